@@ -1,0 +1,26 @@
+import os
+
+from setuptools import Extension, setup
+from torch.utils.cpp_extension import TORCH_LIB_PATH, include_paths
+
+# No flag of the build machine's: the kernels choose their instruction set at run time.
+flags = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wall", "-Wno-psabi"]
+
+# The stable ABI of PyTorch 2.10: one wheel serves that version and every later one.
+cpp = Extension(
+    "zdce._C",
+    sources=["csrc/cpu/apply_curve.cpp", "csrc/cpu/isa.cpp", "csrc/cpu/module.cpp"],
+    depends=[f"csrc/{name}.h" for name in ("curve", "cpu/halves", "cpu/isa", "cpu/lanes", "cpu/planes")],
+    include_dirs=include_paths(),
+    library_dirs=[TORCH_LIB_PATH],
+    libraries=["torch", "torch_cpu"],
+    define_macros=[("TORCH_TARGET_VERSION", "0x020a000000000000"), ("Py_LIMITED_API", "0x030b0000")],
+    extra_compile_args=flags,
+    py_limited_api=True,
+    optional=True,  # with no compiler the package still installs, on the reference path
+)
+
+setup(
+    ext_modules=[] if os.environ.get("ZDCE_CPP") == "0" else [cpp],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

@@ -1,0 +1,45 @@
+"""What all tests share: the backends and the data that lies beside the project."""
+
+import os
+from pathlib import Path
+
+# Triton decides at import; on a GPU its kernels are compiled, elsewhere interpreted.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import pytest
+import torch
+
+import zdce
+from zdce import backends
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(params=list(backends.BACKENDS))
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend in turn; one that can't run here is skipped with its reason."""
+    device = "cpu" if request.param in ("reference", "cpp") else DEVICE
+    if reason := backends.why_missing(request.param, device):
+        pytest.skip(f"{request.param}: {reason}")
+    return request.param
+
+
+@pytest.fixture
+def device(backend: str) -> str:
+    return "cpu" if backend in ("reference", "cpp") else DEVICE
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The pictures and weights that lie beside the project and are no part of it."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the project's test data is not there: {folder}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(doctest_namespace: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    doctest_namespace.update(torch=torch, zdce=zdce)

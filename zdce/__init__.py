@@ -1,0 +1,9 @@
+"""zdce: zero-reference low-light image enhancement."""
+
+from zdce import ops, reference
+from zdce.backends import backend
+from zdce.formulas import Objective, Weights
+from zdce.model import DCENet, load
+from zdce.version import __version__
+
+__all__ = ["DCENet", "Objective", "Weights", "__version__", "backend", "load", "ops", "reference"]

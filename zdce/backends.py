@@ -1,0 +1,155 @@
+"""The backends that can run an operator, what each needs, and the choice between them."""
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zdce import reference
+
+# Takes an operator's inputs, then its outputs, which it writes.
+Launcher = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run the operators. ``missing`` tells why it can't run on a device with a dtype, or gives None."""
+
+    missing: Callable[[str, torch.dtype], str | None]
+    launcher: Callable[[str], Launcher]
+
+
+def _never_missing(device: str, dtype: torch.dtype) -> str | None:
+    return None
+
+
+def _reference_launcher(operator: str) -> Launcher:
+    compute = getattr(reference, operator)
+
+    def launch(*arguments: object) -> None:
+        inputs = arguments[: compute.__code__.co_argcount]
+        outputs = arguments[len(inputs) :]
+        results = compute(*(widened(value) if isinstance(value, Tensor) else value for value in inputs))
+        for output, result in zip(outputs, results if isinstance(results, tuple) else (results,), strict=True):
+            if isinstance(output, Tensor):
+                output.copy_(result)
+
+    return launch
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Half types as float32, in which all backends calculate; other types as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _import_error(module: str) -> str | None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a library that doesn't load is as good as absent, whatever it raised
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+def _cpp_missing(device: str, dtype: torch.dtype) -> str | None:
+    if device != "cpu":
+        return f"it runs on CPU tensors, not on {device}"
+    if error := _import_error("zdce._C"):
+        return f"the C++ extension is not built ({error}); install a C++ compiler and reinstall zdce"
+    return None
+
+
+def _cpp_launcher(operator: str) -> Launcher:
+    return getattr(torch.ops.zdce_cpp, operator).default
+
+
+def _triton_missing(device: str, dtype: torch.dtype) -> str | None:
+    if error := _import_error("triton"):
+        return f"triton is not installed ({error})"
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if device != "cuda" and not interpreted:
+        return f"it runs on CUDA tensors, not on {device} (TRITON_INTERPRET=1 set before Python starts interprets it)"
+    if dtype == torch.float64:
+        return "it takes float32, bfloat16 and float16, not float64"
+    return None
+
+
+def _triton_launcher(operator: str) -> Launcher:
+    return getattr(importlib.import_module(f"zdce.kernels.{operator.removesuffix('_backward')}"), operator)
+
+
+BACKENDS = {
+    "reference": Backend(_never_missing, _reference_launcher),
+    "cpp": Backend(_cpp_missing, _cpp_launcher),
+    "triton": Backend(_triton_missing, _triton_launcher),
+}
+
+# What ``auto`` tries, best first; on every other device it takes the reference.
+_AUTO = {"cpu": ("cpp", "reference"), "cuda": ("triton", "reference")}
+
+_forced: ContextVar[str | None] = ContextVar("zdce_backend", default=None)
+
+
+def _checked(name: str, source: str) -> str:
+    if name != "auto" and name not in BACKENDS:
+        raise ValueError(f"{source} must be one of auto, {', '.join(BACKENDS)}, got {name!r}")
+    return name
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Forces the backend of all operators called inside the ``with``, in this thread and in their backward passes.
+
+    Args:
+        name: ``"auto"``, ``"reference"``, ``"cpp"`` or ``"triton"``. ``ZDCE_BACKEND`` sets the default, else ``"auto"``.
+
+    Raises:
+        ValueError: there is no such backend.
+        RuntimeError: an operator called inside finds that the backend can't run here; the message says why.
+
+    >>> with zdce.backend("reference"):
+    ...     zdce.ops.apply_curve(torch.full((1, 3, 1, 1), 0.25), torch.full((1, 3, 1, 1), -1.0)).flatten().tolist()
+    [0.4375, 0.4375, 0.4375]
+    """
+    token = _forced.set(_checked(name, "backend"))
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def requested() -> str:
+    """The backend asked for at this point: ``auto`` or a forced one."""
+    forced = _forced.get()
+    return _checked(os.environ.get("ZDCE_BACKEND") or "auto", "ZDCE_BACKEND") if forced is None else forced
+
+
+def why_missing(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> str | None:
+    """Why backend ``name`` can't run on ``device`` with ``dtype``; None where it can."""
+    return BACKENDS[name].missing(device, dtype)
+
+
+def choose(name: str, device: str, dtype: torch.dtype) -> str:
+    """The backend that serves a request for ``name``, which a forced one must be itself.
+
+    Raises:
+        RuntimeError: the forced backend can't run here.
+    """
+    if name == "auto":
+        candidates = _AUTO.get(device, ("reference",))
+        return next(candidate for candidate in candidates if why_missing(candidate, device, dtype) is None)
+    if reason := why_missing(name, device, dtype):
+        raise RuntimeError(f"backend {name!r} was asked for but can't run: {reason}")
+    return name
+
+
+def launch(operator: str, inputs: tuple[object, ...], outputs: tuple[Tensor | None, ...], name: str) -> None:
+    """Runs ``operator`` on backend ``name`` (or the best, for ``auto``), writing ``outputs``; None outputs are not wanted."""
+    first = next(value for value in inputs if isinstance(value, Tensor))
+    wide = any(isinstance(value, Tensor) and value.dtype == torch.float64 for value in inputs)
+    chosen = choose(name, first.device.type, torch.float64 if wide else torch.float32)
+    BACKENDS[chosen].launcher(operator)(*inputs, *outputs)

@@ -1,0 +1,114 @@
+"""DCE-Net in all its variants, and their weights in files that describe themselves."""
+
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zdce import atomic, ops, variants
+from zdce.variants import Variant
+
+# The safetensors metadata key that holds the variant as JSON.
+_VARIANT_KEY = "zdce.variant"
+
+
+class SeparableConv2d(nn.Module):
+    """A depthwise 3x3 and a pointwise 1x1 convolution (Zero-DCE++), (B, i, H, W) -> (B, o, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels)
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))
+
+
+class DCENet(nn.Module):
+    """The network that estimates light-enhancement curves, of any variant.
+
+    Args:
+        variant: a name of ``zdce.variants.VARIANTS`` or a ``Variant`` of one's own.
+
+    Raises:
+        ValueError: there is no variant of that name.
+
+    >>> zdce.DCENet("iters4")(torch.rand(1, 3, 20, 30)).shape
+    torch.Size([1, 12, 20, 30])
+    """
+
+    def __init__(self, variant: str | Variant = "base") -> None:
+        super().__init__()
+        self.variant = variants.variant(variant) if isinstance(variant, str) else variant
+        self.convolutions = nn.ModuleList(
+            SeparableConv2d(i, o) if self.variant.separable else nn.Conv2d(i, o, 3, padding=1)
+            for i, o in self.variant.convolutions()
+        )
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The logits of the curve maps.
+
+        Args:
+            image: images in [0, 1], shape (B, 3, H, W).
+
+        Returns:
+            Shape (B, 3T, H, W), or (B, 3, H, W) where the variant shares its maps; their tanh is the curve maps.
+        """
+        features = [image]
+        for sources, convolution in zip(self.variant.sources, self.convolutions, strict=True):
+            x = convolution(torch.cat([features[s] for s in sources], 1) if len(sources) > 1 else features[sources[0]])
+            features.append(functional.relu(x) if len(features) < len(self.convolutions) else x)
+        return features[-1]
+
+    def curve_maps(self, image: Tensor) -> Tensor:
+        """Curve maps in [-1, 1] for ``image`` (B, 3, H, W): shape (B, 3T or 3, H, W), estimated at the variant's own scale."""
+        if self.variant.scale == 1:
+            return torch.tanh(self(image))
+        # Zero-DCE++ as published: bilinear down without antialiasing, the maps up with their corners aligned.
+        height, width = (-(-size // self.variant.scale) for size in image.shape[2:])
+        small = functional.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
+        maps = torch.tanh(self(small))
+        return functional.interpolate(maps, size=image.shape[2:], mode="bilinear", align_corners=True)
+
+    def enhance(self, image: Tensor) -> Tensor:
+        """The enhanced images in [0, 1], shape (B, 3, H, W), as ``image`` (B, 3, H, W) in [0, 1]."""
+        return ops.apply_curve(image, self.curve_maps(image), self.variant.iterations)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the weights with the variant's description as a ``.safetensors`` file; a former file is replaced whole."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        metadata = {_VARIANT_KEY: json.dumps(self.variant.to_dict())}
+        atomic.write_bytes(Path(path), safetensors.torch.save(tensors, metadata))
+
+
+def load(path_or_name: str | Path) -> DCENet:
+    """A trained network, in eval mode, on the CPU.
+
+    Args:
+        path_or_name: a ``.safetensors`` file that ``DCENet.save`` or ``zdce train`` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no zdce network.
+    """
+    path = Path(path_or_name)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: expected a .safetensors file of zdce train")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        model = DCENet(Variant.from_dict(json.loads(metadata[_VARIANT_KEY])))
+        model.load_state_dict(tensors)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} holds no zdce network: {' '.join(str(error).split())}") from error
+    return model.eval()

@@ -1,0 +1,205 @@
+"""The fused operations, for any PyTorch code. Each one checks its arguments and calls its operator."""
+
+import torch
+from torch import Tensor
+
+from zdce import reference, registry  # noqa: F401 (registers the operators)
+from zdce.backends import widened
+from zdce.formulas import NORMALIZATIONS, Objective, Weights
+
+MAX_ITERATIONS = 16
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def _check_tensor(name: str, tensor: Tensor, channels: int | None, at_least: int = 1) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in _DTYPES:
+        raise TypeError(f"{name} must be float64, float32, bfloat16 or float16, got {tensor.dtype}")
+    shape, batch_and_channels = tuple(tensor.shape), f"(B, {channels or '3T'}, H, W)"
+    if tensor.dim() != 4 or tensor.shape[1] != (channels or tensor.shape[1]) or min(tensor.shape[2:]) < 1:
+        raise ValueError(f"{name} must be {batch_and_channels}, got {shape}")
+    if min(tensor.shape[2:]) < at_least or tensor.shape[0] < 1:
+        raise ValueError(f"{name} must be {batch_and_channels} with H and W at least {at_least}, got {shape}")
+
+
+def _check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Batch, height, width and device must agree."""
+    if tensor.device != other.device:
+        raise ValueError(f"{name} must be on {other_name}'s device {other.device}, got {tensor.device}")
+    if (tensor.shape[0], *tensor.shape[2:]) != (other.shape[0], *other.shape[2:]):
+        raise ValueError(
+            f"{name} must have {other_name}'s batch, height and width {tuple(other.shape)}, got {tuple(tensor.shape)}"
+        )
+
+
+def _check_iterations(name: str, maps: Tensor, iterations: int | None) -> int:
+    """The number of steps T that maps (B, C, H, W) and ``iterations`` agree on."""
+    channels = maps.shape[1]
+    steps = channels // 3 if iterations is None else iterations
+    if channels < 3 or channels % 3 or (channels != 3 and channels != 3 * steps):
+        raise ValueError(f"{name} must have 3 channels or 3 for each of T iterations, got {channels} for T = {steps}")
+    if not 1 <= steps <= MAX_ITERATIONS:
+        raise ValueError(f"iterations must be 1 to {MAX_ITERATIONS}, got {steps}")
+    return steps
+
+
+def _check_normalization(normalization: str) -> None:
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")
+
+
+def apply_curve(image: Tensor, maps: Tensor, iterations: int | None = None) -> Tensor:
+    """Light-enhancement curves, T steps of ``x + a * (x^2 - x)`` in one pass (Zero-DCE, eq. 3, with a = -alpha).
+
+    For ``maps`` in [-1, 1] the result stays in [0, 1] and keeps the order of pixel values; a negative map brightens. Backward
+    is one pass too, and nothing but the inputs is kept for it.
+
+    Args:
+        image: images in [0, 1], shape (B, 3, H, W).
+        maps: curve maps in [-1, 1], shape (B, 3T, H, W): step t, from 1, of colour c in channel 3(t-1)+c. Or (B, 3, H, W) with
+            ``iterations``: one triplet that all steps share (Zero-DCE++).
+        iterations: T, from 1 to 16; None takes it from the channels of ``maps``.
+
+    Returns:
+        The enhanced images, shape (B, 3, H, W), in the layout of ``image`` and the wider of the two dtypes; differentiable in
+        both arguments.
+
+    Raises:
+        TypeError: an argument is not a floating tensor.
+        ValueError: shapes, devices or ``iterations`` disagree.
+
+    >>> image, maps = torch.full((1, 3, 2, 2), 0.5), torch.full((1, 24, 2, 2), -0.25)
+    >>> round(zdce.ops.apply_curve(image, maps).mean().item(), 4)
+    0.8842
+    """
+    _check_tensor("image", image, channels=3)
+    _check_tensor("maps", maps, channels=None)
+    _check_alike("maps", maps, "image", image)
+    return torch.ops.zdce.apply_curve(image, maps, _check_iterations("maps", maps, iterations))
+
+
+def illumination_smoothness(maps: Tensor, normalization: str = "paper") -> Tensor:
+    """How much neighbouring curve values differ (Zero-DCE, eq. 7): squared differences along both axes.
+
+    Args:
+        maps: curve maps, shape (B, 3T, H, W).
+        normalization: ``"paper"`` takes the mean over iterations and pairs; ``"keras"`` the divisors of the Keras example,
+            about 10.9 times stronger at 256 x 256.
+
+    Returns:
+        A scalar (float64 for float64 input, else float32), differentiable in ``maps``. A direction with no pairs gives 0.
+
+    Raises:
+        TypeError, ValueError: ``maps`` is not a floating (B, 3T, H, W), or there is no such normalisation.
+
+    >>> zdce.ops.illumination_smoothness(torch.ones(1, 24, 8, 8))
+    tensor(0.)
+    """
+    _check_tensor("maps", maps, channels=None)
+    _check_iterations("maps", maps, None)
+    _check_normalization(normalization)
+    return reference.illumination_smoothness(widened(maps), normalization)
+
+
+def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Tensor:
+    """How much the contrast between neighbouring regions has changed (Zero-DCE, eq. 4).
+
+    Args:
+        enhanced: images in [0, 1], shape (B, 3, H, W), H and W at least ``region``.
+        image: what they were before, same shape.
+        region: side of the averaged squares in pixels; incomplete ones at the border are left out.
+
+    Returns:
+        A scalar (float64 for float64 input, else float32), differentiable in both arguments.
+
+    Raises:
+        TypeError, ValueError: an argument is not a floating (B, 3, H, W) of at least one region, or they disagree.
+
+    >>> image = torch.rand(1, 3, 8, 8)
+    >>> zdce.ops.spatial_consistency(image, image)
+    tensor(0.)
+    """
+    _check_tensor("enhanced", enhanced, channels=3, at_least=region)
+    _check_tensor("image", image, channels=3, at_least=region)
+    _check_alike("enhanced", enhanced, "image", image)
+    return reference.spatial_consistency(widened(enhanced), widened(image), region)
+
+
+def color_constancy(enhanced: Tensor) -> Tensor:
+    """How far each image's mean colour is from grey (Zero-DCE, eq. 6).
+
+    Args:
+        enhanced: images in [0, 1], shape (B, 3, H, W).
+
+    Returns:
+        A scalar (float64 for float64 input, else float32), differentiable in ``enhanced``; its gradient on grey images is 0.
+
+    Raises:
+        TypeError, ValueError: ``enhanced`` is not a floating (B, 3, H, W).
+
+    >>> zdce.ops.color_constancy(torch.full((1, 3, 4, 4), 0.5))
+    tensor(0.)
+    """
+    _check_tensor("enhanced", enhanced, channels=3)
+    return reference.color_constancy(widened(enhanced))
+
+
+def exposure_control(enhanced: Tensor, target: float = 0.6, region: int = 16) -> Tensor:
+    """Squared distance of each region's brightness from a well-exposed level (Zero-DCE, eq. 5, squared as published).
+
+    Args:
+        enhanced: images in [0, 1], shape (B, 3, H, W), H and W at least ``region``.
+        target: the level E in [0, 1].
+        region: side of the averaged squares in pixels; incomplete ones at the border are left out.
+
+    Returns:
+        A scalar (float64 for float64 input, else float32), differentiable in ``enhanced``.
+
+    Raises:
+        TypeError, ValueError: ``enhanced`` is not a floating (B, 3, H, W) of at least one region.
+
+    >>> zdce.ops.exposure_control(torch.full((1, 3, 32, 32), 0.5), target=0.5)
+    tensor(0.)
+    """
+    _check_tensor("enhanced", enhanced, channels=3, at_least=region)
+    return reference.exposure_control(widened(enhanced), target, region)
+
+
+def zero_reference_objective(
+    image: Tensor,
+    logits: Tensor,
+    weights: Weights = Weights(),  # noqa: B008 (immutable)
+    target: float = 0.6,
+    normalization: str = "paper",
+    iterations: int | None = None,
+) -> Objective:
+    """Zero-DCE's whole training objective, from the network's last convolution: tanh, curve and the four terms.
+
+    Args:
+        image: images in [0, 1], shape (B, 3, H, W), H and W at least 16; it gets no gradient.
+        logits: what the network gives before tanh, shape (B, 3T, H, W), or (B, 3, H, W) with ``iterations``.
+        weights: what each term counts in the total.
+        target: the level E in [0, 1] that exposure control aims at.
+        normalization: of the illumination term, ``"paper"`` or ``"keras"``.
+        iterations: T, from 1 to 16; None takes it from the channels of ``logits``.
+
+    Returns:
+        ``Objective(total, illumination, spatial, color, exposure)``: the weighted total and the four unweighted terms, scalars
+        (float64 for float64 input, else float32), all differentiable in ``logits``.
+
+    Raises:
+        TypeError, ValueError: arguments are not as above, or ``image`` requires a gradient.
+
+    >>> image, logits = torch.full((1, 3, 16, 16), 0.6), torch.zeros(1, 24, 16, 16)
+    >>> zdce.ops.zero_reference_objective(image, logits).exposure
+    tensor(0.)
+    """
+    _check_tensor("image", image, channels=3, at_least=16)
+    _check_tensor("logits", logits, channels=None)
+    _check_alike("logits", logits, "image", image)
+    steps = _check_iterations("logits", logits, iterations)
+    _check_normalization(normalization)
+    if image.requires_grad:
+        raise ValueError("image must not require a gradient: the objective gives one to logits alone")
+    return reference.zero_reference_objective(widened(image), widened(logits), weights, target, normalization, steps)
