@@ -10,7 +10,6 @@ if not Path("/dev/nvidiactl").exists():
 import pytest
 import torch
 
-import zdce
 from zdce import backends
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,9 +36,3 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the project's test data is not there: {folder}")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _doctest_names(doctest_namespace: dict[str, object]) -> None:
-    torch.manual_seed(0)
-    doctest_namespace.update(torch=torch, zdce=zdce)
