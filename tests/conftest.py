@@ -30,7 +30,7 @@ def device(backend: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def data() -> Path:
+def data_folder() -> Path:
     """The pictures and weights that lie beside the project and are no part of it."""
     folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     if not folder.is_dir():

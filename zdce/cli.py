@@ -1,4 +1,4 @@
-"""The command line. Each command reads its options, calls the package, and prints; torch is imported by those that need it."""
+"""The command line: each command reads its options, calls the package, and prints."""
 
 import json
 import sys
@@ -6,10 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from PIL import Image
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import zdce
+from zdce import allocator, atomic, enhancing, evaluation, images, system, training, variants
+from zdce.data import collection
+from zdce.formulas import NORMALIZATIONS, Weights
+from zdce.variants import VARIANTS
 from zdce.version import __version__
 
 # What a user's mistake may raise; anything else is a bug and shows its traceback.
@@ -33,6 +40,7 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="zdce")
 def main() -> None:
     """Zero-reference low-light image enhancement."""
+    allocator.keep_freed_memory()
 
 
 def _print_json(value: Any) -> None:
@@ -40,10 +48,10 @@ def _print_json(value: Any) -> None:
 
 
 def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        numeric = all(row[columns.index(column)].replace(",", "").replace(".", "").lstrip("-").isdigit() for row in rows)
-        table.add_column(column, justify="right" if numeric else "left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    for i, column in enumerate(columns):
+        numeric = all(row[i].replace(",", "").replace(".", "").lstrip("-").isdigit() for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0)
     for row in rows:
         table.add_row(*map(escape, row))
     Console().print(table)
@@ -54,15 +62,13 @@ _device = click.option("--device", default="cpu", help="Where the network runs, 
 _scale = click.option(
     "--scale",
     type=click.IntRange(min=1),
-    help="Estimate the curve on an image this many times smaller.  [default: the variant's own]",
+    help="Estimate the curve on an image so many times smaller.  [default: the variant's]",
 )
 _strength = click.option("--strength", type=float, default=1.0, help="1 as trained, 0 nothing, above 1 stronger.")
 
 
 def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float]:
     """``illumination=1600,color=0`` as a dictionary."""
-    from zdce.formulas import Weights
-
     weights = {}
     for part in (text or "").split(",") if text else []:
         name, _, value = part.partition("=")
@@ -83,7 +89,7 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels that pictures are resized to.")
 @click.option("--lr", type=float, default=1e-4, help="Adam's learning rate.")
 @click.option("--loss-weights", callback=_weights, help="illumination=1600,spatial=1,...  [default: the variant's own]")
-@click.option("--normalization", type=click.Choice(["paper", "keras"]), default="paper", help="Of the illumination term.")
+@click.option("--normalization", type=click.Choice(NORMALIZATIONS), default="paper", help="Of the illumination term.")
 @click.option("--seed", type=click.IntRange(min=0), default=0)
 @_device
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the run.")
@@ -95,8 +101,6 @@ def train(ctx: click.Context, out: Path, resume: bool, loss_weights: dict[str, f
     OUT gets config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last ones (last.safetensors).
     Ctrl-C saves; --resume goes on, to the same weights bit for bit.
     """
-    from zdce import training, variants
-
     if resume:
         config_file = training.RunFolder(out).config
         if not config_file.is_file():
@@ -124,7 +128,7 @@ def train(ctx: click.Context, out: Path, resume: bool, loss_weights: dict[str, f
 @click.option(
     "--split",
     type=click.Choice(["validation", "all"]),
-    help="Which pictures.  [default: validation where the data has references, else all]",
+    help="[default: validation where DATA has references, else all]",
 )
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write every picture's figures here.")
 @_as_json
@@ -146,10 +150,6 @@ def evaluate(
     Against PIL's autocontrast of the input and the input itself, as in the report, and true references where DATA has them;
     beside it the input itself, autocontrast, gamma 0.4 and CLAHE.
     """
-    import zdce
-    from zdce import atomic, evaluation
-    from zdce.data import collection
-
     network = zdce.load(model).to(device)
     pictures = collection(data)
     if split is None:
@@ -187,14 +187,9 @@ def enhance(
 ) -> None:
     """Brighten dark pictures: files, folders (searched through), or patterns.
 
-    Format, size, EXIF, colour profile and transparency are kept. A picture that can't be read is named and skipped, and the exit
+    Format, size, EXIF, colour profile and transparency are kept. A picture that can't be read is named and skipped; the exit
     code is 1 then.
     """
-    from PIL import Image
-
-    import zdce
-    from zdce import enhancing, images
-
     Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
     jobs = enhancing.plan(images.find(paths), output)
     enhancer = zdce.Enhancer(zdce.load(model).to(device), scale=scale, strength=strength)
@@ -215,8 +210,6 @@ def enhance(
 @_as_json
 def list_variants(as_json: bool) -> None:
     """The networks that can be trained."""
-    from zdce.variants import VARIANTS
-
     rows = [
         {
             "name": v.name,
@@ -234,17 +227,16 @@ def list_variants(as_json: bool) -> None:
     if as_json:
         _print_json(rows)
         return
-    columns = ["name", "part", "parameters", "macs_per_pixel", "receptive_field", "iterations", "scale", "summary"]
+    columns = {"name": "name", "part": "part", "parameters": "parameters", "macs_per_pixel": "MACs/px", "iterations": "T"}
+    columns |= {"scale": "scale", "summary": "what it is"}
     cells = [[f"{row[c]:,}" if isinstance(row[c], int) else str(row[c]) for c in columns] for row in rows]
-    _print_table("Variants", [column.replace("_", " ") for column in columns], cells)
+    _print_table("Variants", list(columns.values()), cells)
 
 
 @main.command()
 @_as_json
 def info(as_json: bool) -> None:
     """Versions, backends and why one is missing, instruction set, threads."""
-    from zdce import system
-
     facts = system.facts()
     if as_json:
         _print_json(facts)

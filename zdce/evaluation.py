@@ -3,8 +3,9 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -77,21 +78,23 @@ def psnr(result: Rgb, target: Rgb) -> float:
 
 
 def ssim(result: Rgb, target: Rgb) -> float:
-    """Structural similarity, scikit-image's with its 7x7 window (smaller on smaller pictures; NaN below 3x3)."""
+    """Structural similarity, scikit-image's with its 7x7 window (smaller on smaller pictures; NaN below 3x3
+    unless the pictures are equal)."""
+    if np.array_equal(result, target):
+        return 1.0  # known without the work
     window = min(7, (min(result.shape[:2]) - 1) // 2 * 2 + 1)
     if window < 3:
         return math.nan
     return float(structural_similarity(result, target, win_size=window, channel_axis=2, data_range=255))
 
 
-def score(item: Item, enhance: Callable[[Rgb], Rgb]) -> list[Score]:
-    """All methods on one picture, against each target that it has.
+def score(item: Item, image: Rgb, enhanced: Rgb) -> list[Score]:
+    """All methods on the picture ``image`` of ``item``, the model's being ``enhanced``, against each target that it has.
 
     Raises:
         ValueError: its reference has another size.
     """
-    image = item.load()
-    results = {name: method(image) for name, method in BASELINES.items()} | {MODEL: enhance(image)}
+    results = {name: method(image) for name, method in BASELINES.items()} | {MODEL: enhanced}
     targets = {"autocontrast": results["autocontrast"], "input": image}
     if item.load_reference is not None:
         targets["reference"] = item.load_reference()
@@ -106,9 +109,16 @@ def score(item: Item, enhance: Callable[[Rgb], Rgb]) -> list[Score]:
 
 def evaluate(items: Sequence[Item], enhance: Callable[[Rgb], Rgb]) -> list[Score]:
     """All methods on all pictures, in order, with progress shown."""
-    with ThreadPoolExecutor(2) as pool:
-        scored = pool.map(lambda item: score(item, enhance), items)
-        return [row for rows in progress.track(scored, len(items), "evaluating") for row in rows]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [row for rows in progress.track(_scored(items, enhance, pool), len(items), "evaluating") for row in rows]
+
+
+def _scored(items: Sequence[Item], enhance: Callable[[Rgb], Rgb], pool: Executor) -> Iterator[list[Score]]:
+    # In turns: the network takes all cores for a few pictures, then their scores do; at once they would hinder each other.
+    for first in range(0, len(items), 8):
+        few = items[first : first + 8]
+        pictures = [item.load() for item in few]
+        yield from pool.map(score, few, pictures, [enhance(picture) for picture in pictures])
 
 
 def averages(scores: Sequence[Score]) -> list[Average]:

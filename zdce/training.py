@@ -23,7 +23,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from zdce import allocator, atomic, data, ops, progress, variants
+from zdce import atomic, data, ops, progress, variants
 from zdce.formulas import NORMALIZATIONS, Objective, Weights
 from zdce.model import DCENet
 from zdce.version import __version__
@@ -199,7 +199,6 @@ class Run:
             TrainingError: a loss is not finite any more; the last epoch's state is kept.
             ValueError: there are fewer pictures than one batch takes.
         """
-        allocator.keep_freed_memory()
         pictures = data.collection(self.config.data)
         train_items, validation_items = pictures.training_items(), pictures.validation_items()
         if len(train_items) < self.config.batch_size:
