@@ -16,7 +16,7 @@ from rich.table import Table
 import zdce
 from zdce import allocator, atomic, enhancing, evaluation, images, system, training, variants
 from zdce.backends import BackendError
-from zdce.data import collection
+from zdce.data import SAMPLE, collection
 from zdce.formulas import NORMALIZATIONS, Weights
 from zdce.variants import VARIANTS
 from zdce.version import __version__
@@ -92,9 +92,16 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     return weights
 
 
+def _source(ctx: click.Context, parameter: click.Parameter, data: str) -> str:
+    """A run is resumed from wherever the user stands then: its folder of pictures is kept as an absolute path."""
+    return data if data == SAMPLE else str(Path(data).absolute())
+
+
 @main.command()
 @click.option("--variant", default="base", help="The network; `zdce variants` lists them.")
-@click.option("--data", default="sample", help="A folder of pictures, LOL's layout, or `sample` for the built-in ones.")
+@click.option(
+    "--data", default=SAMPLE, callback=_source, help="A folder of pictures, LOL's layout, or `sample` for the built-in ones."
+)
 @click.option("--epochs", type=click.IntRange(min=1), default=50)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16)
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels that pictures are resized to.")
