@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
+
+from zdce import backends
 
 
 @contextmanager
@@ -42,3 +45,8 @@ def layouts(tensor):
         "crop": crop[:, :, 1 : h + 1, 2 : w + 2],
         "channels": wider[:, 1 : c + 1],
     }
+
+
+def skip_without_float64(backend, device):
+    if reason := backends.why_missing(backend, device, torch.float64):
+        pytest.skip(f"{backend}: {reason}")

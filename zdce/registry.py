@@ -14,6 +14,7 @@ from zdce import backends
 
 _zdce = torch.library.Library("zdce", "DEF")
 _cpp = torch.library.Library("zdce_cpp", "DEF")
+_cuda = torch.library.Library("zdce_cuda", "DEF")
 
 
 def _empty(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -40,11 +41,12 @@ _zdce.define(
     "apply_curve_backward(Tensor grad, Tensor image, Tensor maps, int iterations,"
     " bool image_wanted, bool maps_wanted, str backend) -> (Tensor, Tensor)"
 )
-_cpp.define("apply_curve(Tensor image, Tensor maps, int iterations, Tensor(a!) enhanced) -> ()")
-_cpp.define(
-    "apply_curve_backward(Tensor grad, Tensor image, Tensor maps, int iterations,"
-    " Tensor(a!)? grad_image, Tensor(b!)? grad_maps) -> ()"
-)
+for _compiled in (_cpp, _cuda):
+    _compiled.define("apply_curve(Tensor image, Tensor maps, int iterations, Tensor(a!) enhanced) -> ()")
+    _compiled.define(
+        "apply_curve_backward(Tensor grad, Tensor image, Tensor maps, int iterations,"
+        " Tensor(a!)? grad_image, Tensor(b!)? grad_maps) -> ()"
+    )
 
 
 def _curve_output(image: Tensor, maps: Tensor, iterations: int) -> Tensor:

@@ -1,0 +1,115 @@
+// Tensors as the CUDA kernels see them: (B, C, H, W) with any strides, read and written in packs of 16 bytes where that
+// is possible. Arithmetic is in float whatever the type in memory.
+//
+// Plain C++ besides CUDA's own words, without launches: a host compiler that is told their meaning can run the kernels.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+#include "../curve.h"
+
+namespace zdce::cuda {
+
+enum class Type : int32_t { kFloat, kHalf, kBFloat16 };
+
+// Strides are in elements and 64-bit: 4K x 24 maps x 11 images are more than 2^31 elements. A tensor (B, C, P) is one
+// row.
+struct Planes {
+  void* data;
+  Type type;
+  int64_t batch, channel, row, pixel;
+};
+
+constexpr int kWarp = 32;
+
+// N neighbouring elements, moved in accesses of up to 16 bytes. N > 1 asks for unit stride and that alignment.
+template <class S, int N>
+struct alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) Pack {
+  S v[N];
+};
+
+// Elements in 16 bytes: 4 of float, 8 of the half types.
+template <class S>
+constexpr int kPack = 16 / sizeof(S);
+
+// Elements a thread takes at once where it keeps kMaps maps in registers: at most 64 values, a quarter of what it has.
+template <class S, int kMaps>
+constexpr int kPackOf = kPack<S> * kMaps <= 64 ? kPack<S> : 64 / kMaps;
+
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ float widen(__half x) { return __half2float(x); }
+__device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+// Both half types round to nearest, ties to even.
+__device__ __forceinline__ void narrow(float x, float& to) { to = x; }
+__device__ __forceinline__ void narrow(float x, __half& to) { to = __float2half_rn(x); }
+__device__ __forceinline__ void narrow(float x, __nv_bfloat16& to) { to = __float2bfloat16_rn(x); }
+
+// The first element of a pack, zeros where `inside` doesn't hold.
+template <class S, int N>
+__device__ __forceinline__ Pack<S, N> load(const Planes& t, int64_t at, bool inside) {
+  Pack<S, N> pack{};
+  if (inside) pack = *reinterpret_cast<const Pack<S, N>*>(static_cast<const S*>(t.data) + at);
+  return pack;
+}
+
+template <class S, int N>
+__device__ __forceinline__ void store(const Planes& t, int64_t at, bool inside, const Pack<S, N>& pack) {
+  if (inside) *reinterpret_cast<Pack<S, N>*>(static_cast<S*>(t.data) + at) = pack;
+}
+
+template <class S, int N>
+__device__ __forceinline__ void load_as(const Planes& t, int64_t at, bool inside, float (&x)[N]) {
+  const Pack<S, N> pack = load<S, N>(t, at, inside);
+#pragma unroll
+  for (int i = 0; i < N; ++i) x[i] = widen(pack.v[i]);
+}
+
+template <class S, int N>
+__device__ __forceinline__ void store_as(const Planes& t, int64_t at, bool inside, const float (&x)[N]) {
+  Pack<S, N> pack;
+#pragma unroll
+  for (int i = 0; i < N; ++i) narrow(x[i], pack.v[i]);
+  store<S, N>(t, at, inside, pack);
+}
+
+// Of the tensors with 3 channels the type is looked up at run time: they are 3 of 27 elements a pixel, and every type
+// of image with every type of maps would be nine kernels in place of three.
+template <int N>
+__device__ __forceinline__ void load(const Planes& t, int64_t at, bool inside, float (&x)[N]) {
+  switch (t.type) {
+    case Type::kFloat:
+      return load_as<float, N>(t, at, inside, x);
+    case Type::kHalf:
+      return load_as<__half, N>(t, at, inside, x);
+    default:
+      return load_as<__nv_bfloat16, N>(t, at, inside, x);
+  }
+}
+
+template <int N>
+__device__ __forceinline__ void store(const Planes& t, int64_t at, bool inside, const float (&x)[N]) {
+  switch (t.type) {
+    case Type::kFloat:
+      return store_as<float, N>(t, at, inside, x);
+    case Type::kHalf:
+      return store_as<__half, N>(t, at, inside, x);
+    default:
+      return store_as<__nv_bfloat16, N>(t, at, inside, x);
+  }
+}
+
+// Host side: whether rows of `width` pixels can be moved in packs of n.
+inline bool packs(const Planes& t, int64_t width, int n) {
+  const int64_t size = t.type == Type::kFloat ? 4 : 2;
+  const int64_t bytes = size * n < 16 ? size * n : 16;
+  return t.pixel == 1 && width % n == 0 && reinterpret_cast<uintptr_t>(t.data) % bytes == 0 &&
+         (t.batch | t.channel | t.row) * size % bytes == 0;
+}
+
+}  // namespace zdce::cuda

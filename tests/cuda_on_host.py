@@ -1,0 +1,69 @@
+"""The CUDA kernels as a backend on CPU tensors: compiled by the host's C++ compiler with cuda_on_host.h, called by ctypes."""
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from zdce.backends import Backend
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPILER = shutil.which("g++")
+FLAGS = ["-std=c++20", "-pthread", "-Wall", "-Wno-psabi", "-Wno-unknown-pragmas"]
+TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # enum Type of planes.cuh
+
+
+class Planes(ctypes.Structure):
+    """struct Planes of planes.cuh, of a tensor whose axes the letters name: batch, channel, row (y) and pixel (x)."""
+
+    _fields_ = [("data", ctypes.c_void_p), ("type", ctypes.c_int32)] + [(axis, ctypes.c_int64) for axis in "bcyx"]
+
+    @classmethod
+    def of(cls, tensor, axes):
+        if tensor is None:
+            return cls()
+        strides = {axis: tensor.stride(d) for d, axis in enumerate(axes) if tensor.shape[d] > 1}
+        return cls(tensor.data_ptr(), TYPES[tensor.dtype], **strides)
+
+
+class CurveShape(ctypes.Structure):
+    _fields_ = [("batch", ctypes.c_int64), ("pixels", ctypes.c_int64), ("iterations", ctypes.c_int), ("shared", ctypes.c_bool)]
+
+
+@functools.cache
+def library():
+    """Compiled once a session."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "cuda_on_host.so"
+        source = ROOT / "tests" / "cuda_on_host.cpp"
+        subprocess.run([COMPILER, *FLAGS, "-O2", "-fPIC", "-shared", source, "-o", target], check=True)
+        return ctypes.CDLL(str(target))
+
+
+def apply_curve(image, maps, iterations, enhanced):
+    shape = CurveShape(image.shape[0], image.shape[2], iterations, maps.shape[1] == 3)
+    views = [Planes.of(tensor, "bcx") for tensor in (image, maps, enhanced)]
+    library().zdce_apply_curve(*map(ctypes.byref, (*views, shape)))
+
+
+def apply_curve_backward(grad, image, maps, iterations, grad_image, grad_maps):
+    shape = CurveShape(image.shape[0], image.shape[2], iterations, maps.shape[1] == 3)
+    views = [Planes.of(tensor, "bcx") for tensor in (grad, image, maps, grad_image, grad_maps)]
+    library().zdce_apply_curve_backward(*map(ctypes.byref, (*views, shape)))
+
+
+def missing(device, dtype):
+    if COMPILER is None:
+        return "there is no g++ to compile the kernels with"
+    if device != "cpu":
+        return f"it runs on CPU tensors, not on {device}"
+    if dtype == torch.float64:
+        return "the CUDA kernels take float32, bfloat16 and float16, not float64"
+    return None
+
+
+BACKEND = Backend(missing, globals().__getitem__)
