@@ -3,7 +3,11 @@
 
 #include "cuda_on_host.h"
 
+#include <limits>
+#include <vector>
+
 #include "../csrc/cuda/apply_curve.cuh"
+#include "../csrc/cuda/objective.cuh"
 
 using namespace zdce::cuda;
 
@@ -28,5 +32,17 @@ void zdce_apply_curve(const Planes* image, const Planes* maps, const Planes* enh
 void zdce_apply_curve_backward(const Planes* grad, const Planes* image, const Planes* maps, const Planes* grad_image,
                                const Planes* grad_maps, const CurveShape* shape) {
   launch_apply_curve_backward(Launch{}, *grad, *image, *maps, *grad_image, *grad_maps, *shape);
+}
+
+// o->partials is made here.
+void zdce_objective_statistics(const ObjectiveForward* o, const ObjectiveShape* shape) {
+  std::vector<float> partials(objective_partials(*shape), std::numeric_limits<float>::quiet_NaN());
+  ObjectiveForward with_partials = *o;
+  with_partials.partials = partials.data();
+  launch_objective(Launch{}, with_partials, *shape);
+}
+
+void zdce_objective_statistics_backward(const ObjectiveBackward* o, const ObjectiveShape* shape) {
+  launch_objective(Launch{}, *o, *shape);
 }
 }

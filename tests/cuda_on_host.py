@@ -34,6 +34,10 @@ class CurveShape(ctypes.Structure):
     _fields_ = [("batch", ctypes.c_int64), ("pixels", ctypes.c_int64), ("iterations", ctypes.c_int), ("shared", ctypes.c_bool)]
 
 
+class ObjectiveShape(ctypes.Structure):
+    _fields_ = [(axis, ctypes.c_int64) for axis in ("batch", "height", "width")] + CurveShape._fields_[2:]
+
+
 @functools.cache
 def library():
     """Compiled once a session."""
@@ -54,6 +58,31 @@ def apply_curve_backward(grad, image, maps, iterations, grad_image, grad_maps):
     shape = CurveShape(image.shape[0], image.shape[2], iterations, maps.shape[1] == 3)
     views = [Planes.of(tensor, "bcx") for tensor in (grad, image, maps, grad_image, grad_maps)]
     library().zdce_apply_curve_backward(*map(ctypes.byref, (*views, shape)))
+
+
+def objective_shape(image, logits, iterations):
+    return ObjectiveShape(image.shape[0], *image.shape[2:], iterations, logits.shape[1] == 3)
+
+
+def objective_statistics(image, logits, iterations, enhanced_regions, image_regions, channel_means, tv_sums):
+    class ObjectiveForward(ctypes.Structure):
+        _fields_ = [("planes", Planes * 6), ("partials", ctypes.c_void_p)]
+
+    planes = (
+        Planes.of(image, "bcyx"), Planes.of(logits, "bcyx"), Planes.of(enhanced_regions, "byx"),
+        Planes.of(image_regions, "byx"), Planes.of(channel_means, "bc"), Planes.of(tv_sums, "x"),
+    )  # fmt: skip
+    arguments = ObjectiveForward((Planes * 6)(*planes)), objective_shape(image, logits, iterations)
+    library().zdce_objective_statistics(*map(ctypes.byref, arguments))
+
+
+def objective_statistics_backward(grad_regions, grad_channels, grad_tv, image, logits, iterations, grad_logits):
+    planes = (
+        Planes.of(grad_regions, "byx"), Planes.of(grad_channels, "bc"), Planes.of(grad_tv, "x"),
+        Planes.of(image, "bcyx"), Planes.of(logits, "bcyx"), Planes.of(grad_logits, "bcyx"),
+    )  # fmt: skip
+    arguments = (Planes * 6)(*planes), objective_shape(image, logits, iterations)
+    library().zdce_objective_statistics_backward(*map(ctypes.byref, arguments))
 
 
 def missing(device, dtype):

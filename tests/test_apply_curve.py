@@ -289,7 +289,7 @@ def test_compiled_code_checks_what_reaches_it(arguments):
 
 def test_a_forced_backend_that_cannot_run_says_why():
     with (
-        pytest.raises(ValueError, match="backend must be one of auto, reference, cpp, triton, cuda, .*got 'cudnn'"),
+        pytest.raises(ValueError, match=r"backend must be one of auto, reference, cpp, triton, cuda, .*got 'cudnn'"),
         zdce.backend("cudnn"),
     ):
         pass

@@ -135,7 +135,7 @@ void launch_curve_forward(const Launch& launch, const Planes& image, const Plane
 template <class M, int kMaps, int kSteps, class Launch>
 void launch_curve_backward(const Launch& launch, const Planes& grad, const Planes& image, const Planes& maps,
                            const Planes& grad_image, const Planes& grad_maps, const CurveShape& s) {
-  constexpr int n = kPackOf<M, kMaps>;
+  constexpr int n = kPackOf<M, kMaps, 4>;
   bool wide = true;
   for (const Planes* t : {&grad, &image, &maps, &grad_image, &grad_maps}) {
     wide = wide && (t->data == nullptr || packs(*t, s.pixels, n));

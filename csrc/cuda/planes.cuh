@@ -37,9 +37,10 @@ struct alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) Pack {
 template <class S>
 constexpr int kPack = 16 / sizeof(S);
 
-// Elements a thread takes at once where it keeps kMaps maps in registers: at most 64 values, a quarter of what it has.
-template <class S, int kMaps>
-constexpr int kPackOf = kPack<S> * kMaps <= 64 ? kPack<S> : 64 / kMaps;
+// Elements a thread takes at once where it keeps kMaps maps of each in registers: 16 bytes up to T = 8, and kMost
+// beyond, for a thread has 255 registers and what doesn't fit goes to memory.
+template <class S, int kMaps, int kMost>
+constexpr int kPackOf = kMaps <= 8 ? kPack<S> : kMost;
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ float widen(__half x) { return __half2float(x); }
@@ -76,6 +77,16 @@ __device__ __forceinline__ void store_as(const Planes& t, int64_t at, bool insid
 #pragma unroll
   for (int i = 0; i < N; ++i) narrow(x[i], pack.v[i]);
   store<S, N>(t, at, inside, pack);
+}
+
+// The same value, of which the compiler knows nothing more. Inside a loop, addresses made from it are calculated in
+// every turn; else they would be kept from turn to turn, two 64-bit ones a map, and take the registers that the maps
+// need.
+__device__ __forceinline__ int64_t opaque(int64_t value) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+l"(value));
+#endif
+  return value;
 }
 
 // Of the tensors with 3 channels the type is looked up at run time: they are 3 of 27 elements a pixel, and every type
