@@ -297,3 +297,7 @@ inline float __half2float(__half x) { return zdce::widen<float>(x); }
 inline float __bfloat162float(__nv_bfloat16 x) { return zdce::widen<float>(x); }
 inline __half __float2half_rn(float x) { return zdce::Narrow<__half>::from(x); }
 inline __nv_bfloat16 __float2bfloat16_rn(float x) { return zdce::Narrow<__nv_bfloat16>::from(x); }
+inline __half __ushort_as_half(unsigned short bits) { return {bits}; }
+inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) { return {bits}; }
+inline unsigned short __half_as_ushort(__half x) { return x.bits; }
+inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }

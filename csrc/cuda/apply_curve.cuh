@@ -93,23 +93,23 @@ __global__ void __launch_bounds__(kCurveThreads)
 #pragma unroll
       for (int t = 0; t < kSteps; ++t) {
         xs[t] = x;
-        if (t < shape.iterations) x = step(x, widen(packs[kMaps == 1 ? 0 : t].v[i]));
+        if (t < shape.iterations) x = step(x, packs[kMaps == 1 ? 0 : t].get(i));
       }
       float shared = 0;
 #pragma unroll
       for (int t = kSteps - 1; t >= 0; --t) {
         if (t < shape.iterations) {
-          M& map = packs[kMaps == 1 ? 0 : t].v[i];
-          const float a = widen(map), grad_map = g[i] * step_da(xs[t]);
+          Pack<M, N>& pack = packs[kMaps == 1 ? 0 : t];
+          const float a = pack.get(i), grad_map = g[i] * step_da(xs[t]);
           g[i] *= step_dx(xs[t], a);
           if (kMaps == 1) {
             shared += grad_map;
           } else {
-            narrow(grad_map, map);
+            pack.set(i, grad_map);
           }
         }
       }
-      if (kMaps == 1) narrow(shared, packs[0].v[i]);
+      if (kMaps == 1) packs[0].set(i, shared);
     }
     if (grad_maps.data != nullptr) {
 #pragma unroll

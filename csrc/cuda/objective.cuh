@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
           } else {
             x[i] = step(x[i], a[t][i]);
           }
-          const float lower = below ? hyperbolic_tangent(widen(next[t].v[i])) : a[t][i], dy = lower - a[t][i];
+          const float lower = below ? hyperbolic_tangent(next[t].get(i)) : a[t][i], dy = lower - a[t][i];
           row_y += dy * dy;
           a[t][i] = lower;
         }
@@ -345,9 +345,8 @@ __global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBa
 #pragma unroll
         for (int i = 0; i < N; ++i) {
           const float here = a[t][i], right = i + 1 < N ? a[t][i + 1 < N ? i + 1 : 0] : after;
-          const float lower = below ? hyperbolic_tangent(widen(next[t].v[i])) : here, dy = lower - here;
-          narrow((grad[t][i] - two_y * dy + two_x * ((here - left) - (right - here))) * (1 - here * here),
-                 next[t].v[i]);
+          const float lower = below ? hyperbolic_tangent(next[t].get(i)) : here, dy = lower - here;
+          next[t].set(i, (grad[t][i] - two_y * dy + two_x * ((here - left) - (right - here))) * (1 - here * here));
           grad[t][i] = dy, a[t][i] = lower, left = here;
         }
         store<M, N>(o.grad_logits, at + t * grad_triplet, tile.inside, next[t]);

@@ -27,12 +27,6 @@ struct Planes {
 
 constexpr int kWarp = 32;
 
-// N neighbouring elements, moved in accesses of up to 16 bytes. N > 1 asks for unit stride and that alignment.
-template <class S, int N>
-struct alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) Pack {
-  S v[N];
-};
-
 // Elements in 16 bytes: 4 of float, 8 of the half types.
 template <class S>
 constexpr int kPack = 16 / sizeof(S);
@@ -47,9 +41,55 @@ __device__ __forceinline__ float widen(__half x) { return __half2float(x); }
 __device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
 
 // Both half types round to nearest, ties to even.
-__device__ __forceinline__ void narrow(float x, float& to) { to = x; }
-__device__ __forceinline__ void narrow(float x, __half& to) { to = __float2half_rn(x); }
-__device__ __forceinline__ void narrow(float x, __nv_bfloat16& to) { to = __float2bfloat16_rn(x); }
+template <class S>
+__device__ __forceinline__ S narrow(float x);
+template <>
+__device__ __forceinline__ float narrow(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ __half narrow(float x) {
+  return __float2half_rn(x);
+}
+template <>
+__device__ __forceinline__ __nv_bfloat16 narrow(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+// N neighbouring elements, moved in accesses of up to 16 bytes. N > 1 asks for unit stride and that alignment.
+template <class S, int N>
+class alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) Pack {
+ public:
+  __device__ __forceinline__ float get(int i) const { return widen(v_[i]); }
+  __device__ __forceinline__ void set(int i, float x) { v_[i] = narrow<S>(x); }
+
+ private:
+  S v_[N];
+};
+
+__device__ __forceinline__ float widen_bits(uint32_t bits, __half) {
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
+}
+__device__ __forceinline__ float widen_bits(uint32_t bits, __nv_bfloat16) {
+  return __bfloat162float(__ushort_as_bfloat16(static_cast<unsigned short>(bits)));
+}
+__device__ __forceinline__ uint32_t bits_of(__half x) { return __half_as_ushort(x); }
+__device__ __forceinline__ uint32_t bits_of(__nv_bfloat16 x) { return __bfloat16_as_ushort(x); }
+
+// Half types stay two to a 32-bit register as they lie in memory: as elements of their own each would take a register.
+template <class S, int N>
+  requires(sizeof(S) == 2 && N > 1)
+class alignas(2 * N) Pack<S, N> {
+ public:
+  __device__ __forceinline__ float get(int i) const { return widen_bits(words_[i / 2] >> (i % 2 * 16), S{}); }
+  __device__ __forceinline__ void set(int i, float x) {
+    const uint32_t other = words_[i / 2] & (i % 2 == 0 ? 0xffff0000u : 0xffffu);
+    words_[i / 2] = other | bits_of(narrow<S>(x)) << (i % 2 * 16);
+  }
+
+ private:
+  uint32_t words_[N / 2];
+};
 
 // The first element of a pack, zeros where `inside` doesn't hold.
 template <class S, int N>
@@ -68,14 +108,14 @@ template <class S, int N>
 __device__ __forceinline__ void load_as(const Planes& t, int64_t at, bool inside, float (&x)[N]) {
   const Pack<S, N> pack = load<S, N>(t, at, inside);
 #pragma unroll
-  for (int i = 0; i < N; ++i) x[i] = widen(pack.v[i]);
+  for (int i = 0; i < N; ++i) x[i] = pack.get(i);
 }
 
 template <class S, int N>
 __device__ __forceinline__ void store_as(const Planes& t, int64_t at, bool inside, const float (&x)[N]) {
   Pack<S, N> pack;
 #pragma unroll
-  for (int i = 0; i < N; ++i) narrow(x[i], pack.v[i]);
+  for (int i = 0; i < N; ++i) pack.set(i, x[i]);
   store<S, N>(t, at, inside, pack);
 }
 
