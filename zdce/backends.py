@@ -92,9 +92,15 @@ def _cuda_missing(device: str, dtype: torch.dtype) -> str | None:
     return None
 
 
+# What CUDA C++ covers, the curve and the objective's single pass; the other operators are Triton's on this backend too.
+_COVERED = ("apply_curve", "objective_statistics")
+CUDA_OPERATORS = tuple(f"{name}{way}" for name in _COVERED for way in ("", "_backward"))
+
+
 def _cuda_launcher(operator: str) -> Launcher:
-    # CUDA C++ covers the curve and the objective's single pass; the other operators are Triton's on this backend too.
-    return getattr(torch.ops.zdce_cuda, operator, None) or _triton_launcher(operator)
+    if operator not in CUDA_OPERATORS:
+        return _triton_launcher(operator)
+    return getattr(torch.ops.zdce_cuda, operator).default
 
 
 BACKENDS = {
