@@ -22,7 +22,24 @@ cpp = Extension(
     optional=True,  # with no compiler the package still installs, on the reference path
 )
 
+# Runs where torch has CUDA, and links without: symbols of its CUDA library are found when torch has loaded it.
+cuda = Extension(
+    "zdce._cuda",
+    sources=["csrc/cuda/apply_curve.cu", "csrc/cuda/objective.cu", "csrc/cuda/module.cpp"],
+    depends=["csrc/curve.h", *(f"csrc/cuda/{name}.cuh" for name in ("apply_curve", "launch", "objective", "planes"))],
+    include_dirs=include_paths(),
+    library_dirs=[TORCH_LIB_PATH],
+    libraries=["torch", "torch_cpu", "cudart"],
+    define_macros=cpp.define_macros,
+    extra_compile_args=["-std=c++20", "-O3", "-fvisibility=hidden", "-Wall"],
+    extra_link_args=["-Wl,--no-as-needed"],
+    py_limited_api=True,
+)
+
 setup(
-    ext_modules=[] if os.environ.get("ZDCE_CPP") == "0" else [cpp],
+    ext_modules=[
+        *([] if os.environ.get("ZDCE_CPP") == "0" else [cpp]),
+        *([cuda] if os.environ.get("ZDCE_CUDA") == "1" else []),
+    ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )
