@@ -301,3 +301,17 @@ inline __half __ushort_as_half(unsigned short bits) { return {bits}; }
 inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) { return {bits}; }
 inline unsigned short __half_as_ushort(__half x) { return x.bits; }
 inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
+
+struct alignas(8) uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+
+inline float __uint_as_float(uint32_t bits) { return zdce::float_of(bits); }
+inline uint32_t __float_as_uint(float x) { return zdce::bits_of(x); }
+
+inline void __stcg(uint32_t* to, uint32_t value) { *to = value; }
+inline void __stcg(uint2* to, uint2 value) { *to = value; }
+inline void __stcg(uint4* to, uint4 value) { *to = value; }

@@ -13,7 +13,7 @@ from zdce.backends import Backend
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPILER = shutil.which("g++")
-FLAGS = ["-std=c++20", "-pthread", "-Wall", "-Wno-psabi", "-Wno-unknown-pragmas"]
+FLAGS = ["-std=c++20", "-pthread", "-fno-strict-aliasing", "-Wall", "-Wno-psabi", "-Wno-unknown-pragmas"]
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # enum Type of planes.cuh
 
 

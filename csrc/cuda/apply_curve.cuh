@@ -37,7 +37,7 @@ struct CurvePosition {
 
 // Float32: 12 + 12 T bytes read and 12 written a pixel; 120 for T = 8.
 template <class M, int N>
-__global__ void __launch_bounds__(kCurveThreads, 2)
+__global__ void __launch_bounds__(kCurveThreads)
     curve_forward(const Planes image, const Planes maps, const Planes enhanced, const CurveShape shape) {
   const CurvePosition at(shape, N);
   const bool inside = at.p < shape.pixels;
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kCurveThreads, 2)
 // A thread holds the packs of kMaps maps (1 where they are shared), and pixel after pixel the kSteps values of x; a
 // map's gradient takes the place of the map, so that no second set of packs is alive.
 template <class M, int N, int kMaps, int kSteps>
-__global__ void __launch_bounds__(kCurveThreads, 2)
+__global__ void __launch_bounds__(kCurveThreads, kMaps > 8 ? 1 : 2)
     curve_backward(const Planes grad, const Planes image, const Planes maps, const Planes grad_image,
                    const Planes grad_maps, const CurveShape shape) {
   const CurvePosition at(shape, N);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
@@ -36,72 +37,102 @@ constexpr int kPack = 16 / sizeof(S);
 template <class S, int kMaps, int kMost>
 constexpr int kPackOf = kMaps <= 8 ? kPack<S> : kMost;
 
-__device__ __forceinline__ float widen(float x) { return x; }
-__device__ __forceinline__ float widen(__half x) { return __half2float(x); }
-__device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
-
-// Both half types round to nearest, ties to even.
+// Bits of an element and the float that they mean. Both half types round to nearest, ties to even.
 template <class S>
-__device__ __forceinline__ S narrow(float x);
-template <>
-__device__ __forceinline__ float narrow(float x) {
-  return x;
-}
-template <>
-__device__ __forceinline__ __half narrow(float x) {
-  return __float2half_rn(x);
-}
-template <>
-__device__ __forceinline__ __nv_bfloat16 narrow(float x) {
-  return __float2bfloat16_rn(x);
+__device__ __forceinline__ float widen(uint32_t bits) {
+  const unsigned short half = static_cast<unsigned short>(bits);
+  if constexpr (std::is_same_v<S, float>) {
+    return __uint_as_float(bits);
+  } else if constexpr (std::is_same_v<S, __half>) {
+    return __half2float(__ushort_as_half(half));
+  } else {
+    return __bfloat162float(__ushort_as_bfloat16(half));
+  }
 }
 
-// N neighbouring elements, moved in accesses of up to 16 bytes. N > 1 asks for unit stride and that alignment.
+template <class S>
+__device__ __forceinline__ uint32_t narrow(float x) {
+  if constexpr (std::is_same_v<S, float>) {
+    return __float_as_uint(x);
+  } else if constexpr (std::is_same_v<S, __half>) {
+    return __half_as_ushort(__float2half_rn(x));
+  } else {
+    return __bfloat16_as_ushort(__float2bfloat16_rn(x));
+  }
+}
+
+// N neighbouring elements, moved in accesses of up to 16 bytes; N > 1 asks for unit stride and that alignment. They
+// stay in 32-bit words as they lie in memory: half-type elements of their own would take a register each, and a struct
+// of elements is stored one by one where the compiler has taken it apart.
 template <class S, int N>
-class alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) Pack {
+class Pack {
  public:
-  __device__ __forceinline__ float get(int i) const { return widen(v_[i]); }
-  __device__ __forceinline__ void set(int i, float x) { v_[i] = narrow<S>(x); }
+  __device__ __forceinline__ void load(const S* from) {
+    if constexpr (kWords % 4 == 0) {
+#pragma unroll
+      for (int j = 0; j < kWords; j += 4) {
+        const uint4 v = reinterpret_cast<const uint4*>(from)[j / 4];
+        words_[j] = v.x, words_[j + 1] = v.y, words_[j + 2] = v.z, words_[j + 3] = v.w;
+      }
+    } else if constexpr (kWords == 2) {
+      const uint2 v = *reinterpret_cast<const uint2*>(from);
+      words_[0] = v.x, words_[1] = v.y;
+    } else {
+      words_[0] = *reinterpret_cast<const uint32_t*>(from);
+    }
+  }
 
- private:
-  S v_[N];
-};
+  // By intrinsics: plain assignments the compiler takes apart into stores of words.
+  __device__ __forceinline__ void store(S* to) const {
+    if constexpr (kWords % 4 == 0) {
+#pragma unroll
+      for (int j = 0; j < kWords; j += 4) {
+        __stcg(reinterpret_cast<uint4*>(to) + j / 4, {words_[j], words_[j + 1], words_[j + 2], words_[j + 3]});
+      }
+    } else if constexpr (kWords == 2) {
+      __stcg(reinterpret_cast<uint2*>(to), {words_[0], words_[1]});
+    } else {
+      __stcg(reinterpret_cast<uint32_t*>(to), words_[0]);
+    }
+  }
 
-__device__ __forceinline__ float widen_bits(uint32_t bits, __half) {
-  return __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
-}
-__device__ __forceinline__ float widen_bits(uint32_t bits, __nv_bfloat16) {
-  return __bfloat162float(__ushort_as_bfloat16(static_cast<unsigned short>(bits)));
-}
-__device__ __forceinline__ uint32_t bits_of(__half x) { return __half_as_ushort(x); }
-__device__ __forceinline__ uint32_t bits_of(__nv_bfloat16 x) { return __bfloat16_as_ushort(x); }
+  __device__ __forceinline__ float get(int i) const { return widen<S>(words_[i / kPerWord] >> (i % kPerWord * 16)); }
 
-// Half types stay two to a 32-bit register as they lie in memory: as elements of their own each would take a register.
-template <class S, int N>
-  requires(sizeof(S) == 2 && N > 1)
-class alignas(2 * N) Pack<S, N> {
- public:
-  __device__ __forceinline__ float get(int i) const { return widen_bits(words_[i / 2] >> (i % 2 * 16), S{}); }
   __device__ __forceinline__ void set(int i, float x) {
-    const uint32_t other = words_[i / 2] & (i % 2 == 0 ? 0xffff0000u : 0xffffu);
-    words_[i / 2] = other | bits_of(narrow<S>(x)) << (i % 2 * 16);
+    const uint32_t others = kPerWord == 1 ? 0 : words_[i / 2] & (i % 2 == 0 ? 0xffff0000u : 0xffffu);
+    words_[i / kPerWord] = others | narrow<S>(x) << (i % kPerWord * 16);
   }
 
  private:
-  uint32_t words_[N / 2];
+  static constexpr int kPerWord = 4 / sizeof(S), kWords = N / kPerWord;
+  static_assert(kWords == 1 || kWords == 2 || kWords % 4 == 0);
+  uint32_t words_[kWords] = {};
+};
+
+template <class S>
+class Pack<S, 1> {
+ public:
+  __device__ __forceinline__ void load(const S* from) { bits_ = *reinterpret_cast<const Bits*>(from); }
+  __device__ __forceinline__ void store(S* to) const { *reinterpret_cast<Bits*>(to) = bits_; }
+  __device__ __forceinline__ float get(int) const { return widen<S>(bits_); }
+  __device__ __forceinline__ void set(int, float x) { bits_ = static_cast<Bits>(narrow<S>(x)); }
+
+ private:
+  using Bits = std::conditional_t<sizeof(S) == 4, uint32_t, uint16_t>;
+  Bits bits_ = 0;
 };
 
 // The first element of a pack, zeros where `inside` doesn't hold.
 template <class S, int N>
 __device__ __forceinline__ Pack<S, N> load(const Planes& t, int64_t at, bool inside) {
-  Pack<S, N> pack{};
-  if (inside) pack = *reinterpret_cast<const Pack<S, N>*>(static_cast<const S*>(t.data) + at);
+  Pack<S, N> pack;
+  if (inside) pack.load(static_cast<const S*>(t.data) + at);
   return pack;
 }
 
 template <class S, int N>
 __device__ __forceinline__ void store(const Planes& t, int64_t at, bool inside, const Pack<S, N>& pack) {
-  if (inside) *reinterpret_cast<Pack<S, N>*>(static_cast<S*>(t.data) + at) = pack;
+  if (inside) pack.store(static_cast<S*>(t.data) + at);
 }
 
 template <class S, int N>
