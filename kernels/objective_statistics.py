@@ -15,7 +15,6 @@ from zdce.kernels.tiles import (
     WARPS,
     N,
     gaps_along_x,
-    gaps_along_y,
     hyperbolic_tangent,
     inside,
     load,
@@ -46,9 +45,9 @@ def statistics_forward(
     regions = tl.num_programs(2) * (height // 4).to(tl.int64) * (width // 4)  # of one colour
     enhanced_region, image_region = tl.zeros((N,), tl.float32), tl.zeros((N,), tl.float32)
     channel, along_y, along_x = tl.zeros((N,), tl.float32), tl.zeros((N, 4), tl.float32), tl.zeros((N,), tl.float32)
-    for row in range(ROWS):
-        y = y0 + row
-        here = inside(y, x, height, width)
+    for y in range(y0, tl.minimum(y0 + ROWS, height)):
+        here, has_above = inside(y, x, height, width), inside(y - 1, x, height, width)
+        has_right = inside(y, first + 4, height, width)
         value = load(image + y * image_y + x * image_x, here)
         image_region += tl.sum(value, axis=1)
         current = ()
@@ -57,9 +56,9 @@ def statistics_forward(
             if t < MAPS:
                 from_ = logits + 3 * t * logits_c + y * logits_y
                 a = hyperbolic_tangent(load(from_ + x * logits_x, here))
-                right = hyperbolic_tangent(load(from_ + (first + 4) * logits_x, inside(y, first + 4, height, width)))
+                right = hyperbolic_tangent(load(from_ + (first + 4) * logits_x, has_right))
                 row_x += squares_along_x(a, right, first, width, N)
-                dy = tl.where(here & inside(y - 1, x, height, width), a - above[t], 0.0)
+                dy = tl.where(has_above, a - above[t], 0.0)
                 row_y += dy * dy
                 current = current + (a,)
             value = step(value, current[t if MAPS > 1 else 0])
@@ -72,7 +71,7 @@ def statistics_forward(
         # Every fourth row ends a row of regions; an incomplete one at the border is dropped.
         ends = (y + tl.zeros_like(first)) % 4 == 3
         to = c * regions + (b * (height // 4) + y // 4) * (width // 4) + first // 4
-        store = inside(y, first + 3, height, width) & ends
+        store = ends & (first + 3 < width)
         tl.store(enhanced_regions_ptr + to, enhanced_region / 48, mask=store)
         tl.store(image_regions_ptr + to, image_region / 48, mask=store)
         enhanced_region = tl.where(ends, 0.0, enhanced_region)
@@ -109,9 +108,9 @@ def statistics_backward(
             above = above + (hyperbolic_tangent(load(from_ - logits_y, inside(y0 - 1, x, height, width))),)
         current = current + (hyperbolic_tangent(load(from_, inside(y0, x, height, width))),)
 
-    for row in range(ROWS):
-        y = y0 + row
-        here = inside(y, x, height, width)
+    for y in range(y0, tl.minimum(y0 + ROWS, height)):
+        here, has_above, has_below = inside(y, x, height, width), inside(y - 1, x, height, width), inside(y + 1, x, height, width)
+        has_left, has_right = inside(y, first - 1, height, width), inside(y, first + 4, height, width)
         value = load(image + y * image_y + x * image_x, here)
         values = ()
         for t in tl.static_range(T):
@@ -136,14 +135,14 @@ def statistics_backward(
         for t in tl.static_range(MAPS):
             a = current[t]
             from_ = logits + 3 * t * logits_c + y * logits_y
-            left = load(from_ + (first - 1) * logits_x, inside(y, first - 1, height, width))
-            right = load(from_ + (first + 4) * logits_x, inside(y, first + 4, height, width))
-            down = hyperbolic_tangent(load(from_ + logits_y + x * logits_x, inside(y + 1, x, height, width)))
+            left = load(from_ + (first - 1) * logits_x, has_left)
+            right = load(from_ + (first + 4) * logits_x, has_right)
+            down = hyperbolic_tangent(load(from_ + logits_y + x * logits_x, has_below))
             if KEEP_ABOVE:
                 up = above[t]
             else:
-                up = hyperbolic_tangent(load(from_ - logits_y + x * logits_x, here & inside(y - 1, x, height, width)))
-            gap_y = gaps_along_y(a, up, down, y, x, height, width)
+                up = hyperbolic_tangent(load(from_ - logits_y + x * logits_x, has_above))
+            gap_y = tl.where(has_above, a - up, 0.0) + tl.where(has_below, a - down, 0.0)
             gap_x = gaps_along_x(a, hyperbolic_tangent(left), hyperbolic_tangent(right), first, width, N)
             grad_logit = (grad_maps[MAPS - 1 - t] + grad_y * gap_y + grad_x * gap_x) * (1 - a * a)
             to = grad_logits + 3 * t * grad_logits_c + y * grad_logits_y + x * grad_logits_x

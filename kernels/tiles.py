@@ -6,9 +6,14 @@ thread but for one column, and 4 x 4 regions that never leave it.
 
 import triton
 import triton.language as tl
+from triton import knobs
+
+# The interpreter prepares its language anew for every call of a jitted function, a millisecond each; plain Python functions
+# that a kernel calls it runs as they are.
+device_function = (lambda function: function) if knobs.runtime.interpret else triton.jit
 
 
-@triton.jit
+@device_function
 def hyperbolic_tangent(x):
     # x P(x^2) / Q(x^2), the coefficients of csrc/curve.h; NaN passes both limits.
     x = tl.where(x > 9.02, 9.02, x)
@@ -21,20 +26,20 @@ def hyperbolic_tangent(x):
     return tl.where(y < -1.0, -1.0, y)
 
 
-@triton.jit
+@device_function
 def inside(y, x, height, width):
     # A row's index stands beside the columns' as a tensor: the interpreter can't broadcast a scalar's comparison.
     rows = y + tl.zeros_like(x)
     return (rows >= 0) & (rows < height) & (x >= 0) & (x < width)
 
 
-@triton.jit
+@device_function
 def load(pointers, mask):
     # Arithmetic is float32 whatever lies in memory.
     return tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
 
 
-@triton.jit
+@device_function
 def columns(a, N: tl.constexpr):
     """The four columns of a (N, 4) tile."""
     even, odd = tl.split(tl.reshape(a, (N, 2, 2)))
@@ -43,13 +48,13 @@ def columns(a, N: tl.constexpr):
     return a0, a1, a2, a3
 
 
-@triton.jit
+@device_function
 def tile_of(a0, a1, a2, a3, N: tl.constexpr):
     """The (N, 4) tile of four columns."""
     return tl.reshape(tl.join(tl.join(a0, a2), tl.join(a1, a3)), (N, 4))
 
 
-@triton.jit
+@device_function
 def squares_along_x(a, right, x, width, N: tl.constexpr):
     """Squared differences (N,) of neighbouring columns. right: the column after the fourth; x: the first's index."""
     a0, a1, a2, a3 = columns(a, N)
@@ -60,7 +65,7 @@ def squares_along_x(a, right, x, width, N: tl.constexpr):
     return (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
 
 
-@triton.jit
+@device_function
 def gaps_along_x(a, left, right, x, width, N: tl.constexpr):
     """What a value exceeds its two neighbours by, (N, 4); a neighbour that the image lacks counts as equal."""
     a0, a1, a2, a3 = columns(a, N)
@@ -70,13 +75,6 @@ def gaps_along_x(a, left, right, x, width, N: tl.constexpr):
     g2 = (a2 - a1) + (a2 - tl.where(x + 3 < width, a3, a2))
     g3 = (a3 - a2) + (a3 - tl.where(x + 4 < width, right, a3))
     return tile_of(g0, g1, g2, g3, N)
-
-
-@triton.jit
-def gaps_along_y(a, up, down, y, x, height, width):
-    """The same along y, (N, 4)."""
-    from_up = tl.where(inside(y - 1, x, height, width), a - up, 0.0)
-    return from_up + tl.where(inside(y + 1, x, height, width), a - down, 0.0)
 
 
 # One warp a program and 32 x 4 columns; rows follow one another in a loop that keeps the row above in registers. Rows and

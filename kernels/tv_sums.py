@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zdce.kernels.tiles import BACKWARD_ROWS, FORWARD_ROWS, WARPS, N, gaps_along_x, gaps_along_y, inside, load, squares_along_x
+from zdce.kernels.tiles import BACKWARD_ROWS, FORWARD_ROWS, WARPS, N, gaps_along_x, inside, load, squares_along_x
 
 
 @triton.jit
@@ -20,12 +20,11 @@ def tv_forward(
     x = x0 + 4 * tl.arange(0, N)[:, None] + tl.arange(0, 4)[None, :]
     above = load(plane + (y0 - 1) * maps_y + x * maps_x, inside(y0 - 1, x, height, width))
     along_y, along_x = tl.zeros((N, 4), tl.float32), tl.zeros((N,), tl.float32)
-    for row in range(ROWS):
-        y = y0 + row
+    for y in range(y0, tl.minimum(y0 + ROWS, height)):
         a = load(plane + y * maps_y + x * maps_x, inside(y, x, height, width))
         right = load(plane + y * maps_y + (first + 4) * maps_x, inside(y, first + 4, height, width))
         along_x += squares_along_x(a, right, first, width, N)
-        dy = tl.where(inside(y, x, height, width) & inside(y - 1, x, height, width), a - above, 0.0)
+        dy = tl.where(inside(y - 1, x, height, width), a - above, 0.0)
         along_y += dy * dy
         above = a
     program = (tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)
@@ -49,12 +48,12 @@ def tv_backward(
     grad_y, grad_x = 2 * tl.load(grad_ptr).to(tl.float32), 2 * tl.load(grad_ptr + 1).to(tl.float32)
     up = load(plane + (y0 - 1) * maps_y + x * maps_x, inside(y0 - 1, x, height, width))
     a = load(plane + y0 * maps_y + x * maps_x, inside(y0, x, height, width))
-    for row in range(ROWS):
-        y = y0 + row
+    for y in range(y0, tl.minimum(y0 + ROWS, height)):
         left = load(plane + y * maps_y + (first - 1) * maps_x, inside(y, first - 1, height, width))
         right = load(plane + y * maps_y + (first + 4) * maps_x, inside(y, first + 4, height, width))
-        down = load(plane + (y + 1) * maps_y + x * maps_x, inside(y + 1, x, height, width))
-        gap_y = gaps_along_y(a, up, down, y, x, height, width)
+        has_below = inside(y + 1, x, height, width)
+        down = load(plane + (y + 1) * maps_y + x * maps_x, has_below)
+        gap_y = tl.where(inside(y - 1, x, height, width), a - up, 0.0) + tl.where(has_below, a - down, 0.0)
         grad = grad_y * gap_y + grad_x * gaps_along_x(a, left, right, first, width, N)
         tl.store(grad_plane + y * grad_maps_y + x * grad_maps_x, grad, mask=inside(y, x, height, width))
         up, a = a, down
