@@ -8,8 +8,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zdce.kernels.tiles import device_function
 
-@triton.jit
+
+@device_function
 def step(x, a):
     return x + a * (x * x - x)
 

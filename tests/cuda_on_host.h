@@ -93,13 +93,13 @@ inline thread_local const void* worker_stack = nullptr;
 inline thread_local size_t worker_stack_size = 0;
 #endif
 
-inline void to_worker(Fiber& fiber, [[maybe_unused]] bool last) {
+inline void to_worker(Fiber& fiber) {
 #if defined(__SANITIZE_THREAD__)
   __tsan_switch_to_fiber(worker->sanitized, __tsan_switch_to_fiber_no_sync);
 #endif
 #if defined(__SANITIZE_ADDRESS__)
   void* fake = nullptr;
-  __sanitizer_start_switch_fiber(last ? nullptr : &fake, worker_stack, worker_stack_size);
+  __sanitizer_start_switch_fiber(&fake, worker_stack, worker_stack_size);
 #endif
   swapcontext(&fiber.context, &worker->context);
 #if defined(__SANITIZE_ADDRESS__)
@@ -132,7 +132,7 @@ inline void meet(Barrier& barrier, int threads) {
   }
   fiber.since.store(generation, std::memory_order_relaxed);
   fiber.waits_for.store(&barrier, std::memory_order_relaxed);
-  to_worker(fiber, false);
+  to_worker(fiber);
   barrier.generation.load(std::memory_order_acquire);
 }
 
@@ -142,8 +142,17 @@ inline void enter() {
 #endif
   Fiber& fiber = current();
   (*worker->kernel)();
+  // Whoever sees `done` may take the worker away: nothing of it is read after.
+  const ucontext_t* back = &worker->context;
+  [[maybe_unused]] void* sanitized = worker->sanitized;
   fiber.done.store(true, std::memory_order_release);
-  to_worker(fiber, true);
+#if defined(__SANITIZE_THREAD__)
+  __tsan_switch_to_fiber(sanitized, __tsan_switch_to_fiber_no_sync);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(nullptr, worker_stack, worker_stack_size);
+#endif
+  setcontext(back);
 }
 
 // All threads of one block. Every second pass goes backwards, so that no order of threads is taken for granted.
@@ -193,23 +202,10 @@ inline void run_block(int threads) {
   for (int i = 0; i < threads; ++i) w.fibers[i].done.load(std::memory_order_acquire);
 }
 
-inline Worker* new_worker() {
-  Worker* made = new Worker;
-#if defined(__SANITIZE_THREAD__)
-  made->sanitized = __tsan_get_current_fiber();
-#endif
-  return made;
-}
-
-inline void delete_worker(Worker* old) {
-  for (Fiber& fiber : old->fibers) {
-    if (fiber.stack == nullptr) continue;
-#if defined(__SANITIZE_THREAD__)
-    __tsan_destroy_fiber(fiber.sanitized);
-#endif
-    munmap(fiber.stack, kStack);
-  }
-  delete old;
+// Kept from launch to launch: fibers and their stacks are dear to make, to ThreadSanitizer above all.
+inline Worker& kept_worker(int which) {
+  static Worker* const workers[] = {new Worker, new Worker};
+  return *workers[which];
 }
 
 // kernel(): what every thread of every block does. Returns when all have.
@@ -218,20 +214,21 @@ inline void launch(int64_t blocks, int threads, const std::function<void()>& ker
     std::fprintf(stderr, "cuda_on_host: %d threads a block are not 1 to 32 whole warps\n", threads);
     std::abort();
   }
-  const auto run = [&](int64_t first, int64_t stride) {
-    worker = new_worker();
+  const auto run = [&](int which) {
+    worker = &kept_worker(which);
+#if defined(__SANITIZE_THREAD__)
+    worker->sanitized = __tsan_get_current_fiber();
+#endif
     worker->kernel = &kernel;
     worker->block_size.x = threads;
     worker->grid_size.x = static_cast<unsigned>(blocks);
-    for (int64_t i = first; i < blocks; i += stride) {
+    for (int64_t i = which; i < blocks; i += 2) {
       worker->block_index.x = static_cast<unsigned>(i);
       run_block(threads);
     }
-    delete_worker(worker);
-    worker = nullptr;
   };
-  std::thread odd([&] { run(1, 2); });
-  std::thread even([&] { run(0, 2); });
+  std::thread odd([&] { run(1); });
+  std::thread even([&] { run(0); });
   odd.join();
   even.join();
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from zdce.backends import Backend
+from zdce.backends import BACKENDS, CUDA_OPERATORS, Backend
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPILER = shutil.which("g++")
@@ -95,4 +95,9 @@ def missing(device, dtype):
     return None
 
 
-BACKEND = Backend(missing, globals().__getitem__)
+def launcher(operator):
+    # What CUDA C++ doesn't cover, Triton does on a GPU, and its own tests do here.
+    return globals()[operator] if operator in CUDA_OPERATORS else BACKENDS["reference"].launcher(operator)
+
+
+BACKEND = Backend(missing, launcher)
