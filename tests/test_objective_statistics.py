@@ -41,7 +41,8 @@ def check(image, logits, iterations):
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_statistics_and_gradients_match_float64(backend, device, size, layout):
     skip_where_interpreted(backend, size)
-    image, logits = (layouts(t)[layout] for t in drawn(size, batch=1 if backend == "triton" else 2, device=device))
+    batch = 1 if backend in ("triton", "cuda_on_host") else 2
+    image, logits = (layouts(t)[layout] for t in drawn(size, batch=batch, device=device))
     with zdce.backend(backend):
         check(image, logits, 8)
 
@@ -267,7 +268,7 @@ def test_compiles_whole_with_dynamic_shapes(backend, device):
                 value = function(image, leaf)
                 value.backward()
             results.append((value.detach(), leaf.grad))
-        torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=5e-6)
 
 
 def test_exports():
