@@ -103,10 +103,10 @@ def statistics_backward(
     grad_y, grad_x = 2 * tl.load(grad_tv_ptr).to(tl.float32), 2 * tl.load(grad_tv_ptr + 1).to(tl.float32)
     above, current = (), ()
     for t in tl.static_range(MAPS):
-        from_ = logits + 3 * t * logits_c + y0 * logits_y + x * logits_x
+        start = logits + 3 * t * logits_c + y0 * logits_y + x * logits_x
         if KEEP_ABOVE:
-            above = above + (hyperbolic_tangent(load(from_ - logits_y, inside(y0 - 1, x, height, width))),)
-        current = current + (hyperbolic_tangent(load(from_, inside(y0, x, height, width))),)
+            above = above + (hyperbolic_tangent(load(start - logits_y, inside(y0 - 1, x, height, width))),)
+        current = current + (hyperbolic_tangent(load(start, inside(y0, x, height, width))),)
 
     for y in range(y0, tl.minimum(y0 + ROWS, height)):
         here, has_above, has_below = inside(y, x, height, width), inside(y - 1, x, height, width), inside(y + 1, x, height, width)
@@ -119,35 +119,30 @@ def statistics_backward(
         region = grad_regions_ptr + (b * (height // 4) + y // 4) * (width // 4) + first // 4
         of_region = load(region, inside(y // 4, first // 4, height // 4, width // 4)) / 48
         grad = grad_channel + of_region[:, None] + tl.zeros((N, 4), tl.float32)
-        grad_maps = ()  # last step first
+        below = ()
         shared = tl.zeros((N, 4), tl.float32)
         for back in tl.static_range(T):
             value, a = values[T - 1 - back], current[T - 1 - back if MAPS > 1 else 0]
             grad_map = grad * (value * value - value)
-            if MAPS == T:
-                grad_maps = grad_maps + (grad_map,)
-            else:
-                shared += grad_map
             grad *= 1 + a * (2 * value - 1)
-        if MAPS < T:
-            grad_maps = (shared,)
-        below = ()
-        for t in tl.static_range(MAPS):
-            a = current[t]
-            from_ = logits + 3 * t * logits_c + y * logits_y
-            left = load(from_ + (first - 1) * logits_x, has_left)
-            right = load(from_ + (first + 4) * logits_x, has_right)
-            down = hyperbolic_tangent(load(from_ + logits_y + x * logits_x, has_below))
-            if KEEP_ABOVE:
-                up = above[t]
-            else:
-                up = hyperbolic_tangent(load(from_ - logits_y + x * logits_x, has_above))
-            gap_y = tl.where(has_above, a - up, 0.0) + tl.where(has_below, a - down, 0.0)
-            gap_x = gaps_along_x(a, hyperbolic_tangent(left), hyperbolic_tangent(right), first, width, N)
-            grad_logit = (grad_maps[MAPS - 1 - t] + grad_y * gap_y + grad_x * gap_x) * (1 - a * a)
-            to = grad_logits + 3 * t * grad_logits_c + y * grad_logits_y + x * grad_logits_x
-            tl.store(to, grad_logit, mask=here)
-            below = below + (down,)
+            if MAPS < T:
+                shared += grad_map
+                grad_map = shared
+            if T - 1 - back < MAPS:
+                from_ = logits + 3 * (T - 1 - back) * logits_c + y * logits_y
+                left = hyperbolic_tangent(load(from_ + (first - 1) * logits_x, has_left))
+                right = hyperbolic_tangent(load(from_ + (first + 4) * logits_x, has_right))
+                down = hyperbolic_tangent(load(from_ + logits_y + x * logits_x, has_below))
+                if KEEP_ABOVE:
+                    up = above[T - 1 - back]
+                else:
+                    up = hyperbolic_tangent(load(from_ - logits_y + x * logits_x, has_above))
+                gap_y = tl.where(has_above, a - up, 0.0) + tl.where(has_below, a - down, 0.0)
+                gap_x = gaps_along_x(a, left, right, first, width, N)
+                grad_logit = (grad_map + grad_y * gap_y + grad_x * gap_x) * (1 - a * a)
+                to = grad_logits + 3 * (T - 1 - back) * grad_logits_c + y * grad_logits_y + x * grad_logits_x
+                tl.store(to, grad_logit, mask=here)
+                below = (down,) + below
         if KEEP_ABOVE:
             above = current
         current = below

