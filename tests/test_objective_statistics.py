@@ -32,20 +32,24 @@ def check(image, logits, iterations):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_statistics_and_gradients_match_float64(backend, device, size, layout):
-    skip_where_interpreted(backend, size)
-    image, logits = (layouts(t)[layout] for t in drawn(size, batch=1 if backend == "triton" else 2, device=device))
+    skip_where_interpreted(backend, size, 60)
+    iterations, batch = (1, 1) if backend == "triton" else (8, 2)
+    image, logits = (layouts(t)[layout] for t in drawn(size, iterations, batch=batch, device=device))
     with zdce.backend(backend):
-        check(image, logits, 8)
+        check(image, logits, iterations)
 
 
 def test_a_size_of_several_tiles(backend, device):
     with zdce.backend(backend):
-        check(*drawn((37, 140), 1, batch=1, device=device), 1)
+        check(*drawn((34, 133), 1, batch=1, device=device), 1)
 
 
-def test_one_picture_of_256x256(backend, device):
+def test_one_picture_of_256x256(backend, device, monkeypatch):
+    if backend == "triton":
+        # one tile across, so that the interpreter sees few programs
+        monkeypatch.setattr("zdce.kernels.objective_statistics.N", 64)
     with zdce.backend(backend):
-        check(*drawn((256, 256), 1, batch=1, device=device), 1)
+        check(*drawn((256, 256), 1, shared=True, batch=1, device=device), 1)
 
 
 def test_a_4k_picture():
@@ -72,8 +76,8 @@ def test_every_number_of_iterations(backend, device, iterations, shared):
 def test_dtypes(backend, device, image_dtype, logits_dtype):
     if backend == "triton" and torch.float64 in (image_dtype, logits_dtype):
         pytest.skip("triton takes no float64")
-    iterations = 2 if backend == "triton" else 8
-    image, logits = drawn((17, 31), iterations, device=device)
+    iterations, batch = (1, 1) if backend == "triton" else (8, 2)
+    image, logits = drawn((17, 31), iterations, batch=batch, device=device)
     with zdce.backend(backend):
         check(image.to(image_dtype), logits.to(logits_dtype), iterations)
         if backend != "triton":
@@ -120,8 +124,8 @@ def check_objective(image, logits, **options):
 @pytest.mark.parametrize("without", [None, *zdce.Weights._fields])
 def test_the_objective_with_each_weight_0(backend, device, without, normalization):
     weights = zdce.Weights() if without is None else zdce.Weights()._replace(**{without: 0.0})
-    iterations = 2 if backend == "triton" else 8
-    image, logits = drawn((17, 31), iterations, batch=1 if backend == "triton" else 2, device=device)
+    iterations, batch = (1, 1) if backend == "triton" else (8, 2)
+    image, logits = drawn((17, 31), iterations, batch=batch, device=device)
     with zdce.backend(backend):
         check_objective(image, logits, weights=weights, normalization=normalization, target=0.5)
 
@@ -222,8 +226,8 @@ def test_gradcheck_in_float64(backend):
         image, logits = drawn((5, 6), 3, shared=shared, batch=1, dtype=torch.float64)
         with zdce.backend(backend):
             torch.autograd.gradcheck(
-                lambda l, i=image: tuple(
-                    s for k, s in enumerate(torch.ops.zdce.objective_statistics(i, l, 3)) if k != 1
+                lambda leaf, i=image: tuple(
+                    s for k, s in enumerate(torch.ops.zdce.objective_statistics(i, leaf, 3)) if k != 1
                 ),
                 (logits.requires_grad_(),),
             )  # fmt: skip
@@ -286,7 +290,7 @@ def test_nothing_image_sized_is_kept_or_made():
 @pytest.mark.parametrize(
     ("error", "message", "arguments"),
     [
-        (ValueError, r"image must be \(B, 3, H, W\) with H and W at least 16, got \(1, 3, 12, 40\)", ((1, 3, 12, 40), (1, 24, 12, 40))),
+        (ValueError, r"with H and W at least 16, got \(1, 3, 12, 40\)", ((1, 3, 12, 40), (1, 24, 12, 40))),
         (ValueError, "logits must have image's batch, height and width", ((1, 3, 16, 16), (1, 24, 16, 17))),
         (ValueError, "logits must have 3 channels or 3 for each", ((1, 3, 16, 16), (1, 25, 16, 16))),
         (ValueError, r"image must be \(B, 3, H, W\), got \(1, 1, 16, 16\)", ((1, 1, 16, 16), (1, 24, 16, 16))),

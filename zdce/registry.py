@@ -47,7 +47,7 @@ def _operator(schema: str, kernel: str, allocate: Callable[..., Any], arguments:
     ``allocate`` takes the operator's arguments and makes its outputs; ``arguments`` turns inputs (backward's without the
     backend) and outputs into what launchers take.
     """
-    name = schema.split("(")[0]
+    name = schema.partition("(")[0]
     _zdce.define(schema)
     _cpp.define(kernel)
 
@@ -157,9 +157,7 @@ def _region_gradients(
     return _image(grad, height, width, dtype, channels_last)
 
 
-def _channel_gradients(
-    grad: Tensor, height: int, width: int, dtype: torch.dtype, channels_last: bool, backend: str
-) -> Tensor:
+def _channel_gradients(grad: Tensor, height: int, width: int, dtype: torch.dtype, channels_last: bool, backend: str) -> Tensor:
     return _image(grad, height, width, dtype, channels_last)
 
 
