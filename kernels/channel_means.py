@@ -3,7 +3,6 @@
 import triton
 import triton.language as tl
 from torch import Tensor
-
 from zdce.kernels.tiles import load
 
 
