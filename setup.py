@@ -6,11 +6,13 @@ from torch.utils.cpp_extension import TORCH_LIB_PATH, include_paths
 # No flag of the build machine's: the kernels choose their instruction set at run time.
 flags = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wall", "-Wno-psabi"]
 
+operators = ("apply_curve", "channel_means", "objective_statistics", "region_means", "tv_sums")
+
 # The stable ABI of PyTorch 2.10: one wheel serves that version and every later one.
 cpp = Extension(
     "zdce._C",
-    sources=["csrc/cpu/apply_curve.cpp", "csrc/cpu/isa.cpp", "csrc/cpu/module.cpp"],
-    depends=[f"csrc/{name}.h" for name in ("curve", "cpu/halves", "cpu/isa", "cpu/lanes", "cpu/planes")],
+    sources=[f"csrc/cpu/{name}.cpp" for name in (*operators, "isa", "module")],
+    depends=[f"csrc/{name}.h" for name in ("curve", "cpu/halves", "cpu/isa", "cpu/lanes", "cpu/planes", "cpu/tiles")],
     include_dirs=include_paths(),
     library_dirs=[TORCH_LIB_PATH],
     libraries=["torch", "torch_cpu"],
@@ -20,7 +22,25 @@ cpp = Extension(
     optional=True,  # with no compiler the package still installs, on the reference path
 )
 
+# Runs where torch has CUDA, and links without: there libtorch.so, named here although nothing of it is used, brings the CUDA
+# library whose symbols this one leaves open.
+cuda = Extension(
+    "zdce._cuda",
+    sources=["csrc/cuda/apply_curve.cu", "csrc/cuda/objective.cu", "csrc/cuda/module.cpp"],
+    depends=["csrc/curve.h", *(f"csrc/cuda/{name}.cuh" for name in ("apply_curve", "launch", "objective", "planes"))],
+    include_dirs=include_paths(),
+    library_dirs=[TORCH_LIB_PATH],
+    libraries=["torch", "torch_cpu", "cudart"],
+    define_macros=cpp.define_macros,
+    extra_compile_args=["-std=c++20", "-O3", "-fvisibility=hidden", "-Wall"],
+    extra_link_args=["-Wl,--no-as-needed", "-ltorch"],
+    py_limited_api=True,
+)
+
 setup(
-    ext_modules=[] if os.environ.get("ZDCE_CPP") == "0" else [cpp],
+    ext_modules=[
+        *([] if os.environ.get("ZDCE_CPP") == "0" else [cpp]),
+        *([cuda] if os.environ.get("ZDCE_CUDA") == "1" else []),
+    ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -1,6 +1,8 @@
 // The arithmetic of the light-enhancement curve, once for every compiled backend.
 #pragma once
 
+#include <cmath>
+
 #if defined(__CUDACC__)
 #define ZDCE_INLINE __host__ __device__ __forceinline__
 #else
@@ -25,7 +27,28 @@ ZDCE_INLINE V step_da(V x) {
   return x * x - x;
 }
 
+// tanh for float and vectors of float: x P(x^2) / Q(x^2), fitted to tanh(x) / x with a relative error below 2.1e-8 on
+// [0, 9.02], past which float's tanh is 1. Rounding makes it 6 ulps at most. All coefficients are positive, so nothing
+// cancels; both limits let NaN pass, and -0 stays -0. At 9.4 the fit is 3 ulps above 1: the second limit makes it 1
+// even where the quotient is 2 ulps off, as CUDA's fast division may be, and saturated logits have no gradient at all.
+template <class V>
+ZDCE_INLINE V hyperbolic_tangent(V x) {
+  const V limit = V{} + 9.4f, one = V{} + 1.0f;
+  x = x > limit ? limit : x;
+  x = x < -limit ? -limit : x;
+  const V u = x * x;
+  const V p = (((u * 1.33191732e-08f + 2.05835531e-05f) * u + 3.49403918e-03f) * u + 1.33797213e-01f) * u + 1.0f;
+  const V q = (((u * 7.76205809e-07f + 3.28310009e-04f) * u + 2.58710906e-02f) * u + 4.67130363e-01f) * u + 1.0f;
+  const V y = x * p / q;
+  const V below = y > one ? one : y;
+  return below < -one ? -one : below;
+}
+
+// For double, the type that tests differentiate in, the library's own.
+ZDCE_INLINE double hyperbolic_tangent(double x) { return std::tanh(x); }
+
 // More steps than any published network takes; it bounds the kernels' registers and tables.
 constexpr int kMaxIterations = 16;
+constexpr int kMaxMaps = 3 * kMaxIterations;
 
 }  // namespace zdce

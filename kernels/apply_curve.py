@@ -7,9 +7,10 @@ so that with channels_last, where colours and steps share cache lines, it still 
 import triton
 import triton.language as tl
 from torch import Tensor
+from zdce.kernels.tiles import device_function
 
 
-@triton.jit
+@device_function
 def step(x, a):
     return x + a * (x * x - x)
 

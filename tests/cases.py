@@ -1,9 +1,13 @@
 """Inputs that the operators' tests share: random values, awkward memory layouts, poisoned outputs."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
+
+from zdce import backends, reference
 
 
 @contextmanager
@@ -42,3 +46,49 @@ def layouts(tensor):
         "crop": crop[:, :, 1 : h + 1, 2 : w + 2],
         "channels": wider[:, 1 : c + 1],
     }
+
+
+def skip_without_float64(backend, device):
+    if reason := backends.why_missing(backend, device, torch.float64):
+        pytest.skip(f"{backend}: {reason}")
+
+
+def check_operator(operator, inputs, others=(), *, tolerance, wanted=None):
+    """An operator's values and gradients against the float64 reference of the same name, every output poisoned before it
+    is written. ``tolerance`` relates to the largest value of each; ``wanted`` tells which inputs get a gradient (all)."""
+    wanted = [True] * len(inputs) if wanted is None else wanted
+
+    def run(function, tensors):
+        leaves = [tensor.detach().requires_grad_(want) for tensor, want in zip(tensors, wanted, strict=True)]
+        outputs = function(*leaves, *others)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        generator = torch.Generator().manual_seed(1)
+        grads = [torch.randn(output.shape, generator=generator).to(output) for output in outputs]
+        pairs = [pair for pair in zip(outputs, grads, strict=True) if pair[0].requires_grad]
+        targets = [leaf for leaf in leaves if leaf.requires_grad]
+        return outputs, torch.autograd.grad([o for o, _ in pairs], targets, [g for _, g in pairs])
+
+    with nan_filled_allocations():
+        outputs, grads = run(getattr(torch.ops.zdce, operator), inputs)
+    expected, expected_grads = run(getattr(reference, operator), [tensor.double().cpu() for tensor in inputs])
+    wide = any(tensor.dtype == torch.float64 for tensor in inputs)
+    for output, truth in zip(outputs, expected, strict=True):
+        assert output.dtype == (torch.float64 if wide else torch.float32)
+        assert_near(output, truth, tolerance)
+    leaves = [tensor for tensor, want in zip(inputs, wanted, strict=True) if want]
+    for grad, truth, leaf in zip(grads, expected_grads, leaves, strict=True):
+        assert grad.dtype == leaf.dtype
+        stored = torch.finfo(leaf.dtype).eps if leaf.dtype != outputs[0].dtype else 0.0
+        assert_near(grad, truth, tolerance + stored)
+
+
+def assert_near(value, truth, tolerance):
+    """Within ``tolerance`` of the largest true value, everywhere."""
+    scale = truth.abs().max().item() if truth.numel() else 1.0
+    torch.testing.assert_close(value.detach().double().cpu(), truth.detach(), rtol=0, atol=max(tolerance * scale, 1e-300))
+
+
+def skip_where_interpreted(backend, size, limit=40):
+    """Triton's interpreter takes 30 microseconds an operation and a row: small images only."""
+    if backend == "triton" and os.environ.get("TRITON_INTERPRET") == "1" and max(size) > limit:
+        pytest.skip("too slow in Triton's interpreter")

@@ -87,14 +87,36 @@ def _triton_launcher(operator: str) -> Launcher:
     return getattr(importlib.import_module(f"zdce.kernels.{operator.removesuffix('_backward')}"), operator)
 
 
+def _cuda_missing(device: str, dtype: torch.dtype) -> str | None:
+    if device != "cuda":
+        return f"it runs on CUDA tensors, not on {device}"
+    if error := _import_error("zdce._cuda"):
+        return f"the CUDA extension is not built ({error}); reinstall zdce with ZDCE_CUDA=1 and nvcc"
+    if dtype == torch.float64:
+        return "it takes float32, bfloat16 and float16, not float64"
+    return None
+
+
+# What CUDA C++ covers, the curve and the objective's single pass; the other operators are Triton's on this backend too.
+_COVERED = ("apply_curve", "objective_statistics")
+CUDA_OPERATORS = tuple(f"{name}{way}" for name in _COVERED for way in ("", "_backward"))
+
+
+def _cuda_launcher(operator: str) -> Launcher:
+    if operator not in CUDA_OPERATORS:
+        return _triton_launcher(operator)
+    return getattr(torch.ops.zdce_cuda, operator).default
+
+
 BACKENDS = {
     "reference": Backend(_never_missing, _reference_launcher),
     "cpp": Backend(_cpp_missing, _cpp_launcher),
     "triton": Backend(_triton_missing, _triton_launcher),
+    "cuda": Backend(_cuda_missing, _cuda_launcher),
 }
 
 # What ``auto`` tries, best first; on every other device it takes the reference.
-_AUTO = {"cpu": ("cpp", "reference"), "cuda": ("triton", "reference")}
+_AUTO = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 
 _forced: ContextVar[str | None] = ContextVar("zdce_backend", default=None)
 
@@ -110,7 +132,8 @@ def backend(name: str) -> Iterator[None]:
     """Forces the backend of all operators called inside the ``with``, in this thread and in their backward passes.
 
     Args:
-        name: ``"auto"``, ``"reference"``, ``"cpp"`` or ``"triton"``. ``ZDCE_BACKEND`` sets the default, else ``"auto"``.
+        name: ``"auto"``, ``"reference"``, ``"cpp"``, ``"triton"`` or ``"cuda"``. ``ZDCE_BACKEND`` sets the default, else
+            ``"auto"``.
 
     Raises:
         ValueError: there is no such backend.

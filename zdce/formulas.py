@@ -60,6 +60,11 @@ def color_constancy(channel_means: Tensor) -> Tensor:
     return torch.linalg.vector_norm(squares, dim=1).mean()
 
 
+def coarser(region_means: Tensor) -> Tensor:
+    """From the means of 4 x 4 regions (B, h, w) those of 16 x 16: a mean of equal means is the mean of all."""
+    return torch.nn.functional.avg_pool2d(region_means, 4)
+
+
 def exposure_control(region_means: Tensor, target: float) -> Tensor:
     """From the region means (B, h, w) of the enhanced image. Zero-DCE, eq. 5, squared as in published code."""
     return (region_means - target).square().mean()

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from zdce import reference, registry  # noqa: F401 (registers the operators)
-from zdce.backends import widened
+from zdce import formulas, registry  # noqa: F401 (registers the operators)
 from zdce.formulas import NORMALIZATIONS, Objective, Weights
 
 MAX_ITERATIONS = 16
@@ -42,6 +41,12 @@ def _check_iterations(name: str, maps: Tensor, iterations: int | None) -> int:
     if not 1 <= steps <= MAX_ITERATIONS:
         raise ValueError(f"iterations must be 1 to {MAX_ITERATIONS}, got {steps}")
     return steps
+
+
+def _check_region(region: int) -> int:
+    if region < 1:
+        raise ValueError(f"region must be at least 1, got {region}")
+    return region
 
 
 def _check_normalization(normalization: str) -> None:
@@ -99,7 +104,7 @@ def illumination_smoothness(maps: Tensor, normalization: str = "paper") -> Tenso
     _check_tensor("maps", maps, channels=None)
     _check_iterations("maps", maps, None)
     _check_normalization(normalization)
-    return reference.illumination_smoothness(widened(maps), normalization)
+    return formulas.illumination_smoothness(torch.ops.zdce.tv_sums(maps), maps.shape, normalization)
 
 
 def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Tensor:
@@ -120,10 +125,12 @@ def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Ten
     >>> zdce.ops.spatial_consistency(image, image)
     tensor(0.)
     """
-    _check_tensor("enhanced", enhanced, channels=3, at_least=region)
-    _check_tensor("image", image, channels=3, at_least=region)
+    _check_tensor("enhanced", enhanced, channels=3, at_least=_check_region(region))
+    _check_tensor("image", image, channels=3, at_least=_check_region(region))
     _check_alike("enhanced", enhanced, "image", image)
-    return reference.spatial_consistency(widened(enhanced), widened(image), region)
+    return formulas.spatial_consistency(
+        torch.ops.zdce.region_means(enhanced, region), torch.ops.zdce.region_means(image, region)
+    )
 
 
 def color_constancy(enhanced: Tensor) -> Tensor:
@@ -142,7 +149,7 @@ def color_constancy(enhanced: Tensor) -> Tensor:
     tensor(0.)
     """
     _check_tensor("enhanced", enhanced, channels=3)
-    return reference.color_constancy(widened(enhanced))
+    return formulas.color_constancy(torch.ops.zdce.channel_means(enhanced))
 
 
 def exposure_control(enhanced: Tensor, target: float = 0.6, region: int = 16) -> Tensor:
@@ -162,8 +169,8 @@ def exposure_control(enhanced: Tensor, target: float = 0.6, region: int = 16) ->
     >>> zdce.ops.exposure_control(torch.full((1, 3, 32, 32), 0.5), target=0.5)
     tensor(0.)
     """
-    _check_tensor("enhanced", enhanced, channels=3, at_least=region)
-    return reference.exposure_control(widened(enhanced), target, region)
+    _check_tensor("enhanced", enhanced, channels=3, at_least=_check_region(region))
+    return formulas.exposure_control(torch.ops.zdce.region_means(enhanced, region), target)
 
 
 def zero_reference_objective(
@@ -202,4 +209,11 @@ def zero_reference_objective(
     _check_normalization(normalization)
     if image.requires_grad:
         raise ValueError("image must not require a gradient: the objective gives one to logits alone")
-    return reference.zero_reference_objective(widened(image), widened(logits), weights, target, normalization, steps)
+    enhanced_regions, image_regions, channel_means, tv_sums = torch.ops.zdce.objective_statistics(image, logits, steps)
+    return formulas.objective(
+        weights,
+        illumination=formulas.illumination_smoothness(tv_sums, logits.shape, normalization),
+        spatial=formulas.spatial_consistency(enhanced_regions, image_regions),
+        color=formulas.color_constancy(channel_means),
+        exposure=formulas.exposure_control(formulas.coarser(enhanced_regions), target),
+    )

@@ -1,10 +1,12 @@
 """The operators ``torch.ops.zdce.*``: schema, outputs, autograd, and the way to a backend. All that is computed lies there.
 
 Each operator has one implementation for every device; it allocates the outputs, as the fake does, and a backend writes
-them. Backward is an operator of its own and runs on the backend that forward was asked for. Compiled code registers under
-private namespaces and takes (B, C, P) tensors with any strides, P = H * W.
+them. Backward is an operator of its own and runs on the backend that forward was asked for, its last argument. Compiled code
+registers under private namespaces and takes the inputs, then the outputs: (B, C, H, W) tensors with any strides, and for the
+curve, which knows no neighbours, (B, C, P) with P = H * W.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,13 +16,63 @@ from zdce import backends
 
 _zdce = torch.library.Library("zdce", "DEF")
 _cpp = torch.library.Library("zdce_cpp", "DEF")
+_cuda = torch.library.Library("zdce_cuda", "DEF")
+
+# From an operator's inputs and outputs to what a backend's launcher takes.
+_Arguments = Callable[..., tuple[tuple[object, ...], tuple[Tensor | None, ...]]]
 
 
 def _empty(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """An output in the layout of ``like``: channels_last where that is what it has, else contiguous."""
-    channels_last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    layout = torch.channels_last if _channels_last(like) else torch.contiguous_format
     return torch.empty_like(like, dtype=dtype, memory_format=layout)
+
+
+def _channels_last(tensor: Tensor) -> bool:
+    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+
+def _statistic(shape: tuple[int, ...], *inputs: Tensor) -> Tensor:
+    """A small output: float64 where an input is, else float32."""
+    wide = any(tensor.dtype == torch.float64 for tensor in inputs)
+    return inputs[0].new_empty(shape, dtype=torch.float64 if wide else torch.float32)
+
+
+def _as_they_are(inputs: tuple[object, ...], outputs: tuple[Tensor, ...]) -> Any:
+    return inputs, outputs
+
+
+def _operator(schema: str, kernel: str, allocate: Callable[..., Any], arguments: _Arguments = _as_they_are) -> None:
+    """Defines ``zdce::<schema>`` and, for compiled code, ``<kernel>`` with the same name.
+
+    ``allocate`` takes the operator's arguments and makes its outputs; ``arguments`` turns inputs (backward's without the
+    backend) and outputs into what launchers take.
+    """
+    name = schema.partition("(")[0]
+    _zdce.define(schema)
+    _cpp.define(kernel)
+    if name in backends.CUDA_OPERATORS:
+        _cuda.define(kernel)
+
+    def compute(*values: Any) -> Any:
+        inputs, backend = (values[:-1], values[-1]) if name.endswith("_backward") else (values, backends.requested())
+        outputs = allocate(*values)
+        backends.launch(name, *arguments(inputs, outputs if isinstance(outputs, tuple) else (outputs,)), backend)
+        return outputs
+
+    _zdce.impl(name, compute, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"zdce::{name}", allocate, lib=_zdce)
+
+
+def _autograd(name: str, setup: Callable[..., None], backward: Callable[..., Any]) -> None:
+    def setup_with_backend(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.backend = backends.requested()
+        setup(ctx, inputs, output)
+
+    torch.library.register_autograd(f"zdce::{name}", backward, setup_context=setup_with_backend, lib=_zdce)
+
+
+# apply_curve: image (B, 3, H, W), maps (B, 3T or 3, H, W) -> enhanced (B, 3, H, W).
 
 
 def _planes(tensor: Tensor) -> Tensor:
@@ -28,34 +80,13 @@ def _planes(tensor: Tensor) -> Tensor:
     return tensor.flatten(2)
 
 
-def _implement(name: str, implementation: Any, fake: Any) -> None:
-    _zdce.impl(name, implementation, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"zdce::{name}", fake, lib=_zdce)
-
-
-# apply_curve: image (B, 3, H, W), maps (B, 3T or 3, H, W) -> enhanced (B, 3, H, W).
-
-_zdce.define("apply_curve(Tensor image, Tensor maps, int iterations) -> Tensor")
-_zdce.define(
-    "apply_curve_backward(Tensor grad, Tensor image, Tensor maps, int iterations,"
-    " bool image_wanted, bool maps_wanted, str backend) -> (Tensor, Tensor)"
-)
-_cpp.define("apply_curve(Tensor image, Tensor maps, int iterations, Tensor(a!) enhanced) -> ()")
-_cpp.define(
-    "apply_curve_backward(Tensor grad, Tensor image, Tensor maps, int iterations,"
-    " Tensor(a!)? grad_image, Tensor(b!)? grad_maps) -> ()"
-)
-
-
 def _curve_output(image: Tensor, maps: Tensor, iterations: int) -> Tensor:
     return _empty(image, torch.promote_types(image.dtype, maps.dtype))
 
 
-def _curve(image: Tensor, maps: Tensor, iterations: int) -> Tensor:
-    enhanced = _curve_output(image, maps, iterations)
-    inputs = (_planes(image), _planes(maps), iterations)
-    backends.launch("apply_curve", inputs, (_planes(enhanced),), backends.requested())
-    return enhanced
+def _curve_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    image, maps, iterations = inputs
+    return (_planes(image), _planes(maps), iterations), (_planes(outputs[0]),)
 
 
 def _curve_gradients(
@@ -68,19 +99,15 @@ def _curve_gradients(
     )
 
 
-def _curve_backward(
-    grad: Tensor, image: Tensor, maps: Tensor, iterations: int, image_wanted: bool, maps_wanted: bool, backend: str
-) -> tuple[Tensor, Tensor]:
-    grads = _curve_gradients(grad, image, maps, iterations, image_wanted, maps_wanted, backend)
-    outputs = (_planes(grads[0]) if image_wanted else None, _planes(grads[1]) if maps_wanted else None)
-    backends.launch("apply_curve_backward", (_planes(grad), _planes(image), _planes(maps), iterations), outputs, backend)
-    return grads
+def _curve_backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    grad, image, maps, iterations, *wanted = inputs
+    grads = tuple(_planes(output) if want else None for output, want in zip(outputs, wanted, strict=True))
+    return (_planes(grad), _planes(image), _planes(maps), iterations), grads
 
 
 def _curve_setup(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
     image, maps, ctx.iterations = inputs
     ctx.save_for_backward(image, maps)
-    ctx.backend = backends.requested()
 
 
 def _curve_autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -92,6 +119,183 @@ def _curve_autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | Non
     return grad_image if image_wanted else None, grad_maps if maps_wanted else None, None
 
 
-_implement("apply_curve", _curve, _curve_output)
-_implement("apply_curve_backward", _curve_backward, _curve_gradients)
-torch.library.register_autograd("zdce::apply_curve", _curve_autograd, setup_context=_curve_setup, lib=_zdce)
+_operator(
+    "apply_curve(Tensor image, Tensor maps, int iterations) -> Tensor",
+    "apply_curve(Tensor image, Tensor maps, int iterations, Tensor(a!) enhanced) -> ()",
+    _curve_output,
+    _curve_arguments,
+)
+_operator(
+    "apply_curve_backward(Tensor grad, Tensor image, Tensor maps, int iterations,"
+    " bool image_wanted, bool maps_wanted, str backend) -> (Tensor, Tensor)",
+    "apply_curve_backward(Tensor grad, Tensor image, Tensor maps, int iterations,"
+    " Tensor(a!)? grad_image, Tensor(b!)? grad_maps) -> ()",
+    _curve_gradients,
+    _curve_backward_arguments,
+)
+_autograd("apply_curve", _curve_setup, _curve_autograd)
+
+
+# region_means: image (B, 3, H, W) -> (B, H // region, W // region). channel_means: image (B, 3, H, W) -> (B, 3).
+# Backward needs of the image what it looks like, not what it shows: nothing is kept.
+
+
+def _regions(image: Tensor, region: int) -> Tensor:
+    batch, _, height, width = image.shape
+    return _statistic((batch, height // region, width // region), image)
+
+
+def _channels(image: Tensor) -> Tensor:
+    return _statistic((image.shape[0], 3), image)
+
+
+def _image(grad: Tensor, height: int, width: int, dtype: torch.dtype, channels_last: bool) -> Tensor:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty((grad.shape[0], 3, height, width), dtype=dtype, device=grad.device, memory_format=layout)
+
+
+def _region_gradients(
+    grad: Tensor, region: int, height: int, width: int, dtype: torch.dtype, channels_last: bool, backend: str
+) -> Tensor:
+    return _image(grad, height, width, dtype, channels_last)
+
+
+def _channel_gradients(grad: Tensor, height: int, width: int, dtype: torch.dtype, channels_last: bool, backend: str) -> Tensor:
+    return _image(grad, height, width, dtype, channels_last)
+
+
+def _region_backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    grad, region, height, width, *_ = inputs
+    return (grad.contiguous(), region, height, width), outputs
+
+
+def _channel_backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    grad, height, width, *_ = inputs
+    return (grad.contiguous(), height, width), outputs
+
+
+def _means_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    image, *ctx.region = inputs
+    ctx.image = (*image.shape[2:], image.dtype, _channels_last(image))
+
+
+def _region_autograd(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return torch.ops.zdce.region_means_backward(grad, *ctx.region, *ctx.image, ctx.backend), None
+
+
+def _channel_autograd(ctx: Any, grad: Tensor) -> Tensor:
+    return torch.ops.zdce.channel_means_backward(grad, *ctx.image, ctx.backend)
+
+
+_operator(
+    "region_means(Tensor image, int region) -> Tensor",
+    "region_means(Tensor image, int region, Tensor(a!) means) -> ()",
+    _regions,
+)
+_operator(
+    "region_means_backward(Tensor grad, int region, SymInt height, SymInt width, ScalarType dtype, bool channels_last,"
+    " str backend) -> Tensor",
+    "region_means_backward(Tensor grad, int region, int height, int width, Tensor(a!) grad_image) -> ()",
+    _region_gradients,
+    _region_backward_arguments,
+)
+_autograd("region_means", _means_setup, _region_autograd)
+
+_operator(
+    "channel_means(Tensor image) -> Tensor",
+    "channel_means(Tensor image, Tensor(a!) means) -> ()",
+    _channels,
+)
+_operator(
+    "channel_means_backward(Tensor grad, SymInt height, SymInt width, ScalarType dtype, bool channels_last, str backend)"
+    " -> Tensor",
+    "channel_means_backward(Tensor grad, int height, int width, Tensor(a!) grad_image) -> ()",
+    _channel_gradients,
+    _channel_backward_arguments,
+)
+_autograd("channel_means", _means_setup, _channel_autograd)
+
+
+# tv_sums: maps (B, C, H, W) -> (2,).
+
+
+def _tv_gradients(grad: Tensor, maps: Tensor, backend: str) -> Tensor:
+    return _empty(maps)
+
+
+def _tv_backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    grad, maps = inputs
+    return (grad.contiguous(), maps), outputs
+
+
+def _tv_setup(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _tv_autograd(ctx: Any, grad: Tensor) -> Tensor:
+    return torch.ops.zdce.tv_sums_backward(grad, *ctx.saved_tensors, ctx.backend)
+
+
+_operator(
+    "tv_sums(Tensor maps) -> Tensor",
+    "tv_sums(Tensor maps, Tensor(a!) sums) -> ()",
+    lambda maps: _statistic((2,), maps),
+)
+_operator(
+    "tv_sums_backward(Tensor grad, Tensor maps, str backend) -> Tensor",
+    "tv_sums_backward(Tensor grad, Tensor maps, Tensor(a!) grad_maps) -> ()",
+    _tv_gradients,
+    _tv_backward_arguments,
+)
+_autograd("tv_sums", _tv_setup, _tv_autograd)
+
+
+# objective_statistics: image (B, 3, H, W), logits (B, 3T or 3, H, W) -> 4 x 4 region means (B, H // 4, W // 4) of the enhanced
+# image and of the image, channel means (B, 3) of the enhanced image, tv_sums (2,) of the maps.
+
+
+def _objective_outputs(image: Tensor, logits: Tensor, iterations: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch, _, height, width = image.shape
+    shapes = ((batch, height // 4, width // 4), (batch, height // 4, width // 4), (batch, 3), (2,))
+    enhanced_regions, image_regions, channels, tv = (_statistic(shape, image, logits) for shape in shapes)
+    return enhanced_regions, image_regions, channels, tv
+
+
+def _objective_gradients(
+    grad_regions: Tensor, grad_channels: Tensor, grad_tv: Tensor, image: Tensor, logits: Tensor, iterations: int, backend: str
+) -> Tensor:
+    return _empty(logits)
+
+
+def _objective_backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    return (*(grad.contiguous() for grad in inputs[:3]), *inputs[3:]), outputs
+
+
+def _objective_setup(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: tuple[Tensor, ...]) -> None:
+    image, logits, ctx.iterations = inputs
+    ctx.save_for_backward(image, logits)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _objective_autograd(
+    ctx: Any, grad_regions: Tensor, _: Tensor, grad_channels: Tensor, grad_tv: Tensor
+) -> tuple[None, Tensor, None]:
+    grads = (grad_regions, grad_channels, grad_tv)
+    return None, torch.ops.zdce.objective_statistics_backward(*grads, *ctx.saved_tensors, ctx.iterations, ctx.backend), None
+
+
+_operator(
+    "objective_statistics(Tensor image, Tensor logits, int iterations) -> (Tensor, Tensor, Tensor, Tensor)",
+    "objective_statistics(Tensor image, Tensor logits, int iterations, Tensor(a!) enhanced_regions,"
+    " Tensor(b!) image_regions, Tensor(c!) channel_means, Tensor(d!) tv_sums) -> ()",
+    _objective_outputs,
+)
+_operator(
+    "objective_statistics_backward(Tensor grad_regions, Tensor grad_channels, Tensor grad_tv, Tensor image, Tensor logits,"
+    " int iterations, str backend) -> Tensor",
+    "objective_statistics_backward(Tensor grad_regions, Tensor grad_channels, Tensor grad_tv, Tensor image, Tensor logits,"
+    " int iterations, Tensor(a!) grad_logits) -> ()",
+    _objective_gradients,
+    _objective_backward_arguments,
+)
+_autograd("objective_statistics", _objective_setup, _objective_autograd)

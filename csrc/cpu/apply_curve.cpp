@@ -11,7 +11,8 @@
 namespace zdce {
 namespace {
 
-constexpr int kMaxMaps = 3 * kMaxIterations;
+// Blocks lie apart by more than their length: 1 KB would put the same pixel of all of them into four sets of L1.
+constexpr int kPitch = kBlock + 16;
 
 // One block of n pixels, planar. maps[k] is the plane of step k / 3 and colour k % 3; with shared maps the three planes
 // stand at every step.
@@ -79,31 +80,19 @@ struct CurveBackward {
   }
 };
 
-// A tensor's blocks and the memory for those that are no part of it.
+// Memory for the blocks that are no part of a tensor.
 template <class C, int kChannels>
 struct Scratch {
-  alignas(64) C memory[kChannels][kBlock];
+  alignas(64) C memory[kChannels * kPitch];
 };
 
-template <class C, int kChannels>
-void fetch_all(Isa isa, const Planes& t, int64_t b, int64_t p, int n, Scratch<C, kChannels>& scratch, const C** block) {
-  for (int64_t c = 0; c < t.channels; ++c) block[c] = fetch(isa, t, b, c, p, n, scratch.memory[c]);
-}
-
-template <class C, int kChannels>
-void target_all(const Planes& t, int64_t b, int64_t p, Scratch<C, kChannels>& scratch, C** block) {
-  for (int64_t c = 0; c < t.channels; ++c) block[c] = target(t, b, c, p, scratch.memory[c]);
-}
-
-template <class C>
-void put_all(Isa isa, const Planes& t, int64_t b, int64_t p, int n, C* const* block) {
-  for (int64_t c = 0; c < t.channels; ++c) put(isa, t, b, c, p, n, block[c]);
-}
+// The n pixels from p on of image b, in all channels.
+Piece piece(const Planes& t, int64_t b, int64_t p, int n) { return {b, 0, t.channels, 0, p, n}; }
 
 template <class C>
 void fetch_maps(Isa isa, const Planes& maps, int64_t b, int64_t p, Scratch<C, kMaxMaps>& scratch,
                 CurveBlock<C>& block) {
-  fetch_all(isa, maps, b, p, block.n, scratch, block.maps);
+  fetch(isa, maps, piece(maps, b, p, block.n), scratch.memory, kPitch, block.maps);
   if (block.shared) {
     for (int k = 3; k < 3 * block.iterations; ++k) block.maps[k] = block.maps[k % 3];
   }
@@ -122,32 +111,19 @@ void for_each_block(int64_t batch, int64_t pixels, const F& f) {
   });
 }
 
-// image: (B, 3, P); maps: (B, 3 T, P) or, shared by all steps, (B, 3, P).
-void check_inputs(const Planes& image, const Planes& maps, int64_t iterations) {
-  if (iterations < 1 || iterations > kMaxIterations) {
-    throw std::runtime_error("zdce: iterations must be 1 to 16, got " + std::to_string(iterations));
-  }
-  check_shape(image, "image", image.batch, 3, image.pixels);
-  check_shape(maps, "maps", image.batch, maps.channels == 3 ? 3 : 3 * iterations, image.pixels);
-}
-
-bool in_double(const Planes& a, const Planes& b) {
-  return a.dtype == ScalarType::Double || b.dtype == ScalarType::Double;
-}
-
 template <class C>
 void forward(const Planes& image, const Planes& maps, int iterations, const Planes& enhanced) {
   const Isa best = isa();
-  for_each_block(image.batch, image.pixels, [&](int64_t b, int64_t p, int n) {
+  for_each_block(image.batch, image.width, [&](int64_t b, int64_t p, int n) {
     Scratch<C, 3> image_scratch, enhanced_scratch;
     Scratch<C, kMaxMaps> maps_scratch;
     CurveBlock<C> block;
     block.n = n, block.iterations = iterations, block.shared = maps.channels == 3;
-    fetch_all(best, image, b, p, n, image_scratch, block.image);
+    fetch(best, image, piece(image, b, p, n), image_scratch.memory, kPitch, block.image);
     fetch_maps(best, maps, b, p, maps_scratch, block);
-    target_all(enhanced, b, p, enhanced_scratch, block.enhanced);
+    target(enhanced, piece(enhanced, b, p, n), enhanced_scratch.memory, kPitch, block.enhanced);
     dispatch<CurveForward<C>>(best, const_cast<const CurveBlock<C>*>(&block));
-    put_all(best, enhanced, b, p, n, block.enhanced);
+    put(best, enhanced, piece(enhanced, b, p, n), enhanced_scratch.memory, kPitch);
   });
 }
 
@@ -155,40 +131,45 @@ template <class C>
 void backward(const Planes& grad, const Planes& image, const Planes& maps, int iterations, const Planes* grad_image,
               const Planes* grad_maps) {
   const Isa best = isa();
-  for_each_block(image.batch, image.pixels, [&](int64_t b, int64_t p, int n) {
+  for_each_block(image.batch, image.width, [&](int64_t b, int64_t p, int n) {
     Scratch<C, 3> grad_scratch, image_scratch, grad_image_scratch;
     Scratch<C, kMaxMaps> maps_scratch, grad_maps_scratch;
     CurveBlock<C> block;
     block.n = n, block.iterations = iterations, block.shared = maps.channels == 3;
     block.grad_image[0] = block.grad_maps[0] = nullptr;
-    fetch_all(best, grad, b, p, n, grad_scratch, block.grad);
-    fetch_all(best, image, b, p, n, image_scratch, block.image);
+    fetch(best, grad, piece(grad, b, p, n), grad_scratch.memory, kPitch, block.grad);
+    fetch(best, image, piece(image, b, p, n), image_scratch.memory, kPitch, block.image);
     fetch_maps(best, maps, b, p, maps_scratch, block);
-    if (grad_image != nullptr) target_all(*grad_image, b, p, grad_image_scratch, block.grad_image);
-    if (grad_maps != nullptr) target_all(*grad_maps, b, p, grad_maps_scratch, block.grad_maps);
+    if (grad_image != nullptr) {
+      target(*grad_image, piece(*grad_image, b, p, n), grad_image_scratch.memory, kPitch, block.grad_image);
+    }
+    if (grad_maps != nullptr) {
+      target(*grad_maps, piece(*grad_maps, b, p, n), grad_maps_scratch.memory, kPitch, block.grad_maps);
+    }
     dispatch<CurveBackward<C>>(best, const_cast<const CurveBlock<C>*>(&block));
-    if (grad_image != nullptr) put_all(best, *grad_image, b, p, n, block.grad_image);
-    if (grad_maps != nullptr) put_all(best, *grad_maps, b, p, n, block.grad_maps);
+    if (grad_image != nullptr) put(best, *grad_image, piece(*grad_image, b, p, n), grad_image_scratch.memory, kPitch);
+    if (grad_maps != nullptr) put(best, *grad_maps, piece(*grad_maps, b, p, n), grad_maps_scratch.memory, kPitch);
   });
 }
 
 // image: (B, 3, P); maps: (B, 3 T or 3, P); enhanced: (B, 3, P), written.
 void apply_curve(const Tensor image, const Tensor maps, int64_t iterations, const Tensor enhanced) {
-  const Planes i = planes(image, "image"), m = planes(maps, "maps"), e = planes(enhanced, "enhanced");
-  check_inputs(i, m, iterations);
-  check_shape(e, "enhanced", i.batch, 3, i.pixels);
+  const Planes i = planes(image, "image", 3), m = planes(maps, "maps", 3), e = planes(enhanced, "enhanced", 3);
+  check_curve(i, m, "maps", iterations);
+  check_shape(e, "enhanced", i.batch, 3, 1, i.width);
   (in_double(i, m) ? forward<double> : forward<float>)(i, m, static_cast<int>(iterations), e);
 }
 
 // grad, image: (B, 3, P); maps: (B, 3 T or 3, P); grad_image, grad_maps: as image and maps, written where given.
 void apply_curve_backward(const Tensor grad, const Tensor image, const Tensor maps, int64_t iterations,
                           const std::optional<Tensor> grad_image, const std::optional<Tensor> grad_maps) {
-  const Planes g = planes(grad, "grad"), i = planes(image, "image"), m = planes(maps, "maps");
-  check_inputs(i, m, iterations);
-  check_shape(g, "grad", i.batch, 3, i.pixels);
+  const Planes g = planes(grad, "grad", 3), i = planes(image, "image", 3), m = planes(maps, "maps", 3);
+  check_curve(i, m, "maps", iterations);
+  check_shape(g, "grad", i.batch, 3, 1, i.width);
   std::optional<Planes> gi, gm;
-  if (grad_image) check_shape(gi.emplace(planes(*grad_image, "grad_image")), "grad_image", i.batch, 3, i.pixels);
-  if (grad_maps) check_shape(gm.emplace(planes(*grad_maps, "grad_maps")), "grad_maps", m.batch, m.channels, m.pixels);
+  if (grad_image) check_shape(gi.emplace(planes(*grad_image, "grad_image", 3)), "grad_image", i.batch, 3, 1, i.width);
+  if (grad_maps)
+    check_shape(gm.emplace(planes(*grad_maps, "grad_maps", 3)), "grad_maps", m.batch, m.channels, 1, m.width);
   (in_double(i, m) ? backward<double> : backward<float>)(g, i, m, static_cast<int>(iterations), gi ? &*gi : nullptr,
                                                          gm ? &*gm : nullptr);
 }

@@ -39,4 +39,29 @@ ZDCE_INLINE void store(C* to, Lanes<C> v, int n) {
   }
 }
 
+// n values beginning with ones, then zeros.
+template <class C>
+ZDCE_INLINE Lanes<C> ones(int n) {
+  Lanes<C> v{};
+  for (int i = 0; i < kLanes<C>; ++i) v[i] = i < n ? C{1} : C{0};
+  return v;
+}
+
+// Pairs of halves, so that rounding errors grow with the logarithm of the lanes.
+template <class C>
+ZDCE_INLINE C total(Lanes<C> v) {
+  C lanes[kLanes<C>];
+  std::memcpy(lanes, &v, sizeof(v));
+  for (int half = kLanes<C> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+// The template of curve.h is for float; double takes the library's.
+ZDCE_INLINE Lanes<double> hyperbolic_tangent(Lanes<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = std::tanh(x[i]);
+  return x;
+}
+
 }  // namespace zdce

@@ -1,0 +1,186 @@
+// tv_sums on the CPU: squared differences of neighbours, summed.
+
+#include <torch/csrc/stable/library.h>
+
+#include <vector>
+
+#include "isa.h"
+#include "lanes.h"
+#include "planes.h"
+#include "tiles.h"
+
+namespace zdce {
+namespace {
+
+// The channels of a tile; more are the next tile's. As many as T = 8 has, so that channels_last lines are read once.
+constexpr int kChannels = 24;
+constexpr int kRows = 64;
+constexpr int kPitch = kBlock + 16;  // one neighbour on either side
+
+template <class C>
+using Row = const C* [kChannels];
+
+template <class C>
+struct Workspace {
+  alignas(64) C rows[3][kChannels * kPitch], grad[kChannels * kPitch];
+};
+
+// One row of a tile: n columns, of which the first `pairs` have a right neighbour.
+template <class C>
+struct RowSums {
+  // Float32: 4 bytes read a value; the row above comes from cache.
+  ZDCE_INLINE static void run(const C* const* above, const C* const* row, int channels, int n, int pairs,
+                              double* sums) {
+    for (int k = 0; k < channels; ++k) {
+      const C* const a = row[k];
+      Lanes<C> along_y{}, along_x{};
+      int i = 0;
+      for (; i + kLanes<C> <= pairs; i += kLanes<C>) {
+        const Lanes<C> here = load(a + i, kLanes<C>);
+        const Lanes<C> dx = load(a + i + 1, kLanes<C>) - here;
+        along_x += dx * dx;
+        if (above == nullptr) continue;
+        const Lanes<C> dy = here - load(above[k] + i, kLanes<C>);
+        along_y += dy * dy;
+      }
+      C last_y{0}, last_x{0};
+      for (; i < n; ++i) {
+        if (i < pairs) last_x += (a[i + 1] - a[i]) * (a[i + 1] - a[i]);
+        if (above != nullptr) last_y += (a[i] - above[k][i]) * (a[i] - above[k][i]);
+      }
+      sums[0] += total<C>(along_y) + last_y;
+      sums[1] += total<C>(along_x) + last_x;
+    }
+  }
+};
+
+// One row of a tile in backward: n columns. Where the image ends, up or down is the row itself, and columns before
+// `first` and from `last` on have one neighbour along x.
+template <class C>
+struct RowGradients {
+  // Float32: 4 bytes read and 4 written a value; the neighbouring rows come from cache.
+  ZDCE_INLINE static void run(const C* const* up, const C* const* row, const C* const* down, int channels, int n,
+                              int first, int last, C along_y, C along_x, C* const* grad) {
+    for (int k = 0; k < channels; ++k) {
+      const C* const a = row[k];
+      const auto edge = [&](int i) {
+        const C left = i < first ? a[i] : a[i - 1], right = i < last ? a[i + 1] : a[i];
+        grad[k][i] = along_y * ((a[i] - up[k][i]) + (a[i] - down[k][i])) + along_x * ((a[i] - left) + (a[i] - right));
+      };
+      int i = 0;
+      for (; i < first; ++i) edge(i);
+      for (; i + kLanes<C> <= last; i += kLanes<C>) {
+        const Lanes<C> here = load(a + i, kLanes<C>);
+        const Lanes<C> left = load(a + i - 1, kLanes<C>), right = load(a + i + 1, kLanes<C>);
+        const Lanes<C> y = (here - load(up[k] + i, kLanes<C>)) + (here - load(down[k] + i, kLanes<C>));
+        store(grad[k] + i, along_y * y + along_x * ((here - left) + (here - right)), kLanes<C>);
+      }
+      for (; i < n; ++i) edge(i);
+    }
+  }
+};
+
+// The tiles of all groups of channels.
+struct Groups {
+  explicit Groups(const Planes& maps)
+      : maps(maps),
+        groups((maps.channels + kChannels - 1) / kChannels),
+        tiling{maps.batch * groups, maps.height, maps.width, kRows, kBlock} {}
+
+  // A tile's columns of row y, with `left` columns before them and `right` after.
+  Piece piece(const Tile& tile, int64_t y, int left, int right) const {
+    const int64_t first = tile.b % groups * kChannels;
+    return {tile.b / groups,      first, std::min<int64_t>(kChannels, maps.channels - first), y, tile.x - left,
+            left + tile.n + right};
+  }
+
+  const Planes& maps;
+  int64_t groups;
+  Tiling tiling;
+};
+
+struct Partial {
+  double tv[2];
+};
+
+template <class C>
+void forward(const Planes& maps, const Tensor& sums) {
+  C* const to = grid<C>(sums, "sums", {2});
+  const Isa best = isa();
+  const Groups groups(maps);
+  std::vector<Partial> partials(groups.tiling.count());
+  for_each_tile<Workspace<C>>(groups.tiling, [&](const Tile& tile, Workspace<C>& space) {
+    Partial partial{};
+    const int right = tile.x + tile.n < maps.width;
+    Row<C> rows[2];
+    const C* const* above = nullptr;
+    const int64_t begin = std::max<int64_t>(tile.y - 1, 0);
+    for (int64_t y = begin; y < tile.y + tile.rows; ++y) {
+      const int here = y & 1;
+      const Piece piece = groups.piece(tile, y, 0, right);
+      fetch(best, maps, piece, space.rows[here], kPitch, rows[here]);
+      const C* const* const row = rows[here];
+      if (y >= tile.y) {
+        dispatch<RowSums<C>>(best, above, row, static_cast<int>(piece.channels), tile.n, tile.n - 1 + right,
+                             static_cast<double*>(partial.tv));
+      }
+      above = row;
+    }
+    partials[tile.index] = partial;
+  });
+  for (int d = 0; d < 2; ++d) {
+    double sum = 0;
+    for (const Partial& partial : partials) sum += partial.tv[d];
+    to[d] = static_cast<C>(sum);
+  }
+}
+
+template <class C>
+void backward(const Tensor& grad, const Planes& maps, const Planes& grad_maps) {
+  const C* const tv = grid<C>(grad, "grad", {2});
+  const Isa best = isa();
+  const Groups groups(maps);
+  for_each_tile<Workspace<C>>(groups.tiling, [&](const Tile& tile, Workspace<C>& space) {
+    const int left = tile.x > 0, right = tile.x + tile.n < maps.width;
+    Row<C> rows[3];
+    const auto fetch_row = [&](int64_t y) {
+      const Piece piece = groups.piece(tile, y, left, right);
+      fetch(best, maps, piece, space.rows[y % 3], kPitch, rows[y % 3]);
+      for (int k = 0; k < piece.channels; ++k) rows[y % 3][k] += left;
+    };
+    for (int64_t y = std::max<int64_t>(tile.y - 1, 0); y <= tile.y; ++y) fetch_row(y);
+    for (int64_t y = tile.y; y < tile.y + tile.rows; ++y) {
+      if (y + 1 < maps.height) fetch_row(y + 1);
+      const C* const* const row = rows[y % 3];
+      const C* const* const up = y > 0 ? rows[(y - 1) % 3] : row;
+      const C* const* const down = y + 1 < maps.height ? rows[(y + 1) % 3] : row;
+      const Piece piece = groups.piece(tile, y, 0, 0);
+      C* grads[kChannels];
+      target(grad_maps, piece, space.grad, kPitch, grads);
+      dispatch<RowGradients<C>>(best, up, row, down, static_cast<int>(piece.channels), tile.n, 1 - left,
+                                tile.n - 1 + right, 2 * tv[0], 2 * tv[1], static_cast<C* const*>(grads));
+      put(best, grad_maps, piece, space.grad, kPitch);
+    }
+  });
+}
+
+// maps: (B, C, H, W); sums: (2), written.
+void tv_sums(const Tensor maps, const Tensor sums) {
+  const Planes m = planes(maps, "maps");
+  (m.dtype == ScalarType::Double ? forward<double> : forward<float>)(m, sums);
+}
+
+// grad: (2); maps, grad_maps (written): (B, C, H, W).
+void tv_sums_backward(const Tensor grad, const Tensor maps, const Tensor grad_maps) {
+  const Planes m = planes(maps, "maps"), g = planes(grad_maps, "grad_maps");
+  check_shape(g, "grad_maps", m.batch, m.channels, m.height, m.width);
+  (m.dtype == ScalarType::Double ? backward<double> : backward<float>)(grad, m, g);
+}
+
+}  // namespace
+}  // namespace zdce
+
+STABLE_TORCH_LIBRARY_IMPL(zdce_cpp, CPU, m) {
+  m.impl("tv_sums", TORCH_BOX(&zdce::tv_sums));
+  m.impl("tv_sums_backward", TORCH_BOX(&zdce::tv_sums_backward));
+}

@@ -1,0 +1,63 @@
+"""Builds ``zdce._cuda``: nvcc for the .cu files, the C++ compiler for the rest and the link.
+
+Torch's own CUDAExtension wants a CUDA build of torch; the stable ABI needs none, only its headers.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from setuptools import Extension
+from setuptools.command.build_ext import build_ext
+
+# A100, H100, B200, and PTX for the GPUs between and after them. One pass of the front end serves all: nothing is written for
+# one architecture.
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+# -prec-div: a quotient may be 2 ulps off, which tanh's own 6 hide; exact division is its most costly part.
+NVCC_FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-prec-div=false",
+    f"-gencode=arch=compute_80,code=[{','.join((*ARCHITECTURES, 'compute_80'))}]",
+    "--threads=2",
+    "-DUSE_CUDA",
+]
+HOST_FLAGS = ["-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-parentheses"]  # nvcc's own output has idle parentheses
+
+
+def cuda_home() -> Path | None:
+    """Where the CUDA toolkit lies, None where there is none."""
+    named = os.environ.get("CUDA_HOME")
+    nvcc = Path(named, "bin", "nvcc") if named else Path(shutil.which("nvcc") or "")
+    if not nvcc.is_file():
+        return None
+    # What is found on the path may be a script that calls the real one elsewhere.
+    homes = (nvcc.resolve().parents[1], Path("/usr/local/cuda"))
+    return next((home for home in homes if (home / "include" / "cuda_runtime.h").is_file()), None)
+
+
+class BuildExtensions(build_ext):
+    """setuptools' own, which takes .cu among an extension's sources."""
+
+    def build_extension(self, ext: Extension) -> None:
+        kernels = [source for source in ext.sources if source.endswith(".cu")]
+        if kernels:
+            self._compile_kernels(ext, kernels)
+        super().build_extension(ext)
+
+    def _compile_kernels(self, ext: Extension, kernels: list[str]) -> None:
+        home = cuda_home()
+        if home is None:
+            raise RuntimeError(f"{ext.name} needs nvcc, which is neither in CUDA_HOME nor on the path")
+        ext.sources = [source for source in ext.sources if source not in kernels]
+        ext.include_dirs.append(str(home / "include"))
+        ext.library_dirs.append(str(home / "lib64"))
+        macros: list[Any] = ext.define_macros
+        common = [f"-D{name}={value}" for name, value in macros] + [f"-isystem={path}" for path in ext.include_dirs]
+        for source in kernels:
+            target = Path(self.build_temp, source).with_suffix(".o")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            host = ["-Xcompiler", ",".join(HOST_FLAGS)]
+            self.spawn([str(home / "bin" / "nvcc"), *NVCC_FLAGS, *host, *common, "-c", source, "-o", str(target)])
+            ext.extra_objects.append(str(target))

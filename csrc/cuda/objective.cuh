@@ -1,0 +1,408 @@
+// The objective's single pass on CUDA: tanh, curve, region means, channel means and TV sums from one read of image and
+// logits.
+//
+// Tensors are (B, C, H, W). A block has a tile of 32 N x 32 pixels and three warps side by side, one a colour, so that
+// a thread carries T maps and not 3 T; two such sets lie below each other. A warp is one row of 32 N pixels wide, N to
+// a thread, and walks down: the row below that it loads for the differences along y is the next one it needs, so that
+// each value's tanh is taken once. Differences along x cross threads by shuffles; the column beyond the warp is loaded
+// and its tanh taken by as many lanes as there are maps, once a row.
+//
+// A tile with its halo is 1.04 times its logits in forward (33 x 129 of 32 x 128, float32) and 1.08 times in backward
+// (34 x 130), where as much again is written: 1.03 and 1.04 of all bytes.
+#pragma once
+
+#include "planes.cuh"
+
+namespace zdce::cuda {
+
+struct ObjectiveShape {
+  int64_t batch, height, width;
+  int iterations;
+  bool shared;  // logits are (B, 3, H, W), the same at every step
+};
+
+// image (B, 3, H, W) and logits (B, 3 T or 3, H, W) of any type. Written, in float32: enhanced_regions and
+// image_regions (B, H / 4, W / 4), channel_means (B, 3) and tv_sums (2,); and partials, (5, B, tiles), which nobody
+// reads later.
+struct ObjectiveForward {
+  Planes image, logits, enhanced_regions, image_regions, channel_means, tv_sums;
+  float* partials;
+};
+
+// grad_regions (B, H / 4, W / 4), grad_channels (B, 3) and grad_tv (2,), float32. grad_logits, written: as logits, type
+// too.
+struct ObjectiveBackward {
+  Planes grad_regions, grad_channels, grad_tv, image, logits, grad_logits;
+};
+
+constexpr int kRegion = 4;     // side of a spatial-consistency region
+constexpr int kTileRows = 32;  // 1/32 of the logits is read twice for the row below
+constexpr unsigned kAll = 0xffffffffu;
+
+// Rows that a warp walks down: it takes the tanh of 17 rows in forward and of 18 in backward.
+constexpr int kRows = 16;
+constexpr int kStack = kTileRows / kRows;
+constexpr int kThreads = kStack * 3 * kWarp;
+
+__host__ __device__ inline int64_t tiles_across(const ObjectiveShape& s, int n) {
+  return (s.width + kWarp * n - 1) / (kWarp * n);
+}
+
+__host__ __device__ inline int64_t tiles_per_image(const ObjectiveShape& s, int n) {
+  return tiles_across(s, n) * ((s.height + kTileRows - 1) / kTileRows);
+}
+
+// Grid (images x rows of tiles x tiles), one-dimensional: the other two dimensions end at 65,535.
+template <int N>
+struct Tile {
+  int64_t b, index, top, left;  // of the tile: image, number in it, first row and column
+  int64_t first, last, x;       // of the warp: rows from first to before last; of the thread: column
+  int lane, colour, stack;
+  bool inside;
+
+  __device__ explicit Tile(const ObjectiveShape& s) {
+    const int64_t tiles = tiles_per_image(s, N), across = tiles_across(s, N);
+    b = blockIdx.x / tiles, index = blockIdx.x % tiles;
+    top = index / across * kTileRows, left = index % across * (kWarp * N);
+    const int warp = threadIdx.x / kWarp;
+    lane = threadIdx.x % kWarp, colour = warp % 3, stack = warp / 3;
+    first = top + stack * kRows;
+    last = first + kRows < s.height ? first + kRows : s.height;
+    x = left + lane * N;
+    inside = x < s.width;
+  }
+
+  __device__ int64_t in(const Planes& t, int channel, int64_t row, int64_t column) const {
+    return b * t.batch + channel * t.channel + row * t.row + column * t.pixel;
+  }
+};
+
+// Every lane gets the warp's sum, added up in an order that depends on nothing.
+template <class V>
+__device__ __forceinline__ V warp_sum(V v) {
+#pragma unroll
+  for (int with = kWarp / 2; with > 0; with /= 2) v += __shfl_xor_sync(kAll, v, with);
+  return v;
+}
+
+// What the tiles' sums are of: the three colours of Y, then squared differences along y and x.
+constexpr int kSums = 5;
+
+// Float32, T = 8: 108 bytes read a pixel, and half a byte of means written. kMaps: 1 where maps are shared, else the
+// largest T. partials are for objective_sums to add up.
+template <class M, int N, int kMaps>
+__global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveForward o, const ObjectiveShape shape) {
+  const Planes &image = o.image, &logits = o.logits;
+  constexpr int kAcross = kWarp * N / kRegion, kDown = kTileRows / kRegion;
+  constexpr int kOwn = N < kRegion ? 1 : N / kRegion;  // regions that a thread has a row of
+  __shared__ float enhanced_sums[3][kDown][kAcross], image_sums[3][kDown][kAcross];
+  __shared__ float sums[kStack][3][3];
+
+  const Tile<N> tile(shape);
+  const int c = tile.colour, maps = kMaps == 1 ? 1 : shape.iterations;
+  const int64_t beyond = tile.left + kWarp * N;  // the column after the warp's
+  float a[kMaps][N];                             // A in row y
+#pragma unroll
+  for (int t = 0; t < kMaps; ++t) {
+    if (t < maps) {
+      const bool inside = tile.inside && tile.first < shape.height;
+      load_as<M, N>(logits, tile.in(logits, 3 * t + c, tile.first, tile.x), inside, a[t]);
+#pragma unroll
+      for (int i = 0; i < N; ++i) a[t][i] = hyperbolic_tangent(a[t][i]);
+    }
+  }
+
+  float channel_sum = 0, tv_y = 0, tv_x = 0;
+  float enhanced_region[kOwn] = {}, image_region[kOwn] = {};
+#pragma unroll 1
+  for (int64_t y = tile.first; y < tile.last; ++y) {
+    const bool below = y + 1 < shape.height;
+    const int64_t down = tile.in(logits, c, y + 1, tile.x), triplet = opaque(3 * logits.channel);
+    Pack<M, N> next[kMaps];
+#pragma unroll
+    for (int t = 0; t < kMaps; ++t) {
+      if (t < maps) next[t] = load<M, N>(logits, down + t * triplet, tile.inside && below);
+    }
+    float x[N];
+    load<N>(image, tile.in(image, c, y, tile.x), tile.inside, x);
+    // Lane t has the column beyond of map t.
+    const bool has_edge = tile.lane < maps && beyond < shape.width;
+    float edge[1];
+    load_as<M, 1>(logits, tile.in(logits, 3 * tile.lane + c, y, beyond), has_edge, edge);
+    edge[0] = hyperbolic_tangent(edge[0]);
+
+#pragma unroll
+    for (int i = 0; i < N; ++i) image_region[i / kRegion] += x[i];
+    float row_y = 0, row_x = 0;  // summed apart, so that no long sum loses its last bits
+#pragma unroll
+    for (int t = 0; t < kMaps; ++t) {
+      if (t < maps) {
+        float right = __shfl_down_sync(kAll, a[t][0], 1);
+        const float far = __shfl_sync(kAll, edge[0], t);
+        right = tile.lane == kWarp - 1 ? far : right;
+        right = tile.x + N < shape.width ? right : a[t][N - 1];
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          const float dx = (i + 1 < N ? a[t][i + 1 < N ? i + 1 : 0] : right) - a[t][i];
+          row_x += dx * dx;
+        }
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          if (kMaps == 1) {
+            for (int k = 0; k < shape.iterations; ++k) x[i] = step(x[i], a[t][i]);
+          } else {
+            x[i] = step(x[i], a[t][i]);
+          }
+          const float lower = below ? hyperbolic_tangent(next[t].get(i)) : a[t][i], dy = lower - a[t][i];
+          row_y += dy * dy;
+          a[t][i] = lower;
+        }
+      }
+    }
+    tv_y += row_y, tv_x += row_x;
+    float row = 0;
+#pragma unroll
+    for (int i = 0; i < N; ++i) row += x[i], enhanced_region[i / kRegion] += x[i];
+    channel_sum += row;
+
+    if (y % kRegion == kRegion - 1) {
+      const int row_of = static_cast<int>(y - tile.top) / kRegion;
+#pragma unroll
+      for (int j = 0; j < kOwn; ++j) {
+        float e = enhanced_region[j], i = image_region[j];
+#pragma unroll
+        for (int with = 1; with < kRegion / N; with *= 2) {
+          e += __shfl_xor_sync(kAll, e, with), i += __shfl_xor_sync(kAll, i, with);
+        }
+        const int across = (tile.lane * N + j * kRegion) / kRegion;
+        if (tile.lane * N % kRegion == 0) enhanced_sums[c][row_of][across] = e, image_sums[c][row_of][across] = i;
+        enhanced_region[j] = image_region[j] = 0;
+      }
+    }
+  }
+
+  channel_sum = warp_sum(channel_sum), tv_y = warp_sum(tv_y), tv_x = warp_sum(tv_x);
+  if (tile.lane == 0) {
+    float (&to)[3] = sums[tile.stack][c];
+    to[0] = channel_sum, to[1] = tv_y, to[2] = tv_x;
+  }
+  __syncthreads();
+
+  for (int i = threadIdx.x; i < kDown * kAcross; i += kThreads) {
+    const int down = i / kAcross, across = i % kAcross;
+    const int64_t row = tile.top / kRegion + down, column = tile.left / kRegion + across;
+    const bool complete = row < shape.height / kRegion && column < shape.width / kRegion;
+    constexpr float kMean = 1.0f / (3 * kRegion * kRegion);
+    if (complete) {
+      const float (&e)[3][kDown][kAcross] = enhanced_sums, (&m)[3][kDown][kAcross] = image_sums;
+      const float enhanced_mean[1] = {(e[0][down][across] + e[1][down][across] + e[2][down][across]) * kMean};
+      const float image_mean[1] = {(m[0][down][across] + m[1][down][across] + m[2][down][across]) * kMean};
+      store_as<float, 1>(o.enhanced_regions, tile.in(o.enhanced_regions, 0, row, column), true, enhanced_mean);
+      store_as<float, 1>(o.image_regions, tile.in(o.image_regions, 0, row, column), true, image_mean);
+    }
+  }
+  if (threadIdx.x < kSums) {
+    const int v = threadIdx.x;
+    float sum = 0;
+#pragma unroll
+    for (int s = 0; s < kStack; ++s) {
+      sum += v < 3 ? sums[s][v][0] : sums[s][0][v - 2] + sums[s][1][v - 2] + sums[s][2][v - 2];
+    }
+    o.partials[(v * shape.batch + tile.b) * tiles_per_image(shape, N) + tile.index] = sum;
+  }
+}
+
+constexpr int kSumThreads = 256;
+
+// The tiles' sums to channel means and TV sums. Grid: 3 B + 2, a block a result. In double, so that even the 25,000
+// tiles of 100 megapixels lose nothing that float32 could show; the order depends on the shape alone.
+template <class Unused = void>  // a template, so that two sources may include it
+__global__ void __launch_bounds__(kSumThreads)
+    objective_sums(const ObjectiveForward o, int64_t tiles, const ObjectiveShape shape) {
+  __shared__ double warps[kSumThreads / kWarp];
+  const int64_t images = shape.batch, block = blockIdx.x, b = block / 3;
+  const bool mean = block < 3 * images;
+  const int c = static_cast<int>(block % 3), direction = static_cast<int>(block - 3 * images);
+  const float* from = o.partials + (mean ? c * images + b : (3 + direction) * images) * tiles;
+  const int64_t count = mean ? tiles : images * tiles;
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += from[i];
+  sum = warp_sum(sum);
+  if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = sum;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    double total = 0;
+    for (int w = 0; w < kSumThreads / kWarp; ++w) total += warps[w];
+    if (mean) {
+      const float result[1] = {static_cast<float>(total / static_cast<double>(shape.height * shape.width))};
+      store_as<float, 1>(o.channel_means, b * o.channel_means.batch + c * o.channel_means.channel, true, result);
+    } else {
+      const float result[1] = {static_cast<float>(total)};
+      store_as<float, 1>(o.tv_sums, direction * o.tv_sums.pixel, true, result);
+    }
+  }
+}
+
+// Float32, T = 8: 108 bytes read and 96 written a pixel. tanh and the steps are computed again, forward saves nothing.
+//
+// A warp walks down as in forward, but each map's gradient takes the differences to all four neighbours: besides A in
+// row y a thread keeps the difference to the row above, and the gradient grows in its place.
+template <class M, int N, int kMaps, int kSteps>
+__global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBackward o, const ObjectiveShape shape) {
+  constexpr int kOwn = N < kRegion ? 1 : N / kRegion;  // regions that a thread has a row of
+  const Planes &image = o.image, &logits = o.logits;
+  const Tile<N> tile(shape);
+  const int c = tile.colour, maps = kMaps == 1 ? 1 : shape.iterations;
+  if (tile.first >= tile.last) return;  // the whole warp is below the image
+
+  float grad_y[1], grad_x[1], grad_channel[1];
+  load_as<float, 1>(o.grad_tv, 0, true, grad_y);
+  load_as<float, 1>(o.grad_tv, o.grad_tv.pixel, true, grad_x);
+  load_as<float, 1>(o.grad_channels, tile.b * o.grad_channels.batch + c * o.grad_channels.channel, true, grad_channel);
+  const float two_y = 2 * grad_y[0], two_x = 2 * grad_x[0];
+  const float grad_mean = grad_channel[0] / static_cast<float>(shape.height * shape.width);
+
+  // A in row y, and first A in row y less that in row y - 1 (0 in the first row), then what row y's gradient is so far.
+  float a[kMaps][N], grad[kMaps][N];
+#pragma unroll
+  for (int t = 0; t < kMaps; ++t) {
+    if (t < maps) {
+      const int64_t above = tile.first > 0 ? tile.first - 1 : 0;
+      load_as<M, N>(logits, tile.in(logits, 3 * t + c, tile.first, tile.x), tile.inside, a[t]);
+      load_as<M, N>(logits, tile.in(logits, 3 * t + c, above, tile.x), tile.inside, grad[t]);
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        a[t][i] = hyperbolic_tangent(a[t][i]);
+        grad[t][i] = a[t][i] - hyperbolic_tangent(grad[t][i]);
+      }
+    }
+  }
+
+#pragma unroll 1
+  for (int64_t y = tile.first; y < tile.last; ++y) {
+    const bool below = y + 1 < shape.height;
+    const int64_t down = tile.in(logits, c, y + 1, tile.x), triplet = opaque(3 * logits.channel);
+    Pack<M, N> next[kMaps];
+#pragma unroll
+    for (int t = 0; t < kMaps; ++t) {
+      if (t < maps) next[t] = load<M, N>(logits, down + t * triplet, tile.inside && below);
+    }
+    // Lane t has the column before the warp's of map t, lane 16 + t the one beyond.
+    const int map = tile.lane % kMaxIterations;
+    const int64_t column = tile.lane < kMaxIterations ? tile.left - 1 : tile.left + kWarp * N;
+    const bool has_edge = map < maps && column >= 0 && column < shape.width;
+    float edge[1];
+    load_as<M, 1>(logits, tile.in(logits, 3 * map + c, y, column), has_edge, edge);
+    edge[0] = hyperbolic_tangent(edge[0]);
+    float start[N], g[N];
+    load<N>(image, tile.in(image, c, y, tile.x), tile.inside, start);
+#pragma unroll
+    for (int j = 0; j < kOwn; ++j) {
+      const int64_t row = y / kRegion, across = tile.x / kRegion + j;
+      const bool complete = row < shape.height / kRegion && across < shape.width / kRegion;
+      float grad_region[1];
+      load_as<float, 1>(o.grad_regions, tile.in(o.grad_regions, 0, row, across), complete, grad_region);
+#pragma unroll
+      for (int i = 0; i < N / kOwn; ++i) {
+        g[j * (N / kOwn) + i] = grad_mean + grad_region[0] * (1.0f / (3 * kRegion * kRegion));
+      }
+    }
+
+    // What the curve and the row above ask of A.
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      float xs[kSteps], x = start[i], shared = 0;
+#pragma unroll
+      for (int t = 0; t < kSteps; ++t) {
+        xs[t] = x;
+        if (t < shape.iterations) x = step(x, a[kMaps == 1 ? 0 : t][i]);
+      }
+#pragma unroll
+      for (int t = kSteps - 1; t >= 0; --t) {
+        if (t < shape.iterations) {
+          const float grad_map = g[i] * step_da(xs[t]);
+          g[i] *= step_dx(xs[t], a[kMaps == 1 ? 0 : t][i]);
+          if (kMaps == 1) {
+            shared += grad_map;
+          } else {
+            grad[t][i] = two_y * grad[t][i] + grad_map;
+          }
+        }
+      }
+      if (kMaps == 1) grad[0][i] = two_y * grad[0][i] + shared;
+    }
+    // What the other three neighbours ask, and tanh's own slope.
+    const int64_t at = tile.in(o.grad_logits, c, y, tile.x), grad_triplet = opaque(3 * o.grad_logits.channel);
+#pragma unroll
+    for (int t = 0; t < kMaps; ++t) {
+      if (t < maps) {
+        float before = __shfl_up_sync(kAll, a[t][N - 1], 1), after = __shfl_down_sync(kAll, a[t][0], 1);
+        const float far_before = __shfl_sync(kAll, edge[0], t);
+        const float far_after = __shfl_sync(kAll, edge[0], kMaxIterations + t);
+        before = tile.lane == 0 ? far_before : before, after = tile.lane == kWarp - 1 ? far_after : after;
+        before = tile.x > 0 ? before : a[t][0], after = tile.x + N < shape.width ? after : a[t][N - 1];
+        float left = before;
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+          const float here = a[t][i], right = i + 1 < N ? a[t][i + 1 < N ? i + 1 : 0] : after;
+          const float lower = below ? hyperbolic_tangent(next[t].get(i)) : here, dy = lower - here;
+          next[t].set(i, (grad[t][i] - two_y * dy + two_x * ((here - left) - (right - here))) * (1 - here * here));
+          grad[t][i] = dy, a[t][i] = lower, left = here;
+        }
+        store<M, N>(o.grad_logits, at + t * grad_triplet, tile.inside, next[t]);
+      }
+    }
+  }
+}
+
+// Host side: which kernel, over which grid. `launch(kernel, blocks, threads, arguments...)` starts it.
+
+// Floats that forward wants for the tiles' sums: at one pixel a thread tiles are smallest.
+inline int64_t objective_partials(const ObjectiveShape& s) { return kSums * s.batch * tiles_per_image(s, 1); }
+
+template <class M, int kMaps, class Launch>
+void launch_objective_forward(const Launch& launch, const ObjectiveForward& o, const ObjectiveShape& s) {
+  constexpr int n = kPackOf<M, kMaps, 4>;
+  const bool wide = packs(o.image, s.width, n) && packs(o.logits, s.width, n);
+  const int64_t tiles = tiles_per_image(s, wide ? n : 1);
+  launch(wide ? objective_forward<M, n, kMaps> : objective_forward<M, 1, kMaps>, s.batch * tiles, kThreads, o, s);
+  launch(objective_sums<>, 3 * s.batch + 2, kSumThreads, o, tiles, s);
+}
+
+template <class M, int kMaps, int kSteps, class Launch>
+void launch_objective_backward(const Launch& launch, const ObjectiveBackward& o, const ObjectiveShape& s) {
+  constexpr int n = kPackOf<M, kMaps, 2>;
+  const bool wide = packs(o.image, s.width, n) && packs(o.logits, s.width, n) && packs(o.grad_logits, s.width, n);
+  launch(wide ? objective_backward<M, n, kMaps, kSteps> : objective_backward<M, 1, kMaps, kSteps>,
+         s.batch * tiles_per_image(s, wide ? n : 1), kThreads, o, s);
+}
+
+// Own maps: up to T = 8, as in every published network, and up to 16 with twice the registers.
+template <class M, class Launch>
+void launch_objective_of(const Launch& launch, const ObjectiveForward& o, const ObjectiveShape& s) {
+  if (s.shared) return launch_objective_forward<M, 1>(launch, o, s);
+  if (s.iterations <= 8) return launch_objective_forward<M, 8>(launch, o, s);
+  launch_objective_forward<M, kMaxIterations>(launch, o, s);
+}
+
+template <class M, class Launch>
+void launch_objective_of(const Launch& launch, const ObjectiveBackward& o, const ObjectiveShape& s) {
+  if (s.shared) return launch_objective_backward<M, 1, kMaxIterations>(launch, o, s);
+  if (s.iterations <= 8) return launch_objective_backward<M, 8, 8>(launch, o, s);
+  launch_objective_backward<M, kMaxIterations, kMaxIterations>(launch, o, s);
+}
+
+// O: ObjectiveForward or ObjectiveBackward.
+template <class Launch, class O>
+void launch_objective(const Launch& launch, const O& o, const ObjectiveShape& s) {
+  switch (o.logits.type) {
+    case Type::kFloat:
+      return launch_objective_of<float>(launch, o, s);
+    case Type::kHalf:
+      return launch_objective_of<__half>(launch, o, s);
+    default:
+      return launch_objective_of<__nv_bfloat16>(launch, o, s);
+  }
+}
+
+}  // namespace zdce::cuda

@@ -1,0 +1,314 @@
+// CUDA's words for a host compiler, so that the kernels in csrc/cuda/*.cuh run on the CPU as they stand. For tests
+// only.
+//
+// The threads of a block are fibers: one runs until it waits at __syncthreads or at a warp shuffle, then the next. What
+// waits is released as on the device, when the whole block or all lanes of the mask have arrived; a block in which
+// nobody can go on is reported and ends the program. Blocks run on two real threads, each with its own __shared__
+// memory.
+//
+// Under ThreadSanitizer each fiber counts as a thread of its own and a switch orders nothing, so that only barriers and
+// shuffles do: two CUDA threads that touch the same memory without one between them are reported.
+#pragma once
+
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "../csrc/cpu/halves.h"
+
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __shared__ static thread_local
+#define __restrict__ __restrict
+
+struct Index {
+  unsigned x = 0, y = 0, z = 0;
+};
+
+namespace cuda_on_host {
+
+constexpr int kLanes = 32;
+constexpr int kMaxThreads = 1024;
+constexpr size_t kStack = 256 << 10;  // address sanitizer makes frames several times larger
+
+// A meeting of a fixed number of threads, again and again. The atomics are what orders memory between fibers.
+struct Barrier {
+  std::atomic<int> arrived{0};
+  std::atomic<unsigned> generation{0};
+};
+
+struct Warp {
+  Barrier barrier;
+  // Two sets, by turns: a lane may write for the next shuffle while another still reads for this one, but none gets two
+  // shuffles ahead.
+  uint64_t values[2][kLanes];
+};
+
+struct Fiber {
+  ucontext_t context;
+  char* stack = nullptr;
+  Index thread;
+  unsigned shuffles = 0;  // how many this lane took part in
+  std::atomic<Barrier*> waits_for{nullptr};
+  std::atomic<unsigned> since{0};
+  std::atomic<bool> done{false};
+  void* sanitized = nullptr;
+};
+
+// What one real thread needs to run blocks, one after the other.
+struct Worker {
+  ucontext_t context;
+  void* sanitized = nullptr;
+  Fiber fibers[kMaxThreads];
+  Warp warps[kMaxThreads / kLanes];
+  Barrier block;
+  std::atomic<Fiber*> current{nullptr};
+  Index block_index, block_size, grid_size;
+  const std::function<void()>* kernel = nullptr;
+};
+
+inline thread_local Worker* worker = nullptr;
+
+inline Fiber& current() { return *worker->current.load(std::memory_order_relaxed); }
+
+#if defined(__SANITIZE_ADDRESS__)
+inline thread_local const void* worker_stack = nullptr;
+inline thread_local size_t worker_stack_size = 0;
+#endif
+
+inline void to_worker(Fiber& fiber) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_switch_to_fiber(worker->sanitized, __tsan_switch_to_fiber_no_sync);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, worker_stack, worker_stack_size);
+#endif
+  swapcontext(&fiber.context, &worker->context);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake, &worker_stack, &worker_stack_size);
+#endif
+}
+
+inline void to_fiber(Fiber& fiber, [[maybe_unused]] bool first) {
+  worker->current.store(&fiber, std::memory_order_relaxed);
+#if defined(__SANITIZE_THREAD__)
+  __tsan_switch_to_fiber(fiber.sanitized, first ? 0 : __tsan_switch_to_fiber_no_sync);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, fiber.stack, kStack);
+#endif
+  swapcontext(&worker->context, &fiber.context);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+}
+
+inline void meet(Barrier& barrier, int threads) {
+  Fiber& fiber = current();
+  const unsigned generation = barrier.generation.load(std::memory_order_acquire);
+  if (barrier.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
+    barrier.arrived.store(0, std::memory_order_relaxed);
+    barrier.generation.store(generation + 1, std::memory_order_release);
+    return;
+  }
+  fiber.since.store(generation, std::memory_order_relaxed);
+  fiber.waits_for.store(&barrier, std::memory_order_relaxed);
+  to_worker(fiber);
+  barrier.generation.load(std::memory_order_acquire);
+}
+
+inline void enter() {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, &worker_stack, &worker_stack_size);
+#endif
+  Fiber& fiber = current();
+  (*worker->kernel)();
+  // Whoever sees `done` may take the worker away: nothing of it is read after.
+  const ucontext_t* back = &worker->context;
+  [[maybe_unused]] void* sanitized = worker->sanitized;
+  fiber.done.store(true, std::memory_order_release);
+#if defined(__SANITIZE_THREAD__)
+  __tsan_switch_to_fiber(sanitized, __tsan_switch_to_fiber_no_sync);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(nullptr, worker_stack, worker_stack_size);
+#endif
+  setcontext(back);
+}
+
+// All threads of one block. Every second pass goes backwards, so that no order of threads is taken for granted.
+inline void run_block(int threads) {
+  Worker& w = *worker;
+  for (int i = 0; i < threads; ++i) {
+    Fiber& fiber = w.fibers[i];
+    if (fiber.stack == nullptr) {
+      fiber.stack = static_cast<char*>(
+          mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+#if defined(__SANITIZE_THREAD__)
+      fiber.sanitized = __tsan_create_fiber(0);
+#endif
+    }
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack;
+    fiber.context.uc_stack.ss_size = kStack;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, enter, 0);
+    fiber.thread = {static_cast<unsigned>(i), 0, 0};
+    fiber.shuffles = 0;
+    fiber.waits_for.store(nullptr, std::memory_order_relaxed);
+    fiber.done.store(false, std::memory_order_relaxed);
+  }
+  int left = threads;
+  for (int pass = 0; left > 0; ++pass) {
+    bool moved = false;
+    for (int k = 0; k < threads; ++k) {
+      Fiber& fiber = w.fibers[pass % 2 == 0 ? k : threads - 1 - k];
+      if (fiber.done.load(std::memory_order_relaxed)) continue;
+      Barrier* barrier = fiber.waits_for.load(std::memory_order_relaxed);
+      if (barrier != nullptr) {
+        if (barrier->generation.load(std::memory_order_relaxed) == fiber.since.load(std::memory_order_relaxed))
+          continue;
+        fiber.waits_for.store(nullptr, std::memory_order_relaxed);
+      }
+      to_fiber(fiber, pass == 0);
+      moved = true;
+      left -= fiber.done.load(std::memory_order_relaxed) ? 1 : 0;
+    }
+    if (!moved) {
+      std::fprintf(stderr, "cuda_on_host: block %u waits forever: %d threads are at a barrier that not all reach\n",
+                   w.block_index.x, left);
+      std::abort();
+    }
+  }
+  for (int i = 0; i < threads; ++i) w.fibers[i].done.load(std::memory_order_acquire);
+}
+
+// Kept from launch to launch: fibers and their stacks are dear to make, to ThreadSanitizer above all.
+inline Worker& kept_worker(int which) {
+  static Worker* const workers[] = {new Worker, new Worker};
+  return *workers[which];
+}
+
+// kernel(): what every thread of every block does. Returns when all have.
+inline void launch(int64_t blocks, int threads, const std::function<void()>& kernel) {
+  if (threads < 1 || threads > kMaxThreads || threads % kLanes != 0) {
+    std::fprintf(stderr, "cuda_on_host: %d threads a block are not 1 to 32 whole warps\n", threads);
+    std::abort();
+  }
+  const auto run = [&](int which) {
+    worker = &kept_worker(which);
+#if defined(__SANITIZE_THREAD__)
+    worker->sanitized = __tsan_get_current_fiber();
+#endif
+    worker->kernel = &kernel;
+    worker->block_size.x = threads;
+    worker->grid_size.x = static_cast<unsigned>(blocks);
+    for (int64_t i = which; i < blocks; i += 2) {
+      worker->block_index.x = static_cast<unsigned>(i);
+      run_block(threads);
+    }
+  };
+  std::thread odd([&] { run(1); });
+  std::thread even([&] { run(0); });
+  odd.join();
+  even.join();
+}
+
+// Every lane of the warp gives a value and takes that of another lane; all 32 must take part.
+template <class V>
+V exchange(unsigned mask, V value, int from) {
+  static_assert(sizeof(V) <= sizeof(uint64_t));
+  if (mask != 0xffffffffu) {
+    std::fprintf(stderr, "cuda_on_host: only shuffles of whole warps are known, got mask %x\n", mask);
+    std::abort();
+  }
+  Fiber& fiber = current();
+  Warp& warp = worker->warps[fiber.thread.x / kLanes];
+  uint64_t (&values)[kLanes] = warp.values[fiber.shuffles++ % 2];
+  __builtin_memcpy(&values[fiber.thread.x % kLanes], &value, sizeof(V));
+  meet(warp.barrier, kLanes);
+  V taken;
+  __builtin_memcpy(&taken, &values[from], sizeof(V));
+  return taken;
+}
+
+inline int lane() { return static_cast<int>(current().thread.x % kLanes); }
+
+}  // namespace cuda_on_host
+
+#define threadIdx (cuda_on_host::current().thread)
+#define blockIdx (cuda_on_host::worker->block_index)
+#define blockDim (cuda_on_host::worker->block_size)
+#define gridDim (cuda_on_host::worker->grid_size)
+
+inline void __syncthreads() {
+  cuda_on_host::meet(cuda_on_host::worker->block, static_cast<int>(cuda_on_host::worker->block_size.x));
+}
+
+template <class V>
+V __shfl_sync(unsigned mask, V value, int lane) {
+  return cuda_on_host::exchange(mask, value, lane % cuda_on_host::kLanes);
+}
+
+// Beyond the warp's ends a lane takes its own value.
+template <class V>
+V __shfl_down_sync(unsigned mask, V value, int delta) {
+  const int from = cuda_on_host::lane() + delta;
+  return cuda_on_host::exchange(mask, value, from < cuda_on_host::kLanes ? from : cuda_on_host::lane());
+}
+
+template <class V>
+V __shfl_up_sync(unsigned mask, V value, int delta) {
+  const int from = cuda_on_host::lane() - delta;
+  return cuda_on_host::exchange(mask, value, from >= 0 ? from : cuda_on_host::lane());
+}
+
+template <class V>
+V __shfl_xor_sync(unsigned mask, V value, int with) {
+  return cuda_on_host::exchange(mask, value, cuda_on_host::lane() ^ with);
+}
+
+using __half = zdce::Half;
+using __nv_bfloat16 = zdce::BFloat16;
+
+inline float __half2float(__half x) { return zdce::widen<float>(x); }
+inline float __bfloat162float(__nv_bfloat16 x) { return zdce::widen<float>(x); }
+inline __half __float2half_rn(float x) { return zdce::Narrow<__half>::from(x); }
+inline __nv_bfloat16 __float2bfloat16_rn(float x) { return zdce::Narrow<__nv_bfloat16>::from(x); }
+inline __half __ushort_as_half(unsigned short bits) { return {bits}; }
+inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) { return {bits}; }
+inline unsigned short __half_as_ushort(__half x) { return x.bits; }
+inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
+
+struct alignas(8) uint2 {
+  uint32_t x, y;
+};
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+
+inline float __uint_as_float(uint32_t bits) { return zdce::float_of(bits); }
+inline uint32_t __float_as_uint(float x) { return zdce::bits_of(x); }
+
+inline void __stcg(uint32_t* to, uint32_t value) { *to = value; }
+inline void __stcg(uint2* to, uint2 value) { *to = value; }
+inline void __stcg(uint4* to, uint4 value) { *to = value; }

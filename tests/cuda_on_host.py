@@ -1,0 +1,114 @@
+"""The CUDA kernels as a backend on CPU tensors: compiled by the host's C++ compiler with cuda_on_host.h, called by ctypes."""
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from zdce.backends import BACKENDS, CUDA_OPERATORS, Backend, why_missing
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPILER = shutil.which("g++")
+FLAGS = ["-std=c++20", "-pthread", "-fno-strict-aliasing", "-Wall", "-Wno-psabi", "-Wno-unknown-pragmas"]
+TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # enum Type of planes.cuh
+
+
+class Planes(ctypes.Structure):
+    """struct Planes of planes.cuh, of a tensor whose axes the letters name: batch, channel, row (y) and pixel (x)."""
+
+    _fields_ = [("data", ctypes.c_void_p), ("type", ctypes.c_int32)] + [(axis, ctypes.c_int64) for axis in "bcyx"]
+
+    @classmethod
+    def of(cls, tensor, axes):
+        if tensor is None:
+            return cls()
+        strides = {axis: tensor.stride(d) for d, axis in enumerate(axes) if tensor.shape[d] > 1}
+        return cls(tensor.data_ptr(), TYPES[tensor.dtype], **strides)
+
+
+class CurveShape(ctypes.Structure):
+    _fields_ = [("batch", ctypes.c_int64), ("pixels", ctypes.c_int64), ("iterations", ctypes.c_int), ("shared", ctypes.c_bool)]
+
+
+class ObjectiveShape(ctypes.Structure):
+    _fields_ = [(axis, ctypes.c_int64) for axis in ("batch", "height", "width")] + CurveShape._fields_[2:]
+
+
+@functools.cache
+def library():
+    """Compiled once a session."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "cuda_on_host.so"
+        source = ROOT / "tests" / "cuda_on_host.cpp"
+        subprocess.run([COMPILER, *FLAGS, "-O2", "-fPIC", "-shared", source, "-o", target], check=True)
+        return ctypes.CDLL(str(target))
+
+
+def apply_curve(image, maps, iterations, enhanced):
+    shape = CurveShape(image.shape[0], image.shape[2], iterations, maps.shape[1] == 3)
+    views = [Planes.of(tensor, "bcx") for tensor in (image, maps, enhanced)]
+    library().zdce_apply_curve(*map(ctypes.byref, (*views, shape)))
+
+
+def apply_curve_backward(grad, image, maps, iterations, grad_image, grad_maps):
+    shape = CurveShape(image.shape[0], image.shape[2], iterations, maps.shape[1] == 3)
+    views = [Planes.of(tensor, "bcx") for tensor in (grad, image, maps, grad_image, grad_maps)]
+    library().zdce_apply_curve_backward(*map(ctypes.byref, (*views, shape)))
+
+
+def objective_shape(image, logits, iterations):
+    return ObjectiveShape(image.shape[0], *image.shape[2:], iterations, logits.shape[1] == 3)
+
+
+class ObjectiveForward(ctypes.Structure):
+    _fields_ = [("planes", Planes * 6), ("partials", ctypes.c_void_p)]
+
+
+def objective_statistics(image, logits, iterations, enhanced_regions, image_regions, channel_means, tv_sums):
+    planes = (
+        Planes.of(image, "bcyx"), Planes.of(logits, "bcyx"), Planes.of(enhanced_regions, "byx"),
+        Planes.of(image_regions, "byx"), Planes.of(channel_means, "bc"), Planes.of(tv_sums, "x"),
+    )  # fmt: skip
+    arguments = ObjectiveForward((Planes * 6)(*planes)), objective_shape(image, logits, iterations)
+    library().zdce_objective_statistics(*map(ctypes.byref, arguments))
+
+
+def objective_statistics_backward(grad_regions, grad_channels, grad_tv, image, logits, iterations, grad_logits):
+    planes = (
+        Planes.of(grad_regions, "byx"), Planes.of(grad_channels, "bc"), Planes.of(grad_tv, "x"),
+        Planes.of(image, "bcyx"), Planes.of(logits, "bcyx"), Planes.of(grad_logits, "bcyx"),
+    )  # fmt: skip
+    arguments = (Planes * 6)(*planes), objective_shape(image, logits, iterations)
+    library().zdce_objective_statistics_backward(*map(ctypes.byref, arguments))
+
+
+def objective_sums(partials, pixels, channel_means, tv_sums):
+    """Adds up ``partials`` (5, B, tiles); the means are over ``pixels``."""
+    planes = (Planes * 6)(*(Planes() for _ in range(4)), Planes.of(channel_means, "bc"), Planes.of(tv_sums, "x"))
+    forward = ObjectiveForward(planes, partials.data_ptr())
+    shape = ObjectiveShape(partials.shape[1], 1, pixels, 1, True)
+    library().zdce_objective_sums(ctypes.byref(forward), ctypes.c_int64(partials.shape[2]), ctypes.byref(shape))
+
+
+def missing(device, dtype):
+    if COMPILER is None:
+        return "there is no g++ to compile the kernels with"
+    if device != "cpu":
+        return f"it runs on CPU tensors, not on {device}"
+    if dtype == torch.float64:
+        return "the CUDA kernels take float32, bfloat16 and float16, not float64"
+    return None
+
+
+def launcher(operator):
+    if operator in CUDA_OPERATORS:
+        return globals()[operator]
+    # What CUDA C++ doesn't cover, Triton does on a GPU; here the quickest backend stands in.
+    return BACKENDS["reference" if why_missing("cpp") else "cpp"].launcher(operator)
+
+
+BACKEND = Backend(missing, launcher)

@@ -1,0 +1,245 @@
+"""region_means, channel_means and tv_sums on every backend against the float64 reference, and the losses made of them."""
+
+import pytest
+import torch
+from cases import check_operator, layouts, random_case, skip_where_interpreted, skip_without_float64
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import zdce
+from zdce import reference
+
+OPERATORS = {"region_means": (4,), "channel_means": (), "tv_sums": ()}
+SIZES = [(1, 1), (1, 7), (4, 4), (16, 16), (17, 31), (37, 53), (256, 256), (130, 515)]
+
+
+def check(operator, tensor, others=None):
+    # Sums run in a tree or over at most 128 neighbours before they go on in double (on Triton compensated, or in a tree of
+    # at most 16 terms a thread): a few ulps of the sum. Differences of neighbours round once, their squares double that.
+    wide = tensor.dtype == torch.float64
+    check_operator(operator, (tensor,), OPERATORS[operator] if others is None else others, tolerance=1e-13 if wide else 2e-6)
+
+
+def drawn(operator, size, batch=2, **options):
+    image, maps, _ = random_case(size, 1, batch=batch, **options)
+    return maps if operator == "tv_sums" else image
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_values_and_gradients_match_float64(backend, device, operator, size):
+    skip_where_interpreted(backend, size, 60)
+    if operator == "region_means" and backend == "reference" and min(size) < 4:
+        pytest.skip("torch pools no image below one region")
+    if operator == "region_means" and min(size) < 4:
+        image = drawn(operator, size, device=device).requires_grad_()
+        with zdce.backend(backend):
+            means = torch.ops.zdce.region_means(image, 4)
+        assert means.numel() == 0
+        return
+    with zdce.backend(backend):
+        check(operator, drawn(operator, size, device=device))
+
+
+@pytest.mark.parametrize("region", [1, 2, 3, 5, 16, 17, 37, 300])
+def test_every_region_size(backend, device, region):
+    if backend == "reference" and region > 100:
+        pytest.skip("torch pools in one running sum")
+    size = (37, 53) if region < 100 else (301, 613)
+    skip_where_interpreted(backend, size, 60)
+    with zdce.backend(backend):
+        check("region_means", drawn("region_means", size, device=device), (region,))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_dtypes(backend, device, operator, dtype):
+    if dtype == torch.float64:
+        skip_without_float64(backend, device)
+    with zdce.backend(backend):
+        check(operator, drawn(operator, (17, 31), device=device).to(dtype))
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "transposed", "crop", "channels"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_layouts(backend, device, operator, layout):
+    tensor = layouts(drawn(operator, (17, 31), device=device))[layout]
+    with zdce.backend(backend):
+        check(operator, tensor)
+        if layout == "channels_last":
+            check(operator, tensor.half())
+            leaf = tensor.clone().requires_grad_()
+            getattr(torch.ops.zdce, operator)(leaf, *OPERATORS[operator]).sum().backward()
+            assert leaf.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_many_channels_have_sums_too(backend, device):
+    tensor = torch.rand(1, 29, 9, 7, device=device)
+    with zdce.backend(backend):
+        check("tv_sums", tensor)
+        check("tv_sums", tensor.contiguous(memory_format=torch.channels_last))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    height=st.integers(1, 300), width=st.integers(1, 300), batch=st.integers(1, 3), region=st.integers(1, 20),
+    layout=st.sampled_from(["contiguous", "channels_last", "crop"]), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_drawn_shapes(height, width, batch, region, layout, seed):
+    for operator in OPERATORS:
+        if operator == "region_means" and min(height, width) < region:
+            continue
+        tensor = layouts(drawn(operator, (height, width), batch=batch, seed=seed))[layout]
+        check(operator, tensor, (region,) if operator == "region_means" else ())
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_float32_holds_at_100_megapixels(operator):
+    # One row of random pixels expanded to 100 megapixels: the exact sums are known, and no memory is needed.
+    row = torch.rand(1, 3, 1, 10_000, dtype=torch.float64) * 0.01 + 0.7
+    tall = row.float().expand(1, 3, 10_000, 10_000)
+    got = getattr(torch.ops.zdce, operator)(tall, *((2_500,) if operator == "region_means" else ())).double()
+    row = row.float().double()
+    if operator == "tv_sums":
+        expected = torch.stack([torch.zeros(()), row.diff(dim=3).square().sum() * 10_000])
+    elif operator == "channel_means":
+        expected = row.mean((2, 3))
+    else:
+        expected = row.mean(1).reshape(1, 1, 4, 2_500).mean(3).expand(1, 4, 4)
+    torch.testing.assert_close(got, expected.double(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_equal_bits_for_every_number_of_threads(operator):
+    tensor = drawn(operator, (301, 515))
+    results = []
+    for threads in (1, 2, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        results.append(getattr(torch.ops.zdce, operator)(tensor, *OPERATORS[operator]))
+        torch.set_num_threads(before)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[1], results[2])
+
+
+def test_gradcheck_in_float64(backend, device):
+    skip_without_float64(backend, device)
+    for operator, others in OPERATORS.items():
+        tensor = drawn(operator, (9, 6), batch=1, dtype=torch.float64).requires_grad_()
+        with zdce.backend(backend):
+            torch.autograd.gradcheck(lambda t, o=operator, p=others: getattr(torch.ops.zdce, o)(t, *p), (tensor,))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "crop"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_opcheck(backend, device, operator, layout):
+    tensor = layouts(drawn(operator, (5, 7), batch=1, device=device))[layout].detach()
+    others = OPERATORS[operator]
+    with zdce.backend(backend):
+        overload = getattr(torch.ops.zdce, operator).default
+        torch.library.opcheck(overload, (tensor.clone().requires_grad_(), *others))
+        grad = torch.randn_like(overload(tensor, *others))
+        image = (5, 7, torch.float32, layout == "channels_last")
+        arguments = {"region_means": (grad, 4, *image), "channel_means": (grad, *image), "tv_sums": (grad, tensor)}
+        torch.library.opcheck(getattr(torch.ops.zdce, f"{operator}_backward").default, (*arguments[operator], backend))
+
+
+def losses(ops, enhanced, image, maps):
+    return (
+        ops.illumination_smoothness(maps) + ops.illumination_smoothness(maps, "keras")
+        + ops.spatial_consistency(enhanced, image) + ops.color_constancy(enhanced) + ops.exposure_control(enhanced, 0.5)
+    )  # fmt: skip
+
+
+def test_losses_compile_whole_with_dynamic_shapes(backend, device):
+    torch._dynamo.reset()
+    # Inductor's own code for the small formulas takes most of a minute: the objective's test has it compiled.
+    compiled = torch.compile(lambda *t: losses(zdce.ops, *t), fullgraph=True, dynamic=True, backend="aot_eager")
+    for size in ((16, 16), (17, 31), (20, 40)):
+        image, maps, other = random_case(size, 2, batch=1, device=device)
+        inputs = [tensor.requires_grad_() for tensor in (other.sigmoid().detach(), image, maps)]
+        results = []
+        for function in (compiled, lambda *t: losses(reference, *t)):
+            with zdce.backend(backend):
+                loss = function(*inputs)
+                results.append((loss.detach(), *torch.autograd.grad(loss, inputs)))
+        torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-6)
+
+
+def test_losses_export():
+    class Losses(torch.nn.Module):
+        def forward(self, enhanced, image, maps):
+            return losses(zdce.ops, enhanced, image, maps)
+
+    # From two regions of 16 on: torch specialises sizes of 1.
+    dynamic = {2: torch.export.Dim("height", min=32), 3: torch.export.Dim("width", min=32)}
+    drawn_at = [random_case(size, 2, batch=1) for size in ((40, 56), (37, 83))]  # two regions at least
+    inputs = [(other.sigmoid(), image, maps) for image, maps, other in drawn_at]
+    program = torch.export.export(Losses(), inputs[0], dynamic_shapes=(dynamic,) * 3)
+    torch.testing.assert_close(program.module()(*inputs[1]), losses(zdce.ops, *inputs[1]))
+
+
+def test_color_constancy_has_no_gradient_on_grey(backend, device):
+    for value in (0.0, 0.5, 1.0):
+        grey = torch.full((2, 3, 17, 31), value, device=device, requires_grad=True)
+        with zdce.backend(backend):
+            zdce.ops.color_constancy(grey).backward()
+        assert torch.equal(grey.grad, torch.zeros_like(grey))
+
+
+def test_a_direction_without_pairs_counts_nothing(backend, device):
+    for size in ((1, 1), (1, 9), (9, 1)):
+        maps = drawn("tv_sums", size, device=device)
+        for normalization in ("paper", "keras"):
+            with zdce.backend(backend):
+                got = zdce.ops.illumination_smoothness(maps, normalization)
+            torch.testing.assert_close(got, reference.illumination_smoothness(maps, normalization))
+
+
+def images(*shape, **options):
+    return torch.zeros(shape, **options)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "loss", "arguments"),
+    [
+        (TypeError, "maps must be float64, .* got torch.int64", "illumination_smoothness", [images(1, 3, 4, 4).long()]),
+        (ValueError, "maps must have 3 channels or 3", "illumination_smoothness", [images(1, 4, 4, 4)]),
+        (ValueError, "must be one of paper, keras, got 'tf'", "illumination_smoothness", [images(1, 3, 4, 4), "tf"]),
+        (ValueError, r"enhanced must be \(B, 3, H, W\), got \(1, 4, 4, 4\)", "color_constancy", [images(1, 4, 4, 4)]),
+        (TypeError, "enhanced must be a torch.Tensor, got int", "color_constancy", [1]),
+        (ValueError, "with H and W at least 16, got", "exposure_control", [images(2, 3, 12, 40)]),
+        (ValueError, "region must be at least 1, got 0", "exposure_control", [images(2, 3, 12, 40), 0.6, 0]),
+        (ValueError, "enhanced must have image's batch", "spatial_consistency", [images(2, 3, 8, 8), images(1, 3, 8, 8)]),
+        (ValueError, "enhanced must be on image's device meta, got cpu", "spatial_consistency",
+         [images(2, 3, 8, 8), images(2, 3, 8, 8, device="meta")]),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_named(error, message, loss, arguments):
+    with pytest.raises(error, match=message):
+        getattr(zdce.ops, loss)(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments"),
+    [
+        ("region_means", (images(1, 4, 8, 8), 4, images(1, 2, 2))),
+        ("region_means", (images(1, 3, 8, 8), 0, images(1, 2, 2))),
+        ("region_means", (images(1, 3, 8, 8), 4, images(1, 2, 3))),
+        ("region_means", (images(1, 3, 8, 8), 4, images(1, 2, 2, dtype=torch.float64))),
+        ("region_means", (images(3, 8, 8), 4, images(1, 2, 2))),
+        ("region_means_backward", (images(1, 2, 2), 4, 8, 9, images(1, 3, 8, 8))),
+        ("region_means_backward", (images(1, 2, 1), 4, 8, 8, images(1, 3, 8, 8))),
+        ("channel_means", (images(1, 3, 8, 8), images(1, 4))),
+        ("channel_means", (images(1, 3, 8, 8).int(), images(1, 3))),
+        ("channel_means_backward", (images(2, 3), 8, 8, images(1, 3, 8, 8))),
+        ("tv_sums", (images(1, 3, 8, 8), images(3))),
+        ("tv_sums_backward", (images(2), images(1, 3, 8, 8), images(1, 3, 8, 7))),
+        ("tv_sums_backward", (images(1), images(1, 3, 8, 8), images(1, 3, 8, 8))),
+    ],
+)
+def test_compiled_code_checks_what_reaches_it(operator, arguments):
+    if zdce.backends.why_missing("cpp"):
+        pytest.skip("cpp is not built")
+    with pytest.raises(RuntimeError, match="zdce: "):
+        getattr(torch.ops.zdce_cpp, operator)(*arguments)

@@ -1,0 +1,358 @@
+"""The objective's single pass and its gradient on every backend against the float64 reference."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cases import (
+    assert_near,
+    check_operator,
+    layouts,
+    nan_filled_allocations,
+    random_case,
+    skip_where_interpreted,
+    skip_without_float64,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import zdce
+from zdce import reference
+
+SIZES = [(16, 16), (17, 31), (37, 53), (256, 256), (66, 517)]
+
+
+def drawn(size, iterations=8, **options):
+    """An image and logits that spread over tanh's whole range."""
+    image, maps, _ = random_case(size, iterations, **options)
+    return image, maps * 3
+
+
+def check(image, logits, iterations):
+    # tanh is right within 6 ulps and a curve of 8 steps within 80; each further step may double that, and the gradients.
+    # Sums add a few ulps (test_means_and_sums.py).
+    tolerance = 1e-12 if torch.float64 in (image.dtype, logits.dtype) else 1.5e-5 * 2 ** max(0, (iterations - 8) / 2)
+    check_operator("objective_statistics", (image, logits), (iterations,), tolerance=tolerance, wanted=(False, True))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_statistics_and_gradients_match_float64(backend, device, size, layout):
+    skip_where_interpreted(backend, size, 60)
+    iterations, batch = (1, 1) if backend == "triton" else (8, 1 if backend == "cuda_on_host" else 2)
+    image, logits = (layouts(t)[layout] for t in drawn(size, iterations, batch=batch, device=device))
+    with zdce.backend(backend):
+        check(image, logits, iterations)
+
+
+def test_a_size_of_several_tiles(backend, device):
+    with zdce.backend(backend):
+        check(*drawn((34, 133), 1, batch=1, device=device), 1)
+
+
+def test_one_picture_of_256x256(backend, device, monkeypatch):
+    if backend == "triton":
+        # one tile across, so that the interpreter sees few programs
+        monkeypatch.setattr("zdce.kernels.objective_statistics.N", 64)
+    with zdce.backend(backend):
+        check(*drawn((256, 256), 1, shared=True, batch=1, device=device), 1)
+
+
+def test_a_4k_picture():
+    check(*drawn((2160, 3840), 1, batch=1), 1)
+
+
+@pytest.mark.parametrize("iterations", [1, 4, 8, 16])
+@pytest.mark.parametrize("shared", [False, True], ids=["own maps", "shared maps"])
+def test_every_number_of_iterations(backend, device, iterations, shared):
+    size = (16, 19) if backend == "triton" else (37, 53)
+    with zdce.backend(backend):
+        check(*drawn(size, iterations, shared=shared, batch=1, device=device), iterations)
+
+
+@pytest.mark.parametrize(
+    ("image_dtype", "logits_dtype"),
+    [
+        (torch.bfloat16, torch.bfloat16), (torch.float16, torch.float16), (torch.float32, torch.bfloat16),
+        (torch.float16, torch.float32), (torch.float64, torch.float64), (torch.float64, torch.float32),
+        (torch.float32, torch.float64),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_dtypes(backend, device, image_dtype, logits_dtype):
+    if torch.float64 in (image_dtype, logits_dtype):
+        skip_without_float64(backend, device)
+    iterations, batch = (1, 1) if backend == "triton" else (8, 2)
+    image, logits = drawn((17, 31), iterations, batch=batch, device=device)
+    with zdce.backend(backend):
+        check(image.to(image_dtype), logits.to(logits_dtype), iterations)
+        if backend != "triton":
+            image, logits = (layouts(tensor)["channels_last"] for tensor in (image, logits))
+            check(image.to(image_dtype), logits.to(logits_dtype), iterations)
+
+
+@pytest.mark.parametrize("logits_layout", ["transposed", "crop", "channels"])
+@pytest.mark.parametrize("image_layout", ["contiguous", "channels_last", "crop"])
+def test_layouts(backend, device, image_layout, logits_layout):
+    iterations = 1 if backend == "triton" else 8
+    image, logits = drawn((17, 31), iterations, batch=1 if backend == "triton" else 2, device=device)
+    with zdce.backend(backend):
+        check(layouts(image)[image_layout], layouts(logits)[logits_layout], iterations)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    height=st.integers(4, 140), width=st.integers(4, 300), batch=st.integers(1, 3), iterations=st.integers(1, 16),
+    shared=st.booleans(), layout=st.sampled_from(["contiguous", "channels_last", "crop"]), seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_drawn_shapes_and_values(height, width, batch, iterations, shared, layout, seed):
+    image, logits = drawn((height, width), iterations, shared=shared, batch=batch, seed=seed)
+    check(layouts(image)[layout], layouts(logits)[layout], iterations)
+
+
+def objective_and_gradient(ops, image, logits, **options):
+    leaf = logits.detach().requires_grad_()
+    objective = ops.zero_reference_objective(image, leaf, **options)
+    return [term.detach() for term in objective], torch.autograd.grad(objective.total, leaf)[0]
+
+
+def check_objective(image, logits, **options):
+    with nan_filled_allocations():
+        got, grad = objective_and_gradient(zdce.ops, image, logits, **options)
+    expected, expected_grad = objective_and_gradient(reference, image.double().cpu(), logits.double().cpu(), **options)
+    for name, value, truth in zip(zdce.Objective._fields, got, expected, strict=True):
+        # The spatial and colour terms are small squares of differences between means near 0.5: 2e-5 of those.
+        torch.testing.assert_close(value.double().cpu(), truth, rtol=1e-4, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
+    assert_near(grad, expected_grad, 2e-5)
+
+
+@pytest.mark.parametrize("normalization", ["paper", "keras"])
+@pytest.mark.parametrize("without", [None, *zdce.Weights._fields])
+def test_the_objective_with_each_weight_0(backend, device, without, normalization):
+    weights = zdce.Weights() if without is None else zdce.Weights()._replace(**{without: 0.0})
+    iterations, batch = (1, 1) if backend == "triton" else (8, 2)
+    image, logits = drawn((17, 31), iterations, batch=batch, device=device)
+    with zdce.backend(backend):
+        check_objective(image, logits, weights=weights, normalization=normalization, target=0.5)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_each_term_alone_is_differentiable(backend, device, shared):
+    image, logits = drawn((18, 21), 2, shared=shared, batch=1, device=device)
+    for term in zdce.Objective._fields:
+        grads = []
+        for ops, like in ((zdce.ops, torch.float32), (reference, torch.float64)):
+            leaf = logits.to(like).requires_grad_()
+            with zdce.backend(backend):
+                value = getattr(ops.zero_reference_objective(image.to(like), leaf, iterations=2), term)
+                grads.append(torch.autograd.grad(value, leaf)[0])
+        assert_near(grads[0], grads[1].cpu(), 2e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_constant_pictures_have_finite_gradients(backend, device, value):
+    image, logits = torch.full((1, 3, 16, 20), value, device=device), torch.zeros(1, 6, 16, 20, device=device)
+    with zdce.backend(backend):
+        terms, grad = objective_and_gradient(zdce.ops, image, logits)
+        assert terms[1] == 0
+        assert terms[3] == 0
+        assert grad.isfinite().all()
+        only_color = zdce.Weights(0, 0, 5, 0)
+        _, grad = objective_and_gradient(zdce.ops, image, logits, weights=only_color)
+    assert torch.equal(grad, torch.zeros_like(grad))
+
+
+def test_saturated_logits_have_no_gradient(backend, device):
+    image = torch.rand(1, 3, 16, 20, device=device)
+    for value in (30.0, -1e30, float("inf")):
+        logits = torch.full((1, 6, 16, 20), value, device=device)
+        with zdce.backend(backend):
+            terms, grad = objective_and_gradient(zdce.ops, image, logits)
+        assert terms[1] == 0
+        assert torch.equal(grad, torch.zeros_like(grad))
+
+
+def test_nan_logits_show(backend, device):
+    image, logits = drawn((16, 20), 1, batch=1, device=device)
+    logits[0, 0, 3, 5] = float("nan")
+    with zdce.backend(backend):
+        terms, _ = objective_and_gradient(zdce.ops, image, logits)
+    assert all(term.isnan() for term in terms)
+
+
+def test_tanh_keeps_relative_accuracy(backend, device):
+    # Maps are tiny when training begins. With an image of 0 nothing but the squared differences has a gradient.
+    if backend == "triton":
+        pytest.skip("the same polynomial, covered by the others")
+    powers = 10 ** torch.linspace(-30, 1.2, 4000, dtype=torch.float64)
+    x = torch.cat([powers, -powers, torch.linspace(-10, 10, 4000, dtype=torch.float64), torch.zeros(1)]).float()
+    logits = torch.zeros(1, 3, 4, x.numel())
+    logits[:, :, 0] = x
+    logits.requires_grad_()
+    image = torch.zeros(1, 3, 4, x.numel())
+    with zdce.backend(backend):
+        tv = torch.ops.zdce.objective_statistics(image, logits, 1)[3][0]
+        grad = torch.autograd.grad(tv, logits)[0][0, 0, 1]  # -2 (tanh x - tanh 0) (1 - tanh(0)^2)
+    torch.testing.assert_close(grad.double(), -2 * x.double().tanh(), rtol=7 * 2**-23, atol=1e-45)
+
+
+def test_float32_holds_at_100_megapixels():
+    # A small picture, expanded along y and the batch: the exact sums are multiples of its own, and no memory is needed.
+    row, logits = torch.rand(1, 3, 1, 2_500) * 0.01 + 0.6, torch.rand(1, 3, 1, 2_500) * 0.1 - 1
+    tall = [tensor.expand(8, 3, 5_000, 2_500) for tensor in (row, logits)]
+    _, _, channels, tv = torch.ops.zdce.objective_statistics(*tall, 1)
+    enhanced = reference.apply_curve(row.double(), logits.double().tanh())
+    torch.testing.assert_close(channels[0].double(), enhanced.mean((0, 2, 3)), rtol=1e-6, atol=0)
+    expected = logits.double().tanh().diff(dim=3).square().sum() * 8 * 5_000
+    # Each difference of two tanh near -0.75 carries their rounding, 1e-7 of 0.03; squares of it average out.
+    torch.testing.assert_close(tv[1].double(), expected, rtol=1e-5, atol=0)
+    assert tv[0] == 0
+
+
+def test_equal_bits_for_every_number_of_threads(backend):
+    if backend == "triton":
+        pytest.skip("a GPU's grid knows no threads of the CPU")
+    image, logits = drawn((301, 515))
+    results = []
+    for threads in (1, 2, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        with zdce.backend("cpp" if backend == "cpp" else "auto"):
+            terms, grad = objective_and_gradient(zdce.ops, image, logits)
+        results.append([*terms, grad])
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_gradcheck_in_float64(backend):
+    skip_without_float64(backend, "cpu")
+    for shared in (False, True):
+        image, logits = drawn((5, 6), 3, shared=shared, batch=1, dtype=torch.float64)
+        with zdce.backend(backend):
+            torch.autograd.gradcheck(
+                lambda leaf, i=image: tuple(
+                    s for k, s in enumerate(torch.ops.zdce.objective_statistics(i, leaf, 3)) if k != 1
+                ),
+                (logits.requires_grad_(),),
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "crop"])
+def test_opcheck(backend, device, layout):
+    image, logits = (layouts(t)[layout] for t in drawn((5, 7), 1, batch=1, device=device))
+    with zdce.backend(backend):
+        torch.library.opcheck(torch.ops.zdce.objective_statistics.default, (image, logits.clone().requires_grad_(), 1))
+        regions, _, channels, tv = torch.ops.zdce.objective_statistics(image, logits, 1)
+        torch.library.opcheck(
+            torch.ops.zdce.objective_statistics_backward.default, (regions, channels, tv, image, logits, 1, backend)
+        )
+
+
+def test_compiles_whole_with_dynamic_shapes(backend, device):
+    torch._dynamo.reset()
+
+    def loss(image, logits):
+        return zdce.ops.zero_reference_objective(image, logits * 0.5).total
+
+    compiler = "inductor" if backend == "cpp" else "aot_eager"  # inductor takes half a minute, whatever the backend
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=compiler)
+    for size in ((16, 16), (17, 31)) if backend == "triton" else ((16, 16), (17, 31), (40, 64)):
+        image, logits = drawn(size, 2, batch=1, device=device)
+        results = []
+        for function in (compiled, loss):
+            leaf = logits.clone().requires_grad_()
+            with zdce.backend(backend):
+                value = function(image, leaf)
+                value.backward()
+            results.append((value.detach(), leaf.grad))
+        torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=5e-6)
+
+
+def test_exports():
+    class Loss(torch.nn.Module):
+        def forward(self, image, logits):
+            return zdce.ops.zero_reference_objective(image, logits)
+
+    # From two regions of 16 on: torch specialises sizes of 1.
+    dynamic = {2: torch.export.Dim("height", min=32), 3: torch.export.Dim("width", min=32)}
+    program = torch.export.export(Loss(), drawn((40, 56)), dynamic_shapes=(dynamic, dynamic))
+    image, logits = drawn((37, 83))
+    torch.testing.assert_close(
+        tuple(program.module()(image, logits)), tuple(zdce.ops.zero_reference_objective(image, logits)), rtol=1e-6, atol=0
+    )
+
+
+def test_nothing_image_sized_is_kept_or_made():
+    image, logits = drawn((64, 64))
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        zdce.ops.zero_reference_objective(image, logits.requires_grad_())
+    large = {t.data_ptr() for t in saved if t.numel() > 2 * 64 * 64 // 8}
+    assert large == {image.data_ptr(), logits.data_ptr()}
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (ValueError, r"with H and W at least 16, got \(1, 3, 12, 40\)", ((1, 3, 12, 40), (1, 24, 12, 40))),
+        (ValueError, "logits must have image's batch, height and width", ((1, 3, 16, 16), (1, 24, 16, 17))),
+        (ValueError, "logits must have 3 channels or 3 for each", ((1, 3, 16, 16), (1, 25, 16, 16))),
+        (ValueError, r"image must be \(B, 3, H, W\), got \(1, 1, 16, 16\)", ((1, 1, 16, 16), (1, 24, 16, 16))),
+    ],
+)  # fmt: skip
+def test_bad_shapes_are_named(error, message, arguments):
+    with pytest.raises(error, match=message):
+        zdce.ops.zero_reference_objective(*(torch.zeros(shape) for shape in arguments))
+
+
+def test_bad_arguments_are_named():
+    image, logits = torch.zeros(1, 3, 16, 16), torch.zeros(1, 24, 16, 16)
+    with pytest.raises(TypeError, match=r"logits must be float64, .* got torch.int32"):
+        zdce.ops.zero_reference_objective(image, logits.int())
+    with pytest.raises(ValueError, match="image must not require a gradient"):
+        zdce.ops.zero_reference_objective(image.clone().requires_grad_(), logits)
+    with pytest.raises(ValueError, match="logits must be on image's device cpu, got meta"):
+        zdce.ops.zero_reference_objective(image, logits.to("meta"))
+
+
+def test_compiled_code_checks_what_reaches_it():
+    if zdce.backends.why_missing("cpp"):
+        pytest.skip("cpp is not built")
+    z = torch.zeros
+    good = [z(1, 3, 8, 8), z(1, 24, 8, 8), 8, z(1, 2, 2), z(1, 2, 2), z(1, 3), z(2)]
+    torch.ops.zdce_cpp.objective_statistics(*good)
+    bad = {0: z(1, 4, 8, 8), 1: z(1, 24, 8, 9), 2: 4, 3: z(1, 2, 1), 4: z(1, 2, 2).double(), 5: z(3), 6: z(4)[::2]}
+    for place, value in bad.items():
+        with pytest.raises(RuntimeError, match="zdce: "):
+            torch.ops.zdce_cpp.objective_statistics(*good[:place], value, *good[place + 1 :])
+    good = [z(1, 2, 2), z(1, 3), z(2), z(1, 3, 8, 8), z(1, 24, 8, 8), 8, z(1, 24, 8, 8)]
+    torch.ops.zdce_cpp.objective_statistics_backward(*good)
+    bad = {0: z(1, 2, 3), 1: z(2, 3), 2: z(2).double(), 3: z(3, 8, 8), 4: z(1, 24, 8, 8).int(), 5: 17, 6: z(1, 24, 8, 7)}
+    for place, value in bad.items():
+        with pytest.raises(RuntimeError, match="zdce: "):
+            torch.ops.zdce_cpp.objective_statistics_backward(*good[:place], value, *good[place + 1 :])
+
+
+@pytest.mark.parametrize("isa", ["default", "avx2", "avx512"])
+def test_every_instruction_set(isa):
+    if zdce.backends.why_missing("cpp"):
+        pytest.skip("cpp is not built")
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import torch, zdce, zdce._C as C, test_means_and_sums as s, test_objective_statistics as t\n"
+        "with zdce.backend('cpp'):\n"
+        "    for size in ((17, 31), (66, 300)):\n"
+        "        for dtype in (torch.float32, torch.float64):\n"
+        "            t.check(*t.drawn(size, dtype=dtype), 8)\n"
+        "            for operator in s.OPERATORS:\n"
+        "                s.check(operator, s.drawn(operator, size, dtype=dtype))\n"
+        "print(C.isa())"
+    )
+    environment = {"ZDCE_ISA": isa, "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    if "is not supported by this processor" in done.stderr:
+        pytest.skip(f"this processor has no {isa}")
+    assert done.stdout.strip() == isa, done.stderr
