@@ -7,6 +7,7 @@ so that with channels_last, where colours and steps share cache lines, it still 
 import triton
 import triton.language as tl
 from torch import Tensor
+
 from zdce.kernels.tiles import device_function
 
 

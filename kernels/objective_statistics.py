@@ -7,6 +7,7 @@ channels_last the three colours' programs share cache lines, which L2 keeps for 
 import triton
 import triton.language as tl
 from torch import Tensor
+
 from zdce.kernels.apply_curve import step
 from zdce.kernels.tiles import (
     BACKWARD_ROWS,

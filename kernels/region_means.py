@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 from torch import Tensor
+
 from zdce.kernels.tiles import load
 
 

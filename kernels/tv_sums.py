@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 from torch import Tensor
+
 from zdce.kernels.tiles import BACKWARD_ROWS, FORWARD_ROWS, WARPS, N, gaps_along_x, inside, load, squares_along_x
 
 
