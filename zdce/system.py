@@ -44,7 +44,8 @@ def _instruction_set() -> str | None:
 
 
 def _places() -> list[tuple[str, str]]:
-    return [("reference", "cpu"), ("cpp", "cpu"), ("triton", "cuda" if torch.cuda.is_available() else "cpu")]
+    gpu = "cuda" if torch.cuda.is_available() else "cpu"
+    return [("reference", "cpu"), ("cpp", "cpu"), ("triton", gpu), ("cuda", gpu)]
 
 
 def _backend(name: str, device: str) -> dict[str, Any]:
