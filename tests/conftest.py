@@ -11,7 +11,6 @@ import cuda_on_host
 import pytest
 import torch
 
-import zdce
 from zdce import backends
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -36,15 +35,9 @@ def device(backend: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def data() -> Path:
+def data_folder() -> Path:
     """The pictures and weights that lie beside the project and are no part of it."""
     folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"the project's test data is not there: {folder}")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _doctest_names(doctest_namespace: dict[str, object]) -> None:
-    torch.manual_seed(0)
-    doctest_namespace.update(torch=torch, zdce=zdce)

@@ -2,8 +2,9 @@
 
 from zdce import ops, reference
 from zdce.backends import backend
+from zdce.enhancer import Enhancer
 from zdce.formulas import Objective, Weights
 from zdce.model import DCENet, load
 from zdce.version import __version__
 
-__all__ = ["DCENet", "Objective", "Weights", "__version__", "backend", "load", "ops", "reference"]
+__all__ = ["DCENet", "Enhancer", "Objective", "Weights", "__version__", "backend", "load", "ops", "reference"]

@@ -53,6 +53,11 @@ class Variant:
         return [(sum(outputs[s] for s in sources), out) for sources, out in zip(self.sources, outputs[1:], strict=True)]
 
     @property
+    def parameters(self) -> int:
+        """Trainable numbers."""
+        return sum(10 * i + i * o + o if self.separable else 9 * i * o + o for i, o in self.convolutions())
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates a pixel of the image that the network sees."""
         return sum(i * (9 + o) if self.separable else 9 * i * o for i, o in self.convolutions())

@@ -1,0 +1,59 @@
+"""The commands that only tell."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import zdce
+from zdce import cli
+from zdce.variants import VARIANTS
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, arguments, catch_exceptions=False)
+
+
+def test_variants():
+    rows = json.loads(run("variants", "--json").stdout)
+    assert [row["name"] for row in rows] == list(VARIANTS)
+    assert rows[0]["parameters"] == 16648
+    table = run("variants").stdout
+    assert all(name in table for name in VARIANTS)
+
+
+def test_info():
+    facts = json.loads(run("info", "--json").stdout)
+    assert facts["zdce"] == zdce.__version__
+    assert facts["torch"] == torch.__version__
+    for backend in facts["backends"]:
+        assert backend["available"] or backend["reason"]
+    assert "reference" in run("info").stdout
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PATH": "", **environment}
+    )
+
+
+@pytest.mark.parametrize("backend", ["tpu", "triton"])
+def test_a_forced_backend_that_cannot_run_is_an_error(backend):
+    code = "import torch, zdce; zdce.ops.apply_curve(torch.rand(1, 3, 4, 4), torch.rand(1, 24, 4, 4))"
+    done = python(code, ZDCE_BACKEND=backend)
+    assert done.returncode != 0
+    expected = "ZDCE_BACKEND must be one of" if backend == "tpu" else "'triton' was asked for but can't run: it runs on CUDA"
+    assert expected in done.stderr
+
+
+def test_a_forced_backend_error_is_one_line_on_the_command_line(tmp_path):
+    zdce.DCENet("iters4").save(tmp_path / "net.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-m", "zdce", "eval", str(tmp_path / "net.safetensors"), "sample"],
+        capture_output=True, text=True, check=False, env={"PATH": "", "ZDCE_BACKEND": "tpu"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: ZDCE_BACKEND must be one of auto, reference, cpp, triton, got 'tpu'"

@@ -1,0 +1,197 @@
+"""`zdce enhance` on real files: where results go, what is kept, and what happens to broken ones."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import ExifTags, Image
+
+import zdce
+from zdce import cli
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A network that brightens: every curve map is about -0.3."""
+    net = zdce.DCENet("base")
+    torch.nn.init.constant_(net.convolutions[-1].bias, -0.3)
+    path = tmp_path_factory.mktemp("model") / "net.safetensors"
+    net.save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for name in ("a.jpg", "in/b.png", "in/deep/c.webp", "in/deep/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 60, (30, 40, 3), np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def run(model, *arguments):
+    return CliRunner().invoke(cli.main, ["enhance", "-m", str(model), *map(str, arguments)], catch_exceptions=False)
+
+
+def test_one_photo(model, photos):
+    before = contents(photos)
+    result = run(model, "a.jpg", "-o", "out.jpg")
+    assert result.exit_code == 0
+    after = contents(photos)
+    assert set(after) - set(before) == {"out.jpg"}
+    assert all(after[name] == before[name] for name in before)
+    with Image.open(photos / "a.jpg") as dark, Image.open(photos / "out.jpg") as bright:
+        assert bright.size == dark.size
+        assert np.mean(bright) > 1.5 * np.mean(dark)
+        assert bright.format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "results"),
+    [
+        (["a.jpg"], {"a-enhanced.jpg"}),
+        (["in"], {"in-enhanced/b.png", "in-enhanced/deep/c.webp", "in-enhanced/deep/b.png"}),
+        (["in", "a.jpg", "-o", "out"], {"out/b.png", "out/deep/c.webp", "out/deep/b.png", "out/a.jpg"}),
+        (["in/**/*.webp", "-o", "out"], {"out/c.webp"}),
+        (["a.jpg", "-o", "out"], {"out/a.jpg"}),
+        (["a.jpg", "-o", "out/new.png"], {"out/new.png"}),
+        (["in", "-o", "out.png"], {"out.png/b.png", "out.png/deep/c.webp", "out.png/deep/b.png"}),
+        (["in", "-o", "in/bright"], {"in/bright/b.png", "in/bright/deep/c.webp", "in/bright/deep/b.png"}),
+    ],
+)
+def test_where_results_go(model, photos, arguments, results):
+    before = contents(photos)
+    assert run(model, *arguments).exit_code == 0
+    assert set(contents(photos)) - set(before) == results
+    # Once more: the results are no inputs, and stay as they are.
+    once = contents(photos)
+    again = run(model, *arguments)
+    assert again.exit_code == 0
+    assert f"{len(results)} kept as they were" in again.stdout
+    assert contents(photos) == once
+
+
+def test_results_are_replaced_only_when_told(model, photos):
+    (photos / "out.jpg").write_bytes(b"mine")
+    assert run(model, "a.jpg", "-o", "out.jpg").exit_code == 0
+    assert (photos / "out.jpg").read_bytes() == b"mine"
+    assert run(model, "a.jpg", "-o", "out.jpg", "--overwrite").exit_code == 0
+    with Image.open(photos / "out.jpg") as image:
+        assert image.size == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.jpg", "-o", "a.jpg"], "a.jpg would replace an input"),
+        (["in/b.png", "-o", "in"], "in/b.png would replace an input"),
+        (["in/b.png", "in/deep/b.png", "-o", "out"], "in/b.png and in/deep/b.png would both become out/b.png"),
+        (["none.jpg"], "no such file or folder: none.jpg"),
+        (["a.jpg", "--model", "none"], "no weights at none"),
+    ],
+)
+def test_mistakes_are_one_line_and_touch_nothing(model, photos, arguments, message):
+    before = contents(photos)
+    result = run(model, *arguments, "--overwrite")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert contents(photos) == before
+
+
+def test_an_empty_folder_is_a_mistake(model, photos):
+    (photos / "empty").mkdir()
+    assert "no pictures found" in run(model, "empty").stderr
+
+
+def test_broken_files_are_named_and_the_rest_is_done(model, photos):
+    (photos / "in" / "cut.png").write_bytes((photos / "in" / "b.png").read_bytes()[:500])
+    (photos / "in" / "text.jpg").write_text("hello")
+    result = run(model, "in", "-o", "out")
+    assert result.exit_code == 1
+    assert set(contents(photos / "out")) == {"b.png", "deep/c.webp", "deep/b.png"}
+    assert "3 written, 2 failed" in result.stdout
+    lines = [line for line in result.stderr.splitlines() if line.startswith("skipped")]
+    assert [name in line for name, line in zip(("in/cut.png", "in/text.jpg"), lines, strict=True)] == [True, True]
+
+
+def test_metadata_is_kept(model, photos):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model] = "DCE-1"
+    exif[ExifTags.Base.Orientation] = 6
+    with Image.open(photos / "a.jpg") as image:
+        image.save(photos / "turned.jpg", exif=exif, icc_profile=b"profile")
+    assert run(model, "turned.jpg", "-o", "out.jpg").exit_code == 0
+    with Image.open(photos / "out.jpg") as result:
+        assert result.size == (30, 40)
+        assert result.getexif()[ExifTags.Base.Model] == "DCE-1"
+        assert result.info["icc_profile"] == b"profile"
+
+
+def test_quality(model, photos):
+    sizes = []
+    for quality in ("20", "95"):
+        run(model, "a.jpg", "-o", f"{quality}.jpg", "--quality", quality)
+        sizes.append((photos / f"{quality}.jpg").stat().st_size)
+    assert sizes[0] < sizes[1] / 2
+
+
+def test_strength_0_gives_the_picture_back(model, photos):
+    run(model, "in/b.png", "-o", "same.png", "--strength", "0")
+    assert np.array_equal(np.asarray(Image.open(photos / "same.png")), np.asarray(Image.open(photos / "in" / "b.png")))
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(model, photos, monkeypatch):
+    def full(self, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    result = run(model, "a.jpg", "-o", "out.jpg")
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+    assert "a.jpg" in contents(photos)
+    assert not [name for name in contents(photos) if "out" in name]
+
+
+def test_ctrl_c_leaves_whole_files_only(model, photos):
+    for i in range(200):
+        os.link(photos / "a.jpg", photos / "in" / f"{i:03d}.jpg")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zdce", "enhance", "-m", str(model), "in", "-o", "out"],
+        cwd=photos, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (photos / "out").is_dir() or len(os.listdir(photos / "out")) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    written = contents(photos / "out")
+    assert 0 < len(written) < 203
+    assert not [name for name in written if "/." in f"/{name}"]
+    for name in written:
+        with Image.open(photos / "out" / name) as image:
+            image.load()
+
+
+def test_a_real_dark_photo_gets_bright(model, data_folder, tmp_path):
+    result = run(model, data_folder / "dicm" / "01.jpg", "-o", tmp_path / "bright.jpg")
+    assert result.exit_code == 0
+    with Image.open(data_folder / "dicm" / "01.jpg") as before, Image.open(tmp_path / "bright.jpg") as after:
+        assert after.size == before.size
+        assert np.mean(after) > np.mean(before) + 20
+        assert after.getexif()[ExifTags.Base.Make] == before.getexif()[ExifTags.Base.Make]

@@ -1,0 +1,130 @@
+"""Whole pictures: tiles are exact, any size and type, scale and strength as defined."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+import zdce
+from zdce import enhancer
+from zdce.variants import VARIANTS
+
+
+@pytest.fixture(scope="module")
+def lively():
+    """Networks whose curves are far from 0, as untrained ones' are not."""
+
+    def make(name):
+        torch.manual_seed(1)
+        model = zdce.DCENet(name).eval()
+        for parameter in model.parameters():
+            if parameter.dim() == 4:
+                parameter.data *= 1.5
+        return model
+
+    return make
+
+
+def picture(height, width, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (height, width, 3), dtype, endpoint=True)
+
+
+def whole(model, image):
+    """The network on the whole picture at once, in float64."""
+    values = torch.from_numpy(image.astype(np.float64) / np.iinfo(image.dtype).max).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        return model.double().enhance(values)[0].permute(1, 2, 0).numpy() * np.iinfo(image.dtype).max
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_tiles_are_exact(monkeypatch, lively, name):
+    monkeypatch.setattr(enhancer, "_TILE", 24)
+    image = picture(67, 83)
+    got = zdce.Enhancer(lively(name))(image)
+    assert got.dtype == np.uint8
+    # Rounding to integers takes at most 1/2, float32's error is far below 1/100 of a level.
+    assert np.abs(got - whole(lively(name), image)).max() < 0.51
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2), (13, 12), (12, 24)])
+@pytest.mark.parametrize("name", ["base", "layers7", "zero-dce-pp"])
+def test_any_size(lively, name, size):
+    image = picture(*size)
+    assert np.abs(zdce.Enhancer(lively(name))(image) - whole(lively(name), image)).max() < 0.51
+
+
+def test_16_bits_stay_16_bits(lively):
+    image = picture(21, 34, np.uint16)
+    got = zdce.Enhancer(lively("base"))(image)
+    assert got.dtype == np.uint16
+    assert np.abs(got - whole(lively("base"), image)).max() < 2  # float32 resolves 1/256 of a 16-bit level; 8 steps amplify
+
+
+@pytest.mark.parametrize("scale", [2, 3, 12])
+def test_scale_is_area_means_and_bilinear_maps(monkeypatch, lively, scale):
+    monkeypatch.setattr(enhancer, "_TILE", 30)
+    image, model = picture(67, 83), lively("iters4").double()
+    height, width = (-(-side // scale) for side in image.shape[:2])
+    values = image / 255.0
+    small = np.zeros((height, width, 3))
+    for i in range(height):
+        for j in range(width):
+            small[i, j] = values[i * scale : (i + 1) * scale, j * scale : (j + 1) * scale].mean((0, 1))
+    with torch.no_grad():
+        maps = torch.tanh(model(torch.from_numpy(small).permute(2, 0, 1)[None]))
+        full = functional.interpolate(maps, scale_factor=scale, mode="bilinear", align_corners=False)[..., :67, :83]
+        expected = zdce.reference.apply_curve(torch.from_numpy(values).permute(2, 0, 1)[None], full)
+    got = zdce.Enhancer(lively("iters4"), scale=scale)(image)
+    assert np.abs(got - expected[0].permute(1, 2, 0).numpy() * 255).max() < 0.51
+
+
+def test_strength(lively):
+    image = picture(20, 30) // 4 + 20
+    means = [zdce.Enhancer(lively("base"), strength=s)(image).mean() for s in (-1.0, 0.0, 0.5, 1.0, 3.0)]
+    assert np.array_equal(zdce.Enhancer(lively("base"), strength=0.0)(image), image)
+    direction = np.sign(means[3] - means[1])
+    assert np.all(np.diff(means) * direction > 0)
+
+
+def test_memory_layout_and_read_only_arrays_do_not_matter(lively):
+    image = picture(40, 50)
+    expected = zdce.Enhancer(lively("base"))(image[3:30, 10:41].copy())
+    view = image[3:30, 10:41]
+    view.flags.writeable = False
+    assert np.array_equal(zdce.Enhancer(lively("base"))(view), expected)
+    reversed_twice = np.ascontiguousarray(view[::-1, ::-1])[::-1, ::-1]
+    assert np.array_equal(zdce.Enhancer(lively("base"))(reversed_twice), expected)
+
+
+def test_bf16_is_close(lively):
+    image = picture(40, 50)
+    exact, fast = (zdce.Enhancer(lively("base"), precision=p)(image).astype(float) for p in ("fp32", "bf16"))
+    assert 0 < np.abs(exact - fast).mean() < 2  # 8 bits of mantissa in every product, amplified by 8 steps
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "image"),
+    [
+        (TypeError, "image must be a uint8 or uint16 array, got float32", np.zeros((2, 2, 3), np.float32)),
+        (TypeError, "image must be a uint8 or uint16 array, got list", [[[1, 2, 3]]]),
+        (ValueError, r"image must be \(H, W, 3\) .* got \(2, 2\)", np.zeros((2, 2), np.uint8)),
+        (ValueError, r"image must be \(H, W, 3\) .* got \(2, 2, 4\)", np.zeros((2, 2, 4), np.uint8)),
+        (ValueError, r"image must be \(H, W, 3\) .* got \(0, 2, 3\)", np.zeros((0, 2, 3), np.uint8)),
+    ],
+)
+def test_bad_images_are_named(lively, error, message, image):
+    with pytest.raises(error, match=message):
+        zdce.Enhancer(lively("base"))(image)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp64"}, "precision must be one of fp32, bf16, got 'fp64'"),
+        ({"scale": 0}, "scale must be at least 1, got 0"),
+        ({"strength": float("nan")}, "strength must be a finite number, got nan"),
+    ],
+)
+def test_bad_options_are_named(lively, options, message):
+    with pytest.raises(ValueError, match=message):
+        zdce.Enhancer(lively("base"), **options)

@@ -1,0 +1,222 @@
+"""Picture files of every kind that a photographer may have."""
+
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import ExifTags, Image, ImageCms
+
+from zdce import atomic, images
+
+HEIGHT, WIDTH = 13, 20
+
+
+def gradient(channels=3, depth=8):
+    """Pixels that differ in every direction and channel, (H, W, channels)."""
+    y, x, c = np.mgrid[0:HEIGHT, 0:WIDTH, 0:channels]
+    values = (y * 5 + x * 3 + c * 40) % 256
+    return values.astype(np.uint8) if depth == 8 else (values * 257 - (x % 7)).clip(0).astype(np.uint16)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg", ".JPG"])
+def test_formats_round_trip(tmp_path, suffix):
+    path, again = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    Image.fromarray(gradient()).save(path, quality=100)
+    picture = images.read(path)
+    images.write(picture, again)
+    result = images.read(again)
+    assert result.pixels.shape == (HEIGHT, WIDTH, 3)
+    lossy = suffix.lower() in (".jpg", ".jpeg", ".webp")
+    assert np.abs(result.pixels.astype(int) - picture.pixels).max() <= (60 if lossy else 0)
+    with Image.open(again) as written, Image.open(path) as original:
+        assert written.format == original.format
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_read_upright_and_written_so(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.Base.Make] = "Camera"
+    Image.fromarray(gradient()).save(tmp_path / "a.png", exif=exif)
+    picture = images.read(tmp_path / "a.png")
+    upright = [
+        lambda a: a, lambda a: a[:, ::-1], lambda a: a[::-1, ::-1], lambda a: a[::-1],
+        lambda a: a.swapaxes(0, 1), lambda a: a.swapaxes(0, 1)[:, ::-1],
+        lambda a: a.swapaxes(0, 1)[::-1, ::-1], lambda a: a.swapaxes(0, 1)[::-1],
+    ][orientation - 1]  # fmt: skip
+    assert np.array_equal(picture.pixels, upright(gradient()))
+    images.write(picture, tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as result:
+        assert result.size == picture.pixels.shape[1::-1]
+        assert result.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        assert result.getexif()[ExifTags.Base.Make] == "Camera"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_exif_and_profile_are_kept(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model] = "DCE-1"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] = 3200
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    Image.fromarray(gradient()).save(tmp_path / f"a{suffix}", exif=exif, icc_profile=profile)
+    images.write(images.read(tmp_path / f"a{suffix}"), tmp_path / f"b{suffix}")
+    with Image.open(tmp_path / f"b{suffix}") as result:
+        assert result.info["icc_profile"] == profile
+        assert result.getexif()[ExifTags.Base.Model] == "DCE-1"
+        assert result.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] == 3200
+
+
+def test_grey_stays_grey(tmp_path):
+    Image.fromarray(gradient(1)[..., 0]).save(tmp_path / "a.jpg", quality=100)
+    picture = images.read(tmp_path / "a.jpg")
+    assert picture.grey
+    tinted = picture.pixels.copy()
+    tinted[..., 0] //= 2
+    images.write(picture.with_pixels(tinted), tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as result:
+        assert result.mode == "L"
+        assert np.array_equal(np.asarray(result), np.rint(tinted.mean(2, dtype=np.float32)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_grey_keeps_its_depth(tmp_path, suffix):
+    grey = gradient(1, depth=16)[..., 0]
+    Image.fromarray(grey).save(tmp_path / f"a{suffix}")
+    picture = images.read(tmp_path / f"a{suffix}")
+    assert np.array_equal(picture.pixels[..., 1], grey)
+    images.write(picture, tmp_path / f"b{suffix}")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / f"b{suffix}")), grey)
+    # Where only 8 bits fit, white is white: 65535 becomes 255.
+    images.write(picture, tmp_path / "b.bmp")
+    assert np.array_equal(images.read(tmp_path / "b.bmp").pixels[..., 0], np.rint(grey / 257))
+
+
+def png_16_bit_rgb(pixels):
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    packed = (struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_16_bit_colour_reads_as_8_bits_of_the_same_brightness(tmp_path):
+    deep = gradient(3, depth=16)
+    (tmp_path / "a.png").write_bytes(png_16_bit_rgb(deep))
+    tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb")
+    for name in ("a.png", "a.tif"):
+        assert np.abs(images.read_rgb(tmp_path / name) - deep / 257).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_alpha_is_untouched(tmp_path, suffix):
+    rgba = gradient(4)
+    rgba[..., 3] = rgba[..., 3].clip(1)  # lossless WebP may drop the colour of what can't be seen
+    Image.fromarray(rgba, "RGBA").save(tmp_path / f"a{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
+    picture = images.read(tmp_path / f"a{suffix}")
+    assert np.array_equal(picture.pixels, rgba[..., :3])
+    images.write(picture.with_pixels(255 - picture.pixels), tmp_path / f"b{suffix}")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / f"b{suffix}"))[..., 3], rgba[..., 3])
+    with pytest.raises(ValueError, match="JPEG can't hold transparency"):
+        images.write(picture, tmp_path / "b.jpg")
+
+
+def test_palettes_become_rgb(tmp_path):
+    paletted = Image.fromarray(gradient()).quantize(16)
+    paletted.save(tmp_path / "a.png")
+    assert np.array_equal(images.read_rgb(tmp_path / "a.png"), np.asarray(paletted.convert("RGB")))
+    paletted.save(tmp_path / "t.png", transparency=3)
+    assert sorted(np.unique(images.read(tmp_path / "t.png").alpha)) == [0, 255]
+
+
+def test_one_bit_and_grey_with_alpha(tmp_path):
+    Image.fromarray(gradient(1)[..., 0]).convert("1").save(tmp_path / "a.png")
+    assert set(np.unique(images.read(tmp_path / "a.png").pixels)) == {0, 255}
+    Image.fromarray(gradient(2), "LA").save(tmp_path / "la.png")
+    picture = images.read(tmp_path / "la.png")
+    images.write(picture, tmp_path / "b.png")
+    assert picture.grey
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png")), gradient(2))
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.fromarray(gradient()).convert("CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
+    picture = images.read(tmp_path / "a.jpg")
+    assert np.abs(picture.pixels.astype(int) - gradient()).mean() < 8
+    # A profile that is none of CMYK's is no reason to fail, and is not passed on to RGB.
+    rgb_profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(gradient()).convert("CMYK").save(tmp_path / "p.jpg", icc_profile=rgb_profile)
+    assert "icc_profile" not in images.read(tmp_path / "p.jpg").metadata
+
+
+def test_what_is_no_still_picture_is_refused(tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "a.webp", save_all=True, append_images=[Image.fromarray(gradient()[::-1])])
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "f.tif")
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    for name, reason in (
+        ("a.webp", "got 2 frames"),
+        ("f.tif", "floating-point"),
+        ("text.jpg", "not a picture"),
+        ("empty.png", "not a"),
+    ):
+        with pytest.raises(OSError, match=f"{name}: .*{reason}"):
+            images.read(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        images.read(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif"])
+def test_truncated_files_are_named(tmp_path, suffix):
+    whole = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(
+        whole, Image.registered_extensions()[suffix], **({"compression": "tiff_lzw"} if suffix == ".tif" else {})
+    )
+    for share in (0.01, 0.3, 0.9):
+        path = tmp_path / f"cut{suffix}"
+        path.write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * share)])
+        with pytest.raises(OSError, match=f"cut{suffix}"):
+            images.read(path)
+
+
+def test_a_phones_second_picture_is_left_out(tmp_path):
+    first, second = Image.fromarray(gradient()), Image.fromarray(gradient()[::-1])
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=100)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "MPO"
+    picture = images.read(tmp_path / "a.jpg")
+    images.write(picture, tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert image.format == "JPEG"
+
+
+def test_find(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "d/b.PNG", "d/e/c.tif", "d/.hidden/x.png", "d/.y.png", "d/notes.txt", "odd[1].jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [str(f.path) for f in images.find(["d"])] == ["d/b.PNG", "d/e/c.tif"]
+    assert [str(f.place) for f in images.find(["d", "a.jpg"])] == ["b.PNG", "e/c.tif", "a.jpg"]
+    assert [str(f.path) for f in images.find(["*.jpg", "a.jpg"])] == ["a.jpg", "odd[1].jpg"]
+    assert [str(f.path) for f in images.find(["d/**/*.tif"])] == ["d/e/c.tif"]
+    assert [str(f.path) for f in images.find(["odd[1].jpg"])] == ["odd[1].jpg"]
+    with pytest.raises(FileNotFoundError, match="no such file or folder: none"):
+        images.find(["none"])
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.txt"
+    atomic.write_text(path, "before")
+    assert os.stat(path).st_mode & 0o777 == 0o666 & ~atomic._umask()
+
+    def full_disk():
+        with atomic.replacing(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        full_disk()
+    assert path.read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

@@ -1,0 +1,121 @@
+"""The table of variants, the networks, and their files."""
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+from torch.nn import functional
+
+import zdce
+from zdce.variants import VARIANTS, Variant
+
+REPORT = ["base", "no-illumination", "no-spatial", "no-color", "no-exposure", "no-concat", "iters4", "filters32", "layers7"]
+
+
+def test_the_table_has_the_reports_nine_and_the_published_two():
+    assert list(VARIANTS) == [*REPORT, "zero-dce", "zero-dce-pp"]
+    assert [VARIANTS[name].part for name in REPORT] == ["1", *"2222", *"3333"]
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("base", 16_648), ("zero-dce", 79_416), ("zero-dce-pp", 10_561)])
+def test_parameters_are_the_published_numbers(name, parameters):
+    assert VARIANTS[name].parameters == parameters
+
+
+def test_base_costs_what_the_design_says():
+    assert VARIANTS["base"].macs == 16_560
+    assert VARIANTS["base"].receptive_field == 11
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_variant_is_what_its_entry_says(name):
+    model = zdce.DCENet(name)
+    variant = VARIANTS[name]
+    assert sum(p.numel() for p in model.parameters()) == variant.parameters
+    image = torch.rand(2, 3, 17, 31)
+    logits = model(image)
+    assert logits.shape == (2, variant.maps, 17, 31)
+    enhanced = model.enhance(image)
+    assert enhanced.shape == image.shape
+    assert enhanced.min() >= 0
+    assert enhanced.max() <= 1
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_receptive_fields(name):
+    model, variant = zdce.DCENet(name).double(), VARIANTS[name]
+    for parameter in model.parameters():  # all positive: no ReLU cuts a path, no sum cancels
+        torch.nn.init.constant_(parameter, 0.01)
+    image = torch.rand(1, 3, 41, 41, dtype=torch.float64, requires_grad=True)
+    model(image)[0, 0, 20, 20].backward()
+    touched = image.grad[0].abs().sum(0).nonzero()
+    assert (touched.max(0).values - touched.min(0).values + 1).tolist() == [variant.receptive_field] * 2
+
+
+def test_base_concatenates_as_the_report_does():
+    model = zdce.DCENet("base").double()
+    x = torch.rand(1, 3, 9, 11, dtype=torch.float64)
+    c = model.convolutions
+    c1 = functional.relu(c[0](x))
+    c2 = functional.relu(c[1](c1))
+    c3 = functional.relu(c[2](c2))
+    c4 = functional.relu(c[3](torch.cat([c3, c2], 1)))
+    torch.testing.assert_close(model(x), c[4](torch.cat([c4, c1], 1)))
+
+
+def test_first_weights_are_glorot_uniform_and_biases_zero():
+    torch.manual_seed(0)
+    for name, parameter in zdce.DCENet("filters32").named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.any()
+        else:
+            out, into = parameter.shape[0] * 9, parameter.shape[1] * 9
+            bound = (6 / (into + out)) ** 0.5
+            assert parameter.abs().max() <= bound
+            assert parameter.std().item() == pytest.approx(bound / 3**0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_file_loads_with_no_other_information(tmp_path, name):
+    model = zdce.DCENet(name)
+    model.save(tmp_path / "net.safetensors")
+    loaded = zdce.load(tmp_path / "net.safetensors")
+    assert loaded.variant == VARIANTS[name]
+    assert not loaded.training
+    image = torch.rand(1, 3, 30, 26)
+    assert torch.equal(loaded.enhance(image), model.eval().enhance(image))
+    assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_a_variant_of_ones_own(tmp_path):
+    own = Variant("own", "tiny", "beyond", sources=((0,), (1, 0)), filters=4, iterations=2)
+    model = zdce.DCENet(own)
+    model.save(tmp_path / "own.safetensors")
+    assert zdce.load(tmp_path / "own.safetensors").variant == own
+
+
+def test_what_is_no_network_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no weights at"):
+        zdce.load(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("not a tensor in sight")
+    with pytest.raises(ValueError, match="holds no zdce network"):
+        zdce.load(tmp_path / "text.safetensors")
+    safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="holds no zdce network"):
+        zdce.load(tmp_path / "other.safetensors")
+    description = {**VARIANTS["base"].to_dict(), "colour": "mauve"}
+    safetensors.torch.save_file({}, tmp_path / "newer.safetensors", {"zdce.variant": json.dumps(description)})
+    with pytest.raises(ValueError, match="a variant must have the fields"):
+        zdce.load(tmp_path / "newer.safetensors")
+    with pytest.raises(ValueError, match=r"variant must be one of base, .*, got 'unet'"):
+        zdce.DCENet("unet")
+
+
+def test_the_network_compiles_whole():
+    torch._dynamo.reset()
+    model = zdce.DCENet("iters4").eval()
+    image = torch.rand(1, 3, 24, 32)
+    compiled = torch.compile(model.enhance, fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(image), model.enhance(image), rtol=0, atol=1e-5)

@@ -1,0 +1,277 @@
+"""Training: what it learns, writes and logs; real processes, real signals."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import zdce
+from zdce import cli, training
+from zdce.formulas import Weights
+
+SMALL = ["--size", "32", "--batch-size", "4", "--lr", "0.001", "--variant", "iters4"]
+
+
+@pytest.fixture(scope="module")
+def dark(tmp_path_factory):
+    """Fourteen small dark pictures: 12 to train on in 3 batches, 2 to validate."""
+    folder = tmp_path_factory.mktemp("dark")
+    random = np.random.default_rng(0)
+    for i in range(14):
+        blocks = random.integers(0, 60, (6, 6, 3), np.uint8)
+        Image.fromarray(blocks).resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.png")
+    return folder
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "zdce", "train", *map(str, arguments)]
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, ["train", *map(str, arguments)], catch_exceptions=False)
+
+
+def rows(folder):
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_weights(one, other):
+    a, b = zdce.load(one).state_dict(), zdce.load(other).state_dict()
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def finished(dark, tmp_path_factory):
+    """A run of 12 epochs that nothing interrupted."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    result = run("--data", dark, "--out", out, "--epochs", 12, *SMALL)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_a_run_folder_holds_what_it_should(finished):
+    names = {path.name for path in finished.iterdir()}
+    weights = {"epoch-010.safetensors", "epoch-012.safetensors", "last.safetensors"}
+    assert names == {"config.toml", "log.csv", "state.safetensors"} | weights
+    assert_same_weights(finished / "epoch-012.safetensors", finished / "last.safetensors")
+    config = training.Config.from_toml((finished / "config.toml").read_text())
+    assert (config.variant, config.epochs, config.size, config.lr) == ("iters4", 12, 32, 0.001)
+
+
+def test_the_log_has_both_splits_and_unweighted_terms(finished):
+    log = rows(finished)
+    assert [(row["epoch"], row["split"]) for row in log[:4]] == [
+        ("1", "train"),
+        ("1", "validation"),
+        ("2", "train"),
+        ("2", "validation"),
+    ]
+    assert len(log) == 24
+    for row in log:
+        total, *terms = (float(row[name]) for name in ("total", "illumination", "spatial", "color", "exposure"))
+        assert total == pytest.approx(sum(w * t for w, t in zip(Weights(), terms, strict=True)), rel=1e-5)
+        assert float(row["seconds"]) >= 0
+
+
+def test_it_learns_to_brighten(finished, dark):
+    log = [row for row in rows(finished) if row["split"] == "validation"]
+    assert float(log[-1]["total"]) < float(log[0]["total"])
+    picture = np.asarray(Image.open(dark / "00.png"))
+    assert zdce.Enhancer(zdce.load(finished / "last.safetensors"))(picture).mean() > 1.1 * picture.mean()
+
+
+def test_equal_seeds_give_equal_weights_and_others_others(finished, dark, tmp_path):
+    run("--data", dark, "--out", tmp_path / "same", "--epochs", 12, *SMALL)
+    assert_same_weights(tmp_path / "same" / "last.safetensors", finished / "last.safetensors")
+    run("--data", dark, "--out", tmp_path / "other", "--epochs", 12, "--seed", 1, *SMALL)
+    with pytest.raises(AssertionError):
+        assert_same_weights(tmp_path / "other" / "last.safetensors", finished / "last.safetensors")
+
+
+def wait_for(condition, process, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+def test_a_stopped_run_ends_with_the_same_weights(finished, dark, tmp_path, number):
+    out = tmp_path / "stopped"
+    arguments = ["--data", dark, "--out", out, "--epochs", 12, *SMALL]
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (out / "log.csv").exists() and len(rows(out)) >= 4, process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        assert f"go on with: zdce train --out {out} --resume" in errors
+        assert "Traceback" not in errors
+    assert len(rows(out)) < 24
+    done = subprocess.run(command("--out", out, "--resume"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(out / "last.safetensors", finished / "last.safetensors")
+    assert_same_weights(out / "epoch-010.safetensors", finished / "epoch-010.safetensors")
+    timeless = [[{**row, "seconds": ""} for row in rows(folder)] for folder in (out, finished)]
+    assert timeless[0] == timeless[1]
+
+
+def test_every_step_can_be_the_last_before_a_resume(finished, dark, tmp_path, monkeypatch):
+    """Stops after each single step, within epochs and between them, and goes on each time."""
+    out = tmp_path / "step"
+    config = training.Config.from_toml((finished / "config.toml").read_text())
+    step = training.Run._step
+
+    def step_and_signal(self, batch):
+        losses = step(self, batch)
+        os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+    monkeypatch.setattr(training.Run, "_step", step_and_signal)
+    current, stops = training.Run.start(config, out), 0
+    while current is not None:
+        try:
+            current.train()
+            current = None
+        except training.TrainingInterruptedError:
+            stops += 1
+            current = training.Run.resume(config, out)
+    assert stops == 36
+    assert_same_weights(out / "last.safetensors", finished / "last.safetensors")
+
+
+def test_a_row_logged_before_its_state_was_saved_is_not_kept_twice(finished, dark, tmp_path, monkeypatch):
+    out = tmp_path / "killed"
+    config = training.Config.from_toml((finished / "config.toml").read_text())
+    save = training.Run._save_state
+
+    def killed(self):
+        if self.position.epoch == 3:
+            raise KeyboardInterrupt
+        save(self)
+
+    monkeypatch.setattr(training.Run, "_save_state", killed)
+    with pytest.raises(KeyboardInterrupt):
+        training.Run.start(config, out).train()
+    assert len(rows(out)) == 6
+    monkeypatch.undo()
+    training.Run.resume(config, out).train()
+    assert [row["epoch"] for row in rows(out)] == [row["epoch"] for row in rows(finished)]
+    assert_same_weights(out / "last.safetensors", finished / "last.safetensors")
+
+
+def test_resume_takes_more_epochs_but_no_other_network(finished, dark, tmp_path):
+    out = tmp_path / "longer"
+    run("--data", dark, "--out", out, "--epochs", 2, *SMALL)
+    result = run("--out", out, "--resume", "--variant", "base")
+    assert result.exit_code == 1
+    assert "variant can't change in a run: it was 'iters4', got 'base'" in result.stderr
+    assert run("--out", out, "--resume", "--epochs", 12).exit_code == 0
+    assert_same_weights(out / "last.safetensors", finished / "last.safetensors")
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(dark, tmp_path, monkeypatch):
+    out = tmp_path / "diverged"
+    objective = training.ops.zero_reference_objective
+    calls = []
+
+    def diverging(*arguments, **options):
+        calls.append(1)
+        result = objective(*arguments, **options)
+        return result._replace(total=result.total * float("nan")) if len(calls) == 6 else result
+
+    monkeypatch.setattr(training.ops, "zero_reference_objective", diverging)
+    result = run("--data", dark, "--out", out, "--epochs", 3, *SMALL)
+    assert result.exit_code == 1
+    assert "the loss is not finite in epoch 2, step 2" in result.stderr
+    assert f"{out} keeps the state of epoch 1" in result.stderr
+    assert all(p.isfinite().all() for p in zdce.load(out / "last.safetensors").parameters())
+    monkeypatch.undo()
+    assert run("--out", out, "--resume").exit_code == 0
+    assert len(rows(out)) == 6
+
+
+def test_huge_learning_rates_do_not_end_in_silent_nan(dark, tmp_path):
+    result = run("--data", dark, "--out", tmp_path / "run", "--epochs", 30, *SMALL[:-4], "--lr", "1e30")
+    last = tmp_path / "run" / "last.safetensors"
+    assert result.exit_code == 1
+    assert "the loss is not finite" in result.stderr
+    assert not last.exists() or all(p.isfinite().all() for p in zdce.load(last).parameters())
+
+
+def test_loss_weights_and_variants_weights(dark, tmp_path):
+    run(
+        "--data",
+        dark,
+        "--out",
+        tmp_path / "a",
+        "--epochs",
+        1,
+        *SMALL[:-2],
+        "--variant",
+        "no-color",
+        "--loss-weights",
+        "exposure=3,spatial=0",
+    )
+    config = training.Config.from_toml((tmp_path / "a" / "config.toml").read_text())
+    assert config.weights == Weights(1600.0, 0.0, 0.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["--variant", "unet"], "variant must be one of base", 1),
+        (["--loss-weights", "colour=1"], "expected illumination=", 2),
+        (["--loss-weights", "color=blue"], "color must be a number, got 'blue'", 2),
+        (["--lr", "0"], "lr must be a positive number, got 0.0", 1),
+        (["--batch-size", "13"], "batch_size must be at most the 12 training pictures, got 13", 1),
+        (["--data", "nowhere"], "no such folder: nowhere", 1),
+        (["--resume"], "no run to resume in", 1),
+        (["--epochs", "0"], "Invalid value for '--epochs'", 2),
+    ],
+)
+def test_mistakes_are_one_line(dark, tmp_path, arguments, message, code):
+    result = run("--data", dark, "--out", tmp_path / "run", *arguments)
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_a_finished_folder_is_not_overwritten(finished, dark):
+    result = run("--data", dark, "--out", finished, "--epochs", 1, *SMALL)
+    assert result.exit_code == 1
+    assert "holds a run already" in result.stderr
+
+
+def test_a_broken_state_is_named(finished, dark, tmp_path):
+    out = tmp_path / "broken"
+    run("--data", dark, "--out", out, "--epochs", 1, *SMALL)
+    (out / "state.safetensors").write_bytes(b"nonsense")
+    result = run("--out", out, "--resume", "--epochs", 2)
+    assert result.exit_code == 1
+    assert "is no state of this run" in result.stderr
+
+
+def test_config_round_trips(tmp_path):
+    config = training.Config(variant="layers7", lr=3e-4, weights=Weights(1.0, 2.0, 3.0, 4.0), seed=7)
+    assert training.Config.from_toml(config.to_toml()) == config
+    with pytest.raises(ValueError, match="unknown settings: momentum"):
+        training.Config.from_toml("momentum = 0.9")
+
+
+def test_no_file_is_left_half_written(finished):
+    assert not [path for path in Path(finished).iterdir() if path.name.startswith(".")]

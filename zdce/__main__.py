@@ -1,0 +1,3 @@
+from zdce.cli import main
+
+main(prog_name="zdce")

@@ -1,0 +1,250 @@
+"""The command line: each command reads its options, calls the package, and prints."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from PIL import Image
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import zdce
+from zdce import allocator, atomic, enhancing, evaluation, images, system, training, variants
+from zdce.data import collection
+from zdce.formulas import NORMALIZATIONS, Weights
+from zdce.variants import VARIANTS
+from zdce.version import __version__
+
+# What a user's mistake may raise; anything else is a bug and shows its traceback.
+_MISTAKES = (ValueError, OSError)
+
+# A panorama of a gigapixel is a photograph, not an attack on this machine: the user named the file.
+_MAX_PIXELS = 2**30
+
+
+class _Commands(click.Group):
+    """Shows a user's mistake as one line on stderr, exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _MISTAKES as error:
+            raise click.ClickException(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="zdce")
+def main() -> None:
+    """Zero-reference low-light image enhancement."""
+    allocator.keep_freed_memory()
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    for i, column in enumerate(columns):
+        numeric = all(row[i].replace(",", "").replace(".", "").lstrip("-").isdigit() for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+_device = click.option("--device", default="cpu", help="Where the network runs, as torch names it.")
+_scale = click.option(
+    "--scale",
+    type=click.IntRange(min=1),
+    help="Estimate the curve on an image so many times smaller.  [default: the variant's]",
+)
+_strength = click.option("--strength", type=float, default=1.0, help="1 as trained, 0 nothing, above 1 stronger.")
+
+
+def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float]:
+    """``illumination=1600,color=0`` as a dictionary."""
+    weights = {}
+    for part in (text or "").split(",") if text else []:
+        name, _, value = part.partition("=")
+        if name.strip() not in Weights._fields:
+            raise click.BadParameter(f"expected {'=..., '.join(Weights._fields)}=..., got {part!r}")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            raise click.BadParameter(f"{name.strip()} must be a number, got {value!r}") from None
+    return weights
+
+
+@main.command()
+@click.option("--variant", default="base", help="The network; `zdce variants` lists them.")
+@click.option("--data", default="sample", help="A folder of pictures, LOL's layout, or `sample` for the built-in ones.")
+@click.option("--epochs", type=click.IntRange(min=1), default=50)
+@click.option("--batch-size", type=click.IntRange(min=1), default=16)
+@click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels that pictures are resized to.")
+@click.option("--lr", type=float, default=1e-4, help="Adam's learning rate.")
+@click.option("--loss-weights", callback=_weights, help="illumination=1600,spatial=1,...  [default: the variant's own]")
+@click.option("--normalization", type=click.Choice(NORMALIZATIONS), default="paper", help="Of the illumination term.")
+@click.option("--seed", type=click.IntRange(min=0), default=0)
+@_device
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the run.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out; its settings are kept, but for those given.")
+@click.pass_context
+def train(ctx: click.Context, out: Path, resume: bool, loss_weights: dict[str, float], **settings: Any) -> None:
+    """Train a network without references.
+
+    OUT gets config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last ones (last.safetensors).
+    Ctrl-C saves; --resume goes on, to the same weights bit for bit.
+    """
+    if resume:
+        config_file = training.RunFolder(out).config
+        if not config_file.is_file():
+            raise click.ClickException(f"no run to resume in {out}")
+        given = {
+            name: value
+            for name, value in settings.items()
+            if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        }
+        run = training.Run.resume(training.Config.from_toml(config_file.read_text()).changed(given, loss_weights), out)
+    else:
+        weights = variants.variant(settings["variant"]).weights._replace(**loss_weights)
+        run = training.Run.start(training.Config(**settings, weights=weights), out)
+    try:
+        run.train()
+    except training.TrainingError as error:
+        click.echo(str(error), err=True)
+        sys.exit(130 if isinstance(error, training.TrainingInterruptedError) else 1)
+    click.echo(f"weights: {run.folder.last}")
+
+
+@main.command("eval")
+@click.argument("model")
+@click.argument("data")
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "all"]),
+    help="[default: validation where DATA has references, else all]",
+)
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write every picture's figures here.")
+@_as_json
+@_device
+@_scale
+@_strength
+def evaluate(
+    model: str,
+    data: str,
+    split: str | None,
+    csv_path: Path | None,
+    as_json: bool,
+    device: str,
+    scale: int | None,
+    strength: float,
+) -> None:
+    """PSNR and SSIM of MODEL (a .safetensors file) on DATA (a folder, or `sample`).
+
+    Against PIL's autocontrast of the input and the input itself, as in the report, and true references where DATA has them;
+    beside it the input itself, autocontrast, gamma 0.4 and CLAHE.
+    """
+    network = zdce.load(model).to(device)
+    pictures = collection(data)
+    if split is None:
+        split = "validation" if any(item.load_reference for item in pictures.items) else "all"
+    items = pictures.items if split == "all" else pictures.validation_items()
+    scores = evaluation.evaluate(items, zdce.Enhancer(network, scale=scale, strength=strength))
+    averages = evaluation.averages(scores)
+    if csv_path is not None:
+        atomic.write_text(csv_path, evaluation.to_csv(scores))
+    if as_json:
+        _print_json({"images": len(items), "rows": [average.to_dict() for average in averages]})
+        return
+    rows = [[a.against, a.method, f"{a.psnr:.2f}", f"{a.ssim:.3f}", str(a.images)] for a in averages]
+    _print_table(f"{model} on {data}, {split}", ["against", "method", "PSNR (dB)", "SSIM", "images"], rows)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@click.option("--output", "-o", help="A file for one picture, else a folder.  [default: NAME-enhanced beside the input]")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of JPEG and WebP.")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist; without it they are kept.")
+@_device
+@_scale
+@_strength
+def enhance(
+    paths: tuple[str, ...],
+    model: str,
+    output: str | None,
+    quality: int,
+    overwrite: bool,
+    device: str,
+    scale: int | None,
+    strength: float,
+) -> None:
+    """Brighten dark pictures: files, folders (searched through), or patterns.
+
+    Format, size, EXIF, colour profile and transparency are kept. A picture that can't be read is named and skipped; the exit
+    code is 1 then.
+    """
+    Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
+    jobs = enhancing.plan(images.find(paths), output)
+    enhancer = zdce.Enhancer(zdce.load(model).to(device), scale=scale, strength=strength)
+    outcome = enhancing.run(jobs, enhancer, quality=quality, overwrite=overwrite)
+    counts = {
+        "written": outcome.written,
+        "kept as they were (--overwrite replaces them)": outcome.kept,
+        "failed": outcome.failed,
+    }
+    click.echo(", ".join(f"{len(part)} {name}" for name, part in counts.items() if part))
+    if outcome.written and len(outcome.written) == 1:
+        click.echo(outcome.written[0])
+    if outcome.failed:
+        sys.exit(1)
+
+
+@main.command("variants")
+@_as_json
+def list_variants(as_json: bool) -> None:
+    """The networks that can be trained."""
+    rows = [
+        {
+            "name": v.name,
+            "part": v.part,
+            "parameters": v.parameters,
+            "macs_per_pixel": v.macs,
+            "receptive_field": v.receptive_field,
+            "iterations": v.iterations,
+            "scale": v.scale,
+            "weights": v.weights._asdict(),
+            "summary": v.summary,
+        }
+        for v in VARIANTS.values()
+    ]
+    if as_json:
+        _print_json(rows)
+        return
+    columns = {"name": "name", "part": "part", "parameters": "parameters", "macs_per_pixel": "MACs/px", "iterations": "T"}
+    columns |= {"scale": "scale", "summary": "what it is"}
+    cells = [[f"{row[c]:,}" if isinstance(row[c], int) else str(row[c]) for c in columns] for row in rows]
+    _print_table("Variants", list(columns.values()), cells)
+
+
+@main.command()
+@_as_json
+def info(as_json: bool) -> None:
+    """Versions, backends and why one is missing, instruction set, threads."""
+    facts = system.facts()
+    if as_json:
+        _print_json(facts)
+        return
+    _print_table("zdce", ["what", "here"], [[key, str(value)] for key, value in facts.items() if key != "backends"])
+    rows = [[b["name"], b["device"], "yes" if b["available"] else "no", b["reason"] or ""] for b in facts["backends"]]
+    _print_table("Backends", ["backend", "device", "runs", "why not"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The pictures that a network trains on and is judged by: LOL's layout, any folder, or the built-in sample."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from zdce import images, progress, sample
+
+Load = Callable[[], NDArray[np.uint8]]
+
+SAMPLE = "sample"
+
+# The report validates on the last 85 of LOL's 485 pictures, in string order; other sets keep that share.
+_VALIDATION_SHARE = 85 / 485
+
+
+@dataclass(frozen=True)
+class Item:
+    """A low-light picture that can be loaded, (H, W, 3) uint8, and its well-lit reference where there is one."""
+
+    name: str
+    load: Load
+    load_reference: Load | None = None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Pictures in a fixed order, the last ``validation`` of them kept out of training."""
+
+    items: tuple[Item, ...]
+    validation: int
+
+    def training_items(self) -> tuple[Item, ...]:
+        return self.items[: len(self.items) - self.validation]
+
+    def validation_items(self) -> tuple[Item, ...]:
+        return self.items[len(self.items) - self.validation :]
+
+
+def collection(source: str) -> Collection:
+    """The pictures of ``source``.
+
+    Args:
+        source: ``"sample"``; a folder in LOL's layout, pictures in ``low`` and references of the same names in ``high``, or
+            one that holds such an ``our485``; or any folder of pictures, searched through.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds fewer than two pictures.
+    """
+    if source == SAMPLE:
+        items = [Item(name, partial(sample.darkened, name), partial(sample.reference, name)) for name in sample.names()]
+        return Collection(tuple(items), sample.PICTURES_PER_PHOTOGRAPH)
+    folder = Path(source)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder: {source} (or {SAMPLE!r} for the built-in sample)")
+    if (folder / "our485" / "low").is_dir():
+        folder /= "our485"
+    low, high = (folder / "low", folder / "high") if (folder / "low").is_dir() else (folder, None)
+    items = _items(low, high)
+    if len(items) < 2:
+        raise ValueError(f"{source} must hold at least 2 pictures ({', '.join(sorted(images.SUFFIXES))}), got {len(items)}")
+    return Collection(tuple(items), max(1, round(len(items) * _VALIDATION_SHARE)))
+
+
+def _items(low: Path, high: Path | None) -> list[Item]:
+    # A reference has its picture's path inside the folder, but maybe another format.
+    references = {} if high is None else {path.relative_to(high).with_suffix(""): path for path in images.in_folder(high)}
+    items = []
+    for path in images.in_folder(low):
+        place = path.relative_to(low)
+        reference = references.get(place.with_suffix(""))
+        items.append(Item(place.as_posix(), partial(images.read_rgb, path), reference and partial(images.read_rgb, reference)))
+    return items
+
+
+def load_resized(items: Sequence[Item], size: int, description: str) -> Tensor:
+    """All pictures as one uint8 tensor (N, 3, size, size), decoded and resized in parallel with progress shown.
+
+    The aspect is ignored, as in the report; Pillow's BILINEAR filters over the source pixels that fall together.
+
+    Raises:
+        OSError: a picture can't be read.
+    """
+    stacked = torch.empty(len(items), 3, size, size, dtype=torch.uint8)
+
+    def fill(i: int) -> None:
+        picture = Image.fromarray(items[i].load()).resize((size, size), Image.Resampling.BILINEAR)
+        stacked[i] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in progress.track(pool.map(fill, range(len(items))), len(items), description):
+            pass
+    return stacked

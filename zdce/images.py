@@ -1,0 +1,229 @@
+"""Picture files: found, read upright in RGB whatever their mode, and written with what they carried."""
+
+import glob
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, ImageOps
+
+from zdce import atomic
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+# Formats that hold several pictures of which the first is the photograph (phones append depth maps and previews).
+_FIRST_OF_SEVERAL = frozenset({"MPO"})
+
+_DEPTH_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
+
+# Tags of a TIFF's own directory that describe the photograph; the others say how its pixels were stored.
+_DESCRIBING_TAGS = (
+    ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
+    ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright,
+)  # fmt: skip
+_DESCRIBING_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+
+_LOSSLESS_TIFF = frozenset({"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd", "lzma"})
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photograph in memory.
+
+    Attributes:
+        pixels: upright RGB, shape (H, W, 3), uint8, or uint16 for 16-bit grey files.
+        grey: the file has one channel; the three of ``pixels`` are the same.
+        alpha: opacity, shape (H, W), uint8, where the file has one.
+        metadata: what is written back with it, by Pillow's name: ``exif``, ``icc_profile``, ``xmp``, ``dpi``, ``compression``.
+    """
+
+    pixels: Pixels
+    grey: bool = False
+    alpha: NDArray[np.uint8] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def with_pixels(self, pixels: Pixels) -> "Picture":
+        """The same picture with other ``pixels`` (H, W, 3)."""
+        return replace(self, pixels=pixels)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture file, and the folder that was searched, or None where the file itself was named."""
+
+    path: Path
+    folder: Path | None = None
+
+    @property
+    def place(self) -> Path:
+        """Its path inside the folder, or its own name."""
+        return Path(self.path.name) if self.folder is None else self.path.relative_to(self.folder)
+
+
+def find(paths: Iterable[str]) -> list[Found]:
+    """Every picture that files, folders (searched through, hidden files left out) and patterns name, in order, each once.
+
+    Raises:
+        FileNotFoundError: a path or pattern names nothing.
+    """
+    found: dict[Path, Found] = {}
+    for text in paths:
+        path = Path(text)
+        # A file whose own name looks like a pattern, "IMG[1].jpg" say, is that file.
+        matches = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+        if not matches:
+            raise FileNotFoundError(f"no such file or folder: {text}")
+        for match in matches:
+            if match.is_dir():
+                found.update((inside, Found(inside, match)) for inside in in_folder(match))
+            elif match == path or match.suffix.lower() in SUFFIXES:
+                found[match] = Found(match)
+    return list(found.values())
+
+
+def in_folder(folder: Path) -> list[Path]:
+    """The pictures below ``folder``, in the string order of their paths; hidden files and folders are left out."""
+    pictures = (
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    return sorted(pictures, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def read(path: Path) -> Picture:
+    """Reads a picture: turned upright, palettes and CMYK as RGB, 16-bit grey in full depth.
+
+    Raises:
+        OSError: the file can't be read or is broken, or it is an animation, a stack of pages, or of floating-point pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format not in _FIRST_OF_SEVERAL:
+                raise ValueError(f"expected one picture, got {frames} frames")
+            image.load()
+            return _picture(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise OSError(f"{path}: not a picture that can be read") from None
+    except Exception as error:  # a broken file makes Pillow raise whatever its bytes lead to
+        raise OSError(f"{path}: {error or type(error).__name__}") from error
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """The pixels of a picture, upright, shape (H, W, 3), 16-bit ones rounded to 8; errors as ``read``."""
+    return as_uint8(read(path).pixels)
+
+
+def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
+    """8-bit pixels; 16-bit ones are divided by 257, which takes 65535 to 255, and rounded."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _picture(image: Image.Image) -> Picture:
+    metadata = {key: image.info[key] for key in ("icc_profile", "xmp", "dpi", "compression") if image.info.get(key)}
+    exif = _describing_exif(image)
+    if len(exif):
+        metadata["exif"] = exif.tobytes()
+    if image.mode in _DEPTH_16_MODES:
+        grey = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        return Picture(np.repeat(grey[..., None], 3, axis=2), grey=True, metadata=metadata)
+    if image.mode == "F":
+        raise ValueError("expected pixels of 8 or 16 bits, got floating-point ones")
+    if image.mode == "CMYK":
+        image = _rgb_of_cmyk(image, metadata.pop("icc_profile", None))
+    alpha = None
+    if image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    grey = image.mode in ("1", "L", "LA", "La")
+    return Picture(
+        np.asarray(image.convert("L" if grey else "RGBA" if alpha is not None else "RGB").convert("RGB")), grey, alpha, metadata
+    )
+
+
+def _describing_exif(image: Image.Image) -> Image.Exif:
+    exif = image.getexif()
+    if image.format not in (None, "TIFF") or not hasattr(image, "tag_v2"):
+        return exif
+    kept = Image.Exif()
+    for tag in _DESCRIBING_TAGS:
+        if tag in exif:
+            kept[tag] = exif[tag]
+    for directory in _DESCRIBING_DIRECTORIES:
+        if values := exif.get_ifd(directory):
+            kept.get_ifd(directory).update(values)
+    return kept
+
+
+def _rgb_of_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """CMYK as sRGB, by its own profile where it has a valid one."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            return converted if converted is not None else image.convert("RGB")
+        except ImageCms.PyCMSError:
+            pass
+    return image.convert("RGB")
+
+
+def write(picture: Picture, path: Path, quality: int = 95) -> None:
+    """Writes a picture in the format of ``path``'s suffix, whole or not at all.
+
+    Args:
+        quality: of JPEG and WebP, 1 to 100.
+
+    Raises:
+        ValueError: the format can't be written, or can't hold the picture's transparency.
+    """
+    format_name = Image.registered_extensions().get(path.suffix.lower())
+    if path.suffix.lower() not in SUFFIXES or format_name is None:
+        raise ValueError(f"{path}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
+    if picture.alpha is not None and format_name == "JPEG":
+        raise ValueError(f"{path}: JPEG can't hold transparency; choose .png, .webp or .tiff")
+    image = _image(picture, deep=format_name in ("PNG", "TIFF"))
+    with atomic.replacing(path) as temporary:
+        image.save(temporary, format_name, **_save_options(picture.metadata, format_name, quality))
+
+
+def _image(picture: Picture, deep: bool) -> Image.Image:
+    pixels = picture.pixels if deep else as_uint8(picture.pixels)
+    if picture.grey:
+        # The network colours each channel alone; a grey picture stays grey.
+        pixels = np.rint(pixels.mean(axis=2, dtype=np.float32)).astype(pixels.dtype)
+    image = Image.fromarray(pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    return image
+
+
+def _save_options(metadata: dict[str, Any], format_name: str, quality: int) -> dict[str, Any]:
+    keys = {
+        "JPEG": ("exif", "icc_profile", "xmp", "dpi"),
+        "PNG": ("exif", "icc_profile", "dpi"),
+        "WEBP": ("exif", "icc_profile", "xmp"),
+        "TIFF": ("exif", "icc_profile", "dpi"),
+        "BMP": ("dpi",),
+    }[format_name]
+    options = {key: metadata[key] for key in keys if key in metadata}
+    if format_name == "JPEG":
+        # Colour at full resolution: what was dark has its colour noise in single pixels, and halving it smears.
+        options.update(quality=quality, subsampling="4:4:4")
+    elif format_name == "WEBP":
+        options.update(quality=quality)
+    elif format_name == "TIFF":
+        stored = metadata.get("compression", "raw")
+        options.update(compression=stored if stored in _LOSSLESS_TIFF else "tiff_deflate")
+    return options

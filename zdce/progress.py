@@ -1,0 +1,34 @@
+"""What long work shows while it runs: a bar with the time left, on stderr, where a person watches; plain lines elsewhere."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def bar() -> Progress:
+    """A progress display with counts, time passed and time left; ``{task.fields[status]}`` stands at the end of its line."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=console,
+        transient=True,
+    )
+
+
+def track(iterable: Iterable[T], total: int, description: str) -> Iterator[T]:
+    """Yields from ``iterable`` under a bar of ``total`` steps."""
+    with bar() as shown:
+        task = shown.add_task(description, total=total, status="")
+        for value in iterable:
+            yield value
+            shown.advance(task)

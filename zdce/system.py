@@ -1,0 +1,52 @@
+"""What this installation is: versions, backends, instruction set, threads."""
+
+import importlib
+import platform
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from zdce import backends
+from zdce.version import __version__
+
+_LIBRARIES = ("triton", "numpy", "pillow", "scikit-image")
+
+
+def facts() -> dict[str, Any]:
+    """Everything that ``zdce info`` shows, as JSON takes it."""
+    return {
+        "zdce": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        **{name: _version(name) for name in _LIBRARIES},
+        "instruction set": _instruction_set(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "backends": [_backend(name, device) for name, device in _places()],
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _instruction_set() -> str | None:
+    """What the C++ kernels run with, or None where they are not built."""
+    if backends.why_missing("cpp"):
+        return None
+    isa: str = importlib.import_module("zdce._C").isa()
+    return isa
+
+
+def _places() -> list[tuple[str, str]]:
+    return [("reference", "cpu"), ("cpp", "cpu"), ("triton", "cuda" if torch.cuda.is_available() else "cpu")]
+
+
+def _backend(name: str, device: str) -> dict[str, Any]:
+    reason = backends.why_missing(name, device)
+    return {"name": name, "device": device, "available": reason is None, "reason": reason}
