@@ -22,7 +22,8 @@ cpp = Extension(
     optional=True,  # with no compiler the package still installs, on the reference path
 )
 
-# Runs where torch has CUDA, and links without: symbols of its CUDA library are found when torch has loaded it.
+# Runs where torch has CUDA, and links without: there libtorch.so, named here although nothing of it is used, brings the CUDA
+# library whose symbols this one leaves open.
 cuda = Extension(
     "zdce._cuda",
     sources=["csrc/cuda/apply_curve.cu", "csrc/cuda/objective.cu", "csrc/cuda/module.cpp"],
@@ -32,7 +33,7 @@ cuda = Extension(
     libraries=["torch", "torch_cpu", "cudart"],
     define_macros=cpp.define_macros,
     extra_compile_args=["-std=c++20", "-O3", "-fvisibility=hidden", "-Wall"],
-    extra_link_args=["-Wl,--no-as-needed"],
+    extra_link_args=["-Wl,--no-as-needed", "-ltorch"],
     py_limited_api=True,
 )
 

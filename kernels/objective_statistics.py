@@ -88,10 +88,10 @@ def statistics_backward(
     grad_regions_ptr, grad_channels_ptr, grad_tv_ptr, image_ptr, logits_ptr, grad_logits_ptr, height, width,
     image_b, image_c, image_y, image_x, logits_b, logits_c, logits_y, logits_x,
     grad_logits_b, grad_logits_c, grad_logits_y, grad_logits_x,
-    T: tl.constexpr, MAPS: tl.constexpr, KEEP_ABOVE: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr,
+    T: tl.constexpr, MAPS: tl.constexpr, KEEP: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    # Grid as in forward; grad_regions_ptr (B, H // 4, W // 4), grad_channels_ptr (B, 3), grad_tv_ptr (2,), contiguous. The
-    # tanh values of a row and of the one below stay in registers, with KEEP_ABOVE those of the row above too.
+    # Grid as in forward; grad_regions_ptr (B, H // 4, W // 4), grad_channels_ptr (B, 3), grad_tv_ptr (2,), contiguous. With
+    # KEEP the tanh values of a row and of its neighbours stay in registers from row to row, else they are taken again.
     across = tl.cdiv(width, 4 * N)
     tile, c, b = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     y0, x0 = tile // across * ROWS, tile % across * (4 * N)
@@ -103,10 +103,10 @@ def statistics_backward(
     grad_y, grad_x = 2 * tl.load(grad_tv_ptr).to(tl.float32), 2 * tl.load(grad_tv_ptr + 1).to(tl.float32)
     above, current = (), ()
     for t in tl.static_range(MAPS):
-        from_ = logits + 3 * t * logits_c + y0 * logits_y + x * logits_x
-        if KEEP_ABOVE:
-            above = above + (hyperbolic_tangent(load(from_ - logits_y, inside(y0 - 1, x, height, width))),)
-        current = current + (hyperbolic_tangent(load(from_, inside(y0, x, height, width))),)
+        if KEEP:
+            start = logits + 3 * t * logits_c + y0 * logits_y + x * logits_x
+            above = above + (hyperbolic_tangent(load(start - logits_y, inside(y0 - 1, x, height, width))),)
+            current = current + (hyperbolic_tangent(load(start, inside(y0, x, height, width))),)
 
     for y in range(y0, tl.minimum(y0 + ROWS, height)):
         here, has_above, has_below = (
@@ -116,48 +116,51 @@ def statistics_backward(
         )
         has_left, has_right = inside(y, first - 1, height, width), inside(y, first + 4, height, width)
         value = load(image + y * image_y + x * image_x, here)
+        maps = ()
+        for t in tl.static_range(MAPS):
+            if KEEP:
+                maps = maps + (current[t],)
+            else:
+                from_ = logits + 3 * t * logits_c + y * logits_y
+                maps = maps + (hyperbolic_tangent(load(from_ + x * logits_x, here)),)
         values = ()
         for t in tl.static_range(T):
             values = values + (value,)
-            value = step(value, current[t if MAPS > 1 else 0])
+            value = step(value, maps[t if MAPS > 1 else 0])
         region = grad_regions_ptr + (b * (height // 4) + y // 4) * (width // 4) + first // 4
         of_region = load(region, inside(y // 4, first // 4, height // 4, width // 4)) / 48
         grad = grad_channel + of_region[:, None] + tl.zeros((N, 4), tl.float32)
-        grad_maps = ()  # last step first
+        below = ()
         shared = tl.zeros((N, 4), tl.float32)
         for back in tl.static_range(T):
-            value, a = values[T - 1 - back], current[T - 1 - back if MAPS > 1 else 0]
+            value, a = values[T - 1 - back], maps[T - 1 - back if MAPS > 1 else 0]
             grad_map = grad * (value * value - value)
-            if MAPS == T:
-                grad_maps = grad_maps + (grad_map,)
-            else:
-                shared += grad_map
             grad *= 1 + a * (2 * value - 1)
-        if MAPS < T:
-            grad_maps = (shared,)
-        below = ()
-        for t in tl.static_range(MAPS):
-            a = current[t]
-            from_ = logits + 3 * t * logits_c + y * logits_y
-            left = load(from_ + (first - 1) * logits_x, has_left)
-            right = load(from_ + (first + 4) * logits_x, has_right)
-            down = hyperbolic_tangent(load(from_ + logits_y + x * logits_x, has_below))
-            if KEEP_ABOVE:
-                up = above[t]
-            else:
-                up = hyperbolic_tangent(load(from_ - logits_y + x * logits_x, has_above))
-            gap_y = tl.where(has_above, a - up, 0.0) + tl.where(has_below, a - down, 0.0)
-            gap_x = gaps_along_x(a, hyperbolic_tangent(left), hyperbolic_tangent(right), first, width, N)
-            grad_logit = (grad_maps[MAPS - 1 - t] + grad_y * gap_y + grad_x * gap_x) * (1 - a * a)
-            to = grad_logits + 3 * t * grad_logits_c + y * grad_logits_y + x * grad_logits_x
-            tl.store(to, grad_logit, mask=here)
-            below = below + (down,)
-        if KEEP_ABOVE:
+            if MAPS < T:
+                shared += grad_map
+                grad_map = shared
+            if T - 1 - back < MAPS:
+                from_ = logits + 3 * (T - 1 - back) * logits_c + y * logits_y
+                left = hyperbolic_tangent(load(from_ + (first - 1) * logits_x, has_left))
+                right = hyperbolic_tangent(load(from_ + (first + 4) * logits_x, has_right))
+                down = hyperbolic_tangent(load(from_ + logits_y + x * logits_x, has_below))
+                if KEEP:
+                    up = above[T - 1 - back]
+                else:
+                    up = hyperbolic_tangent(load(from_ - logits_y + x * logits_x, has_above))
+                gap_y = tl.where(has_above, a - up, 0.0) + tl.where(has_below, a - down, 0.0)
+                gap_x = gaps_along_x(a, left, right, first, width, N)
+                grad_logit = (grad_map + grad_y * gap_y + grad_x * gap_x) * (1 - a * a)
+                to = grad_logits + 3 * (T - 1 - back) * grad_logits_c + y * grad_logits_y + x * grad_logits_x
+                tl.store(to, grad_logit, mask=here)
+                if KEEP:
+                    below = (down,) + below
+        if KEEP:
             above = current
-        current = below
+            current = below
 
 
-# Three rows of T = 16 maps don't fit into a thread's registers: the row above is read from cache again.
+# Three rows of T = 16 maps don't fit into a thread's registers: rows are read from cache again.
 KEPT_MAPS = 8
 
 
@@ -193,5 +196,5 @@ def objective_statistics_backward(
     strides = (*image.stride(), *logits.stride(), *grad_logits.stride())
     statistics_backward[tiles, 3, batch](
         grad_regions, grad_channels, grad_tv, image, logits, grad_logits, height, width, *strides,
-        T=iterations, MAPS=maps // 3, KEEP_ABOVE=maps // 3 <= KEPT_MAPS, ROWS=BACKWARD_ROWS, N=N, num_warps=WARPS,
+        T=iterations, MAPS=maps // 3, KEEP=maps // 3 <= KEPT_MAPS, ROWS=BACKWARD_ROWS, N=N, num_warps=WARPS,
     )  # fmt: skip

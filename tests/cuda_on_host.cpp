@@ -45,4 +45,9 @@ void zdce_objective_statistics(const ObjectiveForward* o, const ObjectiveShape* 
 void zdce_objective_statistics_backward(const ObjectiveBackward* o, const ObjectiveShape* shape) {
   launch_objective(Launch{}, *o, *shape);
 }
+
+// The second kernel of forward alone, on partials (5, B, tiles) that the caller made.
+void zdce_objective_sums(const ObjectiveForward* o, int64_t tiles, const ObjectiveShape* shape) {
+  Launch{}(objective_sums<>, 3 * shape->batch + 2, kSumThreads, *o, tiles, *shape);
+}
 }

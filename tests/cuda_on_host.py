@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from zdce.backends import BACKENDS, CUDA_OPERATORS, Backend
+from zdce.backends import BACKENDS, CUDA_OPERATORS, Backend, why_missing
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPILER = shutil.which("g++")
@@ -64,10 +64,11 @@ def objective_shape(image, logits, iterations):
     return ObjectiveShape(image.shape[0], *image.shape[2:], iterations, logits.shape[1] == 3)
 
 
-def objective_statistics(image, logits, iterations, enhanced_regions, image_regions, channel_means, tv_sums):
-    class ObjectiveForward(ctypes.Structure):
-        _fields_ = [("planes", Planes * 6), ("partials", ctypes.c_void_p)]
+class ObjectiveForward(ctypes.Structure):
+    _fields_ = [("planes", Planes * 6), ("partials", ctypes.c_void_p)]
 
+
+def objective_statistics(image, logits, iterations, enhanced_regions, image_regions, channel_means, tv_sums):
     planes = (
         Planes.of(image, "bcyx"), Planes.of(logits, "bcyx"), Planes.of(enhanced_regions, "byx"),
         Planes.of(image_regions, "byx"), Planes.of(channel_means, "bc"), Planes.of(tv_sums, "x"),
@@ -85,6 +86,14 @@ def objective_statistics_backward(grad_regions, grad_channels, grad_tv, image, l
     library().zdce_objective_statistics_backward(*map(ctypes.byref, arguments))
 
 
+def objective_sums(partials, pixels, channel_means, tv_sums):
+    """Adds up ``partials`` (5, B, tiles); the means are over ``pixels``."""
+    planes = (Planes * 6)(*(Planes() for _ in range(4)), Planes.of(channel_means, "bc"), Planes.of(tv_sums, "x"))
+    forward = ObjectiveForward(planes, partials.data_ptr())
+    shape = ObjectiveShape(partials.shape[1], 1, pixels, 1, True)
+    library().zdce_objective_sums(ctypes.byref(forward), ctypes.c_int64(partials.shape[2]), ctypes.byref(shape))
+
+
 def missing(device, dtype):
     if COMPILER is None:
         return "there is no g++ to compile the kernels with"
@@ -96,8 +105,10 @@ def missing(device, dtype):
 
 
 def launcher(operator):
-    # What CUDA C++ doesn't cover, Triton does on a GPU, and its own tests do here.
-    return globals()[operator] if operator in CUDA_OPERATORS else BACKENDS["reference"].launcher(operator)
+    if operator in CUDA_OPERATORS:
+        return globals()[operator]
+    # What CUDA C++ doesn't cover, Triton does on a GPU; here the quickest backend stands in.
+    return BACKENDS["reference" if why_missing("cpp") else "cpp"].launcher(operator)
 
 
 BACKEND = Backend(missing, launcher)

@@ -51,9 +51,20 @@ def test_a_forced_backend_that_cannot_run_is_an_error(backend):
 
 def test_a_forced_backend_error_is_one_line_on_the_command_line(tmp_path):
     zdce.DCENet("iters4").save(tmp_path / "net.safetensors")
-    done = subprocess.run(
-        [sys.executable, "-m", "zdce", "eval", str(tmp_path / "net.safetensors"), "sample"],
-        capture_output=True, text=True, check=False, env={"PATH": "", "ZDCE_BACKEND": "tpu"},
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "Error: ZDCE_BACKEND must be one of auto, reference, cpp, triton, got 'tpu'"
+    command = [sys.executable, "-m", "zdce", "eval", str(tmp_path / "net.safetensors"), "sample"]
+    for backend, message in (
+        ("tpu", "ZDCE_BACKEND must be one of auto,"),
+        ("triton", "backend 'triton' was asked for but can't run"),
+    ):
+        environment = {"PATH": "", "ZDCE_BACKEND": backend}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 1
+        assert done.stderr.strip().splitlines()[-1].startswith(f"Error: {message}")
+        assert "Traceback" not in done.stderr
+
+
+def test_a_device_that_is_not_there_is_named():
+    for device in ("cuda:99", "abacus"):
+        result = run("enhance", "x.jpg", "-m", "none", "--device", device)
+        assert result.exit_code == 2
+        assert f"{device!r} can't be used here" in result.stderr

@@ -62,7 +62,7 @@ def test_exif_and_profile_are_kept(tmp_path, suffix):
     exif[ExifTags.Base.Model] = "DCE-1"
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] = 3200
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    Image.fromarray(gradient()).save(tmp_path / f"a{suffix}", exif=exif, icc_profile=profile)
+    Image.fromarray(gradient()).save(tmp_path / f"a{suffix}", exif=exif.tobytes(), icc_profile=profile)
     images.write(images.read(tmp_path / f"a{suffix}"), tmp_path / f"b{suffix}")
     with Image.open(tmp_path / f"b{suffix}") as result:
         assert result.info["icc_profile"] == profile

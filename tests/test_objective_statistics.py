@@ -40,34 +40,34 @@ def check(image, logits, iterations):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_statistics_and_gradients_match_float64(backend, device, size, layout):
-    skip_where_interpreted(backend, size)
-    image, logits = (layouts(t)[layout] for t in drawn(size, batch=1 if backend == "triton" else 2, device=device))
+    skip_where_interpreted(backend, size, 60)
+    iterations, batch = (1, 1) if backend == "triton" else (8, 1 if backend == "cuda_on_host" else 2)
+    image, logits = (layouts(t)[layout] for t in drawn(size, iterations, batch=batch, device=device))
     with zdce.backend(backend):
-        check(image, logits, 8)
+        check(image, logits, iterations)
 
 
 def test_a_size_of_several_tiles(backend, device):
     with zdce.backend(backend):
-        check(*drawn((37, 140), 1, batch=1, device=device), 1)
+        check(*drawn((34, 133), 1, batch=1, device=device), 1)
 
 
-def test_one_picture_of_256x256(backend, device):
+def test_one_picture_of_256x256(backend, device, monkeypatch):
+    if backend == "triton":
+        # one tile across, so that the interpreter sees few programs
+        monkeypatch.setattr("zdce.kernels.objective_statistics.N", 64)
     with zdce.backend(backend):
-        check(*drawn((256, 256), 1, batch=1, device=device), 1)
+        check(*drawn((256, 256), 1, shared=True, batch=1, device=device), 1)
 
 
 def test_a_4k_picture():
-    for backend in ("reference", "cpp"):
-        if zdce.backends.why_missing(backend):
-            continue
-        with zdce.backend(backend):
-            check(*drawn((2160, 3840), 1, batch=1), 1)
+    check(*drawn((2160, 3840), 1, batch=1), 1)
 
 
 @pytest.mark.parametrize("iterations", [1, 4, 8, 16])
 @pytest.mark.parametrize("shared", [False, True], ids=["own maps", "shared maps"])
 def test_every_number_of_iterations(backend, device, iterations, shared):
-    size = (16, 19) if backend == "triton" else (37, 53)
+    size = (5, 9) if backend == "triton" else (37, 53)
     with zdce.backend(backend):
         check(*drawn(size, iterations, shared=shared, batch=1, device=device), iterations)
 
@@ -84,8 +84,8 @@ def test_every_number_of_iterations(backend, device, iterations, shared):
 def test_dtypes(backend, device, image_dtype, logits_dtype):
     if torch.float64 in (image_dtype, logits_dtype):
         skip_without_float64(backend, device)
-    iterations = 2 if backend == "triton" else 8
-    image, logits = drawn((17, 31), iterations, device=device)
+    iterations, batch = (1, 1) if backend == "triton" else (8, 2)
+    image, logits = drawn((17, 31), iterations, batch=batch, device=device)
     with zdce.backend(backend):
         check(image.to(image_dtype), logits.to(logits_dtype), iterations)
         if backend != "triton":
@@ -97,7 +97,7 @@ def test_dtypes(backend, device, image_dtype, logits_dtype):
 @pytest.mark.parametrize("image_layout", ["contiguous", "channels_last", "crop"])
 def test_layouts(backend, device, image_layout, logits_layout):
     iterations = 1 if backend == "triton" else 8
-    image, logits = drawn((17, 31), iterations, batch=1 if backend == "triton" else 2, device=device)
+    image, logits = drawn((7, 13) if backend == "triton" else (17, 31), iterations, batch=1, device=device)
     with zdce.backend(backend):
         check(layouts(image)[image_layout], layouts(logits)[logits_layout], iterations)
 
@@ -132,8 +132,8 @@ def check_objective(image, logits, **options):
 @pytest.mark.parametrize("without", [None, *zdce.Weights._fields])
 def test_the_objective_with_each_weight_0(backend, device, without, normalization):
     weights = zdce.Weights() if without is None else zdce.Weights()._replace(**{without: 0.0})
-    iterations = 2 if backend == "triton" else 8
-    image, logits = drawn((17, 31), iterations, batch=1 if backend == "triton" else 2, device=device)
+    iterations, batch = (1, 1) if backend == "triton" else (8, 2)
+    image, logits = drawn((17, 31), iterations, batch=batch, device=device)
     with zdce.backend(backend):
         check_objective(image, logits, weights=weights, normalization=normalization, target=0.5)
 
@@ -166,7 +166,7 @@ def test_constant_pictures_have_finite_gradients(backend, device, value):
 
 def test_saturated_logits_have_no_gradient(backend, device):
     image = torch.rand(1, 3, 16, 20, device=device)
-    for value in (30.0, -1e30, float("inf")):
+    for value in (30.0, float("-inf")):
         logits = torch.full((1, 6, 16, 20), value, device=device)
         with zdce.backend(backend):
             terms, grad = objective_and_gradient(zdce.ops, image, logits)
@@ -188,10 +188,10 @@ def test_tanh_keeps_relative_accuracy(backend, device):
         pytest.skip("the same polynomial, covered by the others")
     powers = 10 ** torch.linspace(-30, 1.2, 4000, dtype=torch.float64)
     x = torch.cat([powers, -powers, torch.linspace(-10, 10, 4000, dtype=torch.float64), torch.zeros(1)]).float()
-    logits = torch.zeros(1, 3, 2, x.numel())
+    logits = torch.zeros(1, 3, 4, x.numel())
     logits[:, :, 0] = x
     logits.requires_grad_()
-    image = torch.zeros(1, 3, 2, x.numel())
+    image = torch.zeros(1, 3, 4, x.numel())
     with zdce.backend(backend):
         tv = torch.ops.zdce.objective_statistics(image, logits, 1)[3][0]
         grad = torch.autograd.grad(tv, logits)[0][0, 0, 1]  # -2 (tanh x - tanh 0) (1 - tanh(0)^2)
@@ -233,8 +233,8 @@ def test_gradcheck_in_float64(backend):
         image, logits = drawn((5, 6), 3, shared=shared, batch=1, dtype=torch.float64)
         with zdce.backend(backend):
             torch.autograd.gradcheck(
-                lambda l, i=image: tuple(
-                    s for k, s in enumerate(torch.ops.zdce.objective_statistics(i, l, 3)) if k != 1
+                lambda leaf, i=image: tuple(
+                    s for k, s in enumerate(torch.ops.zdce.objective_statistics(i, leaf, 3)) if k != 1
                 ),
                 (logits.requires_grad_(),),
             )  # fmt: skip
@@ -257,8 +257,9 @@ def test_compiles_whole_with_dynamic_shapes(backend, device):
     def loss(image, logits):
         return zdce.ops.zero_reference_objective(image, logits * 0.5).total
 
-    compiled = torch.compile(loss, fullgraph=True, dynamic=True)
-    for size in ((16, 16), (17, 31), (18, 40)):
+    compiler = "inductor" if backend == "cpp" else "aot_eager"  # inductor takes half a minute, whatever the backend
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=compiler)
+    for size in ((16, 16), (17, 31), (40, 64))[: 1 if backend == "triton" else 3]:
         image, logits = drawn(size, 2, batch=1, device=device)
         results = []
         for function in (compiled, loss):
@@ -267,7 +268,7 @@ def test_compiles_whole_with_dynamic_shapes(backend, device):
                 value = function(image, leaf)
                 value.backward()
             results.append((value.detach(), leaf.grad))
-        torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=5e-6)
 
 
 def test_exports():
@@ -275,9 +276,10 @@ def test_exports():
         def forward(self, image, logits):
             return zdce.ops.zero_reference_objective(image, logits)
 
-    dynamic = {2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)}
-    program = torch.export.export(Loss(), drawn((16, 24)), dynamic_shapes=(dynamic, dynamic))
-    image, logits = drawn((17, 31))
+    # From two regions of 16 on: torch specialises sizes of 1.
+    dynamic = {2: torch.export.Dim("height", min=32), 3: torch.export.Dim("width", min=32)}
+    program = torch.export.export(Loss(), drawn((40, 56)), dynamic_shapes=(dynamic, dynamic))
+    image, logits = drawn((37, 83))
     torch.testing.assert_close(
         tuple(program.module()(image, logits)), tuple(zdce.ops.zero_reference_objective(image, logits)), rtol=1e-6, atol=0
     )
@@ -295,7 +297,7 @@ def test_nothing_image_sized_is_kept_or_made():
 @pytest.mark.parametrize(
     ("error", "message", "arguments"),
     [
-        (ValueError, r"image must be \(B, 3, H, W\) with H and W at least 16, got \(1, 3, 12, 40\)", ((1, 3, 12, 40), (1, 24, 12, 40))),
+        (ValueError, r"with H and W at least 16, got \(1, 3, 12, 40\)", ((1, 3, 12, 40), (1, 24, 12, 40))),
         (ValueError, "logits must have image's batch, height and width", ((1, 3, 16, 16), (1, 24, 16, 17))),
         (ValueError, "logits must have 3 channels or 3 for each", ((1, 3, 16, 16), (1, 25, 16, 16))),
         (ValueError, r"image must be \(B, 3, H, W\), got \(1, 1, 16, 16\)", ((1, 1, 16, 16), (1, 24, 16, 16))),

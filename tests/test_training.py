@@ -174,6 +174,14 @@ def test_a_row_logged_before_its_state_was_saved_is_not_kept_twice(finished, dar
     assert_same_weights(out / "last.safetensors", finished / "last.safetensors")
 
 
+def test_a_run_is_resumed_from_another_folder(finished, dark, tmp_path, monkeypatch):
+    monkeypatch.chdir(dark.parent)
+    run("--data", dark.name, "--out", tmp_path / "moved", "--epochs", 2, *SMALL)
+    monkeypatch.chdir(tmp_path)
+    assert run("--out", "moved", "--resume", "--epochs", 12).exit_code == 0
+    assert_same_weights(tmp_path / "moved" / "last.safetensors", finished / "last.safetensors")
+
+
 def test_resume_takes_more_epochs_but_no_other_network(finished, dark, tmp_path):
     out = tmp_path / "longer"
     run("--data", dark, "--out", out, "--epochs", 2, *SMALL)
@@ -239,7 +247,7 @@ def test_loss_weights_and_variants_weights(dark, tmp_path):
         (["--loss-weights", "color=blue"], "color must be a number, got 'blue'", 2),
         (["--lr", "0"], "lr must be a positive number, got 0.0", 1),
         (["--batch-size", "13"], "batch_size must be at most the 12 training pictures, got 13", 1),
-        (["--data", "nowhere"], "no such folder: nowhere", 1),
+        (["--data", "/nowhere"], "no such folder: /nowhere", 1),
         (["--resume"], "no run to resume in", 1),
         (["--epochs", "0"], "Invalid value for '--epochs'", 2),
     ],

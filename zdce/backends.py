@@ -12,6 +12,11 @@ from torch import Tensor
 
 from zdce import reference
 
+
+class BackendError(RuntimeError):
+    """A backend was asked for that can't run here."""
+
+
 # Takes an operator's inputs, then its outputs, which it writes.
 Launcher = Callable[..., None]
 
@@ -132,7 +137,7 @@ def backend(name: str) -> Iterator[None]:
 
     Raises:
         ValueError: there is no such backend.
-        RuntimeError: an operator called inside finds that the backend can't run here; the message says why.
+        BackendError: an operator called inside finds that the backend can't run here; the message says why.
 
     >>> with zdce.backend("reference"):
     ...     zdce.ops.apply_curve(torch.full((1, 3, 1, 1), 0.25), torch.full((1, 3, 1, 1), -1.0)).flatten().tolist()
@@ -160,13 +165,13 @@ def choose(name: str, device: str, dtype: torch.dtype) -> str:
     """The backend that serves a request for ``name``, which a forced one must be itself.
 
     Raises:
-        RuntimeError: the forced backend can't run here.
+        BackendError: the forced backend can't run here.
     """
     if name == "auto":
         candidates = _AUTO.get(device, ("reference",))
         return next(candidate for candidate in candidates if why_missing(candidate, device, dtype) is None)
     if reason := why_missing(name, device, dtype):
-        raise RuntimeError(f"backend {name!r} was asked for but can't run: {reason}")
+        raise BackendError(f"backend {name!r} was asked for but can't run: {reason}")
     return name
 
 

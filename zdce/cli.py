@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from PIL import Image
 from rich import box
 from rich.console import Console
@@ -14,15 +15,16 @@ from rich.table import Table
 
 import zdce
 from zdce import allocator, atomic, enhancing, evaluation, images, system, training, variants
+from zdce.backends import BackendError
 from zdce.bench import cases, ops, plot, providers
 from zdce.bench.rows import Row, to_csv
-from zdce.data import collection
+from zdce.data import SAMPLE, collection
 from zdce.formulas import NORMALIZATIONS, Weights
 from zdce.variants import VARIANTS
 from zdce.version import __version__
 
 # What a user's mistake may raise; anything else is a bug and shows its traceback.
-_MISTAKES = (ValueError, OSError)
+_MISTAKES = (ValueError, OSError, BackendError)
 
 # A panorama of a gigapixel is a photograph, not an attack on this machine: the user named the file.
 _MAX_PIXELS = 2**30
@@ -50,7 +52,8 @@ def _print_json(value: Any) -> None:
 
 
 def _print_table(title: str, columns: list[str], rows: list[list[str]], least_width: int = 0) -> None:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    click.echo(title)
+    table = Table(box=box.SIMPLE, pad_edge=False)
     for i, column in enumerate(columns):
         numeric = all(row[i].replace(",", "").replace(".", "").lstrip("-").isdigit() for row in rows)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0)
@@ -60,8 +63,16 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]], least_wi
     Console(width=max(console.width, least_width)).print(table)
 
 
+def _usable_device(ctx: click.Context, parameter: click.Parameter, device: str) -> str:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # how torch answers depends on what it was built with
+        raise click.BadParameter(f"{device!r} can't be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
-_device = click.option("--device", default="cpu", help="Where the network runs, as torch names it.")
+_device = click.option("--device", default="cpu", callback=_usable_device, help="Where the network runs, as torch names it.")
 _scale = click.option(
     "--scale",
     type=click.IntRange(min=1),
@@ -84,9 +95,16 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     return weights
 
 
+def _source(ctx: click.Context, parameter: click.Parameter, data: str) -> str:
+    """A run is resumed from wherever the user stands then: its folder of pictures is kept as an absolute path."""
+    return data if data == SAMPLE else str(Path(data).absolute())
+
+
 @main.command()
 @click.option("--variant", default="base", help="The network; `zdce variants` lists them.")
-@click.option("--data", default="sample", help="A folder of pictures, LOL's layout, or `sample` for the built-in ones.")
+@click.option(
+    "--data", default=SAMPLE, callback=_source, help="A folder of pictures, LOL's layout, or `sample` for the built-in ones."
+)
 @click.option("--epochs", type=click.IntRange(min=1), default=50)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16)
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels that pictures are resized to.")

@@ -111,7 +111,10 @@ def read(path: Path) -> Picture:
             if frames > 1 and image.format not in _FIRST_OF_SEVERAL:
                 raise ValueError(f"expected one picture, got {frames} frames")
             image.load()
-            return _picture(ImageOps.exif_transpose(image))
+            exif = _describing_exif(image)
+            upright = ImageOps.exif_transpose(image)
+            exif.pop(ExifTags.Base.Orientation, None)
+            return _picture(upright, exif)
     except FileNotFoundError:
         raise
     except Image.UnidentifiedImageError:
@@ -132,9 +135,9 @@ def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _picture(image: Image.Image) -> Picture:
+def _picture(image: Image.Image, exif: Image.Exif) -> Picture:
+    """From an upright image and its EXIF."""
     metadata = {key: image.info[key] for key in ("icc_profile", "xmp", "dpi", "compression") if image.info.get(key)}
-    exif = _describing_exif(image)
     if len(exif):
         metadata["exif"] = exif.tobytes()
     if image.mode in _DEPTH_16_MODES:
@@ -154,8 +157,9 @@ def _picture(image: Image.Image) -> Picture:
 
 
 def _describing_exif(image: Image.Image) -> Image.Exif:
+    """EXIF without what says how a TIFF stores its pixels."""
     exif = image.getexif()
-    if image.format not in (None, "TIFF") or not hasattr(image, "tag_v2"):
+    if image.format != "TIFF":
         return exif
     kept = Image.Exif()
     for tag in _DESCRIBING_TAGS:

@@ -92,10 +92,15 @@ def tv_sums_backward(grad: Tensor, maps: Tensor) -> Tensor:
     return grad_maps
 
 
+def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    return a.to(dtype), b.to(dtype)
+
+
 def objective_statistics(image: Tensor, logits: Tensor, iterations: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """4 x 4 region means of the enhanced image and of ``image``, channel means of the enhanced one, tv_sums of the maps."""
     # Eager: tanh, curve and statistics are passes of their own. Fused: image and logits are read once, 12 + 96.
-    image = image.to(torch.promote_types(image.dtype, logits.dtype))
+    image, logits = _alike(image, logits)
     maps = torch.tanh(logits)
     enhanced = apply_curve(image, maps, iterations)
     return region_means(enhanced, 4), region_means(image, 4), channel_means(enhanced), tv_sums(maps)
@@ -106,6 +111,7 @@ def objective_statistics_backward(
 ) -> Tensor:
     """The gradient of ``logits``, given those of the statistics that depend on them."""
     # Fused: image and logits are read once, the gradient is written once: 12 + 96 + 96 = 204.
+    image, logits = _alike(image, logits)
     maps = torch.tanh(logits)
     size = image.shape[2:]
     grad = region_means_backward(grad_regions, 4, *size) + channel_means_backward(grad_channels, *size)

@@ -48,7 +48,7 @@ def _operator(schema: str, kernel: str, allocate: Callable[..., Any], arguments:
     ``allocate`` takes the operator's arguments and makes its outputs; ``arguments`` turns inputs (backward's without the
     backend) and outputs into what launchers take.
     """
-    name = schema.split("(", maxsplit=1)[0]
+    name = schema.partition("(")[0]
     _zdce.define(schema)
     _cpp.define(kernel)
     if name in backends.CUDA_OPERATORS:

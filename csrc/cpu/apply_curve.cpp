@@ -11,6 +11,9 @@
 namespace zdce {
 namespace {
 
+// Blocks lie apart by more than their length: 1 KB would put the same pixel of all of them into four sets of L1.
+constexpr int kPitch = kBlock + 16;
+
 // One block of n pixels, planar. maps[k] is the plane of step k / 3 and colour k % 3; with shared maps the three planes
 // stand at every step.
 template <class C>
@@ -80,7 +83,7 @@ struct CurveBackward {
 // Memory for the blocks that are no part of a tensor.
 template <class C, int kChannels>
 struct Scratch {
-  alignas(64) C memory[kChannels * kBlock];
+  alignas(64) C memory[kChannels * kPitch];
 };
 
 // The n pixels from p on of image b, in all channels.
@@ -89,7 +92,7 @@ Piece piece(const Planes& t, int64_t b, int64_t p, int n) { return {b, 0, t.chan
 template <class C>
 void fetch_maps(Isa isa, const Planes& maps, int64_t b, int64_t p, Scratch<C, kMaxMaps>& scratch,
                 CurveBlock<C>& block) {
-  fetch(isa, maps, piece(maps, b, p, block.n), scratch.memory, kBlock, block.maps);
+  fetch(isa, maps, piece(maps, b, p, block.n), scratch.memory, kPitch, block.maps);
   if (block.shared) {
     for (int k = 3; k < 3 * block.iterations; ++k) block.maps[k] = block.maps[k % 3];
   }
@@ -116,11 +119,11 @@ void forward(const Planes& image, const Planes& maps, int iterations, const Plan
     Scratch<C, kMaxMaps> maps_scratch;
     CurveBlock<C> block;
     block.n = n, block.iterations = iterations, block.shared = maps.channels == 3;
-    fetch(best, image, piece(image, b, p, n), image_scratch.memory, kBlock, block.image);
+    fetch(best, image, piece(image, b, p, n), image_scratch.memory, kPitch, block.image);
     fetch_maps(best, maps, b, p, maps_scratch, block);
-    target(enhanced, piece(enhanced, b, p, n), enhanced_scratch.memory, kBlock, block.enhanced);
+    target(enhanced, piece(enhanced, b, p, n), enhanced_scratch.memory, kPitch, block.enhanced);
     dispatch<CurveForward<C>>(best, const_cast<const CurveBlock<C>*>(&block));
-    put(best, enhanced, piece(enhanced, b, p, n), enhanced_scratch.memory, kBlock);
+    put(best, enhanced, piece(enhanced, b, p, n), enhanced_scratch.memory, kPitch);
   });
 }
 
@@ -134,18 +137,18 @@ void backward(const Planes& grad, const Planes& image, const Planes& maps, int i
     CurveBlock<C> block;
     block.n = n, block.iterations = iterations, block.shared = maps.channels == 3;
     block.grad_image[0] = block.grad_maps[0] = nullptr;
-    fetch(best, grad, piece(grad, b, p, n), grad_scratch.memory, kBlock, block.grad);
-    fetch(best, image, piece(image, b, p, n), image_scratch.memory, kBlock, block.image);
+    fetch(best, grad, piece(grad, b, p, n), grad_scratch.memory, kPitch, block.grad);
+    fetch(best, image, piece(image, b, p, n), image_scratch.memory, kPitch, block.image);
     fetch_maps(best, maps, b, p, maps_scratch, block);
     if (grad_image != nullptr) {
-      target(*grad_image, piece(*grad_image, b, p, n), grad_image_scratch.memory, kBlock, block.grad_image);
+      target(*grad_image, piece(*grad_image, b, p, n), grad_image_scratch.memory, kPitch, block.grad_image);
     }
     if (grad_maps != nullptr) {
-      target(*grad_maps, piece(*grad_maps, b, p, n), grad_maps_scratch.memory, kBlock, block.grad_maps);
+      target(*grad_maps, piece(*grad_maps, b, p, n), grad_maps_scratch.memory, kPitch, block.grad_maps);
     }
     dispatch<CurveBackward<C>>(best, const_cast<const CurveBlock<C>*>(&block));
-    if (grad_image != nullptr) put(best, *grad_image, piece(*grad_image, b, p, n), grad_image_scratch.memory, kBlock);
-    if (grad_maps != nullptr) put(best, *grad_maps, piece(*grad_maps, b, p, n), grad_maps_scratch.memory, kBlock);
+    if (grad_image != nullptr) put(best, *grad_image, piece(*grad_image, b, p, n), grad_image_scratch.memory, kPitch);
+    if (grad_maps != nullptr) put(best, *grad_maps, piece(*grad_maps, b, p, n), grad_maps_scratch.memory, kPitch);
   });
 }
 

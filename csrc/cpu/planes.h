@@ -150,7 +150,11 @@ struct Deinterleave {
         typename Four<C>::type v[4];
         for (int j = 0; j < 4; ++j) {
           const S* pixel = reinterpret_cast<const S*>(from + (i + j) * stride) + k;
-          for (int l = 0; l < 4; ++l) v[j][l] = widen<C>(pixel[l]);
+          if constexpr (std::is_same_v<S, C>) {
+            std::memcpy(&v[j], pixel, sizeof(v[j]));
+          } else {
+            for (int l = 0; l < 4; ++l) v[j][l] = widen<C>(pixel[l]);
+          }
         }
         transpose<C>(v);
         for (int j = 0; j < wanted; ++j) std::memcpy(to + (k + j) * pitch + i, &v[j], sizeof(v[j]));
@@ -176,7 +180,11 @@ struct Interleave {
         transpose<C>(v);
         for (int j = 0; j < 4; ++j) {
           S* pixel = reinterpret_cast<S*>(to + (i + j) * stride) + k;
-          for (int l = 0; l < 4; ++l) pixel[l] = Narrow<S>::from(v[j][l]);
+          if constexpr (std::is_same_v<S, C>) {
+            std::memcpy(pixel, &v[j], sizeof(v[j]));
+          } else {
+            for (int l = 0; l < 4; ++l) pixel[l] = Narrow<S>::from(v[j][l]);
+          }
         }
       }
       for (int i = fours; i < n; ++i) {

@@ -1,0 +1,128 @@
+"""What is true of the CUDA kernels alone. That their values and gradients are right, the other tests know: there the same
+sources run on the CPU as backend ``cuda_on_host``.
+"""
+
+import importlib.util
+import re
+import subprocess
+from collections import Counter
+
+import cuda_on_host
+import pytest
+import torch
+from cases import layouts, nan_filled_allocations, random_case
+from torch.utils.cpp_extension import include_paths
+
+import zdce
+
+ROOT = cuda_on_host.ROOT
+spec = importlib.util.spec_from_file_location("zdce_cuda_build", ROOT / "csrc" / "cuda" / "build.py")
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+
+
+@pytest.fixture
+def on_host():
+    if reason := zdce.backends.why_missing("cuda_on_host"):
+        pytest.skip(reason)
+    with zdce.backend("cuda_on_host"), nan_filled_allocations():
+        yield
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Of each source, what ptxas reported and the PTX."""
+    home = build.cuda_home()
+    if home is None:
+        pytest.skip("there is no nvcc")
+    folder = tmp_path_factory.mktemp("nvcc")
+    macros = ["-DTORCH_TARGET_VERSION=0x020a000000000000", *(f"-isystem={path}" for path in include_paths())]
+    running = {}
+    for name in ("apply_curve", "objective"):
+        target = ["--keep", f"--keep-dir={folder}", "-c", ROOT / "csrc" / "cuda" / f"{name}.cu", "-o", folder / f"{name}.o"]
+        command = [home / "bin" / "nvcc", *build.NVCC_FLAGS, "-Xptxas=-v", "-Xcompiler=-fPIC", *macros, *target]
+        running[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    reports = {name: process.communicate()[0] for name, process in running.items()}
+    for name, process in running.items():
+        assert process.returncode == 0, reports[name]
+    return {name: (report, (folder / f"{name}.ptx").read_text()) for name, report in reports.items()}
+
+
+def kernels_of(ptx):
+    """Each kernel's mangled name and code."""
+    return re.findall(r"\.entry (\w+)\((.*?)\n\}\n", ptx, re.DOTALL)
+
+
+@pytest.mark.parametrize("source", ["apply_curve", "objective"])
+def test_nothing_spills_on_any_architecture(compiled, source):
+    report, _ = compiled[source]
+    functions = re.findall(
+        r"Compiling entry function '(\w+)' for '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill",
+        report,
+        re.DOTALL,
+    )
+    architectures = Counter(architecture for _, architecture, *_ in functions)
+    assert set(architectures) == set(build.ARCHITECTURES)
+    assert len(set(architectures.values())) == 1
+    assert [function for function in functions if function[2:] != ("0", "0", "0")] == []
+
+
+@pytest.mark.parametrize("source", ["apply_curve", "objective"])
+def test_packed_kernels_move_16_bytes_at_a_time(compiled, source):
+    # A mangled name ends in template arguments: the type of the maps (f: float), pixels a thread, then what else there is.
+    packed = 0
+    for name, code in kernels_of(compiled[source][1]):
+        arguments = re.search(r"_(forward|backward)I(f|6__half|13__nv_bfloat16)Li(\d+)E", name)
+        if arguments is None or int(arguments[3]) != (4 if arguments[2] == "f" else 8):
+            continue
+        packed += 1
+        accesses = Counter(re.findall(r"\b(ld|st)\.global(?:\.cg)?(?:\.(v[24]))?", code))
+        assert accesses["ld", "v4"] > 0, name
+        # Loads of single elements are halo columns and statistics. Two of float are half-type images beside float32 maps.
+        if name.startswith("_ZN4zdce4cuda17objective_forward"):
+            assert accesses["st", "v4"] == 0, name
+        else:
+            assert accesses["st", "v4"] > 0, name
+            assert accesses["st", ""] == 0, name
+    assert packed >= 6
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_equal_inputs_give_equal_bits(on_host, layout):
+    image, logits, _ = (layouts(tensor)[layout] for tensor in random_case((37, 56)))
+    results = []
+    for _ in range(2):
+        leaf = logits.clone(memory_format=torch.preserve_format).requires_grad_()
+        objective = zdce.ops.zero_reference_objective(image, leaf)
+        objective.total.backward()
+        results.append([*(term.detach() for term in objective), leaf.grad])
+    assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
+
+
+def test_packed_and_strided_kernels_agree(on_host):
+    # Other tiles, another order of summing: only rounding differs.
+    image, logits, _ = random_case((40, 264), batch=1)
+    packed = torch.ops.zdce.objective_statistics(image, logits, 8)
+    strided = torch.ops.zdce.objective_statistics(*(layouts(tensor)["channels_last"] for tensor in (image, logits)), 8)
+    for one, other in zip(packed, strided, strict=True):
+        torch.testing.assert_close(one, other, rtol=2e-6, atol=1e-6)
+
+
+def test_the_sums_of_100_megapixels_keep_float32():
+    if reason := zdce.backends.why_missing("cuda_on_host"):
+        pytest.skip(reason)
+    # What 2 images of 100 megapixels leave: 24,576 tiles of 128 x 32 pixels each, brightness near 0.6, in float32.
+    tiles, pixels = 24_576, 24_576 * 4096
+    partials = 4096 * (0.6 + 0.1 * torch.rand(5, 2, tiles))
+    means, tv = torch.full((2, 3), float("nan")), torch.full((2,), float("nan"))
+    cuda_on_host.objective_sums(partials, pixels, means, tv)
+    exact = partials.double().sum(2)
+    torch.testing.assert_close(means.double(), (exact[:3] / pixels).T, rtol=1e-7, atol=0)
+    torch.testing.assert_close(tv.double(), exact[3:].sum(1), rtol=1e-7, atol=0)
+
+
+def test_the_cuda_backend_says_why_it_cannot_run():
+    image, maps, _ = random_case((4, 4))
+    message = "backend 'cuda' was asked for but can't run: it runs on CUDA tensors, not on cpu"
+    with pytest.raises(RuntimeError, match=message), zdce.backend("cuda"):
+        zdce.ops.apply_curve(image, maps)
