@@ -116,13 +116,16 @@ def statistics_backward(
         )
         has_left, has_right = inside(y, first - 1, height, width), inside(y, first + 4, height, width)
         value = load(image + y * image_y + x * image_x, here)
+        # Pointers walk from map to map: one that is a sum of its own for each map would stay in registers.
+        from_, to = logits + y * logits_y, grad_logits + y * grad_logits_y
         maps = ()
         for t in tl.static_range(MAPS):
             if KEEP:
                 maps = maps + (current[t],)
             else:
-                from_ = logits + 3 * t * logits_c + y * logits_y
                 maps = maps + (hyperbolic_tangent(load(from_ + x * logits_x, here)),)
+            from_ += 3 * logits_c
+            to += 3 * grad_logits_c
         values = ()
         for t in tl.static_range(T):
             values = values + (value,)
@@ -140,7 +143,8 @@ def statistics_backward(
                 shared += grad_map
                 grad_map = shared
             if T - 1 - back < MAPS:
-                from_ = logits + 3 * (T - 1 - back) * logits_c + y * logits_y
+                from_ -= 3 * logits_c
+                to -= 3 * grad_logits_c
                 left = hyperbolic_tangent(load(from_ + (first - 1) * logits_x, has_left))
                 right = hyperbolic_tangent(load(from_ + (first + 4) * logits_x, has_right))
                 down = hyperbolic_tangent(load(from_ + logits_y + x * logits_x, has_below))
@@ -151,8 +155,7 @@ def statistics_backward(
                 gap_y = tl.where(has_above, a - up, 0.0) + tl.where(has_below, a - down, 0.0)
                 gap_x = gaps_along_x(a, left, right, first, width, N)
                 grad_logit = (grad_map + grad_y * gap_y + grad_x * gap_x) * (1 - a * a)
-                to = grad_logits + 3 * (T - 1 - back) * grad_logits_c + y * grad_logits_y + x * grad_logits_x
-                tl.store(to, grad_logit, mask=here)
+                tl.store(to + x * grad_logits_x, grad_logit, mask=here)
                 if KEEP:
                     below = (down,) + below
         if KEEP:
@@ -160,8 +163,9 @@ def statistics_backward(
             current = below
 
 
-# Three rows of T = 16 maps don't fit into a thread's registers: rows are read from cache again.
+# Three rows of T = 16 maps don't fit into a thread's registers: rows are read from cache again, and a thread has one column.
 KEPT_MAPS = 8
+WARPS_FOR_MORE = 4
 
 
 def objective_statistics(
@@ -194,7 +198,9 @@ def objective_statistics_backward(
     batch, maps, height, width = logits.shape
     tiles = triton.cdiv(height, BACKWARD_ROWS) * triton.cdiv(width, 4 * N)
     strides = (*image.stride(), *logits.stride(), *grad_logits.stride())
+    keep = maps // 3 <= KEPT_MAPS
     statistics_backward[tiles, 3, batch](
         grad_regions, grad_channels, grad_tv, image, logits, grad_logits, height, width, *strides,
-        T=iterations, MAPS=maps // 3, KEEP=maps // 3 <= KEPT_MAPS, ROWS=BACKWARD_ROWS, N=N, num_warps=WARPS,
+        T=iterations, MAPS=maps // 3, KEEP=keep, ROWS=BACKWARD_ROWS, N=N,
+        num_warps=WARPS if keep else WARPS_FOR_MORE,
     )  # fmt: skip

@@ -140,7 +140,9 @@ def test_the_objective_with_each_weight_0(backend, device, without, normalizatio
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_each_term_alone_is_differentiable(backend, device, shared):
-    image, logits = drawn((18, 21), 2, shared=shared, batch=1, device=device)
+    if backend == "triton" and not shared:
+        pytest.skip("too slow in Triton's interpreter")
+    image, logits = drawn((16, 19), 2, shared=shared, batch=1, device=device)
     for term in zdce.Objective._fields:
         grads = []
         for ops, like in ((zdce.ops, torch.float32), (reference, torch.float64)):
