@@ -67,6 +67,14 @@ def run(options: Options) -> Outcome:
     return total
 
 
+def run_on_gpu(setting: Setting) -> list[Row]:
+    """The operations of ``zdce`` on the GPU of this machine; no rows where it has none."""
+    if not torch.cuda.is_available():
+        return []
+    providers = tuple(name for name in PROVIDERS if name.startswith("zdce-"))
+    return run(Options(replace(setting, device="cuda"), providers=providers)).rows
+
+
 def _check(options: Options) -> None:
     setting = options.setting
     if min(setting.height, setting.width) < 16:

@@ -19,9 +19,7 @@ from zdce import backends
 Pass = Callable[[], object]
 
 _library = torch.library.Library("zdce_cpp", "FRAGMENT")  # its definitions live as long as it does
-_library.define(
-    "stream(Tensor source, Tensor(a!) target, Tensor(b!) sum, bool past_caches) -> ()"
-)
+_library.define("stream(Tensor source, Tensor(a!) target, Tensor(b!) sum, bool past_caches) -> ()")
 
 # One pass each over their input.
 _READS: dict[str, Callable[[Tensor], object]] = {
@@ -50,6 +48,7 @@ def streaming(read: int, written: int, device: str) -> Streaming:
         past_caches = {"C++": False, "C++ past caches": True}
         sum_ = torch.zeros(1)
         ways |= {name: partial(torch.ops.zdce_cpp.stream, source, target, sum_, past) for name, past in past_caches.items()}
+        ways["torch dot, C++ past caches"] = partial(_apart, source, target, sum_)
     best = min(ways, key=lambda name: _seconds(ways[name], device))
     return Streaming(ways[best], best)
 
@@ -62,6 +61,11 @@ def _torch_pass(source: Tensor, target: Tensor, reduction: str) -> None:
         _READS[reduction](source[copied:])
     if target.numel() > copied:
         target[copied:].fill_(1.0)
+
+
+def _apart(source: Tensor, target: Tensor, sum_: Tensor) -> None:
+    torch.dot(source, source)
+    torch.ops.zdce_cpp.stream(source[:0], target, sum_, True)
 
 
 def _seconds(run: Pass, device: str) -> float:

@@ -16,7 +16,7 @@ from rich.table import Table
 import zdce
 from zdce import allocator, atomic, enhancing, evaluation, images, system, training, variants
 from zdce.backends import BackendError
-from zdce.bench import cases, ops, plot, providers
+from zdce.bench import cases, ops, plot, providers, static
 from zdce.bench.rows import Row, to_csv
 from zdce.data import SAMPLE, collection
 from zdce.formulas import NORMALIZATIONS, Weights
@@ -294,6 +294,36 @@ def bench_ops(
     for note in outcome.notes:
         click.echo(note, err=True)
     if outcome.wrong:
+        sys.exit(1)
+
+
+@bench.command("static")
+@click.option("--batch", type=click.IntRange(min=1), default=8)
+@click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
+@click.option("--iterations", type=click.IntRange(1, 16), default=8)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32")
+@_csv
+@_as_json
+def bench_static(batch: int, size: int, iterations: int, dtype: str, csv_path: Path | None, as_json: bool) -> None:
+    """What is known of the GPU kernels without a GPU; with one, they are measured as well.
+
+    Compiled for A100, H100 and B200: a kernel that spills registers or touches too much makes the exit code 1. "touched" is what
+    a program reads and writes, halo included, over the least; "floor" is the time that the least takes at the GPU's published
+    bandwidth, a prediction.
+    """
+    setting = cases.Setting(batch, size, size, iterations, dtype)
+    outcome = static.run(setting)
+    measured = ops.run_on_gpu(setting)
+    _save_rows([*outcome.rows, *measured], csv_path, as_json)
+    if not as_json:
+        for device, lines in static.tables(outcome.rows).items():
+            _print_table(
+                f"{device}, predicted: {setting.shape} {dtype}", ["kernel", "by", *static.COLUMNS.values()], lines, 112
+            )
+        _show_ops(measured)
+    for line in (*outcome.notes, *outcome.faults):
+        click.echo(line, err=True)
+    if outcome.faults:
         sys.exit(1)
 
 
