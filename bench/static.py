@@ -150,7 +150,7 @@ def _rows(fact: dict[str, Any], setting: Setting) -> list[Row]:
     if work is not None and shipped(fact, setting):
         moved = sum(CASES[work.case].traffic(setting, work.mode))
         figures["touched"] = "of the least", touched(fact, setting)
-        figures["memory_floor"] = "ms, predicted", 1e3 * floor(gpu, moved)
+        figures["memory_floor"] = "us, predicted", 1e6 * floor(gpu, moved)
     mode = work.mode if work else "both"
     return [
         Row(
@@ -165,16 +165,21 @@ def _rows(fact: dict[str, Any], setting: Setting) -> list[Row]:
 def _faults(fact: dict[str, Any], setting: Setting) -> list[str]:
     name = f"{fact['provider']} {label(fact)} {fact['dtype']} on {fact['target']}"
     faults = [f"{name} spills {fact['spills']} bytes"] if fact["spills"] else []
-    of_setting = fact["dtype"] == setting.dtype and shipped(fact, setting)
-    share = touched(fact, setting) if of_setting else None
-    if share is not None and share > WORK[fact["kernel"]].most:
-        faults.append(f"{name} touches {share:.2f} times what it must, at most {WORK[fact['kernel']].most:.2f} is allowed")
+    work = WORK.get(fact["kernel"])
+    if work is None or fact["dtype"] != setting.dtype or not shipped(fact, setting):
+        return faults
+    share, wide = touched(fact, setting), max(fact["widest_load"], fact["widest_store"])
+    if share is not None and share > work.most:
+        faults.append(f"{name} touches {share:.2f} times what it must, at most {work.most:.2f} is allowed")
+    # Of half types 16 bytes are 8 pixels, more than some kernels can keep in registers.
+    if setting.dtype == "float32" and wide < 16:
+        faults.append(f"{name} moves {wide} bytes at a time where 16 are possible")
     return faults
 
 
 COLUMNS = {
     "registers": "registers", "spills": "spills", "shared_memory": "shared", "widest_load": "load", "widest_store": "store",
-    "threads": "threads", "touched": "touched", "occupancy": "occupancy", "memory_floor": "floor ms",
+    "threads": "threads", "touched": "touched", "occupancy": "occupancy", "memory_floor": "floor us",
 }  # fmt: skip
 
 

@@ -307,8 +307,8 @@ def bench_ops(
 def bench_static(batch: int, size: int, iterations: int, dtype: str, csv_path: Path | None, as_json: bool) -> None:
     """What is known of the GPU kernels without a GPU; with one, they are measured as well.
 
-    Compiled for A100, H100 and B200: a kernel that spills registers or touches too much makes the exit code 1. "touched" is what
-    a program reads and writes, halo included, over the least; "floor" is the time that the least takes at the GPU's published
+    Compiled for A100, H100 and B200: a kernel that spills registers or touches too much makes the exit code 1. "touched" is
+    what a program reads and writes, halo included, over the least; "floor" is the time that the least takes at the published
     bandwidth, a prediction.
     """
     setting = cases.Setting(batch, size, size, iterations, dtype)
@@ -317,9 +317,8 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, csv_path: P
     _save_rows([*outcome.rows, *measured], csv_path, as_json)
     if not as_json:
         for device, lines in static.tables(outcome.rows).items():
-            _print_table(
-                f"{device}, predicted: {setting.shape} {dtype}", ["kernel", "by", *static.COLUMNS.values()], lines, 112
-            )
+            columns = ["kernel", "by", *static.COLUMNS.values()]
+            _print_table(f"{device}, predicted: {setting.shape} {dtype}", columns, lines, least_width=160)
         _show_ops(measured)
     for line in (*outcome.notes, *outcome.faults):
         click.echo(line, err=True)
@@ -336,7 +335,7 @@ def _show_ops(rows: list[Row]) -> None:
         else:
             click.echo(f"{suite}: {own.shape} {where}")
             for case, lines in ops.tables(rows, suite).items():
-                _print_table(f"{case} (ms)", list(ops.COLUMNS), lines, least_width=112)
+                _print_table(f"{case} (ms)", list(ops.COLUMNS), lines, least_width=160)
 
 
 @main.command("variants")
