@@ -165,8 +165,10 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(model, photos, mon
 
 
 def test_ctrl_c_leaves_whole_files_only(model, photos):
+    # Large enough that the signal comes long before the last one.
+    Image.fromarray(np.full((600, 800, 3), 20, np.uint8)).save(photos / "large.jpg")
     for i in range(200):
-        os.link(photos / "a.jpg", photos / "in" / f"{i:03d}.jpg")
+        os.link(photos / "large.jpg", photos / "in" / f"{i:03d}.jpg")
     process = subprocess.Popen(
         [sys.executable, "-m", "zdce", "enhance", "-m", str(model), "in", "-o", "out"],
         cwd=photos, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

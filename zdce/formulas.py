@@ -45,11 +45,12 @@ def illumination_smoothness(tv_sums: Tensor, shape: torch.Size, normalization: s
 
 def spatial_consistency(enhanced_means: Tensor, image_means: Tensor) -> Tensor:
     """From the region means (B, h, w) of both images. Zero-DCE, eq. 4; beyond the border lies 0, as published code pads."""
-    # Differences are linear: the gap between two images' differences is the difference of their gap.
-    gap = torch.nn.functional.pad(enhanced_means - image_means, (1, 1, 1, 1))
-    center = gap[:, 1:-1, 1:-1]
-    neighbours = (gap[:, 1:-1, :-2], gap[:, 1:-1, 2:], gap[:, :-2, 1:-1], gap[:, 2:, 1:-1])
-    return sum(((center - neighbour).square() for neighbour in neighbours), start=torch.zeros_like(center)).mean()
+    # Differences are linear: the gap between two images' differences is the difference of their gap. Every pair of
+    # neighbours counts for both; a region at the border has the gap itself as its difference to what lies beyond.
+    gap = enhanced_means - image_means
+    pairs = gap.diff(dim=1).square().sum() + gap.diff(dim=2).square().sum()
+    border = sum((edge.square().sum() for edge in (gap[:, 0], gap[:, -1], gap[:, :, 0], gap[:, :, -1])), start=2 * pairs)
+    return border / gap.numel()
 
 
 def color_constancy(channel_means: Tensor) -> Tensor:

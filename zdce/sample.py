@@ -3,6 +3,8 @@
 The photographs are in the public domain (astronaut, rocket: NASA, SpaceX) or CC0 (chelsea, coffee) and come with the wheel.
 """
 
+from functools import cache
+
 import numpy as np
 import skimage.data
 from numpy.typing import NDArray
@@ -41,9 +43,16 @@ def _random(name: str) -> np.random.Generator:
     return np.random.default_rng(list(name.encode()))
 
 
+@cache
+def _photograph(name: str) -> NDArray[np.uint8]:
+    photograph: NDArray[np.uint8] = getattr(skimage.data, name)()
+    photograph.flags.writeable = False  # shared by all of its crops
+    return photograph
+
+
 def _crop(name: str, random: np.random.Generator) -> NDArray[np.uint8]:
     """A window of 3/5 to all of the photograph's height and width, mirrored half of the time."""
-    photograph: NDArray[np.uint8] = getattr(skimage.data, name.rsplit("-", 1)[0])()
+    photograph = _photograph(name.rsplit("-", 1)[0])
     share = random.uniform(0.6, 1.0)
     height, width = (int(size * share) for size in photograph.shape[:2])
     top, left = (

@@ -55,7 +55,8 @@ def processor() -> str:
 
 
 def _places() -> list[tuple[str, str]]:
-    return [("reference", "cpu"), ("cpp", "cpu"), ("triton", "cuda" if torch.cuda.is_available() else "cpu")]
+    gpu = "cuda" if torch.cuda.is_available() else "cpu"
+    return [("reference", "cpu"), ("cpp", "cpu"), ("triton", gpu), ("cuda", gpu)]
 
 
 def _backend(name: str, device: str) -> dict[str, Any]:
