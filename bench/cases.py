@@ -12,6 +12,9 @@ from zdce.formulas import Objective
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
+# Of images: were all channels alike, colour constancy would be the fourth power of rounding errors.
+_TINT = (1.0, 0.8, 0.6)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -40,6 +43,8 @@ class Setting:
         size = (self.batch, self.channels(name), self.height, self.width)
         draw = torch.rand if name in ("image", "enhanced") else torch.randn
         values = draw(size, generator=generator)
+        if name in ("image", "enhanced"):
+            values *= torch.tensor(_TINT)[:, None, None]
         if name == "maps":
             values = values.tanh()
         return values.to(self.device, DTYPES[self.dtype], memory_format=LAYOUTS[self.layout])

@@ -37,7 +37,12 @@ def _build() -> Any:
 
 
 def compiled() -> list[dict[str, Any]]:
-    """What nvcc says of every kernel and architecture, in the words of ``triton_kernels.compiled``.
+    """What nvcc says of every kernel and architecture, in the words of ``triton_kernels.compiled``."""
+    return [fact for report, ptx in nvcc_words().values() for fact in facts(report, ptx)]
+
+
+def nvcc_words() -> dict[str, tuple[str, str]]:
+    """Of each source what ptxas reported and the PTX.
 
     Raises:
         OSError: nvcc failed.
@@ -48,7 +53,7 @@ def compiled() -> list[dict[str, Any]]:
         for name, process in running.items():
             if process.returncode != 0:
                 raise OSError(f"nvcc could not compile {name}.cu: {reports[name].strip()}")
-        return [fact for name in _FILES for fact in _facts(reports[name], (Path(folder) / f"{name}.ptx").read_text())]
+        return {name: (reports[name], (Path(folder) / f"{name}.ptx").read_text()) for name in _FILES}
 
 
 def _start(name: str, folder: Path) -> "subprocess.Popen[str]":
@@ -63,21 +68,22 @@ def _start(name: str, folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def _facts(report: str, ptx: str) -> list[dict[str, Any]]:
+def facts(report: str, ptx: str) -> list[dict[str, Any]]:
+    """Of each kernel and architecture in one source's report and PTX."""
     codes = {name: (head, body) for name, head, body in re.findall(r"\.entry (\w+)\((.*?)\n\{(.*?)\n\}\n", ptx, re.DOTALL)}
-    facts = []
+    found = []
     for part in report.split("Compiling entry function ")[1:]:
         name, target = re.findall(r"'(\w+)'", part)[:2]
         head, body = codes[name]
         threads = re.search(r"\.maxntid (\d+)", head)
         shared = re.search(r"(\d+) bytes smem", part)
-        facts.append(
+        found.append(
             {
                 **_names(name), "target": target, "threads": int(threads[1]) if threads else 1024,
                 "shared_memory": int(shared[1]) if shared else 0, **ptxas_words(part), **widest(body),
             }
         )  # fmt: skip
-    return facts
+    return found
 
 
 def _names(mangled: str) -> dict[str, Any]:

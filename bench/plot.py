@@ -61,8 +61,8 @@ def _bars(axes: Any, rows: list[Row]) -> None:
     for row in rows:
         if row.provider == STREAMING:
             axes.axvline(row.value, color="black", linestyle="--", linewidth=1, label="streaming the same bytes")
-            axes.legend(fontsize=7)
-    axes.set_xscale("log")
+            axes.legend(fontsize=7, loc="lower right")
+    axes.set_xlim(0, 1.18 * max(row.value for row in rows))
     axes.invert_yaxis()
     axes.set_xlabel("forward + backward, ms", fontsize=8)
 
