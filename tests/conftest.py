@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from zdce import backends
+from zdce.bench import cuda_kernels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ON_CPU = ("reference", "cpp", "cuda_on_host")
@@ -41,3 +42,11 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the project's test data is not there: {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def nvcc_words() -> dict[str, tuple[str, str]]:
+    """Of each CUDA source what ptxas reported and the PTX."""
+    if reason := cuda_kernels.why_missing():
+        pytest.skip(reason)
+    return cuda_kernels.nvcc_words()

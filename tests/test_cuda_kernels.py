@@ -2,23 +2,16 @@
 sources run on the CPU as backend ``cuda_on_host``.
 """
 
-import importlib.util
 import re
-import subprocess
 from collections import Counter
 
 import cuda_on_host
 import pytest
 import torch
 from cases import layouts, nan_filled_allocations, random_case
-from torch.utils.cpp_extension import include_paths
 
 import zdce
-
-ROOT = cuda_on_host.ROOT
-spec = importlib.util.spec_from_file_location("zdce_cuda_build", ROOT / "csrc" / "cuda" / "build.py")
-build = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(build)
+from zdce.bench import static
 
 
 @pytest.fixture
@@ -29,49 +22,30 @@ def on_host():
         yield
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Of each source, what ptxas reported and the PTX."""
-    home = build.cuda_home()
-    if home is None:
-        pytest.skip("there is no nvcc")
-    folder = tmp_path_factory.mktemp("nvcc")
-    macros = ["-DTORCH_TARGET_VERSION=0x020a000000000000", *(f"-isystem={path}" for path in include_paths())]
-    running = {}
-    for name in ("apply_curve", "objective"):
-        target = ["--keep", f"--keep-dir={folder}", "-c", ROOT / "csrc" / "cuda" / f"{name}.cu", "-o", folder / f"{name}.o"]
-        command = [home / "bin" / "nvcc", *build.NVCC_FLAGS, "-Xptxas=-v", "-Xcompiler=-fPIC", *macros, *target]
-        running[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    reports = {name: process.communicate()[0] for name, process in running.items()}
-    for name, process in running.items():
-        assert process.returncode == 0, reports[name]
-    return {name: (report, (folder / f"{name}.ptx").read_text()) for name, report in reports.items()}
-
-
 def kernels_of(ptx):
     """Each kernel's mangled name and code."""
     return re.findall(r"\.entry (\w+)\((.*?)\n\}\n", ptx, re.DOTALL)
 
 
 @pytest.mark.parametrize("source", ["apply_curve", "objective"])
-def test_nothing_spills_on_any_architecture(compiled, source):
-    report, _ = compiled[source]
+def test_nothing_spills_on_any_architecture(nvcc_words, source):
+    report, _ = nvcc_words[source]
     functions = re.findall(
         r"Compiling entry function '(\w+)' for '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill",
         report,
         re.DOTALL,
     )
     architectures = Counter(architecture for _, architecture, *_ in functions)
-    assert set(architectures) == set(build.ARCHITECTURES)
+    assert set(architectures) == set(static.TARGETS)
     assert len(set(architectures.values())) == 1
     assert [function for function in functions if function[2:] != ("0", "0", "0")] == []
 
 
 @pytest.mark.parametrize("source", ["apply_curve", "objective"])
-def test_packed_kernels_move_16_bytes_at_a_time(compiled, source):
+def test_packed_kernels_move_16_bytes_at_a_time(nvcc_words, source):
     # A mangled name ends in template arguments: the type of the maps (f: float), pixels a thread, then what else there is.
     packed = 0
-    for name, code in kernels_of(compiled[source][1]):
+    for name, code in kernels_of(nvcc_words[source][1]):
         arguments = re.search(r"_(forward|backward)I(f|6__half|13__nv_bfloat16)Li(\d+)E", name)
         if arguments is None or int(arguments[3]) != (4 if arguments[2] == "f" else 8):
             continue

@@ -1,33 +1,26 @@
-"""The Triton kernels compile ahead of time for each GPU that is promised, with 16-byte accesses."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""The Triton kernels compile ahead of time for each GPU that is promised, with 16-byte accesses and no spills."""
 
 import pytest
 
+from zdce.bench import static
+
 pytest.importorskip("triton", reason="triton is not installed")
 
-TARGETS = {"80", "90", "100", "gfx942"}
+TARGETS = {"sm_80", "sm_90", "sm_100", "gfx942"}
+KERNELS = {f"{name}_{way}" for name in ("curve", "channel", "region", "statistics", "tv") for way in ("forward", "backward")}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_kernels_compile_for_every_target(tmp_path, dtype):
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path)
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("compile_triton.py"), dtype],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {(row["kernel"], row["target"]) for row in rows} == {
-        (kernel, target) for kernel in ("curve_forward", "curve_backward") for target in TARGETS
-    }
-    for row in rows:
-        assert ("hsaco" if row["target"].startswith("gfx") else "cubin") in row["binary"]
-        # Backward has 4 pixels a thread: 8 bytes in half types.
-        narrow = row["kernel"] == "curve_backward" and dtype != "float32"
-        assert "widest" not in row or set(row["widest"].values()) == {8 if narrow else 16}
+def test_kernels_compile_for_every_target(tmp_path, monkeypatch, dtype):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    facts = static.triton_kernels([dtype], TARGETS, size=64)
+    assert {(fact["kernel"], fact["target"]) for fact in facts} == {(name, target) for name in KERNELS for target in TARGETS}
+    for fact in facts:
+        if fact["target"] == "gfx942":
+            assert "hsaco" in fact["binary"]
+            continue
+        assert "cubin" in fact["binary"]
+        assert fact["spills"] == 0
+        # Four pixels a thread are 8 bytes in half types.
+        widest = max(fact["widest_load"], fact["widest_store"])
+        assert widest == 16 or (dtype != "float32" and widest == 8)

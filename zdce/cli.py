@@ -16,6 +16,8 @@ from rich.table import Table
 import zdce
 from zdce import allocator, atomic, enhancing, evaluation, images, system, training, variants
 from zdce.backends import BackendError
+from zdce.bench import cases, ops, plot, providers, static
+from zdce.bench.rows import Row, to_csv
 from zdce.data import SAMPLE, collection
 from zdce.formulas import NORMALIZATIONS, Weights
 from zdce.variants import VARIANTS
@@ -49,7 +51,7 @@ def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+def _print_table(title: str, columns: list[str], rows: list[list[str]], least_width: int = 0) -> None:
     click.echo(title)
     table = Table(box=box.SIMPLE, pad_edge=False)
     for i, column in enumerate(columns):
@@ -57,7 +59,8 @@ def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console().print(table)
+    console = Console()
+    Console(width=max(console.width, least_width)).print(table)
 
 
 def _usable_device(ctx: click.Context, parameter: click.Parameter, device: str) -> str:
@@ -222,6 +225,117 @@ def enhance(
         click.echo(outcome.written[0])
     if outcome.failed:
         sys.exit(1)
+
+
+@main.group(cls=_Commands)
+def bench() -> None:
+    """How fast, how large, how near to what the machine can do."""
+
+
+def _size(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
+    """``256`` or ``480x640`` as height and width."""
+    height, _, width = text.partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise click.BadParameter(f"expected a side or HEIGHTxWIDTH in pixels, got {text!r}") from None
+
+
+_csv = click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows here.")
+
+
+def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
+    if csv_path is not None:
+        atomic.write_text(csv_path, to_csv(rows))
+    if as_json:
+        _print_json([row.to_dict() for row in rows])
+
+
+@bench.command("ops")
+@click.option("--batch", type=click.IntRange(min=1), default=8)
+@click.option("--size", callback=_size, default="256", help="Side in pixels, or HEIGHTxWIDTH.")
+@click.option("--iterations", type=click.IntRange(1, 16), default=8)
+@click.option("--dtype", type=click.Choice(list(cases.DTYPES)), default="float32")
+@click.option("--layout", type=click.Choice(list(cases.LAYOUTS)), default="contiguous")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
+@click.option("--threads", type=click.IntRange(min=1), help="Of the CPU.  [default: torch's own number]")
+@click.option("--only", "chosen", type=click.Choice(list(cases.CASES)), multiple=True, help="Case to measure; may be repeated.")
+@click.option(
+    "--provider", "peers", type=click.Choice(list(providers.PROVIDERS)), multiple=True, help="Who is measured; may be repeated."
+)
+@click.option("--quick", is_flag=True, help="Two images and few rounds, under a minute.")
+@click.option("--default-allocator", is_flag=True, help="A second table, with the C library's allocator as it is.")
+@click.option("--scaling", is_flag=True, help="Also time per pixel of one image from 1 to 12 megapixels.")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
+@_csv
+@_as_json
+def bench_ops(
+    size: tuple[int, int], threads: int | None, chosen: tuple[str, ...], peers: tuple[str, ...], quick: bool,
+    default_allocator: bool, scaling: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool, **setting: Any,
+) -> None:  # fmt: skip
+    """The operations beside the eager reference and torch.compile of it.
+
+    All are checked against float64 first; who fails is not timed, and the exit code is 1. Times are medians with the 20th and
+    80th percentile. "streaming" reads and writes what the operation must, and does nothing else.
+    """
+    if plot_path is not None:
+        plot.check(plot_path)
+    height, width = size
+    options = ops.Options(
+        cases.Setting(height=height, width=width, **setting), chosen, peers, threads,
+        default_allocator=default_allocator, scaling=scaling,
+    )  # fmt: skip
+    outcome = ops.run(ops.quick(options) if quick else options)
+    _save_rows(outcome.rows, csv_path, as_json)
+    if plot_path is not None and outcome.rows:
+        plot.save(outcome.rows, plot_path)
+    if not as_json:
+        _show_ops(outcome.rows)
+    for note in outcome.notes:
+        click.echo(note, err=True)
+    if outcome.wrong:
+        sys.exit(1)
+
+
+@bench.command("static")
+@click.option("--batch", type=click.IntRange(min=1), default=8)
+@click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
+@click.option("--iterations", type=click.IntRange(1, 16), default=8)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32")
+@_csv
+@_as_json
+def bench_static(batch: int, size: int, iterations: int, dtype: str, csv_path: Path | None, as_json: bool) -> None:
+    """What is known of the GPU kernels without a GPU; with one, they are measured as well.
+
+    Compiled for A100, H100 and B200: a kernel that spills registers or touches too much makes the exit code 1. "touched" is
+    what a program reads and writes, halo included, over the least; "floor" is the time that the least takes at the published
+    bandwidth, a prediction.
+    """
+    setting = cases.Setting(batch, size, size, iterations, dtype)
+    outcome = static.run(setting)
+    measured = ops.run_on_gpu(setting)
+    _save_rows([*outcome.rows, *measured], csv_path, as_json)
+    if not as_json:
+        for device, lines in static.tables(outcome.rows).items():
+            columns = ["kernel", "by", *static.COLUMNS.values()]
+            _print_table(f"{device}, predicted: {setting.shape} {dtype}", columns, lines, least_width=160)
+        _show_ops(measured)
+    for line in (*outcome.notes, *outcome.faults):
+        click.echo(line, err=True)
+    if outcome.faults:
+        sys.exit(1)
+
+
+def _show_ops(rows: list[Row]) -> None:
+    for suite in ops.suites(rows):
+        own = next(row for row in rows if row.suite == suite)
+        where = f"{own.dtype}, {own.threads} threads, {own.device}"
+        if suite == ops.SCALING:
+            _print_table(f"{suite}: {where}", list(ops.SCALING_COLUMNS), ops.scaling_table(rows))
+        else:
+            click.echo(f"{suite}: {own.shape} {where}")
+            for case, lines in ops.tables(rows, suite).items():
+                _print_table(f"{case} (ms)", list(ops.COLUMNS), lines, least_width=160)
 
 
 @main.command("variants")

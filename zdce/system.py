@@ -2,7 +2,9 @@
 
 import importlib
 import platform
+import re
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +43,15 @@ def _instruction_set() -> str | None:
         return None
     isa: str = importlib.import_module("zdce._C").isa()
     return isa
+
+
+def processor() -> str:
+    """The CPU as Linux names it, elsewhere its architecture."""
+    try:
+        models = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        models = []
+    return models[0] if models else platform.machine()
 
 
 def _places() -> list[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks: ``zdce bench ops`` and ``zdce bench static``."""

@@ -1,0 +1,155 @@
+"""``zdce bench ops``: operations side by side, measured in processes of their own with the allocator's settings.
+
+Fresh pages are dear: glibc gives blocks above 32 MiB back to the kernel, and every eager operation gets new ones. So all are
+measured with an allocator that keeps what was freed, as ``zdce train`` does, and once more without where asked.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from . import memory
+from .cases import CASES, MODES, Setting
+from .measuring import STREAMING, Job, Outcome
+from .providers import PROVIDERS
+from .rows import Row
+
+KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
+
+SUITE, DEFAULT_ALLOCATOR, SCALING = "ops", "ops-default-allocator", "ops-scaling"
+
+# What decides how the children measure and must not come from the caller's shell.
+_CLEARED = ("TRITON_INTERPRET", "ZDCE_BACKEND", *KEEP_FREED_MEMORY, *memory.ENVIRONMENT)
+
+# Cases that are long enough to say how time grows with the image.
+_SCALED = ("apply_curve", "zero_reference_objective")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``zdce bench ops`` was asked for; no ``cases`` or ``providers`` are all of them."""
+
+    setting: Setting = field(default_factory=Setting)
+    cases: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    threads: int | None = None
+    seconds: float = 3.0
+    default_allocator: bool = False
+    scaling: bool = False
+
+
+def quick(options: Options) -> Options:
+    """The same in a fraction of the time: two images and few rounds."""
+    return replace(options, setting=replace(options.setting, batch=2), seconds=0.3)
+
+
+def run(options: Options) -> Outcome:
+    """Measures; every process adds rows and notes.
+
+    Raises:
+        ValueError: the setting can't be measured.
+        ChildProcessError: a measuring process failed.
+    """
+    _check(options)
+    total = Outcome()
+    for job, environment in _jobs(options):
+        outcome = _in_a_process(job, environment)
+        total.rows += outcome.rows
+        total.notes += [note for note in outcome.notes if note not in total.notes]
+        total.wrong |= outcome.wrong
+    if reason := memory.why_missing(options.setting.device):
+        total.notes.append(f"extra memory is left out: {reason}")
+    return total
+
+
+def run_on_gpu(setting: Setting) -> list[Row]:
+    """The operations of ``zdce`` on the GPU of this machine; no rows where it has none."""
+    if not torch.cuda.is_available():
+        return []
+    providers = tuple(name for name in PROVIDERS if name.startswith("zdce-"))
+    return run(Options(replace(setting, device="cuda"), providers=providers)).rows
+
+
+def _check(options: Options) -> None:
+    setting = options.setting
+    if min(setting.height, setting.width) < 16:
+        raise ValueError(f"size must be at least 16 pixels, got {setting.height}x{setting.width}")
+    if setting.device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"device must be cpu here, got {setting.device!r}: torch sees no GPU")
+    if setting.device != "cpu" and setting.dtype == "float64":
+        raise ValueError("dtype must be float32, bfloat16 or float16 on a GPU, got float64")
+
+
+def _jobs(options: Options) -> list[tuple[Job, dict[str, str]]]:
+    providers = options.providers or tuple(PROVIDERS)
+    cases = options.cases or tuple(CASES)
+    timed = Job("time", SUITE, options.setting, cases, providers, options.seconds, options.threads)
+    jobs = [(timed, KEEP_FREED_MEMORY)]
+    if memory.why_missing(options.setting.device) is None:
+        jobs.append((replace(timed, work="memory"), memory.ENVIRONMENT))
+    if options.default_allocator:
+        jobs.append((replace(timed, suite=DEFAULT_ALLOCATOR), {}))
+    if options.scaling:
+        # Eager code would need many gigabytes at 12 megapixels: it takes part where it is named.
+        scaled = options.providers or tuple(name for name in PROVIDERS if name.startswith("zdce-"))
+        job = replace(timed, work="scaling", suite=SCALING, cases=options.cases or _SCALED, providers=scaled)
+        jobs.append((job, KEEP_FREED_MEMORY))
+    return jobs
+
+
+def _in_a_process(job: Job, environment: dict[str, str]) -> Outcome:
+    inherited = {name: value for name, value in os.environ.items() if name not in _CLEARED}
+    # -P: in a clone the folder of this name must not hide the installed package.
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "zdce.bench.measuring", job.to_json()],
+        stdout=subprocess.PIPE, text=True, check=False, env={**inherited, **environment},
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise ChildProcessError(f"the measuring process of {job.suite} ({job.work}) ended with exit code {done.returncode}")
+    answer = json.loads(done.stdout)
+    return Outcome([Row(**row) for row in answer["rows"]], answer["notes"], answer["wrong"])
+
+
+# The table on screen.
+
+COLUMNS = ("provider", *MODES, "20-80 %", "GB/s", "share", "x eager", "x compiled", "MiB")
+
+
+def suites(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(row.suite for row in rows))
+
+
+def tables(rows: Iterable[Row], suite: str) -> dict[str, list[list[str]]]:
+    """For each case a line a provider, in ``COLUMNS``; what has no mode of its own is of forward and backward together."""
+    found: dict[str, dict[str, dict[tuple[str, str], Row]]] = {}
+    for row in rows:
+        if row.suite == suite and row.metric != "error":
+            found.setdefault(row.case, {}).setdefault(row.provider, {})[row.mode, row.metric] = row
+    order = [*PROVIDERS, STREAMING]
+    return {case: [[name, *_cells(lines[name])] for name in sorted(lines, key=order.index)] for case, lines in found.items()}
+
+
+def _cells(found: dict[tuple[str, str], Row]) -> list[str]:
+    def cell(metric: str, mode: str = "both") -> str:
+        row = found.get((mode, metric))
+        return "" if row is None else f"{row.value:.2f}"
+
+    both = found.get(("both", "time"))
+    times = [*(cell("time", mode) for mode in MODES), "" if both is None else f"{both.p20:.2f}-{both.p80:.2f}"]
+    return [*times, *map(cell, ("bandwidth", "bandwidth_share", "speed_over_reference", "speed_over_compiled", "extra_memory"))]
+
+
+SCALING_COLUMNS = ("case", "provider", "shape", *(f"{mode} ns/px" for mode in MODES))
+
+
+def scaling_table(rows: Iterable[Row]) -> list[list[str]]:
+    lines: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in rows:
+        if row.metric == "time_per_pixel":
+            lines.setdefault((row.case, row.provider, row.shape), {})[row.mode] = f"{row.value:.2f}"
+    return [[*which, *(modes[mode] for mode in MODES)] for which, modes in lines.items()]

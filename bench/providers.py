@@ -1,0 +1,56 @@
+"""Who is measured: the eager reference, torch.compile's version of it, and each backend of zdce."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from zdce import backends, ops, reference
+
+from .cases import DTYPES, Setting
+
+# From an operation's name to the function that computes it.
+Functions = Callable[[str], Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """``missing`` tells why it can't run, or gives None. ``compiles``: its first call on a shape is a compiler's work."""
+
+    functions: Functions
+    missing: Callable[[Setting], str | None] = lambda setting: None
+    compiles: bool = False
+
+
+def _reference(name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(reference, name)
+    return function
+
+
+def _compiled(name: str) -> Callable[..., Any]:
+    # Shapes fixed and no break in the graph: the best that torch.compile does without its autotuner.
+    return torch.compile(_reference(name), fullgraph=True, dynamic=False)
+
+
+def _zdce(backend: str) -> Provider:
+    def functions(name: str) -> Callable[..., Any]:
+        function = getattr(ops, name)
+
+        def call(*tensors: Any) -> Any:
+            with backends.backend(backend):
+                return function(*tensors)
+
+        return call
+
+    def missing(setting: Setting) -> str | None:
+        return backends.why_missing(backend, setting.device, DTYPES[setting.dtype])
+
+    return Provider(functions, missing)
+
+
+PROVIDERS = {
+    "reference": Provider(_reference),
+    "compiled": Provider(_compiled, compiles=True),
+    **{f"zdce-{name}": _zdce(name) for name in ("cpp", "triton", "cuda")},
+}

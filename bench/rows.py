@@ -1,0 +1,53 @@
+"""What every benchmark gives: rows of one schema, as CSV and JSON."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+from zdce.version import __version__
+
+VERSION = f"zdce {__version__}, torch {torch.__version__}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure. ``p20`` and ``p80`` bound the middle three fifths of what was measured, None where it was measured once."""
+
+    suite: str
+    case: str
+    provider: str
+    mode: str
+    metric: str
+    unit: str
+    value: float
+    p20: float | None
+    p80: float | None
+    shape: str
+    dtype: str
+    threads: int | None
+    device: str
+    version: str = VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, 20th and 80th percentile."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    fifths = statistics.quantiles(values, n=5, method="inclusive")
+    return statistics.median(values), fifths[0], fifths[-1]
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.to_dict() for row in rows)
+    return text.getvalue()

@@ -1,0 +1,199 @@
+"""``zdce bench static``: what can be known of the GPU kernels without a GPU.
+
+Registers, spills, shared memory and the widest access come from the compilers. What a program touches, over what it must, is
+counted from the kernels' own tiles. Occupancy and the time of the memory floor follow from published limits: predictions.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from . import cuda_kernels
+from .cases import CASES, DTYPES, Setting
+from .gpus import GPUS, floor, occupancy
+from .rows import Row
+
+SUITE = "static"
+TARGETS = tuple(f"sm_{arch}" for arch in GPUS)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of which operation a kernel is the heart, and how much more than its own values its programs touch.
+
+    ``beside``: rows and columns of maps read around a tile. ``extra``: values of small grids and repeated reads, a pixel and
+    colour.
+    """
+
+    case: str
+    mode: str
+    beside: tuple[int, int] = (0, 0)
+    extra: float = 0.0
+    most: float = 1.0  # what is allowed
+
+
+# Each forward of the tiles reads the row above (or below) and the column to the right, each backward all four sides; corners
+# are not needed. Region means are 1/16 of a plane: of each colour in Triton's forward, of all three together in CUDA's.
+WORK = {
+    "curve_forward": Work("apply_curve", "forward"),
+    "curve_backward": Work("apply_curve", "backward"),
+    "tv_forward": Work("illumination_smoothness", "forward", (1, 1), most=1.1),
+    "tv_backward": Work("illumination_smoothness", "backward", (2, 2), most=1.1),
+    "region_forward": Work("exposure_control", "forward", extra=1 / 48, most=1.1),
+    "region_backward": Work("exposure_control", "backward", extra=1 / 48, most=1.1),
+    "channel_forward": Work("color_constancy", "forward"),
+    "channel_backward": Work("color_constancy", "backward"),
+    "statistics_forward": Work("zero_reference_objective", "forward", (1, 1), 2 / 16, 1.1),
+    "statistics_backward": Work("zero_reference_objective", "backward", (2, 2), 1 / 16, 1.1),
+    "objective_forward": Work("zero_reference_objective", "forward", (1, 1), 2 / 48, 1.1),
+    "objective_backward": Work("zero_reference_objective", "backward", (2, 2), 1 / 48, 1.1),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Every kernel's rows; ``faults`` say what may not be: a spill, or too much touched."""
+
+    rows: list[Row]
+    notes: list[str]
+    faults: list[str]
+
+
+def run(setting: Setting) -> Outcome:
+    """Compiles all kernels of ``setting``'s type for every architecture.
+
+    Raises:
+        ValueError: the type is none of a GPU's kernels.
+        ChildProcessError, OSError: a compiler failed.
+    """
+    facts, notes = [], []
+    if importlib.util.find_spec("triton") is None:
+        notes.append("the Triton kernels are left out: triton is not installed")
+    else:
+        triton = triton_kernels((setting.dtype,), TARGETS, setting.iterations, setting.height)
+        facts += [{"provider": "triton", **fact} for fact in triton]
+    if reason := cuda_kernels.why_missing():
+        notes.append(f"the CUDA kernels are left out: {reason}")
+    else:
+        facts += [{"provider": "cuda", **fact} for fact in cuda_kernels.compiled()]
+    rows = [row for fact in facts if fact["dtype"] in (setting.dtype, "any") for row in _rows(fact, setting)]
+    return Outcome(rows, notes, [fault for fact in facts for fault in _faults(fact, setting)])
+
+
+def triton_kernels(dtypes: Iterable[str], targets: Iterable[str], iterations: int = 8, size: int = 256) -> list[dict[str, Any]]:
+    """What Triton's compiler says of each kernel, from a process in which it is not the interpreter."""
+    request = json.dumps({"dtypes": list(dtypes), "targets": list(targets), "iterations": iterations, "size": size})
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    # The assembler reports when it works, not when its work is found in a cache.
+    environment |= {"TRITON_DUMP_PTXAS_LOG": "1", "TRITON_ALWAYS_COMPILE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "zdce.bench.triton_kernels", request],
+        stdout=subprocess.PIPE, text=True, check=False, env=environment,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise ChildProcessError(f"Triton's compiler ended with exit code {done.returncode}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def label(fact: dict[str, Any]) -> str:
+    """The kernel's name and, where it has several versions, the constants that tell them apart."""
+    told = [f"{key}={fact['constants'][key]}" for key in ("N", "MAPS", "REGION") if key in fact["constants"]]
+    return " ".join([fact["kernel"], *(told if fact["provider"] == "cuda" or fact["kernel"].startswith("region") else [])])
+
+
+def touched(fact: dict[str, Any], setting: Setting) -> float | None:
+    """Distinct bytes that a program touches, halo included, over the least that its pixels need; None for small kernels."""
+    work = WORK.get(fact["kernel"])
+    if work is None:
+        return None
+    least = sum(CASES[work.case].traffic(setting, work.mode)) / DTYPES[setting.dtype].itemsize / setting.pixels / 3
+    # Statistics are float32 whatever the maps are.
+    extra = work.extra * 4 / DTYPES[setting.dtype].itemsize
+    rows, columns = _tile(fact["constants"])
+    halo = setting.iterations * (work.beside[0] / rows + work.beside[1] / columns)
+    return (least + halo + extra) / least
+
+
+def _tile(constants: dict[str, int]) -> tuple[float, float]:
+    """Rows and columns of a program; a run of pixels has none beside it."""
+    if "TILE_ROWS" in constants:
+        return constants["TILE_ROWS"], constants["WARP"] * constants.get("N", 1)
+    return constants.get("ROWS", 1), 4 * constants.get("N", 1)
+
+
+def shipped(fact: dict[str, Any], setting: Setting) -> bool:
+    """Whether ``setting``'s tensors, contiguous and aligned, are this kernel's: others serve other strides and shared maps."""
+    if fact["provider"] == "triton" or fact["dtype"] == "any":
+        return True
+    constants, few = fact["constants"], setting.iterations <= 8
+    packed = constants["N"] == (16 if few else 8) // DTYPES[setting.dtype].itemsize or (not few and constants["N"] > 1)
+    return packed and constants.get("MAPS", 0) in (0, 8 if few else 16)
+
+
+def _rows(fact: dict[str, Any], setting: Setting) -> list[Row]:
+    gpu = GPUS[int(fact["target"].removeprefix("sm_"))]
+    work = WORK.get(fact["kernel"])
+    figures: dict[str, tuple[str, float | None]] = {
+        "registers": ("a thread", fact["registers"]),
+        "spills": ("bytes", fact["spills"]),
+        "shared_memory": ("bytes", fact["shared_memory"]),
+        "widest_load": ("bytes", fact["widest_load"]),
+        "widest_store": ("bytes", fact["widest_store"]),
+        "threads": ("a block", fact["threads"]),
+        "occupancy": ("ratio", occupancy(gpu, fact["registers"], fact["shared_memory"], fact["threads"])),
+    }
+    if work is not None and shipped(fact, setting):
+        moved = sum(CASES[work.case].traffic(setting, work.mode))
+        figures["touched"] = "of the least", touched(fact, setting)
+        figures["memory_floor"] = "us, predicted", 1e6 * floor(gpu, moved)
+    mode = work.mode if work else "both"
+    return [
+        Row(
+            SUITE, label(fact), fact["provider"], mode, metric, unit, value, None, None, setting.shape, setting.dtype, None,
+            f"{gpu.name} ({fact['target']})",
+        )
+        for metric, (unit, value) in figures.items()
+        if value is not None
+    ]  # fmt: skip
+
+
+def _faults(fact: dict[str, Any], setting: Setting) -> list[str]:
+    name = f"{fact['provider']} {label(fact)} {fact['dtype']} on {fact['target']}"
+    faults = [f"{name} spills {fact['spills']} bytes"] if fact["spills"] else []
+    work = WORK.get(fact["kernel"])
+    if work is None or fact["dtype"] != setting.dtype or not shipped(fact, setting):
+        return faults
+    share, wide = touched(fact, setting), max(fact["widest_load"], fact["widest_store"])
+    if share is not None and share > work.most:
+        faults.append(f"{name} touches {share:.2f} times what it must, at most {work.most:.2f} is allowed")
+    # Of half types 16 bytes are 8 pixels, more than some kernels can keep in registers.
+    if setting.dtype == "float32" and wide < 16:
+        faults.append(f"{name} moves {wide} bytes at a time where 16 are possible")
+    return faults
+
+
+COLUMNS = {
+    "registers": "registers", "spills": "spills", "shared_memory": "shared", "widest_load": "load", "widest_store": "store",
+    "threads": "threads", "touched": "touched", "occupancy": "occupancy", "memory_floor": "floor us",
+}  # fmt: skip
+
+
+def tables(rows: Iterable[Row]) -> dict[str, list[list[str]]]:
+    """For each GPU a line a kernel of the setting: those that have a floor."""
+    found: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
+    for row in rows:
+        found.setdefault(row.device, {}).setdefault((row.case, row.provider), {})[row.metric] = row.value
+    lines: dict[str, list[list[str]]] = {}
+    for device, kernels in found.items():
+        shown = {which: facts for which, facts in kernels.items() if "memory_floor" in facts}
+        lines[device] = [[*which, *(_cell(facts[metric]) for metric in COLUMNS)] for which, facts in shown.items()]
+    return lines
+
+
+def _cell(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

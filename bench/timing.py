@@ -1,0 +1,64 @@
+"""Clocks: rounds over all that is compared, so that a machine's noise hits all alike."""
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+# Gives the times between its ticks in seconds, for instance of forward and of backward.
+Timed = Callable[[], tuple[float, ...]]
+
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 200
+
+# More than any GPU's second-level cache: written before each measurement, so that inputs come from memory.
+_FLUSHED = 256 * 2**20
+
+
+class Clock:
+    """Ticks of one device: of the host, or recorded in a GPU's stream."""
+
+    def __init__(self, device: str) -> None:
+        self.gpu = device != "cpu"
+        self.cache = torch.empty(_FLUSHED, dtype=torch.uint8, device=device) if self.gpu else None
+
+    def intervals(self, *steps: Callable[[], object]) -> tuple[float, ...]:
+        """Seconds that each step takes, one after the other."""
+        if self.cache is not None:
+            self.cache.zero_()
+        ticks = [self._tick()]
+        for step in steps:
+            step()
+            ticks.append(self._tick())
+        if self.gpu:
+            torch.cuda.synchronize()
+            return tuple(a.elapsed_time(b) / 1000 for a, b in itertools.pairwise(ticks))
+        return tuple(b - a for a, b in itertools.pairwise(ticks))
+
+    def _tick(self) -> Any:
+        if not self.gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+
+def rounds(measured: Mapping[str, Timed], seconds: float) -> dict[str, list[tuple[float, ...]]]:
+    """Times of each, from as many rounds as fit into ``seconds``, at least 5, each in another order.
+
+    In a round everyone runs twice and the second run counts: what lies in the caches is its own, not its predecessor's.
+    """
+    shuffled = random.Random(0)
+    names = list(measured)
+    times: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
+    started = time.perf_counter()
+    for done in range(_MOST_ROUNDS):
+        if done >= _LEAST_ROUNDS and time.perf_counter() - started > seconds:
+            break
+        shuffled.shuffle(names)
+        for name in names:
+            measured[name]()
+            times[name].append(measured[name]())
+    return times

@@ -1,0 +1,134 @@
+"""The Triton kernels compiled ahead of time, for GPUs that need not be there.
+
+``python -P -m zdce.bench.triton_kernels '{...}'``, the fields of Request, prints a JSON line a kernel. TRITON_INTERPRET must be
+unset before Python starts. What is compiled is what the operations launch: their launchers run here on CPU tensors with the
+launch itself recorded in place of done, and arguments are specialised as Triton does, 1 and multiples of 16 apart.
+"""
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from zdce import backends, ops
+
+from .cases import CASES, Setting, gradients, value
+from .ptx import ptxas_words, widest
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+_RECORDED = "recorded"
+
+
+@dataclass(frozen=True)
+class Request:
+    dtypes: tuple[str, ...] = ("float32",)
+    targets: tuple[str, ...] = tuple(TARGETS)
+    iterations: int = 8
+    size: int = 256
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of a kernel: its arguments by name, and options such as num_warps."""
+
+    kernel: Any
+    arguments: dict[str, Any]
+    options: dict[str, Any]
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        return {p.name: self.arguments[p.name] for p in self.kernel.params if p.is_constexpr}
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[dict[Any, Launch]]:
+    """Launches by the kernel's name and constants, the first of each; nothing runs, so that outputs hold what they held."""
+    launches: dict[Any, Launch] = {}
+
+    def record(kernel: Any, *positional: Any, grid: Any, warmup: bool, **named: Any) -> None:
+        values = dict(zip(kernel.arg_names, positional, strict=False))
+        values |= {name: named.pop(name) for name in kernel.arg_names if name in named}
+        launch = Launch(kernel, values, named)
+        launches.setdefault((kernel.__name__, *launch.constants.values()), launch)
+
+    run = JITFunction.run
+    launchers = backends.BACKENDS["triton"].launcher
+    backends.BACKENDS[_RECORDED] = backends.Backend(lambda device, dtype: None, launchers)
+    JITFunction.run = record
+    try:
+        with backends.backend(_RECORDED):
+            yield launches
+    finally:
+        JITFunction.run = run
+        del backends.BACKENDS[_RECORDED]
+
+
+def launches(setting: Setting) -> list[Launch]:
+    """Every kernel of every operation, forward and backward, as launched for ``setting``."""
+    with recording() as found:
+        for case in CASES.values():
+            tensors = case.tensors(setting)
+            gradients(value(getattr(ops, case.name), tensors), tensors, case.gradient(setting))
+    return list(found.values())
+
+
+def source(launch: Launch) -> ASTSource:
+    """The kernel with its arguments' types, constants and divisibility, as Triton finds them at a launch."""
+    signature, constants, divisible = {}, {}, {}
+    for i, parameter in enumerate(launch.kernel.params):
+        argument = launch.arguments[parameter.name]
+        if parameter.is_constexpr or (isinstance(argument, int) and argument == 1):
+            signature[parameter.name], constants[parameter.name] = "constexpr", argument
+            continue
+        signature[parameter.name] = _type(argument)
+        if (argument.data_ptr() if isinstance(argument, Tensor) else argument) % 16 == 0:
+            divisible[i,] = [["tt.divisibility", 16]]
+    return ASTSource(launch.kernel, signature, constants, divisible)
+
+
+def _type(argument: Any) -> str:
+    if isinstance(argument, Tensor):
+        return f"*{_TYPES[argument.dtype]}"
+    return "i32" if -(2**31) <= argument < 2**31 else "i64"
+
+
+def compiled(launch: Launch, target: str) -> dict[str, Any]:
+    """What the compiler says of a kernel; registers and spills are ptxas's words, of NVIDIA's targets only."""
+    log = io.StringIO()
+    with contextlib.redirect_stdout(log):
+        binary = triton.compile(source(launch), target=TARGETS[target], options={**launch.options, "enable_fp_fusion": True})
+    facts = {
+        "kernel": launch.kernel.__name__, "target": target, "binary": sorted(binary.asm),
+        "shared_memory": binary.metadata.shared, "threads": binary.metadata.num_warps * TARGETS[target].warp_size,
+        "constants": launch.constants,
+    }  # fmt: skip
+    return facts | (ptxas_words(log.getvalue()) | widest(binary.asm["ptx"]) if "ptx" in binary.asm else {})
+
+
+def main() -> None:
+    request = Request(**json.loads(sys.argv[1]))
+    for dtype in request.dtypes:
+        setting = Setting(height=request.size, width=request.size, iterations=request.iterations, dtype=dtype)
+        for launch in launches(setting):
+            for target in request.targets:
+                print(json.dumps({**compiled(launch, target), "dtype": dtype}), flush=True)  # noqa: T201 (the answer)
+
+
+if __name__ == "__main__":
+    main()

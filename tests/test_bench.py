@@ -1,0 +1,341 @@
+"""The benchmarks: real runs at small sizes, what they write, and what they refuse."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from zdce import backends, cli, reference
+from zdce.bench import correctness, cuda_kernels, gpus, measuring, memory, ops, ptx, static, timing
+from zdce.bench.cases import CASES, MODES, Setting
+from zdce.bench.providers import PROVIDERS, Provider
+from zdce.bench.rows import Row, spread, to_csv
+
+SMALL = Setting(batch=1, height=32, width=48)
+EAGER = {"reference": PROVIDERS["reference"]}
+COLUMNS = [field.name for field in fields(Row)]
+
+needs_linux = pytest.mark.skipif(memory.why_missing("cpu") is not None, reason="peak memory can't be measured here")
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, ["bench", *map(str, arguments)], catch_exceptions=False)
+
+
+def job(work="time", **changes):
+    return replace(measuring.Job(work, "ops", SMALL, providers=("reference",), seconds=0.0), **changes)
+
+
+def by_metric(rows, **wanted):
+    return [row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())]
+
+
+def test_rows_have_the_schema():
+    design = "suite case provider mode metric unit value p20 p80 shape dtype threads device version"
+    assert " ".join(COLUMNS) == design
+    row = Row("ops", "apply_curve", "reference", "both", "time", "ms", 2.5, None, None, "1x3x2x2", "float32", 2, "cpu")
+    assert list(csv.DictReader(io.StringIO(to_csv([row])))) == [
+        {name: "" if value is None else str(value) for name, value in row.to_dict().items()}
+    ]
+
+
+def test_spread():
+    assert spread([3.0]) == (3.0, 3.0, 3.0)
+    assert spread([float(i) for i in range(11)]) == (5.0, 2.0, 8.0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_minimum_traffic_is_what_the_reference_counts(name):
+    # Bytes a pixel in float32 with T = 8, from the comments in zdce/reference.py.
+    bytes_a_pixel = {
+        "apply_curve": (120, 228),
+        "illumination_smoothness": (96, 192),
+        "spatial_consistency": (24, 12),
+        "color_constancy": (12, 12),
+        "exposure_control": (12, 12),
+        "zero_reference_objective": (108, 204),
+    }
+    forward, backward, both = (sum(CASES[name].traffic(SMALL, mode)) / SMALL.pixels for mode in MODES)
+    assert (forward, backward) == bytes_a_pixel[name]
+    assert both == forward + backward
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_correct_providers_pass_the_check(name, dtype, layout):
+    setting, case = replace(SMALL, dtype=dtype, layout=layout), CASES[name]
+    expected = correctness.truth(case, setting)
+    for provider in ("reference", "zdce-cpp"):
+        if PROVIDERS[provider].missing(setting) is None:
+            assert correctness.error(case, setting, PROVIDERS[provider].functions(name), expected) <= 1
+
+
+def scaled(name):
+    """A hundredth too large."""
+    return lambda *tensors: 1.01 * getattr(reference, name)(*tensors)
+
+
+def without_last_row(name):
+    """The right value; the last row of maps gets no gradient, as from a kernel that ends too early."""
+
+    def function(image, maps):
+        return reference.apply_curve(image, torch.cat([maps[..., :-1, :], maps[..., -1:, :].detach()], dim=2))
+
+    return function
+
+
+@pytest.mark.parametrize("broken", [scaled, without_last_row])
+def test_who_fails_the_check_is_reported_and_not_timed(broken):
+    providers = {**EAGER, "broken": Provider(broken)}
+    outcome = measuring.Measurement(job(cases=("apply_curve",), providers=("reference", "broken")), providers).run()
+    assert outcome.wrong
+    assert [note.split(":")[0] for note in outcome.notes] == ["broken is wrong in apply_curve"]
+    (error,) = by_metric(outcome.rows, metric="error", provider="broken")
+    assert error.value > 1
+    assert by_metric(outcome.rows, provider="broken") == [error]
+    assert len(by_metric(outcome.rows, metric="time", provider="reference")) == 3
+
+
+def test_nan_fails_the_check():
+    case = CASES["color_constancy"]
+    expected = correctness.truth(case, SMALL)
+    error = correctness.error(case, SMALL, lambda enhanced: enhanced.mean() * float("nan"), expected)
+    assert not error <= 1
+
+
+def test_who_raises_is_reported_and_the_others_are_timed():
+    def failing(name):
+        def fail(*tensors):
+            raise RuntimeError("no compiler\nand a long story")
+
+        return fail
+
+    outcome = measuring.Measurement(
+        job(cases=("exposure_control",), providers=("broken", "reference")), {**EAGER, "broken": Provider(failing)}
+    ).run()
+    assert outcome.notes == ["broken is left out of exposure_control: RuntimeError: no compiler"]
+    assert not outcome.wrong
+    assert by_metric(outcome.rows, metric="time", provider="reference")
+
+
+def test_rounds_take_everyone_in_turns():
+    order = []
+
+    def timed(name):
+        def run():
+            order.append(name)
+            return (1.0,)
+
+        return run
+
+    times = timing.rounds({name: timed(name) for name in "abc"}, seconds=0.0)
+    assert {name: len(runs) for name, runs in times.items()} == {"a": 5, "b": 5, "c": 5}
+    turns = [order[i : i + 6] for i in range(0, len(order), 6)]
+    assert all(sorted(turn) == list("aabbcc") for turn in turns)
+    assert len({"".join(turn) for turn in turns}) > 1
+
+
+def test_times_bandwidths_and_shares_agree():
+    outcome = measuring.Measurement(job(cases=("zero_reference_objective",))).run()
+    moved = sum(CASES["zero_reference_objective"].traffic(SMALL, "both"))
+    time, bandwidth = (by_metric(outcome.rows, metric=m, mode="both", provider="reference")[0] for m in ("time", "bandwidth"))
+    streaming = by_metric(outcome.rows, metric="time", mode="both", provider="streaming")[0]
+    share = by_metric(outcome.rows, metric="bandwidth_share", mode="both")[0]
+    assert time.p20 <= time.value <= time.p80
+    assert share.value == pytest.approx(streaming.value / time.value)
+    # The median of quotients is not the quotient of medians where there is an even number of rounds.
+    assert bandwidth.value == pytest.approx(moved / time.value / 1e6, rel=0.5)
+
+
+PEAK = """
+import torch
+from zdce.bench import memory
+def call():
+    first = torch.ones(24 * 2**20, dtype=torch.uint8)
+    second = first.clone()
+    del first
+    return [second[:1].clone(), torch.ones(4 * 2**20, dtype=torch.uint8)]
+call()
+print(memory.peak(call, "cpu"))
+"""
+
+
+@needs_linux
+def test_peak_memory_counts_what_is_alive_at_once_and_not_what_is_returned():
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PEAK], capture_output=True, text=True, check=True, env=os.environ | memory.ENVIRONMENT
+    )
+    # Two blocks of 24 MiB at once; the 4 that are returned come when one is gone, and are taken off.
+    assert 43 <= int(done.stdout) / 2**20 <= 48
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """One real run with everything that it can write."""
+    folder = tmp_path_factory.mktemp("bench")
+    result = run(
+        "ops", "--batch", 2, "--size", "64x96", "--provider", "reference", "--provider", "zdce-cpp", "--threads", 2, "--quick",
+        "--default-allocator", "--csv", folder / "rows.csv", "--plot", folder / "plot.svg", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return folder, json.loads(result.stdout)
+
+
+def test_a_run_measures_every_case_with_both_allocators(quick):
+    _, rows = quick
+    assert {row["suite"] for row in rows} == {"ops", "ops-default-allocator"}
+    for suite in ("ops", "ops-default-allocator"):
+        timed = {
+            (r["case"], r["mode"]) for r in rows if (r["suite"], r["metric"], r["provider"]) == (suite, "time", "reference")
+        }
+        assert timed == {(case, mode) for case in CASES for mode in MODES}
+    for row in rows:
+        assert list(row) == COLUMNS
+        assert row["threads"] == 2
+        assert row["shape"] == "2x3x64x96 T=8"
+        assert row["value"] >= 0
+
+
+def test_a_run_writes_what_it_prints(quick):
+    folder, rows = quick
+    written = list(csv.DictReader(io.StringIO((folder / "rows.csv").read_text())))
+    assert [{name: "" if row[name] is None else str(row[name]) for name in COLUMNS} for row in rows] == written
+    assert "<svg" in (folder / "plot.svg").read_text()
+
+
+@needs_linux
+@pytest.mark.skipif(backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+def test_the_fused_objective_needs_less_memory_than_the_eager_one():
+    result = run(
+        "ops", "--quick", "--only", "zero_reference_objective", "--provider", "reference", "--provider", "zdce-cpp", "--json"
+    )
+    rows = [row for row in json.loads(result.stdout) if row["metric"] == "extra_memory" and row["mode"] == "both"]
+    extra = {row["provider"]: row["value"] for row in rows}
+    # Eager keeps tanh's result, T images and their squares; 2 images of 256 x 256 with 24 maps are 12 MiB.
+    assert extra["reference"] > 24
+    assert extra["zdce-cpp"] <= extra["reference"] / 8
+
+
+def test_scaling_and_the_tables_on_screen(monkeypatch):
+    monkeypatch.setattr(measuring, "SIZES", ((16, 32), (32, 64)))
+    outcome = measuring.Measurement(job("scaling", suite=ops.SCALING, cases=("apply_curve",))).run()
+    lines = ops.scaling_table(outcome.rows)
+    assert [line[:3] for line in lines] == [["apply_curve", "reference", f"1x3x{size} T=8"] for size in ("16x32", "32x64")]
+    timed = measuring.Measurement(job(cases=("apply_curve",))).run()
+    (table,) = ops.tables(timed.rows, "ops").values()
+    assert [line[0] for line in table] == ["reference", "streaming"]
+    assert all(len(line) == len(ops.COLUMNS) for line in table)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["ops", "--size", "8"], "size must be at least 16 pixels, got 8x8", 1),
+        (["ops", "--size", "big"], "expected a side or HEIGHTxWIDTH in pixels, got 'big'", 2),
+        (["ops", "--threads", "0"], "Invalid value for '--threads'", 2),
+        (["ops", "--only", "sharpen"], "Invalid value for '--only'", 2),
+        (["ops", "--plot", "rows.pdf"], "the plot must be a .png or .svg file, got 'rows.pdf'", 1),
+        pytest.param(
+            ["ops", "--device", "cuda"], "device must be cpu here, got 'cuda': torch sees no GPU", 1,
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(arguments, message, code):
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert message in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_a_plot_without_matplotlib_is_refused_before_anything_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run("ops", "--plot", tmp_path / "plot.png")
+    assert result.exit_code == 1
+    assert "a plot needs matplotlib" in result.stderr
+    assert "pip install 'zdce[bench]'" in result.stderr
+
+
+def test_occupancy_is_what_the_calculator_says():
+    # Rows of NVIDIA's occupancy calculator for compute capability 8.0.
+    a100 = gpus.GPUS[80]
+    assert gpus.occupancy(a100, registers=32, shared_memory=0, threads=256) == 1.0
+    assert gpus.occupancy(a100, registers=128, shared_memory=0, threads=256) == 0.25
+    assert gpus.occupancy(a100, registers=40, shared_memory=0, threads=128) == 0.75
+    assert gpus.occupancy(a100, registers=16, shared_memory=48 * 1024, threads=128) == 0.1875
+    assert gpus.occupancy(a100, registers=255, shared_memory=0, threads=1024) == 0.0
+
+
+def test_the_assembler_report_and_ptx_are_understood():
+    report = "0 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads\nptxas info : Used 40 registers, used 1 barriers"
+    assert ptx.ptxas_words(report) == {"registers": 40, "spills": 12}
+    with pytest.raises(ValueError, match="did not say"):
+        ptx.ptxas_words("")
+    code = (
+        "ld.global.v4.b32 {a}, [b];\n st.global.cg.v2.u32 [b], {a};\n ld.global.L1::evict_last.b16 c, [d]; ld.shared.v4.b64 x"
+    )
+    assert ptx.widest(code) == {"widest_load": 16, "widest_store": 8}
+
+
+FACT = {
+    "provider": "triton", "kernel": "statistics_forward", "target": "sm_90", "dtype": "float32", "registers": 64, "spills": 0,
+    "shared_memory": 0, "threads": 32, "widest_load": 16, "widest_store": 4,
+    "constants": {"T": 8, "MAPS": 8, "ROWS": 16, "N": 32},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({}, None),
+        ({"spills": 16}, "spills 16 bytes"),
+        ({"widest_load": 8}, "moves 8 bytes at a time where 16 are possible"),
+        ({"constants": {"T": 8, "MAPS": 8, "ROWS": 4, "N": 32}}, "touches 1.24 times what it must, at most 1.10 is allowed"),
+    ],
+)
+def test_what_a_kernel_may_not_do_is_named(change, fault):
+    found = static._faults({**FACT, **change}, Setting())
+    assert [fault] == [line.split("sm_90 ")[1] for line in found] if fault else found == []
+
+
+def test_a_tile_with_its_halo():
+    # 16 x 128 of 24 maps with the row above and the column beside, the image, and two means of 4 x 4 a colour.
+    own = 16 * 128
+    expected = (8 * (own + 128 + 16) + own + 2 * own / 16) / (9 * own)
+    assert static.touched(FACT, Setting()) == pytest.approx(expected)
+
+
+def test_static_names_every_kernel_that_can_be_compiled_here(tmp_path, monkeypatch):
+    pytest.importorskip("triton", reason="triton is not installed")
+    monkeypatch.setattr(cuda_kernels, "why_missing", lambda: "not in this test")
+    monkeypatch.setattr(static, "TARGETS", ("sm_90",))
+    result = run("static", "--size", "64", "--csv", tmp_path / "rows.csv")
+    assert result.exit_code == 0, result.output
+    assert "the CUDA kernels are left out: not in this test" in result.stderr
+    assert all(name in result.stdout for name in ("H100 (sm_90), predicted", "curve_backward", "statistics_forward"))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text())))
+    assert list(rows[0]) == COLUMNS
+    assert {row["case"].split()[0] for row in rows} == {name for name in static.WORK if not name.startswith("objective")}
+    assert all(float(row["value"]) == 0 for row in rows if row["metric"] == "spills")
+
+
+def test_the_cuda_kernels_have_no_faults(nvcc_words):
+    found = [cuda_kernels.facts(report, code) for report, code in nvcc_words.values()]
+    facts = [{"provider": "cuda", **fact} for of_source in found for fact in of_source]
+    kernels = {f"{name}_{way}" for name in ("curve", "objective") for way in ("forward", "backward")} | {"objective_sums"}
+    assert {(fact["kernel"], fact["target"]) for fact in facts} == {(k, target) for k in kernels for target in static.TARGETS}
+    for dtype in ("float32", "bfloat16", "float16"):
+        setting = Setting(dtype=dtype)
+        served = [fact for fact in facts if fact["dtype"] == dtype and static.shipped(fact, setting)]
+        assert len(served) == 4 * len(static.TARGETS)
+        # 16 bytes at a time in half types too.
+        assert all(max(fact["widest_load"], fact["widest_store"]) == 16 for fact in served)
+        assert [fault for fact in facts for fault in static._faults(fact, setting)] == []
