@@ -116,7 +116,7 @@ def _source(ctx: click.Context, parameter: click.Parameter, data: str) -> str:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; its settings are kept, but for those given.")
 @click.pass_context
-def train(ctx: click.Context, out: Path, resume: bool, loss_weights: dict[str, float], **settings: Any) -> None:
+def train(ctx: click.Context, /, out: Path, resume: bool, loss_weights: dict[str, float], **settings: Any) -> None:
     """Train a network without references.
 
     OUT gets config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last ones (last.safetensors).
@@ -176,7 +176,8 @@ def evaluate(
     if split is None:
         split = "validation" if any(item.load_reference for item in pictures.items) else "all"
     items = pictures.items if split == "all" else pictures.validation_items()
-    scores = evaluation.evaluate(items, zdce.Enhancer(network, scale=scale, strength=strength))
+    enhancer = zdce.Enhancer(network, scale=scale, strength=strength)
+    scores = evaluation.evaluate(items, lambda image: images.as_uint8(enhancer(image)))
     averages = evaluation.averages(scores)
     if csv_path is not None:
         atomic.write_text(csv_path, evaluation.to_csv(scores))
@@ -216,12 +217,12 @@ def enhance(
     enhancer = zdce.Enhancer(zdce.load(model).to(device), scale=scale, strength=strength)
     outcome = enhancing.run(jobs, enhancer, quality=quality, overwrite=overwrite)
     counts = {
-        "written": outcome.written,
-        "kept as they were (--overwrite replaces them)": outcome.kept,
-        "failed": outcome.failed,
+        "written": len(outcome.written),
+        "kept as they were (--overwrite replaces them)": len(outcome.kept),
+        "failed": len(outcome.failed),
     }
-    click.echo(", ".join(f"{len(part)} {name}" for name, part in counts.items() if part))
-    if outcome.written and len(outcome.written) == 1:
+    click.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count))
+    if len(outcome.written) == 1:
         click.echo(outcome.written[0])
     if outcome.failed:
         sys.exit(1)

@@ -79,7 +79,8 @@ def _items(low: Path, high: Path | None) -> list[Item]:
     for path in images.in_folder(low):
         place = path.relative_to(low)
         reference = references.get(place.with_suffix(""))
-        items.append(Item(place.as_posix(), partial(images.read_rgb, path), reference and partial(images.read_rgb, reference)))
+        load_reference = partial(images.read_rgb, reference) if reference else None
+        items.append(Item(place.as_posix(), partial(images.read_rgb, path), load_reference))
     return items
 
 

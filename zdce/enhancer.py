@@ -1,6 +1,6 @@
 """Whole pictures through a network: any size in bounded memory, 8 or 16 bits in and out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +48,9 @@ class _Tile:
         )
 
 
-def _tiles(height: int, width: int, side: int, halo: int) -> Iterator[_Tile]:
+def _tiles(size: Sequence[int], side: int, halo: int) -> Iterator[_Tile]:
+    """Squares of at most ``side`` pixels that make up an image of ``size`` (H, W)."""
+    height, width = size
     for top in range(0, height, side):
         for left in range(0, width, side):
             yield _Tile(top, min(top + side, height), left, min(left + side, width), halo, height, width)
@@ -96,7 +98,7 @@ class Enhancer:
         maps = None if self.scale == 1 else self._small_maps(image)
         halo = self.model.variant.receptive_field // 2
         # Tiles begin on multiples of the scale, where a pixel of the small image begins.
-        for tile in _tiles(*image.shape[:2], _TILE // self.scale * self.scale or self.scale, halo):
+        for tile in _tiles(image.shape[:2], _TILE // self.scale * self.scale or self.scale, halo):
             if maps is None:
                 outer = self._to_tensor(image[tile.outer])
                 tile_maps, pixels = self._maps(outer)[..., *tile.inner_in_outer], outer[..., *tile.inner_in_outer]
@@ -119,7 +121,8 @@ class Enhancer:
         if self.strength != 1.0:
             maps = (maps * self.strength).clamp_(-1.0, 1.0)
         values = ops.apply_curve(pixels, maps, self.model.variant.iterations)[0].permute(1, 2, 0).cpu().numpy()
-        return np.rint(values * np.float32(np.iinfo(dtype).max)).astype(dtype)
+        scaled = np.rint(values * np.float32(np.iinfo(dtype).max))
+        return scaled.astype(np.uint8) if dtype == np.uint8 else scaled.astype(np.uint16)
 
     def _maps(self, pixels: Tensor) -> Tensor:
         """Curve maps (1, C, h, w) of ``pixels`` (1, 3, h, w) at full resolution."""
@@ -140,7 +143,7 @@ class Enhancer:
             for top in range(0, image.shape[0], self.scale)
         ]
         small = torch.cat(rows, dim=2)
-        tiles = _tiles(*small.shape[2:], _TILE, self.model.variant.receptive_field // 2)
+        tiles = _tiles(small.shape[2:], _TILE, self.model.variant.receptive_field // 2)
         maps = small.new_empty(1, self.model.variant.maps, *small.shape[2:])
         for tile in tiles:
             maps[..., *tile.inner] = self._maps(small[..., *tile.outer])[..., *tile.inner_in_outer]
@@ -155,7 +158,9 @@ class Enhancer:
         # Bilinear with corners not aligned needs one small pixel more on each side, but at the border, where it clamps.
         ranges = [(tile.top, tile.bottom, maps.shape[2]), (tile.left, tile.right, maps.shape[3])]
         small = [slice(max(0, a // self.scale - 1), min(n, -(-b // self.scale) + 1)) for a, b, n in ranges]
-        large = functional.interpolate(maps[..., *small], scale_factor=float(self.scale), mode="bilinear", align_corners=False)
+        large = functional.interpolate(
+            maps[..., small[0], small[1]], scale_factor=float(self.scale), mode="bilinear", align_corners=False
+        )
         first = [a - part.start * self.scale for (a, _, _), part in zip(ranges, small, strict=True)]
         return large[..., first[0] : first[0] + tile.bottom - tile.top, first[1] : first[1] + tile.right - tile.left]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from zdce import atomic
 
@@ -117,7 +117,7 @@ def read(path: Path) -> Picture:
             return _picture(upright, exif)
     except FileNotFoundError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise OSError(f"{path}: not a picture that can be read") from None
     except Exception as error:  # a broken file makes Pillow raise whatever its bytes lead to
         raise OSError(f"{path}: {error or type(error).__name__}") from error

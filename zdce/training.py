@@ -225,7 +225,7 @@ class Run:
             position.sums = [total + loss for total, loss in zip(position.sums, losses, strict=True)]
             position.step += 1
             position.seconds += time.perf_counter() - started
-            status = f"epoch {position.epoch + 1}/{self.config.epochs}  " + _described(Objective(*losses))
+            status = f"epoch {position.epoch + 1}/{self.config.epochs}  " + _described(losses)
             bar.update(task, advance=1, status=status)
             if signalled.is_set():
                 self._save_state()
@@ -243,7 +243,7 @@ class Run:
             epoch = self.position.epoch
             raise TrainingError(
                 f"the loss is not finite in epoch {epoch + 1}, step {self.position.step + 1}:"
-                f" {_described(Objective(*losses))};"
+                f" {_described(losses)};"
                 f" {self.folder.path} keeps the state of epoch {epoch}; a smaller --lr may help"
             )
         objective.total.backward()
@@ -284,7 +284,7 @@ class Run:
         self._write_log()
         self._save_state()
         progress.console.print(
-            f"epoch {self.position.epoch}/{self.config.epochs}  train {_described(Objective(*means['train']))}"
+            f"epoch {self.position.epoch}/{self.config.epochs}  train {_described(means['train'])}"
             f"  validation {means['validation'][0]:.4g}  {sum(seconds.values()):.1f} s"
         )
 
@@ -325,9 +325,11 @@ class Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": adam})
 
 
-def _described(objective: Objective) -> str:
-    terms = "  ".join(f"{name} {float(value):.3g}" for name, value in list(objective._asdict().items())[1:])
-    return f"{float(objective.total):.4g} ({terms})"
+def _described(losses: list[float]) -> str:
+    """The total and the terms in a few words."""
+    total, *values = losses
+    terms = "  ".join(f"{name} {value:.3g}" for name, value in zip(Objective._fields[1:], values, strict=True))
+    return f"{total:.4g} ({terms})"
 
 
 @contextmanager
