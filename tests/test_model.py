@@ -88,6 +88,17 @@ def test_a_file_loads_with_no_other_information(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == ["net.safetensors"]
 
 
+def test_subnormal_weights_are_loaded_as_0(tmp_path):
+    model = zdce.DCENet("base").eval()
+    model.convolutions[1].weight.data[:8] = 1e-40
+    model.save(tmp_path / "net.safetensors")
+    loaded = zdce.load(tmp_path / "net.safetensors")
+    assert not loaded.convolutions[1].weight[:8].any()
+    assert torch.equal(loaded.convolutions[1].weight[8:], model.convolutions[1].weight[8:])
+    image = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(loaded.enhance(image), model.enhance(image), rtol=0, atol=1e-6)
+
+
 def test_a_variant_of_ones_own(tmp_path):
     own = Variant("own", "tiny", "beyond", sources=((0,), (1, 0)), filters=4, iterations=2)
     model = zdce.DCENet(own)

@@ -90,8 +90,14 @@ class DCENet(nn.Module):
         atomic.write_bytes(Path(path), safetensors.torch.save(tensors, metadata))
 
 
+def _without_subnormals(tensor: Tensor) -> Tensor:
+    # Weight decay leaves them in dead filters (a third of the published Zero-DCE's weights). On the CPU they make convolutions
+    # 30 times slower; what they add is below the rounding of any result.
+    return torch.where(tensor.abs() < torch.finfo(tensor.dtype).tiny, 0.0, tensor) if tensor.is_floating_point() else tensor
+
+
 def load(path_or_name: str | Path) -> DCENet:
-    """A trained network, in eval mode, on the CPU.
+    """A trained network, in eval mode, on the CPU; subnormal weights are 0.
 
     Args:
         path_or_name: a ``.safetensors`` file that ``DCENet.save`` or ``zdce train`` wrote.
@@ -106,7 +112,7 @@ def load(path_or_name: str | Path) -> DCENet:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: _without_subnormals(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (no mapping)
         model = DCENet(Variant.from_dict(json.loads(metadata[_VARIANT_KEY])))
         model.load_state_dict(tensors)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
