@@ -41,11 +41,12 @@ class Options:
     seconds: float = 3.0
     default_allocator: bool = False
     scaling: bool = False
+    compiled_memory: bool = True
 
 
 def quick(options: Options) -> Options:
-    """The same in a fraction of the time: two images and few rounds."""
-    return replace(options, setting=replace(options.setting, batch=2), seconds=0.3)
+    """The same in a fraction of the time: two images, few rounds, and nothing compiled anew for its memory."""
+    return replace(options, setting=replace(options.setting, batch=2), seconds=0.1, compiled_memory=False)
 
 
 def run(options: Options) -> Outcome:
@@ -91,7 +92,8 @@ def _jobs(options: Options) -> list[tuple[Job, dict[str, str]]]:
     timed = Job("time", SUITE, options.setting, cases, providers, options.seconds, options.threads)
     jobs = [(timed, KEEP_FREED_MEMORY)]
     if memory.why_missing(options.setting.device) is None:
-        jobs.append((replace(timed, work="memory"), memory.ENVIRONMENT))
+        weighed = tuple(name for name in providers if options.compiled_memory or not PROVIDERS[name].compiles)
+        jobs.append((replace(timed, work="memory", providers=weighed), memory.ENVIRONMENT))
     if options.default_allocator:
         jobs.append((replace(timed, suite=DEFAULT_ALLOCATOR), {}))
     if options.scaling:

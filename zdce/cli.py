@@ -332,7 +332,7 @@ def _show_ops(rows: list[Row]) -> None:
         own = next(row for row in rows if row.suite == suite)
         where = f"{own.dtype}, {own.threads} threads, {own.device}"
         if suite == ops.SCALING:
-            _print_table(f"{suite}: {where}", list(ops.SCALING_COLUMNS), ops.scaling_table(rows))
+            _print_table(f"{suite}: {where}", list(ops.SCALING_COLUMNS), ops.scaling_table(rows), least_width=112)
         else:
             click.echo(f"{suite}: {own.shape} {where}")
             for case, lines in ops.tables(rows, suite).items():
