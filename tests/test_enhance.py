@@ -1,6 +1,7 @@
 """`zdce enhance` on real files: where results go, what is kept, and what happens to broken ones."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -159,9 +160,31 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(model, photos, mon
     monkeypatch.setattr("pathlib.Path.replace", full)
     result = run(model, "a.jpg", "-o", "out.jpg")
     assert result.exit_code == 1
-    assert "No space left on device" in result.stderr
+    assert "skipped out.jpg: No space left on device" in result.stderr
     assert "a.jpg" in contents(photos)
     assert not [name for name in contents(photos) if "out" in name]
+
+
+@pytest.mark.parametrize("command", ["enhance", "train"])
+def test_a_disk_that_takes_no_more_is_one_line_with_the_files_name(model, photos, command):
+    def limit():
+        # The system refuses to let any file grow past this, as a full disk does.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+
+    arguments = {
+        "enhance": ["-m", str(model), "a.jpg", "-o", "out.jpg", "--quality", "100"],
+        "train": ["--epochs", "1", "--size", "16", "--out", "out.jpg"],
+    }[command]
+    done = subprocess.run(
+        [sys.executable, "-m", "zdce", command, *arguments],
+        cwd=photos, capture_output=True, text=True, check=False, preexec_fn=limit,
+    )  # fmt: skip
+    assert done.returncode == 1
+    named = {"enhance": "skipped out.jpg: File too large", "train": "state.safetensors: File too large"}[command]
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (photos / "out.jpg").is_file()
+    assert not [name for name in contents(photos) if "/." in f"/{name}"]
 
 
 def test_ctrl_c_leaves_whole_files_only(model, photos):

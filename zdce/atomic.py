@@ -12,7 +12,19 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside ``path``, with its suffix; what was written there takes its place at the end of the block.
 
     Where the block or the disk fails, a former file stays as it was and the temporary one is removed.
+
+    Raises:
+        OSError: the file can't be written; the message names ``path``, which what the system says of a full disk does not.
     """
+    try:
+        with _temporary(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise OSError(f"{path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     temporary = Path(name)

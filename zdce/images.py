@@ -190,6 +190,7 @@ def write(picture: Picture, path: Path, quality: int = 95) -> None:
         quality: of JPEG and WebP, 1 to 100.
 
     Raises:
+        OSError: the disk takes no more.
         ValueError: the format can't be written, or can't hold the picture's transparency.
     """
     format_name = Image.registered_extensions().get(path.suffix.lower())
@@ -198,8 +199,10 @@ def write(picture: Picture, path: Path, quality: int = 95) -> None:
     if picture.alpha is not None and format_name == "JPEG":
         raise ValueError(f"{path}: JPEG can't hold transparency; choose .png, .webp or .tiff")
     image = _image(picture, deep=format_name in ("PNG", "TIFF"))
-    with atomic.replacing(path) as temporary:
-        image.save(temporary, format_name, **_save_options(picture.metadata, format_name, quality))
+    # By way of memory: when a disk fills up in the middle of a write, Pillow takes the part for the whole.
+    encoded = io.BytesIO()
+    image.save(encoded, format_name, **_save_options(picture.metadata, format_name, quality))
+    atomic.write_bytes(path, encoded.getvalue())
 
 
 def _image(picture: Picture, deep: bool) -> Image.Image:
