@@ -94,18 +94,49 @@ class Enhancer:
             ValueError: it has another shape.
         """
         _check(image)
+        if self.scale > 1:
+            return self.apply(image, self.maps(image))
         enhanced = np.empty(image.shape, image.dtype)
-        maps = None if self.scale == 1 else self._small_maps(image)
-        halo = self.model.variant.receptive_field // 2
-        # Tiles begin on multiples of the scale, where a pixel of the small image begins.
-        for tile in _tiles(image.shape[:2], _TILE // self.scale * self.scale or self.scale, halo):
-            if maps is None:
-                outer = self._to_tensor(image[tile.outer])
-                tile_maps, pixels = self._maps(outer)[..., *tile.inner_in_outer], outer[..., *tile.inner_in_outer]
-            else:
-                tile_maps, pixels = self._enlarged(maps, tile), self._to_tensor(image[tile.inner])
-            enhanced[tile.inner] = self._curve(pixels, tile_maps, image.dtype)
+        for tile in _tiles(image.shape[:2], _TILE, self._halo):
+            outer = self._to_tensor(image[tile.outer])
+            maps, pixels = self._maps(outer)[..., *tile.inner_in_outer], outer[..., *tile.inner_in_outer]
+            enhanced[tile.inner] = self._curve(pixels, maps, image.dtype)
         return enhanced
+
+    @torch.inference_mode()
+    def maps(self, image: Pixels) -> Tensor:
+        """The curve maps of ``image`` (H, W, 3) at the enhancer's scale, (1, C, ceil(H / scale), ceil(W / scale)), in [-1, 1].
+
+        Raises:
+            TypeError, ValueError: as a call does.
+        """
+        _check(image)
+        small = self._reduced(image)
+        maps = small.new_empty(1, self.model.variant.maps, *small.shape[2:])
+        for tile in _tiles(small.shape[2:], _TILE, self._halo):
+            maps[..., *tile.inner] = self._maps(small[..., *tile.outer])[..., *tile.inner_in_outer]
+        return maps
+
+    @torch.inference_mode()
+    def apply(self, image: Pixels, maps: Tensor) -> Pixels:
+        """The curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale)) on ``image`` (H, W, 3): its shape and dtype.
+
+        Raises:
+            TypeError, ValueError: as a call does; ``maps`` are not of that shape.
+        """
+        _check(image)
+        small = tuple(-(-side // self.scale) for side in image.shape[:2])
+        if tuple(maps.shape) != (1, self.model.variant.maps, *small):
+            raise ValueError(f"maps must be {(1, self.model.variant.maps, *small)} for this image, got {tuple(maps.shape)}")
+        enhanced = np.empty(image.shape, image.dtype)
+        # Tiles begin on multiples of the scale, where a pixel of the small image begins.
+        for tile in _tiles(image.shape[:2], max(1, _TILE // self.scale) * self.scale, self._halo):
+            enhanced[tile.inner] = self._curve(self._to_tensor(image[tile.inner]), self._enlarged(maps, tile), image.dtype)
+        return enhanced
+
+    @property
+    def _halo(self) -> int:
+        return self.model.variant.receptive_field // 2
 
     def _to_tensor(self, pixels: Pixels) -> Tensor:
         """(h, w, 3) integers as (1, 3, h, w) in [0, 1] on the model's device."""
@@ -130,27 +161,25 @@ class Enhancer:
             logits = self.model(pixels)
         return torch.tanh(logits.float())
 
-    def _small_maps(self, image: Pixels) -> Tensor:
-        """Curve maps of the image made ``scale`` times smaller, (1, C, ceil(H / scale), ceil(W / scale))."""
+    def _reduced(self, image: Pixels) -> Tensor:
+        """The image made ``scale`` times smaller, (1, 3, ceil(H / scale), ceil(W / scale))."""
+        if self.scale == 1:
+            return self._to_tensor(image)
         if self.model.variant.scale > 1:  # resampled as published, whose samples need no sums over areas
             size = [-(-side // self.scale) for side in image.shape[:2]]
-            small = functional.interpolate(self._to_tensor(image), size=size, mode="bilinear", align_corners=False)
-            return self._maps(small)
+            return functional.interpolate(self._to_tensor(image), size=size, mode="bilinear", align_corners=False)
         rows = [
             functional.avg_pool2d(
                 self._to_tensor(image[top : top + self.scale]), self.scale, ceil_mode=True, count_include_pad=False
             )
             for top in range(0, image.shape[0], self.scale)
         ]
-        small = torch.cat(rows, dim=2)
-        tiles = _tiles(small.shape[2:], _TILE, self.model.variant.receptive_field // 2)
-        maps = small.new_empty(1, self.model.variant.maps, *small.shape[2:])
-        for tile in tiles:
-            maps[..., *tile.inner] = self._maps(small[..., *tile.outer])[..., *tile.inner_in_outer]
-        return maps
+        return torch.cat(rows, dim=2)
 
     def _enlarged(self, maps: Tensor, tile: _Tile) -> Tensor:
         """The small ``maps`` interpolated for one tile of the full image, (1, C, tile's height, tile's width)."""
+        if self.scale == 1:
+            return maps[..., *tile.inner]
         if self.model.variant.scale > 1:
             size = (tile.height, tile.width)
             full = functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
