@@ -1,0 +1,266 @@
+// Four rows of one layer, from rows of its inputs to rows of its feature maps or, in the last layer, to enhanced pixels.
+#pragma once
+
+#include "network.h"
+
+namespace zdce::engine {
+
+constexpr int kRows = 4;
+
+// Where the rows of one layer's inputs and outputs lie. Columns are counted from the beginning of the rows' memory; left and
+// right differ by a multiple of 4, and inputs are read from left - 1 to right.
+struct Band {
+  const Layer* layer;
+  int left, right;
+  // Rows y - 1 to y + 4 of each block of input channels; of the picture's colours for the first layer.
+  const float* const (*inputs)[6];
+  // Rows y to y + 3 of each block of output channels. Null in the last layer.
+  float* const (*outputs)[kRows];
+  // (36, kTiles, inputs), (36, kTiles, lanes), (16 pixels, lanes): scratch.
+  float *coefficients, *products, *pixels;
+};
+
+// What becomes of the last layer's logits.
+struct Finish {
+  int maps, iterations;
+  float strength;
+  // Rows y to y + 3 of the picture's colours and of the result's; the result is the enhanced picture, or the curve maps
+  // (row r of map k at results[k][r]).
+  const float* colors[3][kRows];
+  float* results[kMaxMaps][kRows];
+  bool curve;
+};
+
+template <int kBytes>
+struct Index {
+  typedef int32_t type __attribute__((vector_size(kBytes)));
+};
+
+// Lanes 0, n, 1, n + 1, ... of a and b side by side: the first half of them, and the second.
+template <int kBytes, bool kSecond>
+ZDCE_INLINE typename Part<kBytes>::type interleave(typename Part<kBytes>::type a, typename Part<kBytes>::type b) {
+  constexpr int n = Part<kBytes>::lanes, first = kSecond ? n / 2 : 0;
+  typename Index<kBytes>::type at;
+  for (int i = 0; i < n / 2; ++i) at[2 * i] = first + i, at[2 * i + 1] = n + first + i;
+  return __builtin_shuffle(a, b, at);
+}
+
+// from: (16, lanes of 16 from `from` on, `stride` apart); to: (16, 16) transposed.
+template <int kBytes>
+ZDCE_INLINE void transpose(const float* from, int stride, float* to) {
+  constexpr int n = Part<kBytes>::lanes;
+  using V = typename Part<kBytes>::type;
+  for (int row = 0; row < kBlock; row += n) {
+    for (int lane = 0; lane < kBlock; lane += n) {
+      V v[n], w[n];
+      for (int i = 0; i < n; ++i) v[i] = load_part<kBytes>(from + (row + i) * stride + lane);
+      for (int stage = 1; stage < n; stage *= 2) {
+        for (int i = 0; i < n / 2; ++i) {
+          w[2 * i] = interleave<kBytes, false>(v[i], v[i + n / 2]);
+          w[2 * i + 1] = interleave<kBytes, true>(v[i], v[i + n / 2]);
+        }
+        for (int i = 0; i < n; ++i) v[i] = w[i];
+      }
+      for (int i = 0; i < n; ++i) store_part<kBytes>(to + (lane + i) * kBlock + row, v[i]);
+    }
+  }
+}
+
+// One tile of 4 x 4 pixels from column x on. logits: (16 pixels, lanes).
+template <int kBytes>
+ZDCE_INLINE void finish_tile(const float* logits, const Layer& layer, int x, const Finish& finish) {
+  using V = typename Part<kBytes>::type;
+  constexpr int lanes = Part<kBytes>::lanes;
+  alignas(64) float maps[(kMaxMaps + kBlock) * kBlock];  // (maps, 16 pixels)
+  for (int o = 0; o < layer.blocks; ++o) transpose<kBytes>(logits + o * kBlock, layer.lanes(), maps + o * kBlock * kBlock);
+  if (layer.half) {
+    alignas(64) float pairs[kBlock * kBlock];
+    transpose<kBytes>(logits + layer.blocks * kBlock, layer.lanes(), pairs);
+    for (int i = 0; i < 8; ++i) {
+      for (int p = 0; p < kBlock; p += lanes) {
+        const V even = load_part<kBytes>(pairs + 2 * i * kBlock + p), odd = load_part<kBytes>(pairs + (2 * i + 1) * kBlock + p);
+        store_part<kBytes>(maps + (layer.blocks * kBlock + i) * kBlock + p, even + odd);
+      }
+    }
+  }
+  const V one = V{} + 1.0f;
+  for (int k = 0; k < finish.maps * kBlock; k += lanes) {
+    V a = hyperbolic_tangent(load_part<kBytes>(maps + k)) * finish.strength;
+    a = a > one ? one : a;
+    store_part<kBytes>(maps + k, a < -one ? -one : a);
+  }
+  if (!finish.curve) {
+    for (int k = 0; k < finish.maps; ++k) {
+      for (int r = 0; r < kRows; ++r) std::memcpy(finish.results[k][r] + x, maps + k * kBlock + r * 4, 16);
+    }
+    return;
+  }
+  for (int c = 0; c < 3; ++c) {
+    alignas(64) float color[kBlock];
+    for (int r = 0; r < kRows; ++r) std::memcpy(color + 4 * r, finish.colors[c][r] + x, 16);
+    for (int p = 0; p < kBlock; p += lanes) {
+      V v = load_part<kBytes>(color + p);
+      for (int t = 0; t < finish.iterations; ++t) {
+        v = step(v, load_part<kBytes>(maps + (finish.maps == 3 ? c : 3 * t + c) * kBlock + p));
+      }
+      store_part<kBytes>(color + p, v);
+    }
+    for (int r = 0; r < kRows; ++r) std::memcpy(finish.results[c][r] + x, color + 4 * r, 16);
+  }
+}
+
+template <int kBytes>
+ZDCE_INLINE typename Part<kBytes>::type rectified(typename Part<kBytes>::type v) {
+  const typename Part<kBytes>::type zero{};
+  return v > zero ? v : zero;
+}
+
+// The first layer, 3 colours to blocks of channels, directly: of its 27 products a pixel, transforms would save too little.
+template <int kBytes, int kTiles>
+struct FirstBand {
+  ZDCE_INLINE static void run(const Band* band) {
+    using V = typename Part<kBytes>::type;
+    constexpr int parts = Part<kBytes>::parts, lanes = Part<kBytes>::lanes;
+    for (int o = 0; o < band->layer->blocks; ++o) {
+      const float* const weights = band->layer->weights + o * 27 * kBlock;
+      for (int r = 0; r < kRows; ++r) {
+        for (int x = band->left; x < band->right; x += kTiles) {
+          // The last step begins early enough to end in time; what it does twice comes out the same.
+          const int from = x + kTiles <= band->right ? x : std::max(band->right - kTiles, band->left);
+          V sums[kTiles][parts];
+          for (int p = 0; p < parts; ++p) {
+            const V bias = load_part<kBytes>(band->layer->bias + o * kBlock + p * lanes);
+            for (int t = 0; t < kTiles; ++t) sums[t][p] = bias;
+          }
+          for (int tap = 0; tap < 27; ++tap) {
+            const float* const values = band->inputs[tap / 9][r + tap % 9 / 3] + from + tap % 3 - 1;
+            V w[parts];
+            for (int p = 0; p < parts; ++p) w[p] = load_part<kBytes>(weights + tap * kBlock + p * lanes);
+#pragma GCC unroll 16
+            for (int t = 0; t < kTiles; ++t) {
+              for (int p = 0; p < parts; ++p) sums[t][p] += w[p] * values[t];
+            }
+          }
+          float* const to = band->outputs[o][r] + static_cast<int64_t>(from) * kBlock;
+          for (int t = 0; t < kTiles && from + t < band->right; ++t) {
+            for (int p = 0; p < parts; ++p) store_part<kBytes>(to + t * kBlock + p * lanes, rectified<kBytes>(sums[t][p]));
+          }
+        }
+      }
+    }
+  }
+};
+
+template <int kBytes, int kTiles>
+struct WinogradBand {
+  ZDCE_INLINE static void run(const Band* band, const Finish* finish) {
+    const Layer& layer = *band->layer;
+    const int lanes = layer.lanes(), per_point = layer.inputs * (layer.blocks * kBlock + layer.half * 8);
+    for (int x = band->left; x < band->right; x += 4 * kTiles) {
+      const int tiles = std::min(kTiles, (band->right - x) / 4);
+      for (int i = 0; i < layer.inputs / kBlock; ++i) {
+        const float* rows[6];
+        for (int r = 0; r < 6; ++r) rows[r] = band->inputs[i][r] + static_cast<int64_t>(x - 1) * kBlock;
+        input_tiles<kBytes, kTiles>(rows, tiles, layer.inputs, band->coefficients + i * kBlock);
+      }
+      for (int k = 0; k < kPoints; ++k) {
+        multiply_rows<kBytes, kTiles>(tiles, band->coefficients + k * kTiles * layer.inputs, layer.inputs,
+                                      layer.weights + static_cast<int64_t>(k) * per_point, layer.blocks, layer.half,
+                                      band->products + k * kTiles * lanes);
+      }
+      for (int t = 0; t < tiles; ++t) {
+        if (finish == nullptr) {
+          hidden(*band, x + 4 * t, band->products + t * lanes, kTiles * lanes);
+        } else {
+          last(*band, x + 4 * t, band->products + t * lanes, kTiles * lanes, *finish);
+        }
+      }
+    }
+  }
+
+  ZDCE_INLINE static void hidden(const Band& band, int x, const float* products, int point) {
+    for (int o = 0; o < band.layer->blocks; ++o) {
+      const auto put = [&](int r, int column, int part, typename Part<kBytes>::type v) __attribute__((always_inline)) {
+        float* const to = band.outputs[o][r] + static_cast<int64_t>(x + column) * kBlock;
+        store_part<kBytes>(to + part * Part<kBytes>::lanes, rectified<kBytes>(v));
+      };
+      output_tile<kBytes>(products + o * kBlock, point, band.layer->bias + o * kBlock, put);
+    }
+  }
+
+  ZDCE_INLINE static void last(const Band& band, int x, const float* products, int point, const Finish& finish) {
+    const int lanes = band.layer->lanes();
+    for (int o = 0; o < lanes / kBlock; ++o) {
+      const auto put = [&](int r, int column, int part, typename Part<kBytes>::type v) __attribute__((always_inline)) {
+        store_part<kBytes>(band.pixels + (4 * r + column) * lanes + o * kBlock + part * Part<kBytes>::lanes, v);
+      };
+      output_tile<kBytes>(products + o * kBlock, point, band.layer->bias + o * kBlock, put);
+    }
+    finish_tile<kBytes>(band.pixels, *band.layer, x, finish);
+  }
+};
+
+// Depthwise 3x3 and pointwise 1x1 (Zero-DCE++), a tile of 4 x 4 pixels at a time.
+template <int kBytes, int kTiles>
+struct SeparableBand {
+  ZDCE_INLINE static void run(const Band* band, const Finish* finish) {
+    const Layer& layer = *band->layer;
+    const int lanes = layer.lanes();
+    for (int x = band->left; x < band->right; x += 4) {
+      if (layer.sources.empty()) {
+        depthwise_of_colors(*band, x);
+      } else {
+        for (int i = 0; i < layer.inputs / kBlock; ++i) depthwise(*band, x, i);
+      }
+      for (int p = 0; p < kBlock; p += kTiles) {
+        multiply_rows<kBytes, kTiles>(std::min(kTiles, kBlock - p), band->coefficients + p * layer.inputs, layer.inputs,
+                                      layer.weights, layer.blocks, layer.half, band->products + p * lanes);
+      }
+      for (int p = 0; p < kBlock; ++p) {
+        for (int o = 0; o < lanes; o += Part<kBytes>::lanes) {
+          float* const at = band->products + p * lanes + o;
+          const auto v = load_part<kBytes>(at) + load_part<kBytes>(layer.bias + o);
+          if (finish != nullptr) {
+            store_part<kBytes>(at, v);
+          } else {
+            float* const to = band->outputs[o / kBlock][p / 4] + static_cast<int64_t>(x + p % 4) * kBlock + o % kBlock;
+            store_part<kBytes>(to, rectified<kBytes>(v));
+          }
+        }
+      }
+      if (finish != nullptr) finish_tile<kBytes>(band->products, layer, x, *finish);
+    }
+  }
+
+  ZDCE_INLINE static void depthwise(const Band& band, int x, int block) {
+    const int inputs = band.layer->inputs;
+    for (int lane = 0; lane < kBlock; lane += Part<kBytes>::lanes) {
+      const float* const filters = band.layer->depthwise + block * kBlock + lane;
+      for (int p = 0; p < kBlock; ++p) {
+        auto sum = load_part<kBytes>(filters + 9 * inputs);
+        for (int tap = 0; tap < 9; ++tap) {
+          const float* const row = band.inputs[block][p / 4 + tap / 3];
+          sum += load_part<kBytes>(filters + tap * inputs) *
+                 load_part<kBytes>(row + static_cast<int64_t>(x + p % 4 + tap % 3 - 1) * kBlock + lane);
+        }
+        store_part<kBytes>(band.coefficients + p * inputs + block * kBlock + lane, sum);
+      }
+    }
+  }
+
+  // depthwise: (10, 16), of which 3 channels are used.
+  ZDCE_INLINE static void depthwise_of_colors(const Band& band, int x) {
+    const float* const filters = band.layer->depthwise;
+    for (int p = 0; p < kBlock; ++p) {
+      for (int c = 0; c < 3; ++c) {
+        float sum = filters[9 * kBlock + c];
+        for (int tap = 0; tap < 9; ++tap) {
+          sum += filters[tap * kBlock + c] * band.inputs[c][p / 4 + tap / 3][x + p % 4 + tap % 3 - 1];
+        }
+        band.coefficients[3 * p + c] = sum;
+      }
+    }
+  }
+};
+
+}  // namespace zdce::engine

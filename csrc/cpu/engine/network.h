@@ -1,0 +1,109 @@
+// A network as the engine runs it: its convolutions, what each one reads, and their packed weights.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "../../curve.h"
+#include "winograd.h"
+
+namespace zdce::engine {
+
+inline int blocks_of(int channels) { return (channels + kBlock - 1) / kBlock; }
+
+struct Layer {
+  std::vector<int> sources;  // numbers of the layers read, from 0; empty for the first one, which reads the image
+  int outputs = 0;           // channels
+  int inputs = 0;            // channels in whole blocks; 3 for the first layer
+  int blocks = 0;            // whole blocks of output channels
+  bool half = false;         // and one of 8 channels behind them
+  const float* weights = nullptr;
+  const float* bias = nullptr;
+  const float* depthwise = nullptr;  // of a separable layer: (9, inputs), then their bias (inputs)
+
+  int lanes() const { return (blocks + half) * kBlock; }
+};
+
+struct Network {
+  std::vector<Layer> layers;
+  bool separable = false;
+  int iterations = 0;
+  int maps = 0;  // channels of the last layer: 3 * iterations, or 3 for all iterations
+};
+
+// Floats of a layer's packed weights, in this order: depthwise filters and bias, weights, bias.
+struct PackedSizes {
+  int64_t depthwise, weights, bias;
+  int64_t total() const { return depthwise + weights + bias; }
+};
+
+inline PackedSizes packed_sizes(const Network& network, const Layer& layer) {
+  const bool first = layer.sources.empty();
+  const int64_t outputs = layer.blocks * kBlock + layer.half * 8;
+  const int points = network.separable ? 1 : first ? 9 : kPoints;
+  // A 16-float granule keeps every part on a cache line.
+  const int64_t inputs = network.separable ? blocks_of(layer.inputs) * kBlock : layer.inputs;
+  return {network.separable ? 10 * inputs : 0, points * inputs * outputs, layer.lanes()};
+}
+
+// plan: separable, iterations, layers, then for each layer its outputs, the number of its sources and those; source 0 is the
+// image, n the n-th layer. Throws std::runtime_error where the numbers make no network that the engine can run.
+inline Network read_plan(const int64_t* plan, int64_t length) {
+  int64_t at = 0;
+  const auto next = [&](int64_t low, int64_t high, const char* what) {
+    if (at >= length || plan[at] < low || plan[at] > high) {
+      throw std::runtime_error("zdce: plan must hold " + std::string(what) + " from " + std::to_string(low) + " to " +
+                               std::to_string(high) + " at " + std::to_string(at));
+    }
+    return static_cast<int>(plan[at++]);
+  };
+  Network network;
+  network.separable = next(0, 1, "separable") == 1;
+  network.iterations = next(1, kMaxIterations, "iterations");
+  const int layers = next(2, 64, "layers");
+  for (int l = 0; l < layers; ++l) {
+    Layer layer;
+    layer.outputs = next(1, 1024, "outputs");
+    const int sources = next(1, 64, "sources");
+    for (int s = 0; s < sources; ++s) {
+      const int source = next(l == 0 ? 0 : 1, l, "a source");
+      if (l > 0) {
+        layer.sources.push_back(source - 1);
+        layer.inputs += blocks_of(network.layers[source - 1].outputs) * kBlock;
+      }
+    }
+    if (l == 0) layer.inputs = 3;
+    layer.blocks = blocks_of(layer.outputs);
+    // Only the last layer's half blocks are unfolded again.
+    if (l == layers - 1 && layer.outputs % kBlock > 0 && layer.outputs % kBlock <= 8) layer.blocks -= 1, layer.half = true;
+    network.layers.push_back(layer);
+  }
+  network.maps = network.layers.back().outputs;
+  if (at != length) throw std::runtime_error("zdce: plan must end with the last layer");
+  if (network.maps != 3 && network.maps != 3 * network.iterations) {
+    throw std::runtime_error("zdce: plan must end with 3 outputs or 3 an iteration");
+  }
+  return network;
+}
+
+inline int64_t packed_floats(const Network& network) {
+  int64_t floats = 0;
+  for (const Layer& layer : network.layers) floats += packed_sizes(network, layer).total();
+  return floats;
+}
+
+// Points the layers into `packed`.
+inline void place_weights(Network& network, const float* packed) {
+  for (Layer& layer : network.layers) {
+    const PackedSizes sizes = packed_sizes(network, layer);
+    layer.depthwise = packed;
+    layer.weights = packed + sizes.depthwise;
+    layer.bias = layer.weights + sizes.weights;
+    packed += sizes.total();
+  }
+}
+
+}  // namespace zdce::engine
