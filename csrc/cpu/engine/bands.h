@@ -16,7 +16,7 @@ struct Band {
   const float* const (*inputs)[6];
   // Rows y to y + 3 of each block of output channels. Null in the last layer.
   float* const (*outputs)[kRows];
-  // (36, kTiles, inputs), (36, kTiles, lanes), (16 pixels, lanes): scratch.
+  // (36, input blocks, kTiles, 16), (36, kTiles, lanes), (16 pixels, lanes): scratch.
   float *coefficients, *products, *pixels;
 };
 
@@ -161,10 +161,10 @@ struct WinogradBand {
       for (int i = 0; i < layer.inputs / kBlock; ++i) {
         const float* rows[6];
         for (int r = 0; r < 6; ++r) rows[r] = band->inputs[i][r] + static_cast<int64_t>(x - 1) * kBlock;
-        input_tiles<kBytes, kTiles>(rows, tiles, layer.inputs, band->coefficients + i * kBlock);
+        input_tiles<kBytes, kTiles>(rows, tiles, layer.inputs / kBlock, band->coefficients + i * kTiles * kBlock);
       }
       for (int k = 0; k < kPoints; ++k) {
-        multiply_rows<kBytes, kTiles>(tiles, band->coefficients + k * kTiles * layer.inputs, layer.inputs,
+        multiply_rows<kBytes, kTiles, kTiles>(tiles, band->coefficients + k * kTiles * layer.inputs, layer.inputs,
                                       layer.weights + static_cast<int64_t>(k) * per_point, layer.blocks, layer.half,
                                       band->products + k * kTiles * lanes);
       }
@@ -213,8 +213,8 @@ struct SeparableBand {
         for (int i = 0; i < layer.inputs / kBlock; ++i) depthwise(*band, x, i);
       }
       for (int p = 0; p < kBlock; p += kTiles) {
-        multiply_rows<kBytes, kTiles>(std::min(kTiles, kBlock - p), band->coefficients + p * layer.inputs, layer.inputs,
-                                      layer.weights, layer.blocks, layer.half, band->products + p * lanes);
+        multiply_rows<kBytes, kTiles, kBlock>(std::min(kTiles, kBlock - p), band->coefficients + p * kBlock, layer.inputs,
+                                              layer.weights, layer.blocks, layer.half, band->products + p * lanes);
       }
       for (int p = 0; p < kBlock; ++p) {
         for (int o = 0; o < lanes; o += Part<kBytes>::lanes) {
@@ -243,7 +243,7 @@ struct SeparableBand {
           sum += load_part<kBytes>(filters + tap * inputs) *
                  load_part<kBytes>(row + static_cast<int64_t>(x + p % 4 + tap % 3 - 1) * kBlock + lane);
         }
-        store_part<kBytes>(band.coefficients + p * inputs + block * kBlock + lane, sum);
+        store_part<kBytes>(band.coefficients + (block * kBlock + p) * kBlock + lane, sum);
       }
     }
   }
@@ -257,7 +257,7 @@ struct SeparableBand {
         for (int tap = 0; tap < 9; ++tap) {
           sum += filters[tap * kBlock + c] * band.inputs[c][p / 4 + tap / 3][x + p % 4 + tap % 3 - 1];
         }
-        band.coefficients[3 * p + c] = sum;
+        band.coefficients[kBlock * p + c] = sum;
       }
     }
   }

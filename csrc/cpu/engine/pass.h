@@ -108,7 +108,7 @@ class Pass {
     const int layers = static_cast<int>(network_.layers.size());
     int64_t inputs = 0, lanes = 0;
     for (const Layer& layer : network_.layers) {
-      inputs = std::max<int64_t>(inputs, layer.inputs);
+      inputs = std::max<int64_t>(inputs, round_up(layer.inputs, kBlock));
       lanes = std::max<int64_t>(lanes, layer.lanes());
     }
     const int64_t row = static_cast<int64_t>(columns_) * kBlock;

@@ -1,6 +1,7 @@
 // 3x3 convolutions by Winograd's F(4x4, 3x3): 36 products for 16 outputs instead of 144. Lavin and Gray, CVPR 2016.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -72,11 +73,11 @@ inline void transform_filter(const double (&&g)[3], double (&u)[6]) {
 }
 
 // rows: six rows of one block of channels, at the column before the first tile; tiles of 4 columns lie side by side.
-// products: (36, kTiles, channels), at this block's first channel.
+// coefficients: (36, blocks, kTiles, 16), at this block.
 template <int kBytes, int kTiles>
-ZDCE_INLINE void input_tiles(const float* const (&rows)[6], int tiles, int channels, float* products) {
+ZDCE_INLINE void input_tiles(const float* const (&rows)[6], int tiles, int blocks, float* coefficients) {
   using V = typename Part<kBytes>::type;
-  const int point = kTiles * channels;
+  const int point = blocks * kTiles * kBlock;
   for (int part = 0; part < Part<kBytes>::parts; ++part) {
     const int lane = part * Part<kBytes>::lanes;
     V columns[6][6];  // [point down][column]
@@ -91,7 +92,7 @@ ZDCE_INLINE void input_tiles(const float* const (&rows)[6], int tiles, int chann
     for (int t = 0; t < tiles; ++t) {
       for (int y = 0; y < 6; ++y) columns[y][0] = columns[y][4], columns[y][1] = columns[y][5];
       for (int x = 2; x < 6; ++x) column(4 * t + x, x);
-      float* const tile = products + t * channels + lane;
+      float* const tile = coefficients + t * kBlock + lane;
       for (int y = 0; y < 6; ++y) {
         V v[6];
         transform_input(columns[y], v);
@@ -125,20 +126,22 @@ ZDCE_INLINE void output_tile(const float* products, int point, const float* bias
 }
 
 // results[t] = sum over channels of v[t][channel] * weights[channel]: each weight is loaded once for kTiles
-// multiplications, each value broadcast from memory. v: (kTiles, channels); weights: (channels, 16); results lie `stride`
-// floats apart.
-template <int kBytes, int kTiles>
+// multiplications, each value broadcast from memory. v: (blocks, kPitch, 16), the first kTiles rows used, so that a value's
+// distance from the first is a constant of the instruction; weights: (channels, 16); results lie `stride` floats apart.
+template <int kBytes, int kTiles, int kPitch>
 ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, float* results, int stride) {
   using V = typename Part<kBytes>::type;
   constexpr int parts = Part<kBytes>::parts, lanes = Part<kBytes>::lanes;
   V sums[kTiles][parts] = {};
-  for (int channel = 0; channel < channels; ++channel) {
-    V w[parts];
-    for (int p = 0; p < parts; ++p) w[p] = load_part<kBytes>(weights + channel * kBlock + p * lanes);
+  for (int base = 0; base < channels; base += kBlock, v += kPitch * kBlock) {
+    for (int channel = 0; channel < std::min(kBlock, channels - base); ++channel, weights += kBlock) {
+      V w[parts];
+      for (int p = 0; p < parts; ++p) w[p] = load_part<kBytes>(weights + p * lanes);
 #pragma GCC unroll 16
-    for (int t = 0; t < kTiles; ++t) {
-      const float value = v[t * channels + channel];
-      for (int p = 0; p < parts; ++p) sums[t][p] += w[p] * value;
+      for (int t = 0; t < kTiles; ++t) {
+        const float value = v[t * kBlock + channel];
+        for (int p = 0; p < parts; ++p) sums[t][p] += w[p] * value;
+      }
     }
   }
 #pragma GCC unroll 16
@@ -149,21 +152,23 @@ ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, fl
 
 // The same for 8 outputs: lanes 2 i and 2 i + 1 hold output i's sums over even and over odd channels, so that no lane idles.
 // weights: (channels / 2, 8, 2).
-template <int kBytes, int kTiles>
+template <int kBytes, int kTiles, int kPitch>
 ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weights, float* results, int stride) {
   using V = typename Part<kBytes>::type;
   constexpr int parts = Part<kBytes>::parts, lanes = Part<kBytes>::lanes;
   V sums[kTiles][parts] = {};
-  for (int channel = 0; channel < channels; channel += 2) {
-    V w[parts];
-    for (int p = 0; p < parts; ++p) w[p] = load_part<kBytes>(weights + channel * 8 + p * lanes);
+  for (int base = 0; base < channels; base += kBlock, v += kPitch * kBlock) {
+    for (int channel = 0; channel < kBlock; channel += 2, weights += kBlock) {
+      V w[parts];
+      for (int p = 0; p < parts; ++p) w[p] = load_part<kBytes>(weights + p * lanes);
 #pragma GCC unroll 16
-    for (int t = 0; t < kTiles; ++t) {
-      double pair;
-      std::memcpy(&pair, v + t * channels + channel, sizeof(pair));
-      typename Part<kBytes>::pairs pairs;
-      for (int i = 0; i < lanes / 2; ++i) pairs[i] = pair;
-      for (int p = 0; p < parts; ++p) sums[t][p] += w[p] * reinterpret_cast<V>(pairs);
+      for (int t = 0; t < kTiles; ++t) {
+        double pair;
+        std::memcpy(&pair, v + t * kBlock + channel, sizeof(pair));
+        typename Part<kBytes>::pairs pairs;
+        for (int i = 0; i < lanes / 2; ++i) pairs[i] = pair;
+        for (int p = 0; p < parts; ++p) sums[t][p] += w[p] * reinterpret_cast<V>(pairs);
+      }
     }
   }
 #pragma GCC unroll 16
@@ -173,19 +178,21 @@ ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weigh
 }
 
 // The products of n <= kTiles rows with all blocks of output channels, the last of which may be half a one.
-// v: (kTiles, channels); weights: (blocks, channels, 16), then (channels / 2, 8, 2); results: (kTiles, 16 * all blocks).
-template <int kBytes, int kTiles>
+// v: (blocks, kPitch, 16); weights: (output blocks, channels, 16), then (channels / 2, 8, 2); results: (kTiles, 16 * all
+// output blocks).
+template <int kBytes, int kTiles, int kPitch>
 ZDCE_INLINE void multiply_rows(int n, const float* v, int channels, const float* weights, int blocks, bool half,
                                float* results) {
   if constexpr (kTiles > 2) {
-    if (n <= kTiles - 2) return multiply_rows<kBytes, kTiles - 2>(n, v, channels, weights, blocks, half, results);
+    if (n <= kTiles - 2) return multiply_rows<kBytes, kTiles - 2, kPitch>(n, v, channels, weights, blocks, half, results);
   }
   const int stride = (blocks + half) * kBlock;
   for (int o = 0; o < blocks; ++o) {
-    multiply<kBytes, kTiles>(v, channels, weights + o * channels * kBlock, results + o * kBlock, stride);
+    multiply<kBytes, kTiles, kPitch>(v, channels, weights + o * channels * kBlock, results + o * kBlock, stride);
   }
   if (half) {
-    multiply_pairs<kBytes, kTiles>(v, channels, weights + blocks * channels * kBlock, results + blocks * kBlock, stride);
+    multiply_pairs<kBytes, kTiles, kPitch>(v, channels, weights + blocks * channels * kBlock, results + blocks * kBlock,
+                                           stride);
   }
 }
 
