@@ -20,7 +20,7 @@ using torch::stable::Tensor;
 using namespace engine;
 
 // Bytes of feature rows that a tile may take: with weights and scratch they stay in a 2 MB second-level cache.
-constexpr int64_t kRingBytes = 768 << 10;
+constexpr int64_t kRingBytes = 1 << 20;
 
 void check(bool holds, const char* message) {
   if (!holds) throw std::runtime_error(std::string("zdce: ") + message);

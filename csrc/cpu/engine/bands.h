@@ -16,7 +16,7 @@ struct Band {
   const float* const (*inputs)[6];
   // Rows y to y + 3 of each block of output channels. Null in the last layer.
   float* const (*outputs)[kRows];
-  // (36, input blocks, kTiles, 16), (36, kTiles, lanes), (16 pixels, lanes): scratch.
+  // (12, input blocks, kTiles, 16), (36, kTiles, lanes), (16 pixels, lanes): scratch.
   float *coefficients, *products, *pixels;
 };
 
@@ -66,6 +66,21 @@ ZDCE_INLINE void transpose(const float* from, int stride, float* to) {
   }
 }
 
+// Logits become scaled curve maps, three vectors side by side. One division serves them all: on AVX-512 it takes as long as 16
+// multiplications. Denominators are at most 512, so their product is far from float's limits.
+template <int kBytes>
+ZDCE_INLINE void activate(float* maps, float strength) {
+  using V = typename Part<kBytes>::type;
+  constexpr int lanes = Part<kBytes>::lanes;
+  Fraction<V> y[3];
+  for (int i = 0; i < 3; ++i) y[i] = tangent_fraction(load_part<kBytes>(maps + i * lanes));
+  const V first_two = y[0].denominator * y[1].denominator;
+  const V inverse = strength / (first_two * y[2].denominator), of_two = inverse * y[2].denominator;
+  store_part<kBytes>(maps, within_one(y[0].numerator * (of_two * y[1].denominator)));
+  store_part<kBytes>(maps + lanes, within_one(y[1].numerator * (of_two * y[0].denominator)));
+  store_part<kBytes>(maps + 2 * lanes, within_one(y[2].numerator * (inverse * first_two)));
+}
+
 // One tile of 4 x 4 pixels from column x on. logits: (16 pixels, lanes).
 template <int kBytes>
 ZDCE_INLINE void finish_tile(const float* logits, const Layer& layer, int x, const Finish& finish) {
@@ -83,12 +98,7 @@ ZDCE_INLINE void finish_tile(const float* logits, const Layer& layer, int x, con
       }
     }
   }
-  const V one = V{} + 1.0f;
-  for (int k = 0; k < finish.maps * kBlock; k += lanes) {
-    V a = hyperbolic_tangent(load_part<kBytes>(maps + k)) * finish.strength;
-    a = a > one ? one : a;
-    store_part<kBytes>(maps + k, a < -one ? -one : a);
-  }
+  for (int k = 0; k < finish.maps * kBlock; k += 3 * lanes) activate<kBytes>(maps + k, finish.strength);
   if (!finish.curve) {
     for (int k = 0; k < finish.maps; ++k) {
       for (int r = 0; r < kRows; ++r) std::memcpy(finish.results[k][r] + x, maps + k * kBlock + r * 4, 16);
@@ -154,20 +164,12 @@ struct FirstBand {
 template <int kBytes, int kTiles>
 struct WinogradBand {
   ZDCE_INLINE static void run(const Band* band, const Finish* finish) {
-    const Layer& layer = *band->layer;
-    const int lanes = layer.lanes(), per_point = layer.inputs * (layer.blocks * kBlock + layer.half * 8);
+    const int lanes = band->layer->lanes();
     for (int x = band->left; x < band->right; x += 4 * kTiles) {
       const int tiles = std::min(kTiles, (band->right - x) / 4);
-      for (int i = 0; i < layer.inputs / kBlock; ++i) {
-        const float* rows[6];
-        for (int r = 0; r < 6; ++r) rows[r] = band->inputs[i][r] + static_cast<int64_t>(x - 1) * kBlock;
-        input_tiles<kBytes, kTiles>(rows, tiles, layer.inputs / kBlock, band->coefficients + i * kTiles * kBlock);
-      }
-      for (int k = 0; k < kPoints; ++k) {
-        multiply_rows<kBytes, kTiles, kTiles>(tiles, band->coefficients + k * kTiles * layer.inputs, layer.inputs,
-                                      layer.weights + static_cast<int64_t>(k) * per_point, layer.blocks, layer.half,
-                                      band->products + k * kTiles * lanes);
-      }
+      multiply_pair<0>(*band, x, tiles);
+      multiply_pair<1>(*band, x, tiles);
+      multiply_pair<2>(*band, x, tiles);
       for (int t = 0; t < tiles; ++t) {
         if (finish == nullptr) {
           hidden(*band, x + 4 * t, band->products + t * lanes, kTiles * lanes);
@@ -175,6 +177,26 @@ struct WinogradBand {
           last(*band, x + 4 * t, band->products + t * lanes, kTiles * lanes, *finish);
         }
       }
+    }
+  }
+
+  // A third of the 36 points, whose coefficients stay in the first-level cache.
+  template <int kPair>
+  ZDCE_INLINE static void multiply_pair(const Band& band, int x, int tiles) {
+    const Layer& layer = *band.layer;
+    const int blocks = layer.inputs / kBlock, point = blocks * kTiles * kBlock;
+    const int64_t per_point = static_cast<int64_t>(layer.inputs) * (layer.blocks * kBlock + layer.half * 8);
+    for (int i = 0; i < blocks; ++i) {
+      for (int lane = 0; lane < kBlock; lane += Part<kBytes>::lanes) {
+        const float* rows[6];
+        for (int r = 0; r < 6; ++r) rows[r] = band.inputs[i][r] + static_cast<int64_t>(x - 1) * kBlock + lane;
+        input_pair<kBytes, kPair>(rows, tiles, point, band.coefficients + i * kTiles * kBlock + lane);
+      }
+    }
+    for (int k = 0; k < 12; ++k) {
+      const int at = k < 6 ? 6 * kFirst[kPair] + k : 6 * kSecond[kPair] + k - 6;
+      multiply_rows<kBytes, kTiles, kTiles>(tiles, band.coefficients + k * point, layer.inputs, layer.weights + at * per_point,
+                                            layer.blocks, layer.half, band.products + at * kTiles * layer.lanes());
     }
   }
 

@@ -114,7 +114,7 @@ class Pass {
     const int64_t row = static_cast<int64_t>(columns_) * kBlock;
     std::vector<int64_t> sizes;
     for (int l = 0; l + 1 < layers; ++l) sizes.push_back(geometry_.ring[l] * network_.layers[l].blocks * row);
-    sizes.insert(sizes.end(), {geometry_.image_ring() * 3 * int64_t{columns_}, row, row, kPoints * kMaxTiles * inputs,
+    sizes.insert(sizes.end(), {geometry_.image_ring() * 3 * int64_t{columns_}, row, row, kPoints / 3 * kMaxTiles * inputs,
                                kPoints * kMaxTiles * lanes, kBlock * lanes, kMaxMaps * kRows * int64_t{columns_}});
     int64_t floats = 0;
     for (int64_t& size : sizes) floats += size = (size + kBlock - 1) / kBlock * kBlock;

@@ -37,18 +37,23 @@ ZDCE_INLINE void store_part(float* to, typename Part<kBytes>::type v) {
 // third of that with the usual 1 and 2.
 constexpr float kA = 0.75f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB, kA3 = kA2 * kA, kB3 = kB2 * kB;
 
-// B^T d: the six values of d become coefficients at the six points, 12 operations.
-template <class V>
-ZDCE_INLINE void transform_input(const V (&d)[6], V (&v)[6]) {
-  v[0] = kA2 * kB2 * d[0] + (d[4] - (kA2 + kB2) * d[2]);
-  const V even_a = d[4] - kB2 * d[2], odd_a = d[3] - kB2 * d[1];
-  const V even_b = d[4] - kA2 * d[2], odd_b = d[3] - kA2 * d[1];
-  v[1] = even_a + kA * odd_a;
-  v[2] = even_a - kA * odd_a;
-  v[3] = even_b + kB * odd_b;
-  v[4] = even_b - kB * odd_b;
-  v[5] = kA2 * kB2 * d[1] + (d[5] - (kA2 + kB2) * d[3]);
+// B^T d, two of the six coefficients of the values d at a time, 4 operations each: at 0 and infinity (kPair 0), a and -a
+// (1), b and -b (2).
+template <int kPair, class V>
+ZDCE_INLINE void transform_input(const V (&d)[6], V& first, V& second) {
+  if constexpr (kPair == 0) {
+    first = kA2 * kB2 * d[0] + (d[4] - (kA2 + kB2) * d[2]);
+    second = kA2 * kB2 * d[1] + (d[5] - (kA2 + kB2) * d[3]);
+  } else {
+    constexpr float own = kPair == 1 ? kA : kB, other2 = kPair == 1 ? kB2 : kA2;
+    const V even = d[4] - other2 * d[2], odd = d[3] - other2 * d[1];
+    first = even + own * odd;
+    second = even - own * odd;
+  }
 }
+
+// Where the coefficients of a pair lie among the six.
+constexpr int kFirst[3] = {0, 1, 3}, kSecond[3] = {5, 2, 4};
 
 // A^T m + bias: four outputs of six products.
 template <class V>
@@ -72,33 +77,32 @@ inline void transform_filter(const double (&&g)[3], double (&u)[6]) {
   u[5] = g[2];
 }
 
+// Two of the six rows of coefficients of a strip of tiles. A column's pair serves up to two tiles and stays in registers.
 // rows: six rows of one block of channels, at the column before the first tile; tiles of 4 columns lie side by side.
-// coefficients: (36, blocks, kTiles, 16), at this block.
-template <int kBytes, int kTiles>
-ZDCE_INLINE void input_tiles(const float* const (&rows)[6], int tiles, int blocks, float* coefficients) {
+// coefficients: rows kFirst[kPair] and kSecond[kPair] of six, each coefficient (tiles, 16), `point` floats apart.
+template <int kBytes, int kPair>
+ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, int point, float* coefficients) {
   using V = typename Part<kBytes>::type;
-  const int point = blocks * kTiles * kBlock;
-  for (int part = 0; part < Part<kBytes>::parts; ++part) {
-    const int lane = part * Part<kBytes>::lanes;
-    V columns[6][6];  // [point down][column]
-    const auto column = [&](int at, int to) __attribute__((always_inline)) {
-      V d[6], v[6];
-      for (int y = 0; y < 6; ++y) d[y] = load_part<kBytes>(rows[y] + at * kBlock + lane);
-      transform_input(d, v);
-      for (int y = 0; y < 6; ++y) columns[y][to] = v[y];
-    };
-    column(0, 4);
-    column(1, 5);
-    for (int t = 0; t < tiles; ++t) {
-      for (int y = 0; y < 6; ++y) columns[y][0] = columns[y][4], columns[y][1] = columns[y][5];
-      for (int x = 2; x < 6; ++x) column(4 * t + x, x);
-      float* const tile = coefficients + t * kBlock + lane;
-      for (int y = 0; y < 6; ++y) {
-        V v[6];
-        transform_input(columns[y], v);
-        for (int x = 0; x < 6; ++x) store_part<kBytes>(tile + (6 * y + x) * point, v[x]);
-      }
-    }
+  V first[6], second[6];
+  const auto column = [&](int at, int to) __attribute__((always_inline)) {
+    V d[6];
+    for (int y = 0; y < 6; ++y) d[y] = load_part<kBytes>(rows[y] + at * kBlock);
+    transform_input<kPair>(d, first[to], second[to]);
+  };
+  const auto across = [&](const V (&d)[6], float* to) __attribute__((always_inline)) {
+    V v[6];
+    transform_input<0>(d, v[kFirst[0]], v[kSecond[0]]);
+    transform_input<1>(d, v[kFirst[1]], v[kSecond[1]]);
+    transform_input<2>(d, v[kFirst[2]], v[kSecond[2]]);
+    for (int x = 0; x < 6; ++x) store_part<kBytes>(to + x * point, v[x]);
+  };
+  column(0, 4);
+  column(1, 5);
+  for (int t = 0; t < tiles; ++t) {
+    for (int x = 0; x < 2; ++x) first[x] = first[x + 4], second[x] = second[x + 4];
+    for (int x = 2; x < 6; ++x) column(4 * t + x, x);
+    across(first, coefficients + t * kBlock);
+    across(second, coefficients + 6 * point + t * kBlock);
   }
 }
 
