@@ -1,5 +1,7 @@
 """The CPU's inference engine: a whole network on a picture in one fused pass, no feature map in main memory."""
 
+import importlib
+
 import torch
 from torch import Tensor
 
@@ -8,18 +10,23 @@ from zdce.model import DCENet
 from zdce.variants import Variant
 
 
-def why_unsupported(model: DCENet) -> str | None:
-    """Why the engine can't run ``model``; None where it can."""
+def why_unsupported(model: DCENet, precision: str) -> str | None:
+    """Why the engine can't run ``model`` with ``precision`` ("fp32" or "bf16"); None where it can."""
     if missing := backends.why_missing("cpp", next(model.parameters()).device.type):
         return missing
     if model.variant.sources[0] != (0,) or any(0 in sources for sources in model.variant.sources[1:]):
         return "only the first convolution may read the image"
+    if precision == "bf16":
+        if model.variant.separable:
+            return "separable convolutions run in fp32 only"
+        if not importlib.import_module("zdce._C").has_bfloat16():
+            return "the processor has no AMX"
     return None
 
 
-def _plan(variant: Variant) -> Tensor:
-    """The network as numbers: separable, iterations, layers, then each layer's outputs, number of sources, and sources."""
-    plan = [int(variant.separable), variant.iterations, len(variant.sources)]
+def _plan(variant: Variant, precision: str) -> Tensor:
+    """The network as numbers: separable, bfloat16, iterations, layers, and each layer's outputs, number of sources, sources."""
+    plan = [int(variant.separable), int(precision == "bf16"), variant.iterations, len(variant.sources)]
     for sources, (_, outputs) in zip(variant.sources, variant.convolutions(), strict=True):
         plan += [outputs, len(sources), *sources]
     return torch.tensor(plan)
@@ -30,17 +37,18 @@ class Engine:
 
     Args:
         model: a network that ``why_unsupported`` has nothing against.
+        precision: ``"fp32"``, or ``"bf16"`` for feature maps and weights in bfloat16.
     """
 
-    def __init__(self, model: DCENet) -> None:
-        self._plan = _plan(model.variant)
+    def __init__(self, model: DCENet, precision: str = "fp32") -> None:
+        self._plan = _plan(model.variant, precision)
         self._maps = model.variant.maps
         parameters = torch.cat([parameter.detach().float().flatten() for parameter in model.parameters()])
         self._packed = parameters.new_empty(torch.ops.zdce_cpp.packed_size(self._plan))
         torch.ops.zdce_cpp.pack_network(parameters, self._plan, self._packed)
 
     def enhance(self, picture: Tensor, strength: float) -> Tensor:
-        """The enhanced picture, as ``picture`` (H, W, 3): uint8, uint16, or float32 in [0, 1]; the maps scaled by ``strength``."""
+        """The enhanced picture, as ``picture`` (H, W, 3): uint8, uint16, or float32 in [0, 1]; ``strength`` scales the maps."""
         result = torch.empty_like(picture)
         torch.ops.zdce_cpp.run_network(picture, self._plan, self._packed, strength, False, result)
         return result

@@ -304,6 +304,4 @@ _autograd("objective_statistics", _objective_setup, _objective_autograd)
 # The inference engine: compiled code only, behind ``zdce.engine``.
 _cpp.define("packed_size(Tensor plan) -> int")
 _cpp.define("pack_network(Tensor parameters, Tensor plan, Tensor(a!) packed) -> ()")
-_cpp.define(
-    "run_network(Tensor picture, Tensor plan, Tensor packed, float strength, bool maps, Tensor(a!) result) -> ()"
-)
+_cpp.define("run_network(Tensor picture, Tensor plan, Tensor packed, float strength, bool maps, Tensor(a!) result) -> ()")

@@ -5,6 +5,7 @@
 
 #include <exception>
 
+#include "engine/amx.h"
 #include "isa.h"
 
 namespace {
@@ -18,8 +19,11 @@ PyObject* isa(PyObject*, PyObject*) {
   }
 }
 
+PyObject* has_bfloat16(PyObject*, PyObject*) { return PyBool_FromLong(zdce::engine::can_run_bfloat16()); }
+
 PyMethodDef methods[] = {
     {"isa", isa, METH_NOARGS, "The instruction set that the kernels run with: default, avx2 or avx512."},
+    {"has_bfloat16", has_bfloat16, METH_NOARGS, "Whether the engine can run networks in bfloat16 here."},
     {nullptr, nullptr, 0, nullptr},
 };
 

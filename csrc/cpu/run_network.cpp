@@ -63,11 +63,13 @@ void pack_network(const Tensor parameters, const Tensor plan, const Tensor packe
 
 std::vector<Tile> tiles_of(const Network& network, const Geometry& geometry, int height, int width, int threads) {
   int64_t column = geometry.image_ring() * 12;
-  for (size_t l = 0; l + 1 < network.layers.size(); ++l) column += geometry.ring[l] * network.layers[l].blocks * 64;
+  for (size_t l = 0; l + 1 < network.layers.size(); ++l)
+    column += geometry.ring[l] * network.layers[l].blocks * (network.brain ? 32 : 64);
   const int widest = std::max<int>(64, static_cast<int>(kRingBytes / column) - 2 * geometry.margin[0]);
   const int across = (width + widest - 1) / widest, tile_width = round_up((width + across - 1) / across, 4);
   // A strip computes its first rows' surroundings anew; four strips a thread keep both cores busy to the end.
-  const int tall = std::max(1, height / 128), down = std::min((height + 3) / 4, across * tall < threads ? threads : std::min(tall, 4 * threads));
+  const int tall = std::max(1, height / 128),
+            down = std::min((height + 3) / 4, across * tall < threads ? threads : std::min(tall, 4 * threads));
   const int tile_height = round_up((height + down - 1) / down, 4);
   std::vector<Tile> tiles;
   for (int y = 0; y < height; y += tile_height) {
@@ -78,32 +80,42 @@ std::vector<Tile> tiles_of(const Network& network, const Geometry& geometry, int
   return tiles;
 }
 
-// picture: (H, W, 3), uint8, uint16 or float32, with any strides. result: written; as picture, or with `maps` the curve maps
-// (C, H, W), float32. plan: (N,); packed: as pack_network gives it.
+// picture: (H, W, 3), uint8, uint16 or float32, with any strides. result: written; as picture, or with `maps` the curve
+// maps (C, H, W), float32. plan: (N,); packed: as pack_network gives it.
 void run_network(const Tensor picture, const Tensor plan, const Tensor packed, double strength, bool maps,
                  const Tensor result) {
   Network network = network_of(plan);
   place_weights(network, floats(packed, packed_floats(network), "packed must be as long as packed_size says"));
+  check(!network.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX");
   check(picture.dim() == 3 && picture.size(2) == 3, "picture must be (H, W, 3)");
   const int64_t height = picture.size(0), width = picture.size(1);
-  check(height > 0 && width > 0 && height < (1 << 28) && width < (1 << 28), "picture must have pixels, and sides below 2^28");
+  check(height > 0 && width > 0 && height < (1 << 28) && width < (1 << 28),
+        "picture must have pixels, and sides below 2^28");
   const int channels = maps ? network.maps : 3, y = maps ? 1 : 0, c = maps ? 0 : 2;
   check(result.dim() == 3 && result.size(y) == height && result.size(y + 1) == width && result.size(c) == channels,
         "result must be (H, W, 3), or (C, H, W) for maps");
   check(!maps || result.scalar_type() == ScalarType::Float, "maps must be float32");
-  const Picture from{picture.data_ptr(),      element_of(picture), static_cast<int>(height), static_cast<int>(width),
-                     picture.stride(0), picture.stride(1),   picture.stride(2)};
-  const Target to{result.data_ptr(), element_of(result),  maps, channels, static_cast<float>(strength),
-                  result.stride(y),  result.stride(y + 1), result.stride(c)};
+  const Picture from{picture.data_ptr(), element_of(picture), static_cast<int>(height), static_cast<int>(width),
+                     picture.stride(0),  picture.stride(1),   picture.stride(2)};
+  const Target to{
+      result.data_ptr(),    element_of(result), maps, channels, static_cast<float>(strength), result.stride(y),
+      result.stride(y + 1), result.stride(c)};
   const Geometry geometry(network);
   const int threads = static_cast<int>(torch::stable::get_num_threads());
-  const std::vector<Tile> tiles = tiles_of(network, geometry, static_cast<int>(height), static_cast<int>(width), threads);
+  const std::vector<Tile> tiles =
+      tiles_of(network, geometry, static_cast<int>(height), static_cast<int>(width), threads);
   const Isa best = isa();
   std::atomic<size_t> next{0};
   torch::stable::parallel_for(0, std::min<int64_t>(threads, tiles.size()), 1, [&](int64_t begin, int64_t end) {
     thread_local Workspace workspace;
     for (int64_t worker = begin; worker < end; ++worker) {
-      for (size_t i; (i = next++) < tiles.size();) Pass(network, geometry, best, from, to, tiles[i], workspace).run();
+      for (size_t i; (i = next++) < tiles.size();) {
+        if (network.brain) {
+          Pass<Brain>(network, geometry, best, from, to, tiles[i], workspace).run();
+        } else {
+          Pass<float>(network, geometry, best, from, to, tiles[i], workspace).run();
+        }
+      }
     }
   });
 }

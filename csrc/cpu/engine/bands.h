@@ -1,4 +1,5 @@
-// Four rows of one layer, from rows of its inputs to rows of its feature maps or, in the last layer, to enhanced pixels.
+// Four rows of one layer, from rows of its inputs to rows of its feature maps or, in the last layer, to enhanced
+// pixels.
 #pragma once
 
 #include "network.h"
@@ -7,15 +8,18 @@ namespace zdce::engine {
 
 constexpr int kRows = 4;
 
-// Where the rows of one layer's inputs and outputs lie. Columns are counted from the beginning of the rows' memory; left and
-// right differ by a multiple of 4, and inputs are read from left - 1 to right.
+// Where the rows of one layer's inputs and outputs lie. Columns are counted from the beginning of the rows' memory;
+// left and right differ by a multiple of 4, and inputs are read from left - 1 to right.
+template <class F>
 struct Band {
   const Layer* layer;
   int left, right;
-  // Rows y - 1 to y + 4 of each block of input channels; of the picture's colours for the first layer.
-  const float* const (*inputs)[6];
+  // Rows y - 1 to y + 4 of the picture's colours, for the first layer.
+  const float* const (*colors)[6];
+  // Rows y - 1 to y + 4 of each block of input channels, for the others.
+  const F* const (*inputs)[6];
   // Rows y to y + 3 of each block of output channels. Null in the last layer.
-  float* const (*outputs)[kRows];
+  F* const (*outputs)[kRows];
   // (12, input blocks, kTiles, 16), (36, kTiles, lanes), (16 pixels, lanes): scratch.
   float *coefficients, *products, *pixels;
 };
@@ -34,6 +38,7 @@ struct Finish {
 template <int kBytes>
 struct Index {
   typedef int32_t type __attribute__((vector_size(kBytes)));
+  typedef uint32_t bits __attribute__((vector_size(kBytes)));
 };
 
 // Lanes 0, n, 1, n + 1, ... of a and b side by side: the first half of them, and the second.
@@ -66,8 +71,8 @@ ZDCE_INLINE void transpose(const float* from, int stride, float* to) {
   }
 }
 
-// Logits become scaled curve maps, three vectors side by side. One division serves them all: on AVX-512 it takes as long as 16
-// multiplications. Denominators are at most 512, so their product is far from float's limits.
+// Logits become scaled curve maps, three vectors side by side. One division serves them all: on AVX-512 it takes as
+// long as 16 multiplications. Denominators are at most 512, so their product is far from float's limits.
 template <int kBytes>
 ZDCE_INLINE void activate(float* maps, float strength) {
   using V = typename Part<kBytes>::type;
@@ -81,19 +86,21 @@ ZDCE_INLINE void activate(float* maps, float strength) {
   store_part<kBytes>(maps + 2 * lanes, within_one(y[2].numerator * (inverse * first_two)));
 }
 
-// One tile of 4 x 4 pixels from column x on. logits: (16 pixels, lanes).
-template <int kBytes>
-ZDCE_INLINE void finish_tile(const float* logits, const Layer& layer, int x, const Finish& finish) {
+// 16 pixels from column x on, in kHigh rows from the band's row y on. logits: (16 pixels, lanes).
+template <int kBytes, int kHigh>
+ZDCE_INLINE void finish_pixels(const float* logits, const Layer& layer, int y, int x, const Finish& finish) {
   using V = typename Part<kBytes>::type;
-  constexpr int lanes = Part<kBytes>::lanes;
+  constexpr int lanes = Part<kBytes>::lanes, wide = kBlock / kHigh;
   alignas(64) float maps[(kMaxMaps + kBlock) * kBlock];  // (maps, 16 pixels)
-  for (int o = 0; o < layer.blocks; ++o) transpose<kBytes>(logits + o * kBlock, layer.lanes(), maps + o * kBlock * kBlock);
+  for (int o = 0; o < layer.blocks; ++o)
+    transpose<kBytes>(logits + o * kBlock, layer.lanes(), maps + o * kBlock * kBlock);
   if (layer.half) {
     alignas(64) float pairs[kBlock * kBlock];
     transpose<kBytes>(logits + layer.blocks * kBlock, layer.lanes(), pairs);
     for (int i = 0; i < 8; ++i) {
       for (int p = 0; p < kBlock; p += lanes) {
-        const V even = load_part<kBytes>(pairs + 2 * i * kBlock + p), odd = load_part<kBytes>(pairs + (2 * i + 1) * kBlock + p);
+        const V even = load_part<kBytes>(pairs + 2 * i * kBlock + p),
+                odd = load_part<kBytes>(pairs + (2 * i + 1) * kBlock + p);
         store_part<kBytes>(maps + (layer.blocks * kBlock + i) * kBlock + p, even + odd);
       }
     }
@@ -101,13 +108,13 @@ ZDCE_INLINE void finish_tile(const float* logits, const Layer& layer, int x, con
   for (int k = 0; k < finish.maps * kBlock; k += 3 * lanes) activate<kBytes>(maps + k, finish.strength);
   if (!finish.curve) {
     for (int k = 0; k < finish.maps; ++k) {
-      for (int r = 0; r < kRows; ++r) std::memcpy(finish.results[k][r] + x, maps + k * kBlock + r * 4, 16);
+      for (int r = 0; r < kHigh; ++r) std::memcpy(finish.results[k][y + r] + x, maps + k * kBlock + r * wide, 4 * wide);
     }
     return;
   }
   for (int c = 0; c < 3; ++c) {
     alignas(64) float color[kBlock];
-    for (int r = 0; r < kRows; ++r) std::memcpy(color + 4 * r, finish.colors[c][r] + x, 16);
+    for (int r = 0; r < kHigh; ++r) std::memcpy(color + wide * r, finish.colors[c][y + r] + x, 4 * wide);
     for (int p = 0; p < kBlock; p += lanes) {
       V v = load_part<kBytes>(color + p);
       for (int t = 0; t < finish.iterations; ++t) {
@@ -115,7 +122,7 @@ ZDCE_INLINE void finish_tile(const float* logits, const Layer& layer, int x, con
       }
       store_part<kBytes>(color + p, v);
     }
-    for (int r = 0; r < kRows; ++r) std::memcpy(finish.results[c][r] + x, color + 4 * r, 16);
+    for (int r = 0; r < kHigh; ++r) std::memcpy(finish.results[c][y + r] + x, color + wide * r, 4 * wide);
   }
 }
 
@@ -125,10 +132,26 @@ ZDCE_INLINE typename Part<kBytes>::type rectified(typename Part<kBytes>::type v)
   return v > zero ? v : zero;
 }
 
-// The first layer, 3 colours to blocks of channels, directly: of its 27 products a pixel, transforms would save too little.
-template <int kBytes, int kTiles>
+template <int kBytes>
+ZDCE_INLINE void store_feature(float* to, typename Part<kBytes>::type v) {
+  store_part<kBytes>(to, v);
+}
+
+// Rounded to the nearest, halves to even. Finite values only.
+template <int kBytes>
+ZDCE_INLINE void store_feature(Brain* to, typename Part<kBytes>::type v) {
+  typedef uint16_t Halves __attribute__((vector_size(kBytes / 2)));
+  auto bits = reinterpret_cast<typename Index<kBytes>::bits>(v);
+  bits += 0x7fff + ((bits >> 16) & 1);
+  const Halves halves = __builtin_convertvector(bits >> 16, Halves);
+  std::memcpy(to, &halves, sizeof(halves));
+}
+
+// The first layer, 3 colours to blocks of channels, directly: of its 27 products a pixel, transforms would save too
+// little.
+template <class F, int kBytes, int kTiles>
 struct FirstBand {
-  ZDCE_INLINE static void run(const Band* band) {
+  ZDCE_INLINE static void run(const Band<F>* band) {
     using V = typename Part<kBytes>::type;
     constexpr int parts = Part<kBytes>::parts, lanes = Part<kBytes>::lanes;
     for (int o = 0; o < band->layer->blocks; ++o) {
@@ -143,7 +166,7 @@ struct FirstBand {
             for (int t = 0; t < kTiles; ++t) sums[t][p] = bias;
           }
           for (int tap = 0; tap < 27; ++tap) {
-            const float* const values = band->inputs[tap / 9][r + tap % 9 / 3] + from + tap % 3 - 1;
+            const float* const values = band->colors[tap / 9][r + tap % 9 / 3] + from + tap % 3 - 1;
             V w[parts];
             for (int p = 0; p < parts; ++p) w[p] = load_part<kBytes>(weights + tap * kBlock + p * lanes);
 #pragma GCC unroll 16
@@ -151,9 +174,10 @@ struct FirstBand {
               for (int p = 0; p < parts; ++p) sums[t][p] += w[p] * values[t];
             }
           }
-          float* const to = band->outputs[o][r] + static_cast<int64_t>(from) * kBlock;
+          F* const to = band->outputs[o][r] + static_cast<int64_t>(from) * kBlock;
           for (int t = 0; t < kTiles && from + t < band->right; ++t) {
-            for (int p = 0; p < parts; ++p) store_part<kBytes>(to + t * kBlock + p * lanes, rectified<kBytes>(sums[t][p]));
+            for (int p = 0; p < parts; ++p)
+              store_feature<kBytes>(to + t * kBlock + p * lanes, rectified<kBytes>(sums[t][p]));
           }
         }
       }
@@ -163,7 +187,7 @@ struct FirstBand {
 
 template <int kBytes, int kTiles>
 struct WinogradBand {
-  ZDCE_INLINE static void run(const Band* band, const Finish* finish) {
+  ZDCE_INLINE static void run(const Band<float>* band, const Finish* finish) {
     const int lanes = band->layer->lanes();
     for (int x = band->left; x < band->right; x += 4 * kTiles) {
       const int tiles = std::min(kTiles, (band->right - x) / 4);
@@ -182,7 +206,7 @@ struct WinogradBand {
 
   // A third of the 36 points, whose coefficients stay in the first-level cache.
   template <int kPair>
-  ZDCE_INLINE static void multiply_pair(const Band& band, int x, int tiles) {
+  ZDCE_INLINE static void multiply_pair(const Band<float>& band, int x, int tiles) {
     const Layer& layer = *band.layer;
     const int blocks = layer.inputs / kBlock, point = blocks * kTiles * kBlock;
     const int64_t per_point = static_cast<int64_t>(layer.inputs) * (layer.blocks * kBlock + layer.half * 8);
@@ -195,12 +219,13 @@ struct WinogradBand {
     }
     for (int k = 0; k < 12; ++k) {
       const int at = k < 6 ? 6 * kFirst[kPair] + k : 6 * kSecond[kPair] + k - 6;
-      multiply_rows<kBytes, kTiles, kTiles>(tiles, band.coefficients + k * point, layer.inputs, layer.weights + at * per_point,
-                                            layer.blocks, layer.half, band.products + at * kTiles * layer.lanes());
+      multiply_rows<kBytes, kTiles, kTiles>(tiles, band.coefficients + k * point, layer.inputs,
+                                            layer.weights + at * per_point, layer.blocks, layer.half,
+                                            band.products + at * kTiles * layer.lanes());
     }
   }
 
-  ZDCE_INLINE static void hidden(const Band& band, int x, const float* products, int point) {
+  ZDCE_INLINE static void hidden(const Band<float>& band, int x, const float* products, int point) {
     for (int o = 0; o < band.layer->blocks; ++o) {
       const auto put = [&](int r, int column, int part, typename Part<kBytes>::type v) __attribute__((always_inline)) {
         float* const to = band.outputs[o][r] + static_cast<int64_t>(x + column) * kBlock;
@@ -210,7 +235,7 @@ struct WinogradBand {
     }
   }
 
-  ZDCE_INLINE static void last(const Band& band, int x, const float* products, int point, const Finish& finish) {
+  ZDCE_INLINE static void last(const Band<float>& band, int x, const float* products, int point, const Finish& finish) {
     const int lanes = band.layer->lanes();
     for (int o = 0; o < lanes / kBlock; ++o) {
       const auto put = [&](int r, int column, int part, typename Part<kBytes>::type v) __attribute__((always_inline)) {
@@ -218,14 +243,14 @@ struct WinogradBand {
       };
       output_tile<kBytes>(products + o * kBlock, point, band.layer->bias + o * kBlock, put);
     }
-    finish_tile<kBytes>(band.pixels, *band.layer, x, finish);
+    finish_pixels<kBytes, 4>(band.pixels, *band.layer, 0, x, finish);
   }
 };
 
 // Depthwise 3x3 and pointwise 1x1 (Zero-DCE++), a tile of 4 x 4 pixels at a time.
 template <int kBytes, int kTiles>
 struct SeparableBand {
-  ZDCE_INLINE static void run(const Band* band, const Finish* finish) {
+  ZDCE_INLINE static void run(const Band<float>* band, const Finish* finish) {
     const Layer& layer = *band->layer;
     const int lanes = layer.lanes();
     for (int x = band->left; x < band->right; x += 4) {
@@ -235,8 +260,9 @@ struct SeparableBand {
         for (int i = 0; i < layer.inputs / kBlock; ++i) depthwise(*band, x, i);
       }
       for (int p = 0; p < kBlock; p += kTiles) {
-        multiply_rows<kBytes, kTiles, kBlock>(std::min(kTiles, kBlock - p), band->coefficients + p * kBlock, layer.inputs,
-                                              layer.weights, layer.blocks, layer.half, band->products + p * lanes);
+        multiply_rows<kBytes, kTiles, kBlock>(std::min(kTiles, kBlock - p), band->coefficients + p * kBlock,
+                                              layer.inputs, layer.weights, layer.blocks, layer.half,
+                                              band->products + p * lanes);
       }
       for (int p = 0; p < kBlock; ++p) {
         for (int o = 0; o < lanes; o += Part<kBytes>::lanes) {
@@ -250,11 +276,11 @@ struct SeparableBand {
           }
         }
       }
-      if (finish != nullptr) finish_tile<kBytes>(band->products, layer, x, *finish);
+      if (finish != nullptr) finish_pixels<kBytes, 4>(band->products, layer, 0, x, *finish);
     }
   }
 
-  ZDCE_INLINE static void depthwise(const Band& band, int x, int block) {
+  ZDCE_INLINE static void depthwise(const Band<float>& band, int x, int block) {
     const int inputs = band.layer->inputs;
     for (int lane = 0; lane < kBlock; lane += Part<kBytes>::lanes) {
       const float* const filters = band.layer->depthwise + block * kBlock + lane;
@@ -271,13 +297,13 @@ struct SeparableBand {
   }
 
   // depthwise: (10, 16), of which 3 channels are used.
-  ZDCE_INLINE static void depthwise_of_colors(const Band& band, int x) {
+  ZDCE_INLINE static void depthwise_of_colors(const Band<float>& band, int x) {
     const float* const filters = band.layer->depthwise;
     for (int p = 0; p < kBlock; ++p) {
       for (int c = 0; c < 3; ++c) {
         float sum = filters[9 * kBlock + c];
         for (int tap = 0; tap < 9; ++tap) {
-          sum += filters[tap * kBlock + c] * band.inputs[c][p / 4 + tap / 3][x + p % 4 + tap % 3 - 1];
+          sum += filters[tap * kBlock + c] * band.colors[c][p / 4 + tap / 3][x + p % 4 + tap % 3 - 1];
         }
         band.coefficients[kBlock * p + c] = sum;
       }

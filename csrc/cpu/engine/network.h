@@ -12,6 +12,14 @@
 
 namespace zdce::engine {
 
+// bfloat16, by its bits.
+using Brain = uint16_t;
+
+// The matrix unit's operands, 16 rows of 64 bytes, and how many of them one 3x3 filter between two blocks takes: three
+// rows of taps, each in two steps of 32 values, for two pixels' 16 channels lie side by side. The second step's second
+// pixel has no weights.
+constexpr int kMatrix = 512, kSteps = 6;
+
 inline int blocks_of(int channels) { return (channels + kBlock - 1) / kBlock; }
 
 struct Layer {
@@ -22,6 +30,7 @@ struct Layer {
   bool half = false;         // and one of 8 channels behind them
   const float* weights = nullptr;
   const float* bias = nullptr;
+  const Brain* matrices = nullptr;   // in bfloat16 mode instead of weights: (blocks, input blocks, 6, 16, 16, 2)
   const float* depthwise = nullptr;  // of a separable layer: (9, inputs), then their bias (inputs)
 
   int lanes() const { return (blocks + half) * kBlock; }
@@ -30,6 +39,7 @@ struct Layer {
 struct Network {
   std::vector<Layer> layers;
   bool separable = false;
+  bool brain = false;  // feature maps and all but the first layer's weights in bfloat16
   int iterations = 0;
   int maps = 0;  // channels of the last layer: 3 * iterations, or 3 for all iterations
 };
@@ -43,14 +53,16 @@ struct PackedSizes {
 inline PackedSizes packed_sizes(const Network& network, const Layer& layer) {
   const bool first = layer.sources.empty();
   const int64_t outputs = layer.blocks * kBlock + layer.half * 8;
+  if (network.brain && !first) return {0, layer.blocks * blocks_of(layer.inputs) * kSteps * kMatrix / 2, layer.lanes()};
   const int points = network.separable ? 1 : first ? 9 : kPoints;
   // A 16-float granule keeps every part on a cache line.
   const int64_t inputs = network.separable ? blocks_of(layer.inputs) * kBlock : layer.inputs;
   return {network.separable ? 10 * inputs : 0, points * inputs * outputs, layer.lanes()};
 }
 
-// plan: separable, iterations, layers, then for each layer its outputs, the number of its sources and those; source 0 is the
-// image, n the n-th layer. Throws std::runtime_error where the numbers make no network that the engine can run.
+// plan: separable, bfloat16, iterations, layers, then for each layer its outputs, the number of its sources and those;
+// source 0 is the image, n the n-th layer. Throws std::runtime_error where the numbers make no network that the engine
+// can run.
 inline Network read_plan(const int64_t* plan, int64_t length) {
   int64_t at = 0;
   const auto next = [&](int64_t low, int64_t high, const char* what) {
@@ -62,6 +74,7 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
   };
   Network network;
   network.separable = next(0, 1, "separable") == 1;
+  network.brain = next(0, network.separable ? 0 : 1, "bfloat16") == 1;
   network.iterations = next(1, kMaxIterations, "iterations");
   const int layers = next(2, 64, "layers");
   for (int l = 0; l < layers; ++l) {
@@ -78,7 +91,9 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
     if (l == 0) layer.inputs = 3;
     layer.blocks = blocks_of(layer.outputs);
     // Only the last layer's half blocks are unfolded again.
-    if (l == layers - 1 && layer.outputs % kBlock > 0 && layer.outputs % kBlock <= 8) layer.blocks -= 1, layer.half = true;
+    const int rest = layer.outputs % kBlock;
+    layer.half = l == layers - 1 && !network.brain && rest > 0 && rest <= 8;
+    layer.blocks -= layer.half;
     network.layers.push_back(layer);
   }
   network.maps = network.layers.back().outputs;
@@ -101,6 +116,7 @@ inline void place_weights(Network& network, const float* packed) {
     const PackedSizes sizes = packed_sizes(network, layer);
     layer.depthwise = packed;
     layer.weights = packed + sizes.depthwise;
+    layer.matrices = reinterpret_cast<const Brain*>(layer.weights);
     layer.bias = layer.weights + sizes.weights;
     packed += sizes.total();
   }

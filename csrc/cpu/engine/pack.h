@@ -53,42 +53,84 @@ inline void pack_transformed(const float* filter, float* to, int64_t stride) {
   }
 }
 
-// parameters: each layer's filters and bias, a separable one's depthwise ones first; packed: zeroed, then written.
+inline Brain rounded(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return static_cast<Brain>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// filters: (outputs, inputs, 3, 3); matrices: (blocks, input blocks, 6 steps, 16 pairs, 16 outputs, 2), zeroed. Step 2
+// y holds the left and the middle tap of row y, step 2 y + 1 the right one; value v of a step is channel v % 16 of its
+// tap v / 16.
+inline void pack_matrices(const Layer& layer, const std::vector<int>& places, const float* filters, Brain* matrices) {
+  for (int o = 0; o < layer.outputs; ++o) {
+    for (const int place : places) {
+      const int64_t block = static_cast<int64_t>(o / kBlock) * (layer.inputs / kBlock) + place / kBlock;
+      for (int tap = 0; tap < 9; ++tap) {
+        const int step = tap / 3 * 2 + tap % 3 / 2, value = (tap % 3 == 1 ? kBlock : 0) + place % kBlock;
+        matrices[((block * kSteps + step) * kBlock + value / 2) * 32 + o % kBlock * 2 + value % 2] =
+            rounded(*filters++);
+      }
+    }
+  }
+}
+
+// filters: (outputs, inputs, 3, 3); weights: (blocks, 27, 16), zeroed.
+inline void pack_first(const Layer& layer, const float* filters, float* weights) {
+  for (int o = 0; o < layer.outputs; ++o) {
+    for (int tap = 0; tap < 27; ++tap) weights[(o / kBlock * 27 + tap) * kBlock + o % kBlock] = *filters++;
+  }
+}
+
+// filters: (outputs, inputs, 3, 3); weights: at each of the 36 points as multiply_rows reads them, zeroed.
+inline void pack_winograd(const Layer& layer, const std::vector<int>& places, const float* filters, float* weights) {
+  const int64_t per_point = static_cast<int64_t>(layer.inputs) * (layer.blocks * kBlock + layer.half * 8);
+  for (int o = 0; o < layer.outputs; ++o) {
+    for (const int place : places) {
+      pack_transformed(filters, weights + place_of(layer, place, o), per_point);
+      filters += 9;
+    }
+  }
+}
+
+// filters: (inputs, 3, 3), then their bias (inputs,); depthwise: (10, inputs in whole blocks), zeroed.
+inline void pack_depthwise(const std::vector<int>& places, const float* filters, int64_t row, float* depthwise) {
+  for (const int place : places) {
+    for (int tap = 0; tap < 9; ++tap) depthwise[tap * row + place] = *filters++;
+  }
+  for (const int place : places) depthwise[9 * row + place] = *filters++;
+}
+
+// filters: (outputs, inputs); weights: as multiply_rows reads them, zeroed.
+inline void pack_pointwise(const Layer& layer, const std::vector<int>& places, const float* filters, float* weights) {
+  for (int o = 0; o < layer.outputs; ++o) {
+    for (const int place : places) weights[place_of(layer, place, o)] = *filters++;
+  }
+}
+
+// parameters: each layer's filters and bias, a separable one's depthwise ones first; packed: packed_floats(network),
+// written.
 inline void pack(const Network& network, const float* parameters, float* packed) {
+  std::fill_n(packed, packed_floats(network), 0.0f);
   for (const Layer& layer : network.layers) {
     const PackedSizes sizes = packed_sizes(network, layer);
-    std::memset(packed, 0, sizes.total() * sizeof(float));
-    float *const depthwise = packed, *const weights = packed + sizes.depthwise, *const bias = weights + sizes.weights;
+    float *const weights = packed + sizes.depthwise, *const bias = weights + sizes.weights;
     const std::vector<int> places = padded_places(network, layer);
-    const int inputs = static_cast<int>(places.size());
-    const int64_t per_point = static_cast<int64_t>(layer.inputs) * (layer.blocks * kBlock + layer.half * 8);
+    const int64_t inputs = static_cast<int64_t>(places.size());
     if (network.separable) {
-      const int64_t row = sizes.depthwise / 10;
-      for (int i = 0; i < inputs; ++i) {
-        for (int tap = 0; tap < 9; ++tap) depthwise[tap * row + places[i]] = parameters[i * 9 + tap];
-        depthwise[9 * row + places[i]] = parameters[9 * inputs + i];
-      }
+      pack_depthwise(places, parameters, sizes.depthwise / 10, packed);
       parameters += 10 * inputs;
+      pack_pointwise(layer, places, parameters, weights);
+    } else if (layer.sources.empty()) {
+      pack_first(layer, parameters, weights);
+    } else if (network.brain) {
+      pack_matrices(layer, places, parameters, reinterpret_cast<Brain*>(weights));
+    } else {
+      pack_winograd(layer, places, parameters, weights);
     }
-    const int taps = network.separable ? 1 : 9;
-    for (int o = 0; o < layer.outputs; ++o) {
-      for (int i = 0; i < inputs; ++i) {
-        const float* const filter = parameters + (static_cast<int64_t>(o) * inputs + i) * taps;
-        if (network.separable) {
-          weights[place_of(layer, places[i], o)] = filter[0];
-        } else if (layer.sources.empty()) {
-          for (int tap = 0; tap < 9; ++tap) weights[(o / kBlock * 27 + i * 9 + tap) * kBlock + o % kBlock] = filter[tap];
-        } else {
-          pack_transformed(filter, weights + place_of(layer, places[i], o), per_point);
-        }
-      }
-    }
-    parameters += static_cast<int64_t>(layer.outputs) * inputs * taps;
-    for (int o = 0; o < layer.outputs; ++o) {
-      const int whole = layer.blocks * kBlock;
-      bias[o < whole ? o : whole + 2 * (o - whole)] = parameters[o];
-    }
-    parameters += layer.outputs;
+    parameters += layer.outputs * inputs * (network.separable ? 1 : 9);
+    const int whole = layer.blocks * kBlock;
+    for (int o = 0; o < layer.outputs; ++o) bias[o < whole ? o : whole + 2 * (o - whole)] = *parameters++;
     packed += sizes.total();
   }
 }

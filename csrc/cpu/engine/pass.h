@@ -1,12 +1,16 @@
-// One tile of a picture through all layers at once: four rows of each in turn, kept in rings of as many rows as later layers
-// read, so that no feature map ever leaves the core's cache.
+// One tile of a picture through all layers at once: four rows of each in turn, kept in rings of as many rows as later
+// layers read, so that no feature map ever leaves the core's cache.
 #pragma once
 
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <numeric>
+#include <optional>
+#include <type_traits>
 #include <utility>
 
+#include "amx.h"
 #include "bands.h"
 #include "picture.h"
 
@@ -20,10 +24,10 @@ struct Tile {
 inline int round_up(int value, int step) { return (value + step - 1) / step * step; }
 inline int floor_div(int value, int by) { return value >= 0 ? value / by : -((-value + by - 1) / by); }
 
-// What is the same for all tiles. Layer l computes rows in fours that begin at 4 b + lead[l], where lead falls to 0 at the last
-// layer: then each layer needs just the four rows that the one before has finished, and two older ones. Fours of rows and of
-// columns begin at fixed places of the picture, so that a pixel's value does not depend on the tile that it is computed in:
-// in Winograd's arithmetic all inputs of a 4 x 4 tile touch each output's rounding.
+// What is the same for all tiles. Layer l computes rows in fours that begin at 4 b + lead[l], where lead falls to 0 at
+// the last layer: then each layer needs just the four rows that the one before has finished, and two older ones. Fours
+// of rows and of columns begin at fixed places of the picture, so that a pixel's value does not depend on the tile that
+// it is computed in: in Winograd's arithmetic all inputs of a 4 x 4 tile touch each output's rounding.
 struct Geometry {
   std::vector<int> lead, ring, margin, first;
 
@@ -47,24 +51,27 @@ struct Geometry {
 // A thread's memory, zeroed when it grows.
 class Workspace {
  public:
-  float* take(int64_t floats) {
-    if (floats > size_) {
-      memory_.reset(static_cast<float*>(std::aligned_alloc(64, (floats * 4 + 63) / 64 * 64)));
+  char* take(int64_t bytes) {  // a multiple of 64
+    if (bytes > size_) {
+      size_ = 0;
+      memory_.reset(static_cast<char*>(std::aligned_alloc(64, bytes)));
       if (memory_ == nullptr) throw std::bad_alloc();
-      std::memset(memory_.get(), 0, (floats * 4 + 63) / 64 * 64);
-      size_ = floats;
+      std::memset(memory_.get(), 0, bytes);
+      size_ = bytes;
     }
     return memory_.get();
   }
 
  private:
   struct Free {
-    void operator()(float* memory) const { std::free(memory); }
+    void operator()(char* memory) const { std::free(memory); }
   };
-  std::unique_ptr<float, Free> memory_;
+  std::unique_ptr<char, Free> memory_;
   int64_t size_ = 0;
 };
 
+// F is the feature maps' type: float, or Brain for bfloat16.
+template <class F>
 class Pass {
  public:
   Pass(const Network& network, const Geometry& geometry, Isa isa, const Picture& picture, const Target& target,
@@ -77,11 +84,13 @@ class Pass {
         tile_(tile),
         // Room for the column before the widest layer's first, and what a vector reads beyond the last.
         origin_(tile.left - geometry.margin[0] - 8),
-        columns_(round_up(tile.right - origin_ + geometry.margin[0] + 24, 16)) {
+        columns_(round_up(tile.right - origin_ + geometry.margin[0] + 64, 16)) {
     allocate(workspace);
   }
 
   void run() {
+    std::optional<MatrixUnit> unit;
+    if (network_.brain) unit.emplace();
     const int layers = static_cast<int>(network_.layers.size());
     const int last = (tile_.bottom + kRows - 1) / kRows;
     for (int b = tile_.top / kRows + geometry_.first[0]; b < last; ++b) {
@@ -100,8 +109,9 @@ class Pass {
   const Target& target_;
   const Tile tile_;
   const int origin_, columns_;
-  std::vector<float*> rings_;  // of each layer but the last: (ring, blocks, columns, 16)
-  float *image_, *zeros_, *unused_, *coefficients_, *products_, *pixels_, *results_;
+  std::vector<F*> rings_;  // of each layer but the last: (ring, blocks, columns, 16)
+  F *zeros_, *unused_;
+  float *image_, *no_colors_, *coefficients_, *products_, *pixels_, *results_;
   int loaded_ = 0;  // rows of the picture before this one are in image_: (ring, 3, columns)
 
   void allocate(Workspace& workspace) {
@@ -111,32 +121,47 @@ class Pass {
       inputs = std::max<int64_t>(inputs, round_up(layer.inputs, kBlock));
       lanes = std::max<int64_t>(lanes, layer.lanes());
     }
-    const int64_t row = static_cast<int64_t>(columns_) * kBlock;
+    const int64_t row = static_cast<int64_t>(columns_) * kBlock,
+                  scratch = std::is_same_v<F, float> ? kPoints * kMaxTiles : 64;
+    // Bytes, in this order.
     std::vector<int64_t> sizes;
-    for (int l = 0; l + 1 < layers; ++l) sizes.push_back(geometry_.ring[l] * network_.layers[l].blocks * row);
-    sizes.insert(sizes.end(), {geometry_.image_ring() * 3 * int64_t{columns_}, row, row, kPoints / 3 * kMaxTiles * inputs,
-                               kPoints * kMaxTiles * lanes, kBlock * lanes, kMaxMaps * kRows * int64_t{columns_}});
-    int64_t floats = 0;
-    for (int64_t& size : sizes) floats += size = (size + kBlock - 1) / kBlock * kBlock;
-    float* at = workspace.take(floats);
+    for (int l = 0; l + 1 < layers; ++l)
+      sizes.push_back(geometry_.ring[l] * network_.layers[l].blocks * row * sizeof(F));
+    const int64_t features = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+    for (const int64_t floats :
+         {scratch / 3 * inputs, scratch * lanes, kBlock * lanes, kMaxMaps * kRows * int64_t{columns_},
+          geometry_.image_ring() * 3 * int64_t{columns_}, int64_t{columns_}}) {
+      sizes.push_back(floats * sizeof(float));
+    }
+    sizes.insert(sizes.end(), {row * int64_t{sizeof(F)}, row * int64_t{sizeof(F)}});
+    for (int64_t& size : sizes) size = (size + 63) / 64 * 64;
+    char* at = workspace.take(std::accumulate(sizes.begin(), sizes.end(), int64_t{0}));
+    char* const first = at;
     auto next = [&, i = 0]() mutable { return std::exchange(at, at + sizes[i++]); };
-    for (int l = 0; l + 1 < layers; ++l) rings_.push_back(next());
-    image_ = next(), zeros_ = next(), unused_ = next(), coefficients_ = next();
-    products_ = next(), pixels_ = next(), results_ = next();
-    // A tile before this one may have been laid out in another way.
-    std::memset(zeros_, 0, row * sizeof(float));
+    for (int l = 0; l + 1 < layers; ++l) rings_.push_back(reinterpret_cast<F*>(next()));
+    for (float** floats : {&coefficients_, &products_, &pixels_, &results_, &image_, &no_colors_}) {
+      *floats = reinterpret_cast<float*>(next());
+    }
+    zeros_ = reinterpret_cast<F*>(next()), unused_ = reinterpret_cast<F*>(next());
+    // A tile before this one may have been laid out in another way. The matrix unit multiplies what lies beside the
+    // columns by 0, which makes 0 of numbers only.
+    if (std::is_same_v<F, Brain>) std::memset(first, 0, features);
+    std::fill_n(zeros_, row, F{0});
+    std::fill_n(no_colors_, columns_, 0.0f);
     loaded_ = std::max(0, kRows * (tile_.top / kRows + geometry_.first[0]) + geometry_.lead[0] - 1);
   }
 
   bool inside(int y) const { return y >= 0 && y < picture_.height; }
   int left(int l) const { return std::max(0, tile_.left - geometry_.margin[l]); }
-  int right(int l) const { return std::min(round_up(picture_.width, 4), round_up(tile_.right, 4) + geometry_.margin[l]); }
+  int right(int l) const {
+    return std::min(round_up(picture_.width, 4), round_up(tile_.right, 4) + geometry_.margin[l]);
+  }
 
   float* image_row(int y, int c) const {
     return image_ + (static_cast<int64_t>(y % geometry_.image_ring()) * 3 + c) * columns_;
   }
 
-  float* feature_row(int l, int y, int block) const {
+  F* feature_row(int l, int y, int block) const {
     const int64_t row = static_cast<int64_t>(y % geometry_.ring[l]) * network_.layers[l].blocks + block;
     return rings_[l] + row * columns_ * kBlock;
   }
@@ -158,10 +183,12 @@ class Pass {
     if (y + kRows <= 0 || y >= picture_.height) return;
     const Layer& layer = network_.layers[l];
     const bool last = l + 1 == static_cast<int>(network_.layers.size());
-    const float* inputs[kMaxInputBlocks][6];
-    float* outputs[kMaxInputBlocks][kRows];
-    read_rows(layer, y, inputs);
-    Band work{&layer, left(l) - origin_, right(l) - origin_, inputs, nullptr, coefficients_, products_, pixels_};
+    const float* colors[3][6];
+    const F* inputs[kMaxInputBlocks][6];
+    F* outputs[kMaxInputBlocks][kRows];
+    read_rows(layer, y, colors, inputs);
+    Band<F> work{&layer,  left(l) - origin_, right(l) - origin_, colors, inputs,
+                 nullptr, coefficients_,     products_,          pixels_};
     if (last) {
       Finish finish;
       fill(finish, y);
@@ -178,11 +205,9 @@ class Pass {
     clear_beside(work, left(l) == 0, right(l) >= picture_.width);
   }
 
-  void read_rows(const Layer& layer, int y, const float* (*inputs)[6]) const {
-    if (layer.sources.empty()) {
-      for (int c = 0; c < 3; ++c, ++inputs) {
-        for (int r = 0; r < 6; ++r) (*inputs)[r] = inside(y - 1 + r) ? image_row(y - 1 + r, c) : zeros_;
-      }
+  void read_rows(const Layer& layer, int y, const float* (&colors)[3][6], const F* (*inputs)[6]) const {
+    for (int c = 0; c < 3; ++c) {
+      for (int r = 0; r < 6; ++r) colors[c][r] = inside(y - 1 + r) ? image_row(y - 1 + r, c) : no_colors_;
     }
     for (const int source : layer.sources) {
       for (int o = 0; o < network_.layers[source].blocks; ++o, ++inputs) {
@@ -195,24 +220,24 @@ class Pass {
     finish.maps = network_.maps, finish.iterations = network_.iterations;
     finish.strength = target_.strength, finish.curve = !target_.maps;
     for (int r = 0; r < kRows; ++r) {
-      for (int c = 0; c < 3; ++c) finish.colors[c][r] = inside(y + r) ? image_row(y + r, c) : zeros_;
+      for (int c = 0; c < 3; ++c) finish.colors[c][r] = inside(y + r) ? image_row(y + r, c) : no_colors_;
       for (int k = 0; k < kMaxMaps; ++k) finish.results[k][r] = results_ + (k * kRows + r) * int64_t{columns_};
     }
   }
 
   // Layers see zeros beyond the picture's border, not what the network makes of them.
-  void clear_beside(const Band& work, bool at_left, bool at_right) const {
+  void clear_beside(const Band<F>& work, bool at_left, bool at_right) const {
     for (int o = 0; o < work.layer->blocks; ++o) {
-      for (float* const row : work.outputs[o]) {
-        if (at_left) std::fill_n(row + static_cast<int64_t>(work.left - 1) * kBlock, kBlock, 0.0f);
+      for (F* const row : work.outputs[o]) {
+        if (at_left) std::fill_n(row + static_cast<int64_t>(work.left - 1) * kBlock, kBlock, F{0});
         if (!at_right) continue;
         const int end = picture_.width - origin_;
-        std::fill(row + static_cast<int64_t>(end) * kBlock, row + static_cast<int64_t>(work.right + 1) * kBlock, 0.0f);
+        std::fill(row + static_cast<int64_t>(end) * kBlock, row + static_cast<int64_t>(work.right + 1) * kBlock, F{0});
       }
     }
   }
 
-  void run_band(const Band& work, const Finish* finish) const {
+  void run_band(const Band<float>& work, const Finish* finish) const {
     switch (isa_) {
       case Isa::kAvx512:
         return run_avx512<AnyBand<64, 14>>(&work, finish, network_.separable);
@@ -223,13 +248,18 @@ class Pass {
     }
   }
 
+  void run_band(const Band<Brain>& work, const Finish* finish) const {
+    if (work.layer->sources.empty()) return run_avx512<FirstBand<Brain, 64, 14>>(&work);
+    run_avx512<AmxBand>(&work, finish);
+  }
+
   static constexpr int kMaxTiles = 14, kMaxInputBlocks = 64;
 
   template <int kBytes, int kTiles>
   struct AnyBand {
-    ZDCE_INLINE static void run(const Band* band, const Finish* finish, bool separable) {
+    ZDCE_INLINE static void run(const Band<float>* band, const Finish* finish, bool separable) {
       if (separable) return SeparableBand<kBytes, kTiles>::run(band, finish);
-      if (band->layer->sources.empty()) return FirstBand<kBytes, kTiles>::run(band);
+      if (band->layer->sources.empty()) return FirstBand<float, kBytes, kTiles>::run(band);
       WinogradBand<kBytes, kTiles>::run(band, finish);
     }
   };

@@ -37,8 +37,8 @@ ZDCE_INLINE void store_part(float* to, typename Part<kBytes>::type v) {
 // third of that with the usual 1 and 2.
 constexpr float kA = 0.75f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB, kA3 = kA2 * kA, kB3 = kB2 * kB;
 
-// B^T d, two of the six coefficients of the values d at a time, 4 operations each: at 0 and infinity (kPair 0), a and -a
-// (1), b and -b (2).
+// B^T d, two of the six coefficients of the values d at a time, 4 operations each: at 0 and infinity (kPair 0), a and
+// -a (1), b and -b (2).
 template <int kPair, class V>
 ZDCE_INLINE void transform_input(const V (&d)[6], V& first, V& second) {
   if constexpr (kPair == 0) {
@@ -77,9 +77,10 @@ inline void transform_filter(const double (&&g)[3], double (&u)[6]) {
   u[5] = g[2];
 }
 
-// Two of the six rows of coefficients of a strip of tiles. A column's pair serves up to two tiles and stays in registers.
-// rows: six rows of one block of channels, at the column before the first tile; tiles of 4 columns lie side by side.
-// coefficients: rows kFirst[kPair] and kSecond[kPair] of six, each coefficient (tiles, 16), `point` floats apart.
+// Two of the six rows of coefficients of a strip of tiles. A column's pair serves up to two tiles and stays in
+// registers. rows: six rows of one block of channels, at the column before the first tile; tiles of 4 columns lie side
+// by side. coefficients: rows kFirst[kPair] and kSecond[kPair] of six, each coefficient (tiles, 16), `point` floats
+// apart.
 template <int kBytes, int kPair>
 ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, int point, float* coefficients) {
   using V = typename Part<kBytes>::type;
@@ -89,7 +90,7 @@ ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, int point,
     for (int y = 0; y < 6; ++y) d[y] = load_part<kBytes>(rows[y] + at * kBlock);
     transform_input<kPair>(d, first[to], second[to]);
   };
-  const auto across = [&](const V (&d)[6], float* to) __attribute__((always_inline)) {
+  const auto across = [&](const V(&d)[6], float* to) __attribute__((always_inline)) {
     V v[6];
     transform_input<0>(d, v[kFirst[0]], v[kSecond[0]]);
     transform_input<1>(d, v[kFirst[1]], v[kSecond[1]]);
@@ -106,8 +107,8 @@ ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, int point,
   }
 }
 
-// One tile of a block of output channels. products: six by six, `point` floats apart. Calls put(y, x, part, value) for its
-// sixteen pixels.
+// One tile of a block of output channels. products: six by six, `point` floats apart. Calls put(y, x, part, value) for
+// its sixteen pixels.
 template <int kBytes, class F>
 ZDCE_INLINE void output_tile(const float* products, int point, const float* bias, const F& put) {
   using V = typename Part<kBytes>::type;
@@ -130,8 +131,9 @@ ZDCE_INLINE void output_tile(const float* products, int point, const float* bias
 }
 
 // results[t] = sum over channels of v[t][channel] * weights[channel]: each weight is loaded once for kTiles
-// multiplications, each value broadcast from memory. v: (blocks, kPitch, 16), the first kTiles rows used, so that a value's
-// distance from the first is a constant of the instruction; weights: (channels, 16); results lie `stride` floats apart.
+// multiplications, each value broadcast from memory. v: (blocks, kPitch, 16), the first kTiles rows used, so that a
+// value's distance from the first is a constant of the instruction; weights: (channels, 16); results lie `stride`
+// floats apart.
 template <int kBytes, int kTiles, int kPitch>
 ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, float* results, int stride) {
   using V = typename Part<kBytes>::type;
@@ -154,8 +156,8 @@ ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, fl
   }
 }
 
-// The same for 8 outputs: lanes 2 i and 2 i + 1 hold output i's sums over even and over odd channels, so that no lane idles.
-// weights: (channels / 2, 8, 2).
+// The same for 8 outputs: lanes 2 i and 2 i + 1 hold output i's sums over even and over odd channels, so that no lane
+// idles. weights: (channels / 2, 8, 2).
 template <int kBytes, int kTiles, int kPitch>
 ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weights, float* results, int stride) {
   using V = typename Part<kBytes>::type;
@@ -182,13 +184,14 @@ ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weigh
 }
 
 // The products of n <= kTiles rows with all blocks of output channels, the last of which may be half a one.
-// v: (blocks, kPitch, 16); weights: (output blocks, channels, 16), then (channels / 2, 8, 2); results: (kTiles, 16 * all
-// output blocks).
+// v: (blocks, kPitch, 16); weights: (output blocks, channels, 16), then (channels / 2, 8, 2); results: (kTiles, 16 *
+// all output blocks).
 template <int kBytes, int kTiles, int kPitch>
 ZDCE_INLINE void multiply_rows(int n, const float* v, int channels, const float* weights, int blocks, bool half,
                                float* results) {
   if constexpr (kTiles > 2) {
-    if (n <= kTiles - 2) return multiply_rows<kBytes, kTiles - 2, kPitch>(n, v, channels, weights, blocks, half, results);
+    if (n <= kTiles - 2)
+      return multiply_rows<kBytes, kTiles - 2, kPitch>(n, v, channels, weights, blocks, half, results);
   }
   const int stride = (blocks + half) * kBlock;
   for (int o = 0; o < blocks; ++o) {

@@ -1,0 +1,189 @@
+"""The inference engine: every network within float32's rounding of float64, the same bits whatever the threads and tiles."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cases import nan_filled_allocations
+from PIL import Image
+
+import zdce
+from zdce import engine, reference
+from zdce.variants import VARIANTS, Variant
+
+# The largest error in Y that the engine may make in float32, on curves that are far from 0.
+TOLERANCE = 1e-5
+
+
+def lively(variant, seed=0):
+    """A network whose curves are far from 0, as an untrained one's are not."""
+    torch.manual_seed(seed)
+    model = zdce.DCENet(variant).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 4:
+                parameter.mul_(1.5)
+            else:
+                parameter.uniform_(-0.2, 0.2)
+    return model
+
+
+def packed(model, precision="fp32"):
+    if reason := engine.why_unsupported(model, precision):
+        pytest.skip(reason)
+    return engine.Engine(model, precision)
+
+
+def picture(height, width, seed=0):
+    return torch.rand(height, width, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def exact(model, image, strength=1.0):
+    """Curve maps (C, H, W) and the enhanced picture (H, W, 3) in float64."""
+    values = image.permute(2, 0, 1)[None].double()
+    with torch.no_grad():
+        maps = torch.tanh(zdce.DCENet.forward(model.double(), values)) * strength
+        model.float()
+    maps = maps.clamp(-1, 1)
+    return maps[0], reference.apply_curve(values, maps, model.variant.iterations)[0].permute(1, 2, 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (3, 2), (7, 64), (65, 6), (37, 53)])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_and_size(name, size):
+    model, image = lively(name), picture(*size)
+    with nan_filled_allocations():
+        net = packed(model)
+        maps, enhanced = net.maps(image), net.enhance(image, 1.0)
+    wanted_maps, wanted = exact(model, image)
+    assert (maps - wanted_maps).abs().max() < TOLERANCE
+    assert (enhanced - wanted).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("variant", [
+    Variant("odd", "", "", sources=((0,), (1,), (2, 1)), filters=20, iterations=5),
+    Variant("narrow", "", "", sources=((0,), (1,)), filters=3, iterations=1),
+    Variant("wide", "", "", sources=((0,), (1,), (1, 2)), filters=48, iterations=16),
+    Variant("shared", "", "", sources=((0,), (1,)), shared_maps=True, iterations=3),
+])  # fmt: skip
+def test_networks_that_nobody_named(variant):
+    model, image = lively(variant), picture(19, 30)
+    maps, enhanced = exact(model, image)
+    net = packed(model)
+    assert (net.maps(image) - maps).abs().max() < TOLERANCE
+    assert (net.enhance(image, 1.0) - enhanced).abs().max() < TOLERANCE
+
+
+def test_wide_and_high_pictures_take_several_tiles():
+    model = lively("base")
+    for size in [(21, 2500), (700, 9)]:
+        image = picture(*size)
+        assert (packed(model).enhance(image, 1.0) - exact(model, image)[1]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["base", "layers7"])
+def test_threads_and_tiles_leave_the_bits(name, precision):
+    net, image = packed(lively(name), precision), picture(530, 1300)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(net.enhance(image, 1.0))
+        assert torch.equal(results[0], results[1])
+        assert torch.equal(results[0], results[2])
+    finally:
+        torch.set_num_threads(threads)
+    # A narrower picture is cut into other tiles; 28 columns are more than any layer's fours of columns reach.
+    assert torch.equal(net.enhance(image[:, 100:1000], 1.0)[:, 28:-28], results[0][:, 128:972])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_integers_are_rounded_floats(precision):
+    net = packed(lively("iters4"), precision)
+    for dtype, white in ((torch.uint8, 255), (torch.uint16, 65535)):
+        levels = (picture(33, 45) * white).round()
+        wanted = (net.enhance(levels / white, 1.0) * white).round()
+        assert torch.equal(net.enhance(levels.to(dtype), 1.0).float(), wanted)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.7, -1.0, -3.0])
+def test_strength_scales_the_maps(strength):
+    model, image = lively("base"), picture(20, 30)
+    got = packed(model).enhance(image, strength)
+    assert (got - exact(model, image, strength)[1]).abs().max() < TOLERANCE
+    if strength == 0:
+        assert torch.equal(got, image)
+
+
+@pytest.mark.parametrize("view", [
+    lambda wide: wide[3:24, 5:36],
+    lambda wide: wide[::2, ::3],
+    lambda wide: wide.transpose(0, 1),
+    lambda wide: wide.permute(2, 0, 1).contiguous().permute(1, 2, 0),
+])  # fmt: skip
+def test_any_strides(view):
+    net, image = packed(lively("base")), view((picture(60, 90) * 255).to(torch.uint8))
+    assert torch.equal(net.enhance(image, 1.0), net.enhance(image.contiguous(), 1.0))
+
+
+@pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if not variant.separable])
+def test_bfloat16_is_close(name):
+    # Feature maps and weights keep 8 bits; 55 dB is an error of about half a level of 8 bits.
+    photograph = np.asarray(Image.open(Path(__file__).parents[1] / "docs" / "dark.jpg"))[100:160, 50:260]
+    model, image = lively(name), torch.from_numpy(photograph / np.float32(255))
+    error = packed(model, "bf16").enhance(image, 1.0) - packed(model).enhance(image, 1.0)
+    assert 0 < error.square().mean() < 10**-5.5
+
+
+@pytest.mark.parametrize("isa", ["default", "avx2"])
+def test_instruction_sets_agree(isa, tmp_path):
+    model, image = lively("zero-dce"), picture(31, 77)
+    net = packed(model)
+    np.save(tmp_path / "image.npy", image.numpy())
+    model.save(tmp_path / "model.safetensors")
+    program = """
+import sys
+import numpy as np, torch, zdce
+from zdce import engine
+model = zdce.load("model.safetensors")
+assert engine.why_unsupported(model, "fp32") is None
+assert engine.why_unsupported(model, "bf16") == "the processor has no AMX"
+np.save("result.npy", engine.Engine(model).enhance(torch.from_numpy(np.load("image.npy")), 1.0).numpy())
+"""
+    environment = {**os.environ, "ZDCE_ISA": isa}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=False, capture_output=True)
+    if b"not supported by this processor" in done.stderr:
+        pytest.skip(f"the processor lacks {isa}")
+    assert done.returncode == 0, done.stderr.decode()
+    assert np.abs(np.load(tmp_path / "result.npy") - net.enhance(image, 1.0).numpy()).max() < TOLERANCE
+
+
+def test_operators_refuse_what_they_cannot_run():
+    net = packed(lively("base"))
+    run, image = torch.ops.zdce_cpp.run_network, picture(4, 4)
+    plan, weights = net._plan, net._packed
+    for wrong in [
+        (image[..., :2], plan, weights, 1.0, False, image),
+        (image.double(), plan, weights, 1.0, False, image.double()),
+        (image, plan[:-1], weights, 1.0, False, torch.empty_like(image)),
+        (image, plan + 100, weights, 1.0, False, torch.empty_like(image)),
+        (image, plan, weights[:-1], 1.0, False, torch.empty_like(image)),
+        (image, plan, weights, 1.0, False, torch.empty(5, 4, 3)),
+        (image, plan, weights, 1.0, True, torch.empty(3, 4, 4)),
+        (image[:0], plan, weights, 1.0, False, torch.empty(0, 4, 3)),
+    ]:
+        with pytest.raises(RuntimeError, match="zdce: "):
+            run(*wrong)
+    with pytest.raises(RuntimeError, match="zdce: parameters"):
+        torch.ops.zdce_cpp.pack_network(torch.zeros(5), plan, weights.clone())
+
+
+def test_only_the_first_convolution_may_read_the_image():
+    model = zdce.DCENet(Variant("late", "", "", sources=((0,), (1, 0))))
+    assert engine.why_unsupported(model, "fp32") == "only the first convolution may read the image"
