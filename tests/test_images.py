@@ -220,3 +220,20 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         full_disk()
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_panoramas_are_above_pillows_limit(tmp_path, monkeypatch):
+    Image.new("L", (30, 20)).save(tmp_path / "panorama.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert images.read(tmp_path / "panorama.png").pixels.shape == (20, 30, 3)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_more_pixels_than_memory_are_refused(tmp_path):
+    Image.new("L", (30, 20)).save(tmp_path / "bomb.png")
+    data = bytearray((tmp_path / "bomb.png").read_bytes())
+    data[16:24] = (40000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    (tmp_path / "bomb.png").write_bytes(data)
+    with pytest.raises(OSError, match=r"bomb\.png: expected at most 1073741824 pixels, got 40000 x 40000"):
+        images.read(tmp_path / "bomb.png")

@@ -2,7 +2,9 @@
 
 import glob
 import io
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ _DESCRIBING_TAGS = (
     ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright,
 )  # fmt: skip
 _DESCRIBING_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+
+# A panorama of a gigapixel takes 3 GB. Pillow's limit, meant against attacks, warns from 0.09 gigapixels on.
+_MOST_PIXELS = 1 << 30
 
 _LOSSLESS_TIFF = frozenset({"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd", "lzma"})
 
@@ -99,14 +104,29 @@ def in_folder(folder: Path) -> list[Path]:
     return sorted(pictures, key=lambda path: path.relative_to(folder).as_posix())
 
 
+@contextmanager
+def _pixel_limit(pixels: int) -> Iterator[None]:
+    """Pillow's own limit lies below what today's panoramas have."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
 def read(path: Path) -> Picture:
-    """Reads a picture: turned upright, palettes and CMYK as RGB, 16-bit grey in full depth.
+    """Reads a picture of up to 2^30 pixels: turned upright, palettes and CMYK as RGB, 16-bit grey in full depth.
 
     Raises:
         OSError: the file can't be read or is broken, or it is an animation, a stack of pages, or of floating-point pixels.
     """
     try:
-        with Image.open(path) as image:
+        with _pixel_limit(_MOST_PIXELS), Image.open(path) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"expected at most {_MOST_PIXELS} pixels, got {image.width} x {image.height}")
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format not in _FIRST_OF_SEVERAL:
                 raise ValueError(f"expected one picture, got {frames} frames")
