@@ -67,7 +67,7 @@ def write(
         audio = file.add_stream(sound, rate=48000) if sound else None
         for i, moment in enumerate(times):
             frame = av.VideoFrame.from_ndarray(np.roll(picture, i, axis=1), layout).reformat(
-                format=pixels, dst_color_range=(tags or {}).get("color_range"), dst_colorspace=(tags or {}).get("colorspace")
+                format=pixels, dst_color_range=(tags or {}).get("color_range"), dst_colorspace=(tags or {}).get("colorspace", 1)
             )
             frame.pts, frame.time_base = moment, BASE
             file.mux(film.encode(frame))
@@ -179,6 +179,14 @@ def test_odd_sizes(model):
     odd, even = frames("out.webm")[3].astype(float), frames("out.mp4")[3].astype(float)
     assert np.abs(even[:49, :65] - odd).mean() < 4
     assert np.abs(even[:, -1] - even[:, -2]).mean() < 2
+
+
+def test_colours_that_have_no_conversion_are_named(model, folder):
+    write("in.mkv", times=VARIABLE[:2], tags={"colorspace": 8, "color_primaries": 1, "color_trc": 1})
+    result = run(model, "in.mkv", "-o", "out.mkv")
+    assert result.exit_code == 1
+    assert "skipped in.mkv: yuv420p of colour matrix 8 can't be turned into RGB" in result.stderr
+    assert not (folder / "out.mkv").exists()
 
 
 def test_quality(model):

@@ -1,6 +1,7 @@
 """Video files, by PyAV: frames as RGB among the packets of the other streams, read, and written with their time and tags."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -62,6 +63,17 @@ class Shot:
     def with_pixels(self, pixels: Pixels) -> "Shot":
         """The same frame with other ``pixels`` (H, W, 3)."""
         return replace(self, pixels=pixels)
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """FFmpeg has errors of its own beside the system's."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(error.strerror or str(error)) from error
 
 
 # Generic to a type checker only.
@@ -197,7 +209,11 @@ class Reader:
         self._corrupt += frame.is_corrupt
         # A later size of a stream that changes it becomes the first one; where it does not, nothing is scaled.
         layout = "rgb48le" if self.deep else "rgb24"
-        rgb = self._reformatter.reformat(frame, self.first.width, self.first.height, layout, interpolation=_EXACT)
+        try:
+            rgb = self._reformatter.reformat(frame, self.first.width, self.first.height, layout, interpolation=_EXACT)
+        except av.error.FFmpegError as error:  # constant luminance, YCgCo and other matrices that hardly any camera has
+            what = f"{frame.format.name} of colour matrix {frame.colorspace}"
+            raise OSError(f"{self.path}: {what} can't be turned into RGB ({error.strerror})") from None
         base = frame.time_base or self.stream.time_base
         assert base is not None
         # Only a broken file has frames without a time or out of order; a player needs times that grow.
@@ -231,15 +247,14 @@ class Writer:
         timescale = {"video_track_timescale": str(base.denominator)} if container in ("mp4", "mov") and base else {}
         self.container = av.open(str(path), "w", container, container_options=timescale)
         try:
-            self._stream = self._add_video(source, codec, crf)
-            self._copies = self._add_copies(source)
-            self.container.metadata.update(source.container.metadata)
-            self.container.set_chapters(source.container.chapters())
-            self.container.start_encoding()
-        except BaseException as error:
+            with _as_os_errors():
+                self._stream = self._add_video(source, codec, crf)
+                self._copies = self._add_copies(source)
+                self.container.metadata.update(source.container.metadata)
+                self.container.set_chapters(source.container.chapters())
+                self.container.start_encoding()
+        except BaseException:
             self.container.close()
-            if isinstance(error, av.error.FFmpegError):
-                raise OSError(f"{error.strerror or error}") from error
             raise
 
     def _add_video(self, source: Reader, codec: str, crf: int) -> VideoStream:
@@ -295,17 +310,20 @@ class Writer:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
-                self.container.mux(self._stream.encode(None))
+                with _as_os_errors():
+                    self.container.mux(self._stream.encode(None))
         finally:
+            # Also writes what is in memory: a full disk shows here at the latest.
             self.container.close()
 
     def write(self, item: Item) -> None:
         """Encodes a frame, or copies a packet of another stream."""
-        if isinstance(item, Shot):
-            self.container.mux(self._stream.encode(self._frame(item)))
-        elif item.stream.index in self._copies:
-            item.stream = self._copies[item.stream.index]
-            self.container.mux(item)
+        with _as_os_errors():
+            if isinstance(item, Shot):
+                self.container.mux(self._stream.encode(self._frame(item)))
+            elif item.stream.index in self._copies:
+                item.stream = self._copies[item.stream.index]
+                self.container.mux(item)
 
     def _frame(self, shot: Shot) -> av.VideoFrame:
         height, width = shot.pixels.shape[:2]
