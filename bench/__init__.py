@@ -1,1 +1,1 @@
-"""Side-by-side benchmarks: ``zdce bench ops`` and ``zdce bench static``."""
+"""Benchmarks: ``zdce bench ops``, ``zdce bench static`` and ``zdce bench flicker``."""

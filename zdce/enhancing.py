@@ -1,11 +1,13 @@
-"""Picture files enhanced one after another: where each result goes, and what happens to those that can't be done."""
+"""Pictures and videos enhanced one after another: where each result goes, and what happens to those that can't be done."""
 
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zdce import images, progress
+from rich.progress import Progress
+
+from zdce import images, progress, video
 from zdce.images import Found, Pixels
 
 _MARK = "-enhanced"
@@ -13,7 +15,7 @@ _MARK = "-enhanced"
 
 @dataclass(frozen=True)
 class Job:
-    """A picture file and the file that its enhanced version becomes."""
+    """A picture or video file and the file that its enhanced version becomes."""
 
     source: Path
     target: Path
@@ -21,26 +23,40 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What became of the jobs: written, kept because the target existed, or failed with a reason."""
+    """What became of the jobs: written, kept because the target existed, or failed with a reason.
+
+    ``partly`` holds the reasons why a video among the written ones is shorter than it should be, or damaged.
+    """
 
     written: list[Path] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
+    partly: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
+def suffixes() -> frozenset[str]:
+    """Of the files that are looked for: pictures, and videos where they can be read."""
+    return images.SUFFIXES if video.why_missing() else images.SUFFIXES | video.SUFFIXES
+
+
 def plan(found: Iterable[Found], output: str | None) -> list[Job]:
-    """Where each picture's result goes.
+    """Where each picture's and video's result goes.
 
     Without ``output``, ``photo.jpg`` becomes ``photo-enhanced.jpg`` beside it, and what a folder ``F`` holds goes into
-    ``F-enhanced``. With it, one named file becomes that file if it has a picture's suffix; all else goes into that folder,
-    pictures of a folder at their place inside it.
+    ``F-enhanced``. With it, one named file becomes that file if it has a suffix of its kind; all else goes into that folder,
+    what was in a folder at its place inside it.
 
     Raises:
-        ValueError: there are no pictures, two results have one place, or a result would replace an input.
+        ValueError: there is nothing to do, two results have one place, a result would replace an input or be of the other kind,
+            or videos can't be read here.
     """
     pictures = list(found)
     if not pictures:
-        raise ValueError(f"no pictures found: expected {', '.join(sorted(images.SUFFIXES))}")
+        raise ValueError(f"no pictures found: expected {', '.join(sorted(suffixes()))}")
+    reason = video.why_missing()
+    for picture in pictures:
+        if reason and video.is_video(picture.path):
+            raise ValueError(f"{picture.path}: {reason}")
     if output is None:
         jobs = [Job(picture.path, _beside(picture)) for picture in pictures]
         # Results of a former run that a pattern matched as well are no inputs.
@@ -64,13 +80,15 @@ def _beside(picture: Found) -> Path:
 
 
 def _is_file(output: str, pictures: list[Found]) -> bool:
-    return (
-        len(pictures) == 1
-        and pictures[0].folder is None
-        and not output.endswith(os.sep)
-        and not Path(output).is_dir()
-        and Path(output).suffix.lower() in images.SUFFIXES
-    )
+    target = Path(output)
+    if len(pictures) > 1 or pictures[0].folder is not None or output.endswith(os.sep) or target.is_dir():
+        return False
+    if target.suffix.lower() not in images.SUFFIXES | video.SUFFIXES:
+        return False
+    if video.is_video(target) != video.is_video(pictures[0].path):
+        kinds = ("a video", "a picture") if video.is_video(pictures[0].path) else ("a picture", "a video")
+        raise ValueError(f"{pictures[0].path} is {kinds[0]} and can't become {kinds[1]}, {output}")
+    return True
 
 
 def _check(jobs: list[Job]) -> None:
@@ -85,18 +103,55 @@ def _check(jobs: list[Job]) -> None:
         targets[place] = job.source
 
 
-def run(jobs: list[Job], enhance: Callable[[Pixels], Pixels], *, quality: int, overwrite: bool) -> Outcome:
-    """Does the jobs in order, with progress shown; a picture that can't be done is named in one line and the rest goes on."""
+@dataclass(frozen=True)
+class Work:
+    """What is done to a file.
+
+    Attributes:
+        picture: gives the enhanced pixels of a picture.
+        film: ``video.enhance`` for a source and a target, with its enhancer and options set.
+        quality: of JPEG and WebP, 1 to 100.
+    """
+
+    picture: Callable[[Pixels], Pixels]
+    film: Callable[..., video.Report]
+    quality: int
+
+
+def run(jobs: list[Job], work: Work, *, overwrite: bool) -> Outcome:
+    """Does the jobs in order, with progress shown; what can't be done is named in one line and the rest goes on."""
     outcome = Outcome()
-    for job in progress.track(jobs, len(jobs), "enhancing"):
-        if job.target.exists() and not overwrite:
-            outcome.kept.append(job.target)
-            continue
-        try:
-            picture = images.read(job.source)
-            images.write(picture.with_pixels(enhance(picture.pixels)), job.target, quality)
-            outcome.written.append(job.target)
-        except (OSError, ValueError, MemoryError) as error:
-            outcome.failed.append(str(error) or f"{job.source}: {type(error).__name__}")
-            progress.console.print(f"[red]skipped[/red] {outcome.failed[-1]}", markup=True)
+    with progress.bar() as shown:
+        task = shown.add_task("enhancing", total=len(jobs), status="")
+        for job in jobs:
+            if job.target.exists() and not overwrite:
+                outcome.kept.append(job.target)
+            else:
+                _do(job, work, outcome, shown)
+            shown.advance(task)
     return outcome
+
+
+def _do(job: Job, work: Work, outcome: Outcome, shown: Progress) -> None:
+    try:
+        if video.is_video(job.source):
+            _do_video(job, work, outcome, shown)
+        else:
+            picture = images.read(job.source)
+            images.write(picture.with_pixels(work.picture(picture.pixels)), job.target, work.quality)
+        outcome.written.append(job.target)
+    except (OSError, ValueError, MemoryError) as error:
+        outcome.failed.append(str(error) or f"{job.source}: {type(error).__name__}")
+        progress.console.print(f"[red]skipped[/red] {outcome.failed[-1]}", markup=True)
+
+
+def _do_video(job: Job, work: Work, outcome: Outcome, shown: Progress) -> None:
+    with progress.frames(shown, job.source.name) as counted:
+        report = work.film(job.source, job.target, shown=counted)
+    pace = report.frames / report.seconds
+    progress.console.print(f"{job.target}: {report.frames} frames, {pace:.1f} a second", markup=False)
+    for note in report.notes:
+        progress.console.print(f"{job.target}: {note}", markup=False)
+    if report.fault:
+        progress.console.print(report.fault, style="red", markup=False)
+        outcome.partly.append(report.fault)

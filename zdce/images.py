@@ -71,8 +71,11 @@ class Found:
         return Path(self.path.name) if self.folder is None else self.path.relative_to(self.folder)
 
 
-def find(paths: Iterable[str]) -> list[Found]:
+def find(paths: Iterable[str], suffixes: frozenset[str] = SUFFIXES) -> list[Found]:
     """Every picture that files, folders (searched through, hidden files left out) and patterns name, in order, each once.
+
+    Args:
+        suffixes: of what counts as one in folders and patterns; a file that is named is taken as it is.
 
     Raises:
         FileNotFoundError: a path or pattern names nothing.
@@ -86,18 +89,18 @@ def find(paths: Iterable[str]) -> list[Found]:
             raise FileNotFoundError(f"no such file or folder: {text}")
         for match in matches:
             if match.is_dir():
-                found.update((inside, Found(inside, match)) for inside in in_folder(match))
-            elif match == path or match.suffix.lower() in SUFFIXES:
+                found.update((inside, Found(inside, match)) for inside in in_folder(match, suffixes))
+            elif match == path or match.suffix.lower() in suffixes:
                 found[match] = Found(match)
     return list(found.values())
 
 
-def in_folder(folder: Path) -> list[Path]:
-    """The pictures below ``folder``, in the string order of their paths; hidden files and folders are left out."""
+def in_folder(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
+    """The files below ``folder`` with one of ``suffixes``, in the string order of their paths; hidden ones are left out."""
     pictures = (
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in suffixes
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )

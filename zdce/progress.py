@@ -1,6 +1,8 @@
 """What long work shows while it runs: a bar with the time left, on stderr, where a person watches; plain lines elsewhere."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -32,3 +34,18 @@ def track(iterable: Iterable[T], total: int, description: str) -> Iterator[T]:
         for value in iterable:
             yield value
             shown.advance(task)
+
+
+@contextmanager
+def frames(shown: Progress, name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A line of ``shown`` for one video. It gives a function to be told how many frames are done, and of how many, if known."""
+    task, began = shown.add_task(name, total=None, status=""), time.monotonic()
+
+    def told(done: int, total: int | None) -> None:
+        pace = done / max(time.monotonic() - began, 1e-9)
+        shown.update(task, completed=done, total=total, status=f"{pace:.1f} frames a second")
+
+    try:
+        yield told
+    finally:
+        shown.remove_task(task)

@@ -1,0 +1,143 @@
+"""``zdce bench flicker``: how much a video's brightness trembles, before and after it is enhanced."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from zdce import images, progress, system, video
+from zdce.enhancer import Enhancer
+from zdce.images import Pixels
+
+from .rows import Row, spread
+
+SUITE = "flicker"
+PROVIDERS = ("input", "frame by frame", "smoothed")
+
+# Rec. 709's luminance of red, green and blue.
+_LUMINANCE = (0.2126, 0.7152, 0.0722)
+
+# What stands before a name's last number, the number, and what stands after it.
+_NUMBERED = re.compile(r"^(.*?)(\d+)(\D*)$")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A video or a burst; ``read`` gives each frame (H, W, 3) with the second that it is shown at."""
+
+    name: str
+    read: Callable[[], Iterator[tuple[Pixels, float]]]
+
+
+def flicker(levels: Sequence[float]) -> float:
+    """Mean absolute change of the brightness between neighbouring frames.
+
+    Args:
+        levels: each frame's brightness.
+
+    Raises:
+        ValueError: there are less than two.
+
+    >>> flicker([10.0, 12.0, 11.0])
+    1.5
+    """
+    return float(np.mean(_changes(levels)))
+
+
+def _changes(levels: Sequence[float]) -> list[float]:
+    if len(levels) < 2:
+        raise ValueError(f"flicker needs at least 2 frames, got {len(levels)}")
+    return [abs(after - before) for before, after in pairwise(levels)]
+
+
+def brightness(pixels: Pixels) -> float:
+    """Mean luminance of a frame (H, W, 3), in levels of 255."""
+    means = pixels.mean(axis=(0, 1), dtype=np.float64) / np.iinfo(pixels.dtype).max
+    return float(255 * means @ _LUMINANCE)
+
+
+def sequences(paths: Iterable[Path], fps: float) -> list[Frames]:
+    """Each video, and each burst: pictures of a folder whose names differ in the last number only, in its order.
+
+    Raises:
+        ValueError: a picture has no neighbour.
+    """
+    films, bursts = [], dict[tuple[Path, str, str], list[tuple[int, Path]]]()
+    for path in paths:
+        if video.is_video(path):
+            films.append(Frames(path.name, lambda path=path: _film(path)))  # type: ignore[misc]
+        elif match := _NUMBERED.match(path.stem):
+            bursts.setdefault((path.parent, match[1], match[3] + path.suffix), []).append((int(match[2]), path))
+        else:
+            raise ValueError(f"{path}: expected a video, or pictures that are numbered")
+    found = [_burst([path for _, path in sorted(burst)], fps) for burst in bursts.values()]
+    return [*found, *films]
+
+
+def _burst(paths: list[Path], fps: float) -> Frames:
+    if len(paths) < 2:
+        raise ValueError(f"{paths[0]}: a burst needs at least 2 pictures, got 1")
+    return Frames(
+        f"{paths[0].name} ... {paths[-1].name}", lambda: ((images.read_rgb(path), i / fps) for i, path in enumerate(paths))
+    )
+
+
+def _film(path: Path) -> Iterator[tuple[Pixels, float]]:
+    files = video.containers()
+    with files.Reader(path) as reader:
+        yield from ((item.pixels, item.time) for item in reader if isinstance(item, files.Shot))
+
+
+def measure(frames: Frames, enhancer: Enhancer, seconds: float) -> list[Row]:
+    """Flicker and excess of the input, of the frames enhanced each by itself, and of those smoothed over ``seconds``.
+
+    Raises:
+        ValueError: there is one frame only.
+        OSError: a frame can't be read.
+    """
+    smoothing, size = video.smoothing_for(enhancer, seconds), (0, 0)
+    levels: dict[str, list[float]] = {provider: [] for provider in PROVIDERS}
+    with progress.bar() as shown, progress.frames(shown, frames.name) as counted:
+        for pixels, time in frames.read():
+            maps = enhancer.maps(pixels)
+            smooth = smoothing(maps, pixels, time)
+            outputs = (pixels, enhancer.apply(pixels, maps), enhancer.apply(pixels, smooth))
+            for provider, output in zip(PROVIDERS, outputs, strict=True):
+                levels[provider].append(brightness(output))
+            size = pixels.shape[:2]
+            counted(len(levels["input"]), None)
+    shape = f"{len(levels['input'])}x3x{size[0]}x{size[1]}"
+    own = flicker(levels["input"])
+    rows = []
+    for provider in PROVIDERS:
+        value, (_, p20, p80) = flicker(levels[provider]), spread(_changes(levels[provider]))
+        rows += [
+            _row(frames, provider, "flicker", value, (p20, p80), shape),
+            _row(frames, provider, "excess", value - own, (None, None), shape),
+            _row(frames, provider, "brightness", float(np.mean(levels[provider])), (None, None), shape),
+        ]
+    return rows
+
+
+def _row(
+    frames: Frames, provider: str, metric: str, value: float, bounds: tuple[float | None, float | None], shape: str
+) -> Row:
+    return Row(
+        SUITE, frames.name, provider, "enhance", metric, "levels of 255", value, *bounds, shape, "uint8",
+        torch.get_num_threads(), system.processor(),
+    )  # fmt: skip
+
+
+COLUMNS = ("frames", "", "flicker", "excess", "brightness")
+
+
+def table(rows: Iterable[Row]) -> list[list[str]]:
+    """A line a sequence and provider, in ``COLUMNS``."""
+    lines: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        lines.setdefault((row.case, row.provider), {})[row.metric] = row.value
+    return [[*which, f"{of['flicker']:.3f}", f"{of['excess']:+.3f}", f"{of['brightness']:.1f}"] for which, of in lines.items()]

@@ -1,0 +1,190 @@
+"""Maps smoothed over time, and the threads that work ahead and behind."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from zdce import overlap
+from zdce.smoothing import Smoothing, brightening, is_cut, thumbnail
+
+
+def scene(seed, size=(90, 160), brightness=40):
+    """A picture with large shapes, (H, W, 3) in [0, 255] as floats."""
+    coarse = torch.rand(1, 3, 5, 8, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+    return smooth[0].permute(1, 2, 0).numpy() * 2 * brightness
+
+
+def frame(values, noise=0.0, seed=0):
+    """8-bit pixels of a scene, with noise."""
+    random = np.random.default_rng(seed)
+    return np.clip(np.rint(values + random.normal(0, noise, values.shape)), 0, 255).astype(np.uint8)
+
+
+STILL = frame(scene(0))
+
+
+@pytest.mark.parametrize(
+    "times", [np.linspace(0, 1, 5), np.linspace(0, 1, 121), np.append(0, np.sort(np.random.default_rng(0).random(40)))]
+)
+def test_a_change_comes_through_at_the_same_pace_whatever_the_frame_rate(times):
+    smooth = Smoothing(0.3)
+    smooth(torch.zeros(1, 3, 2, 2), STILL, 0.0)
+    for moment in times[1:]:
+        got = smooth(torch.full((1, 3, 2, 2), 0.5), STILL, moment)
+    # The formula's own value; float32 rounds each of at most 120 steps.
+    assert got.mean().item() == pytest.approx(0.5 * (1 - np.exp(-times[-1] / 0.3)), abs=1e-5)
+
+
+def test_no_smoothing_leaves_the_maps_alone():
+    smooth, maps = Smoothing(0), torch.rand(1, 24, 4, 4)
+    assert all(torch.equal(smooth(maps * i, STILL, float(i)), maps * i) for i in range(3))
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(seconds):
+    with pytest.raises(ValueError, match="smoothing must be a number of seconds, at least 0, got"):
+        Smoothing(seconds)
+
+
+def test_noise_motion_and_flicker_are_no_cuts_and_other_scenes_are():
+    here, there = scene(0), scene(1)
+    first = thumbnail(frame(here, noise=10))
+    for other in (here, here * 0.8, here * 1.2, np.roll(here, 5, axis=1), np.roll(here, 3, axis=0)):
+        assert not is_cut(first, thumbnail(frame(other, noise=10, seed=1)))
+    for other in (there, np.zeros_like(here), here + 40):
+        assert is_cut(first, thumbnail(frame(other, noise=10, seed=1)))
+    # As dark as videos are: cuts are told by content, not by brightness.
+    assert is_cut(thumbnail(frame(here / 4, noise=3)), thumbnail(frame(there / 4, noise=3, seed=1)))
+    black = np.zeros_like(here)
+    assert not is_cut(thumbnail(frame(black, noise=5)), thumbnail(frame(black, noise=5, seed=1)))
+
+
+def test_a_cut_begins_anew():
+    smooth = Smoothing(10.0)
+    smooth(torch.zeros(1, 3, 2, 2), STILL, 0.0)
+    maps = torch.full((1, 3, 2, 2), -0.5)
+    assert smooth(maps, STILL, 0.05).abs().max() < 0.01
+    assert torch.equal(smooth(maps, frame(scene(1)), 0.1), maps)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (15, 33), (241, 7)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_thumbnails_of_any_size_are_means(size, dtype):
+    image = np.broadcast_to(np.array([10, 100, 200], dtype), (*size, 3))
+    small = thumbnail(image)
+    assert small.shape == (min(size[0], 16), min(size[1], 32), 3)
+    assert small == pytest.approx(np.broadcast_to(np.array([10, 100, 200]) / np.iinfo(dtype).max, small.shape), rel=1e-6)
+
+
+def test_brightening_is_told_from_motion():
+    here = scene(0)
+    moved = here.copy()
+    moved[20:60, 30:60] = 200  # something bright, 8% of the picture
+    before = thumbnail(here.astype(np.uint8))
+    assert brightening(before, thumbnail((here * 1.05).astype(np.uint8))) == pytest.approx(np.log(1.05), abs=0.01)
+    assert abs(brightening(before, thumbnail(moved.astype(np.uint8)))) < 0.02
+
+
+def test_the_enhanced_light_flickers_less_than_the_inputs():
+    random, smooth, levels = np.random.default_rng(0), Smoothing(), {"input": [], "fixed": [], "smooth": []}
+    maps = torch.full((1, 24, 8, 14), -0.4)
+    for i in range(30):
+        image = frame(scene(0, brightness=20) * (1 + 0.04 * random.normal()), noise=3, seed=i)
+        values = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+        held = smooth(maps, image, i / 30)
+        levels["input"].append(values.mean().item())
+        levels["fixed"].append(smooth.curve(values, maps.mean().expand(1, 24, *image.shape[:2])).mean().item())
+        levels["smooth"].append(smooth.curve(values, held.mean().expand(1, 24, *image.shape[:2])).mean().item())
+    flicker = {name: np.abs(np.diff(values[1:])).mean() for name, values in levels.items()}
+    # A curve that brightens magnifies the flicker; held, less is left than there was.
+    assert flicker["fixed"] > 2 * flicker["input"]
+    assert flicker["smooth"] < 0.5 * flicker["input"]
+
+
+def test_black_frames_and_a_curve_that_does_nothing_are_fine():
+    black = np.zeros((20, 30, 3), np.uint8)
+    for maps in (torch.zeros(1, 24, 2, 3), torch.full((1, 24, 2, 3), -1.0)):
+        smooth = Smoothing()
+        for i in range(3):
+            assert torch.equal(smooth(maps, black, i / 30), maps)
+
+
+def test_ahead_gives_all_in_order_and_never_makes_more_than_asked():
+    made, taken, most = [], [], 0
+
+    def numbers():
+        for i in range(20):
+            made.append(i)
+            yield i
+
+    with overlap.ahead(numbers(), 3) as values:
+        for value in values:
+            taken.append(value)
+            most = max(most, len(made) - len(taken))
+            time.sleep(0.002)
+    assert taken == list(range(20))
+    assert 0 < most <= 4  # three wait, and one more may be begun
+
+
+def test_behind_waits_when_too_much_is_not_done():
+    gate, done = threading.Event(), []
+
+    def slow(value):
+        gate.wait(10)
+        done.append(value)
+
+    with overlap.behind(slow, 2) as hand_over:
+        for i in range(2):
+            hand_over(i)
+        assert not done
+        threading.Timer(0.05, gate.set).start()
+        for i in range(2, 6):
+            hand_over(i)
+            assert len(done) >= i - 1
+    assert done == list(range(6))
+
+
+def test_errors_of_either_thread_come_out_and_end_the_others():
+    def broken():
+        yield 1
+        raise OSError("cut off")
+
+    with pytest.raises(OSError, match="cut off"), overlap.ahead(broken(), 2) as values:
+        list(values)
+
+    def refuse(value):
+        raise OSError(f"no {value}")
+
+    def all_of(count):
+        with overlap.behind(refuse, 2) as hand_over, overlap.ahead(iter(range(10**9)), 2) as values:
+            for value in values:
+                hand_over(value)
+                if value == count:
+                    return
+
+    for count in (0, 10**9):
+        with pytest.raises(OSError, match="no 0"):
+            all_of(count)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("ahead", "behind"))]
+
+
+def test_leaving_early_drops_what_was_not_begun():
+    begun = []
+
+    def slow(value):
+        begun.append(value)
+        time.sleep(0.05)
+
+    def leave():
+        with overlap.behind(slow, 4) as hand_over:
+            for i in range(4):
+                hand_over(i)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave()
+    assert len(begun) < 4

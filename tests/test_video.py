@@ -1,0 +1,404 @@
+"""`zdce enhance` on videos written here, and on real ones: time, sound and tags are kept, and what is broken is told."""
+
+import importlib.util
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import zdce
+from zdce import cli, video
+from zdce.bench import flicker
+
+av = pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video]'")
+
+BASE = Fraction(1, 90000)
+# Steady at first, then with gaps, as a phone in the dark has them.
+VARIABLE = [0, 3000, 6000, 9000, 15000, 16000, 16200, 27000, 30000, 45000, 48000, 51000, 54000, 57000, 60000, 63000]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A network that brightens: every curve map is about -0.3."""
+    torch.manual_seed(0)
+    net = zdce.DCENet("base")
+    torch.nn.init.constant_(net.convolutions[-1].bias, -0.3)
+    path = tmp_path_factory.mktemp("model") / "net.safetensors"
+    net.save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def scene(size, deep=False):
+    """A dark gradient (H, W, 3)."""
+    y, x = np.mgrid[0 : size[1], 0 : size[0]]
+    values = np.stack([20 + 30 * x / size[0], 20 + 30 * y / size[1], np.full(x.shape, 25.0)], axis=2)
+    return (values * 257).astype(np.uint16) if deep else values.astype(np.uint8)
+
+
+def write(
+    path, times=VARIABLE, size=(96, 64), codec="libx264", pixels="yuv420p", sound="aac", tags=None, rotation=None, options=None
+):
+    """A video that moves to the right, with a tone as its sound."""
+    picture = scene(size, deep=pixels.endswith("10le"))
+    layout = "rgb48le" if pixels.endswith("10le") else "rgb24"
+    with av.open(str(path), "w", container_options=options or {}) as file:
+        film = file.add_stream(codec, rate=30, width=size[0], height=size[1], pix_fmt=pixels, time_base=BASE)
+        film.time_base = BASE
+        for name, value in (tags or {}).items():
+            setattr(film.codec_context, name, value)
+        if rotation is not None:
+            film.set_display_rotation(rotation)
+        audio = file.add_stream(sound, rate=48000) if sound else None
+        for i, moment in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(np.roll(picture, i, axis=1), layout).reformat(
+                format=pixels, dst_color_range=(tags or {}).get("color_range"), dst_colorspace=(tags or {}).get("colorspace", 1)
+            )
+            frame.pts, frame.time_base = moment, BASE
+            file.mux(film.encode(frame))
+            if audio:
+                file.mux(audio.encode(tone(i)))
+        file.mux(film.encode(None))
+        if audio:
+            file.mux(audio.encode(None))
+
+
+def tone(i, samples=960):
+    wave = np.sin(np.arange(i * samples, (i + 1) * samples) * 440 * 2 * np.pi / 48000).astype(np.float32) / 4
+    frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]), "fltp", "stereo")
+    frame.sample_rate, frame.pts, frame.time_base = 48000, i * samples, Fraction(1, 48000)
+    return frame
+
+
+def packets(path):
+    """When each frame is shown, of the other streams' packets the time and the bytes, and the streams' time bases."""
+    with av.open(str(path)) as file:
+        found = {stream.index: [] for stream in file.streams}
+        for packet in file.demux():
+            if packet.size:
+                own = () if packet.stream.index == 0 else (packet.duration, bytes(packet))
+                found[packet.stream.index].append((packet.pts, *own))
+        return {index: sorted(values) for index, values in found.items()}, [stream.time_base for stream in file.streams]
+
+
+def frames(path):
+    with av.open(str(path)) as file:
+        return [frame.to_ndarray(format="rgb48le" if "10" in frame.format.name else "rgb24") for frame in file.decode(video=0)]
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def run(model, *arguments):
+    return CliRunner().invoke(cli.main, ["enhance", "-m", str(model), *map(str, arguments)], catch_exceptions=False)
+
+
+def process(model, *arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "zdce", "enhance", "-m", str(model), *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".m4v", ".mkv", ".webm"])
+def test_sound_and_every_timestamp_are_kept(model, folder, suffix):
+    codec, sound = ("libvpx-vp9", "libopus") if suffix == ".webm" else ("libx264", "aac")
+    write(f"in{suffix}", codec=codec, sound=sound)
+    before = contents(folder)
+    result = run(model, f"in{suffix}", "-o", f"out{suffix}")
+    assert result.exit_code == 0, result.stderr
+    assert f"out{suffix}: {len(VARIABLE)} frames, " in result.stderr
+    assert "a second" in result.stderr
+    assert contents(folder) == before | {f"out{suffix}": (folder / f"out{suffix}").read_bytes()}
+    assert packets(f"out{suffix}") == packets(f"in{suffix}")
+    dark, bright = frames(f"in{suffix}"), frames(f"out{suffix}")
+    assert len(bright) == len(dark)
+    assert all(b.shape == d.shape and b.mean() > 1.5 * d.mean() for b, d in zip(bright, dark, strict=True))
+
+
+def tags_of(path):
+    with av.open(str(path)) as file:
+        film = file.streams.video[0]
+        context = film.codec_context
+        frame = next(file.decode(film))
+        return {
+            "format": context.pix_fmt, "range": context.color_range, "matrix": context.colorspace,
+            "primaries": context.color_primaries, "transfer": context.color_trc, "rotation": frame.rotation,
+            "language": film.metadata.get("language"), "title": file.metadata.get("title"), "size": (frame.width, frame.height),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pixels", "tags"),
+    [
+        ("yuv420p", {"color_range": 1, "colorspace": 1, "color_primaries": 1, "color_trc": 1}),
+        ("yuv420p", {"color_range": 2, "colorspace": 6, "color_primaries": 6, "color_trc": 6}),
+        ("yuv422p", {}),
+        ("yuv444p", {}),
+        ("yuv420p10le", {"color_range": 1, "colorspace": 9, "color_primaries": 9, "color_trc": 14}),
+    ],
+)
+def test_colours_depth_and_rotation_are_kept(model, pixels, tags):
+    write("in.mp4", pixels=pixels, tags=tags, rotation=90)
+    assert run(model, "in.mp4", "-o", "out.mp4").exit_code == 0
+    assert tags_of("out.mp4") == tags_of("in.mp4")
+    assert tags_of("out.mp4")["rotation"] == 90
+    # With nothing to enhance the frames are the same, but for what the encoder loses.
+    assert run(model, "in.mp4", "-o", "same.mp4", "--strength", "0", "--crf", "1").exit_code == 0
+    level = 257 if pixels.endswith("10le") else 1
+    for before, after in zip(frames("in.mp4"), frames("same.mp4"), strict=True):
+        difference = (after.astype(float) - before) / level
+        assert abs(difference.mean()) < 0.5
+        assert np.abs(difference).mean() < 2
+
+
+def test_odd_sizes(model):
+    write("in.webm", size=(65, 49), codec="libvpx-vp9", sound="libopus")
+    assert run(model, "in.webm", "-o", "out.webm").exit_code == 0
+    assert tags_of("out.webm")["size"] == (65, 49)
+    result = run(model, "in.webm", "-o", "out.mp4")
+    assert result.exit_code == 0
+    assert "out.mp4: 65x49 became 66x50: H.264 needs even sides" in result.stderr
+    assert tags_of("out.mp4")["size"] == (66, 50)
+    odd, even = frames("out.webm")[3].astype(float), frames("out.mp4")[3].astype(float)
+    assert np.abs(even[:49, :65] - odd).mean() < 4
+    assert np.abs(even[:, -1] - even[:, -2]).mean() < 2
+
+
+def test_colours_that_have_no_conversion_are_named(model, folder):
+    write("in.mkv", times=VARIABLE[:2], tags={"colorspace": 8, "color_primaries": 1, "color_trc": 1})
+    result = run(model, "in.mkv", "-o", "out.mkv")
+    assert result.exit_code == 1
+    assert "skipped in.mkv: yuv420p of colour matrix 8 can't be turned into RGB" in result.stderr
+    assert not (folder / "out.mkv").exists()
+
+
+def test_quality(model):
+    write("in.mkv", times=[i * 3000 for i in range(5)])
+    sizes = []
+    for crf in (10, 40):
+        assert run(model, "in.mkv", "-o", f"{crf}.mkv", "--crf", crf).exit_code == 0
+        sizes.append(os.path.getsize(f"{crf}.mkv"))
+    assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_of_a_file_that_was_cut_off_what_is_left_is_written(model, folder, suffix, share):
+    write(f"whole{suffix}", times=[i * 3000 for i in range(60)], options={"movflags": "faststart"} if suffix == ".mp4" else {})
+    data = (folder / f"whole{suffix}").read_bytes()
+    (folder / f"cut{suffix}").write_bytes(data[: int(len(data) * share)])
+    result = run(model, f"cut{suffix}", "-o", f"out{suffix}")
+    assert result.exit_code == 1
+    written = len(frames(f"out{suffix}"))
+    assert 0 < written < 60
+    assert f"cut{suffix}: broken: " in result.stderr
+    assert f"the {written} frames that could be decoded were written" in result.stderr
+    assert "1 written as far as possible" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_of_a_file_with_a_hole_what_is_around_it_is_written(model, folder):
+    write("whole.mp4", times=[i * 3000 for i in range(60)])
+    data = bytearray((folder / "whole.mp4").read_bytes())
+    begin = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 3
+    data[begin : begin + 500] = np.random.default_rng(0).integers(0, 256, 500, np.uint8).tobytes()
+    (folder / "hole.mp4").write_bytes(data)
+    result = run(model, "hole.mp4", "-o", "out.mp4")
+    assert result.exit_code == 1
+    assert "hole.mp4: broken: " in result.stderr
+    assert len(frames("out.mp4")) > 20
+
+
+def test_what_holds_no_frames_is_named_and_leaves_nothing(model, folder):
+    write("whole.mp4")
+    data = (folder / "whole.mp4").read_bytes()
+    (folder / "headless.mp4").write_bytes(data[: len(data) // 2])
+    (folder / "text.mkv").write_text("hello")
+    (folder / "empty.mov").touch()
+    with av.open("sound.mp4", "w") as file:
+        stream = file.add_stream("aac", rate=48000)
+        file.mux([*stream.encode(tone(0)), *stream.encode(tone(1)), *stream.encode(None)])
+    os.remove("whole.mp4")
+    result = run(model, ".", "-o", "out")
+    assert result.exit_code == 1
+    assert "4 failed" in result.stdout
+    lines = sorted(line.removeprefix("skipped ") for line in result.stderr.splitlines() if line.startswith("skipped"))
+    for name, reason, line in zip(
+        ("empty.mov", "headless.mp4", "sound.mp4", "text.mkv"),
+        ("not a video", "not a video", "no video", "not a video"),
+        lines,
+        strict=True,
+    ):
+        assert line.startswith(f"{name}: ")
+        assert reason in line
+    assert not os.path.exists("out") or not os.listdir("out")
+
+
+def test_pictures_and_videos_share_a_folder_and_a_plan(model, folder):
+    (folder / "in").mkdir()
+    write("in/clip.mp4", times=VARIABLE[:3])
+    Image.fromarray(scene((40, 30))).save("in/photo.png")
+    result = run(model, "in")
+    assert result.exit_code == 0
+    assert "2 written" in result.stdout
+    assert sorted(contents(folder / "in-enhanced")) == ["clip.mp4", "photo.png"]
+    once = contents(folder)
+    again = run(model, "in")
+    assert again.exit_code == 0
+    assert "2 kept as they were" in again.stdout
+    assert contents(folder) == once
+    assert run(model, "in/clip.mp4").exit_code == 0
+    assert (folder / "in" / "clip-enhanced.mp4").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clip.mp4", "-o", "clip.mp4"], "clip.mp4 would replace an input"),
+        (["clip.mp4", "-o", "clip.png"], "clip.mp4 is a video and can't become a picture, clip.png"),
+        (["photo.png", "-o", "photo.mp4"], "photo.png is a picture and can't become a video, photo.mp4"),
+    ],
+)
+def test_mistakes_are_one_line_and_touch_nothing(model, folder, arguments, message):
+    write("clip.mp4", times=VARIABLE[:2])
+    Image.fromarray(scene((40, 30))).save("photo.png")
+    before = contents(folder)
+    result = run(model, *arguments, "--overwrite")
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {message}" + ("; choose another output\n" if "replace" in message else "\n")
+    assert contents(folder) == before
+
+
+def test_without_pyav_a_video_is_refused_in_one_line_and_pictures_go_on(model, folder, monkeypatch):
+    (folder / "clip.mp4").touch()
+    Image.fromarray(scene((40, 30))).save("photo.png")
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "av" else found(name, *rest))
+    result = run(model, "clip.mp4")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: clip.mp4: PyAV is not installed: pip install 'zdce[video]'\n"
+    assert run(model, ".", "-o", "out").exit_code == 0
+    assert os.listdir("out") == ["photo.png"]
+
+
+def test_results_are_replaced_only_when_told(model, folder):
+    write("in.mp4", times=VARIABLE[:2])
+    (folder / "out.mp4").write_bytes(b"mine")
+    assert "1 kept" in run(model, "in.mp4", "-o", "out.mp4").stdout
+    assert (folder / "out.mp4").read_bytes() == b"mine"
+    assert "1 written" in run(model, "in.mp4", "-o", "out.mp4", "--overwrite").stdout
+    assert len(frames("out.mp4")) == 2
+
+
+def test_a_real_process(model):
+    write("in.mp4")
+    out, errors = (child := process(model, "in.mp4")).communicate(timeout=60)
+    assert child.returncode == 0, errors
+    assert out == "1 written\nin-enhanced.mp4\n"
+    assert re.fullmatch(r"in-enhanced.mp4: 16 frames, \d+\.\d a second\n\n?", errors)
+    assert packets("in-enhanced.mp4") == packets("in.mp4")
+
+
+def test_ctrl_c_leaves_no_part_of_a_video(model, folder):
+    write("in.mp4", times=[i * 3000 for i in range(1500)], sound=None)
+    before = contents(folder)
+    child = process(model, "in.mp4", "-o", "out/out.mp4")
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("out/.*")):
+        assert child.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    time.sleep(0.3)  # all three threads are at work
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=30)
+    assert child.returncode == 1
+    assert "Traceback" not in errors
+    assert contents(folder) == before
+
+
+def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(model, folder):
+    write("in.mp4", times=[i * 3000 for i in range(100)])
+    before = contents(folder)
+    child = process(
+        model, "in.mp4", "-o", "out.mp4", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+    )
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert "skipped out.mp4: File too large" in errors
+    assert "Traceback" not in errors
+    assert contents(folder) == before
+
+
+def head(source, path, count):
+    """The first ``count`` video packets of a file, and the sound beside them, copied."""
+    with av.open(str(source)) as file, av.open(str(path), "w") as copy:
+        streams = {stream.index: copy.add_stream_from_template(stream, opaque=True) for stream in file.streams}
+        for packet in file.demux():
+            if packet.size and count > 0:
+                count -= packet.stream.type == "video"
+                packet.stream = streams[packet.stream.index]
+                copy.mux(packet)
+
+
+@pytest.mark.parametrize("name", ["realshort.mp4", "cockatoo.mp4"])
+def test_real_videos_keep_sound_and_time_and_get_bright(model, data_folder, name):
+    head(data_folder / "video" / name, "in.mp4", 12)
+    result = run(model, "in.mp4", "-o", "out.mp4")
+    assert result.exit_code == 0, result.stderr
+    assert packets("out.mp4") == packets("in.mp4")
+    assert tags_of("out.mp4") == tags_of("in.mp4")
+    dark, bright = frames("in.mp4"), frames("out.mp4")
+    assert len(bright) == len(dark) == 12
+    assert np.mean(bright) > np.mean(dark) + 10
+
+
+def test_a_real_burst_flickers_less_smoothed(model, data_folder):
+    result = CliRunner().invoke(
+        cli.main, ["bench", "flicker", str(data_folder / "bursts"), "-m", str(model)], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    enhancer = zdce.Enhancer(zdce.load(model), scale=12)
+    paths = sorted((data_folder / "bursts").iterdir())
+    found = flicker.sequences(paths, fps=30)
+    assert [burst.name for burst in found] == ["661_0_.png ... 661_3_.png", "761_0_.png ... 761_3_.png"]
+    for burst in found:
+        rows = flicker.measure(burst, enhancer, seconds=0.5)
+        value = {row.provider: row.value for row in rows if row.metric == "flicker"}
+        assert value["smoothed"] < 0.8 * value["frame by frame"]
+        excess = {row.provider: row.value for row in rows if row.metric == "excess"}
+        assert excess["smoothed"] == pytest.approx(value["smoothed"] - value["input"])
+
+
+def test_flicker_of_frames_that_are_known():
+    assert flicker.flicker([1.0, 3.0, 2.0]) == 1.5
+    with pytest.raises(ValueError, match="at least 2 frames, got 1"):
+        flicker.flicker([1.0])
+    # Rec. 709 weighs green most; white is 255 at either depth.
+    for dtype, most in ((np.uint8, 255), (np.uint16, 65535)):
+        green = np.zeros((2, 3, 3), dtype)
+        green[..., 1] = most
+        assert flicker.brightness(green) == pytest.approx(255 * 0.7152)
+        assert flicker.brightness(np.full((2, 3, 3), most, dtype)) == pytest.approx(255)
+
+
+@pytest.mark.parametrize("options", [{"crf": 52}, {"crf": -1}, {"smoothing": -0.5}])
+def test_options_that_are_none_are_refused(options):
+    with pytest.raises(ValueError, match="got"):
+        video.Options(**options)
