@@ -16,6 +16,8 @@ def why_unsupported(model: DCENet, precision: str) -> str | None:
         return missing
     if model.variant.sources[0] != (0,) or any(0 in sources for sources in model.variant.sources[1:]):
         return "only the first convolution may read the image"
+    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
+        return "its weights are not float32"
     if precision == "bf16":
         if model.variant.separable:
             return "separable convolutions run in fp32 only"

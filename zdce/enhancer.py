@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zdce import ops
+from zdce import backends, ops
+from zdce.engine import Engine, why_unsupported
 from zdce.images import Pixels
 from zdce.model import DCENet
 
 PRECISIONS = ("fp32", "bf16")
 
-# Side of a tile in pixels. Feature maps of one tile take some 150 MB at 32 filters; the halo adds 4% of work.
+# Side in pixels of the tiles that torch runs. One takes some 150 MB at 32 filters; the halo adds 4% of work.
 _TILE = 512
 
 
@@ -60,7 +61,7 @@ class Enhancer:
     """Enhances pictures with a trained network.
 
     Args:
-        model: the network; it runs where its parameters are.
+        model: the network; it runs where its parameters are, with the weights that it has at the first call.
         precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
         scale: the curve is estimated on an image this many times smaller; 1 is exact, None is the variant's own.
         strength: scales the curve maps: 1 as trained, 0 gives the input back, above 1 stronger, negative darkens.
@@ -84,6 +85,16 @@ class Enhancer:
         self.precision = precision
         self.scale = model.variant.scale if scale is None else scale
         self.strength = strength
+        self._packed: Engine | None = None
+
+    @property
+    def _engine(self) -> Engine | None:
+        """What runs the network on the CPU, its weights packed when first asked for; None where torch runs it."""
+        if backends.choose(backends.requested(), self._device.type, torch.float32) != "cpp":
+            return None
+        if self._packed is None and why_unsupported(self.model, self.precision) is None:
+            self._packed = Engine(self.model, self.precision)
+        return self._packed
 
     @torch.inference_mode()
     def __call__(self, image: Pixels) -> Pixels:
@@ -96,6 +107,8 @@ class Enhancer:
         _check(image)
         if self.scale > 1:
             return self.apply(image, self.maps(image))
+        if engine := self._engine:
+            return engine.enhance(torch.from_numpy(_plain(image)), self.strength).numpy()
         enhanced = np.empty(image.shape, image.dtype)
         for tile in _tiles(image.shape[:2], _TILE, self._halo):
             outer = self._to_tensor(image[tile.outer])
@@ -112,6 +125,8 @@ class Enhancer:
         """
         _check(image)
         small = self._reduced(image)
+        if engine := self._engine:
+            return engine.maps(small[0].permute(1, 2, 0))[None]
         maps = small.new_empty(1, self.model.variant.maps, *small.shape[2:])
         for tile in _tiles(small.shape[2:], _TILE, self._halo):
             maps[..., *tile.inner] = self._maps(small[..., *tile.outer])[..., *tile.inner_in_outer]
@@ -192,6 +207,11 @@ class Enhancer:
         )
         first = [a - part.start * self.scale for (a, _, _), part in zip(ranges, small, strict=True)]
         return large[..., first[0] : first[0] + tile.bottom - tile.top, first[1] : first[1] + tile.right - tile.left]
+
+
+def _plain(image: Pixels) -> Pixels:
+    """Itself, or a copy of what torch takes no view of: strides below 0 or memory that is read only."""
+    return image if image.flags.writeable and min(image.strides) >= 0 else image.copy()
 
 
 def _check(image: Pixels) -> None:
