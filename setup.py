@@ -11,7 +11,7 @@ operators = ("apply_curve", "channel_means", "objective_statistics", "region_mea
 # The stable ABI of PyTorch 2.10: one wheel serves that version and every later one.
 cpp = Extension(
     "zdce._C",
-    sources=[f"csrc/cpu/{name}.cpp" for name in (*operators, "isa", "module", "streaming")],
+    sources=[f"csrc/cpu/{name}.cpp" for name in (*operators, "fma_peak", "isa", "module", "streaming")],
     depends=[f"csrc/{name}.h" for name in ("curve", "cpu/halves", "cpu/isa", "cpu/lanes", "cpu/planes", "cpu/tiles")],
     include_dirs=include_paths(),
     library_dirs=[TORCH_LIB_PATH],
