@@ -40,9 +40,9 @@ _CLEARED = {
     *(f"OMP_{name}" for name in ("NUM_THREADS", "WAIT_POLICY", "PROC_BIND", "PLACES", "DYNAMIC")),
 }  # fmt: skip
 
-# Levels of 255 that a result may be off beyond rounding. float32: 1e-4 of the range, as for single operations. bfloat16 has 8
-# bits: logits are off by a hundredth, and the curve's 8 steps take that to a few levels where it is steepest.
-TOLERANCES = {"fp32": 1e-4 * 255, "bf16": 12.0}
+# Levels of 255 that a result may be off beyond rounding. float32: 1e-4 of the range, as for single operations. bfloat16: its 8
+# bits make logits wrong by a hundredth, which the curve takes to 1 or 2 levels, PyTorch's own as well.
+TOLERANCES = {"fp32": 1e-4 * 255, "bf16": 5.0}
 
 # Those who take longer run once a round.
 _LONG = 0.25

@@ -366,7 +366,7 @@ def bench_infer(
     defaults = infer.quick() if quick else infer.Options()
     options = infer.Options(
         model, chosen or defaults.variants, sizes or defaults.sizes, threads, precisions, modes or defaults.modes,
-        peers or defaults.engines, isa, defaults.seconds, defaults.least,
+        tuple(name for name in engines.ENGINES if name in (peers or defaults.engines)), isa, defaults.seconds, defaults.least,
     )  # fmt: skip
     outcome = infer.run(options)
     _save_rows(outcome.rows, csv_path, as_json)
