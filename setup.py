@@ -1,4 +1,5 @@
 import os
+from glob import glob
 
 from setuptools import Extension, setup
 from torch.utils.cpp_extension import TORCH_LIB_PATH, include_paths
@@ -11,8 +12,8 @@ operators = ("apply_curve", "channel_means", "objective_statistics", "region_mea
 # The stable ABI of PyTorch 2.10: one wheel serves that version and every later one.
 cpp = Extension(
     "zdce._C",
-    sources=[f"csrc/cpu/{name}.cpp" for name in (*operators, "isa", "module", "run_network", "streaming")],
-    depends=[f"csrc/{name}.h" for name in ("curve", "cpu/halves", "cpu/isa", "cpu/lanes", "cpu/planes", "cpu/tiles")],
+    sources=[f"csrc/cpu/{name}.cpp" for name in (*operators, "fma_peak", "isa", "module", "run_network", "streaming")],
+    depends=["csrc/curve.h", *glob("csrc/cpu/**/*.h", recursive=True)],
     include_dirs=include_paths(),
     library_dirs=[TORCH_LIB_PATH],
     libraries=["torch", "torch_cpu"],

@@ -24,7 +24,7 @@ KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESH
 SUITE, DEFAULT_ALLOCATOR, SCALING = "ops", "ops-default-allocator", "ops-scaling"
 
 # What decides how the children measure and must not come from the caller's shell.
-_CLEARED = ("TRITON_INTERPRET", "ZDCE_BACKEND", *KEEP_FREED_MEMORY, *memory.ENVIRONMENT)
+CLEARED = ("TRITON_INTERPRET", "ZDCE_BACKEND", *KEEP_FREED_MEMORY, *memory.ENVIRONMENT)
 
 # Cases that are long enough to say how time grows with the image.
 _SCALED = ("apply_curve", "zero_reference_objective")
@@ -105,7 +105,7 @@ def _jobs(options: Options) -> list[tuple[Job, dict[str, str]]]:
 
 
 def _in_a_process(job: Job, environment: dict[str, str]) -> Outcome:
-    inherited = {name: value for name, value in os.environ.items() if name not in _CLEARED}
+    inherited = {name: value for name, value in os.environ.items() if name not in CLEARED}
     # -P: in a clone the folder of this name must not hide the installed package.
     done = subprocess.run(
         [sys.executable, "-P", "-m", "zdce.bench.measuring", job.to_json()],

@@ -1,13 +1,15 @@
-"""Rows of ``zdce bench ops`` as a picture."""
+"""Rows of ``zdce bench ops`` and ``zdce bench infer`` as a picture."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from zdce import atomic
 
 from .cases import CASES
+from .engines import ENGINES
 from .measuring import STREAMING
 from .providers import PROVIDERS
 from .rows import Row
@@ -30,40 +32,73 @@ def check(path: Path) -> None:
         raise ValueError(f"a plot needs matplotlib ({error}): pip install 'zdce[bench]'") from error
 
 
+# Draws on the axes that it is given.
+Panel = Callable[[Any], None]
+
+
 def save(rows: Sequence[Row], path: Path) -> None:
     """Forward and backward together, a panel for each case of the first suite, and one for each that was scaled."""
-    check(path)
-    backend, figures = (importlib.import_module(f"matplotlib.{part}") for part in ("backends.backend_agg", "figure"))
     timed = [row for row in rows if row.suite == rows[0].suite and (row.mode, row.metric) == ("both", "time")]
     scaled = [row for row in rows if (row.mode, row.metric) == ("both", "time_per_pixel")]
-    panels = [(_bars, timed, case) for case in CASES if any(row.case == case for row in timed)]
-    panels += [(_curves, scaled, case) for case in CASES if any(row.case == case for row in scaled)]
+    panels: dict[str, Panel] = {}
+    for draw, of, name in ((_bars, timed, "{}"), (_curves, scaled, "{}, by size")):
+        for case in CASES:
+            if own := [row for row in of if row.case == case]:
+                panels[name.format(case)] = partial(draw, rows=own)
+    first = rows[0]
+    _save(panels, f"{first.shape} {first.dtype}, {first.threads} threads, {first.device}", path)
+
+
+def save_engines(rows: Sequence[Row], path: Path) -> None:
+    """Milliseconds a picture: a panel for each network, size, precision, mode and number of threads."""
+    timed: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.metric == "time":
+            size = row.shape.removeprefix("1x3x")
+            threads = f"{row.threads} thread{'' if row.threads == 1 else 's'}"
+            timed.setdefault(f"{row.case} {size} {row.dtype} {row.mode}, {threads}", []).append(row)
+    _save({title: partial(_engine_bars, rows=own) for title, own in timed.items()}, f"{rows[0].suite}: {rows[0].device}", path)
+
+
+def _save(panels: dict[str, Panel], title: str, path: Path) -> None:
+    check(path)
+    backend, figures = (importlib.import_module(f"matplotlib.{part}") for part in ("backends.backend_agg", "figure"))
     across = min(3, len(panels))
     down = -(-len(panels) // across)
     figure = figures.Figure(figsize=(4.5 * across, 2.6 * down), layout="constrained")
     backend.FigureCanvasAgg(figure)
-    for i, (draw, of, case) in enumerate(panels):
+    for i, (name, draw) in enumerate(panels.items()):
         axes = figure.add_subplot(down, across, i + 1)
-        axes.set_title(case, fontsize=10)
-        draw(axes, [row for row in of if row.case == case])
-    first = rows[0]
-    figure.suptitle(f"{first.shape} {first.dtype}, {first.threads} threads, {first.device}", fontsize=10)
+        axes.set_title(name, fontsize=10)
+        draw(axes)
+    figure.suptitle(title, fontsize=10)
     with atomic.replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
 
+def _engine_bars(axes: Any, rows: list[Row]) -> None:
+    rows = sorted(rows, key=lambda row: list(ENGINES).index(row.provider))
+    colors = ["#d9822b" if row.provider == "zdce" else "#5b8db8" for row in rows]
+    _labelled_bars(axes, rows, colors)
+    axes.set_xlim(0, 1.18 * max(row.value for row in rows))
+    axes.set_xlabel("ms a picture", fontsize=8)
+
+
+def _labelled_bars(axes: Any, rows: list[Row], colors: list[str]) -> None:
+    axes.barh([row.provider for row in rows], [row.value for row in rows], color=colors)
+    for row in rows:
+        axes.annotate(f" {row.value:.3g}", (row.value, row.provider), va="center", fontsize=8)
+    axes.invert_yaxis()
+
+
 def _bars(axes: Any, rows: list[Row]) -> None:
     providers = [row for row in rows if row.provider != STREAMING]
-    names = [row.provider for row in providers]
-    axes.barh(names, [row.value for row in providers], color=[_COLORS.get(name, "#444444") for name in names])
-    for row in providers:
-        axes.annotate(f" {row.value:.3g}", (row.value, row.provider), va="center", fontsize=8)
+    _labelled_bars(axes, providers, [_COLORS.get(row.provider, "#444444") for row in providers])
     for row in rows:
         if row.provider == STREAMING:
             axes.axvline(row.value, color="black", linestyle="--", linewidth=1, label="streaming the same bytes")
             axes.legend(fontsize=7, loc="lower right")
     axes.set_xlim(0, 1.18 * max(row.value for row in rows))
-    axes.invert_yaxis()
     axes.set_xlabel("forward + backward, ms", fontsize=8)
 
 

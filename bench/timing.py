@@ -1,6 +1,7 @@
 """Clocks: rounds over all that is compared, so that a machine's noise hits all alike."""
 
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -45,20 +46,24 @@ class Clock:
         return event
 
 
-def rounds(measured: Mapping[str, Timed], seconds: float) -> dict[str, list[tuple[float, ...]]]:
-    """Times of each, from as many rounds as fit into ``seconds``, at least 5, each in another order.
+def rounds(
+    measured: Mapping[str, Timed], seconds: float, least: int = _LEAST_ROUNDS, long: float = math.inf
+) -> dict[str, list[tuple[float, ...]]]:
+    """Times of each, from as many rounds as fit into ``seconds``, at least ``least``, each in another order.
 
-    In a round everyone runs twice and the second run counts: what lies in the caches is its own, not its predecessor's.
+    In a round everyone runs twice and the second run counts: what lies in the caches is its own, not its predecessor's. Who
+    takes more than ``long`` seconds, to whom the caches are nothing, runs once.
     """
     shuffled = random.Random(0)
     names = list(measured)
     times: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     started = time.perf_counter()
     for done in range(_MOST_ROUNDS):
-        if done >= _LEAST_ROUNDS and time.perf_counter() - started > seconds:
+        if done >= least and time.perf_counter() - started > seconds:
             break
         shuffled.shuffle(names)
         for name in names:
-            measured[name]()
+            if not times[name] or sum(times[name][-1]) <= long:
+                measured[name]()
             times[name].append(measured[name]())
     return times

@@ -17,7 +17,7 @@ from rich.table import Table
 import zdce
 from zdce import allocator, atomic, enhancing, evaluation, images, system, training, variants, video
 from zdce.backends import BackendError
-from zdce.bench import cases, flicker, ops, plot, providers, static
+from zdce.bench import cases, engines, flicker, folder, infer, ops, plot, providers, static
 from zdce.bench.rows import Row, to_csv
 from zdce.data import SAMPLE, collection
 from zdce.formulas import NORMALIZATIONS, Weights
@@ -317,6 +317,116 @@ def bench_ops(
         click.echo(note, err=True)
     if outcome.wrong:
         sys.exit(1)
+
+
+def _sizes(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple(_size(ctx, parameter, text) for text in texts)
+
+
+def _threads(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """``1,2`` as numbers; one thread and all that torch uses where nothing is said."""
+    if text is None:
+        return tuple(sorted({1, torch.get_num_threads()}))
+    numbers = text.split(",")
+    if not all(number.strip().isdecimal() and int(number) > 0 for number in numbers):
+        raise click.BadParameter(f"expected numbers above 0 with commas between, got {text!r}")
+    return tuple(map(int, numbers))
+
+
+_each_threads = click.option(
+    "--threads", callback=_threads, help="Numbers with commas between, 1,2 say.  [default: 1 and torch's own]"
+)
+
+
+@bench.command("infer")
+@click.option(
+    "--variant",
+    "chosen",
+    type=click.Choice(list(VARIANTS)),
+    multiple=True,
+    help="With random weights; may be repeated.  [default: base]",
+)
+@click.option("--model", "-m", help="A .safetensors file instead.")
+@click.option(
+    "--size", "sizes", callback=_sizes, multiple=True, help="HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200]"
+)
+@_each_threads
+@click.option(
+    "--precision", "precisions", type=click.Choice(list(infer.DTYPES)), multiple=True, default=["fp32"], help="May be repeated."
+)
+@click.option("--mode", "modes", type=click.Choice(engines.MODES), multiple=True, help="May be repeated.  [default: both]")
+@click.option("--isa", type=click.Choice(list(infer.ISAS)), help="Hold all that can be held to an instruction set.")
+@click.option(
+    "--provider",
+    "--only",
+    "peers",
+    type=click.Choice(list(engines.ENGINES)),
+    multiple=True,
+    help="Who is measured; may be repeated.  [default: all]",
+)
+@click.option("--quick", is_flag=True, help="The smaller size, pictures only, nothing compiled, few rounds: under a minute.")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
+@_csv
+@_as_json
+def bench_infer(
+    chosen: tuple[str, ...], model: str | None, sizes: tuple[tuple[int, int], ...], threads: tuple[int, ...],
+    precisions: tuple[str, ...], modes: tuple[str, ...], isa: str | None, peers: tuple[str, ...], quick: bool,
+    plot_path: Path | None, csv_path: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Whole networks beside eager and compiled PyTorch, ONNX Runtime and OpenVINO (the extra `bench`).
+
+    Picture: a uint8 array becomes another. Network: peers get and give float tensors, zdce its picture. Each runs in a process
+    of its own, in turns with the others, after a check against float64; who fails that is not timed, and the exit code is 1.
+    "share" is direct multiply-adds over the measured FMA peak: Winograd's fewer ones, or bfloat16, may pass 1. "error" is the
+    largest, in levels of 255, for pictures beyond rounding. "MiB" is what the first picture adds to a fresh process.
+    """
+    if plot_path is not None:
+        plot.check(plot_path)
+    if model is not None and chosen:
+        raise click.UsageError("--model has its own variant: --variant can't be given too")
+    defaults = infer.quick() if quick else infer.Options()
+    options = infer.Options(
+        model, chosen or defaults.variants, sizes or defaults.sizes, threads, precisions, modes or defaults.modes,
+        tuple(name for name in engines.ENGINES if name in (peers or defaults.engines)), isa, defaults.seconds, defaults.least,
+    )  # fmt: skip
+    outcome = infer.run(options)
+    _save_rows(outcome.rows, csv_path, as_json)
+    if plot_path is not None and any(row.metric == "time" for row in outcome.rows):
+        plot.save_engines(outcome.rows, plot_path)
+    if not as_json:
+        for title, lines in infer.tables(outcome.rows).items():
+            _print_table(title, list(infer.COLUMNS), lines, least_width=112)
+        for line in infer.peaks(outcome.rows):
+            click.echo(line)
+    for note in outcome.notes:
+        click.echo(note, err=True)
+    if outcome.wrong:
+        sys.exit(1)
+
+
+@bench.command("folder")
+@click.argument("pictures", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@_each_threads
+@click.option("--precision", type=click.Choice(list(infer.DTYPES)), default="fp32")
+@_csv
+@_as_json
+def bench_folder(
+    pictures: Path, model: str, threads: tuple[int, ...], precision: str, csv_path: Path | None, as_json: bool
+) -> None:
+    """Pictures a second of `zdce enhance PICTURES`, decoding and encoding included.
+
+    "engine" is the enhancer's share of the time.
+    """
+    enhancer = zdce.Enhancer(zdce.load(model), precision)
+    rows = [row for number in threads for row in folder.run(pictures, enhancer, number)]
+    _save_rows(rows, csv_path, as_json)
+    if not as_json:
+        _print_table(
+            f"{model} on {pictures}: {rows[0].shape}, {rows[0].dtype}, {rows[0].device}",
+            list(folder.COLUMNS),
+            folder.table(rows),
+        )
 
 
 @bench.command("static")

@@ -1,0 +1,241 @@
+"""Who runs the whole network: zdce's enhancer, PyTorch in its ways, ONNX Runtime and OpenVINO.
+
+All do the same work. In the mode ``picture`` a uint8 array (H, W, 3) becomes another: conversion, network, tanh, curve,
+rounding. In ``network`` peers get and give float32 (1, 3, H, W), in the memory layout that they like best; zdce has no such
+entry and does its picture. All have their input before the clock starts, and peers may use one output again and again.
+"""
+
+import importlib
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from zdce import reference
+from zdce.enhancer import Enhancer
+from zdce.model import DCENet, load
+
+from . import arithmetic
+
+MODES = ("picture", "network")
+
+# A call on an input that was given before; its result is the caller's until the next one.
+Call = Callable[[], NDArray[Any]]
+
+FMA_PEAK = "fma-peak"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process computes.
+
+    Attributes:
+        engine: a name of ``ENGINES``, or ``fma-peak``.
+        folder: has ``net.safetensors``, where needed ``picture.onnx`` and ``network.onnx``, and takes results.
+        height, width: of the picture.
+        threads: that it may use.
+        precision: ``fp32`` or ``bf16``.
+        modes: of ``MODES``.
+    """
+
+    engine: str
+    folder: str
+    height: int
+    width: int
+    threads: int
+    precision: str = "fp32"
+    modes: tuple[str, ...] = MODES
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Task":
+        values = json.loads(text)
+        return cls(**{**values, "modes": tuple(values["modes"])})
+
+    def file(self, name: str) -> Path:
+        return Path(self.folder, name)
+
+    def model(self) -> DCENet:
+        return load(self.file("net.safetensors"))
+
+    def image(self) -> NDArray[np.uint8]:
+        return dark_picture(self.height, self.width)
+
+    def floats(self) -> Tensor:
+        """The picture as (1, 3, H, W) in [0, 1]."""
+        return _floats(torch.from_numpy(self.image()), torch.float32)
+
+
+def dark_picture(height: int, width: int) -> NDArray[np.uint8]:
+    """(height, width, 3), always the same: how bright a pixel is changes nobody's speed."""
+    return np.random.default_rng(0).integers(0, 96, (height, width, 3), dtype=np.uint8)
+
+
+def _floats(image: Tensor, dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
+    return image.permute(2, 0, 1)[None].to(dtype, memory_format=layout) / 255
+
+
+class Textbook(nn.Module):
+    """The computation in plain torch, in the floating type of ``model``."""
+
+    def __init__(self, model: DCENet, mode: str, layout: torch.memory_format = torch.contiguous_format) -> None:
+        super().__init__()
+        self.model = model
+        model.to(memory_format=layout)  # type: ignore[call-overload]  # its annotations leave that out
+        self.mode, self.layout = mode, layout
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``picture``: uint8 (H, W, 3) to the same; ``network``: (1, 3, H, W) in [0, 1] to the same."""
+        if self.mode == "network":
+            return self._enhanced(image)
+        enhanced = self._enhanced(_floats(image, next(self.model.parameters()).dtype, self.layout))
+        return (enhanced * 255).round().to(torch.uint8)[0].permute(1, 2, 0).contiguous()
+
+    def _enhanced(self, image: Tensor) -> Tensor:
+        return reference.apply_curve(image, self.model.curve_maps(image), self.model.variant.iterations)
+
+    def export(self, height: int, width: int, path: Path) -> None:
+        """Writes the whole of it for pictures of one size as an ONNX file."""
+        image = torch.from_numpy(dark_picture(height, width))
+        argument = image if self.mode == "picture" else _floats(image, torch.float32)
+        logging.disable(logging.WARNING)  # the exporter tells of every library that it does not find
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(
+                    self.eval(), (argument,), path, input_names=["image"], output_names=["enhanced"], external_data=False,
+                    dynamo=True, verbose=False,
+                )  # fmt: skip
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How an engine is made ready for a task and a mode, and when it can't be.
+
+    Attributes:
+        build: gives the call.
+        packages: that it needs, by the names they are installed and imported under.
+        exported: it reads the ONNX files.
+        compiles: its first call is a compiler's work.
+        missing: why it can't run with a precision and a limit on instruction sets (None: the best), or None.
+        limited: it can be held to an instruction set.
+    """
+
+    build: Callable[[Task, str], Call]
+    packages: tuple[str, ...] = ()
+    exported: bool = False
+    compiles: bool = False
+    missing: Callable[[str, str | None], str | None] = lambda precision, isa: None
+    limited: bool = True
+
+    def why_missing(self, precision: str, isa: str | None) -> str | None:
+        absent = [name for name in self.packages if importlib.util.find_spec(name) is None]
+        if absent:
+            return f"{' and '.join(absent)} must be installed: pip install 'zdce[bench]'"
+        return self.missing(precision, isa)
+
+    @property
+    def versions(self) -> str:
+        return "".join(f", {name} {metadata.version(name)}" for name in self.packages)
+
+
+def _zdce(task: Task, mode: str) -> Call:
+    return partial(Enhancer(task.model(), task.precision), task.image())
+
+
+def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -> Call:
+    textbook: Callable[[Tensor], Tensor] = Textbook(task.model(), mode, layout).eval()
+    if compiled:
+        # Frozen weights are packed once, which takes a third off; channels_last was the faster layout.
+        setattr(importlib.import_module("torch._inductor.config"), "freezing", True)  # noqa: B010 (its attributes are made at run time)
+        textbook = torch.compile(textbook, fullgraph=True, dynamic=False)
+    argument = torch.from_numpy(task.image()) if mode == "picture" else task.floats().to(memory_format=layout)
+
+    def call() -> NDArray[Any]:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=task.precision == "bf16"):
+            return textbook(argument).numpy()
+
+    return call
+
+
+def _onnxruntime(task: Task, mode: str) -> Call:
+    onnxruntime = importlib.import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = task.threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # else it slows whoever comes next
+    session = onnxruntime.InferenceSession(str(task.file(f"{mode}.onnx")), options, providers=["CPUExecutionProvider"])
+    image = _argument(task, mode)
+    enhanced = np.empty_like(image)
+    binding = session.io_binding()
+    binding.bind_cpu_input("image", image)
+    binding.bind_output("enhanced", "cpu", 0, enhanced.dtype, enhanced.shape, enhanced.ctypes.data)
+
+    def call() -> NDArray[Any]:
+        session.run_with_iobinding(binding)
+        return enhanced
+
+    return call
+
+
+def _openvino(task: Task, mode: str) -> Call:
+    openvino = importlib.import_module("openvino")
+    settings = {
+        # Its default is bfloat16 where the processor has that.
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[task.precision],
+        "INFERENCE_NUM_THREADS": task.threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    request = openvino.compile_model(task.file(f"{mode}.onnx"), "CPU", settings).create_infer_request()
+    image = _argument(task, mode)
+
+    def call() -> NDArray[Any]:
+        return request.infer([image], share_inputs=True, share_outputs=True)[0]
+
+    return call
+
+
+def _argument(task: Task, mode: str) -> NDArray[Any]:
+    return task.image() if mode == "picture" else task.floats().numpy()
+
+
+def _no_bf16(precision: str, isa: str | None) -> str | None:
+    return "it has no bfloat16 on the CPU" if precision == "bf16" else None
+
+
+def _no_bf16_at_avx2(precision: str, isa: str | None) -> str | None:
+    return "it has no bfloat16 with AVX2" if (precision, isa) == ("bf16", "avx2") else None
+
+
+_EXPORT = ("onnx", "onnxscript")
+
+ENGINES = {
+    "zdce": Engine(_zdce),
+    "torch": Engine(partial(_torch, torch.contiguous_format, False)),
+    "torch-channels-last": Engine(partial(_torch, torch.channels_last, False)),
+    "torch-compile": Engine(partial(_torch, torch.channels_last, True), compiles=True),
+    # The conversions are in their graphs: with either, that is as fast as numpy's or torch's around it, or faster.
+    "onnxruntime": Engine(_onnxruntime, ("onnxruntime", *_EXPORT), exported=True, missing=_no_bf16, limited=False),
+    "openvino": Engine(_openvino, ("openvino", *_EXPORT), exported=True, missing=_no_bf16_at_avx2),
+}
+
+
+def multiply_adds(task: Task) -> Callable[[], int]:
+    """The measure of all: float32 multiply-adds on the task's threads."""
+    torch.set_num_threads(task.threads)
+    return arithmetic.multiply_adds()

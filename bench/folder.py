@@ -1,0 +1,77 @@
+"""``zdce bench folder``: what ``zdce enhance`` does with a folder of pictures, decoding and encoding included."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from zdce import enhancing, images, system
+from zdce.enhancer import Enhancer
+from zdce.images import Pixels
+
+from .rows import Row
+
+SUITE = "folder"
+
+
+class _Watch:
+    """An enhancer whose time and pixels are counted."""
+
+    def __init__(self, enhancer: Enhancer) -> None:
+        self.enhancer, self.seconds, self.pixels = enhancer, 0.0, 0
+
+    def __call__(self, image: Pixels) -> Pixels:
+        started = time.perf_counter()
+        enhanced = self.enhancer(image)
+        self.seconds += time.perf_counter() - started
+        self.pixels += image.shape[0] * image.shape[1]
+        return enhanced
+
+
+def run(folder: Path, enhancer: Enhancer, threads: int, quality: int = 95) -> list[Row]:
+    """Enhances every picture of ``folder`` once into a folder that is thrown away; one of them before that, to warm up.
+
+    Raises:
+        ValueError: there are no pictures.
+        OSError: one can't be read.
+    """
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as out:
+        jobs = enhancing.plan(images.find([str(folder)]), out)
+        enhancer(images.read(jobs[0].source).pixels)
+        watch = _Watch(enhancer)
+        started = time.perf_counter()
+        outcome = enhancing.run(jobs, watch, quality=quality, overwrite=False)
+        seconds = time.perf_counter() - started
+    if outcome.failed:
+        raise OSError(outcome.failed[0])
+    figures = {
+        ("time", "s"): seconds,
+        ("pictures_per_second", "1/s"): len(jobs) / seconds,
+        ("megapixels_per_second", "MP/s"): watch.pixels / seconds / 1e6,
+        ("engine_share", "of the time"): watch.seconds / seconds,
+    }
+    shape = f"{len(jobs)} pictures, {watch.pixels / 1e6:.1f} MP"
+    dtype = {"fp32": "float32", "bf16": "bfloat16"}[enhancer.precision]
+    return [
+        Row(
+            SUITE, enhancer.model.variant.name, "zdce", "decode, enhance, encode", metric, unit, value, None, None,
+            shape, dtype, threads, system.processor(),
+        )
+        for (metric, unit), value in figures.items()
+    ]  # fmt: skip
+
+
+COLUMNS = ("threads", "pictures/s", "MP/s", "engine")
+
+
+def table(rows: list[Row]) -> list[list[str]]:
+    """A line a number of threads."""
+    found: dict[int | None, dict[str, float]] = {}
+    for row in rows:
+        found.setdefault(row.threads, {})[row.metric] = row.value
+    return [
+        [str(n), f"{v['pictures_per_second']:.2f}", f"{v['megapixels_per_second']:.2f}", f"{100 * v['engine_share']:.0f} %"]
+        for n, v in found.items()
+    ]

@@ -1,0 +1,325 @@
+"""``zdce bench infer``: whole networks beside their peers, each in a process of its own, in turns, on the same picture.
+
+All are checked against float64 first. The measure of arithmetic, multiply-adds on registers, takes its turn in every round too.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zdce import progress, system
+from zdce.model import DCENet, load
+
+from . import arithmetic, memory
+from .engine_process import EngineProcess
+from .engines import ENGINES, FMA_PEAK, MODES, Task, Textbook, dark_picture
+from .measuring import Outcome
+from .ops import CLEARED, KEEP_FREED_MEMORY
+from .rows import VERSION, Row, spread
+from .timing import rounds
+
+SUITE = "infer"
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+
+# How the engines are held to an instruction set; ONNX Runtime can't be. torch.compile follows ATEN_CPU_CAPABILITY, OpenVINO
+# the variable of oneDNN, which it has inside.
+ISAS = {"avx2": {"ZDCE_ISA": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
+
+# Of the caller's shell, what would change one engine and not the others.
+_CLEARED = {
+    *CLEARED, *(name for isa in ISAS.values() for name in isa), "DNNL_MAX_CPU_ISA",
+    *(f"OMP_{name}" for name in ("NUM_THREADS", "WAIT_POLICY", "PROC_BIND", "PLACES", "DYNAMIC")),
+}  # fmt: skip
+
+# Levels of 255 that a result may be off beyond rounding. float32: 1e-4 of the range, as for single operations. bfloat16: its 8
+# bits make logits wrong by a hundredth, which the curve takes to 1 or 2 levels, PyTorch's own as well.
+TOLERANCES = {"fp32": 1e-4 * 255, "bf16": 5.0}
+
+# Those who take longer run once a round.
+_LONG = 0.25
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``zdce bench infer`` was asked for.
+
+    Attributes:
+        model: a weights file; None takes ``variants`` with random weights.
+        variants, engines, threads, precisions, modes: what is measured.
+        sizes: (H, W) of pictures.
+        isa: of ``ISAS``, or None for all that the processor has.
+        seconds: of each setting's rounds, which are ``least`` or more.
+    """
+
+    model: str | None = None
+    variants: tuple[str, ...] = ("base",)
+    sizes: tuple[tuple[int, int], ...] = ((480, 640), (900, 1200))
+    threads: tuple[int, ...] = (1,)
+    precisions: tuple[str, ...] = ("fp32",)
+    modes: tuple[str, ...] = MODES
+    engines: tuple[str, ...] = tuple(ENGINES)
+    isa: str | None = None
+    seconds: float = 6.0
+    least: int = 5
+
+
+def quick() -> Options:
+    """Defaults of a run in less than a minute."""
+    uncompiled = tuple(name for name, engine in ENGINES.items() if not engine.compiles)
+    return Options(sizes=((480, 640),), modes=("picture",), engines=uncompiled, seconds=0.0, least=3)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """One contest; ``truth`` is the enhanced image (1, 3, H, W) in float64."""
+
+    model: DCENet
+    truth: NDArray[np.float64]
+    precision: str
+    threads: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.truth.shape[2], self.truth.shape[3]
+
+    @property
+    def macs(self) -> int:
+        """Of the network for the whole picture, done directly."""
+        height, width = (-(-side // self.model.variant.scale) for side in self.size)
+        return self.model.variant.macs * height * width
+
+
+def run(options: Options) -> Outcome:
+    """Measures; a peer that is not installed, fails or is wrong is named in a note and left out.
+
+    Raises:
+        FileNotFoundError, ValueError: of the model, or a size is below 16 pixels.
+    """
+    for height, width in options.sizes:
+        if min(height, width) < 16:
+            raise ValueError(f"size must be at least 16 pixels, got {height}x{width}")
+    outcome = Outcome()
+    if reason := memory.why_missing("cpu"):
+        outcome.notes.append(f"peak memory is left out: {reason}")
+    if reason := arithmetic.why_missing():
+        outcome.notes.append(f"the share of the FMA peak is left out: {reason}")
+    with tempfile.TemporaryDirectory() as folder:
+        total = max(1, len(options.variants)) * len(options.sizes) * len(options.precisions) * len(options.threads)
+        for setting in progress.track(_settings(options, Path(folder), outcome), total, SUITE):
+            _Contest(options, setting, folder, outcome).run()
+    outcome.notes = list(dict.fromkeys(outcome.notes))
+    return outcome
+
+
+def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Setting]:
+    """Each with its files in ``folder``, whose former ones go."""
+    models = [load(options.model)] if options.model else map(lively, options.variants)
+    for model in models:
+        model.save(folder / "net.safetensors")
+        for height, width in options.sizes:
+            _export(options, model, (height, width), folder, outcome)
+            for precision in options.precisions:
+                for threads in options.threads:
+                    yield _Setting(model, truth(model, height, width), precision, threads)
+
+
+def lively(variant: str) -> DCENet:
+    """A network with random weights, always the same, whose maps use their range: on noise their logits' deviation is 1."""
+    torch.manual_seed(0)
+    model = DCENet(variant).eval()
+    with torch.no_grad():
+        deviation = model(torch.rand(1, 3, 64, 64)).std()
+        last = [p for p in model.convolutions[-1].parameters() if p.dim() == 4][-1]
+        last.div_(deviation)
+    return model
+
+
+def truth(model: DCENet, height: int, width: int) -> NDArray[np.float64]:
+    """The enhanced ``dark_picture`` in float64, (1, 3, H, W)."""
+    exact = DCENet(model.variant).double()
+    exact.load_state_dict(model.state_dict())
+    image = torch.from_numpy(dark_picture(height, width)).permute(2, 0, 1)[None].double() / 255
+    with torch.inference_mode():
+        return Textbook(exact, "network")(image).numpy()
+
+
+def _export(options: Options, model: DCENet, size: tuple[int, int], folder: Path, outcome: Outcome) -> None:
+    """The ONNX files, where anyone reads them."""
+    readers = [name for name in options.engines if ENGINES[name].exported]
+    for mode in options.modes if any(ENGINES[name].why_missing("fp32", None) is None for name in readers) else ():
+        (folder / f"{mode}.onnx").unlink(missing_ok=True)
+        try:
+            Textbook(model, mode).export(*size, folder / f"{mode}.onnx")
+        except Exception as error:  # the exporter raises what its many parts raise
+            outcome.notes.append(f"no ONNX file of {model.variant.name}: {type(error).__name__}: {str(error).splitlines()[0]}")
+
+
+def error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:
+    """The largest distance in levels of 255; of a picture, (H, W, 3) uint8, what goes beyond the half level of its rounding."""
+    picture = result.dtype == np.uint8
+    levels = 255 * (expected[0].transpose(1, 2, 0) if picture else expected)
+    if result.shape != levels.shape:
+        return float("inf")
+    if picture:
+        return float(np.maximum(np.abs(result - levels) - 0.5, 0.0).max())
+    return float(np.abs(255.0 * result - levels).max())
+
+
+class _Contest:
+    """All engines at one setting."""
+
+    def __init__(self, options: Options, setting: _Setting, folder: str, outcome: Outcome) -> None:
+        self.options, self.setting, self.outcome = options, setting, outcome
+        height, width = setting.size
+        self.task = Task("", folder, height, width, setting.threads, setting.precision, options.modes)
+        inherited = {name: value for name, value in os.environ.items() if name not in _CLEARED}
+        self.environment = {**inherited, **KEEP_FREED_MEMORY, **ISAS.get(options.isa or "", {})}
+        self.suite = SUITE if options.isa is None else f"{SUITE}-{options.isa}"
+
+    def run(self) -> None:
+        with ExitStack() as stack:
+            # All get ready at once; nobody's clock runs yet.
+            started = {name: self._start(name, stack) for name in self._names()}
+            said = {name: self._ready(name, process) for name, process in started.items()}
+            ready = {name: process for name, process in started.items() if said[name] is not None}
+            entered = [
+                (n, mode) for n in ready if n != FMA_PEAK for mode in self.options.modes if self._right(n, mode, ready[n])
+            ]
+            turns = [*entered, *((FMA_PEAK, FMA_PEAK) for _ in [0] if FMA_PEAK in ready)]
+            measured = {f"{name} {mode}": partial(_turn, ready[name], mode) for name, mode in turns}
+            times = rounds(measured, self.options.seconds, self.options.least, _LONG)
+        seconds = {turn: [run[0] for run in times[" ".join(turn)]] for turn in turns}
+        peak = self._peak(seconds.pop((FMA_PEAK, FMA_PEAK), None), said.get(FMA_PEAK))
+        for (name, mode), own in seconds.items():
+            self._timed(name, mode, own, seconds.get(("zdce", mode)), peak)
+        for name, mode in entered:
+            if mode == self.options.modes[0] and (words := said[name]) and words["peak_memory"] is not None:
+                self._row(name, mode, "peak_memory", "MiB", [words["peak_memory"]])
+
+    def _names(self) -> list[str]:
+        names = []
+        for name in self.options.engines:
+            if reason := ENGINES[name].why_missing(self.setting.precision, self.options.isa):
+                self.outcome.notes.append(f"{name} is left out ({self.setting.precision}): {reason}")
+            else:
+                names.append(name)
+            if self.options.isa and not reason and not ENGINES[name].limited:
+                self.outcome.notes.append(f"{name} can't be held to {self.options.isa}: it uses all that the processor has")
+        return [*names, *([FMA_PEAK] if arithmetic.why_missing() is None else [])]
+
+    def _start(self, name: str, stack: ExitStack) -> EngineProcess:
+        return stack.enter_context(EngineProcess(replace(self.task, engine=name), self.environment))
+
+    def _ready(self, name: str, process: EngineProcess) -> dict[str, Any] | None:
+        try:
+            said = process.ready()
+        except ChildProcessError as problem:
+            said = {"failed": str(problem)}
+        if "failed" in said:
+            self.outcome.notes.append(f"{name} is left out of {self._where()}: {said['failed']}")
+            return None
+        return said
+
+    def _right(self, name: str, mode: str, process: EngineProcess) -> bool:
+        worst, tolerated = error(process.result(mode), self.setting.truth), TOLERANCES[self.setting.precision]
+        self._row(name, mode, "error", "levels of 255", [worst])
+        if not worst <= tolerated:
+            self.outcome.wrong = True
+            reason = f"it is {worst:.3g} levels off, {tolerated:.3g} are tolerated"
+            self.outcome.notes.append(f"{name} is wrong in {self._where()} ({mode}) and not timed: {reason}")
+        return worst <= tolerated
+
+    def _where(self) -> str:
+        height, width = self.setting.size
+        return f"{self.setting.model.variant.name} {height}x{width} {self.setting.precision}"
+
+    def _peak(self, seconds: list[float] | None, said: Mapping[str, Any] | None) -> float | None:
+        """Multiply-adds a second."""
+        if seconds is None or said is None:
+            return None
+        self._row(FMA_PEAK, FMA_PEAK, "arithmetic", "GMAC/s", [said["multiply_adds"] / s / 1e9 for s in seconds])
+        return said["multiply_adds"] / spread(seconds)[0]
+
+    def _timed(self, name: str, mode: str, seconds: list[float], ours: list[float] | None, peak: float | None) -> None:
+        height, width = self.setting.size
+        self._row(name, mode, "time", "ms", [1e3 * s for s in seconds])
+        self._row(name, mode, "frames_per_second", "1/s", [1 / s for s in seconds])
+        self._row(name, mode, "megapixels_per_second", "MP/s", [height * width / s / 1e6 for s in seconds])
+        if peak is not None:
+            self._row(name, mode, "peak_share", "of the FMA peak", [self.setting.macs / s / peak for s in seconds])
+        if ours is not None and name != "zdce":
+            self._row(name, mode, "time_over_zdce", "x", [spread(seconds)[0] / spread(ours)[0]])
+
+    def _row(self, name: str, mode: str, metric: str, unit: str, values: list[float]) -> None:
+        middle, low, high = spread(values)
+        once = len(values) == 1
+        height, width = self.setting.size
+        limits = ", any instruction set" if name in ENGINES and self.options.isa and not ENGINES[name].limited else ""
+        version = VERSION + (ENGINES[name].versions if name in ENGINES else "") + limits
+        self.outcome.rows.append(
+            Row(
+                self.suite, self.setting.model.variant.name, name, mode, metric, unit, middle, None if once else low,
+                None if once else high, f"1x3x{height}x{width}", DTYPES[self.setting.precision], self.setting.threads,
+                system.processor(), version,
+            )
+        )  # fmt: skip
+
+
+def _turn(process: EngineProcess, mode: str) -> tuple[float, ...]:
+    return (process.seconds(mode),)
+
+
+# The table on screen.
+
+_METRICS = {
+    "ms": "time", "frames/s": "frames_per_second", "MP/s": "megapixels_per_second", "share": "peak_share",
+    "x zdce": "time_over_zdce", "error": "error", "MiB": "peak_memory",
+}  # fmt: skip
+COLUMNS = ("threads", "provider", "ms", "20-80 %", *(name for name in _METRICS if name != "ms"))
+
+
+def tables(rows: Iterable[Row]) -> dict[str, list[list[str]]]:
+    """For each network, size, precision and mode a line a provider and number of threads, in ``COLUMNS``."""
+    found: dict[tuple[str, ...], dict[tuple[int | None, str], dict[str, Row]]] = {}
+    for row in rows:
+        if row.provider != FMA_PEAK:
+            key = (row.suite, row.case, row.shape, row.dtype, row.mode)
+            found.setdefault(key, {}).setdefault((row.threads, row.provider), {})[row.metric] = row
+    return {
+        " ".join(key): [[str(threads), name, *_cells(metrics)] for (threads, name), metrics in lines.items()]
+        for key, lines in found.items()
+    }
+
+
+def _cells(found: Mapping[str, Row]) -> list[str]:
+    def cell(metric: str) -> str:
+        row = found.get(metric)
+        if row is None:
+            return ""
+        return f"{row.value:.2g}" if metric == "error" else f"{row.value:.2f}"
+
+    time = found.get("time")
+    between = "" if time is None or time.p20 is None else f"{time.p20:.1f}-{time.p80:.1f}"
+    first, *rest = map(cell, _METRICS.values())
+    return [first, between, *rest]
+
+
+def peaks(rows: Iterable[Row]) -> list[str]:
+    """A line for each number of threads: the measured peak of multiply-adds, the median over what was measured."""
+    found: dict[tuple[str, int | None], list[float]] = {}
+    for row in rows:
+        if row.provider == FMA_PEAK:
+            found.setdefault((row.suite, row.threads), []).append(row.value)
+    return [
+        f"{suite}: the FMA peak of {threads} thread{'' if threads == 1 else 's'} is {spread(values)[0]:.1f} GMAC/s in float32"
+        for (suite, threads), values in found.items()
+    ]
