@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from zdce import enhancing, images, system
+from zdce import enhancing, images, system, video
 from zdce.enhancer import Enhancer
 from zdce.images import Pixels
 
@@ -42,7 +42,7 @@ def run(folder: Path, enhancer: Enhancer, threads: int, quality: int = 95) -> li
         enhancer(images.read(jobs[0].source).pixels)
         watch = _Watch(enhancer)
         started = time.perf_counter()
-        outcome = enhancing.run(jobs, watch, quality=quality, overwrite=False)
+        outcome = enhancing.run(jobs, enhancing.Work(watch, video.enhance, quality), overwrite=False)
         seconds = time.perf_counter() - started
     if outcome.failed:
         raise OSError(outcome.failed[0])
