@@ -19,6 +19,7 @@ from zdce.backends import BackendError
 from zdce.bench import cases, ops, plot, providers, static
 from zdce.bench.rows import Row, to_csv
 from zdce.data import SAMPLE, collection
+from zdce.enhancer import FAST_SCALE
 from zdce.formulas import NORMALIZATIONS, Weights
 from zdce.variants import VARIANTS
 from zdce.version import __version__
@@ -196,6 +197,7 @@ def evaluate(
 @click.option("--overwrite", is_flag=True, help="Replace results that exist; without it they are kept.")
 @_device
 @_scale
+@click.option("--fast", is_flag=True, help=f"The same as --scale {FAST_SCALE}.")
 @_strength
 def enhance(
     paths: tuple[str, ...],
@@ -205,6 +207,7 @@ def enhance(
     overwrite: bool,
     device: str,
     scale: int | None,
+    fast: bool,
     strength: float,
 ) -> None:
     """Brighten dark pictures: files, folders (searched through), or patterns.
@@ -212,9 +215,11 @@ def enhance(
     Format, size, EXIF, colour profile and transparency are kept. A picture that can't be read is named and skipped; the exit
     code is 1 then.
     """
+    if fast and scale is not None:
+        raise click.UsageError("--fast and --scale exclude each other")
     Image.MAX_IMAGE_PIXELS = _MAX_PIXELS
     jobs = enhancing.plan(images.find(paths), output)
-    enhancer = zdce.Enhancer(zdce.load(model).to(device), scale=scale, strength=strength)
+    enhancer = zdce.Enhancer(zdce.load(model).to(device), scale=FAST_SCALE if fast else scale, strength=strength)
     outcome = enhancing.run(jobs, enhancer, quality=quality, overwrite=overwrite)
     counts = {
         "written": len(outcome.written),

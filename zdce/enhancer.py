@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from zdce.images import Pixels
 from zdce.model import DCENet
 
 PRECISIONS = ("fp32", "bf16")
+
+# The scale of ``zdce enhance --fast``, from what ``zdce bench scales`` shows.
+FAST_SCALE = 4
 
 # Side of a tile in pixels. Feature maps of one tile take some 150 MB at 32 filters; the halo adds 4% of work.
 _TILE = 512
@@ -128,15 +132,21 @@ class Enhancer:
         small = tuple(-(-side // self.scale) for side in image.shape[:2])
         if tuple(maps.shape) != (1, self.model.variant.maps, *small):
             raise ValueError(f"maps must be {(1, self.model.variant.maps, *small)} for this image, got {tuple(maps.shape)}")
-        enhanced = np.empty(image.shape, image.dtype)
-        # Tiles begin on multiples of the scale, where a pixel of the small image begins.
-        for tile in _tiles(image.shape[:2], max(1, _TILE // self.scale) * self.scale, self._halo):
-            enhanced[tile.inner] = self._curve(self._to_tensor(image[tile.inner]), self._enlarged(maps, tile), image.dtype)
-        return enhanced
+        enhanced = ops.enhance_picture(
+            self._picture(image), maps, self.model.variant.iterations, scale=self.scale, strength=self.strength,
+            align_corners=self.model.variant.scale > 1,
+        )  # fmt: skip
+        return cast(Pixels, enhanced.cpu().numpy())
 
     @property
     def _halo(self) -> int:
         return self.model.variant.receptive_field // 2
+
+    def _picture(self, image: Pixels) -> Tensor:
+        """The image (H, W, 3) as it is, on the model's device."""
+        # Torch knows neither read-only arrays nor negative strides.
+        usable = image.flags.writeable and min(image.strides) > 0 and not any(s % image.itemsize for s in image.strides)
+        return torch.from_numpy(image if usable else image.copy()).to(self._device)
 
     def _to_tensor(self, pixels: Pixels) -> Tensor:
         """(h, w, 3) integers as (1, 3, h, w) in [0, 1] on the model's device."""
@@ -165,33 +175,11 @@ class Enhancer:
         """The image made ``scale`` times smaller, (1, 3, ceil(H / scale), ceil(W / scale))."""
         if self.scale == 1:
             return self._to_tensor(image)
-        if self.model.variant.scale > 1:  # resampled as published, whose samples need no sums over areas
-            size = [-(-side // self.scale) for side in image.shape[:2]]
-            return functional.interpolate(self._to_tensor(image), size=size, mode="bilinear", align_corners=False)
-        rows = [
-            functional.avg_pool2d(
-                self._to_tensor(image[top : top + self.scale]), self.scale, ceil_mode=True, count_include_pad=False
-            )
-            for top in range(0, image.shape[0], self.scale)
-        ]
-        return torch.cat(rows, dim=2)
-
-    def _enlarged(self, maps: Tensor, tile: _Tile) -> Tensor:
-        """The small ``maps`` interpolated for one tile of the full image, (1, C, tile's height, tile's width)."""
-        if self.scale == 1:
-            return maps[..., *tile.inner]
-        if self.model.variant.scale > 1:
-            size = (tile.height, tile.width)
-            full = functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
-            return full[..., *tile.inner]
-        # Bilinear with corners not aligned needs one small pixel more on each side, but at the border, where it clamps.
-        ranges = [(tile.top, tile.bottom, maps.shape[2]), (tile.left, tile.right, maps.shape[3])]
-        small = [slice(max(0, a // self.scale - 1), min(n, -(-b // self.scale) + 1)) for a, b, n in ranges]
-        large = functional.interpolate(
-            maps[..., small[0], small[1]], scale_factor=float(self.scale), mode="bilinear", align_corners=False
-        )
-        first = [a - part.start * self.scale for (a, _, _), part in zip(ranges, small, strict=True)]
-        return large[..., first[0] : first[0] + tile.bottom - tile.top, first[1] : first[1] + tile.right - tile.left]
+        if self.model.variant.scale == 1:
+            return ops.reduce_picture(self._picture(image), self.scale)
+        # As published: bilinear with no antialiasing, whose samples need no sums over areas.
+        size = [-(-side // self.scale) for side in image.shape[:2]]
+        return functional.interpolate(self._to_tensor(image), size=size, mode="bilinear", align_corners=False)
 
 
 def _check(image: Pixels) -> None:
