@@ -20,7 +20,9 @@ operators = (
 cpp = Extension(
     "zdce._C",
     sources=[f"csrc/cpu/{name}.cpp" for name in (*operators, "isa", "module", "streaming")],
-    depends=[f"csrc/{name}.h" for name in ("curve", "cpu/halves", "cpu/isa", "cpu/lanes", "cpu/pictures", "cpu/planes", "cpu/tiles")],
+    depends=[
+        f"csrc/{name}.h" for name in ("curve", "cpu/halves", "cpu/isa", "cpu/lanes", "cpu/pictures", "cpu/planes", "cpu/tiles")
+    ],
     include_dirs=include_paths(),
     library_dirs=[TORCH_LIB_PATH],
     libraries=["torch", "torch_cpu"],

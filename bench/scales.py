@@ -1,7 +1,9 @@
 """``zdce bench scales``: what estimating the curve on a smaller image costs in exactness and saves in time."""
 
 import importlib
+import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,15 +34,15 @@ def run(model: DCENet, paths: Sequence[Path], seconds: float = 1.0) -> list[Row]
     rows: list[Row] = []
     for path in progress.track(paths, len(paths), "scales"):
         picture = images.read_rgb(path)
-        exact = enhancers[1](picture)
-        measured = {str(s): (lambda enhancer=e: clock.intervals(lambda: enhancer(picture))) for s, e in enhancers.items()}
+        exact = images.as_uint8(enhancers[1](picture))
+        measured = {str(s): partial(clock.intervals, partial(enhancer, picture)) for s, enhancer in enhancers.items()}
         times = rounds(measured, seconds)
         shape = f"{picture.shape[0]}x{picture.shape[1]}"
         for scale, enhancer in enhancers.items():
             rates = [1 / run[0] for run in times[str(scale)]]
             rows.append(_row(path.name, scale, "rate", "frames/s", spread(rates), shape, device))
-            if scale > 1:
-                psnr = evaluation.psnr(enhancer(picture), exact)
+            psnr = evaluation.psnr(images.as_uint8(enhancer(picture)), exact)
+            if math.isfinite(psnr):  # equal pictures have none: all at scale 1, and a picture of one colour
                 rows.append(_row(path.name, scale, "psnr", "dB", (psnr, None, None), shape, device))
     return [*rows, *_all(rows, device)]
 
@@ -72,7 +74,7 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     lines = []
     for scale in SCALES:
         rate, psnr = found[f"scale {scale}", "rate"].value, found.get((f"scale {scale}", "psnr"))
-        near = ["exact", ""] if psnr is None else [f"{psnr.value:.1f}", f"{psnr.p20:.1f}-{psnr.p80:.1f}"]
+        near = ["equal", ""] if psnr is None else [f"{psnr.value:.1f}", f"{psnr.p20:.1f}-{psnr.p80:.1f}"]
         lines.append([str(scale), *near, f"{rate:.2f}", f"{rate / first:.1f}"])
     return lines
 
@@ -84,7 +86,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     figure = figures.Figure(figsize=(5.5, 3.6), layout="constrained")
     backend.FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    points = [(found[f"scale {s}", "rate"], found[f"scale {s}", "psnr"], s) for s in SCALES[1:]]
+    points = [(found[f"scale {s}", "rate"], found[f"scale {s}", "psnr"], s) for s in SCALES if (f"scale {s}", "psnr") in found]
     rates, values = [rate.value for rate, _, _ in points], [psnr.value for _, psnr, _ in points]
     below = [psnr.value - (psnr.p20 or psnr.value) for _, psnr, _ in points]
     above = [(psnr.p80 or psnr.value) - psnr.value for _, psnr, _ in points]

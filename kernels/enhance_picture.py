@@ -1,4 +1,4 @@
-"""enhance_picture in Triton: everything after the last convolution, from logits or maps to an interleaved picture, in one kernel.
+"""enhance_picture in Triton: everything after the last convolution, from logits or maps to a picture, in one kernel.
 
 A program handles ROWS x COLUMNS pixels between the same two rows of the maps, (C, h, w) with any strides: their four samples
 are loaded, made maps (tanh, strength) and joined along x once a column, and serve all rows of the tile.
@@ -40,12 +40,15 @@ def picture_forward(
     x = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     inside = ((y < end) & (y < height))[:, None] & (x < width)[None, :]
     upper, lower = tl.maximum(band, 0) * maps_y, tl.minimum(band + 1, maps_height - 1) * maps_y
-    at = tl.maximum(x * factor_x + offset_x, 0)
-    left = tl.minimum(at // divisor_x, maps_width - 1)
-    right = tl.minimum(left + 1, maps_width - 1) * maps_x
-    left = left * maps_x
-    weight_x = (at % divisor_x).to(tl.float32) / divisor_x
-    weight_y = (y * factor_y + offset_y - divisor_y * band).to(tl.float32) / divisor_y
+    if INTERPOLATED:
+        at = tl.maximum(x * factor_x + offset_x, 0)
+        left = tl.minimum(at // divisor_x, maps_width - 1)
+        right = tl.minimum(left + 1, maps_width - 1) * maps_x
+        left = left * maps_x
+        weight_x = (at % divisor_x).to(tl.float32) / divisor_x
+        weight_y = (y * factor_y + offset_y - divisor_y * band).to(tl.float32) / divisor_y
+    else:
+        left = x * maps_x  # so that the compiler sees neighbours
     valid = x < width
     for c in tl.static_range(3):
         v = tl.load(picture_ptr + y[:, None] * picture_y + 3 * x[None, :] + c, mask=inside, other=0).to(tl.float32) / TOP
@@ -73,7 +76,14 @@ PIXELS = 1024
 
 
 def enhance_picture(
-    picture: Tensor, maps: Tensor, iterations: int, scale: int, align_corners: bool, strength: float, logits: bool, enhanced: Tensor
+    picture: Tensor,
+    maps: Tensor,
+    iterations: int,
+    scale: int,
+    align_corners: bool,
+    strength: float,
+    logits: bool,
+    enhanced: Tensor,
 ) -> None:
     """picture (H, W, 3), maps (1, 3T or 3, ceil(H / scale), ceil(W / scale)); writes enhanced (H, W, 3)."""
     height, width, _ = picture.shape

@@ -16,7 +16,7 @@ from rich.table import Table
 import zdce
 from zdce import allocator, atomic, enhancing, evaluation, images, system, training, variants
 from zdce.backends import BackendError
-from zdce.bench import cases, ops, plot, providers, static
+from zdce.bench import cases, ops, plot, providers, scales, static
 from zdce.bench.rows import Row, to_csv
 from zdce.data import SAMPLE, collection
 from zdce.enhancer import FAST_SCALE
@@ -330,6 +330,34 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, csv_path: P
         click.echo(line, err=True)
     if outcome.faults:
         sys.exit(1)
+
+
+@bench.command("scales")
+@click.argument("paths", nargs=-1, default=("docs/dark.jpg",))
+@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
+@_csv
+@_as_json
+def bench_scales(
+    paths: tuple[str, ...], model: str, plot_path: Path | None, csv_path: Path | None, as_json: bool
+) -> None:  # fmt: skip
+    """What a smaller image for the curve costs and saves: PSNR to scale 1, and frames a second, on pictures of yours.
+
+    Medians over the pictures with the 20th and 80th percentile; --csv and --json have each picture too.
+    """
+    if plot_path is not None:
+        plot.check(plot_path)
+    found = images.find(paths)
+    if not found:
+        raise ValueError(f"no pictures found: expected {', '.join(sorted(images.SUFFIXES))}")
+    rows = scales.run(zdce.load(model), [picture.path for picture in found])
+    _save_rows(rows, csv_path, as_json)
+    if plot_path is not None:
+        scales.plot(rows, plot_path)
+    if not as_json:
+        pictures = "1 picture" if len(found) == 1 else f"{len(found)} pictures"
+        title = f"{model}: {pictures}, {rows[0].threads} threads, {rows[0].device}"
+        _print_table(title, list(scales.COLUMNS), scales.table(rows))
 
 
 def _show_ops(rows: list[Row]) -> None:

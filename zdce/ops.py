@@ -131,8 +131,8 @@ def reduce_picture(picture: Tensor, scale: int) -> Tensor:
     """A picture made ``scale`` times smaller by area means, as a network takes it.
 
     Args:
-        picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where each
-            row's pixels are contiguous.
+        picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where
+            each row's pixels are contiguous.
         scale: side of the averaged squares in pixels; at the border the mean is of those that are there.
 
     Returns:
@@ -163,8 +163,8 @@ def enhance_picture(
     """The curves of small maps on a whole picture in one pass: maps interpolated in registers, T steps, rounding.
 
     Args:
-        picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where each
-            row's pixels are contiguous.
+        picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where
+            each row's pixels are contiguous.
         maps: curve maps in [-1, 1], shape (1, 3T, ceil(H / scale), ceil(W / scale)), float32, bfloat16 or float16; or with 3
             channels and ``iterations``, shared by all steps.
         iterations: T, from 1 to 16; None takes it from the channels of ``maps``.
@@ -185,7 +185,7 @@ def enhance_picture(
 
     >>> picture = torch.full((25, 36, 3), 51, dtype=torch.uint8)
     >>> zdce.ops.enhance_picture(picture, torch.full((1, 24, 3, 3), -0.25), scale=12)[0, 0]
-    tensor([148, 148, 148], dtype=torch.uint8)
+    tensor([163, 163, 163], dtype=torch.uint8)
     """
     _check_picture("picture", picture)
     _check_scale(scale)

@@ -302,8 +302,8 @@ _autograd("objective_statistics", _objective_setup, _objective_autograd)
 
 
 # reduce_picture: picture (H, W, 3) -> (1, 3, ceil(H / scale), ceil(W / scale)).
-# enhance_picture: picture (H, W, 3), maps (1, 3T or 3, ceil(H / scale), ceil(W / scale)) -> enhanced, written in place, so that a
-# caller may bring its memory. Neither has a gradient.
+# enhance_picture: picture (H, W, 3), maps (1, 3T or 3, ceil(H / scale), ceil(W / scale)) -> enhanced, an argument that is
+# written, so that a caller may bring its memory. Neither has a gradient.
 
 
 def _reduced(picture: Tensor, scale: int) -> Tensor:
@@ -322,7 +322,14 @@ def _reduce_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> A
 
 
 def _enhance_picture(
-    picture: Tensor, maps: Tensor, iterations: int, scale: int, align_corners: bool, strength: float, logits: bool, enhanced: Tensor
+    picture: Tensor,
+    maps: Tensor,
+    iterations: int,
+    scale: int,
+    align_corners: bool,
+    strength: float,
+    logits: bool,
+    enhanced: Tensor,
 ) -> None:
     inputs = (_interleaved(picture), maps, iterations, scale, align_corners, strength, logits)
     backends.launch("enhance_picture", inputs, (enhanced,), backends.requested())

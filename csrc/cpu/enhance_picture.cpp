@@ -52,8 +52,8 @@ struct Block {
   const float* column_weights;
   const int* columns;  // of the maps, left of each pixel
   int first;           // the one where upper and difference begin
-  float* expanded;  // (2, maps, kExpanded): upper and difference at every column
-  void* pixels;     // (kRows) unpacked rows
+  float* expanded;     // (2, maps, kExpanded): upper and difference at every column
+  void* pixels;        // (kRows) unpacked rows
 };
 
 // A row of pixels as the arithmetic takes it: 8-bit ones as one word each, the others as three planes of floats.
@@ -151,7 +151,8 @@ struct Activate {
   ZDCE_INLINE static void run(const float* const* from, int maps, int n, bool logits, float strength, float* to) {
     for (int k = 0; k < maps; ++k) {
       int i = 0;
-      for (; i + kLanes<float> <= n; i += kLanes<float>) lanes(from[k] + i, kLanes<float>, logits, strength, to + k * kPitch + i);
+      for (; i + kLanes<float> <= n; i += kLanes<float>)
+        lanes(from[k] + i, kLanes<float>, logits, strength, to + k * kPitch + i);
       if (i < n) lanes(from[k] + i, n - i, logits, strength, to + k * kPitch + i);
     }
   }
@@ -210,9 +211,8 @@ struct EnhanceBlock {
         Ints columns;
         std::memcpy(&columns, block.columns + i, sizeof(columns));
         const int first = block.columns[i];
-        expand(block, first - block.first, i, [&](const float* from) {
-          return __builtin_shuffle(load(from, kLanes<float>), columns - first);
-        });
+        expand(block, first - block.first, i,
+               [&](const float* from) { return __builtin_shuffle(load(from, kLanes<float>), columns - first); });
       }
     } else {
       // Runs of pixels between the same two columns, written in whole vectors, the next over what is too much.
@@ -277,8 +277,8 @@ struct EnhanceBlock {
   }
 };
 
-// Where a side of the picture samples the maps: pixel i between first[i] and the next, at weight[i] of the way. The last
-// pixel stands once more for all that a block may have behind it.
+// Where a side of the picture samples the maps: pixel i between first[i] and the next, at weight[i] of the way. The
+// last pixel stands once more for all that a block may have behind it.
 struct Axis {
   std::vector<int> first;
   std::vector<float> weight;
@@ -427,13 +427,21 @@ void enhance_picture(const Tensor picture_tensor, const Tensor maps_tensor, int6
   if (iterations < 1 || iterations > kMaxIterations) {
     throw std::runtime_error("zdce: iterations must be 1 to 16, got " + std::to_string(iterations));
   }
-  check_shape(m, "maps", 1, m.channels == 3 ? 3 : 3 * iterations, small_side(p.height, scale), small_side(p.width, scale));
+  check_shape(m, "maps", 1, m.channels == 3 ? 3 : 3 * iterations, small_side(p.height, scale),
+              small_side(p.width, scale));
   if (m.dtype == ScalarType::Double) throw std::runtime_error("zdce: maps must be float32, bfloat16 or float16");
   if (e.dtype != p.dtype || e.height != p.height || e.width != p.width) {
     throw std::runtime_error("zdce: enhanced must have the picture's shape and type");
   }
-  const Enhancement work{p, e, m, static_cast<int>(iterations), scale > 1, logits, static_cast<float>(strength),
-                         axis(p.height, m.height, scale, align_corners), axis(p.width, m.width, scale, align_corners)};
+  const Enhancement work{p,
+                         e,
+                         m,
+                         static_cast<int>(iterations),
+                         scale > 1,
+                         logits,
+                         static_cast<float>(strength),
+                         axis(p.height, m.height, scale, align_corners),
+                         axis(p.width, m.width, scale, align_corners)};
   with_pixel(p.dtype, [&](auto element) { enhance<decltype(element)>(work); });
 }
 

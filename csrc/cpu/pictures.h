@@ -50,7 +50,8 @@ void with_pixel(torch::headeronly::ScalarType dtype, const F& f) {
 inline Picture picture(const torch::stable::Tensor& tensor, const char* name) {
   if (!tensor.is_cpu() || tensor.dim() != 3 || tensor.size(2) != 3 || tensor.stride(2) != 1 ||
       (tensor.stride(1) != 3 && tensor.size(1) > 1)) {
-    throw std::runtime_error(std::string("zdce: ") + name + " must be a CPU tensor of shape (H, W, 3), rows contiguous");
+    throw std::runtime_error(std::string("zdce: ") + name +
+                             " must be a CPU tensor of shape (H, W, 3), rows contiguous");
   }
   int64_t bytes = 0;
   with_pixel(tensor.scalar_type(), [&](auto element) { bytes = sizeof(element); });
