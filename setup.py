@@ -7,7 +7,15 @@ from torch.utils.cpp_extension import TORCH_LIB_PATH, include_paths
 # No flag of the build machine's: the kernels choose their instruction set at run time.
 flags = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wall", "-Wno-psabi"]
 
-operators = ("apply_curve", "channel_means", "objective_statistics", "region_means", "tv_sums")
+operators = (
+    "apply_curve",
+    "channel_means",
+    "enhance_picture",
+    "objective_statistics",
+    "reduce_picture",
+    "region_means",
+    "tv_sums",
+)
 
 # The stable ABI of PyTorch 2.10: one wheel serves that version and every later one.
 cpp = Extension(

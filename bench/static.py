@@ -55,6 +55,10 @@ WORK = {
 }
 
 
+# Triton's kernels of which there are several, and the constant that differs.
+_VERSIONS = {"region": ("REGION",), "picture": ("COLUMNS",), "reduce": ("COLUMNS",)}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Every kernel's rows; ``faults`` say what may not be: a spill, or too much touched."""
@@ -102,8 +106,9 @@ def triton_kernels(dtypes: Iterable[str], targets: Iterable[str], iterations: in
 
 def label(fact: dict[str, Any]) -> str:
     """The kernel's name and, where it has several versions, the constants that tell them apart."""
-    told = [f"{key}={fact['constants'][key]}" for key in ("N", "MAPS", "REGION") if key in fact["constants"]]
-    return " ".join([fact["kernel"], *(told if fact["provider"] == "cuda" or fact["kernel"].startswith("region") else [])])
+    keys = ("N", "MAPS") if fact["provider"] == "cuda" else _VERSIONS.get(fact["kernel"].partition("_")[0], ())
+    told = [f"{key}={fact['constants'][key]}" for key in keys if key in fact["constants"]]
+    return " ".join([fact["kernel"], *told])
 
 
 def touched(fact: dict[str, Any], setting: Setting) -> float | None:

@@ -22,7 +22,7 @@ from triton.runtime.jit import JITFunction
 
 from zdce import backends, ops
 
-from .cases import CASES, Setting, gradients, value
+from .cases import CASES, DTYPES, Setting, gradients, value
 from .ptx import ptxas_words, widest
 
 TARGETS = {
@@ -31,8 +31,11 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64", torch.uint8: "u8"}
 _RECORDED = "recorded"
+
+# Of pictures: full size, and one that shares samples of the maps between rows.
+_SCALES = (1, 12)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,17 @@ def launches(setting: Setting) -> list[Launch]:
         for case in CASES.values():
             tensors = case.tensors(setting)
             gradients(value(getattr(ops, case.name), tensors), tensors, case.gradient(setting))
+        _pictures(setting)
     return list(found.values())
+
+
+def _pictures(setting: Setting) -> None:
+    """From the logits of ``setting``'s type to a picture of 8 bits, at a scale and at full size, and the reduced picture."""
+    picture = torch.zeros(setting.height, setting.width, 3, dtype=torch.uint8)
+    for scale in _SCALES:
+        small = ops.reduce_picture(picture, scale)
+        logits = small.new_empty(1, setting.channels("logits"), *small.shape[2:], dtype=DTYPES[setting.dtype])
+        ops.enhance_picture(picture, logits, scale=scale, logits=True)
 
 
 def source(launch: Launch) -> ASTSource:
@@ -97,7 +110,7 @@ def source(launch: Launch) -> ASTSource:
             signature[parameter.name], constants[parameter.name] = "constexpr", argument
             continue
         signature[parameter.name] = _type(argument)
-        if (argument.data_ptr() if isinstance(argument, Tensor) else argument) % 16 == 0:
+        if not isinstance(argument, float) and (argument.data_ptr() if isinstance(argument, Tensor) else argument) % 16 == 0:
             divisible[i,] = [["tt.divisibility", 16]]
     return ASTSource(launch.kernel, signature, constants, divisible)
 
@@ -105,6 +118,8 @@ def source(launch: Launch) -> ASTSource:
 def _type(argument: Any) -> str:
     if isinstance(argument, Tensor):
         return f"*{_TYPES[argument.dtype]}"
+    if isinstance(argument, float):
+        return "fp32"
     return "i32" if -(2**31) <= argument < 2**31 else "i64"
 
 

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
-from zdce import backends, cli, reference
-from zdce.bench import correctness, cuda_kernels, gpus, measuring, memory, ops, ptx, static, timing
+import zdce
+from zdce import backends, cli, images, reference
+from zdce.bench import correctness, cuda_kernels, gpus, measuring, memory, ops, ptx, scales, static, timing
 from zdce.bench.cases import CASES, MODES, Setting
 from zdce.bench.providers import PROVIDERS, Provider
 from zdce.bench.rows import Row, spread, to_csv
@@ -323,8 +325,33 @@ def test_static_names_every_kernel_that_can_be_compiled_here(tmp_path, monkeypat
     assert all(name in result.stdout for name in ("H100 (sm_90), predicted", "curve_backward", "statistics_forward"))
     rows = list(csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text())))
     assert list(rows[0]) == COLUMNS
-    assert {row["case"].split()[0] for row in rows} == {name for name in static.WORK if not name.startswith("objective")}
+    pictures = {"picture_forward", "reduce_forward"}
+    assert {row["case"].split()[0] for row in rows} == pictures | {n for n in static.WORK if not n.startswith("objective")}
     assert all(float(row["value"]) == 0 for row in rows if row["metric"] == "spills")
+
+
+def test_scales_of_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(scales, "SCALES", (1, 4))
+    torch.manual_seed(0)
+    zdce.DCENet("iters4").save(tmp_path / "net.safetensors")
+    for name, size in (("a.png", (40, 50)), ("b.png", (31, 17))):
+        pixels = np.random.default_rng(0).integers(0, 60, (*size, 3), np.uint8)
+        images.write(images.Picture(pixels), tmp_path / name)
+    result = run(
+        "scales", "-m", tmp_path / "net.safetensors", tmp_path / "a.png", tmp_path / "b.png",
+        "--csv", tmp_path / "rows.csv", "--plot", tmp_path / "plot.svg",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "PSNR to scale 1" in result.stdout
+    assert (tmp_path / "plot.svg").stat().st_size > 1000
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text())))
+    assert list(rows[0]) == COLUMNS
+    of_a = {(row["provider"], row["metric"]): float(row["value"]) for row in rows if row["case"] == "a.png"}
+    assert set(of_a) == {("scale 1", "rate"), ("scale 4", "rate"), ("scale 4", "psnr")}
+    model, picture = zdce.load(tmp_path / "net.safetensors"), images.read_rgb(tmp_path / "a.png")
+    exact, small = (zdce.Enhancer(model, scale=scale)(picture).astype(float) for scale in (1, 4))
+    assert of_a["scale 4", "psnr"] == pytest.approx(10 * np.log10(255**2 / np.square(exact - small).mean()))
+    assert "no such file or folder: none.png" in run("scales", "-m", tmp_path / "net.safetensors", "none.png").stderr
 
 
 def test_the_cuda_kernels_have_no_faults(nvcc_words):

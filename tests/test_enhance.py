@@ -148,6 +148,17 @@ def test_quality(model, photos):
     assert sizes[0] < sizes[1] / 2
 
 
+def test_fast_is_a_scale(model, photos):
+    scale = zdce.enhancer.FAST_SCALE
+    for name, options in (("fast.png", ["--fast"]), ("scale.png", ["--scale", scale]), ("exact.png", [])):
+        assert run(model, "in/b.png", "-o", name, *options).exit_code == 0
+    fast, same, exact = ((photos / name).read_bytes() for name in ("fast.png", "scale.png", "exact.png"))
+    assert fast == same != exact
+    both = run(model, "in/b.png", "--fast", "--scale", "2")
+    assert both.exit_code == 2
+    assert "--fast and --scale exclude each other" in both.stderr
+
+
 def test_strength_0_gives_the_picture_back(model, photos):
     run(model, "in/b.png", "-o", "same.png", "--strength", "0")
     assert np.array_equal(np.asarray(Image.open(photos / "same.png")), np.asarray(Image.open(photos / "in" / "b.png")))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast, overload
 
 import numpy as np
 import torch
@@ -12,8 +13,12 @@ from zdce import backends, ops
 from zdce.engine import Engine, why_unsupported
 from zdce.images import Pixels
 from zdce.model import DCENet
+from zdce.reference import fractions
 
 PRECISIONS = ("fp32", "bf16")
+
+# The scale of ``zdce enhance --fast``, from what ``zdce bench scales`` shows.
+FAST_SCALE = 4
 
 # Side in pixels of the tiles that torch runs. One takes some 150 MB at 32 filters; the halo adds 4% of work.
 _TILE = 512
@@ -87,34 +92,30 @@ class Enhancer:
         self.strength = strength
         self._packed: Engine | None = None
 
-    @property
-    def _engine(self) -> Engine | None:
-        """What runs the network on the CPU, its weights packed when first asked for; None where torch runs it."""
-        if backends.choose(backends.requested(), self._device.type, torch.float32) != "cpp":
-            return None
-        if self._packed is None and why_unsupported(self.model, self.precision) is None:
-            self._packed = Engine(self.model, self.precision)
-        return self._packed
+    @overload
+    def __call__(self, image: Pixels) -> Pixels: ...
+
+    @overload
+    def __call__(self, image: Tensor) -> Tensor: ...
 
     @torch.inference_mode()
-    def __call__(self, image: Pixels) -> Pixels:
-        """The enhanced picture, shape (H, W, 3) and dtype as ``image``: RGB, uint8 or uint16, any size and memory layout.
+    def __call__(self, image: Pixels | Tensor) -> Pixels | Tensor:
+        """The enhanced picture, of the shape and type of ``image``.
+
+        Args:
+            image: a picture as an array (H, W, 3), RGB, uint8 or uint16, any size and memory layout; or pictures as a float32
+                tensor (B, 3, H, W) in [0, 1].
 
         Raises:
-            TypeError: ``image`` is no such array.
-            ValueError: it has another shape.
+            TypeError: ``image`` is neither.
+            ValueError: it has another shape, no pixels, or values that are not finite.
         """
+        if isinstance(image, Tensor):
+            _check_tensor(image)
+            pictures = image.to(self._device).permute(0, 2, 3, 1)
+            return torch.stack([self._enhanced(picture) for picture in pictures]).permute(0, 3, 1, 2).to(image.device)
         _check(image)
-        if self.scale > 1:
-            return self.apply(image, self.maps(image))
-        if engine := self._engine:
-            return engine.enhance(torch.from_numpy(_plain(image)), self.strength).numpy()
-        enhanced = np.empty(image.shape, image.dtype)
-        for tile in _tiles(image.shape[:2], _TILE, self._halo):
-            outer = self._to_tensor(image[tile.outer])
-            maps, pixels = self._maps(outer)[..., *tile.inner_in_outer], outer[..., *tile.inner_in_outer]
-            enhanced[tile.inner] = self._curve(pixels, maps, image.dtype)
-        return enhanced
+        return self._array(self._enhanced(self._picture(image)))
 
     @torch.inference_mode()
     def maps(self, image: Pixels) -> Tensor:
@@ -124,13 +125,7 @@ class Enhancer:
             TypeError, ValueError: as a call does.
         """
         _check(image)
-        small = self._reduced(image)
-        if engine := self._engine:
-            return engine.maps(small[0].permute(1, 2, 0))[None]
-        maps = small.new_empty(1, self.model.variant.maps, *small.shape[2:])
-        for tile in _tiles(small.shape[2:], _TILE, self._halo):
-            maps[..., *tile.inner] = self._maps(small[..., *tile.outer])[..., *tile.inner_in_outer]
-        return maps
+        return self._maps(self._picture(image))
 
     @torch.inference_mode()
     def apply(self, image: Pixels, maps: Tensor) -> Pixels:
@@ -143,80 +138,90 @@ class Enhancer:
         small = tuple(-(-side // self.scale) for side in image.shape[:2])
         if tuple(maps.shape) != (1, self.model.variant.maps, *small):
             raise ValueError(f"maps must be {(1, self.model.variant.maps, *small)} for this image, got {tuple(maps.shape)}")
-        enhanced = np.empty(image.shape, image.dtype)
-        # Tiles begin on multiples of the scale, where a pixel of the small image begins.
-        for tile in _tiles(image.shape[:2], max(1, _TILE // self.scale) * self.scale, self._halo):
-            enhanced[tile.inner] = self._curve(self._to_tensor(image[tile.inner]), self._enlarged(maps, tile), image.dtype)
-        return enhanced
-
-    @property
-    def _halo(self) -> int:
-        return self.model.variant.receptive_field // 2
-
-    def _to_tensor(self, pixels: Pixels) -> Tensor:
-        """(h, w, 3) integers as (1, 3, h, w) in [0, 1] on the model's device."""
-        values = pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
-        return torch.from_numpy(values).permute(2, 0, 1).contiguous()[None].to(self._device)
+        return self._array(self._applied(self._picture(image), maps))
 
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def _curve(self, pixels: Tensor, maps: Tensor, dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> Pixels:
-        """The curve of ``maps`` (1, C, h, w) on ``pixels`` (1, 3, h, w), as integers (h, w, 3)."""
-        if self.strength != 1.0:
-            maps = (maps * self.strength).clamp_(-1.0, 1.0)
-        values = ops.apply_curve(pixels, maps, self.model.variant.iterations)[0].permute(1, 2, 0).cpu().numpy()
-        scaled = np.rint(values * np.float32(np.iinfo(dtype).max))
-        return scaled.astype(np.uint8) if dtype == np.uint8 else scaled.astype(np.uint16)
+    @property
+    def _engine(self) -> Engine | None:
+        """What runs the network on the CPU, its weights packed when first asked for; None where torch runs it."""
+        if backends.choose(backends.requested(), self._device.type, torch.float32) != "cpp":
+            return None
+        if self._packed is None and why_unsupported(self.model, self.precision) is None:
+            self._packed = Engine(self.model, self.precision)
+        return self._packed
 
-    def _maps(self, pixels: Tensor) -> Tensor:
-        """Curve maps (1, C, h, w) of ``pixels`` (1, 3, h, w) at full resolution."""
+    def _picture(self, image: Pixels) -> Tensor:
+        """The image (H, W, 3) as it is, on the model's device."""
+        # Torch knows neither read-only arrays nor negative strides.
+        usable = image.flags.writeable and min(image.strides) > 0 and not any(s % image.itemsize for s in image.strides)
+        return torch.from_numpy(image if usable else image.copy()).to(self._device)
+
+    def _array(self, picture: Tensor) -> Pixels:
+        return cast(Pixels, picture.cpu().numpy())
+
+    def _enhanced(self, picture: Tensor) -> Tensor:
+        """``picture`` (H, W, 3), uint8, uint16 or float32, enhanced."""
+        if self.scale > 1:
+            return self._applied(picture, self._maps(picture))
+        if engine := self._engine:
+            return engine.enhance(picture, self.strength)
+        enhanced = torch.empty_like(picture, memory_format=torch.contiguous_format)
+        for tile in _tiles(picture.shape[:2], _TILE, self.model.variant.receptive_field // 2):
+            enhanced[tile.inner] = ops.enhance_picture(
+                picture[tile.inner], self._logits(fractions(picture[tile.outer]))[..., *tile.inner_in_outer],
+                self.model.variant.iterations, strength=self.strength, logits=True,
+            )  # fmt: skip
+        return enhanced
+
+    def _applied(self, picture: Tensor, maps: Tensor) -> Tensor:
+        """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale))."""
+        return ops.enhance_picture(
+            picture, maps, self.model.variant.iterations, scale=self.scale, strength=self.strength,
+            align_corners=self.model.variant.scale > 1,
+        )  # fmt: skip
+
+    def _maps(self, picture: Tensor) -> Tensor:
+        """Curve maps (1, C, ceil(H / scale), ceil(W / scale)) of ``picture`` (H, W, 3)."""
+        small = self._reduced(picture)
+        if engine := self._engine:
+            return engine.maps(small[0].permute(1, 2, 0))[None]
+        maps = small.new_empty(1, self.model.variant.maps, *small.shape[2:])
+        for tile in _tiles(small.shape[2:], _TILE, self.model.variant.receptive_field // 2):
+            maps[..., *tile.inner] = torch.tanh(self._logits(small[..., *tile.outer]).float())[..., *tile.inner_in_outer]
+        return maps
+
+    def _reduced(self, picture: Tensor) -> Tensor:
+        """``picture`` (H, W, 3) made ``scale`` times smaller, (1, 3, ceil(H / scale), ceil(W / scale)), in [0, 1]."""
+        if self.scale == 1:
+            return fractions(picture)
+        if self.model.variant.scale == 1:
+            return ops.reduce_picture(picture, self.scale)
+        # As published: bilinear with no antialiasing, whose samples need no sums over areas.
+        size = [-(-side // self.scale) for side in picture.shape[:2]]
+        return functional.interpolate(fractions(picture), size=size, mode="bilinear", align_corners=False)
+
+    def _logits(self, image: Tensor) -> Tensor:
+        """The network's logits (1, C, h, w) for ``image`` (1, 3, h, w) in [0, 1], by torch."""
+        channels_last = torch.channels_last if self._device.type == "cuda" else torch.preserve_format
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self.model(pixels)
-        return torch.tanh(logits.float())
-
-    def _reduced(self, image: Pixels) -> Tensor:
-        """The image made ``scale`` times smaller, (1, 3, ceil(H / scale), ceil(W / scale))."""
-        if self.scale == 1:
-            return self._to_tensor(image)
-        if self.model.variant.scale > 1:  # resampled as published, whose samples need no sums over areas
-            size = [-(-side // self.scale) for side in image.shape[:2]]
-            return functional.interpolate(self._to_tensor(image), size=size, mode="bilinear", align_corners=False)
-        rows = [
-            functional.avg_pool2d(
-                self._to_tensor(image[top : top + self.scale]), self.scale, ceil_mode=True, count_include_pad=False
-            )
-            for top in range(0, image.shape[0], self.scale)
-        ]
-        return torch.cat(rows, dim=2)
-
-    def _enlarged(self, maps: Tensor, tile: _Tile) -> Tensor:
-        """The small ``maps`` interpolated for one tile of the full image, (1, C, tile's height, tile's width)."""
-        if self.scale == 1:
-            return maps[..., *tile.inner]
-        if self.model.variant.scale > 1:
-            size = (tile.height, tile.width)
-            full = functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
-            return full[..., *tile.inner]
-        # Bilinear with corners not aligned needs one small pixel more on each side, but at the border, where it clamps.
-        ranges = [(tile.top, tile.bottom, maps.shape[2]), (tile.left, tile.right, maps.shape[3])]
-        small = [slice(max(0, a // self.scale - 1), min(n, -(-b // self.scale) + 1)) for a, b, n in ranges]
-        large = functional.interpolate(
-            maps[..., small[0], small[1]], scale_factor=float(self.scale), mode="bilinear", align_corners=False
-        )
-        first = [a - part.start * self.scale for (a, _, _), part in zip(ranges, small, strict=True)]
-        return large[..., first[0] : first[0] + tile.bottom - tile.top, first[1] : first[1] + tile.right - tile.left]
+            return self.model(image.contiguous(memory_format=channels_last))
 
 
-def _plain(image: Pixels) -> Pixels:
-    """Itself, or a copy of what torch takes no view of: strides below 0 or memory that is read only."""
-    return image if image.flags.writeable and min(image.strides) >= 0 else image.copy()
+def _check_tensor(image: Tensor) -> None:
+    if image.dtype != torch.float32:
+        raise TypeError(f"image must be a float32 tensor, got {image.dtype}")
+    if image.dim() != 4 or image.shape[1] != 3 or 0 in image.shape:
+        raise ValueError(f"image must be (B, 3, H, W) with B, H and W at least 1, got {tuple(image.shape)}")
+    if not image.isfinite().all():
+        raise ValueError("image must be finite, got values that are not")
 
 
 def _check(image: Pixels) -> None:
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
         got = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
-        raise TypeError(f"image must be a uint8 or uint16 array, got {got}")
+        raise TypeError(f"image must be a uint8 or uint16 array or a float32 tensor, got {got}")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"image must be (H, W, 3) with H and W at least 1, got {image.shape}")

@@ -1,5 +1,7 @@
 """The fused operations, for any PyTorch code. Each one checks its arguments and calls its operator."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,9 @@ from zdce import formulas, registry  # noqa: F401 (registers the operators)
 from zdce.formulas import NORMALIZATIONS, Objective, Weights
 
 MAX_ITERATIONS = 16
+MAX_SCALE = 2**20
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_PIXELS = (torch.uint8, torch.uint16, torch.float32)
 
 
 def _check_tensor(name: str, tensor: Tensor, channels: int | None, at_least: int = 1) -> None:
@@ -41,6 +45,45 @@ def _check_iterations(name: str, maps: Tensor, iterations: int | None) -> int:
     if not 1 <= steps <= MAX_ITERATIONS:
         raise ValueError(f"iterations must be 1 to {MAX_ITERATIONS}, got {steps}")
     return steps
+
+
+def _check_picture(name: str, picture: Tensor) -> None:
+    if not isinstance(picture, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(picture).__name__}")
+    if picture.dtype not in _PIXELS:
+        raise TypeError(f"{name} must be uint8, uint16 or float32, got {picture.dtype}")
+    if picture.dim() != 3 or picture.shape[2] != 3 or min(picture.shape) < 1:
+        raise ValueError(f"{name} must be (H, W, 3) with H and W at least 1, got {tuple(picture.shape)}")
+
+
+def _check_scale(scale: int) -> None:
+    if not 1 <= scale <= MAX_SCALE:
+        raise ValueError(f"scale must be 1 to {MAX_SCALE}, got {scale}")
+
+
+def _check_small_maps(maps: Tensor, picture: Tensor, scale: int) -> None:
+    """Maps (1, C, h, w) that belong to ``picture`` (H, W, 3) at ``scale``."""
+    _check_tensor("maps", maps, channels=None)
+    if maps.dtype == torch.float64:
+        raise TypeError("maps must be float32, bfloat16 or float16, got torch.float64")
+    if maps.device != picture.device:
+        raise ValueError(f"maps must be on picture's device {picture.device}, got {maps.device}")
+    height, width = (-(-side // scale) for side in picture.shape[:2])
+    if (maps.shape[0], *maps.shape[2:]) != (1, height, width):
+        raise ValueError(f"maps must be (1, 3T or 3, {height}, {width}) for this picture and scale, got {tuple(maps.shape)}")
+    if maps.requires_grad or picture.requires_grad:
+        raise ValueError("picture and maps must not require a gradient: enhance_picture has none, apply_curve has")
+
+
+def _check_output(out: Tensor, picture: Tensor) -> None:
+    _check_picture("out", out)
+    if (out.shape, out.dtype, out.device) != (picture.shape, picture.dtype, picture.device):
+        raise ValueError(
+            f"out must be {tuple(picture.shape)} of {picture.dtype} on {picture.device} as picture is,"
+            f" got {tuple(out.shape)} of {out.dtype} on {out.device}"
+        )
+    if out.stride()[1:] != (3, 1):
+        raise ValueError(f"out must have each row's pixels contiguous, strides (any, 3, 1), got {out.stride()}")
 
 
 def _check_region(region: int) -> int:
@@ -82,6 +125,80 @@ def apply_curve(image: Tensor, maps: Tensor, iterations: int | None = None) -> T
     _check_tensor("maps", maps, channels=None)
     _check_alike("maps", maps, "image", image)
     return torch.ops.zdce.apply_curve(image, maps, _check_iterations("maps", maps, iterations))
+
+
+def reduce_picture(picture: Tensor, scale: int) -> Tensor:
+    """A picture made ``scale`` times smaller by area means, as a network takes it.
+
+    Args:
+        picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where
+            each row's pixels are contiguous.
+        scale: side of the averaged squares in pixels; at the border the mean is of those that are there.
+
+    Returns:
+        Shape (1, 3, ceil(H / scale), ceil(W / scale)), float32 in [0, 1]; no gradient.
+
+    Raises:
+        TypeError, ValueError: arguments are not as above.
+
+    >>> zdce.ops.reduce_picture(torch.full((25, 36, 3), 51, dtype=torch.uint8), 12).shape
+    torch.Size([1, 3, 3, 3])
+    """
+    _check_picture("picture", picture)
+    _check_scale(scale)
+    return torch.ops.zdce.reduce_picture(picture.detach(), scale)
+
+
+def enhance_picture(
+    picture: Tensor,
+    maps: Tensor,
+    iterations: int | None = None,
+    *,
+    scale: int = 1,
+    strength: float = 1.0,
+    align_corners: bool = False,
+    logits: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The curves of small maps on a whole picture in one pass: maps interpolated in registers, T steps, rounding.
+
+    Args:
+        picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where
+            each row's pixels are contiguous.
+        maps: curve maps in [-1, 1], shape (1, 3T, ceil(H / scale), ceil(W / scale)), float32, bfloat16 or float16; or with 3
+            channels and ``iterations``, shared by all steps.
+        iterations: T, from 1 to 16; None takes it from the channels of ``maps``.
+        scale: how many times smaller the maps are. They are interpolated bilinearly: pixel (y, x) samples them at
+            ``(y + 0.5) / scale - 0.5``, clamped at the border.
+        strength: what the maps are multiplied with, clamped to [-1, 1], before they are interpolated: 1 as trained, 0 gives the
+            picture back, above 1 stronger, negative darkens.
+        align_corners: samples at ``y (h - 1) / (H - 1)`` instead, as Zero-DCE++ was published.
+        logits: ``maps`` are what the network's last convolution gives; their tanh is taken first.
+        out: written and returned where given, so that frames reuse memory: as ``picture`` in shape, type and device, each row's
+            pixels contiguous. ``picture`` itself will do.
+
+    Returns:
+        The enhanced picture, (H, W, 3) in the type of ``picture``; integers are rounded to nearest. No gradient.
+
+    Raises:
+        TypeError, ValueError: arguments are not as above, or one requires a gradient.
+
+    >>> picture = torch.full((25, 36, 3), 51, dtype=torch.uint8)
+    >>> zdce.ops.enhance_picture(picture, torch.full((1, 24, 3, 3), -0.25), scale=12)[0, 0]
+    tensor([163, 163, 163], dtype=torch.uint8)
+    """
+    _check_picture("picture", picture)
+    _check_scale(scale)
+    _check_small_maps(maps, picture, scale)
+    steps = _check_iterations("maps", maps, iterations)
+    if not math.isfinite(strength):
+        raise ValueError(f"strength must be a finite number, got {strength}")
+    if out is None:
+        out = torch.empty_like(picture, memory_format=torch.contiguous_format)
+    else:
+        _check_output(out, picture)
+    torch.ops.zdce.enhance_picture(picture, maps, steps, scale, align_corners, strength, logits, out)
+    return out
 
 
 def illumination_smoothness(maps: Tensor, normalization: str = "paper") -> Tensor:

@@ -301,6 +301,57 @@ _operator(
 _autograd("objective_statistics", _objective_setup, _objective_autograd)
 
 
+# reduce_picture: picture (H, W, 3) -> (1, 3, ceil(H / scale), ceil(W / scale)).
+# enhance_picture: picture (H, W, 3), maps (1, 3T or 3, ceil(H / scale), ceil(W / scale)) -> enhanced, an argument that is
+# written, so that a caller may bring its memory. Neither has a gradient.
+
+
+def _reduced(picture: Tensor, scale: int) -> Tensor:
+    height, width = (-(-side // scale) for side in picture.shape[:2])
+    return picture.new_empty((1, 3, height, width), dtype=torch.float32)
+
+
+def _interleaved(picture: Tensor) -> Tensor:
+    """The picture with each row's pixels contiguous; rows may lie apart."""
+    return picture if picture.stride(2) == 1 and picture.stride(1) == 3 else picture.contiguous()
+
+
+def _reduce_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    picture, scale = inputs
+    return (_interleaved(picture), scale), outputs
+
+
+def _enhance_picture(
+    picture: Tensor,
+    maps: Tensor,
+    iterations: int,
+    scale: int,
+    align_corners: bool,
+    strength: float,
+    logits: bool,
+    enhanced: Tensor,
+) -> None:
+    inputs = (_interleaved(picture), maps, iterations, scale, align_corners, strength, logits)
+    backends.launch("enhance_picture", inputs, (enhanced,), backends.requested())
+
+
+_operator(
+    "reduce_picture(Tensor picture, int scale) -> Tensor",
+    "reduce_picture(Tensor picture, int scale, Tensor(a!) small) -> ()",
+    _reduced,
+    _reduce_arguments,
+)
+
+_ENHANCE_PICTURE = (
+    "enhance_picture(Tensor picture, Tensor maps, int iterations, int scale, bool align_corners, float strength, bool logits,"
+    " Tensor(a!) enhanced) -> ()"
+)
+_zdce.define(_ENHANCE_PICTURE)
+_cpp.define(_ENHANCE_PICTURE)
+_zdce.impl("enhance_picture", _enhance_picture, "CompositeExplicitAutograd")
+torch.library.register_fake("zdce::enhance_picture", lambda *_: None, lib=_zdce)
+
+
 # The inference engine: compiled code only, behind ``zdce.engine``.
 _cpp.define("packed_size(Tensor plan) -> int")
 _cpp.define("pack_network(Tensor parameters, Tensor plan, Tensor(a!) packed) -> ()")

@@ -1,0 +1,97 @@
+// reduce_picture on the CPU: area means of an interleaved picture, which is read once. A task is one row of areas.
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "isa.h"
+#include "pictures.h"
+#include "tiles.h"
+
+namespace zdce {
+namespace {
+
+// Sums down the columns are exact for integers and in double for floats. Twice the bits of an integer, in which twice
+// the lanes of a long sum are added at a time, hold 2^bits + 1 rows: 257 * 255 = 65535.
+template <class E>
+struct Sums {
+  using Narrow = double;
+  using Wide = double;
+  static constexpr int64_t kRows = int64_t{1} << 31;
+};
+template <>
+struct Sums<uint8_t> {
+  using Narrow = uint16_t;
+  using Wide = uint64_t;
+  static constexpr int64_t kRows = 257;
+};
+template <>
+struct Sums<uint16_t> {
+  using Narrow = uint32_t;
+  using Wide = uint64_t;
+  static constexpr int64_t kRows = 65537;
+};
+
+template <class E>
+using Narrow = typename Sums<E>::Narrow;
+template <class E>
+using Wide = typename Sums<E>::Wide;
+
+template <class E>
+struct AddRows {
+  ZDCE_INLINE static void run(const char* from, int64_t stride, int64_t rows, int64_t n, Narrow<E>* sums) {
+    for (int64_t y = 0; y < rows; ++y) {
+      const E* const row = reinterpret_cast<const E*>(from + y * stride);
+      for (int64_t i = 0; i < n; ++i) sums[i] += row[i];
+    }
+  }
+};
+
+template <class E>
+void reduce(const Picture& picture, int64_t scale, int64_t height, int64_t width, float* small) {
+  const Isa best = isa();
+  const int64_t n = 3 * picture.width;
+  torch::stable::parallel_for(0, height, 1, [&](int64_t begin, int64_t end) {
+    std::vector<Narrow<E>> sums(n);
+    std::vector<Wide<E>> areas(3 * width);
+    for (int64_t y = begin; y < end; ++y) {
+      const int64_t last = std::min((y + 1) * scale, picture.height);
+      std::fill(areas.begin(), areas.end(), 0);
+      for (int64_t row = y * scale; row < last; row += Sums<E>::kRows) {
+        std::fill(sums.begin(), sums.end(), 0);
+        dispatch<AddRows<E>>(best, static_cast<const char*>(picture.row(row)), picture.row_stride,
+                             std::min(Sums<E>::kRows, last - row), n, sums.data());
+        for (int64_t x = 0; x < width; ++x) {
+          Wide<E> colors[3] = {};
+          for (int64_t i = 3 * x * scale; i < std::min(3 * (x + 1) * scale, n); i += 3) {
+            for (int c = 0; c < 3; ++c) colors[c] += sums[i + c];
+          }
+          for (int c = 0; c < 3; ++c) areas[3 * x + c] += colors[c];
+        }
+      }
+      for (int64_t x = 0; x < width; ++x) {
+        const int64_t columns = std::min((x + 1) * scale, picture.width) - x * scale;
+        const double white = static_cast<double>(kWhite<E>) * static_cast<double>(columns * (last - y * scale));
+        for (int c = 0; c < 3; ++c) {
+          small[(c * height + y) * width + x] = static_cast<float>(static_cast<double>(areas[3 * x + c]) / white);
+        }
+      }
+    }
+  });
+}
+
+// picture: (H, W, 3); small: (1, 3, ceil(H / scale), ceil(W / scale)), written.
+void reduce_picture(const Tensor picture_tensor, int64_t scale, const Tensor small) {
+  const Picture p = picture(picture_tensor, "picture");
+  check_scale(scale);
+  const int64_t height = small_side(p.height, scale), width = small_side(p.width, scale);
+  float* const to = grid<float>(small, "small", {1, 3, height, width});
+  with_pixel(p.dtype, [&](auto element) { reduce<decltype(element)>(p, scale, height, width, to); });
+}
+
+}  // namespace
+}  // namespace zdce
+
+STABLE_TORCH_LIBRARY_IMPL(zdce_cpp, CPU, m) { m.impl("reduce_picture", TORCH_BOX(&zdce::reduce_picture)); }

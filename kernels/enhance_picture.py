@@ -1,0 +1,107 @@
+"""enhance_picture in Triton: everything after the last convolution, from logits or maps to a picture, in one kernel.
+
+A program handles ROWS x COLUMNS pixels between the same two rows of the maps, (C, h, w) with any strides: their four samples
+are loaded, made maps (tanh, strength) and joined along x once a column, and serve all rows of the tile.
+"""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from zdce.kernels.apply_curve import step
+from zdce.kernels.pictures import WHITE
+from zdce.kernels.tiles import device_function, hyperbolic_tangent, load
+
+
+@device_function
+def activated(pointers, mask, strength, LOGITS: tl.constexpr):
+    """Maps as the curve takes them: of logits the tanh, times the strength, within [-1, 1]."""
+    a = load(pointers, mask)
+    if LOGITS:
+        a = hyperbolic_tangent(a)
+    a *= strength
+    a = tl.where(a > 1.0, 1.0, a)
+    return tl.where(a < -1.0, -1.0, a)
+
+
+@triton.jit
+def picture_forward(
+    picture_ptr, maps_ptr, enhanced_ptr, height, width, maps_height, maps_width, picture_y, enhanced_y, maps_c, maps_y, maps_x,
+    factor_y, offset_y, divisor_y, factor_x, offset_x, divisor_x, strength, TOP: tl.constexpr, T: tl.constexpr,
+    SHARED: tl.constexpr, INTERPOLATED: tl.constexpr, LOGITS: tl.constexpr, TILES: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    # Grid (blocks of columns, TILES for each band of rows). Row y samples the maps at (y factor_y + offset_y) / divisor_y, and
+    # band b has the rows from b to b + 1 there; the first, -1, is what the upper border clamps. Columns likewise.
+    band = (tl.program_id(1) // TILES).to(tl.int64) - 1
+    begin = tl.maximum((divisor_y * band - offset_y + factor_y - 1) // factor_y, 0)
+    end = tl.maximum((divisor_y * (band + 1) - offset_y + factor_y - 1) // factor_y, 0)
+    y = begin + (tl.program_id(1) % TILES) * ROWS + tl.arange(0, ROWS)
+    x = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = ((y < end) & (y < height))[:, None] & (x < width)[None, :]
+    upper, lower = tl.maximum(band, 0) * maps_y, tl.minimum(band + 1, maps_height - 1) * maps_y
+    if INTERPOLATED:
+        at = tl.maximum(x * factor_x + offset_x, 0)
+        left = tl.minimum(at // divisor_x, maps_width - 1)
+        right = tl.minimum(left + 1, maps_width - 1) * maps_x
+        left = left * maps_x
+        weight_x = (at % divisor_x).to(tl.float32) / divisor_x
+        weight_y = (y * factor_y + offset_y - divisor_y * band).to(tl.float32) / divisor_y
+    else:
+        left = x * maps_x  # so that the compiler sees neighbours
+    valid = x < width
+    for c in tl.static_range(3):
+        v = tl.load(picture_ptr + y[:, None] * picture_y + 3 * x[None, :] + c, mask=inside, other=0).to(tl.float32) / TOP
+        for t in tl.static_range(T):
+            if t == 0 or not SHARED:
+                maps = maps_ptr + (c if SHARED else 3 * t + c) * maps_c
+                above = activated(maps + upper + left, valid, strength, LOGITS)
+                if INTERPOLATED:
+                    above += weight_x * (activated(maps + upper + right, valid, strength, LOGITS) - above)
+                    below = activated(maps + lower + left, valid, strength, LOGITS)
+                    below += weight_x * (activated(maps + lower + right, valid, strength, LOGITS) - below)
+                    a = above[None, :] + weight_y[:, None] * (below - above)[None, :]
+                else:
+                    a = above[None, :]
+            v = step(v, a)
+        if TOP > 1:
+            v = tl.floor(v * TOP + 0.5).to(tl.int32)
+        tl.store(enhanced_ptr + y[:, None] * enhanced_y + 3 * x[None, :] + c, v, mask=inside)
+
+
+# Four rows share the samples of their columns and 12, 8 and 4 are whole multiples of them; 8 pixels a thread.
+WARPS = 4
+MOST_ROWS = 4
+PIXELS = 1024
+
+
+def enhance_picture(
+    picture: Tensor,
+    maps: Tensor,
+    iterations: int,
+    scale: int,
+    align_corners: bool,
+    strength: float,
+    logits: bool,
+    enhanced: Tensor,
+) -> None:
+    """picture (H, W, 3), maps (1, 3T or 3, ceil(H / scale), ceil(W / scale)); writes enhanced (H, W, 3)."""
+    height, width, _ = picture.shape
+    maps_height, maps_width = maps.shape[2:]
+    down, across = _sampling(height, maps_height, scale, align_corners), _sampling(width, maps_width, scale, align_corners)
+    band = -(-down[2] // down[0])
+    rows = min(MOST_ROWS, triton.next_power_of_2(band))
+    tiles = triton.cdiv(band, rows)
+    columns = PIXELS // rows
+    picture_forward[triton.cdiv(width, columns), (maps_height + 1) * tiles](
+        picture, maps, enhanced, height, width, maps_height, maps_width, picture.stride(0), enhanced.stride(0),
+        *maps.stride()[1:], *down, *across, strength, TOP=WHITE[picture.dtype], T=iterations, SHARED=maps.shape[1] == 3,
+        INTERPOLATED=scale > 1, LOGITS=logits, TILES=tiles, ROWS=rows, COLUMNS=columns, num_warps=WARPS,
+    )  # fmt: skip
+
+
+def _sampling(pixels: int, maps: int, scale: int, align_corners: bool) -> tuple[int, int, int]:
+    """Factor, offset and divisor of the sample that a pixel takes: whole numbers, so that no rounding moves it."""
+    if not align_corners:
+        return 2, 1 - scale, 2 * scale
+    return (maps - 1, 0, pixels - 1) if maps > 1 else (1, 0, pixels)

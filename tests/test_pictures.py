@@ -1,0 +1,276 @@
+"""enhance_picture and reduce_picture on every backend against the float64 reference."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cases import nan_filled_allocations
+from torch.nn import functional
+
+import zdce
+from zdce import reference
+
+DTYPES = [torch.uint8, torch.uint16, torch.float32]
+SCALES = [1, 2, 3, 4, 5, 8, 12, 16, 100]
+SIZES = [(1, 1), (1, 70), (13, 12), (40, 129), (27, 1100)]
+
+# Each of 8 steps rounds three times, meets a map that interpolation has put off by six half-ulps, which count a quarter, and
+# multiplies the error so far by its slope, at most 2: at most 6 (2^8 - 1) half-ulps below 1.
+ERROR = 6 * 255 * 2**-25
+
+
+def random_picture(size, dtype, seed=0):
+    values = torch.rand(*size, 3, generator=torch.Generator().manual_seed(seed))
+    return values if dtype == torch.float32 else (values * reference.WHITE[dtype]).round().to(dtype)
+
+
+def random_maps(size, scale, channels=24, seed=1):
+    height, width = (-(-side // scale) for side in size)
+    return torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(seed)) * 0.7
+
+
+def truth(picture, maps, iterations, scale, align_corners=False, strength=1.0, logits=False):
+    """Unrounded, in units of the picture's type."""
+    white = reference.WHITE.get(picture.dtype, 1)
+    exact = reference.enhance_picture(
+        picture.double() / white, maps.double(), iterations, scale, align_corners, strength, logits
+    )
+    return exact * white
+
+
+def check(picture, maps, iterations=8, scale=1, **options):
+    with nan_filled_allocations():
+        got = zdce.ops.enhance_picture(picture, maps, iterations, scale=scale, **options)
+    assert (got.shape, got.dtype) == (picture.shape, picture.dtype)
+    assert got.is_contiguous()
+    expected = truth(picture.cpu(), maps.cpu(), iterations, scale, **options)
+    white = reference.WHITE.get(picture.dtype, 1)
+    # To the nearest integer is 1/2 at most; where the exact value lies in the middle, float32's error may choose the other.
+    rounding = 0.5 if picture.dtype in reference.WHITE else 0.0
+    assert (got.double().cpu() - expected).abs().max() <= rounding + ERROR * white
+    if picture.dtype == torch.uint8:
+        off = (got.double().cpu() - expected.round()).abs()
+        assert off.max() <= 1
+        # A value lies as near to the middle with a probability of twice the error in levels.
+        assert (off > 0).sum() <= 2 + 4 * ERROR * white * off.numel()
+
+
+def fits(backend, size, scale):
+    # Triton's interpreter takes seconds for each of these.
+    if backend == "triton" and (max(size) > 80 or scale not in (1, 2, 12)):
+        pytest.skip("too slow in Triton's interpreter")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_every_size_and_scale(backend, device, size, scale):
+    fits(backend, size, scale)
+    with zdce.backend(backend):
+        check(random_picture(size, torch.uint8).to(device), random_maps(size, scale).to(device), scale=scale)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_types_corners_and_logits(backend, device, dtype):
+    size = (29, 83) if backend != "triton" else (13, 25)
+    picture = random_picture(size, dtype).to(device)
+    for scale, align_corners in ((1, False), (5, True), (12, False)) if backend != "triton" else ((5, True),):
+        with zdce.backend(backend):
+            check(picture, random_maps(size, scale).to(device), scale=scale, align_corners=align_corners, logits=True)
+
+
+@pytest.mark.parametrize(("channels", "iterations"), [(3, 1), (3, 8), (12, 4), (48, 16)])
+def test_iterations_and_shared_maps(backend, device, channels, iterations):
+    size, scale = (9, 21), 4
+    with zdce.backend(backend):
+        # 16 steps may lose 2^8 times what 8 do: gentle maps.
+        check(
+            random_picture(size, torch.uint8).to(device), 0.3 * random_maps(size, scale, channels).to(device), iterations, scale
+        )
+
+
+@pytest.mark.parametrize("maps_dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("scale", [1, 6])
+def test_half_maps_in_any_layout(backend, device, maps_dtype, scale):
+    size = (13, 70) if backend != "triton" else (7, 13)
+    maps = random_maps(size, scale).to(device, maps_dtype).contiguous(memory_format=torch.channels_last)
+    with zdce.backend(backend):
+        check(random_picture(size, torch.uint8).to(device), maps, scale=scale)
+
+
+@pytest.mark.parametrize("strength", [-1.0, 0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_strength(dtype, strength):
+    picture, maps = random_picture((20, 75), dtype), random_maps((20, 75), 4)
+    check(picture, maps, scale=4, strength=strength)
+    if strength == 0:
+        assert torch.equal(zdce.ops.enhance_picture(picture, maps, scale=4, strength=0.0), picture)
+
+
+@pytest.mark.parametrize("scale", [1, 12])
+def test_values_keep_their_order(scale):
+    levels = torch.arange(256, dtype=torch.uint8)[None, :, None].expand(30, 256, 3).contiguous()
+    size = (30, 256)
+    for value in (-1.0, -0.4, 0.7, 1.0):
+        enhanced = zdce.ops.enhance_picture(levels, torch.full_like(random_maps(size, scale), value), scale=scale)
+        assert (enhanced.long().diff(dim=1) >= 0).all()
+        assert enhanced[0, 0].tolist() == [0, 0, 0]
+        assert enhanced[0, 255].tolist() == [255, 255, 255]
+
+
+def test_rows_that_lie_apart_and_any_strides(backend, device):
+    wide = random_picture((15, 40), torch.uint8).to(device)
+    maps = random_maps((9, 23), 4).to(device)
+    with zdce.backend(backend):
+        crop, turned = wide[3:12, 5:28], wide[:, :9].transpose(0, 1)
+        check(crop, maps, scale=4)
+        if backend != "triton":
+            check(turned, random_maps((9, 15), 4).to(device), scale=4)
+        assert torch.equal(zdce.ops.reduce_picture(crop, 4), zdce.ops.reduce_picture(crop.contiguous(), 4))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_out_is_written_inside_its_rows_alone(backend, device, dtype):
+    size = (13, 70) if backend != "triton" else (5, 9)
+    picture, maps = random_picture(size, dtype).to(device), random_maps(size, 3).to(device)
+    frame = torch.full((size[0], size[1] + 11, 3), 7, device=device).to(dtype)
+    with zdce.backend(backend):
+        expected = zdce.ops.enhance_picture(picture, maps, scale=3)
+        out = frame[:, 5:-6]
+        assert zdce.ops.enhance_picture(picture, maps, scale=3, out=out) is out
+        assert torch.equal(out, expected)
+        assert (frame[:, :5].double() == 7).all()
+        assert (frame[:, -6:].double() == 7).all()
+        zdce.ops.enhance_picture(picture, maps, scale=3, out=picture)
+        assert torch.equal(picture, expected)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_area_means(backend, device, dtype, scale):
+    size = (37, 53)
+    fits(backend, size, scale)
+    picture = random_picture(size, dtype).to(device)
+    with zdce.backend(backend), nan_filled_allocations():
+        got = zdce.ops.reduce_picture(picture, scale)
+    values = (picture.cpu().double() / reference.WHITE.get(dtype, 1)).permute(2, 0, 1)
+    height, width = (-(-side // scale) for side in size)
+    expected = torch.stack(
+        [
+            values[:, i * scale : (i + 1) * scale, j * scale : (j + 1) * scale].mean((1, 2))
+            for i, j in itertools.product(range(height), range(width))
+        ],
+        dim=1,
+    ).reshape(1, 3, height, width)
+    # A sum of n values below 1 in float32, added one by one at worst, and one rounding: n 2^-24 of the mean.
+    torch.testing.assert_close(got.double().cpu(), expected, rtol=0, atol=2e-6)
+
+
+def test_many_white_rows_overflow_no_sum():
+    white = torch.full((600, 3, 3), 255, dtype=torch.uint8)
+    assert torch.equal(zdce.ops.reduce_picture(white, 600), torch.ones(1, 3, 1, 1))
+    tall = torch.full((1, 1, 3), 65535, dtype=torch.int32).to(torch.uint16).expand(140_000, 1, 3)
+    assert torch.equal(zdce.ops.reduce_picture(tall, 140_000), torch.ones(1, 3, 1, 1))
+
+
+def test_the_reference_interpolates_as_torch_does():
+    size, scale = (26, 31), 4
+    picture, maps = random_picture(size, torch.float32).double(), random_maps(size, scale).double().clamp(-1, 1)
+    full = functional.interpolate(maps, scale_factor=scale, mode="bilinear")[..., :26, :31]
+    expected = reference.apply_curve(picture.permute(2, 0, 1)[None], full)[0].permute(1, 2, 0)
+    torch.testing.assert_close(reference.enhance_picture(picture, maps, 8, scale, False, 1.0, False), expected)
+
+
+def test_opcheck_and_compile():
+    picture, maps = random_picture((9, 23), torch.uint8), random_maps((9, 23), 4)
+    out = torch.empty_like(picture)
+    torch.library.opcheck(torch.ops.zdce.reduce_picture.default, (picture, 4))
+    torch.library.opcheck(torch.ops.zdce.enhance_picture.default, (picture, maps, 8, 4, False, 1.0, False, out))
+    torch._dynamo.reset()
+
+    def both(picture):
+        small = zdce.ops.reduce_picture(picture, 4)
+        return zdce.ops.enhance_picture(picture, small.repeat(1, 8, 1, 1) - 0.9, scale=4)
+
+    assert torch.equal(torch.compile(both, fullgraph=True, backend="aot_eager")(picture), both(picture))
+
+
+def test_threads_do_not_matter():
+    picture, maps = random_picture((61, 1100), torch.uint8), random_maps((61, 1100), 12)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append((zdce.ops.enhance_picture(picture, maps, scale=12), zdce.ops.reduce_picture(picture, 12)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for result in results[1:] for a, b in zip(result, results[0], strict=True))
+
+
+@pytest.mark.parametrize("isa", ["default", "avx2"])  # the other tests run on the best
+def test_other_instruction_sets(isa):
+    if zdce.backends.why_missing("cpp"):
+        pytest.skip("cpp is not built")
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import torch, zdce, zdce._C as C, test_pictures as t\n"
+        "with zdce.backend('cpp'):\n"
+        "    for dtype in t.DTYPES:\n"
+        "        for scale in (1, 2, 5, 12, 100):\n"
+        "            t.check(t.random_picture((40, 129), dtype), t.random_maps((40, 129), scale), scale=scale)\n"
+        "            zdce.ops.reduce_picture(t.random_picture((40, 129), dtype), scale)\n"
+        "print(C.isa())"
+    )
+    environment = {"ZDCE_ISA": isa, "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    if "is not supported by this processor" in done.stderr:
+        pytest.skip(f"this processor has no {isa}")
+    assert done.stdout.strip() == isa, done.stderr
+
+
+PICTURE = torch.zeros(13, 24, 3, dtype=torch.uint8)
+MAPS = torch.zeros(1, 24, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "changes"),
+    [
+        (TypeError, "picture must be a torch.Tensor, got list", {"picture": [1]}),
+        (TypeError, "picture must be uint8, uint16 or float32, got torch.int32", {"picture": PICTURE.int()}),
+        (ValueError, r"picture must be \(H, W, 3\) .* got \(3, 13, 24\)", {"picture": PICTURE.permute(2, 0, 1)}),
+        (ValueError, r"maps must be \(1, 3T or 3, 2, 2\) .* got \(1, 24, 2, 3\)", {"maps": torch.zeros(1, 24, 2, 3)}),
+        (TypeError, "maps must be float32, bfloat16 or float16, got torch.float64", {"maps": MAPS.double()}),
+        (ValueError, "maps must be on picture's device cpu, got meta", {"maps": MAPS.to("meta")}),
+        (ValueError, "must not require a gradient", {"maps": MAPS.clone().requires_grad_()}),
+        (ValueError, "maps must have 3 channels or 3 for each", {"iterations": 4}),
+        (ValueError, "scale must be 1 to 1048576, got 0", {"scale": 0}),
+        (ValueError, "strength must be a finite number, got nan", {"strength": float("nan")}),
+        (ValueError, "out must be .*uint8.* got .*float32", {"out": PICTURE.float()}),
+        (ValueError, "out must have each row's pixels contiguous", {"out": torch.zeros(24, 13, 3).byte().transpose(0, 1)}),
+    ],
+)
+def test_bad_arguments_are_named(error, message, changes):
+    arguments = {"picture": PICTURE, "maps": MAPS, "scale": 12, **changes}
+    with pytest.raises(error, match=message):
+        zdce.ops.enhance_picture(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (PICTURE, MAPS, 17, 12, False, 1.0, False, PICTURE),
+        (PICTURE, MAPS, 8, 0, False, 1.0, False, PICTURE),
+        (PICTURE, MAPS, 8, 11, False, 1.0, False, PICTURE),
+        (PICTURE, MAPS.double(), 8, 12, False, 1.0, False, PICTURE),
+        (PICTURE, MAPS, 8, 12, False, 1.0, False, PICTURE.float()),
+        (PICTURE.int(), MAPS, 8, 12, False, 1.0, False, PICTURE),
+        (PICTURE[:, ::2], MAPS, 8, 12, False, 1.0, False, PICTURE),
+    ],
+)
+def test_compiled_code_checks_what_reaches_it(arguments):
+    if zdce.backends.why_missing("cpp"):
+        pytest.skip("cpp is not built")
+    with pytest.raises(RuntimeError, match="zdce: "):
+        torch.ops.zdce_cpp.enhance_picture(*arguments)
