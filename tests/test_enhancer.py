@@ -36,8 +36,15 @@ def whole(model, image):
         return model.double().enhance(values)[0].permute(1, 2, 0).numpy() * np.iinfo(image.dtype).max
 
 
+@pytest.fixture(params=["auto", "reference"])
+def way(request):
+    """The engine, where it is built, and torch, tile by tile."""
+    with zdce.backend(request.param):
+        yield request.param
+
+
 @pytest.mark.parametrize("name", VARIANTS)
-def test_tiles_are_exact(monkeypatch, lively, name):
+def test_tiles_are_exact(monkeypatch, lively, way, name):
     monkeypatch.setattr(enhancer, "_TILE", 24)
     image = picture(67, 83)
     got = zdce.Enhancer(lively(name))(image)
@@ -48,12 +55,12 @@ def test_tiles_are_exact(monkeypatch, lively, name):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2), (13, 12), (12, 24)])
 @pytest.mark.parametrize("name", ["base", "layers7", "zero-dce-pp"])
-def test_any_size(lively, name, size):
+def test_any_size(lively, way, name, size):
     image = picture(*size)
     assert np.abs(zdce.Enhancer(lively(name))(image) - whole(lively(name), image)).max() < 0.51
 
 
-def test_16_bits_stay_16_bits(lively):
+def test_16_bits_stay_16_bits(lively, way):
     image = picture(21, 34, np.uint16)
     got = zdce.Enhancer(lively("base"))(image)
     assert got.dtype == np.uint16
@@ -76,6 +83,28 @@ def test_scale_is_area_means_and_bilinear_maps(monkeypatch, lively, scale):
         expected = zdce.reference.apply_curve(torch.from_numpy(values).permute(2, 0, 1)[None], full)
     got = zdce.Enhancer(lively("iters4"), scale=scale)(image)
     assert np.abs(got - expected[0].permute(1, 2, 0).numpy() * 255).max() < 0.51
+
+
+@pytest.mark.parametrize("name", ["base", "zero-dce-pp"])
+def test_float_tensors_come_back_as_float_tensors(lively, way, name):
+    images = torch.rand(2, 3, 30, 41, generator=torch.Generator().manual_seed(0))
+    given = images.clone()
+    got = zdce.Enhancer(lively(name))(images)
+    with torch.no_grad():
+        wanted = lively(name).double().enhance(images.double())
+    assert got.dtype == torch.float32
+    assert (got - wanted).abs().max() < 1e-5
+    assert torch.equal(images, given)
+
+
+def test_other_scales_of_a_network_that_resamples_as_published(lively, way):
+    image, model = picture(67, 83), lively("zero-dce-pp")
+    values = torch.from_numpy(image / 255.0).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        small = functional.interpolate(values, size=(17, 21), mode="bilinear", align_corners=False)
+        maps = functional.interpolate(torch.tanh(model.double()(small)), size=(67, 83), mode="bilinear", align_corners=True)
+        wanted = zdce.reference.apply_curve(values, maps, 8)[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(zdce.Enhancer(lively("zero-dce-pp"), scale=4)(image) - wanted).max() < 0.51
 
 
 def test_strength(lively):
@@ -105,8 +134,12 @@ def test_bf16_is_close(lively):
 @pytest.mark.parametrize(
     ("error", "message", "image"),
     [
-        (TypeError, "image must be a uint8 or uint16 array, got float32", np.zeros((2, 2, 3), np.float32)),
-        (TypeError, "image must be a uint8 or uint16 array, got list", [[[1, 2, 3]]]),
+        (TypeError, "image must be a uint8 or uint16 array or a float32 tensor, got float32", np.zeros((2, 2, 3), np.float32)),
+        (TypeError, "image must be a uint8 or uint16 array or a float32 tensor, got list", [[[1, 2, 3]]]),
+        (TypeError, r"image must be a float32 tensor, got torch\.uint8", torch.zeros(1, 3, 2, 2, dtype=torch.uint8)),
+        (ValueError, r"image must be \(B, 3, H, W\) .* got \(3, 2, 2\)", torch.zeros(3, 2, 2)),
+        (ValueError, r"image must be \(B, 3, H, W\) .* got \(1, 3, 0, 2\)", torch.zeros(1, 3, 0, 2)),
+        (ValueError, "image must be finite", torch.full((1, 3, 2, 2), float("nan"))),
         (ValueError, r"image must be \(H, W, 3\) .* got \(2, 2\)", np.zeros((2, 2), np.uint8)),
         (ValueError, r"image must be \(H, W, 3\) .* got \(2, 2, 4\)", np.zeros((2, 2, 4), np.uint8)),
         (ValueError, r"image must be \(H, W, 3\) .* got \(0, 2, 3\)", np.zeros((0, 2, 3), np.uint8)),
