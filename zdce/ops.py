@@ -128,8 +128,8 @@ def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Ten
     _check_tensor("enhanced", enhanced, channels=3, at_least=_check_region(region))
     _check_tensor("image", image, channels=3, at_least=_check_region(region))
     _check_alike("enhanced", enhanced, "image", image)
-    means = (torch.ops.zdce.region_means(x, region) for x in (enhanced, image))
-    return formulas.spatial_consistency(*means, torch.ops.zdce.tv_sums)
+    enhanced_means, image_means = (torch.ops.zdce.region_means(x, region) for x in (enhanced, image))
+    return formulas.spatial_consistency(enhanced_means, image_means, torch.ops.zdce.tv_sums)
 
 
 def color_constancy(enhanced: Tensor) -> Tensor:
