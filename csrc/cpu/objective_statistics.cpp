@@ -16,10 +16,12 @@ namespace {
 
 constexpr int kRegion = 4;
 
-// A tile's rows follow one another, and two neighbouring rows of tanh values must stay in cache: 24 maps x 2 rows x 256
-// columns x 4 bytes are 48 KB. tanh is taken again for the row above a tile (below it too in backward): 1 in 64.
+// A tile's rows follow one another, and two neighbouring rows of tanh values must stay in the second-level cache: 24
+// maps x 2 rows x 1024 columns x 4 bytes are 192 KB. A row of 1024 is a page of each plane: of shorter ones, every row
+// would open new pages for a part of them, and images wider than a tile cost half as much again. tanh is taken again
+// for the row above a tile (below it too in backward): 1 in 64.
 constexpr int kRows = 64;
-constexpr int kColumns = 256;
+constexpr int kColumns = 1024;
 
 // Of a row in scratch: the tile's columns from kLead on, its neighbours before and after them, and room for whole
 // lanes.
@@ -87,7 +89,7 @@ struct Forward {
       int i = 0;
       for (; i + kLanes<C> <= row->pairs; i += kLanes<C>) lanes<false>(*row, c, i, sums);
       for (; i < row->n; i += kLanes<C>) lanes<true>(*row, c, i, sums);
-      // Flushed for each colour of a row: at most 256 values in one lane, whatever the size of the image.
+      // Flushed for each colour of a row: at most 1024 values in one lane, whatever the size of the image.
       row->channels[c] += total<C>(sums.channel);
       if (row->along_y) row->tv[0] += total<C>(sums.along_y);
       if (row->along_x) row->tv[1] += total<C>(sums.along_x);
