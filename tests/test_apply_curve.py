@@ -52,6 +52,14 @@ def test_curve_and_gradients_match_float64(backend, device, size):
         check(image, maps, grad, 8)
 
 
+@pytest.mark.skipif(zdce.backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+@pytest.mark.parametrize(("size", "iterations"), [((576, 640), 8), ((577, 639), 8), ((1680, 1680), 1)])
+def test_outputs_of_34_mb_go_past_the_caches_where_lines_allow(size, iterations):
+    # In turn the maps' gradient; none, for its lines lie across blocks; the enhanced image.
+    with zdce.backend("cpp"):
+        check(*random_case(size, iterations, batch=1), iterations)
+
+
 @pytest.mark.parametrize("iterations", [1, 2, 4, 7, 16])
 @pytest.mark.parametrize("shared", [False, True], ids=["own maps", "shared maps"])
 def test_every_number_of_iterations(backend, device, iterations, shared):

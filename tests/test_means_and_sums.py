@@ -41,6 +41,13 @@ def test_values_and_gradients_match_float64(backend, device, operator, size):
         check(operator, drawn(operator, size, device=device))
 
 
+@pytest.mark.skipif(zdce.backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+@pytest.mark.parametrize("size", [(1680, 1680), (1680, 1679)], ids=str)
+def test_a_gradient_of_34_mb_goes_past_the_caches_where_lines_allow(size):
+    with zdce.backend("cpp"):
+        check("tv_sums", drawn("tv_sums", size, batch=1))
+
+
 @pytest.mark.parametrize("region", [1, 2, 3, 5, 16, 17, 37, 300])
 def test_every_region_size(backend, device, region):
     if backend == "reference" and region > 100:

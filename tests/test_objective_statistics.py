@@ -52,6 +52,14 @@ def test_a_size_of_several_tiles(backend, device):
         check(*drawn((34, 133), 1, batch=1, device=device), 1)
 
 
+@pytest.mark.skipif(zdce.backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+@pytest.mark.parametrize("size", [(66, 1061), (144, 2560)], ids=str)
+def test_tiles_of_cpp_beside_each_other(size):
+    # The second's gradient, 35 MB in whole lines, is written past the caches.
+    with zdce.backend("cpp"):
+        check(*drawn(size, batch=1), 8)
+
+
 def test_one_picture_of_256x256(backend, device, monkeypatch):
     if backend == "triton":
         # one tile across, so that the interpreter sees few programs

@@ -181,5 +181,9 @@ def launch(operator: str, inputs: tuple[object, ...], outputs: tuple[Tensor | No
     """Runs ``operator`` on backend ``name`` (or the best, for ``auto``), writing ``outputs``; None outputs are not wanted."""
     first = next(value for value in inputs if isinstance(value, Tensor))
     wide = any(isinstance(value, Tensor) and value.dtype == torch.float64 for value in inputs)
-    chosen = choose(name, first.device.type, torch.float64 if wide else torch.float32)
-    BACKENDS[chosen].launcher(operator)(*inputs, *outputs)
+    _launcher(operator, name, first.device.type, torch.float64 if wide else torch.float32)(*inputs, *outputs)
+
+
+@cache
+def _launcher(operator: str, name: str, device: str, dtype: torch.dtype) -> Launcher:
+    return BACKENDS[choose(name, device, dtype)].launcher(operator)

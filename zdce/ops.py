@@ -245,9 +245,8 @@ def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Ten
     _check_tensor("enhanced", enhanced, channels=3, at_least=_check_region(region))
     _check_tensor("image", image, channels=3, at_least=_check_region(region))
     _check_alike("enhanced", enhanced, "image", image)
-    return formulas.spatial_consistency(
-        torch.ops.zdce.region_means(enhanced, region), torch.ops.zdce.region_means(image, region)
-    )
+    enhanced_means, image_means = (torch.ops.zdce.region_means(x, region) for x in (enhanced, image))
+    return formulas.spatial_consistency(enhanced_means, image_means, torch.ops.zdce.tv_sums)
 
 
 def color_constancy(enhanced: Tensor) -> Tensor:
@@ -330,7 +329,7 @@ def zero_reference_objective(
     return formulas.objective(
         weights,
         illumination=formulas.illumination_smoothness(tv_sums, logits.shape, normalization),
-        spatial=formulas.spatial_consistency(enhanced_regions, image_regions),
+        spatial=formulas.spatial_consistency(enhanced_regions, image_regions, torch.ops.zdce.tv_sums),
         color=formulas.color_constancy(channel_means),
         exposure=formulas.exposure_control(formulas.coarser(enhanced_regions), target),
     )

@@ -166,7 +166,7 @@ def illumination_smoothness(maps: Tensor, normalization: str = "paper") -> Tenso
 
 
 def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Tensor:
-    return formulas.spatial_consistency(region_means(enhanced, region), region_means(image, region))
+    return formulas.spatial_consistency(region_means(enhanced, region), region_means(image, region), tv_sums)
 
 
 def color_constancy(enhanced: Tensor) -> Tensor:

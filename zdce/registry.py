@@ -54,8 +54,10 @@ def _operator(schema: str, kernel: str, allocate: Callable[..., Any], arguments:
     if name in backends.CUDA_OPERATORS:
         _cuda.define(kernel)
 
+    backward = name.endswith("_backward")
+
     def compute(*values: Any) -> Any:
-        inputs, backend = (values[:-1], values[-1]) if name.endswith("_backward") else (values, backends.requested())
+        inputs, backend = (values[:-1], values[-1]) if backward else (values, backends.requested())
         outputs = allocate(*values)
         backends.launch(name, *arguments(inputs, outputs if isinstance(outputs, tuple) else (outputs,)), backend)
         return outputs

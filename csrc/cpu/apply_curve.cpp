@@ -22,7 +22,9 @@ struct CurveBlock {
   bool shared;
   const C* image[3];
   const C* maps[kMaxMaps];
+  int64_t next;  // values from a block of the maps to that of the next pixels; 0 where blocks are copies
   C* enhanced[3];
+  bool past_caches;  // of the enhanced image or, in backward, of the maps' gradient
   // Backward only. grad_image[0] or grad_maps[0] is null where that gradient is not wanted.
   const C* grad[3];
   C* grad_image[3];
@@ -42,8 +44,12 @@ struct CurveForward {
 
   ZDCE_INLINE static void lanes(const CurveBlock<C>& block, int c, int i, int n) {
     Lanes<C> x = load(block.image[c] + i, n);
-    for (int t = 0; t < block.iterations; ++t) x = step(x, load(block.maps[3 * t + c] + i, n));
-    store(block.enhanced[c] + i, x, n);
+    for (int t = 0; t < block.iterations; ++t) {
+      const C* const maps = block.maps[3 * t + c] + i;
+      prefetch(maps + block.next);
+      x = step(x, load(maps, n));
+    }
+    store(block.enhanced[c] + i, x, n, block.past_caches);
   }
 };
 
@@ -64,7 +70,9 @@ struct CurveBackward {
     Lanes<C> x = load(block.image[c] + i, n);
     for (int t = 0; t < block.iterations; ++t) {
       xs[t] = x;
-      as[t] = load(block.maps[3 * t + c] + i, n);
+      const C* const maps = block.maps[3 * t + c] + i;
+      prefetch(maps + block.next);
+      as[t] = load(maps, n);
       x = step(x, as[t]);
     }
     Lanes<C> g = load(block.grad[c] + i, n);
@@ -72,7 +80,9 @@ struct CurveBackward {
     for (int t = block.iterations - 1; t >= 0; --t) {
       const Lanes<C> grad_map = g * step_da(xs[t]);
       shared += grad_map;
-      if (block.grad_maps[0] != nullptr && !block.shared) store(block.grad_maps[3 * t + c] + i, grad_map, n);
+      if (block.grad_maps[0] != nullptr && !block.shared) {
+        store(block.grad_maps[3 * t + c] + i, grad_map, n, block.past_caches);
+      }
       g = g * step_dx(xs[t], as[t]);
     }
     if (block.grad_maps[0] != nullptr && block.shared) store(block.grad_maps[c] + i, shared, n);
@@ -93,6 +103,7 @@ template <class C>
 void fetch_maps(Isa isa, const Planes& maps, int64_t b, int64_t p, Scratch<C, kMaxMaps>& scratch,
                 CurveBlock<C>& block) {
   fetch(isa, maps, piece(maps, b, p, block.n), scratch.memory, kPitch, block.maps);
+  block.next = is_block<C>(maps) ? kBlock : 0;
   if (block.shared) {
     for (int k = 3; k < 3 * block.iterations; ++k) block.maps[k] = block.maps[k % 3];
   }
@@ -108,17 +119,20 @@ void for_each_block(int64_t batch, int64_t pixels, const F& f) {
       const int64_t p = i % blocks * kBlock;
       f(i / blocks, p, static_cast<int>(std::min<int64_t>(kBlock, pixels - p)));
     }
+    finish_stores();
   });
 }
 
 template <class C>
 void forward(const Planes& image, const Planes& maps, int iterations, const Planes& enhanced) {
   const Isa best = isa();
+  const bool streams = past_caches<C>(enhanced);
   for_each_block(image.batch, image.width, [&](int64_t b, int64_t p, int n) {
     Scratch<C, 3> image_scratch, enhanced_scratch;
     Scratch<C, kMaxMaps> maps_scratch;
     CurveBlock<C> block;
     block.n = n, block.iterations = iterations, block.shared = maps.channels == 3;
+    block.past_caches = streams;
     fetch(best, image, piece(image, b, p, n), image_scratch.memory, kPitch, block.image);
     fetch_maps(best, maps, b, p, maps_scratch, block);
     target(enhanced, piece(enhanced, b, p, n), enhanced_scratch.memory, kPitch, block.enhanced);
@@ -131,11 +145,13 @@ template <class C>
 void backward(const Planes& grad, const Planes& image, const Planes& maps, int iterations, const Planes* grad_image,
               const Planes* grad_maps) {
   const Isa best = isa();
+  const bool streams = grad_maps != nullptr && past_caches<C>(*grad_maps);
   for_each_block(image.batch, image.width, [&](int64_t b, int64_t p, int n) {
     Scratch<C, 3> grad_scratch, image_scratch, grad_image_scratch;
     Scratch<C, kMaxMaps> maps_scratch, grad_maps_scratch;
     CurveBlock<C> block;
     block.n = n, block.iterations = iterations, block.shared = maps.channels == 3;
+    block.past_caches = streams;
     block.grad_image[0] = block.grad_maps[0] = nullptr;
     fetch(best, grad, piece(grad, b, p, n), grad_scratch.memory, kPitch, block.grad);
     fetch(best, image, piece(image, b, p, n), image_scratch.memory, kPitch, block.image);

@@ -3,6 +3,10 @@
 
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
 #include "isa.h"
 
 namespace zdce {
@@ -30,6 +34,10 @@ ZDCE_INLINE Lanes<C> load(const C* from, int n) {
   return v;
 }
 
+// Asks for the line of an address, which need not be valid, before it is wanted: many planes are read at once, each in
+// runs too short for the processor to see them coming.
+ZDCE_INLINE void prefetch(const void* address) { __builtin_prefetch(address, 0, 2); }
+
 template <class C>
 ZDCE_INLINE void store(C* to, Lanes<C> v, int n) {
   if (n == kLanes<C>) {
@@ -39,12 +47,57 @@ ZDCE_INLINE void store(C* to, Lanes<C> v, int n) {
   }
 }
 
+// The same past the caches where a kernel says so: a line that is written whole is not read first and pushes nothing
+// out. `to` is aligned to 64 bytes then; the four quarters of a line follow one another, so that it leaves in one
+// piece.
+template <class C>
+ZDCE_INLINE void store(C* to, Lanes<C> v, int n, bool past_caches) {
+#if defined(__x86_64__)
+  if (past_caches && n == kLanes<C>) {
+    const Lanes<float> bits = reinterpret_cast<Lanes<float>>(v);
+    float* const line = reinterpret_cast<float*>(to);
+    _mm_stream_ps(line, __builtin_shufflevector(bits, bits, 0, 1, 2, 3));
+    _mm_stream_ps(line + 4, __builtin_shufflevector(bits, bits, 4, 5, 6, 7));
+    _mm_stream_ps(line + 8, __builtin_shufflevector(bits, bits, 8, 9, 10, 11));
+    _mm_stream_ps(line + 12, __builtin_shufflevector(bits, bits, 12, 13, 14, 15));
+    return;
+  }
+#endif
+  store(to, v, n);
+}
+
+// What this thread stored past the caches is seen by whoever is told next that it is there.
+inline void finish_stores() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
 // n values beginning with ones, then zeros.
 template <class C>
 ZDCE_INLINE Lanes<C> ones(int n) {
   Lanes<C> v{};
   for (int i = 0; i < kLanes<C>; ++i) v[i] = i < n ? C{1} : C{0};
   return v;
+}
+
+// Each lane's neighbour before or after it; the first or last has itself for one.
+template <class C>
+ZDCE_INLINE Lanes<C> before(Lanes<C> v) {
+  if constexpr (kLanes<C> == 16) {
+    return __builtin_shufflevector(v, v, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14);
+  } else {
+    return __builtin_shufflevector(v, v, 0, 0, 1, 2, 3, 4, 5, 6);
+  }
+}
+
+template <class C>
+ZDCE_INLINE Lanes<C> after(Lanes<C> v) {
+  if constexpr (kLanes<C> == 16) {
+    return __builtin_shufflevector(v, v, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 15);
+  } else {
+    return __builtin_shufflevector(v, v, 1, 2, 3, 4, 5, 6, 7, 7);
+  }
 }
 
 // Pairs of halves, so that rounding errors grow with the logarithm of the lanes.

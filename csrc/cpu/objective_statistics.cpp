@@ -16,10 +16,12 @@ namespace {
 
 constexpr int kRegion = 4;
 
-// A tile's rows follow one another, and two neighbouring rows of tanh values must stay in cache: 24 maps x 2 rows x 256
-// columns x 4 bytes are 48 KB. tanh is taken again for the row above a tile (below it too in backward): 1 in 64.
+// A tile's rows follow one another, and two neighbouring rows of tanh values must stay in the second-level cache: 24
+// maps x 2 rows x 1024 columns x 4 bytes are 192 KB. A row of 1024 is a page of each plane: of shorter ones, every row
+// would open new pages for a part of them, and images wider than a tile cost half as much again. tanh is taken again
+// for the row above a tile (below it too in backward): 1 in 64.
 constexpr int kRows = 64;
-constexpr int kColumns = 256;
+constexpr int kColumns = 1024;
 
 // Of a row in scratch: the tile's columns from kLead on, its neighbours before and after them, and room for whole
 // lanes.
@@ -66,6 +68,7 @@ struct ForwardRow {
   bool along_x, along_y;  // count the differences along x of the row above; those between that row and this
   const C* image[3];
   const C* logits[kMaxMaps];
+  int64_t next_row;     // of the logits
   C* above;             // tanh of the row above, column n (the tile's right neighbour) included; becomes this row's
   C* image_columns;     // sums over RGB and the rows of a region
   C* enhanced_columns;  // the same of the enhanced image
@@ -86,7 +89,7 @@ struct Forward {
       int i = 0;
       for (; i + kLanes<C> <= row->pairs; i += kLanes<C>) lanes<false>(*row, c, i, sums);
       for (; i < row->n; i += kLanes<C>) lanes<true>(*row, c, i, sums);
-      // Flushed for each colour of a row: at most 256 values in one lane, whatever the size of the image.
+      // Flushed for each colour of a row: at most 1024 values in one lane, whatever the size of the image.
       row->channels[c] += total<C>(sums.channel);
       if (row->along_y) row->tv[0] += total<C>(sums.along_y);
       if (row->along_x) row->tv[1] += total<C>(sums.along_x);
@@ -104,7 +107,9 @@ struct Forward {
     for (int t = 0; t < (row.shared ? 1 : row.iterations); ++t) {
       C* const above = row.above + (3 * t + c) * kPitch + i;
       const Lanes<C> up = load(above, kLanes<C>), up_right = load(above + 1, kLanes<C>);
-      a = hyperbolic_tangent(load(row.logits[3 * t + c] + i, n));
+      const C* const logits = row.logits[3 * t + c] + i;
+      prefetch(logits + row.next_row);
+      a = hyperbolic_tangent(load(logits, n));
       Lanes<C> dy = a - up, dx = up_right - up;
       if (kLast) dy *= inside, dx *= paired;
       sums.along_y += dy * dy;
@@ -145,9 +150,11 @@ template <class C>
 struct BackwardRow {
   int n, iterations;
   bool shared;
-  bool below;  // the image has a row below
+  bool below;        // the image has a row below
+  bool past_caches;  // where the gradient goes
   const C* image[3];
   const C* logits[kMaxMaps];  // of the row below
+  int64_t next_row;           // of the logits
   const C* current;           // tanh of this row, columns -1 and n included
   C* other;                   // tanh of the row above; becomes that of the row below
   const C* grad_columns;      // gradient of each pixel's RGB mean, through the region means
@@ -199,10 +206,11 @@ struct Backward {
     C* const other = row.other + k * kPitch + i;
     const Lanes<C> left = load(current - 1, kLanes<C>), right = load(current + 1, kLanes<C>);
     const Lanes<C> up = load(other, kLanes<C>);
+    prefetch(row.logits[k] + i + row.next_row);
     const Lanes<C> down = row.below ? hyperbolic_tangent(load(row.logits[k] + i, n)) : a;
     store(other, down, kLanes<C>);
     grad_map += row.grad_along_y * ((a - up) + (a - down)) + row.grad_along_x * ((a - left) + (a - right));
-    store(row.grad_logits[k] + i, grad_map * (1 - a * a), n);
+    store(row.grad_logits[k] + i, grad_map * (1 - a * a), n, row.past_caches);
   }
 };
 
@@ -255,6 +263,7 @@ void forward(const Planes& image, const Planes& logits, int iterations, const Te
     ForwardRow<C> row;
     row.n = tile.n, row.pairs = tile.n - 1 + right;
     row.iterations = iterations, row.shared = maps == 3;
+    row.next_row = next_row<C>(logits);
     row.above = space.above;
     row.image_columns = space.image_columns, row.enhanced_columns = space.enhanced_columns;
     row.channels = partial.channels, row.tv = partial.tv;
@@ -352,7 +361,8 @@ void backward(const Tensor& grad_regions, const Tensor& grad_channels, const Ten
     C *current = space.a + kLead, *other = space.b + kLead;
     BackwardRow<C> row;
     row.n = tile.n, row.iterations = iterations, row.shared = maps == 3;
-    row.grad_columns = space.grad_columns;
+    row.next_row = next_row<C>(logits);
+    row.grad_columns = space.grad_columns, row.past_caches = past_caches<C>(grad_logits);
     for (int c = 0; c < 3; ++c) row.grad_channels[c] = channels[3 * tile.b + c] / static_cast<C>(height * width);
     row.grad_along_y = 2 * tv[0], row.grad_along_x = 2 * tv[1];
 

@@ -7,13 +7,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
-#if defined(__x86_64__)
-#include <emmintrin.h>
-#endif
-
+#include "isa.h"
 #include "lanes.h"
 
 namespace zdce {
@@ -24,31 +22,28 @@ using torch::stable::Tensor;
 // Values read and written in turns: short enough that both streams are always under way.
 constexpr int64_t kChunk = 16384;
 
-float read(const float* from, int64_t n) {
-  Lanes<float> sums[4] = {};
-  int64_t i = 0;
-  for (; i + 4 * kLanes<float> <= n; i += 4 * kLanes<float>) {
-    for (int k = 0; k < 4; ++k) sums[k] += load(from + i + k * kLanes<float>, kLanes<float>);
+struct Read {
+  ZDCE_INLINE static void run(const float* from, int64_t n, float* sum) {
+    Lanes<float> sums[4] = {};
+    int64_t i = 0;
+    for (; i + 4 * kLanes<float> <= n; i += 4 * kLanes<float>) {
+      for (int k = 0; k < 4; ++k) sums[k] += load(from + i + k * kLanes<float>, kLanes<float>);
+    }
+    *sum += total<float>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    for (; i < n; ++i) *sum += from[i];
   }
-  float rest = 0;
-  for (; i < n; ++i) rest += from[i];
-  return total<float>((sums[0] + sums[1]) + (sums[2] + sums[3])) + rest;
-}
+};
 
-void write(float* to, int64_t n) { std::fill_n(to, n, 1.0f); }
-
-// Past the caches: a line that is written whole need not be read first.
-void write_past_caches(float* to, int64_t n) {
-#if defined(__x86_64__)
-  int64_t i = 0;
-  for (; i < n && reinterpret_cast<uintptr_t>(to + i) % 16 != 0; ++i) to[i] = 1.0f;
-  for (; i + 4 <= n; i += 4) _mm_stream_ps(to + i, _mm_set1_ps(1.0f));
-  for (; i < n; ++i) to[i] = 1.0f;
-  _mm_sfence();
-#else
-  write(to, n);
-#endif
-}
+struct Write {
+  ZDCE_INLINE static void run(float* to, int64_t n, bool past_caches) {
+    int64_t i = 0;
+    for (; i < n && reinterpret_cast<uintptr_t>(to + i) % 64 != 0; ++i) to[i] = 1.0f;
+    for (; i + kLanes<float> <= n; i += kLanes<float>) {
+      store(to + i, Lanes<float>{} + 1.0f, kLanes<float>, past_caches);
+    }
+    for (; i < n; ++i) to[i] = 1.0f;
+  }
+};
 
 int64_t check(const Tensor& tensor, const char* name) {
   if (tensor.scalar_type() != torch::headeronly::ScalarType::Float || !tensor.is_contiguous()) {
@@ -64,14 +59,16 @@ void stream(const Tensor source, const Tensor target, const Tensor sum, bool pas
   const float* const from = static_cast<const float*>(source.data_ptr());
   float* const to = static_cast<float*>(target.data_ptr());
   const int64_t chunks = std::max<int64_t>(1, std::max(reads, writes) / kChunk);
+  const Isa best = isa();
   std::atomic<double> seen{0};
   torch::stable::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
     float own = 0;
     for (int64_t k = begin; k < end; ++k) {
       const int64_t r = reads * k / chunks, w = writes * k / chunks;
-      own += read(from + r, reads * (k + 1) / chunks - r);
-      (past_caches ? write_past_caches : write)(to + w, writes * (k + 1) / chunks - w);
+      dispatch<Read>(best, from + r, reads * (k + 1) / chunks - r, &own);
+      dispatch<Write>(best, to + w, writes * (k + 1) / chunks - w, past_caches);
     }
+    finish_stores();
     seen += own;
   });
   static_cast<float*>(sum.data_ptr())[0] = static_cast<float>(seen.load());

@@ -49,6 +49,7 @@ void for_each_tile(const Tiling& tiling, const F& f) {
   torch::stable::parallel_for(0, tiling.count(), 1, [&](int64_t begin, int64_t end) {
     const auto workspace = std::make_unique_for_overwrite<Workspace>();
     for (int64_t i = begin; i < end; ++i) f(tiling[i], *workspace);
+    finish_stores();
   });
 }
 

@@ -29,15 +29,16 @@ struct Workspace {
 template <class C>
 struct RowSums {
   // Float32: 4 bytes read a value; the row above comes from cache.
-  ZDCE_INLINE static void run(const C* const* above, const C* const* row, int channels, int n, int pairs,
-                              double* sums) {
+  ZDCE_INLINE static void run(const C* const* above, const C* const* row, int64_t next_row, int channels, int n,
+                              int pairs, double* sums) {
     for (int k = 0; k < channels; ++k) {
       const C* const a = row[k];
       Lanes<C> along_y{}, along_x{};
       int i = 0;
-      for (; i + kLanes<C> <= pairs; i += kLanes<C>) {
+      for (; i + kLanes<C> <= n; i += kLanes<C>) {
+        prefetch(a + i + next_row);
         const Lanes<C> here = load(a + i, kLanes<C>);
-        const Lanes<C> dx = load(a + i + 1, kLanes<C>) - here;
+        const Lanes<C> dx = (i + kLanes<C> <= pairs ? load(a + i + 1, kLanes<C>) : after<C>(here)) - here;
         along_x += dx * dx;
         if (above == nullptr) continue;
         const Lanes<C> dy = here - load(above[k] + i, kLanes<C>);
@@ -59,23 +60,25 @@ struct RowSums {
 template <class C>
 struct RowGradients {
   // Float32: 4 bytes read and 4 written a value; the neighbouring rows come from cache.
-  ZDCE_INLINE static void run(const C* const* up, const C* const* row, const C* const* down, int channels, int n,
-                              int first, int last, C along_y, C along_x, C* const* grad) {
+  ZDCE_INLINE static void run(const C* const* up, const C* const* row, const C* const* down, int64_t next_row,
+                              int channels, int n, int first, int last, C along_y, C along_x, C* const* grad,
+                              bool past_caches) {
     for (int k = 0; k < channels; ++k) {
       const C* const a = row[k];
-      const auto edge = [&](int i) {
+      int i = 0;
+      for (; i + kLanes<C> <= n; i += kLanes<C>) {
+        prefetch(down[k] + i + next_row);
+        const Lanes<C> here = load(a + i, kLanes<C>);
+        const Lanes<C> left = i < first ? before<C>(here) : load(a + i - 1, kLanes<C>);
+        const Lanes<C> right = i + kLanes<C> <= last ? load(a + i + 1, kLanes<C>) : after<C>(here);
+        const Lanes<C> y = (here - load(up[k] + i, kLanes<C>)) + (here - load(down[k] + i, kLanes<C>));
+        const Lanes<C> x = (here - left) + (here - right);
+        store(grad[k] + i, along_y * y + along_x * x, kLanes<C>, past_caches);
+      }
+      for (; i < n; ++i) {
         const C left = i < first ? a[i] : a[i - 1], right = i < last ? a[i + 1] : a[i];
         grad[k][i] = along_y * ((a[i] - up[k][i]) + (a[i] - down[k][i])) + along_x * ((a[i] - left) + (a[i] - right));
-      };
-      int i = 0;
-      for (; i < first; ++i) edge(i);
-      for (; i + kLanes<C> <= last; i += kLanes<C>) {
-        const Lanes<C> here = load(a + i, kLanes<C>);
-        const Lanes<C> left = load(a + i - 1, kLanes<C>), right = load(a + i + 1, kLanes<C>);
-        const Lanes<C> y = (here - load(up[k] + i, kLanes<C>)) + (here - load(down[k] + i, kLanes<C>));
-        store(grad[k] + i, along_y * y + along_x * ((here - left) + (here - right)), kLanes<C>);
       }
-      for (; i < n; ++i) edge(i);
     }
   }
 };
@@ -121,8 +124,8 @@ void forward(const Planes& maps, const Tensor& sums) {
       fetch(best, maps, piece, space.rows[here], kPitch, rows[here]);
       const C* const* const row = rows[here];
       if (y >= tile.y) {
-        dispatch<RowSums<C>>(best, above, row, static_cast<int>(piece.channels), tile.n, tile.n - 1 + right,
-                             static_cast<double*>(partial.tv));
+        dispatch<RowSums<C>>(best, above, row, next_row<C>(maps), static_cast<int>(piece.channels), tile.n,
+                             tile.n - 1 + right, static_cast<double*>(partial.tv));
       }
       above = row;
     }
@@ -139,6 +142,7 @@ template <class C>
 void backward(const Tensor& grad, const Planes& maps, const Planes& grad_maps) {
   const C* const tv = grid<C>(grad, "grad", {2});
   const Isa best = isa();
+  const bool streams = past_caches<C>(grad_maps);
   const Groups groups(maps);
   for_each_tile<Workspace<C>>(groups.tiling, [&](const Tile& tile, Workspace<C>& space) {
     const int left = tile.x > 0, right = tile.x + tile.n < maps.width;
@@ -157,8 +161,9 @@ void backward(const Tensor& grad, const Planes& maps, const Planes& grad_maps) {
       const Piece piece = groups.piece(tile, y, 0, 0);
       C* grads[kChannels];
       target(grad_maps, piece, space.grad, kPitch, grads);
-      dispatch<RowGradients<C>>(best, up, row, down, static_cast<int>(piece.channels), tile.n, 1 - left,
-                                tile.n - 1 + right, 2 * tv[0], 2 * tv[1], static_cast<C* const*>(grads));
+      dispatch<RowGradients<C>>(best, up, row, down, next_row<C>(maps), static_cast<int>(piece.channels), tile.n,
+                                1 - left, tile.n - 1 + right, 2 * tv[0], 2 * tv[1], static_cast<C* const*>(grads),
+                                streams);
       put(best, grad_maps, piece, space.grad, kPitch);
     }
   });
