@@ -6,7 +6,7 @@ from torch.utils.cpp_extension import TORCH_LIB_PATH, include_paths
 # No flag of the build machine's: the kernels choose their instruction set at run time.
 flags = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wall", "-Wno-psabi"]
 
-operators = ("apply_curve", "channel_means", "objective_statistics", "region_means", "tv_sums")
+operators = ("apply_curve", "channel_means", "convolution", "objective_statistics", "region_means", "tv_sums")
 
 # The stable ABI of PyTorch 2.10: one wheel serves that version and every later one.
 cpp = Extension(
