@@ -184,9 +184,7 @@ def requested() -> str:
     return _checked(os.environ.get("ZDCE_BACKEND") or "auto", "ZDCE_BACKEND") if forced is None else forced
 
 
-def why_missing(
-    name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, operator: str | None = None
-) -> str | None:
+def why_missing(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, operator: str | None = None) -> str | None:
     """Why backend ``name`` can't run ``operator`` (None: most of them) on ``device`` with ``dtype``; None where it can."""
     if operator in CONVOLUTIONS and (reason := _without_convolutions(name, dtype)):
         return reason

@@ -21,7 +21,6 @@ def _runs_in_kernels(image: Tensor, weight: Tensor) -> bool:
     """Whether ``zdce.ops.convolution`` has kernels for it; compilers and exporters are shown torch's own operators."""
     return (
         not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
         and (image.device.type, image.dtype, weight.dtype) == ("cpu", torch.float32, torch.float32)
         and not torch.is_autocast_enabled("cpu")
         and backends.requested() in ("auto", "cpp")
@@ -30,7 +29,7 @@ def _runs_in_kernels(image: Tensor, weight: Tensor) -> bool:
 
 
 def _concatenated(sources: Sequence[Tensor]) -> Tensor:
-    return torch.cat(sources, 1) if len(sources) > 1 else sources[0]
+    return torch.cat(list(sources), 1) if len(sources) > 1 else sources[0]
 
 
 class Conv2d(nn.Conv2d):

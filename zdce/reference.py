@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn import grad as grad_of
 
 from zdce import formulas
 from zdce.formulas import Objective, Weights
@@ -133,8 +134,8 @@ def convolution_backward(
     # Fused: 4 bytes read a channel of grad, of output and of each source, 4 written a channel of each source.
     grad = grad if output is None else torch.where(output <= 0, 0.0, grad)
     x = torch.cat(sources, 1) if len(sources) > 1 else sources[0]
-    grad_x = torch.nn.grad.conv2d_input(x.shape, weight, grad, padding=1)
-    grad_weight = torch.nn.grad.conv2d_weight(x, weight.shape, grad, padding=1)
+    grad_x = grad_of.conv2d_input(x.shape, weight, grad, padding=1)
+    grad_weight = grad_of.conv2d_weight(x, weight.shape, grad, padding=1)
     return list(grad_x.split([source.shape[1] for source in sources], 1)), grad_weight, grad.sum((0, 2, 3))
 
 

@@ -310,9 +310,7 @@ _CHANNELS_LAST_STEP = 16
 def _convolution_output(sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bool) -> Tensor:
     (batch, _, height, width), channels = sources[0].shape, weight.shape[0]
     layout = torch.contiguous_format if channels % _CHANNELS_LAST_STEP else torch.channels_last
-    return torch.empty(
-        (batch, channels, height, width), dtype=sources[0].dtype, device=sources[0].device, memory_format=layout
-    )
+    return torch.empty((batch, channels, height, width), dtype=sources[0].dtype, device=sources[0].device, memory_format=layout)
 
 
 def _convolution_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:

@@ -87,7 +87,8 @@ class Packed {
   // written to planes.
   static Packed forward(const float* weight, const float* bias, const Tensors& sources, int outputs, bool planar) {
     const std::vector<int> places = places_of(sources);
-    const int inputs = sources.size() == 1 ? static_cast<int>(sources[0].channels) : blocks_in(sources) * kBlockChannels;
+    const int inputs =
+        sources.size() == 1 ? static_cast<int>(sources[0].channels) : blocks_in(sources) * kBlockChannels;
     const int rest = outputs % kBlockChannels;
     Packed packed(inputs, outputs, planar && inputs % kBlockChannels == 0 && rest > 0 && rest <= 8);
     for (int o = 0; o < outputs; ++o) {
@@ -98,7 +99,8 @@ class Packed {
     return packed;
   }
 
-  // Of the way back, from `outputs` channels to those of the sources that are wanted: the filters turned by half a turn.
+  // Of the way back, from `outputs` channels to those of the sources that are wanted: the filters turned by half a
+  // turn.
   static Packed backward(const float* weight, const Tensors& sources, const std::vector<bool>& wanted, int outputs) {
     std::vector<int> places;
     int base = 0;
@@ -238,15 +240,23 @@ class Outputs {
   // inputs: rows y - 1 to y + 4 of each block of the layer's inputs.
   void band(const Tile& tile, int64_t y, const float* const (*inputs)[6], float* memory) const {
     const int columns = (tile.n + 3) / 4 * 4;
-    const engine::Band<float> band{&layer_, 1,       1 + columns,
-                                   nullptr, inputs,  nullptr,
-                                   memory + coefficients_, memory + products_, memory + pixels_};
+    const engine::Band<float> band{
+        &layer_,         1, 1 + columns, nullptr, inputs, nullptr, memory + coefficients_, memory + products_,
+        memory + pixels_};
     std::vector<engine::Output> outputs;
     int first = 0;
     for (const Planes& t : tensors_) {
       const int channels = static_cast<int>(t.channels), blocks = blocks_of(channels) - layer_.half;
-      engine::Output to{first,  blocks, layer_.half, channels, tile.n, {}, t.pixel_stride / 4, t.channel_stride / 4,
-                        rectified_, memory + planes_ + int64_t{first} * kBlockChannels * engine::kRows * engine::kRegionColumns};
+      engine::Output to{first,
+                        blocks,
+                        layer_.half,
+                        channels,
+                        tile.n,
+                        {},
+                        t.pixel_stride / 4,
+                        t.channel_stride / 4,
+                        rectified_,
+                        memory + planes_ + int64_t{first} * kBlockChannels * engine::kRows * engine::kRegionColumns};
       for (int r = 0; r < engine::kRows && y + r < t.height; ++r) {
         to.rows[r] = reinterpret_cast<float*>(address(t, tile.b, 0, y + r, tile.x));
       }
@@ -276,9 +286,9 @@ void convolution(const std::vector<Tensor> sources, const Tensor weight, const T
   check_shape(to[0], "result", first.batch, to[0].channels, first.height, first.width);
   const int64_t outputs = to[0].channels;
   const Isa best = isa();
-  const Packed packed = Packed::forward(parameter(weight, "weight", {outputs, channels_of(from), 3, 3}),
-                                        parameter(bias, "bias", {outputs}), from, static_cast<int>(outputs),
-                                        to[0].channel_stride != 4);
+  const Packed packed =
+      Packed::forward(parameter(weight, "weight", {outputs, channels_of(from), 3, 3}),
+                      parameter(bias, "bias", {outputs}), from, static_cast<int>(outputs), to[0].channel_stride != 4);
   const Tiling tiling{first.batch, first.height, first.width, kRegionRows, engine::kRegionColumns};
   torch::stable::parallel_for(0, tiling.count(), 1, [&](int64_t begin, int64_t end) {
     thread_local engine::Workspace workspace;
@@ -363,11 +373,13 @@ void convolution_backward(const Tensor grad, const std::vector<Tensor> sources, 
     thread_local engine::Workspace workspace;
     Offsets offsets;
     Ring values(best, from, nullptr), gradients(best, slopes, output ? &result : nullptr);
-    const int64_t value_rows = offsets.take(parameters ? values.floats() : 0), gradient_rows = offsets.take(gradients.floats());
+    const int64_t value_rows = offsets.take(parameters ? values.floats() : 0),
+                  gradient_rows = offsets.take(gradients.floats());
     const Outputs writer(best, packed.layer(), to, false, offsets);
     const int row = values.blocks() * kBlockChannels, lanes = gradients.blocks() * kBlockChannels;
     const int64_t third = 12 * engine::kGroup * kBlockChannels;
-    const int64_t value_space = offsets.take(values.blocks() * third), slope_space = offsets.take(gradients.blocks() * third);
+    const int64_t value_space = offsets.take(values.blocks() * third),
+                  slope_space = offsets.take(gradients.blocks() * third);
     const int64_t weight_space = offsets.take(int64_t{kPoints} * row * lanes), bias_space = offsets.take(lanes);
     float* const memory = reinterpret_cast<float*>(workspace.take(4 * offsets.size));
     std::fill_n(memory + weight_space, int64_t{kPoints} * row * lanes + lanes, 0.0f);
@@ -380,9 +392,16 @@ void convolution_backward(const Tensor grad, const std::vector<Tensor> sources, 
           const auto* const rows = gradients.rows(y);
           if (!to.empty()) writer.band(tile, y, rows, memory);
           if (!parameters) continue;
-          const engine::GradientBand band{values.rows(y), rows, values.blocks(), static_cast<int>(outputs), 1,
-                                          1 + (tile.n + 3) / 4 * 4, memory + value_space, memory + slope_space,
-                                          memory + weight_space, memory + bias_space};
+          const engine::GradientBand band{values.rows(y),
+                                          rows,
+                                          values.blocks(),
+                                          static_cast<int>(outputs),
+                                          1,
+                                          1 + (tile.n + 3) / 4 * 4,
+                                          memory + value_space,
+                                          memory + slope_space,
+                                          memory + weight_space,
+                                          memory + bias_space};
           sum_gradients(best, &band);
         }
         if (parameters) {

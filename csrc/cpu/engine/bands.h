@@ -86,15 +86,14 @@ ZDCE_INLINE void activate(float* maps, float strength) {
   store_part<kBytes>(maps + 2 * lanes, within_one(y[2].numerator * (inverse * first_two)));
 }
 
-// Outputs of 16 pixels, planar. pixels: (16, blocks and perhaps a half one in 16 lanes); planes: (16 * blocks and perhaps
-// 8, 16).
+// Outputs of 16 pixels, planar. pixels: (16, blocks and perhaps a half one in 16 lanes); planes: (16 * blocks and
+// perhaps 8, 16).
 template <int kBytes>
 ZDCE_INLINE void to_planes(const float* pixels, int blocks, bool half, float* planes) {
   using V = typename Part<kBytes>::type;
   constexpr int lanes = Part<kBytes>::lanes;
   const int stride = (blocks + half) * kBlock;
-  for (int o = 0; o < blocks; ++o)
-    transpose<kBytes>(pixels + o * kBlock, stride, planes + o * kBlock * kBlock);
+  for (int o = 0; o < blocks; ++o) transpose<kBytes>(pixels + o * kBlock, stride, planes + o * kBlock * kBlock);
   if (half) {
     alignas(64) float folded[kBlock * kBlock];
     transpose<kBytes>(pixels + blocks * kBlock, stride, folded);

@@ -206,7 +206,8 @@ struct SumGradients {
     }
   }
 
-  // Rows kFirst[kPair] and kSecond[kPair] of A g A^T. rows: four, at the first tile's first column; to: (12, kGroup, 16).
+  // Rows kFirst[kPair] and kSecond[kPair] of A g A^T. rows: four, at the first tile's first column; to: (12, kGroup,
+  // 16).
   template <int kPair>
   ZDCE_INLINE static void gradient_pair(const float* const (&rows)[4], int tiles, float* to) {
     constexpr int point = kGroup * kBlock;

@@ -21,8 +21,8 @@ struct ReadRow {
   using V = typename Part<kBytes>::type;
   static constexpr int lanes = Part<kBytes>::lanes;
 
-  // to: (blocks, kPitch, 16). With `output`, which has the shape of `from`, a value counts only where the output is above
-  // 0: the gradient before a ReLU.
+  // to: (blocks, kPitch, 16). With `output`, which has the shape of `from`, a value counts only where the output is
+  // above 0: the gradient before a ReLU.
   ZDCE_INLINE static void run(const Planes* from, const Planes* output, const RowPlace* at, float* to) {
     const bool inside = at->y >= 0 && at->y < from->height;
     const int first = !inside ? at->n + 2 : at->x == 0;
@@ -60,8 +60,7 @@ struct ReadRow {
     for (int i = 0; i < n; ++i) {
       for (int lane = 0; lane < kBlock; lane += lanes) {
         const V v = load_part<kBytes>(from + i * stride + lane), zero{};
-        store_part<kBytes>(to + i * kBlock + lane,
-                           load_part<kBytes>(kept + i * kept_stride + lane) <= zero ? zero : v);
+        store_part<kBytes>(to + i * kBlock + lane, load_part<kBytes>(kept + i * kept_stride + lane) <= zero ? zero : v);
       }
     }
   }
