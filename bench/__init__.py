@@ -1,1 +1,1 @@
-"""Side-by-side benchmarks: ``zdce bench ops`` and ``zdce bench static``."""
+"""Side-by-side benchmarks: ``zdce bench ops``, ``zdce bench train`` and ``zdce bench static``."""
