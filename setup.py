@@ -10,6 +10,7 @@ flags = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibi
 operators = (
     "apply_curve",
     "channel_means",
+    "convolution",
     "enhance_picture",
     "objective_statistics",
     "reduce_picture",

@@ -1,1 +1,1 @@
-"""Benchmarks: ``zdce bench ops``, ``zdce bench static`` and ``zdce bench flicker``."""
+"""Benchmarks, checked and side by side: ``zdce bench``."""

@@ -22,8 +22,7 @@ from zdce.model import DCENet, load
 from . import arithmetic, memory
 from .engine_process import EngineProcess
 from .engines import ENGINES, FMA_PEAK, MODES, Task, Textbook, dark_picture
-from .measuring import Outcome
-from .ops import CLEARED, KEEP_FREED_MEMORY
+from .processes import CLEARED, KEEP_FREED_MEMORY, Outcome
 from .rows import VERSION, Row, spread
 from .timing import rounds
 

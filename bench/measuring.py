@@ -17,6 +17,7 @@ from zdce import progress, system
 
 from . import correctness, memory
 from .cases import CASES, MODES, Case, Setting, gradients, value
+from .processes import Outcome
 from .providers import PROVIDERS, Provider
 from .rows import Row, spread
 from .streaming import streaming
@@ -53,15 +54,6 @@ class Job:
     def from_json(cls, text: str) -> "Job":
         values = json.loads(text)
         return cls(**{**values, "setting": Setting(**values["setting"])})
-
-
-@dataclass
-class Outcome:
-    """Rows, and in a line each why a provider was left out; ``wrong`` where it failed its check."""
-
-    rows: list[Row] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    wrong: bool = False
 
 
 class Measurement:

@@ -4,10 +4,6 @@ Fresh pages are dear: glibc gives blocks above 32 MiB back to the kernel, and ev
 measured with an allocator that keeps what was freed, as ``zdce train`` does, and once more without where asked.
 """
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -15,16 +11,12 @@ import torch
 
 from . import memory
 from .cases import CASES, MODES, Setting
-from .measuring import STREAMING, Job, Outcome
+from .measuring import STREAMING, Job
+from .processes import KEEP_FREED_MEMORY, Outcome, measured
 from .providers import PROVIDERS
 from .rows import Row
 
-KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
-
 SUITE, DEFAULT_ALLOCATOR, SCALING = "ops", "ops-default-allocator", "ops-scaling"
-
-# What decides how the children measure and must not come from the caller's shell.
-CLEARED = ("TRITON_INTERPRET", "ZDCE_BACKEND", *KEEP_FREED_MEMORY, *memory.ENVIRONMENT)
 
 # Cases that are long enough to say how time grows with the image.
 _SCALED = ("apply_curve", "zero_reference_objective")
@@ -59,10 +51,7 @@ def run(options: Options) -> Outcome:
     _check(options)
     total = Outcome()
     for job, environment in _jobs(options):
-        outcome = _in_a_process(job, environment)
-        total.rows += outcome.rows
-        total.notes += [note for note in outcome.notes if note not in total.notes]
-        total.wrong |= outcome.wrong
+        total.add(measured("measuring", job.to_json(), environment, f"{job.suite} ({job.work})"))
     if reason := memory.why_missing(options.setting.device):
         total.notes.append(f"extra memory is left out: {reason}")
     return total
@@ -102,19 +91,6 @@ def _jobs(options: Options) -> list[tuple[Job, dict[str, str]]]:
         job = replace(timed, work="scaling", suite=SCALING, cases=options.cases or _SCALED, providers=scaled)
         jobs.append((job, KEEP_FREED_MEMORY))
     return jobs
-
-
-def _in_a_process(job: Job, environment: dict[str, str]) -> Outcome:
-    inherited = {name: value for name, value in os.environ.items() if name not in CLEARED}
-    # -P: in a clone the folder of this name must not hide the installed package.
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "zdce.bench.measuring", job.to_json()],
-        stdout=subprocess.PIPE, text=True, check=False, env={**inherited, **environment},
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise ChildProcessError(f"the measuring process of {job.suite} ({job.work}) ended with exit code {done.returncode}")
-    answer = json.loads(done.stdout)
-    return Outcome([Row(**row) for row in answer["rows"]], answer["notes"], answer["wrong"])
 
 
 # The table on screen.

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import zdce
 from zdce import backends, cli, images, reference
-from zdce.bench import correctness, cuda_kernels, gpus, measuring, memory, ops, ptx, scales, static, timing
+from zdce.bench import correctness, cuda_kernels, gpus, measuring, memory, ops, ptx, scales, static, steps, timing
 from zdce.bench.cases import CASES, MODES, Setting
 from zdce.bench.providers import PROVIDERS, Provider
 from zdce.bench.rows import Row, spread, to_csv
@@ -366,3 +366,62 @@ def test_the_cuda_kernels_have_no_faults(nvcc_words):
         # 16 bytes at a time in half types too.
         assert all(max(fact["widest_load"], fact["widest_store"]) == 16 for fact in served)
         assert [fault for fact in facts for fault in static._faults(fact, setting)] == []
+
+
+def step_job(work="time", **changes):
+    return replace(steps.Job(work, ("no-concat",), ("eager", "zdce"), batch=1, size=16, seconds=0.0), **changes)
+
+
+def test_training_steps_are_checked_and_timed_part_by_part():
+    outcome = steps.Measurement(step_job()).run()
+    assert not outcome.wrong
+    for provider in ("eager", "zdce"):
+        (error,) = by_metric(outcome.rows, provider=provider, metric="error")
+        assert 0 < error.value <= 1
+        times = {row.mode: row for row in by_metric(outcome.rows, provider=provider, metric="time")}
+        assert list(times) == [*steps.PARTS, steps.STEP]
+        assert times["step"].value > max(times[part].value for part in steps.PARTS)
+        assert times["step"].shape == "1x3x16x16"
+        (speed,) = by_metric(outcome.rows, provider=provider, metric="speed")
+        assert speed.value == pytest.approx(1e3 / times["step"].value, rel=0.2)
+    (ratio,) = by_metric(outcome.rows, metric="speed_over_eager")
+    assert ratio.provider == "zdce"
+
+
+def test_a_step_with_wrong_gradients_is_not_timed():
+    wrong = steps.Provider(lambda image, logits, **_: steps.Objective(*[1.01 * logits.mean()] * 5))
+    outcome = steps.Measurement(step_job(providers=("eager", "wrong")), {**steps.PROVIDERS, "wrong": wrong}).run()
+    assert outcome.wrong
+    assert [note.split(":")[0] for note in outcome.notes] == ["wrong is wrong in no-concat"]
+    assert {row.metric for row in outcome.rows if row.provider == "wrong"} == {"error"}
+
+
+@pytest.mark.parametrize("provider", [name for name in steps.PROVIDERS if not steps.PROVIDERS[name].compiles])
+def test_every_way_to_train_has_the_gradients_of_float64(provider):
+    assert steps.error(steps.PROVIDERS[provider], "base", step_job(size=32).image()) <= 1
+
+
+@needs_linux
+def test_bench_train_prints_a_table_and_writes_rows(tmp_path):
+    result = run(
+        "train",
+        "--quick",
+        "--size",
+        64,
+        "--threads",
+        1,
+        "--provider",
+        "eager",
+        "--provider",
+        "zdce",
+        "--csv",
+        tmp_path / "rows.csv",
+    )
+    assert result.exit_code == 0, result.output
+    assert "x eager" in result.output
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text())))
+    assert {row["provider"] for row in rows} == {"eager", "zdce"}
+    assert {row["threads"] for row in rows} == {"1"}
+    memory_of = {row["provider"]: float(row["value"]) for row in rows if row["metric"] == "extra_memory"}
+    # Five layers' results and the logits' gradient, at least.
+    assert 2 * 64 * 64 * (4 * 16 + 24 + 24) * 4 / 2**20 < memory_of["zdce"] < memory_of["eager"]

@@ -2,11 +2,12 @@
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,12 +41,25 @@ def _reference_launcher(operator: str) -> Launcher:
     def launch(*arguments: object) -> None:
         inputs = arguments[: compute.__code__.co_argcount]
         outputs = arguments[len(inputs) :]
-        results = compute(*(widened(value) if isinstance(value, Tensor) else value for value in inputs))
-        for output, result in zip(outputs, results if isinstance(results, tuple) else (results,), strict=True):
-            if isinstance(output, Tensor):
-                output.copy_(result)
+        results = compute(*(_widened_all(value) for value in inputs))
+        _copy(outputs, results if isinstance(results, tuple) else (results,))
 
     return launch
+
+
+def _copy(outputs: Iterable[Any], results: Iterable[Any]) -> None:
+    """Outputs and lists of them take the results; None and tensors without elements are not wanted."""
+    for output, result in zip(outputs, results, strict=True):
+        if isinstance(output, list):
+            _copy(output, result)
+        elif output is not None and output.numel() > 0:
+            output.copy_(result)
+
+
+def _widened_all(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_widened_all(one) for one in value]
+    return widened(value) if isinstance(value, Tensor) else value
 
 
 def widened(tensor: Tensor) -> Tensor:
@@ -110,6 +124,18 @@ def _cuda_launcher(operator: str) -> Launcher:
     return getattr(torch.ops.zdce_cuda, operator).default
 
 
+# Convolutions are compiled for the CPU in float32; elsewhere torch's own serve.
+CONVOLUTIONS = ("convolution", "convolution_backward")
+
+
+def _without_convolutions(name: str, dtype: torch.dtype) -> str | None:
+    if name not in ("cpp", "reference"):
+        return "it has no convolutions"
+    if name == "cpp" and dtype != torch.float32:
+        return f"its convolutions take float32, not {str(dtype).removeprefix('torch.')}"
+    return None
+
+
 BACKENDS = {
     "reference": Backend(_never_missing, _reference_launcher),
     "cpp": Backend(_cpp_missing, _cpp_launcher),
@@ -158,12 +184,14 @@ def requested() -> str:
     return _checked(os.environ.get("ZDCE_BACKEND") or "auto", "ZDCE_BACKEND") if forced is None else forced
 
 
-def why_missing(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> str | None:
-    """Why backend ``name`` can't run on ``device`` with ``dtype``; None where it can."""
+def why_missing(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, operator: str | None = None) -> str | None:
+    """Why backend ``name`` can't run ``operator`` (None: most of them) on ``device`` with ``dtype``; None where it can."""
+    if operator in CONVOLUTIONS and (reason := _without_convolutions(name, dtype)):
+        return reason
     return BACKENDS[name].missing(device, dtype)
 
 
-def choose(name: str, device: str, dtype: torch.dtype) -> str:
+def choose(name: str, device: str, dtype: torch.dtype, operator: str | None = None) -> str:
     """The backend that serves a request for ``name``, which a forced one must be itself.
 
     Raises:
@@ -171,8 +199,8 @@ def choose(name: str, device: str, dtype: torch.dtype) -> str:
     """
     if name == "auto":
         candidates = _AUTO.get(device, ("reference",))
-        return next(candidate for candidate in candidates if why_missing(candidate, device, dtype) is None)
-    if reason := why_missing(name, device, dtype):
+        return next(candidate for candidate in candidates if why_missing(candidate, device, dtype, operator) is None)
+    if reason := why_missing(name, device, dtype, operator):
         raise BackendError(f"backend {name!r} was asked for but can't run: {reason}")
     return name
 
@@ -180,10 +208,12 @@ def choose(name: str, device: str, dtype: torch.dtype) -> str:
 def launch(operator: str, inputs: tuple[object, ...], outputs: tuple[Tensor | None, ...], name: str) -> None:
     """Runs ``operator`` on backend ``name`` (or the best, for ``auto``), writing ``outputs``; None outputs are not wanted."""
     first = next(value for value in inputs if isinstance(value, Tensor))
-    wide = any(isinstance(value, Tensor) and value.dtype == torch.float64 for value in inputs)
-    _launcher(operator, name, first.device.type, torch.float64 if wide else torch.float32)(*inputs, *outputs)
+    dtype = first.dtype if operator in CONVOLUTIONS else torch.float32
+    if any(isinstance(value, Tensor) and value.dtype == torch.float64 for value in inputs):
+        dtype = torch.float64
+    _launcher(operator, name, first.device.type, dtype)(*inputs, *outputs)
 
 
 @cache
 def _launcher(operator: str, name: str, device: str, dtype: torch.dtype) -> Launcher:
-    return BACKENDS[choose(name, device, dtype)].launcher(operator)
+    return BACKENDS[choose(name, device, dtype, operator)].launcher(operator)

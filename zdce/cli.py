@@ -16,7 +16,8 @@ from rich.table import Table
 import zdce
 from zdce import allocator, atomic, enhancing, evaluation, images, system, training, variants, video
 from zdce.backends import BackendError
-from zdce.bench import cases, engines, flicker, folder, infer, ops, plot, providers, scales, static
+from zdce.bench import cases, engines, flicker, folder, infer, ops, plot, providers, scales, static, steps
+from zdce.bench import train as train_bench
 from zdce.bench.rows import Row, to_csv
 from zdce.data import SAMPLE, collection
 from zdce.enhancer import FAST_SCALE
@@ -399,6 +400,37 @@ def bench_infer(
             _print_table(title, list(infer.COLUMNS), lines, least_width=112)
         for line in infer.peaks(outcome.rows):
             click.echo(line)
+
+
+@bench.command("train")
+@click.option("--variant", "names", type=click.Choice(list(VARIANTS)), multiple=True, default=["base"], help="May be repeated.")
+@click.option("--batch", type=click.IntRange(min=1), default=16)
+@click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
+@click.option("--threads", type=click.IntRange(min=1), help="Of the CPU.  [default: torch's own number]")
+@click.option(
+    "--provider", "peers", type=click.Choice(list(steps.PROVIDERS)), multiple=True, help="Who is measured; may be repeated."
+)
+@click.option("--quick", is_flag=True, help="Two images, few rounds, nothing compiled.")
+@_csv
+@_as_json
+def bench_train(
+    names: tuple[str, ...], batch: int, size: int, threads: int | None, peers: tuple[str, ...], quick: bool,
+    csv_path: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Whole training steps beside eager PyTorch with the reference losses and what makes it faster, on the CPU.
+
+    A step is the network and the objective, their gradients, and Adam. Gradients are checked against float64 first; who fails
+    is not timed, and the exit code is 1. Times are medians in milliseconds; memory is what a step needs beyond images and
+    parameters.
+    """
+    options = train_bench.Options(names, peers, batch, size, threads)
+    outcome = train_bench.run(train_bench.quick(options) if quick else options)
+    _save_rows(outcome.rows, csv_path, as_json)
+    if not as_json:
+        for case, lines in train_bench.tables(outcome.rows).items():
+            own = next(row for row in outcome.rows if row.case == case and row.metric != "error")
+            title = f"{case}: {own.shape}, {own.threads} threads, {own.device} (ms)"
+            _print_table(title, list(train_bench.COLUMNS), lines, least_width=112)
     for note in outcome.notes:
         click.echo(note, err=True)
     if outcome.wrong:

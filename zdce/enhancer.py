@@ -205,9 +205,9 @@ class Enhancer:
 
     def _logits(self, image: Tensor) -> Tensor:
         """The network's logits (1, C, h, w) for ``image`` (1, 3, h, w) in [0, 1], by torch."""
-        channels_last = torch.channels_last if self._device.type == "cuda" else torch.preserve_format
+        layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.model(image.contiguous(memory_format=channels_last))
+            return self.model(image.contiguous(memory_format=layout))
 
 
 def _check_tensor(image: Tensor) -> None:

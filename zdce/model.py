@@ -1,6 +1,7 @@
 """DCE-Net in all its variants, and their weights in files that describe themselves."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors
@@ -9,23 +10,54 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zdce import atomic, ops, variants
+from zdce import atomic, backends, ops, variants
 from zdce.variants import Variant
 
 # The safetensors metadata key that holds the variant as JSON.
 _VARIANT_KEY = "zdce.variant"
 
 
-class SeparableConv2d(nn.Module):
-    """A depthwise 3x3 and a pointwise 1x1 convolution (Zero-DCE++), (B, i, H, W) -> (B, o, H, W)."""
+def _runs_in_kernels(image: Tensor, weight: Tensor) -> bool:
+    """Whether ``zdce.ops.convolution`` has kernels for it; compilers and exporters are shown torch's own operators."""
+    return (
+        not torch.compiler.is_compiling()
+        and (image.device.type, image.dtype, weight.dtype) == ("cpu", torch.float32, torch.float32)
+        and not torch.is_autocast_enabled("cpu")
+        and backends.requested() in ("auto", "cpp")
+        and backends.why_missing("cpp", "cpu", torch.float32, "convolution") is None
+    )
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+
+def _concatenated(sources: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(sources), 1) if len(sources) > 1 else sources[0]
+
+
+class Conv2d(nn.Conv2d):
+    """A 3x3 convolution of concatenated inputs, and where ``rectified`` a ReLU: (B, C_i, H, W) each -> (B, o, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int, rectified: bool) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+        self.rectified = rectified
+
+    def forward(self, *sources: Tensor) -> Tensor:
+        if self.bias is not None and _runs_in_kernels(sources[0], self.weight):
+            return ops.convolution(sources, self.weight, self.bias, self.rectified)
+        x = super().forward(_concatenated(sources))
+        return functional.relu(x) if self.rectified else x
+
+
+class SeparableConv2d(nn.Module):
+    """A depthwise 3x3 and a pointwise 1x1 convolution (Zero-DCE++) of concatenated inputs, and where ``rectified`` a ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, rectified: bool) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels)
         self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
+        self.rectified = rectified
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise(self.depthwise(x))
+    def forward(self, *sources: Tensor) -> Tensor:
+        x = self.pointwise(self.depthwise(_concatenated(sources)))
+        return functional.relu(x) if self.rectified else x
 
 
 class DCENet(nn.Module):
@@ -44,10 +76,8 @@ class DCENet(nn.Module):
     def __init__(self, variant: str | Variant = "base") -> None:
         super().__init__()
         self.variant = variants.variant(variant) if isinstance(variant, str) else variant
-        self.convolutions = nn.ModuleList(
-            SeparableConv2d(i, o) if self.variant.separable else nn.Conv2d(i, o, 3, padding=1)
-            for i, o in self.variant.convolutions()
-        )
+        kind, layers = SeparableConv2d if self.variant.separable else Conv2d, self.variant.convolutions()
+        self.convolutions = nn.ModuleList(kind(i, o, rectified=n < len(layers)) for n, (i, o) in enumerate(layers, 1))
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 nn.init.xavier_uniform_(parameter)
@@ -65,8 +95,7 @@ class DCENet(nn.Module):
         """
         features = [image]
         for sources, convolution in zip(self.variant.sources, self.convolutions, strict=True):
-            x = convolution(torch.cat([features[s] for s in sources], 1) if len(sources) > 1 else features[sources[0]])
-            features.append(functional.relu(x) if len(features) < len(self.convolutions) else x)
+            features.append(convolution(*(features[s] for s in sources)))
         return features[-1]
 
     def curve_maps(self, image: Tensor) -> Tensor:

@@ -354,6 +354,84 @@ _zdce.impl("enhance_picture", _enhance_picture, "CompositeExplicitAutograd")
 torch.library.register_fake("zdce::enhance_picture", lambda *_: None, lib=_zdce)
 
 
+# convolution: sources (B, C_i, H, W) each, weight (O, sum of C_i, 3, 3), bias (O,) -> (B, O, H, W).
+
+# The kernels take 16 channels of a pixel at a time; the objective, which reads the last layer's, prefers planes.
+_CHANNELS_LAST_STEP = 16
+
+
+def _convolution_output(sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bool) -> Tensor:
+    (batch, _, height, width), channels = sources[0].shape, weight.shape[0]
+    layout = torch.contiguous_format if channels % _CHANNELS_LAST_STEP else torch.channels_last
+    return torch.empty((batch, channels, height, width), dtype=sources[0].dtype, device=sources[0].device, memory_format=layout)
+
+
+def _convolution_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    sources, weight, bias, rectified = inputs
+    return (sources, weight.contiguous(), bias.contiguous(), rectified), outputs
+
+
+def _convolution_gradients(
+    grad: Tensor,
+    sources: list[Tensor],
+    weight: Tensor,
+    output: Tensor | None,
+    sources_wanted: list[bool],
+    parameters_wanted: bool,
+    backend: str,
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    # Those that nobody wants are empty, as the curve's.
+    shape = weight.shape if parameters_wanted else (0,)
+    return (
+        [_empty(source) if wanted else source.new_empty(0) for source, wanted in zip(sources, sources_wanted, strict=True)],
+        weight.new_empty(shape),
+        weight.new_empty(shape[:1]),
+    )
+
+
+def _convolution_backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> Any:
+    grad, sources, weight, output, *_ = inputs
+    return (grad, sources, weight.contiguous(), output), outputs
+
+
+def _convolution_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    sources, weight, _, rectified = inputs
+    ctx.save_for_backward(weight, *([output] if rectified else []), *sources)
+    ctx.rectified = rectified
+
+
+def _convolution_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    weight, *others = ctx.saved_tensors
+    output = others.pop(0) if ctx.rectified else None
+    sources_wanted, weight_wanted, bias_wanted, _ = ctx.needs_input_grad
+    grad_sources, grad_weight, grad_bias = torch.ops.zdce.convolution_backward(
+        grad, others, weight, output, sources_wanted, weight_wanted or bias_wanted, ctx.backend
+    )
+    return (
+        [each if wanted else None for each, wanted in zip(grad_sources, sources_wanted, strict=True)],
+        grad_weight if weight_wanted else None,
+        grad_bias if bias_wanted else None,
+        None,
+    )
+
+
+_operator(
+    "convolution(Tensor[] sources, Tensor weight, Tensor bias, bool rectified) -> Tensor",
+    "convolution(Tensor[] sources, Tensor weight, Tensor bias, bool rectified, Tensor(a!) result) -> ()",
+    _convolution_output,
+    _convolution_arguments,
+)
+_operator(
+    "convolution_backward(Tensor grad, Tensor[] sources, Tensor weight, Tensor? output, bool[] sources_wanted,"
+    " bool parameters_wanted, str backend) -> (Tensor[], Tensor, Tensor)",
+    "convolution_backward(Tensor grad, Tensor[] sources, Tensor weight, Tensor? output, Tensor(a!)[] grad_sources,"
+    " Tensor(b!) grad_weight, Tensor(c!) grad_bias) -> ()",
+    _convolution_gradients,
+    _convolution_backward_arguments,
+)
+_autograd("convolution", _convolution_setup, _convolution_autograd)
+
+
 # The inference engine: compiled code only, behind ``zdce.engine``.
 _cpp.define("packed_size(Tensor plan) -> int")
 _cpp.define("pack_network(Tensor parameters, Tensor plan, Tensor(a!) packed) -> ()")

@@ -86,25 +86,34 @@ ZDCE_INLINE void activate(float* maps, float strength) {
   store_part<kBytes>(maps + 2 * lanes, within_one(y[2].numerator * (inverse * first_two)));
 }
 
+// Outputs of 16 pixels, planar. pixels: (16, blocks and perhaps a half one in 16 lanes); planes: (16 * blocks and
+// perhaps 8, 16).
+template <int kBytes>
+ZDCE_INLINE void to_planes(const float* pixels, int blocks, bool half, float* planes) {
+  using V = typename Part<kBytes>::type;
+  constexpr int lanes = Part<kBytes>::lanes;
+  const int stride = (blocks + half) * kBlock;
+  for (int o = 0; o < blocks; ++o) transpose<kBytes>(pixels + o * kBlock, stride, planes + o * kBlock * kBlock);
+  if (half) {
+    alignas(64) float folded[kBlock * kBlock];
+    transpose<kBytes>(pixels + blocks * kBlock, stride, folded);
+    for (int i = 0; i < 8; ++i) {
+      for (int p = 0; p < kBlock; p += lanes) {
+        const V even = load_part<kBytes>(folded + 2 * i * kBlock + p),
+                odd = load_part<kBytes>(folded + (2 * i + 1) * kBlock + p);
+        store_part<kBytes>(planes + (blocks * kBlock + i) * kBlock + p, even + odd);
+      }
+    }
+  }
+}
+
 // 16 pixels from column x on, in kHigh rows from the band's row y on. logits: (16 pixels, lanes).
 template <int kBytes, int kHigh>
 ZDCE_INLINE void finish_pixels(const float* logits, const Layer& layer, int y, int x, const Finish& finish) {
   using V = typename Part<kBytes>::type;
   constexpr int lanes = Part<kBytes>::lanes, wide = kBlock / kHigh;
   alignas(64) float maps[(kMaxMaps + kBlock) * kBlock];  // (maps, 16 pixels)
-  for (int o = 0; o < layer.blocks; ++o)
-    transpose<kBytes>(logits + o * kBlock, layer.lanes(), maps + o * kBlock * kBlock);
-  if (layer.half) {
-    alignas(64) float pairs[kBlock * kBlock];
-    transpose<kBytes>(logits + layer.blocks * kBlock, layer.lanes(), pairs);
-    for (int i = 0; i < 8; ++i) {
-      for (int p = 0; p < kBlock; p += lanes) {
-        const V even = load_part<kBytes>(pairs + 2 * i * kBlock + p),
-                odd = load_part<kBytes>(pairs + (2 * i + 1) * kBlock + p);
-        store_part<kBytes>(maps + (layer.blocks * kBlock + i) * kBlock + p, even + odd);
-      }
-    }
-  }
+  to_planes<kBytes>(logits, layer.blocks, layer.half, maps);
   for (int k = 0; k < finish.maps * kBlock; k += 3 * lanes) activate<kBytes>(maps + k, finish.strength);
   if (!finish.curve) {
     for (int k = 0; k < finish.maps; ++k) {
@@ -208,7 +217,7 @@ struct WinogradBand {
   template <int kPair>
   ZDCE_INLINE static void multiply_pair(const Band<float>& band, int x, int tiles) {
     const Layer& layer = *band.layer;
-    const int blocks = layer.inputs / kBlock, point = blocks * kTiles * kBlock;
+    const int blocks = blocks_of(layer.inputs), point = blocks * kTiles * kBlock;
     const int64_t per_point = static_cast<int64_t>(layer.inputs) * (layer.blocks * kBlock + layer.half * 8);
     for (int i = 0; i < blocks; ++i) {
       for (int lane = 0; lane < kBlock; lane += Part<kBytes>::lanes) {

@@ -2,9 +2,6 @@
 // layers read, so that no feature map ever leaves the core's cache.
 #pragma once
 
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <numeric>
 #include <optional>
 #include <type_traits>
@@ -13,6 +10,7 @@
 #include "amx.h"
 #include "bands.h"
 #include "picture.h"
+#include "workspace.h"
 
 namespace zdce::engine {
 
@@ -46,28 +44,6 @@ struct Geometry {
 
   // Rows of the picture from the last layer's first to the first layer's last.
   int image_ring() const { return lead[0] + 5; }
-};
-
-// A thread's memory, zeroed when it grows.
-class Workspace {
- public:
-  char* take(int64_t bytes) {  // a multiple of 64
-    if (bytes > size_) {
-      size_ = 0;
-      memory_.reset(static_cast<char*>(std::aligned_alloc(64, bytes)));
-      if (memory_ == nullptr) throw std::bad_alloc();
-      std::memset(memory_.get(), 0, bytes);
-      size_ = bytes;
-    }
-    return memory_.get();
-  }
-
- private:
-  struct Free {
-    void operator()(char* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<char, Free> memory_;
-  int64_t size_ = 0;
 };
 
 // F is the feature maps' type: float, or Brain for bfloat16.

@@ -1,0 +1,230 @@
+"""The measuring process of ``zdce bench train``: whole training steps side by side, their gradients checked first.
+
+``python -P -m zdce.bench.steps '{...}'``, the fields of Job; prints rows as JSON.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from zdce import backends, ops, progress, reference, system
+from zdce.formulas import Objective
+from zdce.model import DCENet
+
+from . import memory
+from .processes import Outcome
+from .rows import Row, spread
+from .timing import Clock, Timed, rounds
+
+SUITE = "train"
+
+# A step's parts: the network and the objective, their gradients, Adam.
+PARTS = ("forward", "backward", "optimizer")
+STEP = "step"
+
+# Of a parameter's largest true gradient. float32: sums of a million terms in any order, through five to seven layers, and
+# here and there a value so near 0 that rounding decides whether its ReLU passes it. bfloat16 keeps 8 bits of each value.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.3}
+
+# The float64 gradients of two such images take a second.
+_CHECKED_BATCH, _CHECKED_SIZE = 2, 64
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process measures.
+
+    Attributes:
+        work: ``time`` or ``memory``.
+        variants, providers: names.
+        batch, size: of the images, (batch, 3, size, size).
+        seconds: of each variant's rounds.
+        threads: None leaves torch's own number.
+    """
+
+    work: str
+    variants: tuple[str, ...]
+    providers: tuple[str, ...]
+    batch: int = 16
+    size: int = 256
+    seconds: float = 20.0
+    threads: int | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        return cls(**json.loads(text))
+
+    def image(self) -> Tensor:
+        """Dark images (batch, 3, size, size)."""
+        size = (self.batch, 3, self.size, self.size)
+        return torch.rand(size, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.3, 0.25, 0.2])[:, None, None]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A way to train: the objective's functions, the backend, and how the network runs."""
+
+    objective: Callable[..., Objective] = reference.zero_reference_objective
+    backend: str = "reference"
+    layout: torch.memory_format = torch.contiguous_format
+    autocast: bool = False
+    compiles: bool = False
+
+    @property
+    def dtype(self) -> str:
+        return "bfloat16" if self.autocast else "float32"
+
+
+# Eager PyTorch with the losses as anyone writes them, what PyTorch has to make it faster, and zdce.
+PROVIDERS = {
+    "eager": Provider(),
+    "channels_last": Provider(layout=torch.channels_last),
+    "bf16_autocast": Provider(layout=torch.channels_last, autocast=True),
+    "compiled": Provider(compiles=True),
+    "zdce": Provider(ops.zero_reference_objective, backend="auto"),
+}
+
+
+class Trainer:
+    """A network, its optimiser and its images with one provider."""
+
+    def __init__(self, provider: Provider, variant: str, image: Tensor) -> None:
+        torch.manual_seed(0)
+        self.provider = provider
+        self.model = DCENet(variant)
+        self.model.to(memory_format=provider.layout)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+        self.image = image.to(memory_format=provider.layout)
+        # Shapes fixed and no break in the graph: the best that torch.compile does without its autotuner.
+        self._loss = torch.compile(self._total, fullgraph=True, dynamic=False) if provider.compiles else self._total
+        self._value: Tensor | None = None
+
+    def _total(self) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.provider.autocast):
+            logits = self.model(self.image)
+        return self.provider.objective(self.image, logits.to(self.image.dtype), iterations=self.model.variant.iterations).total
+
+    def forward(self) -> None:
+        self.optimizer.zero_grad()
+        with backends.backend(self.provider.backend):
+            self._value = self._loss()
+
+    def backward(self) -> None:
+        assert self._value is not None
+        self._value.backward()
+        self._value = None
+
+    def gradients(self) -> list[Tensor]:
+        self.forward()
+        self.backward()
+        return [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+
+    def step(self) -> tuple[Tensor, ...]:
+        self.forward()
+        self.backward()
+        self.optimizer.step()
+        return ()
+
+    def timed(self, clock: Clock) -> Timed:
+        return lambda: clock.intervals(self.forward, self.backward, self.optimizer.step)
+
+
+def error(provider: Provider, variant: str, image: Tensor) -> float:
+    """The largest error of a parameter's gradient, as a multiple of what is tolerated: above 1, or NaN, is wrong."""
+    exact = Trainer(PROVIDERS["eager"], variant, image.double())
+    exact.model.double()
+    got = Trainer(provider, variant, image).gradients()
+    distances = [
+        (value.double() - truth).abs().max() / truth.abs().max() for value, truth in zip(got, exact.gradients(), strict=True)
+    ]
+    return torch.stack(distances).max().item() / TOLERANCES[provider.dtype]
+
+
+class Measurement:
+    """One job at work. Providers are an argument, so that a test may bring a wrong one."""
+
+    def __init__(self, job: Job, providers: Mapping[str, Provider] = PROVIDERS) -> None:
+        self.job, self.outcome = job, Outcome()
+        if job.threads is not None:
+            torch.set_num_threads(job.threads)
+        self.providers = {name: providers[name] for name in job.providers}
+        self.device = system.processor()
+
+    def run(self) -> Outcome:
+        work = {"time": self._time, "memory": self._memory}[self.job.work]
+        for variant in progress.track(self.job.variants, len(self.job.variants), f"{SUITE}, {self.job.work}"):
+            torch.compiler.reset()
+            work(variant)
+        return self.outcome
+
+    def _row(
+        self, variant: str, provider: str, mode: str, metric: str, unit: str, values: list[float], job: Job | None = None
+    ) -> None:
+        middle, low, high = spread(values)
+        job, once = job or self.job, len(values) == 1
+        shape = f"{job.batch}x3x{job.size}x{job.size}"
+        dtype = self.providers[provider].dtype
+        self.outcome.rows.append(
+            Row(
+                SUITE, variant, provider, mode, metric, unit, middle, None if once else low, None if once else high,
+                shape, dtype, torch.get_num_threads(), self.device,
+            )
+        )  # fmt: skip
+
+    def _correct(self, variant: str) -> list[str]:
+        """The providers that pass the check."""
+        small, passed = replace(self.job, batch=_CHECKED_BATCH, size=_CHECKED_SIZE), []
+        for name, provider in self.providers.items():
+            try:
+                found = error(provider, variant, small.image())
+            except Exception as problem:  # a compiler that fails must not take the other providers along
+                first = next(iter(str(problem).splitlines()), "")
+                self.outcome.notes.append(f"{name} is left out of {variant}: {type(problem).__name__}: {first}")
+                continue
+            self._row(variant, name, STEP, "error", "tolerances", [found], small)
+            if found <= 1:
+                passed.append(name)
+            else:
+                self.outcome.wrong = True
+                self.outcome.notes.append(f"{name} is wrong in {variant}: its error is {found:.3g} times what is tolerated")
+        return passed
+
+    def _time(self, variant: str) -> None:
+        clock, image = Clock("cpu"), self.job.image()
+        trainers = {name: Trainer(self.providers[name], variant, image) for name in self._correct(variant)}
+        times = rounds({name: trainer.timed(clock) for name, trainer in trainers.items()}, self.job.seconds)
+        steps = {name: [sum(parts) for parts in each] for name, each in times.items()}
+        for name, each in times.items():
+            for i, part in enumerate(PARTS):
+                self._row(variant, name, part, "time", "ms", [1e3 * parts[i] for parts in each])
+            self._row(variant, name, STEP, "time", "ms", [1e3 * seconds for seconds in steps[name]])
+            self._row(variant, name, STEP, "speed", "images/s", [self.job.batch / seconds for seconds in steps[name]])
+            if "eager" in steps and name != "eager":
+                ratio = spread(steps["eager"])[0] / spread(steps[name])[0]
+                self._row(variant, name, STEP, "speed_over_eager", "ratio", [ratio])
+
+    def _memory(self, variant: str) -> None:
+        for name, provider in self.providers.items():
+            # Threads, code and Adam's state are there before the step that counts; a compiler works on that very shape.
+            warm = self.job if provider.compiles else replace(self.job, batch=1, size=32)
+            trainer = Trainer(provider, variant, warm.image())
+            trainer.step()
+            trainer.image = self.job.image().to(memory_format=provider.layout)
+            most = memory.peak(trainer.step, "cpu") / 2**20
+            self._row(variant, name, STEP, "extra_memory", "MiB", [most])
+
+
+def main() -> None:
+    outcome = Measurement(Job.from_json(sys.argv[1])).run()
+    print(json.dumps({**asdict(outcome), "rows": [row.to_dict() for row in outcome.rows]}))  # noqa: T201 (the answer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""Convolutions in the engine's kernels: values and gradients within float32's rounding of float64, and networks that train."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cases import assert_near, layouts, nan_filled_allocations
+
+import zdce
+from zdce import backends, reference
+from zdce.variants import VARIANTS, Variant
+
+# Of the largest true value. Winograd's transforms make of each value a sum of some 20 larger ones and back, ten roundings
+# in a row, where direct convolution of the same sums loses a tenth; 64 input channels were seen to lose 2e-6.
+TOLERANCE = 5e-6
+
+SIZES = [(1, 1), (1, 5), (4, 4), (17, 31), (67, 6), (9, 261)]
+CHANNELS = [((3,), 16), ((16,), 16), ((16, 16), 24), ((20, 7), 12), ((3,), 24), ((32, 32), 32), ((16,), 40)]
+LAYOUTS = ["contiguous", "channels_last", "transposed", "crop", "channels"]
+
+needs_kernels = pytest.mark.skipif(backends.why_missing("cpp") is not None, reason="cpp is not built")
+
+
+def drawn(channels, outputs, size, batch=2, dtype=torch.float32):
+    """Sources (B, C_i, H, W) each, weight, bias, and a gradient of the result."""
+    torch.manual_seed(0)
+    sources = [torch.randn(batch, c, *size, dtype=dtype) for c in channels]
+    weight = torch.randn(outputs, sum(channels), 3, 3, dtype=dtype) / (9 * sum(channels)) ** 0.5
+    return sources, weight, torch.randn(outputs, dtype=dtype), torch.randn(batch, outputs, *size, dtype=dtype)
+
+
+def exact(tensors):
+    return [tensor.double() for tensor in tensors]
+
+
+def check(sources, weight, bias, grad, rectified, wanted=None):
+    """Both operators against float64, outputs poisoned; backward from the very output of forward, that no value so near 0
+    that rounding decides its sign comes between."""
+    wanted = [True] * len(sources) if wanted is None else wanted
+    with nan_filled_allocations():
+        result = torch.ops.zdce.convolution(sources, weight, bias, rectified)
+        output = result if rectified else None
+        grad_sources, grad_weight, grad_bias = torch.ops.zdce.convolution_backward(
+            grad, sources, weight, output, wanted, True, "auto"
+        )
+    assert_near(result, reference.convolution(exact(sources), weight.double(), bias.double(), rectified), TOLERANCE)
+    expected = reference.convolution_backward(
+        grad.double(), exact(sources), weight.double(), None if output is None else output.double()
+    )
+    for got, truth, source, want in zip(grad_sources, expected[0], sources, wanted, strict=True):
+        if want:
+            assert got.shape == source.shape
+            assert_near(got, truth, TOLERANCE)
+        else:
+            assert got.numel() == 0
+    assert_near(grad_weight, expected[1], TOLERANCE)
+    assert_near(grad_bias, expected[2], TOLERANCE)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("channels", "outputs"), CHANNELS, ids=str)
+def test_values_and_gradients_match_float64(channels, outputs, size):
+    for rectified in (False, True):
+        check(*drawn(channels, outputs, size), rectified)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("channels", "outputs"), CHANNELS[:4], ids=str)
+def test_layouts(channels, outputs, layout):
+    sources, weight, bias, grad = drawn(channels, outputs, (9, 13))
+    sources = [layouts(source)[layout] for source in sources]
+    check(sources, weight, bias, layouts(grad)[layout], rectified=True)
+    if layout != "contiguous":
+        check(sources, weight.contiguous(memory_format=torch.channels_last), bias, grad, rectified=False)
+
+
+def test_a_gradient_that_is_one_number():
+    sources, weight, bias, grad = drawn((16, 16), 24, (17, 31))
+    check(sources, weight, bias, grad[:1, :1, :1, :1].expand_as(grad), rectified=True)
+
+
+def test_the_reference_backward_is_the_derivative_of_the_reference():
+    sources, weight, bias, grad = drawn((5, 4), 6, (6, 7), dtype=torch.float64)
+    leaves = [tensor.requires_grad_() for tensor in (*sources, weight, bias)]
+    for rectified in (False, True):
+        output = reference.convolution(sources, weight, bias, rectified)
+        grads = torch.autograd.grad(output, leaves, grad)
+        by_hand = reference.convolution_backward(grad, sources, weight, output if rectified else None)
+        torch.testing.assert_close(grads, (*by_hand[0], *by_hand[1:]))
+
+
+@pytest.mark.parametrize("wanted", [(True, False), (False, True), (False, False)])
+def test_only_what_is_wanted(wanted):
+    check(*drawn((16, 20), 16, (7, 9)), rectified=True, wanted=list(wanted))
+    sources, weight, bias, _ = drawn((16, 20), 16, (7, 9))
+    for source, want in zip(sources, wanted, strict=True):
+        source.requires_grad_(want)
+    if any(wanted):
+        zdce.ops.convolution(sources, weight, bias).sum().backward()
+        assert [source.grad is not None for source in sources] == list(wanted)
+
+
+def steady(variant):
+    """A network whose values before each ReLU are far from 0, so that rounding decides nothing; half of them are below."""
+    torch.manual_seed(0)
+    model = zdce.DCENet(variant)
+    with torch.no_grad():
+        for layer in model.convolutions[:-1]:
+            getattr(layer, "pointwise", layer).bias.fill_(3.0)[::2] = -6.0
+    return model
+
+
+def gradients(model, image, grad):
+    model.zero_grad()
+    model(image).backward(grad)
+    return [parameter.grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("name", [*VARIANTS, Variant("odd", "", "", sources=((0,), (1, 0), (2, 1)), filters=20, iterations=5)])
+def test_every_network_has_the_gradients_of_float64(name):
+    model = steady(name)
+    image = torch.rand(2, 3, 21, 34, generator=torch.Generator().manual_seed(1))
+    grad = torch.randn(2, model.variant.maps, 21, 34, generator=torch.Generator().manual_seed(2))
+    got = [gradient.clone() for gradient in gradients(model, image, grad)]
+    for value, truth in zip(got, gradients(model.double(), image.double(), grad.double()), strict=True):
+        # Seven layers, each adding its own rounding to what came from behind it.
+        assert_near(value, truth, 4 * TOLERANCE)
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["base", "filters32"])
+def test_equal_bits_for_every_number_of_threads(name):
+    model, image = zdce.DCENet(name), torch.rand(2, 3, 70, 300)
+    grad, before, results = torch.randn(2, 24, 70, 300), torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append([gradient.clone() for gradient in gradients(model, image, grad)])
+    torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+
+
+@needs_kernels
+@pytest.mark.parametrize("isa", ["default", "avx2"])
+def test_instruction_sets(isa):
+    program = "import test_convolution as t\nfor c in t.CHANNELS: t.check(*t.drawn(*c, (17, 31)), rectified=True)"
+    environment = {**os.environ, "ZDCE_ISA": isa, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=False, capture_output=True)
+    if b"not supported by this processor" in done.stderr:
+        pytest.skip(f"the processor lacks {isa}")
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def losses(name, steps):
+    torch.manual_seed(0)
+    model, image = zdce.DCENet(name), torch.rand(4, 3, 32, 32) * 0.3
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    totals = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        total = zdce.ops.zero_reference_objective(image, model(image)).total
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    return totals
+
+
+def test_training_goes_as_in_torch():
+    with zdce.backend("reference"):
+        expected = losses("base", 20)
+    assert expected[-1] < 0.9 * expected[0]
+    # Adam divides by the gradient's own size, so that the rounding of a small one counts as much as that of a large one.
+    torch.testing.assert_close(losses("base", 20), expected, rtol=1e-4, atol=0)
+
+
+def test_not_a_number_stays_one():
+    sources, weight, bias, _ = drawn((16,), 16, (9, 9))
+    sources[0][0, 3, 4, 4] = torch.nan
+    got = zdce.ops.convolution(sources, weight, bias, rectified=True)
+    assert got[0, :, 3:6, 3:6].isnan().all()
+    assert got[1].isfinite().all()
+
+
+@needs_kernels
+def test_kernels_serve_networks_in_float32_on_the_cpu_and_torch_the_rest(monkeypatch):
+    calls = []
+    convolution = zdce.ops.convolution
+    monkeypatch.setattr(zdce.ops, "convolution", lambda *arguments: calls.append(1) or convolution(*arguments))
+    model, image = zdce.DCENet("base"), torch.rand(1, 3, 8, 8)
+    model(image)
+    assert len(calls) == 5
+    with torch.autocast("cpu", torch.bfloat16):
+        model(image)
+    with zdce.backend("reference"):
+        model(image)
+    torch.export.export(model, (image,))
+    model.double()(image.double())
+    assert len(calls) == 5
+
+
+def test_hooks_see_every_convolution():
+    model, seen = zdce.DCENet("base"), []
+    for layer in model.convolutions:
+        layer.register_forward_hook(lambda _, __, output: seen.append(output.shape[1]))
+        layer.register_full_backward_hook(lambda _, grads, __: seen.append(len(grads)))
+    model(torch.rand(1, 3, 8, 8, requires_grad=True)).sum().backward()
+    assert seen == [16, 16, 16, 16, 24, 2, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "crop"])
+def test_opcheck(layout):
+    sources, weight, bias, grad = drawn((16, 3), 16, (5, 7), batch=1)
+    sources = [layouts(source)[layout].clone().requires_grad_() for source in sources]
+    torch.library.opcheck(torch.ops.zdce.convolution.default, (sources, weight.requires_grad_(), bias.requires_grad_(), True))
+    leaves = [source.detach() for source in sources]
+    output = torch.ops.zdce.convolution(leaves, weight, bias, True).detach()
+    backward = torch.ops.zdce.convolution_backward.default
+    for wanted in ([True, True], [False, True]):
+        torch.library.opcheck(backward, (grad, leaves, weight.detach(), output, wanted, True, "auto"))
+
+
+def test_compiles_whole():
+    torch._dynamo.reset()
+    sources, weight, bias, grad = drawn((16, 3), 24, (6, 7), batch=1)
+    leaves = [tensor.requires_grad_() for tensor in (*sources, weight, bias)]
+    compiled = torch.compile(lambda *t: zdce.ops.convolution(t[:-2], t[-2], t[-1], True), fullgraph=True, backend="aot_eager")
+    expected, got = (
+        torch.autograd.grad(function(*leaves), leaves, grad)
+        for function in (lambda *t: zdce.ops.convolution(t[:-2], t[-2], t[-1], True), compiled)
+    )
+    assert all(map(torch.equal, expected, got))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types_run_in_torch(dtype):
+    sources, weight, bias, _ = drawn((3, 4), 5, (6, 7), dtype=dtype)
+    got = zdce.ops.convolution(sources, weight, bias, rectified=True)
+    assert got.dtype == dtype
+    assert_near(got, reference.convolution(exact(sources), weight.double(), bias.double(), True), torch.finfo(dtype).eps)
+    with zdce.backend("cpp"), pytest.raises(backends.BackendError, match="its convolutions take float32, not"):
+        zdce.ops.convolution(sources, weight, bias)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (ValueError, "sources must hold at least one tensor", ([], 0, 0)),
+        (TypeError, "sources must be a torch.Tensor, got int", ([1], 0, 0)),
+        (ValueError, "sources must have the first source's batch", ([torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5)], 0, 0)),
+        (ValueError, r"weight must be \(O, 3, 3, 3\), got \(4, 2, 3, 3\)",
+         ([torch.zeros(1, 3, 4, 4)], torch.zeros(4, 2, 3, 3), torch.zeros(4))),
+        (ValueError, r"bias must be \(4,\), got \(3,\)",
+         ([torch.zeros(1, 3, 4, 4)], torch.zeros(4, 3, 3, 3), torch.zeros(3))),
+        (TypeError, "weight must be torch.float32 on cpu as the first source is, got torch.float64",
+         ([torch.zeros(1, 3, 4, 4)], torch.zeros(4, 3, 3, 3).double(), torch.zeros(4))),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_named(error, message, arguments):
+    with pytest.raises(error, match=message):
+        zdce.ops.convolution(*arguments)
+
+
+@needs_kernels
+def test_compiled_code_checks_what_reaches_it():
+    sources, weight, bias, grad = drawn((3, 4), 5, (6, 7))
+    kernels, result, none = torch.ops.zdce_cpp, torch.empty_like(grad), torch.empty(0)
+    for wrong in [
+        ([], weight, bias, True, result),
+        ([sources[0], sources[1][..., :-1]], weight, bias, True, result),
+        (sources, weight[:, :-1], bias, True, result),
+        (sources, weight, bias[:-1], True, result),
+        (exact(sources), weight, bias, True, result),
+        (sources, weight, bias, True, result[..., :-1]),
+    ]:
+        with pytest.raises(RuntimeError, match="zdce: "):
+            kernels.convolution(*wrong)
+    for wrong in [
+        (grad[..., :-1], sources, weight, None, sources, none, none),
+        (grad, sources, weight, grad[..., :-1], sources, none, none),
+        (grad, sources, weight, None, sources[:1], none, none),
+        (grad, sources, weight, None, sources[::-1], none, none),
+        (grad, sources, weight, None, sources, weight[..., :1], bias),
+    ]:
+        with pytest.raises(RuntimeError, match="zdce: "):
+            kernels.convolution_backward(*wrong)
