@@ -18,6 +18,7 @@ from zdce import allocator, atomic, enhancing, evaluation, images, system, train
 from zdce.backends import BackendError
 from zdce.bench import cases, engines, flicker, folder, infer, ops, plot, providers, scales, static, steps
 from zdce.bench import train as train_bench
+from zdce.bench.processes import Outcome
 from zdce.bench.rows import Row, to_csv
 from zdce.data import SAMPLE, collection
 from zdce.enhancer import FAST_SCALE
@@ -315,10 +316,7 @@ def bench_ops(
         plot.save(outcome.rows, plot_path)
     if not as_json:
         _show_ops(outcome.rows)
-    for note in outcome.notes:
-        click.echo(note, err=True)
-    if outcome.wrong:
-        sys.exit(1)
+    _end(outcome)
 
 
 def _sizes(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
@@ -338,6 +336,14 @@ def _threads(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 _each_threads = click.option(
     "--threads", callback=_threads, help="Numbers with commas between, 1,2 say.  [default: 1 and torch's own]"
 )
+
+
+def _end(outcome: Outcome) -> None:
+    """What was left out, and exit code 1 where somebody failed the check."""
+    for note in outcome.notes:
+        click.echo(note, err=True)
+    if outcome.wrong:
+        sys.exit(1)
 
 
 @bench.command("infer")
@@ -400,6 +406,7 @@ def bench_infer(
             _print_table(title, list(infer.COLUMNS), lines, least_width=112)
         for line in infer.peaks(outcome.rows):
             click.echo(line)
+    _end(outcome)
 
 
 @bench.command("train")
@@ -431,10 +438,7 @@ def bench_train(
             own = next(row for row in outcome.rows if row.case == case and row.metric != "error")
             title = f"{case}: {own.shape}, {own.threads} threads, {own.device} (ms)"
             _print_table(title, list(train_bench.COLUMNS), lines, least_width=112)
-    for note in outcome.notes:
-        click.echo(note, err=True)
-    if outcome.wrong:
-        sys.exit(1)
+    _end(outcome)
 
 
 @bench.command("folder")
