@@ -300,13 +300,17 @@ def losses_of_each_step(backend, data, out, monkeypatch):
     return torch.tensor(seen, dtype=torch.float64)
 
 
-def test_training_is_the_reference_paths_to_float32_rounding(dark, tmp_path, monkeypatch):
+# Both sum 4 x 32 x 32 pixels in float32 in another order, and Adam hands each step's rounding on to the next. Moving every
+# first weight by one rounding (6e-8) changes totals by 1e-7 and terms by 3e-6 in these steps, and so much was seen with torch's
+# convolutions. The terms differ by more: each is of differences of nearly equal values, and the total is carried by exposure's
+# 10. Winograd's convolutions round some ten times as coarsely, and so do the losses differ.
+@pytest.mark.parametrize(("kernels", "totals", "terms"), [(False, 2e-6, 2e-5), (True, 2e-5, 2e-4)])
+def test_training_is_the_reference_paths_to_float32_rounding(dark, tmp_path, monkeypatch, kernels, totals, terms):
+    if not kernels:
+        monkeypatch.setattr("zdce.model._runs_in_kernels", lambda image, weight: False)
     fused = losses_of_each_step("auto", dark, tmp_path / "fused", monkeypatch)
     reference = losses_of_each_step("reference", dark, tmp_path / "reference", monkeypatch)
     assert fused.shape == (21, 5)
     assert reference[-1, 0] < 0.7 * reference[0, 0]
-    # Both sum 4 x 32 x 32 pixels in float32 in another order, and Adam hands each step's rounding on to the next. Moving every
-    # first weight by one rounding (6e-8) changes totals by 1e-7 and terms by 3e-6 in these steps, and so much was seen here.
-    # The terms differ by more: each is of differences of nearly equal values, and the total is carried by exposure's 10.
-    torch.testing.assert_close(fused[:, 0], reference[:, 0], rtol=2e-6, atol=0)
-    torch.testing.assert_close(fused, reference, rtol=2e-5, atol=0)
+    torch.testing.assert_close(fused[:, 0], reference[:, 0], rtol=totals, atol=0)
+    torch.testing.assert_close(fused, reference, rtol=terms, atol=0)
