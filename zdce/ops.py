@@ -239,7 +239,7 @@ def convolution(sources: Sequence[Tensor], weight: Tensor, bias: Tensor, rectifi
         ValueError: there is no source, or shapes disagree.
 
     >>> ones = torch.ones(1, 1, 3, 3)
-    >>> zdce.ops.convolution([ones, ones], torch.ones(1, 2, 3, 3), torch.zeros(1)).flatten().tolist()
+    >>> zdce.ops.convolution([ones, ones], torch.ones(1, 2, 3, 3), torch.zeros(1)).round().flatten().tolist()
     [8.0, 12.0, 8.0, 12.0, 18.0, 12.0, 8.0, 12.0, 8.0]
     """
     if not sources:
