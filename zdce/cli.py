@@ -435,7 +435,9 @@ def run_study(
     settings = replace(preset(data, quick=quick), variants=chosen or REPORTED, **given)
     study = Study(settings if epochs is None else replace(settings, epochs=epochs), out)
     stages = study.stages()
-    lines = [[p.work, str(p.done), str(p.left), conduct.duration(p.seconds) if p.left else ""] for p in conduct.plan(study, stages)]
+    lines = [
+        [p.work, str(p.done), str(p.left), conduct.duration(p.seconds) if p.left else ""] for p in conduct.plan(study, stages)
+    ]
     _print_table(f"{out}: {len(study.collection.items)} pictures", ["work", "done", "left", "estimated"], lines)
     if only_plan:
         return

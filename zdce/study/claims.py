@@ -179,7 +179,9 @@ def _exceeds(evidence: Evidence, variant: str, measure: str, sign: int, unit: st
     """Whether ``variant``'s measure lies above base's (``sign`` 1) or below it (-1), beyond chance."""
     difference, bounds = evidence.difference(variant, measure)
     own, base = evidence.value(variant, measure), evidence.value(BASE, measure)
-    figure = f"{own:.3g}{unit} against base's {base:.3g}{unit}; difference {difference:+.3g} [{bounds[0]:+.3g}, {bounds[1]:+.3g}]"
+    figure = (
+        f"{own:.3g}{unit} against base's {base:.3g}{unit}; difference {difference:+.3g} [{bounds[0]:+.3g}, {bounds[1]:+.3g}]"
+    )
     if 0.0 in bounds:
         raise UndecidableError(figure + " contains 0")
     return _finding(difference * sign > 0, figure)
@@ -202,7 +204,9 @@ def _better(evidence: Evidence, variant: str, other: str = BASE) -> tuple[bool, 
 
 def _lower_totals(evidence: Evidence, variant: str, share: float = 0.0) -> Finding:
     """Whether both of ``variant``'s last totals lie below base's by more than ``share``."""
-    totals = {split: (evidence.losses(variant, split)[-1], evidence.losses(BASE, split)[-1]) for split in ("train", "validation")}
+    totals = {
+        split: (evidence.losses(variant, split)[-1], evidence.losses(BASE, split)[-1]) for split in ("train", "validation")
+    }
     figure = ", ".join(f"{split} {own:.3g} against base's {base:.3g}" for split, (own, base) in totals.items())
     return _finding(all(own < (1 - share) * base for own, base in totals.values()), figure)
 
@@ -330,7 +334,9 @@ def no_illumination_never_crosses(evidence: Evidence) -> Finding:
     crossing = evidence.crossing("no-illumination")
     gap = evidence.gap("no-illumination")
     figure = "they never cross" if crossing is None else f"they cross in epoch {crossing}"
-    return _finding(crossing is None, f"{figure}; validation less training is {gap[0]:+.3g} at first, {gap[-1]:+.3g} at the end")
+    return _finding(
+        crossing is None, f"{figure}; validation less training is {gap[0]:+.3g} at first, {gap[-1]:+.3g} at the end"
+    )
 
 
 @claim("2", "Without colour constancy training and validation part late")

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from zdce.formulas import Objective
 from zdce.study.published import Published
@@ -18,16 +17,22 @@ from zdce.study.results import Results
 from zdce.study.settings import BASE
 
 # Each colour of a drawing stands for one of the page's, which has a light and a dark value.
-_INK, _RULE, _MUTED, _OURS, _OTHER = "#1d1b18", "#dedad2", "#8d877c", "#b8620b", "#3a6ea5"
-_PAGE_COLORS = {_INK: "currentColor", _RULE: "var(--rule)", _MUTED: "var(--muted)", _OURS: "var(--ours)", _OTHER: "var(--other)"}
+_INK, _RULE, _MUTED, _OURS, _OTHER = "#1d1b18", "#dedad2", "#76706a", "#b8620b", "#3a6ea5"
+_PAGE_COLORS = {
+    _INK: "currentColor",
+    _RULE: "var(--rule)",
+    _MUTED: "var(--muted)",
+    _OURS: "var(--ours)",
+    _OTHER: "var(--other)",
+}
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the page's type
     "font.size": 8.5,
     "axes.edgecolor": _MUTED,
     "axes.labelcolor": _INK,
     "axes.titlelocation": "left",
-    "axes.titlesize": 9,
+    "axes.titlesize": 8.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -41,6 +46,11 @@ _STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.4,
 }
+
+# A range of this ratio is drawn on a logarithmic axis.
+_DECADES = 100
+# Points of fewer epochs lie too close for figures beside them.
+_ROOM = 30
 
 _TERMS = {
     "total": "total, weighted",
@@ -62,7 +72,7 @@ class Drawing(NamedTuple):
 def losses(results: Results, variant: str) -> Drawing:
     """Total and terms by epoch, training and validation, mean over seeds; base's beside those of another variant."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(11, 2.3))
+        figure = Figure(figsize=(11, 2.4))
         panels = figure.subplots(1, len(Objective._fields))
         for axes, term in zip(panels, Objective._fields, strict=True):
             if variant != BASE:
@@ -72,14 +82,15 @@ def losses(results: Results, variant: str) -> Drawing:
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.ticklabel_format(axis="y", scilimits=(-3, 4))
             axes.yaxis.get_offset_text().set_fontsize(7)
-        panels[2].set_xlabel("epoch")
-        # Totals of other weights lie far from each other: their axis is logarithmic, where equal ratios have equal lengths.
-        if all(value > 0 for line in panels[0].lines for value in line.get_ydata()):
+        panels[-1].set_xlabel("epoch")
+        # Totals of other weights lie far from each other.
+        totals = [value for line in panels[0].lines for value in line.get_ydata()]
+        if min(totals) > 0 and max(totals) > _DECADES * min(totals):
             panels[0].set_yscale("log")
-            panels[0].yaxis.set_minor_formatter(NullFormatter())
+            panels[0].set_title("total, weighted (logarithmic)")
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="upper right", ncols=4, fontsize=8, bbox_to_anchor=(0.995, 1.0))
-        figure.subplots_adjust(left=0.04, right=0.995, top=0.78, bottom=0.17, wspace=0.3)
+        figure.legend(handles, labels, loc="lower left", ncols=4, fontsize=8, bbox_to_anchor=(0.03, -0.02))
+        figure.subplots_adjust(left=0.04, right=0.995, top=0.84, bottom=0.25, wspace=0.3)
         return _drawn(figure, f"losses-{variant}")
 
 
@@ -134,7 +145,7 @@ def _course(axes: Any, results: Results, measure: str) -> None:
     if bounds:
         axes.fill_between(epochs, [b[0] for b in bounds], [b[1] for b in bounds], color=_OURS, alpha=0.15, linewidth=0)
     for average, value in zip(averages, values, strict=True):
-        if math.isfinite(value):
+        if math.isfinite(value) and epochs[-1] >= _ROOM:
             text = f"{value:.1f}" if measure.startswith("psnr") else f"{value:.2f}"
             axes.annotate(text, (average.epoch, value), (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
 
@@ -175,9 +186,10 @@ def _dot(axes: Any, results: Results, method: str, epoch: int, measure: str, y: 
 
 def _drawn(figure: Figure, name: str) -> Drawing:
     png, svg = io.BytesIO(), io.StringIO()
-    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    FigureCanvasAgg(figure)
+    figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
     with mpl.rc_context({"svg.hashsalt": name}):  # its ids are unlike those of other drawings, and the same every time
-        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None})
     return Drawing(_inline(svg.getvalue(), name), png.getvalue())
 
 

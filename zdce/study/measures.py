@@ -10,6 +10,9 @@ from skimage.color import rgb2lab
 
 from zdce.evaluation import Rgb, psnr, ssim
 
+# What pictures are compared with.
+TARGETS = ("autocontrast", "input", "reference")
+
 # ITU-R BT.601: luma from RGB.
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -25,7 +28,8 @@ class Measured:
         method: a variant or a baseline.
         seed, epoch: of the training run; 0 where nothing was trained.
         picture: its name.
-        psnr_*, ssim_*: against a target, in dB and 0 to 1; NaN where the picture has no reference, infinite where they are equal.
+        psnr_*, ssim_*: against a target, in dB and 0 to 1; NaN where the picture has no reference, an infinite PSNR where they
+            are equal.
         brightness: mean luma, 0 to 1.
         contrast: standard deviation of luma, on the same scale.
         saturation: mean of HSV's saturation, 0 to 1.
@@ -68,23 +72,26 @@ class Source(NamedTuple):
 def measure(source: Source, picture: str, result: Rgb, targets: dict[str, Rgb]) -> Measured:
     """All measures of ``result`` (H, W, 3); ``targets``, of its shape, are "input", "autocontrast" and maybe "reference"."""
     luma = result @ _LUMA / 255
-    likeness = {}
-    for against in ("autocontrast", "input", "reference"):
-        target = targets.get(against)
-        likeness[f"psnr_{against}"] = math.nan if target is None else psnr(result, target)
-        likeness[f"ssim_{against}"] = math.nan if target is None else ssim(result, target)
+    likeness = {against: _likeness(result, targets.get(against)) for against in TARGETS}
     return Measured(
         *source,
         picture,
-        **likeness,
-        brightness=float(luma.mean()),
-        contrast=float(luma.std()),
-        saturation=_saturation(result),
-        yellowness=float(rgb2lab(result)[..., 2].mean()),
-        noise=noise_level(luma),
-        sharpness=_sharpness(luma),
-        order_error=lightness_order_error(targets["input"], result),
+        *likeness["autocontrast"],
+        *likeness["input"],
+        *likeness["reference"],
+        float(luma.mean()),
+        float(luma.std()),
+        _saturation(result),
+        float(rgb2lab(result)[..., 2].mean()),
+        noise_level(luma),
+        _sharpness(luma),
+        lightness_order_error(targets["input"], result),
     )
+
+
+def _likeness(result: Rgb, target: Rgb | None) -> tuple[float, float]:
+    """PSNR and SSIM."""
+    return (math.nan, math.nan) if target is None else (psnr(result, target), ssim(result, target))
 
 
 def _saturation(image: Rgb) -> float:

@@ -1,4 +1,4 @@
-"""The page of a study: one HTML file that needs nothing else, the same as Markdown with PNGs, and every number as CSV and JSON."""
+"""The page of a study: one HTML file that needs nothing else, the same as Markdown with PNGs, all numbers as CSV and JSON."""
 
 import base64
 import csv
@@ -18,7 +18,7 @@ from zdce.study import claims, figures, tables
 from zdce.study.conduct import duration
 from zdce.study.measures import Source
 from zdce.study.published import published
-from zdce.study.results import Average, Results, to_json
+from zdce.study.results import Results, to_json
 from zdce.study.settings import BASE
 from zdce.study.stages import StudyFolder, slug
 from zdce.study.tables import Table
@@ -131,9 +131,12 @@ class Page:
         base = self.results.average(BASE, self.last)
         if base and "psnr_reference" in base.intervals:
             low, high = base.intervals["psnr_reference"]
-            facts.append((f"{base.means['psnr_reference']:.2f} dB", f"[{low:.2f}, {high:.2f}]", "base against true references"))
+            value = f"{base.means['psnr_reference']:.2f} dB"
+            facts.append((value, f"[{low:.2f}, {high:.2f}]", "base against true references"))
         if base:
-            facts.append((f"{base.means['psnr_autocontrast']:.2f} dB", "", "base against autocontrast, which is no ground truth"))
+            facts.append(
+                (f"{base.means['psnr_autocontrast']:.2f} dB", "", "base against autocontrast, which is no ground truth")
+            )
         held = sum(judged.finding.verdict == "holds" for judged in self.judged)
         facts.append((str(held), f"of {len(self.judged)}", "of the report's claims hold here"))
         facts.append((duration(self.results.seconds["training"]), "", f"of training, {len(self.results.variants)} networks"))
@@ -152,8 +155,8 @@ class Page:
             return words
         first = self.results.average(BASE, self.results.epochs[0])
         courses = [
-            f"against {figures.AGAINST[target]} from {first.means[f'psnr_{target}']:.2f} to {base.means[f'psnr_{target}']:.2f} dB"
-            for target in ("autocontrast", "reference")
+            f"against {figures.AGAINST[t]} from {first.means[f'psnr_{t}']:.2f} to {base.means[f'psnr_{t}']:.2f} dB"
+            for t in ("autocontrast", "reference")
             if first
         ]
         return f"{words} From epoch {self.results.epochs[0]} to {self.last} base goes {' and '.join(courses)}."
@@ -189,7 +192,9 @@ class Page:
         )
         if self.results.has_references:
             true = max(averages, key=_by("psnr_reference"))
-            words += f" The pictures are nearest to the true references after {true.epoch}, {true.means['psnr_reference']:.2f} dB."
+            words += (
+                f" The pictures are nearest to the true references after {true.epoch}, {true.means['psnr_reference']:.2f} dB."
+            )
         light = ", ".join(f"{a.means['brightness']:.2f} after {a.epoch}" for a in averages)
         return f"{words} Mean brightness is {light}. {self._held('1')}"
 
@@ -233,7 +238,9 @@ class Page:
         rows = []
         for i in range(len(self.results.shown)):
             base = [self._shot(i, Source(BASE, 0, self.last), "Enhanced (base)")] if self.has(BASE) else []
-            rows.append([self._shot(i, Source("input"), "Original"), *base, self._shot(i, source, f"New implementation ({name})")])
+            rows.append(
+                [self._shot(i, Source("input"), "Original"), *base, self._shot(i, source, f"New implementation ({name})")]
+            )
         return Ablation(
             name,
             VARIANTS[name].summary,
@@ -250,9 +257,7 @@ class Page:
         if own is None or base is None:
             return ""
         shown = {"brightness": 3, "contrast": 3, "saturation": 3, "yellowness": 2, "noise": 2, "sharpness": 2, "order_error": 1}
-        parts = [
-            f"{_WORDS[m]} {own.means[m]:.{digits}f} ({base.means[m]:.{digits}f})" for m, digits in shown.items()
-        ]
+        parts = [f"{_WORDS[m]} {own.means[m]:.{digits}f} ({base.means[m]:.{digits}f})" for m, digits in shown.items()]
         return f"Base's in brackets: {', '.join(parts)}."
 
     def _plain(self, i: int) -> list[Shot]:
@@ -350,7 +355,7 @@ def _embedded(folder: Path) -> Markup:
 
 def _write_numbers(page: Page) -> None:
     """``averages.csv``, ``claims.csv`` and ``claims.json`` beside the tables that they come from."""
-    averages = [_flat(average) for average in page.results.averages()]
+    averages = [to_json(average) for average in page.results.averages()]
     judged = [
         {"claim": j.claim.name, "part": j.claim.part, "text": j.claim.text, "verdict": j.finding.verdict,
          "figure": j.finding.figure, "rule": j.claim.rule}
@@ -363,10 +368,6 @@ def _write_numbers(page: Page) -> None:
         writer.writerows(rows)
         atomic.write_text(page.folder.results / name, text.getvalue())
     atomic.write_text(page.folder.results / "claims.json", json.dumps(judged, indent=2) + "\n")
-
-
-def _flat(average: Average) -> dict[str, Any]:
-    return to_json(average)
 
 
 def _write_sheets(folder: StudyFolder, context: dict[str, Any]) -> None:

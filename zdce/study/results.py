@@ -1,4 +1,4 @@
-"""A study's numbers: one row a picture, a line a logged epoch, a row a network; written as CSV and JSON, read back, averaged."""
+"""A study's numbers: a row a picture, a logged epoch, a network; written as CSV and JSON, read back, averaged."""
 
 import csv
 import io

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -207,14 +206,16 @@ class Study:
         name = f"train {variant} {seed}"
 
         def present() -> bool:
-            return all(folder.epoch(epoch).is_file() for epoch in (*self.settings.kept,))
+            return all(folder.epoch(epoch).is_file() for epoch in self.settings.kept)
 
         began = self.ledger.begun(name, inputs) and folder.state.is_file()
         done = len(training.read_log(folder)) // 2 if began else 0
         label = f"training {self._called(variant, seed)}" + (f" from epoch {done + 1}" if 0 < done < config.epochs else "")
         steps = (config.epochs - done) * (len(self.collection.training_items()) // config.batch_size)
         seconds = 0.0 if began and present() else steps * pace.step(variant)
-        return Stage(name, "training", label, lambda: inputs, present, partial(self._train, name, inputs, variant, seed), seconds)
+        return Stage(
+            name, "training", label, lambda: inputs, present, partial(self._train, name, inputs, variant, seed), seconds
+        )
 
     def _train(self, name: str, inputs: str, variant: str, seed: int) -> None:
         folder, config = self.folder.run(variant, seed), self.settings.config(variant, seed)
@@ -324,9 +325,7 @@ class Study:
             variant = VARIANTS[name]
             milliseconds = _milliseconds(DCENet(variant).to(self.settings.device))
             rows.append(
-                Network(
-                    name, variant.summary, variant.part, variant.parameters, variant.macs, variant.iterations, milliseconds
-                )
+                Network(name, variant.summary, variant.part, variant.parameters, variant.macs, variant.iterations, milliseconds)
             )
         atomic.write_text(self.folder.networks, to_csv(Network, rows))
 

@@ -8,7 +8,7 @@ from zdce.study.published import Published
 from zdce.study.results import Average, Network, Results
 from zdce.study.settings import BASE
 
-MISSING = "–"
+MISSING = "-"
 
 
 @dataclass(frozen=True)
@@ -162,5 +162,7 @@ def networks(rows: Iterable[Network]) -> Table:
         for row in rows
     )
     columns = ("Variant", "What it is", "Parameters", "MACs a pixel", "Iterations", "ms a megapixel")
-    caption = "Multiply-accumulates and time for each pixel of the picture; time is the median of whole pictures, 8 bits in and out."
+    caption = (
+        "Multiply-accumulates and time for each pixel of the picture; time is the median of whole pictures, 8 bits in and out."
+    )
     return Table("networks", caption, columns, cells, frozenset(i for i, row in enumerate(cells) if row[0].text == BASE))
