@@ -260,6 +260,8 @@ def close_to_autocontrast(evidence: Evidence) -> Finding:
     """At 10 and 20 the mean PSNR is at least 20 dB, and the darkest quarter of the inputs lies below the other pictures."""
     evidence.need_epochs(20)
     light = {row.picture: row.brightness for row in evidence.results.rows("input", 0)}
+    if len(light) < 2:
+        raise UndecidableError(f"it takes two measured pictures, there are {len(light)}")
     dim = set(sorted(light, key=light.__getitem__)[: max(1, len(light) // 4)])
     parts = []
     true = True

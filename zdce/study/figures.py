@@ -200,7 +200,7 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'<g id="patch_\d+">\s*<path [^>]*style="fill: #ffffff[^>]*/>\s*</g>', "", svg)
-    svg = re.sub(r' id="(\w+)"', rf' id="{name}-\1"', svg)
+    svg = re.sub(r' id="([^"]+)"', rf' id="{name}-\1"', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     for color, variable in _PAGE_COLORS.items():
         svg = svg.replace(color, variable)
