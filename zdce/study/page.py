@@ -107,7 +107,7 @@ class Page:
             "shown": [Shot(f"{i}-input", "", name) for i, name in enumerate(results.shown)],
             "aspect": self._aspect(),
             "judged": self.judged,
-            "tally": [(v, sum(j.finding.verdict == v for j in self.judged)) for v in _VERDICTS],
+            "tally": [(v, words, sum(j.finding.verdict == v for j in self.judged)) for v, words in _VERDICTS.items()],
             "everything": tables.everything(results, ends, "everything", caption),
             "epochs": tables.everything(
                 results, results.averages(), "averages", "Every network after every kept epoch.", epochs=True
