@@ -290,6 +290,8 @@ def test_a_claim_is_not_decidable_without_its_runs(name):
 def test_differences_within_chance_and_too_few_epochs_decide_nothing():
     assert verdict("iters4-is-noisier", world(against_base("iters4", {"noise": 1.0}, {}))) == "not decidable"
     assert verdict("psnr-peaks", world(measured("base", 5))) == "not decidable"
+    few = [row for row in against_base("iters4", {"noise": 2}, {}) if row.picture < "p5"]
+    assert verdict("iters4-is-noisier", world(few)) == "not decidable"
     # A better PSNR with a worse SSIM.
     torn = against_base("filters32", {"psnr_reference": 16, "ssim_reference": 0.4}, REFERENCED)
     assert verdict("more-filters-help", world(torn)) == "not decidable"
@@ -367,6 +369,7 @@ def test_a_finished_study_does_nothing_again_but_what_changed(finished, pictures
     # Another objective is another network, but pictures and simple methods are as they were.
     plan = run(*command, "--plan", "--objective", "paper").stdout
     assert re.search(r"training\s+0\s+3", plan)
+    assert re.search(r"measuring\s+1\s+15", plan)
 
 
 def test_another_picture_makes_the_study_anew(finished, pictures, tmp_path):

@@ -411,7 +411,7 @@ def _show_ops(rows: list[Row]) -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the study.")
 @click.option("--only", "chosen", type=click.Choice(list(VARIANTS)), multiple=True, help="A variant of it; may be repeated.")
-@click.option("--epochs", type=click.IntRange(min=1), help="[default: 50]")
+@click.option("--epochs", type=click.IntRange(min=1), help="[default: 50, or 5 with --quick]")
 @click.option("--objective", type=click.Choice(NORMALIZATIONS), default="keras", help="Normalisation of the illumination term.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Train each variant so many times.")
 @click.option("--quick", is_flag=True, help="Every part in about a minute, too little for conclusions.")

@@ -23,6 +23,8 @@ _CLOSE = 20.0
 # "Close" and "much lower" of losses, as shares.
 _SAME = 0.05
 _MUCH = 0.2
+# With fewer pictures an interval of their mean says nothing.
+_ENOUGH = 6
 
 
 class UndecidableError(Exception):
@@ -96,8 +98,8 @@ class Evidence:
         """The mean over pictures by which ``variant`` exceeds ``other`` at the end, and its interval."""
         own, others = self.by_picture(variant, measure), self.by_picture(other, measure)
         gaps = [own[name] - others[name] for name in own if math.isfinite(own[name] - others[name])]
-        if not gaps:
-            raise UndecidableError(f"no picture has both {variant}'s and {other}'s {measure}")
+        if len(gaps) < _ENOUGH:
+            raise UndecidableError(f"it takes {_ENOUGH} pictures, there are {len(gaps)}")
         return fmean(gaps), interval(gaps)
 
 

@@ -32,7 +32,7 @@ def check_page() -> None:
 
 
 def plan(study: Study, stages: Sequence[Stage]) -> list[Planned]:
-    """What is done and what is left of each kind of work. What follows from a training that is left is left."""
+    """What is done and what is left of each kind of work."""
     left = todo(study, stages)
     kinds = list(dict.fromkeys(stage.kind for stage in stages))
     planned = []
@@ -44,7 +44,7 @@ def plan(study: Study, stages: Sequence[Stage]) -> list[Planned]:
 
 
 def todo(study: Study, stages: Sequence[Stage]) -> list[Stage]:
-    """The stages that are not done, or whose inputs will change."""
+    """The stages that are not done, or were done with other inputs."""
     return [stage for stage in stages if not study.is_done(stage)]
 
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from zdce import atomic
+from zdce.data import SAMPLE
 from zdce.study import claims, figures, tables
 from zdce.study.conduct import duration
 from zdce.study.measures import Source
@@ -287,7 +288,7 @@ class Page:
         times = ", ".join(f"{kind} {duration(seconds)}" for kind, seconds in self.results.seconds.items())
         own = {name: settings[name] for name in ("objective", "epochs", "size", "batch_size", "lr", "seeds")}
         return [
-            ("Pictures", "the built-in sample" if settings["data"] == "sample" else Path(settings["data"]).name),
+            ("Pictures", "the built-in sample" if settings["data"] == SAMPLE else settings["data"]),
             ("Trained on", f"{settings['training pictures']} pictures"),
             *((name.replace("_", " ").capitalize(), str(value)) for name, value in own.items()),
             ("Measured at", "full size" if settings["side"] is None else f"{settings['side']} pixels"),

@@ -102,6 +102,11 @@ def preset(data: str | None, *, quick: bool) -> Settings:
     return settings
 
 
+def called(data: str) -> str:
+    """What results call their pictures: a folder's name without its place, which is nobody else's."""
+    return data if data == SAMPLE else f"{Path(data).name}/"
+
+
 def fingerprint(*parts: Any) -> str:
     """A short name of what ``parts`` (as JSON takes them) say: equal only where they are."""
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()

@@ -180,7 +180,11 @@ class Study:
         for name, kind in stages.items():
             seconds[kind] += self.ledger.entries[name]["seconds"]
         return Results(
-            {**self.settings.to_dict(), "training pictures": len(self.collection.training_items())},
+            {
+                **self.settings.to_dict(),
+                "data": names.called(self.settings.data),
+                "training pictures": len(self.collection.training_items()),
+            },
             _environment(),
             seconds,
             tuple(self.shown),
@@ -201,8 +205,7 @@ class Study:
 
     def _training(self, variant: str, seed: int, pace: "_Pace") -> Stage:
         folder, config = self.folder.run(variant, seed), self.settings.config(variant, seed)
-        # Neither where the pictures lie nor how long it trains makes it another run.
-        inputs = fingerprint(replace(config, data="", epochs=1).to_dict(), self._all)
+        inputs = self._inputs_of_training(variant, seed)
         name = f"train {variant} {seed}"
 
         def present() -> bool:
@@ -216,6 +219,10 @@ class Study:
         return Stage(
             name, "training", label, lambda: inputs, present, partial(self._train, name, inputs, variant, seed), seconds
         )
+
+    def _inputs_of_training(self, variant: str, seed: int) -> str:
+        # Neither where the pictures lie nor how long it trains makes it another run.
+        return fingerprint(replace(self.settings.config(variant, seed), data="", epochs=1).to_dict(), self._all)
 
     def _train(self, name: str, inputs: str, variant: str, seed: int) -> None:
         folder, config = self.folder.run(variant, seed), self.settings.config(variant, seed)
@@ -235,6 +242,7 @@ class Study:
         return self._loaded
 
     def _measuring(self, variant: str, seed: int, pace: "_Pace") -> Iterator[Stage]:
+        trained = self._inputs_of_training(variant, seed)
         for epoch in self.settings.kept:
             source, weights = Source(variant, seed, epoch), self.folder.run(variant, seed).epoch(epoch)
             outputs = [self.folder.measured(source), *self._pictures(source)]
@@ -242,15 +250,16 @@ class Study:
                 f"measure {variant} {seed} {epoch}",
                 "measuring",
                 f"measuring {self._called(variant, seed)} after {epoch} epochs",
-                partial(self._inputs_of_measures, weights),
+                partial(self._inputs_of_measures, trained, weights),
                 partial(_all_there, outputs),
                 partial(self._measure, source, weights),
                 len(self.items) * pace.picture(variant),
             )
 
-    def _inputs_of_measures(self, weights: Path | None = None) -> str:
-        chosen = (self.settings.side, list(self.shown))
-        return fingerprint(file_fingerprint(weights) if weights and weights.is_file() else "", self._validation, chosen)
+    def _inputs_of_measures(self, trained: str = "", weights: Path | None = None) -> str:
+        """With the training's own inputs, so that measures of weights that will be trained anew are not taken for done."""
+        found = file_fingerprint(weights) if weights and weights.is_file() else ""
+        return fingerprint(trained, found, self._validation, self.settings.side, list(self.shown))
 
     def _called(self, variant: str, seed: int) -> str:
         return f"{variant}, seed {seed}" if self.settings.seeds > 1 else variant
