@@ -25,11 +25,12 @@ _VALIDATION_SHARE = 85 / 485
 
 @dataclass(frozen=True)
 class Item:
-    """A low-light picture that can be loaded, (H, W, 3) uint8, and its well-lit reference where there is one."""
+    """A low-light picture that can be loaded, (H, W, 3) uint8, its well-lit reference where there is one, and their files."""
 
     name: str
     load: Load
     load_reference: Load | None = None
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def _items(low: Path, high: Path | None) -> list[Item]:
         place = path.relative_to(low)
         reference = references.get(place.with_suffix(""))
         load_reference = partial(images.read_rgb, reference) if reference else None
-        items.append(Item(place.as_posix(), partial(images.read_rgb, path), load_reference))
+        files = (path, reference) if reference else (path,)
+        items.append(Item(place.as_posix(), partial(images.read_rgb, path), load_reference, files))
     return items
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -28,7 +28,7 @@ from zdce.formulas import NORMALIZATIONS, Objective, Weights
 from zdce.model import DCENet
 from zdce.version import __version__
 
-# Weights are kept each time this many epochs are done.
+# Weights are kept each time this many epochs are done, unless the configuration says otherwise.
 KEEP_EVERY = 10
 
 # What a resumed run can't take anew: its network, and how far an epoch is.
@@ -59,6 +59,7 @@ class Config:
         normalization: of the illumination term, "paper" or "keras".
         seed: of the first weights and of each epoch's order.
         device: torch's name of it.
+        keep_every: weights are kept each time this many epochs are done, and at the end.
     """
 
     variant: str = "base"
@@ -71,10 +72,11 @@ class Config:
     normalization: str = "paper"
     seed: int = 0
     device: str = "cpu"
+    keep_every: int = KEEP_EVERY
 
     def __post_init__(self) -> None:
         variants.variant(self.variant)
-        for name, least in (("epochs", 1), ("batch_size", 1), ("size", 16), ("seed", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("size", 16), ("seed", 0), ("keep_every", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not (math.isfinite(self.lr) and self.lr > 0):
@@ -93,9 +95,13 @@ class Config:
                 raise ValueError(f"{name} can't change in a run: it was {getattr(self, name)!r}, got {settings[name]!r}")
         return replace(self, **settings, weights=self.weights._replace(**weights))
 
+    def to_dict(self) -> dict[str, Any]:
+        """As TOML and JSON take it."""
+        return {**asdict(self), "weights": self.weights._asdict()}
+
     def to_toml(self) -> str:
         versions = {"zdce": __version__, "torch": torch.__version__, "python": platform.python_version()}
-        return tomli_w.dumps({**asdict(self), "weights": self.weights._asdict(), "versions": versions})
+        return tomli_w.dumps({**self.to_dict(), "versions": versions})
 
     @classmethod
     def from_toml(cls, text: str) -> "Config":
@@ -147,6 +153,30 @@ class RunFolder:
         return self.path / f"epoch-{epoch:03d}.safetensors"
 
 
+class Pictures(NamedTuple):
+    """What a run trains on and is validated with, both (N, 3, size, size) uint8."""
+
+    training: Tensor
+    validation: Tensor
+
+
+def load_pictures(config: Config) -> Pictures:
+    """The pictures of ``config.data``, resized.
+
+    Raises:
+        OSError: one can't be read.
+        ValueError: there are fewer than one batch takes.
+    """
+    pictures = data.collection(config.data)
+    items = pictures.training_items()
+    if len(items) < config.batch_size:
+        raise ValueError(f"batch_size must be at most the {len(items)} training pictures, got {config.batch_size}")
+    return Pictures(
+        data.load_resized(items, config.size, "loading training pictures"),
+        data.load_resized(pictures.validation_items(), config.size, "loading validation pictures"),
+    )
+
+
 class Run:
     """One training run in a folder: made new by ``start``, gone on with by ``resume``."""
 
@@ -184,29 +214,23 @@ class Run:
         """
         run = cls(config, RunFolder(out))
         run._load_state()
-        if run.folder.log.exists():
-            # A row that was written just before the run was killed, its state not yet: that epoch is done again.
-            with run.folder.log.open(newline="") as file:
-                run.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= run.position.epoch]
+        # A row that was written just before the run was killed, its state not yet: that epoch is done again.
+        run.rows = [row for row in read_log(run.folder) if int(row["epoch"]) <= run.position.epoch]
         atomic.write_text(run.folder.config, config.to_toml())
         return run
 
-    def train(self) -> None:
+    def train(self, pictures: "Pictures | None" = None) -> None:
         """Trains to the last epoch, writing into the folder as it goes.
+
+        Args:
+            pictures: what ``load_pictures`` gave for these settings; None loads them.
 
         Raises:
             TrainingInterruptedError: SIGINT or SIGTERM came; the state is saved.
             TrainingError: a loss is not finite any more; the last epoch's state is kept.
             ValueError: there are fewer pictures than one batch takes.
         """
-        pictures = data.collection(self.config.data)
-        train_items, validation_items = pictures.training_items(), pictures.validation_items()
-        if len(train_items) < self.config.batch_size:
-            raise ValueError(
-                f"batch_size must be at most the {len(train_items)} training pictures, got {self.config.batch_size}"
-            )
-        images = data.load_resized(train_items, self.config.size, "loading training pictures")
-        validation = data.load_resized(validation_items, self.config.size, "loading validation pictures")
+        images, validation = load_pictures(self.config) if pictures is None else pictures
         steps = len(images) // self.config.batch_size
         with _signals() as signalled, progress.bar() as bar:
             done = self.position.epoch * steps + self.position.step
@@ -278,7 +302,7 @@ class Run:
             row = (self.position.epoch, split, *values, round(seconds[split], 3))
             self.rows.append(dict(zip(_LOG_FIELDS, row, strict=True)))
         # The state comes last: a run killed before it does the epoch again and writes the same.
-        if self.position.epoch % KEEP_EVERY == 0 or self.position.epoch == self.config.epochs:
+        if self.position.epoch % self.config.keep_every == 0 or self.position.epoch == self.config.epochs:
             self.model.save(self.folder.epoch(self.position.epoch))
         self.model.save(self.folder.last)
         self._write_log()
@@ -323,6 +347,24 @@ class Run:
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} is no state of this run: {' '.join(str(error).split())}") from error
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": adam})
+
+
+def read_log(folder: RunFolder) -> list[dict[str, Any]]:
+    """The rows of a run's log as text, by the names of their columns; none where no epoch is done."""
+    if not folder.log.exists():
+        return []
+    with folder.log.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def seconds_a_step(config: Config) -> float:
+    """What one training step with ``config`` takes here: measured on noise, after one step to warm up."""
+    run = Run(config, RunFolder(Path()))
+    batch = torch.randint(256, (config.batch_size, 3, config.size, config.size), dtype=torch.uint8)
+    run._step(batch)
+    started = time.perf_counter()
+    run._step(batch)
+    return time.perf_counter() - started
 
 
 def _described(losses: list[float]) -> str:

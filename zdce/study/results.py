@@ -1,0 +1,237 @@
+"""A study's numbers: a row a picture, a logged epoch, a network; written as CSV and JSON, read back, averaged."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zdce import atomic
+from zdce.study.measures import MEASURES, Measured
+
+# Of intervals: the share that they cover, and how often pictures are drawn anew.
+CONFIDENCE = 0.95
+_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One split's mean losses in one epoch, terms unweighted, and the seconds that they took."""
+
+    variant: str
+    seed: int
+    epoch: int
+    split: str
+    total: float
+    illumination: float
+    spatial: float
+    color: float
+    exposure: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a variant is and costs: milliseconds are for one megapixel of 8-bit picture, in and out."""
+
+    variant: str
+    summary: str
+    part: str
+    parameters: int
+    macs: int
+    iterations: int
+    milliseconds: float
+
+
+Row = TypeVar("Row", Measured, Loss, Network)
+_TYPES = {"str": str, "int": int, "float": float, str: str, int: int, float: float}
+
+
+def to_csv(kind: type[Row], rows: Iterable[Row]) -> str:
+    """A header and one line a row."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
+
+
+def from_csv(kind: type[Row], path: Path) -> list[Row]:
+    """What ``to_csv`` wrote.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    types: dict[str, Any] = {field.name: _TYPES[field.type] for field in fields(kind)}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [kind(**{name: types[name](value) for name, value in row.items()}) for row in csv.DictReader(file)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must have the columns {', '.join(types)}, got {error}") from error
+
+
+class Interval(tuple[float, float]):
+    """Two bounds; ``value in interval`` where it lies between them."""
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self[0] <= value <= self[1]
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The bootstrap's percentile interval of the mean: pictures drawn anew with replacement, each for itself."""
+    sample = np.asarray(values)
+    means = sample[_draws(len(sample))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval((float(low), float(high)))
+
+
+def _draws(count: int) -> NDArray[np.int64]:
+    return np.random.default_rng(0).integers(count, size=(_DRAWS, count))
+
+
+@dataclass(frozen=True)
+class Average:
+    """A method's means over all pictures and seeds.
+
+    Attributes:
+        means: by measure; those of pictures that are equal to their target stay out of a PSNR unless all are.
+        spread: the deviation between seeds by measure, empty with one seed.
+        intervals: of the mean, by measure, for ``psnr_reference`` and ``ssim_reference`` where there are references.
+    """
+
+    method: str
+    epoch: int
+    pictures: int
+    means: dict[str, float]
+    spread: dict[str, float]
+    intervals: dict[str, Interval]
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of the finite ones; without any, what they are."""
+    finite = [value for value in values if math.isfinite(value)]
+    return fmean(finite) if finite else values[0]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a finished study knows.
+
+    Attributes:
+        settings: ``Settings.to_dict``.
+        environment: versions and machine.
+        seconds: what each kind of work took, over all sittings.
+        shown: names of the pictures on the page, in order.
+    """
+
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    seconds: dict[str, float]
+    shown: tuple[str, ...]
+    measured: tuple[Measured, ...]
+    losses: tuple[Loss, ...]
+    networks: tuple[Network, ...]
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return tuple(self.settings["variants"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(self.settings["seeds"]))
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs whose weights were measured."""
+        return tuple(sorted({row.epoch for row in self.measured if row.epoch}))
+
+    @property
+    def has_references(self) -> bool:
+        return any(not math.isnan(row.psnr_reference) for row in self.measured)
+
+    def rows(self, method: str, epoch: int, seed: int | None = None) -> list[Measured]:
+        """Picture by picture, of one seed or of all."""
+        return [r for r in self.measured if (r.method, r.epoch) == (method, epoch) and seed in (None, r.seed)]
+
+    def average(self, method: str, epoch: int = 0) -> Average | None:
+        """None where it was not measured."""
+        rows = self.rows(method, epoch)
+        if not rows:
+            return None
+        by_seed = [[r for r in rows if r.seed == seed] for seed in sorted({r.seed for r in rows})]
+        spread = {}
+        if len(by_seed) > 1:
+            spread = {m: stdev(mean([getattr(r, m) for r in group]) for group in by_seed) for m in MEASURES}
+        return Average(
+            method,
+            epoch,
+            len(by_seed[0]),
+            {m: mean([getattr(r, m) for r in rows]) for m in MEASURES},
+            spread,
+            {m: bounds for m in ("psnr_reference", "ssim_reference") if (bounds := _over_pictures(rows, m))},
+        )
+
+    def averages(self) -> list[Average]:
+        """Of every method and epoch that was measured, in the order in which they were."""
+        places = dict.fromkeys((r.method, r.epoch) for r in self.measured)
+        return [average for place in places if (average := self.average(*place))]
+
+    def save(self, folder: Path) -> None:
+        """Writes ``results.json``, ``measures.csv``, ``losses.csv`` and ``networks.csv``."""
+        for name, text in (
+            ("measures.csv", to_csv(Measured, self.measured)),
+            ("losses.csv", to_csv(Loss, self.losses)),
+            ("networks.csv", to_csv(Network, self.networks)),
+            ("results.json", json.dumps(self._head(), indent=2) + "\n"),
+        ):
+            atomic.write_text(folder / name, text)
+
+    def _head(self) -> dict[str, Any]:
+        names = ("settings", "environment", "seconds", "shown")
+        return {name: getattr(self, name) for name in names} | {"averages": [to_json(a) for a in self.averages()]}
+
+    @classmethod
+    def load(cls, folder: Path) -> "Results":
+        """Reads what ``save`` wrote; averages are computed anew.
+
+        Raises:
+            FileNotFoundError: ``folder`` holds no results.
+            ValueError: they are broken.
+        """
+        path = folder / "results.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"no results of a study in {folder}: expected {path.name} and its tables there")
+        try:
+            head = json.loads(path.read_text(encoding="utf-8"))
+            kept = {name: head[name] for name in ("settings", "environment", "seconds")}
+            shown = tuple(head["shown"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no results of a study: {error}") from error
+        tables = (from_csv(Measured, folder / "measures.csv"), from_csv(Loss, folder / "losses.csv"))
+        networks = from_csv(Network, folder / "networks.csv")
+        return cls(**kept, shown=shown, measured=tuple(tables[0]), losses=tuple(tables[1]), networks=tuple(networks))
+
+
+def to_json(average: Average) -> dict[str, Any]:
+    """As JSON takes it: what is not finite as null."""
+    values = {**average.means, **{f"{name}_spread": value for name, value in average.spread.items()}}
+    for name, (low, high) in average.intervals.items():
+        values |= {f"{name}_low": low, f"{name}_high": high}
+    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return {"method": average.method, "epoch": average.epoch, "pictures": average.pictures, **finite}
+
+
+def _over_pictures(rows: Sequence[Measured], measure: str) -> Interval | None:
+    """The interval of a measure's mean, each picture's seeds averaged first."""
+    pictures: dict[str, list[float]] = {}
+    for row in rows:
+        if math.isfinite(value := getattr(row, measure)):
+            pictures.setdefault(row.picture, []).append(value)
+    return interval([fmean(values) for values in pictures.values()]) if pictures else None

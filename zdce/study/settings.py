@@ -1,0 +1,125 @@
+"""What a study trains and measures, and the fingerprints that tell what must be done again."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from zdce import sample, training, variants
+from zdce.data import SAMPLE, Item
+from zdce.formulas import NORMALIZATIONS
+from zdce.variants import VARIANTS
+
+# Base and its eight ablations, in the report's order.
+REPORTED = tuple(variant.name for variant in VARIANTS.values() if variant.part != "beyond")
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a study's result. Defaults are the report's.
+
+    Attributes:
+        data: a folder, or "sample"; see ``zdce.data.collection``.
+        variants: names of ``zdce.variants.VARIANTS``, each trained and measured.
+        seeds: how many times each is trained, with the seeds 0, 1, ...
+        epochs, size, batch_size, lr, device: as in ``zdce.training.Config``.
+        objective: normalisation of the illumination term, "keras" as the report has it, or "paper".
+        measured: at most this many validation pictures are measured, evenly spaced in their order; None takes all.
+        side: measured pictures are reduced until their longer side has this many pixels; None takes them as they are.
+        shown: pictures on the page, evenly spaced among the measured ones.
+    """
+
+    data: str = SAMPLE
+    variants: tuple[str, ...] = REPORTED
+    seeds: int = 1
+    epochs: int = 50
+    objective: str = "keras"
+    size: int = 256
+    batch_size: int = 16
+    lr: float = 1e-4
+    device: str = "cpu"
+    measured: int | None = None
+    side: int | None = None
+    shown: int = 6
+
+    def __post_init__(self) -> None:
+        if not self.variants:
+            raise ValueError("variants must name at least one")
+        for name in self.variants:
+            variants.variant(name)
+        if self.objective not in NORMALIZATIONS:
+            raise ValueError(f"objective must be one of {', '.join(NORMALIZATIONS)}, got {self.objective!r}")
+        for name in ("seeds", "epochs", "shown"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def keep_every(self) -> int:
+        """Weights are kept and measured each time this many epochs are done: the report's ten, or each of a few."""
+        return 10 if self.epochs >= 10 else 1
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The epochs whose weights are measured."""
+        whole = range(self.keep_every, self.epochs + 1, self.keep_every)
+        return tuple(sorted({*whole, self.epochs}))
+
+    def config(self, variant: str, seed: int) -> training.Config:
+        """How one run of the study is trained."""
+        return training.Config(
+            variant=variant,
+            data=self.data,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            size=self.size,
+            lr=self.lr,
+            weights=VARIANTS[variant].weights,
+            normalization=self.objective,
+            seed=seed,
+            device=self.device,
+            keep_every=self.keep_every,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+
+def preset(data: str | None, *, quick: bool) -> Settings:
+    """The settings where the user chose none.
+
+    With no ``data``, a complete study of the built-in sample that takes minutes: small pictures, and steps large enough for
+    its 300 to train a network. ``quick`` goes through every part in about a minute and trains too little for any conclusion.
+    """
+    settings = Settings(data or SAMPLE)
+    if data is None or data == SAMPLE:
+        settings = replace(settings, size=96, lr=1e-3, measured=12, shown=3)
+    if quick:
+        settings = replace(settings, epochs=5, size=32, batch_size=8, lr=1e-3, measured=3, side=96, shown=2)
+    return settings
+
+
+def called(data: str) -> str:
+    """What results call their pictures: a folder's name without its place, which is nobody else's."""
+    return data if data == SAMPLE else f"{Path(data).name}/"
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short name of what ``parts`` (as JSON takes them) say: equal only where they are."""
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def listing(items: Sequence[Item]) -> list[Any]:
+    """What tells one set of pictures from another without reading them: names, and each file's size and time of change."""
+    if not any(item.files for item in items):
+        return [sample.PHOTOGRAPHS, sample.EXPOSURE, sample.FULL_WELL, sample.READ_NOISE, [item.name for item in items]]
+    stats = [[file.stat() for file in item.files] for item in items]
+    return [[item.name, [[stat.st_size, stat.st_mtime_ns] for stat in of]] for item, of in zip(items, stats, strict=True)]
+
+
+def file_fingerprint(path: Path) -> str:
+    """Of a file's content."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()

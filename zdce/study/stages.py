@@ -1,0 +1,440 @@
+"""A study's work in stages, each done once: what is done is told from what it was done with."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from zdce import atomic, data, evaluation, images, progress, system, training
+from zdce.data import Item
+from zdce.enhancer import Enhancer
+from zdce.evaluation import BASELINES, Rgb
+from zdce.model import DCENet, load
+from zdce.study import settings as names
+from zdce.study.measures import Measured, Source, measure
+from zdce.study.results import Loss, Network, Results, from_csv, to_csv
+from zdce.study.settings import BASE, Settings, file_fingerprint, fingerprint
+from zdce.variants import VARIANTS
+
+# Longer side of the pictures on the page, and WebP's quality.
+_SHOWN_SIDE = 640
+_QUALITY = 82
+# Height and width of the picture by which speed is measured, LOL's, and how often.
+_SPEED_SIZE = (400, 600)
+_SPEED_ROUNDS = 5
+
+
+class StudyInterruptedError(Exception):
+    """Ctrl-C or a signal; what was done is kept."""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The files of a study."""
+
+    path: Path
+
+    def run(self, variant: str, seed: int) -> training.RunFolder:
+        return training.RunFolder(self.path / "runs" / f"{variant}-{seed}")
+
+    def measured(self, source: Source) -> Path:
+        return self.path / "measured" / f"{slug(source)}.csv"
+
+    def picture(self, index: int, source: Source, kind: str = "") -> Path:
+        """The ``index``-th shown picture by ``source``, or its curve ``maps``."""
+        return self.path / "pictures" / f"{index}-{slug(source)}{kind}.webp"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.json"
+
+    @property
+    def networks(self) -> Path:
+        return self.path / "measured" / "networks.csv"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+
+def slug(source: Source) -> str:
+    """What files of a source are called."""
+    method = source.method.replace(" ", "-")
+    return f"{method}-{source.seed}-{source.epoch:03d}" if source.epoch else method
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piece of work.
+
+    Attributes:
+        name: what the ledger calls it.
+        kind: "training", "measuring" or "timing".
+        label: what the user reads.
+        inputs: fingerprint of what it is made from, asked only when the stages before are done.
+        present: whether its outputs are all there.
+        work: does it.
+        seconds: an estimate of what is left to do.
+    """
+
+    name: str
+    kind: str
+    label: str
+    inputs: Callable[[], str]
+    present: Callable[[], bool]
+    work: Callable[[], None]
+    seconds: float
+
+
+class Ledger:
+    """Of each stage that began the fingerprint of its inputs, and the seconds it took once it was done."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.entries: dict[str, dict[str, Any]] = {}
+        if path.is_file():
+            try:
+                self.entries = json.loads(path.read_text())
+            except ValueError as error:
+                raise ValueError(f"{path} must be JSON that zdce study wrote: {error}") from error
+
+    def begun(self, name: str, inputs: str) -> bool:
+        return self.entries.get(name, {}).get("inputs") == inputs
+
+    def note(self, name: str, inputs: str, seconds: float = 0.0) -> None:
+        before = self.entries[name].get("seconds", 0.0) if self.begun(name, inputs) else 0.0
+        self.entries[name] = {"inputs": inputs, "seconds": round(before + seconds, 3)}
+        atomic.write_text(self._path, json.dumps(self.entries, indent=1) + "\n")
+
+
+class Study:
+    """The stages of one study in one folder.
+
+    Raises:
+        FileNotFoundError, ValueError: the data can't be found, or are too few.
+    """
+
+    def __init__(self, settings: Settings, out: Path) -> None:
+        self.settings = settings
+        self.folder = StudyFolder(out)
+        self.collection = data.collection(settings.data)
+        training_pictures = len(self.collection.items) - self.collection.validation
+        if training_pictures < settings.batch_size:
+            raise ValueError(f"data must hold {settings.batch_size} training pictures for one batch, got {training_pictures}")
+        self.items = _spread(self.collection.validation_items(), settings.measured)
+        self.shown = {item.name: i for i, item in enumerate(_spread(self.items, settings.shown))}
+        self.ledger = Ledger(self.folder.ledger)
+        self._loaded: training.Pictures | None = None
+        self._all, self._validation = names.listing(self.collection.items), names.listing(self.items)
+
+    def stages(self) -> list[Stage]:
+        """All of the work in order, done or not."""
+        pace = _Pace(self.settings, self.items)
+        stages = [self._baselines(pace)]
+        for seed in range(self.settings.seeds):
+            for variant in self.settings.variants:
+                stages += [self._training(variant, seed, pace), *self._measuring(variant, seed, pace)]
+        return [*stages, self._timing()]
+
+    def is_done(self, stage: Stage) -> bool:
+        """Whether its outputs are there, made from what it would be made from today."""
+        return stage.present() and self.ledger.begun(stage.name, stage.inputs())
+
+    def run(self, stage: Stage) -> None:
+        """Does it, and keeps what is done when it is interrupted.
+
+        Raises:
+            StudyInterruptedError: a signal came.
+            zdce.training.TrainingError: a loss is not finite.
+        """
+        inputs, started = stage.inputs(), time.perf_counter()
+        try:
+            stage.work()
+        except (KeyboardInterrupt, training.TrainingInterruptedError) as error:
+            raise StudyInterruptedError(f"stopped while {stage.label}; the same command goes on") from error
+        finally:
+            # A run that stopped in the middle is gone on with only where it began with the same inputs.
+            if stage.kind == "training" or stage.present():
+                self.ledger.note(stage.name, inputs, time.perf_counter() - started)
+
+    def results(self) -> Results:
+        """What the stages left, once all are done."""
+        sources = [Source(method) for method in self._plain_methods()]
+        sources += [
+            Source(variant, seed, epoch)
+            for seed in range(self.settings.seeds)
+            for variant in self.settings.variants
+            for epoch in self.settings.kept
+        ]
+        measured = [row for source in sources for row in from_csv(Measured, self.folder.measured(source))]
+        stages = {stage.name: stage.kind for stage in self.stages()}
+        seconds = dict.fromkeys(stages.values(), 0.0)
+        for name, kind in stages.items():
+            seconds[kind] += self.ledger.entries[name]["seconds"]
+        return Results(
+            {
+                **self.settings.to_dict(),
+                "data": names.called(self.settings.data),
+                "training pictures": len(self.collection.training_items()),
+            },
+            _environment(),
+            seconds,
+            tuple(self.shown),
+            tuple(measured),
+            tuple(self._losses()),
+            tuple(from_csv(Network, self.folder.networks)),
+        )
+
+    def _plain_methods(self) -> list[str]:
+        return [*BASELINES, "reference"] if any(item.load_reference for item in self.items) else [*BASELINES]
+
+    def _losses(self) -> Iterator[Loss]:
+        for seed in range(self.settings.seeds):
+            for variant in self.settings.variants:
+                log = training.read_log(self.folder.run(variant, seed))
+                rows = (Loss(variant, seed, int(row.pop("epoch")), row.pop("split"), **_floats(row)) for row in log)
+                yield from (row for row in rows if row.epoch <= self.settings.epochs)
+
+    def _training(self, variant: str, seed: int, pace: "_Pace") -> Stage:
+        folder, config = self.folder.run(variant, seed), self.settings.config(variant, seed)
+        inputs = self._inputs_of_training(variant, seed)
+        name = f"train {variant} {seed}"
+
+        def present() -> bool:
+            return all(folder.epoch(epoch).is_file() for epoch in self.settings.kept)
+
+        began = self.ledger.begun(name, inputs) and folder.state.is_file()
+        done = len(training.read_log(folder)) // 2 if began else 0
+        label = f"training {self._called(variant, seed)}" + (f" from epoch {done + 1}" if 0 < done < config.epochs else "")
+        steps = (config.epochs - done) * (len(self.collection.training_items()) // config.batch_size)
+        seconds = 0.0 if began and present() else steps * pace.step(variant)
+        return Stage(
+            name, "training", label, lambda: inputs, present, partial(self._train, name, inputs, variant, seed), seconds
+        )
+
+    def _inputs_of_training(self, variant: str, seed: int) -> str:
+        # Neither where the pictures lie nor how long it trains makes it another run.
+        return fingerprint(replace(self.settings.config(variant, seed), data="", epochs=1).to_dict(), self._all)
+
+    def _train(self, name: str, inputs: str, variant: str, seed: int) -> None:
+        folder, config = self.folder.run(variant, seed), self.settings.config(variant, seed)
+        # A run that is past the last epoch without having kept what is wanted can't go back.
+        same = self.ledger.begun(name, inputs) and folder.state.is_file()
+        if same and len(training.read_log(folder)) // 2 < config.epochs:
+            training.Run.resume(config, folder.path).train(self._pictures_of(config))
+            return
+        shutil.rmtree(folder.path, ignore_errors=True)
+        self.ledger.note(name, inputs)
+        training.Run.start(config, folder.path).train(self._pictures_of(config))
+
+    def _pictures_of(self, config: training.Config) -> training.Pictures:
+        """Loaded once: all runs see the same ones."""
+        if self._loaded is None:
+            self._loaded = training.load_pictures(config)
+        return self._loaded
+
+    def _measuring(self, variant: str, seed: int, pace: "_Pace") -> Iterator[Stage]:
+        trained = self._inputs_of_training(variant, seed)
+        for epoch in self.settings.kept:
+            source, weights = Source(variant, seed, epoch), self.folder.run(variant, seed).epoch(epoch)
+            outputs = [self.folder.measured(source), *self._pictures(source)]
+            yield Stage(
+                f"measure {variant} {seed} {epoch}",
+                "measuring",
+                f"measuring {self._called(variant, seed)} after {epoch} epochs",
+                partial(self._inputs_of_measures, trained, weights),
+                partial(_all_there, outputs),
+                partial(self._measure, source, weights),
+                len(self.items) * pace.picture(variant),
+            )
+
+    def _inputs_of_measures(self, trained: str = "", weights: Path | None = None) -> str:
+        """With the training's own inputs, so that measures of weights that will be trained anew are not taken for done."""
+        found = file_fingerprint(weights) if weights and weights.is_file() else ""
+        return fingerprint(trained, found, self._validation, self.settings.side, list(self.shown))
+
+    def _called(self, variant: str, seed: int) -> str:
+        return f"{variant}, seed {seed}" if self.settings.seeds > 1 else variant
+
+    def _measure(self, source: Source, weights: Path) -> None:
+        model = load(weights).to(self.settings.device)
+        enhancer = Enhancer(model)
+        rows = []
+        wanted = self._pictures(source)
+        for item in progress.track(self.items, len(self.items), f"measuring {slug(source)}"):
+            picture, targets = _loaded(item, self.settings.side)
+            result = images.as_uint8(enhancer(picture))
+            rows.append(measure(source, item.name, result, targets))
+            if wanted and item.name in self.shown:
+                self._show(self.shown[item.name], source, result)
+                if source.epoch == self.settings.epochs:
+                    self._show(self.shown[item.name], source, _picture_of_maps(enhancer.maps(picture)), "-maps")
+        atomic.write_text(self.folder.measured(source), to_csv(Measured, rows))
+
+    def _pictures(self, source: Source) -> list[Path]:
+        """Of the first seed: base's after every kept epoch, the others' at the end, with their curve maps."""
+        end = source.epoch in (0, self.settings.epochs)
+        if source.seed or not (end or source.method == BASE):
+            return []
+        kinds = ("", "-maps") if source.epoch == self.settings.epochs else ("",)
+        return [self.folder.picture(i, source, kind) for i in self.shown.values() for kind in kinds]
+
+    def _show(self, index: int, source: Source, pixels: Rgb, kind: str = "") -> None:
+        images.write(images.Picture(_reduced(pixels, _SHOWN_SIDE)), self.folder.picture(index, source, kind), _QUALITY)
+
+    def _baselines(self, pace: "_Pace") -> Stage:
+        sources = [Source(method) for method in self._plain_methods()]
+        outputs = [path for source in sources for path in (self.folder.measured(source), *self._pictures(source))]
+        return Stage(
+            "measure baselines",
+            "measuring",
+            "measuring baselines",
+            self._inputs_of_measures,
+            partial(_all_there, outputs),
+            self._measure_baselines,
+            len(sources) * len(self.items) * pace.picture(None),
+        )
+
+    def _measure_baselines(self) -> None:
+        rows: dict[str, list[Measured]] = {method: [] for method in self._plain_methods()}
+        for item in progress.track(self.items, len(self.items), "measuring baselines"):
+            picture, targets = _loaded(item, self.settings.side)
+            results = {method: apply(picture) for method, apply in BASELINES.items()}
+            results |= {"reference": targets["reference"]} if "reference" in targets else {}
+            for method, result in results.items():
+                rows[method].append(measure(Source(method), item.name, result, targets))
+                if item.name in self.shown:
+                    self._show(self.shown[item.name], Source(method), result)
+        for method, of in rows.items():
+            atomic.write_text(self.folder.measured(Source(method)), to_csv(Measured, of))
+
+    def _timing(self) -> Stage:
+        machine = _environment()
+        return Stage(
+            "time networks",
+            "timing",
+            "timing the networks",
+            lambda: fingerprint(machine, self.settings.variants, self.settings.device),
+            self.folder.networks.is_file,
+            self._time,
+            len(self.settings.variants) * (_SPEED_ROUNDS + 1) * 0.2,
+        )
+
+    def _time(self) -> None:
+        rows = []
+        for name in progress.track(self.settings.variants, len(self.settings.variants), "timing the networks"):
+            variant = VARIANTS[name]
+            milliseconds = _milliseconds(DCENet(variant).to(self.settings.device))
+            rows.append(
+                Network(name, variant.summary, variant.part, variant.parameters, variant.macs, variant.iterations, milliseconds)
+            )
+        atomic.write_text(self.folder.networks, to_csv(Network, rows))
+
+
+class _Pace:
+    """What things take here, measured when first asked for; variants with the same network share a measurement."""
+
+    def __init__(self, settings: Settings, items: Sequence[Item]) -> None:
+        self._settings, self._items = settings, items
+        self._steps: dict[Any, float] = {}
+        self._pictures: dict[Any, float] = {}
+
+    def step(self, variant: str) -> float:
+        """Seconds of a training step."""
+        network = _network(variant)
+        if network not in self._steps:
+            self._steps[network] = training.seconds_a_step(self._settings.config(variant, 0))
+        return self._steps[network]
+
+    def picture(self, variant: str | None) -> float:
+        """Seconds to enhance (by ``variant``, if any) and measure a picture."""
+        network = variant and _network(variant)
+        if network not in self._pictures:
+            started = time.perf_counter()
+            picture, targets = _loaded(self._items[0], self._settings.side)
+            result = picture
+            if variant:
+                result = images.as_uint8(Enhancer(DCENet(variant).to(self._settings.device))(picture))
+            measure(Source("pace"), "", np.bitwise_not(result), targets)
+            self._pictures[network] = time.perf_counter() - started
+        return self._pictures[network]
+
+
+def _all_there(paths: Sequence[Path]) -> bool:
+    return all(path.is_file() for path in paths)
+
+
+def _network(variant: str) -> Any:
+    found = VARIANTS[variant]
+    return found.sources, found.filters, found.maps, found.separable, found.scale
+
+
+def _floats(row: dict[str, str]) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items()}
+
+
+def _spread(items: Sequence[Item], count: int | None) -> list[Item]:
+    """At most ``count`` of ``items``, evenly spaced."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[int((i + 0.5) * len(items) / count)] for i in range(count)]
+
+
+def _loaded(item: Item, side: int | None) -> tuple[Rgb, dict[str, Rgb]]:
+    """A picture and its targets, reduced to ``side``."""
+    picture = item.load()
+    reference = item.load_reference and item.load_reference()
+    if reference is not None and reference.shape != picture.shape:
+        raise ValueError(f"{item.name}: reference must be {picture.shape}, got {reference.shape}")
+    small = _reduced(picture, side)
+    targets = {"autocontrast": evaluation.autocontrast(small), "input": small}
+    return small, targets if reference is None else {**targets, "reference": _reduced(reference, side)}
+
+
+def _reduced(pixels: Rgb, side: int | None) -> Rgb:
+    """``pixels`` (H, W, 3) made so small that the longer side has ``side`` pixels, never larger."""
+    height, width = pixels.shape[:2]
+    if side is None or max(height, width) <= side:
+        return pixels
+    size = [max(1, round(length * side / max(height, width))) for length in (width, height)]
+    return np.asarray(Image.fromarray(pixels).resize((size[0], size[1]), Image.Resampling.LANCZOS))
+
+
+def _picture_of_maps(maps: Tensor) -> Rgb:
+    """Curve maps (1, 3T, H, W) side by side, four a row: mid grey leaves a value alone, lighter brightens, darker darkens.
+
+    Each step has its own scale, from 0 to the 99.5th percentile of the size, as steps differ more than pixels do.
+    """
+    steps = maps[0].unflatten(0, (-1, 3)).permute(0, 2, 3, 1).cpu().numpy()
+    tiles = [_reduced(_stretched(step), _SHOWN_SIDE // 4) for step in steps]
+    tiles += [np.full_like(tiles[0], 128)] * (-len(tiles) % 4 if len(tiles) > 4 else 0)
+    return np.vstack([np.hstack(tiles[i : i + 4]) for i in range(0, len(tiles), 4)])
+
+
+def _stretched(step: np.ndarray[Any, np.dtype[np.float32]]) -> Rgb:
+    limit = max(float(np.quantile(np.abs(step), 0.995)), 1e-6)
+    return np.rint(127.5 - 127.5 * np.clip(step / limit, -1, 1)).astype(np.uint8)
+
+
+def _milliseconds(model: DCENet) -> float:
+    """The median time of a whole picture through ``model``, 8-bit in and out, a megapixel."""
+    pixels = np.random.default_rng(0).integers(0, 80, (*_SPEED_SIZE, 3), np.uint8)
+    enhancer, times = Enhancer(model), []
+    for _ in range(_SPEED_ROUNDS + 1):
+        started = time.perf_counter()
+        enhancer(pixels)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[1:])) * 1e3 / (pixels.size / 3e6)
+
+
+def _environment() -> dict[str, Any]:
+    facts = system.facts()
+    return {name: facts[name] for name in ("zdce", "torch", "python", "threads", "gpu")} | {"processor": system.processor()}
