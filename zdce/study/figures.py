@@ -79,7 +79,7 @@ def losses(results: Results, variant: str) -> Drawing:
                 _loss(axes, results, BASE, term, _MUTED, "base")
             _loss(axes, results, variant, term, _OURS, variant)
             axes.set_title(_TERMS[term])
-            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
             axes.ticklabel_format(axis="y", scilimits=(-3, 4))
             axes.yaxis.get_offset_text().set_fontsize(7)
         panels[-1].set_xlabel("epoch")
@@ -128,7 +128,7 @@ def course(results: Results, published: Published) -> Drawing:
                     style = {"color": _OTHER, "markerfacecolor": "none", "label": "the report"}
                     axes.plot(list(theirs), [pair[down] for pair in theirs.values()], "s--", **style)
                 axes.set_title(f"{unit} against {AGAINST[target]}")
-                axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+                axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
                 axes.margins(y=0.15)
         for axes in panels[1]:
             axes.set_xlabel("epoch")

@@ -96,7 +96,7 @@ def preset(data: str | None, *, quick: bool) -> Settings:
     """
     settings = Settings(data or SAMPLE)
     if data is None or data == SAMPLE:
-        settings = replace(settings, size=96, lr=1e-3, measured=12, shown=3)
+        settings = replace(settings, size=64, lr=1e-3, measured=12, shown=3)
     if quick:
         settings = replace(settings, epochs=5, size=32, batch_size=8, lr=1e-3, measured=3, side=96, shown=2)
     return settings

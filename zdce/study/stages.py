@@ -27,8 +27,8 @@ from zdce.variants import VARIANTS
 # Longer side of the pictures on the page, and WebP's quality.
 _SHOWN_SIDE = 640
 _QUALITY = 82
-# Height and width of the picture by which speed is measured, LOL's, and how often.
-_SPEED_SIZE = (400, 600)
+# Width of the picture by which speed is measured where pictures are not reduced, LOL's, and how often.
+_SPEED_WIDTH = 600
 _SPEED_ROUNDS = 5
 
 
@@ -322,7 +322,7 @@ class Study:
             "time networks",
             "timing",
             "timing the networks",
-            lambda: fingerprint(machine, self.settings.variants, self.settings.device),
+            lambda: fingerprint(machine, self.settings.variants, self.settings.device, self.settings.side),
             self.folder.networks.is_file,
             self._time,
             len(self.settings.variants) * (_SPEED_ROUNDS + 1) * 0.2,
@@ -332,7 +332,7 @@ class Study:
         rows = []
         for name in progress.track(self.settings.variants, len(self.settings.variants), "timing the networks"):
             variant = VARIANTS[name]
-            milliseconds = _milliseconds(DCENet(variant).to(self.settings.device))
+            milliseconds = _milliseconds(DCENet(variant).to(self.settings.device), self.settings.side or _SPEED_WIDTH)
             rows.append(
                 Network(name, variant.summary, variant.part, variant.parameters, variant.macs, variant.iterations, milliseconds)
             )
@@ -424,9 +424,9 @@ def _stretched(step: np.ndarray[Any, np.dtype[np.float32]]) -> Rgb:
     return np.rint(127.5 - 127.5 * np.clip(step / limit, -1, 1)).astype(np.uint8)
 
 
-def _milliseconds(model: DCENet) -> float:
-    """The median time of a whole picture through ``model``, 8-bit in and out, a megapixel."""
-    pixels = np.random.default_rng(0).integers(0, 80, (*_SPEED_SIZE, 3), np.uint8)
+def _milliseconds(model: DCENet, width: int) -> float:
+    """The median time of a whole picture of 3:2 through ``model``, 8-bit in and out, a megapixel."""
+    pixels = np.random.default_rng(0).integers(0, 80, (width * 2 // 3, width, 3), np.uint8)
     enhancer, times = Enhancer(model), []
     for _ in range(_SPEED_ROUNDS + 1):
         started = time.perf_counter()

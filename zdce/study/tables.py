@@ -95,7 +95,7 @@ def _rest(results: Results) -> list[str]:
 def course(results: Results, published: Published) -> Table:
     """Base by epoch, the report's figures beside ours."""
     rows = []
-    for epoch in results.epochs:
+    for epoch in sorted({*results.epochs, *published.base["autocontrast"]}):
         average = results.average(BASE, epoch)
         beside = [_beside(average, published.base[target].get(epoch), target) for target in ("autocontrast", "input")]
         rows.append((number(epoch, 0), *beside[0], *beside[1], *(cell(average, m) for m in _rest(results))))
