@@ -211,7 +211,7 @@ def _check_parameters(sources: Sequence[Tensor], weight: Tensor, bias: Tensor) -
         raise ValueError(f"weight must be (O, {channels}, 3, 3), got {tuple(weight.shape)}")
     if tuple(bias.shape) != tuple(weight.shape[:1]):
         raise ValueError(f"bias must be ({weight.shape[0]},), got {tuple(bias.shape)}")
-    for name, tensor in (("sources", sources[-1]), ("weight", weight), ("bias", bias)):
+    for name, tensor in (*(("sources", source) for source in sources), ("weight", weight), ("bias", bias)):
         if (tensor.dtype, tensor.device) != (sources[0].dtype, sources[0].device):
             raise TypeError(
                 f"{name} must be {sources[0].dtype} on {sources[0].device} as the first source is,"
