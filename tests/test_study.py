@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -35,7 +36,18 @@ def pair(i, size=(40, 48)):
     return np.rint((bright / 255) ** 2 * 90).astype(np.uint8), bright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """For pictures this small a second thread only waits, and its spinning doubles the time of everything else."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OMP_NUM_THREADS", "1")  # of the process that is interrupted
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """LOL's layout: nine training pictures and two to validate with, whose names a page must escape."""
     folder = tmp_path_factory.mktemp("study") / "lol"
@@ -51,7 +63,7 @@ def run(*arguments):
     return CliRunner().invoke(cli.main, [*map(str, arguments)], catch_exceptions=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(pictures, tmp_path_factory):
     """A quick study of base, an ablation of part 2 and one of part 3."""
     out = tmp_path_factory.mktemp("study") / "out"

@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from torch import Tensor
 
 from zdce import atomic, data, evaluation, images, progress, system, training
 from zdce.data import Item
 from zdce.enhancer import Enhancer
 from zdce.evaluation import BASELINES, Rgb
 from zdce.model import DCENet, load
+from zdce.study import pictures
 from zdce.study import settings as names
 from zdce.study.measures import Measured, Source, measure
 from zdce.study.results import Loss, Network, Results, from_csv, to_csv
 from zdce.study.settings import BASE, Settings, file_fingerprint, fingerprint
 from zdce.variants import VARIANTS
 
-# Longer side of the pictures on the page, and WebP's quality.
-_SHOWN_SIDE = 640
+# Of WebP on the page.
 _QUALITY = 82
 # Width of the picture by which speed is measured where pictures are not reduced, LOL's, and how often.
 _SPEED_WIDTH = 600
@@ -274,9 +272,9 @@ class Study:
             result = images.as_uint8(enhancer(picture))
             rows.append(measure(source, item.name, result, targets))
             if wanted and item.name in self.shown:
-                self._show(self.shown[item.name], source, result)
+                self._show(self.shown[item.name], source, pictures.reduced(result, pictures.SHOWN_SIDE))
                 if source.epoch == self.settings.epochs:
-                    self._show(self.shown[item.name], source, _picture_of_maps(enhancer.maps(picture)), "-maps")
+                    self._show(self.shown[item.name], source, pictures.of_maps(enhancer.maps(picture)), "-maps")
         atomic.write_text(self.folder.measured(source), to_csv(Measured, rows))
 
     def _pictures(self, source: Source) -> list[Path]:
@@ -288,7 +286,7 @@ class Study:
         return [self.folder.picture(i, source, kind) for i in self.shown.values() for kind in kinds]
 
     def _show(self, index: int, source: Source, pixels: Rgb, kind: str = "") -> None:
-        images.write(images.Picture(_reduced(pixels, _SHOWN_SIDE)), self.folder.picture(index, source, kind), _QUALITY)
+        images.write(images.Picture(pixels), self.folder.picture(index, source, kind), _QUALITY)
 
     def _baselines(self, pace: "_Pace") -> Stage:
         sources = [Source(method) for method in self._plain_methods()]
@@ -312,7 +310,7 @@ class Study:
             for method, result in results.items():
                 rows[method].append(measure(Source(method), item.name, result, targets))
                 if item.name in self.shown:
-                    self._show(self.shown[item.name], Source(method), result)
+                    self._show(self.shown[item.name], Source(method), pictures.reduced(result, pictures.SHOWN_SIDE))
         for method, of in rows.items():
             atomic.write_text(self.folder.measured(Source(method)), to_csv(Measured, of))
 
@@ -394,34 +392,9 @@ def _loaded(item: Item, side: int | None) -> tuple[Rgb, dict[str, Rgb]]:
     reference = item.load_reference and item.load_reference()
     if reference is not None and reference.shape != picture.shape:
         raise ValueError(f"{item.name}: reference must be {picture.shape}, got {reference.shape}")
-    small = _reduced(picture, side)
+    small = pictures.reduced(picture, side)
     targets = {"autocontrast": evaluation.autocontrast(small), "input": small}
-    return small, targets if reference is None else {**targets, "reference": _reduced(reference, side)}
-
-
-def _reduced(pixels: Rgb, side: int | None) -> Rgb:
-    """``pixels`` (H, W, 3) made so small that the longer side has ``side`` pixels, never larger."""
-    height, width = pixels.shape[:2]
-    if side is None or max(height, width) <= side:
-        return pixels
-    size = [max(1, round(length * side / max(height, width))) for length in (width, height)]
-    return np.asarray(Image.fromarray(pixels).resize((size[0], size[1]), Image.Resampling.LANCZOS))
-
-
-def _picture_of_maps(maps: Tensor) -> Rgb:
-    """Curve maps (1, 3T, H, W) side by side, four a row: mid grey leaves a value alone, lighter brightens, darker darkens.
-
-    Each step has its own scale, from 0 to the 99.5th percentile of the size, as steps differ more than pixels do.
-    """
-    steps = maps[0].unflatten(0, (-1, 3)).permute(0, 2, 3, 1).cpu().numpy()
-    tiles = [_reduced(_stretched(step), _SHOWN_SIDE // 4) for step in steps]
-    tiles += [np.full_like(tiles[0], 128)] * (-len(tiles) % 4 if len(tiles) > 4 else 0)
-    return np.vstack([np.hstack(tiles[i : i + 4]) for i in range(0, len(tiles), 4)])
-
-
-def _stretched(step: np.ndarray[Any, np.dtype[np.float32]]) -> Rgb:
-    limit = max(float(np.quantile(np.abs(step), 0.995)), 1e-6)
-    return np.rint(127.5 - 127.5 * np.clip(step / limit, -1, 1)).astype(np.uint8)
+    return small, targets if reference is None else {**targets, "reference": pictures.reduced(reference, side)}
 
 
 def _milliseconds(model: DCENet, width: int) -> float:
