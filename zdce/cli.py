@@ -608,6 +608,7 @@ def run_study(
     """
     conduct.check_page()
     settings = replace(preset(data, quick=quick), variants=chosen or REPORTED, **given)
+    conduct.use_threads_for(settings)
     study = Study(settings if epochs is None else replace(settings, epochs=epochs), out)
     stages = study.stages()
     lines = [
