@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from zdce import reference
+from zdce import backends, reference
 from zdce.enhancer import Enhancer
 from zdce.model import DCENet, load
 
@@ -167,7 +167,9 @@ def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -
     argument = torch.from_numpy(task.image()) if mode == "picture" else task.floats().to(memory_format=layout)
 
     def call() -> NDArray[Any]:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=task.precision == "bf16"):
+        # The networks' layers would take zdce's own convolutions.
+        own = backends.backend("reference")
+        with own, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=task.precision == "bf16"):
             return textbook(argument).numpy()
 
     return call
