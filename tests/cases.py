@@ -1,8 +1,11 @@
 """Inputs that the operators' tests share: random values, awkward memory layouts, poisoned outputs."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +49,18 @@ def layouts(tensor):
         "crop": crop[:, :, 1 : h + 1, 2 : w + 2],
         "channels": wider[:, 1 : c + 1],
     }
+
+
+def run_with_isa(isa: str, program: str) -> None:
+    """Runs ``program``, which may import the tests, in a process held to an instruction set, and fails where it does."""
+    if reason := backends.why_missing("cpp"):
+        pytest.skip(reason)
+    told = f"{program}\nimport zdce._C\nprint(zdce._C.isa())"
+    environment = {**os.environ, "ZDCE_ISA": isa, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=False)
+    if "is not supported by this processor" in done.stderr:
+        pytest.skip(f"this processor has no {isa}")
+    assert done.stdout.strip() == isa, done.stderr
 
 
 def skip_without_float64(backend, device):

@@ -1,13 +1,8 @@
 """Convolutions in the engine's kernels: values and gradients within float32's rounding of float64, and networks that train."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from cases import assert_near, layouts, nan_filled_allocations
+from cases import assert_near, layouts, nan_filled_allocations, run_with_isa
 
 import zdce
 from zdce import backends, reference
@@ -146,12 +141,7 @@ def test_equal_bits_for_every_number_of_threads(name):
 @needs_kernels
 @pytest.mark.parametrize("isa", ["default", "avx2"])
 def test_instruction_sets(isa):
-    program = "import test_convolution as t\nfor c in t.CHANNELS: t.check(*t.drawn(*c, (17, 31)), rectified=True)"
-    environment = {**os.environ, "ZDCE_ISA": isa, "PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, check=False, capture_output=True)
-    if b"not supported by this processor" in done.stderr:
-        pytest.skip(f"the processor lacks {isa}")
-    assert done.returncode == 0, done.stderr.decode()
+    run_with_isa(isa, "import test_convolution as t\nfor c in t.CHANNELS: t.check(*t.drawn(*c, (17, 31)), rectified=True)")
 
 
 def losses(name, steps):

@@ -1,14 +1,12 @@
 """The inference engine: every network within float32's rounding of float64, the same bits whatever the threads and tiles."""
 
-import os
-import subprocess
-import sys
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from cases import nan_filled_allocations
+from cases import nan_filled_allocations, run_with_isa
 from PIL import Image
 
 import zdce
@@ -46,9 +44,7 @@ def exact(model, image, strength=1.0):
     """Curve maps (C, H, W) and the enhanced picture (H, W, 3) in float64."""
     values = image.permute(2, 0, 1)[None].double()
     with torch.no_grad():
-        maps = torch.tanh(zdce.DCENet.forward(model.double(), values)) * strength
-        model.float()
-    maps = maps.clamp(-1, 1)
+        maps = (torch.tanh(copy.deepcopy(model).double()(values)) * strength).clamp(-1, 1)
     return maps[0], reference.apply_curve(values, maps, model.variant.iterations)[0].permute(1, 2, 0)
 
 
@@ -142,26 +138,16 @@ def test_bfloat16_is_close(name):
 
 
 @pytest.mark.parametrize("isa", ["default", "avx2"])
-def test_instruction_sets_agree(isa, tmp_path):
-    model, image = lively("zero-dce"), picture(31, 77)
-    net = packed(model)
-    np.save(tmp_path / "image.npy", image.numpy())
-    model.save(tmp_path / "model.safetensors")
-    program = """
-import sys
-import numpy as np, torch, zdce
-from zdce import engine
-model = zdce.load("model.safetensors")
-assert engine.why_unsupported(model, "fp32") is None
-assert engine.why_unsupported(model, "bf16") == "the processor has no AMX"
-np.save("result.npy", engine.Engine(model).enhance(torch.from_numpy(np.load("image.npy")), 1.0).numpy())
-"""
-    environment = {**os.environ, "ZDCE_ISA": isa}
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=False, capture_output=True)
-    if b"not supported by this processor" in done.stderr:
-        pytest.skip(f"the processor lacks {isa}")
-    assert done.returncode == 0, done.stderr.decode()
-    assert np.abs(np.load(tmp_path / "result.npy") - net.enhance(image, 1.0).numpy()).max() < TOLERANCE
+def test_instruction_sets(isa):
+    run_with_isa(
+        isa,
+        """
+import test_engine as t
+for name in ("zero-dce", "zero-dce-pp"):
+    t.test_every_variant_and_size(name, (31, 77))
+assert t.engine.why_unsupported(t.lively("base"), "bf16") == "the processor has no AMX"
+""",
+    )
 
 
 def test_operators_refuse_what_they_cannot_run():
@@ -173,6 +159,7 @@ def test_operators_refuse_what_they_cannot_run():
         (image.double(), plan, weights, 1.0, False, image.double()),
         (image, plan[:-1], weights, 1.0, False, torch.empty_like(image)),
         (image, plan + 100, weights, 1.0, False, torch.empty_like(image)),
+        (image, torch.tensor([0, 0, 8, 3, 1024, 1, 0, 1024, 1, 1, 24, 2, 1, 2]), weights, 1.0, False, torch.empty_like(image)),
         (image, plan, weights[:-1], 1.0, False, torch.empty_like(image)),
         (image, plan, weights, 1.0, False, torch.empty(5, 4, 3)),
         (image, plan, weights, 1.0, True, torch.empty(3, 4, 4)),
@@ -184,6 +171,18 @@ def test_operators_refuse_what_they_cannot_run():
         torch.ops.zdce_cpp.pack_network(torch.zeros(5), plan, weights.clone())
 
 
-def test_only_the_first_convolution_may_read_the_image():
-    model = zdce.DCENet(Variant("late", "", "", sources=((0,), (1, 0))))
-    assert engine.why_unsupported(model, "fp32") == "only the first convolution may read the image"
+@pytest.mark.parametrize(("variant", "reason"), [
+    (Variant("late", "", "", sources=((0,), (1, 0))), "only the first convolution may read the image"),
+    (
+        Variant("wide", "", "", sources=((0,), (1, 1, 1)), filters=350, iterations=1),
+        "a convolution reads more than 64 blocks of 16 channels",
+    ),
+])  # fmt: skip
+def test_what_the_engine_can_not_run_torch_does(variant, reason):
+    model = lively(variant)
+    if engine.why_unsupported(zdce.DCENet("base"), "fp32"):
+        pytest.skip("the engine is not built")
+    assert engine.why_unsupported(model, "fp32") == reason
+    image = picture(9, 8).permute(2, 0, 1)[None]
+    wanted = exact(model, image[0].permute(1, 2, 0))[1]
+    assert (zdce.Enhancer(model)(image)[0].permute(1, 2, 0) - wanted).abs().max() < TOLERANCE

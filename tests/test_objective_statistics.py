@@ -1,9 +1,5 @@
 """The objective's single pass and its gradient on every backend against the float64 reference."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from cases import (
@@ -12,6 +8,7 @@ from cases import (
     layouts,
     nan_filled_allocations,
     random_case,
+    run_with_isa,
     skip_where_interpreted,
     skip_without_float64,
 )
@@ -348,21 +345,15 @@ def test_compiled_code_checks_what_reaches_it():
 
 @pytest.mark.parametrize("isa", ["default", "avx2", "avx512"])
 def test_every_instruction_set(isa):
-    if zdce.backends.why_missing("cpp"):
-        pytest.skip("cpp is not built")
-    code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import torch, zdce, zdce._C as C, test_means_and_sums as s, test_objective_statistics as t\n"
-        "with zdce.backend('cpp'):\n"
-        "    for size in ((17, 31), (66, 300)):\n"
-        "        for dtype in (torch.float32, torch.float64):\n"
-        "            t.check(*t.drawn(size, dtype=dtype), 8)\n"
-        "            for operator in s.OPERATORS:\n"
-        "                s.check(operator, s.drawn(operator, size, dtype=dtype))\n"
-        "print(C.isa())"
+    run_with_isa(
+        isa,
+        """
+import torch, zdce, test_means_and_sums as s, test_objective_statistics as t
+with zdce.backend("cpp"):
+    for size in ((17, 31), (66, 300)):
+        for dtype in (torch.float32, torch.float64):
+            t.check(*t.drawn(size, dtype=dtype), 8)
+            for operator in s.OPERATORS:
+                s.check(operator, s.drawn(operator, size, dtype=dtype))
+""",
     )
-    environment = {"ZDCE_ISA": isa, "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    if "is not supported by this processor" in done.stderr:
-        pytest.skip(f"this processor has no {isa}")
-    assert done.stdout.strip() == isa, done.stderr

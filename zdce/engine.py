@@ -9,6 +9,9 @@ from zdce import backends, registry  # noqa: F401 (registers the engine)
 from zdce.model import DCENet
 from zdce.variants import Variant
 
+# Of input channels, of which each source takes whole ones; csrc/cpu/engine/network.h has tables for so many.
+_MOST_BLOCKS = 64
+
 
 def why_unsupported(model: DCENet, precision: str) -> str | None:
     """Why the engine can't run ``model`` with ``precision`` ("fp32" or "bf16"); None where it can."""
@@ -16,13 +19,19 @@ def why_unsupported(model: DCENet, precision: str) -> str | None:
         return missing
     if model.variant.sources[0] != (0,) or any(0 in sources for sources in model.variant.sources[1:]):
         return "only the first convolution may read the image"
+    blocks = [-(-outputs // 16) for _, outputs in model.variant.convolutions()]
+    if any(sum(blocks[source - 1] for source in sources) > _MOST_BLOCKS for sources in model.variant.sources[1:]):
+        return f"a convolution reads more than {_MOST_BLOCKS} blocks of 16 channels"
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         return "its weights are not float32"
-    if precision == "bf16":
-        if model.variant.separable:
-            return "separable convolutions run in fp32 only"
-        if not importlib.import_module("zdce._C").has_bfloat16():
-            return "the processor has no AMX"
+    return _why_not_bf16(model) if precision == "bf16" else None
+
+
+def _why_not_bf16(model: DCENet) -> str | None:
+    if model.variant.separable:
+        return "separable convolutions run in fp32 only"
+    if not importlib.import_module("zdce._C").has_bfloat16():
+        return "the processor has no AMX"
     return None
 
 

@@ -185,8 +185,10 @@ class Enhancer:
 
     def _maps(self, picture: Tensor) -> Tensor:
         """Curve maps (1, C, ceil(H / scale), ceil(W / scale)) of ``picture`` (H, W, 3)."""
+        if (engine := self._engine) and self.scale == 1:
+            return engine.maps(picture)[None]
         small = self._reduced(picture)
-        if engine := self._engine:
+        if engine:
             return engine.maps(small[0].permute(1, 2, 0))[None]
         maps = small.new_empty(1, self.model.variant.maps, *small.shape[2:])
         for tile in _tiles(small.shape[2:], _TILE, self.model.variant.receptive_field // 2):

@@ -10,6 +10,7 @@
 
 #include "isa.h"
 #include "lanes.h"
+#include "white.h"
 
 namespace zdce {
 
@@ -21,14 +22,6 @@ struct Picture {
 
   char* row(int64_t y) const { return data + y * row_stride; }
 };
-
-// What 1 is in memory.
-template <class E>
-constexpr float kWhite = 1;
-template <>
-inline constexpr float kWhite<uint8_t> = 255;
-template <>
-inline constexpr float kWhite<uint16_t> = 65535;
 
 // Calls f with a value of the picture's element type.
 template <class F>

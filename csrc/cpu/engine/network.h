@@ -20,6 +20,9 @@ using Brain = uint16_t;
 // pixel has no weights.
 constexpr int kMatrix = 512, kSteps = 6;
 
+// More than any published network's layers read or write; it bounds the tables of rows.
+constexpr int kMaxInputBlocks = 64;
+
 inline int blocks_of(int channels) { return (channels + kBlock - 1) / kBlock; }
 
 struct Layer {
@@ -79,7 +82,7 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
   const int layers = next(2, 64, "layers");
   for (int l = 0; l < layers; ++l) {
     Layer layer;
-    layer.outputs = next(1, 1024, "outputs");
+    layer.outputs = next(1, kMaxInputBlocks * kBlock, "outputs");
     const int sources = next(1, 64, "sources");
     for (int s = 0; s < sources; ++s) {
       const int source = next(l == 0 ? 0 : 1, l, "a source");
@@ -89,6 +92,10 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
       }
     }
     if (l == 0) layer.inputs = 3;
+    if (layer.inputs > kMaxInputBlocks * kBlock) {
+      throw std::runtime_error("zdce: plan must hold layers of at most " + std::to_string(kMaxInputBlocks * kBlock) +
+                               " input channels, got " + std::to_string(layer.inputs));
+    }
     layer.blocks = blocks_of(layer.outputs);
     // Only the last layer's half blocks are unfolded again.
     const int rest = layer.outputs % kBlock;

@@ -229,7 +229,7 @@ class Pass {
     run_avx512<AmxBand>(&work, finish);
   }
 
-  static constexpr int kMaxTiles = 14, kMaxInputBlocks = 64;
+  static constexpr int kMaxTiles = 14;
 
   template <int kBytes, int kTiles>
   struct AnyBand {

@@ -2,43 +2,40 @@
 #pragma once
 
 #include "../isa.h"
+#include "../white.h"
 #include "bands.h"
 
 namespace zdce::engine {
 
 enum class Element { kUint8, kUint16, kFloat };
 
-inline float white(Element element) {
-  return element == Element::kUint8 ? 255.0f : element == Element::kUint16 ? 65535.0f : 1.0f;
-}
-
 template <class S>
 struct LoadRow {
-  ZDCE_INLINE static void run(const S* from, int64_t stride, int n, float white, float* to) {
+  ZDCE_INLINE static void run(const S* from, int64_t stride, int n, float* to) {
     if (stride == 3) {
-      for (int x = 0; x < n; ++x) to[x] = static_cast<float>(from[3 * x]) / white;
+      for (int x = 0; x < n; ++x) to[x] = static_cast<float>(from[3 * x]) / kWhite<S>;
     } else {
-      for (int x = 0; x < n; ++x) to[x] = static_cast<float>(from[x * stride]) / white;
+      for (int x = 0; x < n; ++x) to[x] = static_cast<float>(from[x * stride]) / kWhite<S>;
     }
   }
 };
 
 template <class S>
 struct StoreRow {
-  ZDCE_INLINE static void run(const float* from, int n, float white, S* to, int64_t stride) {
+  ZDCE_INLINE static void run(const float* from, int n, S* to, int64_t stride) {
     if (stride == 3) {
-      for (int x = 0; x < n; ++x) to[3 * x] = rounded(from[x], white);
+      for (int x = 0; x < n; ++x) to[3 * x] = rounded(from[x]);
     } else {
-      for (int x = 0; x < n; ++x) to[x * stride] = rounded(from[x], white);
+      for (int x = 0; x < n; ++x) to[x * stride] = rounded(from[x]);
     }
   }
 
   // To the nearest integer, halves to even: what adding 1.5 * 2^23 does to a float.
-  ZDCE_INLINE static S rounded(float value, float white) {
+  ZDCE_INLINE static S rounded(float value) {
     if constexpr (sizeof(S) == 4) return value;
-    float v = value * white;
+    float v = value * kWhite<S>;
     v = v > 0 ? v : 0;
-    v = v < white ? v : white;
+    v = v < kWhite<S> ? v : kWhite<S>;
     return static_cast<S>(static_cast<int32_t>((v + 12582912.0f) - 12582912.0f));
   }
 };
@@ -70,7 +67,7 @@ struct Picture {
  private:
   template <class S>
   void load_row(Isa isa, const S* from, int n, float* to) const {
-    dispatch<LoadRow<S>>(isa, from, column_stride, n, white(element), to);
+    dispatch<LoadRow<S>>(isa, from, column_stride, n, to);
   }
 };
 
@@ -105,7 +102,7 @@ struct Target {
  private:
   template <class S>
   void store_row(Isa isa, const float* from, int n, S* to) const {
-    dispatch<StoreRow<S>>(isa, from, n, white(element), to, column_stride);
+    dispatch<StoreRow<S>>(isa, from, n, to, column_stride);
   }
 };
 
