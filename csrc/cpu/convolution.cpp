@@ -16,8 +16,8 @@
 namespace zdce {
 namespace {
 
-using engine::blocks_of, engine::kPitch, engine::kPoints;
-constexpr int kBlockChannels = engine::kBlock, kMaxTiles = 14;
+using engine::blocks_of, engine::kMaxTiles, engine::kPitch, engine::kPoints, engine::Offsets, engine::with_tiles;
+constexpr int kBlockChannels = engine::kBlock;
 
 // Regions, in whose rows no value depends on the others: 64 rows share their sums of gradients and reread 2 of 64 rows.
 constexpr int kRegionRows = 64;
@@ -71,15 +71,6 @@ std::vector<int> places_of(const Tensors& tensors) {
   return places;
 }
 
-struct Offsets {
-  int64_t size = 0;
-  int64_t take(int64_t floats) {
-    const int64_t at = size;
-    size += (floats + 15) / 16 * 16;
-    return at;
-  }
-};
-
 // A layer and its transformed weights.
 class Packed {
  public:
@@ -127,7 +118,9 @@ class Packed {
     layer_.inputs = inputs, layer_.outputs = outputs, layer_.half = half;
     layer_.blocks = blocks_of(outputs) - half;
     per_point_ = static_cast<int64_t>(inputs) * (layer_.blocks * kBlockChannels + half * 8);
-    layer_.weights = reinterpret_cast<float*>(memory_.take((kPoints * per_point_ + layer_.lanes() + 15) / 16 * 64));
+    Offsets offsets;
+    offsets.take(kPoints * per_point_ + layer_.lanes());
+    layer_.weights = memory_.take(offsets);
     layer_.bias = layer_.weights + kPoints * per_point_;
   }
 
@@ -142,18 +135,6 @@ class Packed {
   engine::Workspace memory_;
   int64_t per_point_ = 0;
 };
-
-template <template <int, int> class Body, class... Args>
-void with_tiles(Isa isa, Args... args) {
-  switch (isa) {
-    case Isa::kAvx512:
-      return run_avx512<Body<64, kMaxTiles>>(args...);
-    case Isa::kAvx2:
-      return run_avx2<Body<32, 6>>(args...);
-    case Isa::kDefault:
-      return run_default<Body<16, 2>>(args...);
-  }
-}
 
 // As many outputs as leave a register for the values and one for the slope.
 void sum_gradients(Isa isa, const engine::GradientBand* band) {
@@ -296,7 +277,7 @@ void convolution(const std::vector<Tensor> sources, const Tensor weight, const T
     Ring ring(best, from, nullptr);
     const int64_t rows = offsets.take(ring.floats());
     const Outputs writer(best, packed.layer(), to, rectified, offsets);
-    float* const memory = reinterpret_cast<float*>(workspace.take(4 * offsets.size));
+    float* const memory = workspace.take(offsets);
     for (int64_t i = begin; i < end; ++i) {
       const Tile tile = tiling[i];
       ring.begin(tile, memory + rows);
@@ -381,7 +362,7 @@ void convolution_backward(const Tensor grad, const std::vector<Tensor> sources, 
     const int64_t value_space = offsets.take(values.blocks() * third),
                   slope_space = offsets.take(gradients.blocks() * third);
     const int64_t weight_space = offsets.take(int64_t{kPoints} * row * lanes), bias_space = offsets.take(lanes);
-    float* const memory = reinterpret_cast<float*>(workspace.take(4 * offsets.size));
+    float* const memory = workspace.take(offsets);
     std::fill_n(memory + weight_space, int64_t{kPoints} * row * lanes + lanes, 0.0f);
     for (int64_t run = begin; run < end; ++run) {
       if (parameters) sums[run].weight.assign(outputs * inputs * 9, 0.0), sums[run].bias.assign(outputs, 0.0);

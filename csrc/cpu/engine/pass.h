@@ -2,10 +2,8 @@
 // layers read, so that no feature map ever leaves the core's cache.
 #pragma once
 
-#include <numeric>
 #include <optional>
 #include <type_traits>
-#include <utility>
 
 #include "amx.h"
 #include "bands.h"
@@ -97,31 +95,25 @@ class Pass {
       inputs = std::max<int64_t>(inputs, round_up(layer.inputs, kBlock));
       lanes = std::max<int64_t>(lanes, layer.lanes());
     }
-    const int64_t row = static_cast<int64_t>(columns_) * kBlock,
-                  scratch = std::is_same_v<F, float> ? kPoints * kMaxTiles : 64;
-    // Bytes, in this order.
-    std::vector<int64_t> sizes;
-    for (int l = 0; l + 1 < layers; ++l)
-      sizes.push_back(geometry_.ring[l] * network_.layers[l].blocks * row * sizeof(F));
-    const int64_t features = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
-    for (const int64_t floats :
-         {scratch / 3 * inputs, scratch * lanes, kBlock * lanes, kMaxMaps * kRows * int64_t{columns_},
-          geometry_.image_ring() * 3 * int64_t{columns_}, int64_t{columns_}}) {
-      sizes.push_back(floats * sizeof(float));
-    }
-    sizes.insert(sizes.end(), {row * int64_t{sizeof(F)}, row * int64_t{sizeof(F)}});
-    for (int64_t& size : sizes) size = (size + 63) / 64 * 64;
-    char* at = workspace.take(std::accumulate(sizes.begin(), sizes.end(), int64_t{0}));
-    char* const first = at;
-    auto next = [&, i = 0]() mutable { return std::exchange(at, at + sizes[i++]); };
-    for (int l = 0; l + 1 < layers; ++l) rings_.push_back(reinterpret_cast<F*>(next()));
-    for (float** floats : {&coefficients_, &products_, &pixels_, &results_, &image_, &no_colors_}) {
-      *floats = reinterpret_cast<float*>(next());
-    }
-    zeros_ = reinterpret_cast<F*>(next()), unused_ = reinterpret_cast<F*>(next());
+    const int64_t row = static_cast<int64_t>(columns_) * kBlock;
+    const int64_t scratch = std::is_same_v<F, float> ? kPoints * kMaxTiles : 64;
+    Offsets offsets;
+    const auto features = [&](int64_t count) { return offsets.take((count * sizeof(F) + 3) / sizeof(float)); };
+    std::vector<int64_t> rings;
+    for (int l = 0; l + 1 < layers; ++l) rings.push_back(features(geometry_.ring[l] * network_.layers[l].blocks * row));
+    const int64_t all_rings = offsets.size, zeros = features(row), unused = features(row),
+                  coefficients = offsets.take(scratch / 3 * inputs), products = offsets.take(scratch * lanes),
+                  pixels = offsets.take(kBlock * lanes), results = offsets.take(int64_t{kMaxMaps} * kRows * columns_),
+                  image = offsets.take(int64_t{3} * geometry_.image_ring() * columns_),
+                  no_colors = offsets.take(columns_);
+    float* const memory = workspace.take(offsets);
+    for (const int64_t ring : rings) rings_.push_back(reinterpret_cast<F*>(memory + ring));
+    zeros_ = reinterpret_cast<F*>(memory + zeros), unused_ = reinterpret_cast<F*>(memory + unused);
+    coefficients_ = memory + coefficients, products_ = memory + products, pixels_ = memory + pixels;
+    results_ = memory + results, image_ = memory + image, no_colors_ = memory + no_colors;
     // A tile before this one may have been laid out in another way. The matrix unit multiplies what lies beside the
     // columns by 0, which makes 0 of numbers only.
-    if (std::is_same_v<F, Brain>) std::memset(first, 0, features);
+    if (std::is_same_v<F, Brain>) std::fill_n(memory, all_rings, 0.0f);
     std::fill_n(zeros_, row, F{0});
     std::fill_n(no_colors_, columns_, 0.0f);
     loaded_ = std::max(0, kRows * (tile_.top / kRows + geometry_.first[0]) + geometry_.lead[0] - 1);
@@ -214,22 +206,13 @@ class Pass {
   }
 
   void run_band(const Band<float>& work, const Finish* finish) const {
-    switch (isa_) {
-      case Isa::kAvx512:
-        return run_avx512<AnyBand<64, 14>>(&work, finish, network_.separable);
-      case Isa::kAvx2:
-        return run_avx2<AnyBand<32, 6>>(&work, finish, network_.separable);
-      case Isa::kDefault:
-        return run_default<AnyBand<16, 2>>(&work, finish, network_.separable);
-    }
+    with_tiles<AnyBand>(isa_, &work, finish, network_.separable);
   }
 
   void run_band(const Band<Brain>& work, const Finish* finish) const {
     if (work.layer->sources.empty()) return run_avx512<FirstBand<Brain, 64, 14>>(&work);
     run_avx512<AmxBand>(&work, finish);
   }
-
-  static constexpr int kMaxTiles = 14;
 
   template <int kBytes, int kTiles>
   struct AnyBand {

@@ -130,6 +130,22 @@ ZDCE_INLINE void output_tile(const float* products, int point, const float* bias
   }
 }
 
+// Body<bytes of a register, tiles side by side>::run: as many tiles as leave a register for the weights and one for the
+// value.
+constexpr int kMaxTiles = 14;
+
+template <template <int, int> class Body, class... Args>
+void with_tiles(Isa isa, Args... args) {
+  switch (isa) {
+    case Isa::kAvx512:
+      return run_avx512<Body<64, kMaxTiles>>(args...);
+    case Isa::kAvx2:
+      return run_avx2<Body<32, 6>>(args...);
+    case Isa::kDefault:
+      return run_default<Body<16, 2>>(args...);
+  }
+}
+
 // results[t] = sum over channels of v[t][channel] * weights[channel]: each weight is loaded once for kTiles
 // multiplications, each value broadcast from memory. v: (blocks, kPitch, 16), the first kTiles rows used, so that a
 // value's distance from the first is a constant of the instruction; weights: (channels, 16); results lie `stride`

@@ -1,4 +1,4 @@
-// Scratch memory that a thread keeps.
+// Scratch memory of a thread, kept from call to call.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,25 @@
 
 namespace zdce::engine {
 
-// A thread's memory, zeroed when it grows.
+// Where pieces of memory begin, in floats, each on a cache line.
+struct Offsets {
+  int64_t size = 0;
+
+  int64_t take(int64_t floats) {
+    const int64_t at = size;
+    size += (floats + 15) / 16 * 16;
+    return at;
+  }
+};
+
+// Zeroed when it grows.
 class Workspace {
  public:
-  char* take(int64_t bytes) {  // a multiple of 64
+  float* take(const Offsets& offsets) {
+    const int64_t bytes = offsets.size * static_cast<int64_t>(sizeof(float));
     if (bytes > size_) {
       size_ = 0;
-      memory_.reset(static_cast<char*>(std::aligned_alloc(64, bytes)));
+      memory_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
       if (memory_ == nullptr) throw std::bad_alloc();
       std::memset(memory_.get(), 0, bytes);
       size_ = bytes;
@@ -25,9 +37,9 @@ class Workspace {
 
  private:
   struct Free {
-    void operator()(char* memory) const { std::free(memory); }
+    void operator()(float* memory) const { std::free(memory); }
   };
-  std::unique_ptr<char, Free> memory_;
+  std::unique_ptr<float, Free> memory_;
   int64_t size_ = 0;
 };
 
