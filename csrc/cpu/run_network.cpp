@@ -67,9 +67,9 @@ std::vector<Tile> tiles_of(const Network& network, const Geometry& geometry, int
     column += geometry.ring[l] * network.layers[l].blocks * (network.brain ? 32 : 64);
   const int widest = std::max<int>(64, static_cast<int>(kRingBytes / column) - 2 * geometry.margin[0]);
   const int across = (width + widest - 1) / widest, tile_width = round_up((width + across - 1) / across, 4);
-  // A strip computes its first rows' surroundings anew, so it has 128 rows or is one of four a thread; and all threads
-  // get as many tiles.
-  int down = std::clamp(height / 128, 1, 4 * threads);
+  // A strip computes its first rows' surroundings anew, so strips are few and of 128 rows or more; but several threads
+  // get a few tiles each, and all as many.
+  int down = std::clamp((4 * (threads - 1) + across - 1) / across, 1, std::max(1, height / 128));
   while (across * down % threads != 0) ++down;
   down = std::min(down, (height + 3) / 4);
   const int tile_height = round_up((height + down - 1) / down, 4);
