@@ -153,6 +153,16 @@ def test_who_is_wrong_is_shown_and_not_timed(monkeypatch):
     assert rows[0]["value"] > 0
 
 
+@pytest.mark.parametrize("engine", ["torch", "torch-channels-last"])
+def test_pytorchs_peers_run_pytorchs_convolutions(prepared, monkeypatch, engine):
+    def never(*arguments):
+        raise AssertionError("zdce's own convolution ran")
+
+    monkeypatch.setattr("zdce.ops.convolution", never)
+    for mode in MODES:
+        ENGINES[engine].build(prepared(engine), mode)()
+
+
 def test_a_process_that_fails_says_why(tmp_path):
     with EngineProcess(Task("torch", str(tmp_path), 16, 16, threads=1), os.environ) as process:
         assert process.ready()["failed"].startswith("FileNotFoundError: no weights at")
