@@ -159,7 +159,7 @@ def test_pytorchs_peers_run_pytorchs_convolutions(prepared, monkeypatch, engine)
         raise AssertionError("zdce's own convolution ran")
 
     monkeypatch.setattr("zdce.ops.convolution", never)
-    for mode in MODES:
+    for mode in engines.MODES:
         ENGINES[engine].build(prepared(engine), mode)()
 
 
