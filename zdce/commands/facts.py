@@ -1,0 +1,48 @@
+"""`zdce variants` and `zdce info`."""
+
+import click
+
+from zdce import system
+from zdce.commands import options
+from zdce.commands.printing import print_json, print_table
+from zdce.variants import VARIANTS
+
+
+@click.command("variants")
+@options.as_json
+def list_variants(as_json: bool) -> None:
+    """The networks that can be trained."""
+    rows = [
+        {
+            "name": v.name,
+            "part": v.part,
+            "parameters": v.parameters,
+            "macs_per_pixel": v.macs,
+            "receptive_field": v.receptive_field,
+            "iterations": v.iterations,
+            "scale": v.scale,
+            "weights": v.weights._asdict(),
+            "summary": v.summary,
+        }
+        for v in VARIANTS.values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    columns = {"name": "name", "part": "part", "parameters": "parameters", "macs_per_pixel": "MACs/px", "iterations": "T"}
+    columns |= {"scale": "scale", "summary": "what it is"}
+    cells = [[f"{row[c]:,}" if isinstance(row[c], int) else str(row[c]) for c in columns] for row in rows]
+    print_table("Variants", list(columns.values()), cells)
+
+
+@click.command()
+@options.as_json
+def info(as_json: bool) -> None:
+    """Versions, backends and why one is missing, instruction set, threads."""
+    facts = system.facts()
+    if as_json:
+        print_json(facts)
+        return
+    print_table("zdce", ["what", "here"], [[key, str(value)] for key, value in facts.items() if key != "backends"])
+    rows = [[b["name"], b["device"], "yes" if b["available"] else "no", b["reason"] or ""] for b in facts["backends"]]
+    print_table("Backends", ["backend", "device", "runs", "why not"], rows)

@@ -1,0 +1,20 @@
+"""What every command does: a user's mistake is one line, never a traceback."""
+
+from typing import Any
+
+import click
+
+from zdce.backends import BackendError
+
+# What a user's mistake may raise; anything else is a bug and shows its traceback.
+_MISTAKES = (ValueError, OSError, BackendError)
+
+
+class Commands(click.Group):
+    """Shows a user's mistake as one line on stderr, exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _MISTAKES as error:
+            raise click.ClickException(" ".join(str(error).split()) or type(error).__name__) from error

@@ -1,0 +1,43 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+
+import click
+import torch
+
+from zdce.data import SAMPLE
+from zdce.smoothing import SECONDS
+
+
+def _usable_device(ctx: click.Context, parameter: click.Parameter, device: str) -> str:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # how torch answers depends on what it was built with
+        raise click.BadParameter(f"{device!r} can't be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+device = click.option("--device", default="cpu", callback=_usable_device, help="Where the network runs, as torch names it.")
+scale = click.option(
+    "--scale",
+    type=click.IntRange(min=1),
+    help="Estimate the curve on an image so many times smaller.  [default: the variant's]",
+)
+strength = click.option("--strength", type=float, default=1.0, help="1 as trained, 0 nothing, above 1 stronger.")
+
+smoothing = click.option(
+    "--smoothing",
+    type=click.FloatRange(min=0),
+    default=SECONDS,
+    metavar="SECONDS",
+    help="Of videos: how slowly their curve and light may change; 0 is frame by frame.",
+)
+
+
+csv = click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows here.")
+
+
+def data_source(ctx: click.Context, parameter: click.Parameter, data: str) -> str:
+    """A run is resumed from wherever the user stands then: its folder of pictures is kept as an absolute path."""
+    return data if data == SAMPLE else str(Path(data).absolute())

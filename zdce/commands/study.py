@@ -1,0 +1,70 @@
+"""`zdce study` and `zdce report`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zdce import training
+from zdce.commands import options
+from zdce.commands.printing import print_table
+from zdce.formulas import NORMALIZATIONS
+from zdce.study import conduct
+from zdce.study.settings import REPORTED, preset
+from zdce.study.stages import Study, StudyInterruptedError
+from zdce.variants import VARIANTS
+
+
+@click.command("study")
+@click.option(
+    "--data",
+    callback=lambda ctx, parameter, data: data and options.data_source(ctx, parameter, data),
+    help="A folder of pictures, LOL's layout, or `sample`.  [default: a small study of the built-in sample]",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the study.")
+@click.option("--only", "chosen", type=click.Choice(list(VARIANTS)), multiple=True, help="A variant of it; may be repeated.")
+@click.option("--epochs", type=click.IntRange(min=1), help="[default: 50, or 5 with --quick]")
+@click.option("--objective", type=click.Choice(NORMALIZATIONS), default="keras", help="Normalisation of the illumination term.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, help="Train each variant so many times.")
+@click.option("--quick", is_flag=True, help="Every part in about a minute, too little for conclusions.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done and how long it takes, and do nothing.")
+@options.device
+def run_study(
+    data: str | None,
+    out: Path,
+    chosen: tuple[str, ...],
+    epochs: int | None,
+    quick: bool,
+    only_plan: bool,
+    **given: Any,
+) -> None:
+    """The whole report: train base and its eight ablations, measure them, judge the report's claims, write the page.
+
+    OUT gets report.html, report.md, results (CSV, JSON), and the runs. Done work is not done again unless what it was made from
+    has changed; Ctrl-C keeps it, and the same command goes on.
+    """
+    conduct.check_page()
+    settings = replace(preset(data, quick=quick), variants=chosen or REPORTED, **given)
+    conduct.use_threads_for(settings)
+    study = Study(settings if epochs is None else replace(settings, epochs=epochs), out)
+    stages = study.stages()
+    lines = [
+        [p.work, str(p.done), str(p.left), conduct.duration(p.seconds) if p.left else ""] for p in conduct.plan(study, stages)
+    ]
+    print_table(f"{out}: {len(study.collection.items)} pictures", ["work", "done", "left", "estimated"], lines)
+    if only_plan:
+        return
+    try:
+        click.echo(f"report: {conduct.run(study, stages)}")
+    except (StudyInterruptedError, training.TrainingError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(130 if isinstance(error, StudyInterruptedError) else 1)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def report(folder: Path) -> None:
+    """Write the page of the finished study in FOLDER anew, from its results and pictures alone."""
+    click.echo(f"report: {conduct.report(folder)}")
