@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zdce import atomic, backends, ops, variants
+from zdce import atomic, backends, ops, variants, weights
 from zdce.variants import Variant
 
 # The safetensors metadata key that holds the variant as JSON.
@@ -129,15 +129,20 @@ def load(path_or_name: str | Path) -> DCENet:
     """A trained network, in eval mode, on the CPU; subnormal weights are 0.
 
     Args:
-        path_or_name: a ``.safetensors`` file that ``DCENet.save`` or ``zdce train`` wrote.
+        path_or_name: a variant's name, for the weights that come with the package (``zdce variants`` shows which do); or a
+            ``.safetensors`` file that ``DCENet.save`` or ``zdce train`` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no zdce network.
+        ValueError: it holds no zdce network, or is the name of a variant with no shipped weights.
+
+    >>> zdce.load("base").variant.name
+    'base'
     """
-    path = Path(path_or_name)
+    path = weights.resolve(path_or_name)
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: expected a .safetensors file of zdce train")
+        expected = f"one of {', '.join(weights.names())}, or a .safetensors file of zdce train"
+        raise FileNotFoundError(f"no weights at {path}: expected {expected}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -51,11 +51,12 @@ class Config:
 
     Attributes:
         variant: a name of ``zdce.variants.VARIANTS``.
-        data: a folder, or "sample"; see ``zdce.data.collection``.
+        data: a folder, "sample" or "open"; see ``zdce.data.collection``.
         epochs, batch_size: an incomplete last batch is dropped.
         size: side in pixels that pictures are resized to, at least 16.
         lr: Adam's learning rate.
         weights: what each loss counts.
+        target: the brightness that exposure control pulls towards, in [0, 1].
         normalization: of the illumination term, "paper" or "keras".
         seed: of the first weights and of each epoch's order.
         device: torch's name of it.
@@ -69,6 +70,7 @@ class Config:
     size: int = 256
     lr: float = 1e-4
     weights: Weights = Weights()  # noqa: RUF009 (immutable)
+    target: float = 0.6
     normalization: str = "paper"
     seed: int = 0
     device: str = "cpu"
@@ -81,6 +83,8 @@ class Config:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"lr must be a positive number, got {self.lr}")
+        if not 0 <= self.target <= 1:
+            raise ValueError(f"target must be in [0, 1], got {self.target}")
         if self.normalization not in NORMALIZATIONS:
             raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {self.normalization!r}")
 
@@ -280,6 +284,7 @@ class Run:
             image,
             self.model(image),
             self.config.weights,
+            target=self.config.target,
             normalization=self.config.normalization,
             iterations=self.model.variant.iterations,
         )

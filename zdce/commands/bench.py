@@ -118,7 +118,7 @@ def _end(outcome: Outcome) -> None:
     multiple=True,
     help="With random weights; may be repeated.  [default: base]",
 )
-@click.option("--model", "-m", help="A .safetensors file instead.")
+@click.option("--model", "-m", help="Shipped weights by their name, or a .safetensors file, instead.")
 @click.option(
     "--size", "sizes", callback=_sizes, multiple=True, help="HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200]"
 )
@@ -207,7 +207,7 @@ def bench_train(
 
 @bench.command("folder")
 @click.argument("pictures", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@options.model
 @_each_threads
 @click.option("--precision", type=click.Choice(list(infer.DTYPES)), default="fp32")
 @options.csv
@@ -261,7 +261,7 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, csv_path: P
 
 @bench.command("flicker")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@options.model
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Pictures a second of a burst.")
 @options.device
 @options.scale
@@ -300,7 +300,7 @@ def bench_flicker(
 
 @bench.command("scales")
 @click.argument("paths", nargs=-1, default=("docs/dark.jpg",))
-@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@options.model
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
 @options.csv
 @options.as_json

@@ -13,7 +13,7 @@ from zdce.enhancer import FAST_SCALE
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@options.model
 @click.option("--output", "-o", help="A file for one input, else a folder.  [default: NAME-enhanced beside the input]")
 @click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of JPEG and WebP.")
 @click.option("--crf", type=click.IntRange(0, 51), default=video.CRF, help="Of videos: 0 is lossless, +6 halves the size.")

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 import torch
 
-from zdce.data import SAMPLE
+from zdce import weights
+from zdce.data import DARKENED
 from zdce.smoothing import SECONDS
 
 
@@ -17,6 +18,9 @@ def _usable_device(ctx: click.Context, parameter: click.Parameter, device: str) 
     return device
 
 
+model = click.option(
+    "--model", "-m", default=weights.DEFAULT, help="A network that `zdce variants` lists with weights, or a .safetensors file."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 device = click.option("--device", default="cpu", callback=_usable_device, help="Where the network runs, as torch names it.")
 scale = click.option(
@@ -40,4 +44,4 @@ csv = click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay
 
 def data_source(ctx: click.Context, parameter: click.Parameter, data: str) -> str:
     """A run is resumed from wherever the user stands then: its folder of pictures is kept as an absolute path."""
-    return data if data == SAMPLE else str(Path(data).absolute())
+    return data if data in DARKENED else str(Path(data).absolute())

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zdce import sample, training, variants
+from zdce import training, variants
 from zdce.data import SAMPLE, Item
 from zdce.formulas import NORMALIZATIONS
 from zdce.variants import VARIANTS
@@ -115,7 +115,7 @@ def fingerprint(*parts: Any) -> str:
 def listing(items: Sequence[Item]) -> list[Any]:
     """What tells one set of pictures from another without reading them: names, and each file's size and time of change."""
     if not any(item.files for item in items):
-        return [sample.PHOTOGRAPHS, sample.EXPOSURE, sample.FULL_WELL, sample.READ_NOISE, [item.name for item in items]]
+        return [[item.name, item.made_from] for item in items]
     stats = [[file.stat() for file in item.files] for item in items]
     return [[item.name, [[stat.st_size, stat.st_mtime_ns] for stat in of]] for item, of in zip(items, stats, strict=True)]
 
