@@ -194,7 +194,7 @@ def test_resume_takes_more_epochs_but_no_other_network(finished, dark, tmp_path)
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(dark, tmp_path, monkeypatch):
     out = tmp_path / "diverged"
-    objective = training.ops.zero_reference_objective
+    objective = zdce.ops.zero_reference_objective
     calls = []
 
     def diverging(*arguments, **options):
@@ -202,7 +202,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(dark, tmp
         result = objective(*arguments, **options)
         return result._replace(total=result.total * float("nan")) if len(calls) == 6 else result
 
-    monkeypatch.setattr(training.ops, "zero_reference_objective", diverging)
+    monkeypatch.setattr(zdce.ops, "zero_reference_objective", diverging)
     result = run("--data", dark, "--out", out, "--epochs", 3, *SMALL)
     assert result.exit_code == 1
     assert "the loss is not finite in epoch 2, step 2" in result.stderr

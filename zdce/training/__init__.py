@@ -1,0 +1,22 @@
+"""Training without references: the loop, what it logs, and state that a stopped run goes on from, bit for bit."""
+
+from zdce.training.config import KEEP_EVERY, Config
+from zdce.training.errors import TrainingError, TrainingInterruptedError
+from zdce.training.folder import RunFolder, read_log
+from zdce.training.pictures import Pictures, load_pictures
+from zdce.training.run import Run, seconds_a_step
+from zdce.training.state import Position
+
+__all__ = [
+    "KEEP_EVERY",
+    "Config",
+    "Pictures",
+    "Position",
+    "Run",
+    "RunFolder",
+    "TrainingError",
+    "TrainingInterruptedError",
+    "load_pictures",
+    "read_log",
+    "seconds_a_step",
+]
