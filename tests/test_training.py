@@ -17,6 +17,7 @@ from PIL import Image
 import zdce
 from zdce import cli, training
 from zdce.formulas import Weights
+from zdce.training.state import State
 
 SMALL = ["--size", "32", "--batch-size", "4", "--lr", "0.001", "--variant", "iters4"]
 
@@ -157,14 +158,14 @@ def test_every_step_can_be_the_last_before_a_resume(finished, dark, tmp_path, mo
 def test_a_row_logged_before_its_state_was_saved_is_not_kept_twice(finished, dark, tmp_path, monkeypatch):
     out = tmp_path / "killed"
     config = training.Config.from_toml((finished / "config.toml").read_text())
-    save = training.Run._save_state
+    write = State.write
 
-    def killed(self):
-        if self.position.epoch == 3:
+    def killed(self, path):
+        if self.position["epoch"] == 3:
             raise KeyboardInterrupt
-        save(self)
+        write(self, path)
 
-    monkeypatch.setattr(training.Run, "_save_state", killed)
+    monkeypatch.setattr(State, "write", killed)
     with pytest.raises(KeyboardInterrupt):
         training.Run.start(config, out).train()
     assert len(rows(out)) == 6

@@ -34,6 +34,11 @@ class RunFolder:
     def state(self) -> Path:
         return self.path / "state.safetensors"
 
+    @property
+    def board(self) -> Path:
+        """TensorBoard's, where it is asked for."""
+        return self.path / "tensorboard"
+
     def epoch(self, epoch: int) -> Path:
         return self.path / f"epoch-{epoch:03d}.safetensors"
 

@@ -3,10 +3,13 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
+from torch import Tensor
 
+from zdce import atomic
 from zdce.formulas import Objective
 from zdce.training.learner import Learner
 
@@ -20,14 +23,31 @@ class Position:
     sums: list[float] = field(default_factory=lambda: [0.0] * len(Objective._fields))
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}" + (f" and {self.step} steps" if self.step else "")
 
-def packed(position: Position, learner: Learner) -> bytes:
-    """A file of both."""
-    return safetensors.torch.save(learner.tensors(), {"position": json.dumps(asdict(position))})
+
+@dataclass(frozen=True)
+class State:
+    """A copy of a position and of what its learner needs, to be written while both go on."""
+
+    position: dict[str, Any]
+    done: str
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+    @classmethod
+    def of(cls, position: Position, learner: Learner) -> "State":
+        return cls(asdict(position), str(position), learner.tensors(), learner.numbers())
+
+    def write(self, path: Path) -> None:
+        """Replaces ``path``."""
+        metadata = {"position": json.dumps(self.position), "learner": json.dumps(self.numbers)}
+        atomic.write_bytes(path, safetensors.torch.save(self.tensors, metadata))
 
 
 def load(path: Path, learner: Learner) -> Position:
-    """Gives the position in a file of ``packed`` and puts ``learner`` where it was.
+    """Gives the position in a file that ``State`` wrote, and puts ``learner`` where it was.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -37,8 +57,10 @@ def load(path: Path, learner: Learner) -> Position:
         raise FileNotFoundError(f"no run to resume in {path.parent}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            position = Position(**json.loads(file.metadata()["position"]))
-            learner.load({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a mapping)
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            metadata = file.metadata()
+            position = Position(**json.loads(metadata["position"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            learner.load(tensors, json.loads(metadata.get("learner", "{}")))
+    except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is no state of this run: {' '.join(str(error).split())}") from error
     return position

@@ -1,0 +1,58 @@
+"""A run as TensorBoard shows it: losses of both splits, and validation pictures before and after."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zdce.formulas import Objective
+
+# Of validation, in their order.
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pictures of an epoch: before, (N, 3, H, W) uint8, and after, (N, 3, H, W) in [0, 1] on any device."""
+
+    before: Tensor
+    after: Tensor
+
+    def side_by_side(self) -> Tensor:
+        """(N, 3, H, 2W) uint8."""
+        return torch.cat([self.before, (self.after.cpu() * 255).round().byte()], 3)
+
+
+class Board:
+    """Event files in ``folder``; what a former process wrote there of epochs after ``done`` is withdrawn.
+
+    Raises:
+        ValueError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, done: int) -> None:
+        try:
+            tensorboard = importlib.import_module("torch.utils.tensorboard")
+        except ImportError as error:
+            raise ValueError(f"--tensorboard needs tensorboard ({error}): pip install 'zdce[tensorboard]'") from error
+        self._writer = tensorboard.SummaryWriter(folder, purge_step=done + 1)
+
+    def write(self, epoch: int, means: Mapping[str, Sequence[float]], rate: float, views: Views | None) -> None:
+        """An epoch's mean total and terms by split, its learning rate, and pictures where there are any.
+
+        Raises:
+            OSError: the disk takes no more.
+        """
+        for split, values in means.items():
+            for name, value in zip(Objective._fields, values, strict=True):
+                self._writer.add_scalar(f"{name}/{split}", value, epoch)
+        self._writer.add_scalar("learning rate", rate, epoch)
+        if views is not None:
+            self._writer.add_images("before and after", views.side_by_side(), epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
