@@ -105,17 +105,21 @@ def train(
         if not saved.is_file():
             raise click.ClickException(f"no run to resume in {out}")
         run = training.Run.resume(_read(saved).changed(given, loss_weights), out)
-    elif config_file:
-        run = training.Run.start(_read(config_file).for_another_run(given, loss_weights), out)
     else:
-        weights = variants.variant(settings["variant"]).weights._replace(**loss_weights)
-        run = training.Run.start(training.Config(**settings, weights=weights), out)
+        config = _read(config_file).for_another_run(given, loss_weights) if config_file else _config(settings, loss_weights)
+        # Before a folder is made for it.
+        training.check_pictures(config)
+        run = training.Run.start(config, out)
     try:
         run.train()
     except training.TrainingError as error:
         click.echo(str(error), err=True)
         sys.exit(130 if isinstance(error, training.TrainingInterruptedError) else 1)
     click.echo(f"weights: {run.folder.last}")
+
+
+def _config(settings: dict[str, Any], weights: dict[str, float]) -> training.Config:
+    return training.Config(**settings, weights=variants.variant(settings["variant"]).weights._replace(**weights))
 
 
 def _read(file: Path) -> training.Config:

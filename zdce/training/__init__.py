@@ -3,7 +3,7 @@
 from zdce.training.config import AUGMENTATIONS, KEEP_EVERY, SCHEDULES, Config
 from zdce.training.errors import TrainingError, TrainingInterruptedError
 from zdce.training.folder import RunFolder, read_log
-from zdce.training.pictures import Pictures, load_pictures
+from zdce.training.pictures import Pictures, check_pictures, load_pictures
 from zdce.training.run import Run, seconds_a_step
 from zdce.training.state import Position
 
@@ -18,6 +18,7 @@ __all__ = [
     "RunFolder",
     "TrainingError",
     "TrainingInterruptedError",
+    "check_pictures",
     "load_pictures",
     "read_log",
     "seconds_a_step",

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,19 +27,23 @@ class Views:
         return torch.cat([self.before, (self.after.cpu() * 255).round().byte()], 3)
 
 
-class Board:
-    """Event files in ``folder``; what a former process wrote there of epochs after ``done`` is withdrawn.
+def found() -> Any:
+    """PyTorch's part for TensorBoard.
 
     Raises:
         ValueError: TensorBoard is not installed.
     """
+    try:
+        return importlib.import_module("torch.utils.tensorboard")
+    except ImportError as error:
+        raise ValueError(f"tensorboard needs its extra ({error}): pip install 'zdce[tensorboard]'") from error
+
+
+class Board:
+    """Event files in ``folder``; what a former process wrote there of epochs after ``done`` is withdrawn."""
 
     def __init__(self, folder: Path, done: int) -> None:
-        try:
-            tensorboard = importlib.import_module("torch.utils.tensorboard")
-        except ImportError as error:
-            raise ValueError(f"--tensorboard needs tensorboard ({error}): pip install 'zdce[tensorboard]'") from error
-        self._writer = tensorboard.SummaryWriter(folder, purge_step=done + 1)
+        self._writer = found().SummaryWriter(folder, purge_step=done + 1)
 
     def write(self, epoch: int, means: Mapping[str, Sequence[float]], rate: float, views: Views | None) -> None:
         """An epoch's mean total and terms by split, its learning rate, and pictures where there are any.

@@ -71,11 +71,11 @@ class Pictures(NamedTuple):
     validation: Source
 
 
-def load_pictures(config: Config) -> Pictures:
-    """The pictures of ``config.data``, resized.
+def check_pictures(config: Config) -> tuple[Sequence[Item], Sequence[Item]]:
+    """The pictures to train on and those to validate with, none of them read.
 
     Raises:
-        OSError: one can't be read.
+        FileNotFoundError: there is no such folder.
         ValueError: there are fewer than one update takes.
     """
     pictures = data.collection(config.data)
@@ -83,9 +83,20 @@ def load_pictures(config: Config) -> Pictures:
     if len(items) < config.pictures_an_update:
         name = "batch_size" if config.accumulate == 1 else "batch_size * accumulate"
         raise ValueError(f"{name} must be at most the {len(items)} training pictures, got {config.pictures_an_update}")
+    return items, pictures.validation_items()
+
+
+def load_pictures(config: Config) -> Pictures:
+    """The pictures of ``config.data``, resized; those of many or to be cropped are decoded as they are needed.
+
+    Raises:
+        OSError: one can't be read.
+        ValueError: there are fewer than one update takes.
+    """
+    training, validation = check_pictures(config)
     return Pictures(
-        _source(items, config.size, "training", windows=config.augment == "crops"),
-        _source(pictures.validation_items(), config.size, "validation", windows=False),
+        _source(training, config.size, "training", windows=config.augment == "crops"),
+        _source(validation, config.size, "validation", windows=False),
     )
 
 

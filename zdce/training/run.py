@@ -15,8 +15,8 @@ from torch import Tensor
 
 from zdce import atomic, overlap, progress
 from zdce.formulas import Objective
-from zdce.training import batches, checkpoints, signals, state
-from zdce.training.board import SHOWN, Board, Views
+from zdce.training import batches, board, checkpoints, signals, state
+from zdce.training.board import SHOWN, Views
 from zdce.training.checkpoints import Checkpoint, Epoch
 from zdce.training.clock import Clock
 from zdce.training.config import Config
@@ -51,6 +51,8 @@ class Run:
     """One training run in a folder: made new by ``start``, gone on with by ``resume``."""
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
+        if config.tensorboard:
+            board.found()
         self.config = config
         self.folder = folder
         self.position = Position()
@@ -103,12 +105,12 @@ class Run:
             TrainingInterruptedError: SIGINT or SIGTERM came; the state is saved.
             TrainingError: a loss is not finite any more, or the disk is full; the last state that was written is kept.
             OSError: a picture can't be read.
-            ValueError: there are fewer pictures than one update takes, or TensorBoard is asked for and not there.
+            ValueError: there are fewer pictures than one update takes, or crops are asked of resized ones.
         """
-        board = Board(self.folder.board, self.position.epoch) if self.config.tensorboard else None
         loaded = load_pictures(self.config) if pictures is None else pictures
+        shown = board.Board(self.folder.board, self.position.epoch) if self.config.tensorboard else None
         with (
-            checkpoints.behind(self.folder, str(self.position), board) as write,
+            checkpoints.behind(self.folder, str(self.position), shown) as write,
             signals.heard() as signalled,
             progress.bar() as bar,
             overlap.ahead(batches.to_come(self.config, loaded.training, self.position), _AHEAD) as coming,
