@@ -22,9 +22,10 @@ class Views:
     before: Tensor
     after: Tensor
 
-    def side_by_side(self) -> Tensor:
-        """(N, 3, H, 2W) uint8."""
-        return torch.cat([self.before, (self.after.cpu() * 255).round().byte()], 3)
+    def one_below_the_other(self) -> Tensor:
+        """(3, 2H, N W) uint8: all before, and below them all after."""
+        after = (self.after.cpu() * 255).round().byte()
+        return torch.cat([torch.cat(list(row), 2) for row in (self.before, after)], 1)
 
 
 def found() -> Any:
@@ -56,7 +57,7 @@ class Board:
                 self._writer.add_scalar(f"{name}/{split}", value, epoch)
         self._writer.add_scalar("learning rate", rate, epoch)
         if views is not None:
-            self._writer.add_images("before and after", views.side_by_side(), epoch)
+            self._writer.add_image("before and after", views.one_below_the_other(), epoch)
         self._writer.flush()
 
     def close(self) -> None:
