@@ -14,16 +14,15 @@ import time
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
+from runs import assert_same_files, command, run
 from safetensors import safe_open
-from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import zdce
-from zdce import cli, training
+from zdce import training
 from zdce.data import Item
-from zdce.training import pictures
+from zdce.training import batches, pictures
 from zdce.training.pictures import OnDemand, Pictures
 from zdce.training.state import State
 
@@ -31,38 +30,9 @@ EVERYTHING = ["--accumulate", 2, "--augment", "crops", "--schedule", "cosine", "
 SMALL = ["--size", 32, "--batch-size", 2, "--lr", 0.001, "--variant", "iters4"]
 
 
-@pytest.fixture(scope="module")
-def dark(tmp_path_factory):
-    """Fourteen small dark pictures: 12 to train on, 2 to validate."""
-    folder = tmp_path_factory.mktemp("dark")
-    noise = np.random.default_rng(0)
-    for i in range(14):
-        blocks = noise.integers(0, 60, (6, 6, 3), np.uint8)
-        Image.fromarray(blocks).resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.png")
-    return folder
-
-
 @pytest.fixture
 def config(dark):
     return training.Config(variant="iters4", data=str(dark), epochs=3, batch_size=4, size=32, lr=1e-3)
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "zdce", "train", *map(str, arguments)]
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli.main, ["train", *map(str, arguments)], catch_exceptions=False)
-
-
-def assert_same_files(one, other):
-    """Weights and state, bit for bit; logs but for their times."""
-    for name in ("last.safetensors", "state.safetensors"):
-        a, b = load_file(one / name), load_file(other / name)
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a)
-    logs = [training.read_log(training.RunFolder(folder)) for folder in (one, other)]
-    assert [{**row, "seconds": ""} for row in logs[0]] == [{**row, "seconds": ""} for row in logs[1]]
 
 
 def position(folder):
@@ -100,6 +70,23 @@ def test_a_picture_that_breaks_while_training_is_named(config, dark, tmp_path, m
     assert result.exit_code == 1
     assert "07.png" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_signal_in_validation_stops_there(config, tmp_path, monkeypatch):
+    whole = training.Run.start(config, tmp_path / "whole")
+    whole.train()
+    in_order = batches.in_order
+
+    def signalled(config, source):
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from in_order(config, source)
+
+    monkeypatch.setattr(batches, "in_order", signalled)
+    with pytest.raises(training.TrainingInterruptedError, match="stopped in epoch 1 after 3 of 3 steps"):
+        training.Run.start(config, tmp_path / "stopped").train()
+    monkeypatch.undo()
+    training.Run.resume(config, tmp_path / "stopped").train()
+    assert_same_files(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_slow_pictures_and_a_slow_disk_do_not_hold_steps_up(config, tmp_path, monkeypatch):
