@@ -2,7 +2,8 @@
 
 All do the same work. In the mode ``picture`` a uint8 array (H, W, 3) becomes another: conversion, network, tanh, curve,
 rounding. In ``network`` peers get and give float32 (1, 3, H, W), in the memory layout that they like best; zdce has no such
-entry and does its picture. All have their input before the clock starts, and peers may use one output again and again.
+entry and does its picture. ``fast`` is ``picture`` with the curve estimated on an image 12 times smaller. All have their input
+before the clock starts, and peers may use one output again and again. In ``video`` zdce decodes, enhances and encodes a file.
 """
 
 import importlib
@@ -21,14 +22,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from zdce import backends, reference
+from zdce import backends, reference, video
 from zdce.enhancer import Enhancer
 from zdce.model import DCENet, load
 
 from . import arithmetic
 
-MODES = ("picture", "network")
+PICTURE, NETWORK, FAST, VIDEO = MODES = ("picture", "network", "fast", "video")
 
 # A call on an input that was given before; its result is the caller's until the next one.
 Call = Callable[[], NDArray[Any]]
@@ -47,6 +49,8 @@ class Task:
         threads: that it may use.
         precision: ``fp32`` or ``bf16``.
         modes: of ``MODES``.
+
+    In ``video`` the folder has ``clip.mp4``.
     """
 
     engine: str
@@ -55,7 +59,7 @@ class Task:
     width: int
     threads: int
     precision: str = "fp32"
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = (PICTURE, NETWORK)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -98,19 +102,27 @@ class Textbook(nn.Module):
         self.mode, self.layout = mode, layout
 
     def forward(self, image: Tensor) -> Tensor:
-        """``picture``: uint8 (H, W, 3) to the same; ``network``: (1, 3, H, W) in [0, 1] to the same."""
-        if self.mode == "network":
+        """``picture`` and ``fast``: uint8 (H, W, 3) to the same; ``network``: (1, 3, H, W) in [0, 1] to the same."""
+        if self.mode == NETWORK:
             return self._enhanced(image)
         enhanced = self._enhanced(_floats(image, next(self.model.parameters()).dtype, self.layout))
         return (enhanced * 255).round().to(torch.uint8)[0].permute(1, 2, 0).contiguous()
 
     def _enhanced(self, image: Tensor) -> Tensor:
-        return reference.apply_curve(image, self.model.curve_maps(image), self.model.variant.iterations)
+        maps = self._fast_maps(image) if self.mode == FAST and self.model.variant.scale == 1 else self.model.curve_maps(image)
+        return reference.apply_curve(image, maps, self.model.variant.iterations)
+
+    def _fast_maps(self, image: Tensor) -> Tensor:
+        """Area means and bilinear maps, as zdce has it for networks that have no scale of their own."""
+        small = functional.avg_pool2d(image, video.SCALE, ceil_mode=True, count_include_pad=False)
+        maps = torch.tanh(self.model(small))
+        full = functional.interpolate(maps, scale_factor=float(video.SCALE), mode="bilinear", align_corners=False)
+        return full[..., : image.shape[2], : image.shape[3]]
 
     def export(self, height: int, width: int, path: Path) -> None:
         """Writes the whole of it for pictures of one size as an ONNX file."""
         image = torch.from_numpy(dark_picture(height, width))
-        argument = image if self.mode == "picture" else _floats(image, torch.float32)
+        argument = image if self.mode == PICTURE else _floats(image, torch.float32)
         logging.disable(logging.WARNING)  # the exporter tells of every library that it does not find
         try:
             with warnings.catch_warnings(), torch.no_grad():
@@ -134,6 +146,7 @@ class Engine:
         compiles: its first call is a compiler's work.
         missing: why it can't run with a precision and a limit on instruction sets (None: the best), or None.
         limited: it can be held to an instruction set.
+        modes: that it has.
     """
 
     build: Callable[[Task, str], Call]
@@ -142,6 +155,7 @@ class Engine:
     compiles: bool = False
     missing: Callable[[str, str | None], str | None] = lambda precision, isa: None
     limited: bool = True
+    modes: tuple[str, ...] = (PICTURE, NETWORK, FAST)
 
     def why_missing(self, precision: str, isa: str | None) -> str | None:
         absent = [name for name in self.packages if importlib.util.find_spec(name) is None]
@@ -155,7 +169,21 @@ class Engine:
 
 
 def _zdce(task: Task, mode: str) -> Call:
-    return partial(Enhancer(task.model(), task.precision), task.image())
+    model = task.model()
+    enhancer = Enhancer(model, task.precision, video.scale_for(model, None) if mode in (FAST, VIDEO) else None)
+    if mode != VIDEO:
+        return partial(enhancer, task.image())
+    source, target = clip_file(task), result_file(task, VIDEO)
+    return lambda: np.array([video.enhance(source, target, enhancer).frames])
+
+
+def clip_file(task: Task) -> Path:
+    return task.file("clip.mp4")
+
+
+def result_file(task: Task, mode: str) -> Path:
+    """Where an engine leaves what its last call in ``mode`` gave."""
+    return task.file(f"{task.engine}-{mode}.{'mp4' if mode == VIDEO else 'npy'}")
 
 
 def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -> Call:
@@ -164,7 +192,7 @@ def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -
         # Frozen weights are packed once, which takes a third off; channels_last was the faster layout.
         setattr(importlib.import_module("torch._inductor.config"), "freezing", True)  # noqa: B010 (its attributes are made at run time)
         textbook = torch.compile(textbook, fullgraph=True, dynamic=False)
-    argument = torch.from_numpy(task.image()) if mode == "picture" else task.floats().to(memory_format=layout)
+    argument = task.floats().to(memory_format=layout) if mode == NETWORK else torch.from_numpy(task.image())
 
     def call() -> NDArray[Any]:
         # The networks' layers would take zdce's own convolutions.
@@ -213,7 +241,7 @@ def _openvino(task: Task, mode: str) -> Call:
 
 
 def _argument(task: Task, mode: str) -> NDArray[Any]:
-    return task.image() if mode == "picture" else task.floats().numpy()
+    return task.image() if mode == PICTURE else task.floats().numpy()
 
 
 def _no_bf16(precision: str, isa: str | None) -> str | None:
@@ -225,15 +253,18 @@ def _no_bf16_at_avx2(precision: str, isa: str | None) -> str | None:
 
 
 _EXPORT = ("onnx", "onnxscript")
+_STILL = (PICTURE, NETWORK)
 
 ENGINES = {
-    "zdce": Engine(_zdce),
+    "zdce": Engine(_zdce, modes=MODES),
     "torch": Engine(partial(_torch, torch.contiguous_format, False)),
     "torch-channels-last": Engine(partial(_torch, torch.channels_last, False)),
     "torch-compile": Engine(partial(_torch, torch.channels_last, True), compiles=True),
     # The conversions are in their graphs: with either, that is as fast as numpy's or torch's around it, or faster.
-    "onnxruntime": Engine(_onnxruntime, ("onnxruntime", *_EXPORT), exported=True, missing=_no_bf16, limited=False),
-    "openvino": Engine(_openvino, ("openvino", *_EXPORT), exported=True, missing=_no_bf16_at_avx2),
+    "onnxruntime": Engine(
+        _onnxruntime, ("onnxruntime", *_EXPORT), exported=True, missing=_no_bf16, limited=False, modes=_STILL
+    ),
+    "openvino": Engine(_openvino, ("openvino", *_EXPORT), exported=True, missing=_no_bf16_at_avx2, modes=_STILL),
 }
 
 

@@ -69,6 +69,16 @@ def run(*arguments):
     return CliRunner().invoke(cli.main, ["eval", *map(str, arguments)], catch_exceptions=False)
 
 
+def test_eval_measures_one_half_of_the_pictures(lol):
+    halves = {"odd": {"1.png", "3.png"}, "even": {"0.png", "2.png"}, "all": {f"{i}.png" for i in range(4)}}
+    for pairs, expected in halves.items():
+        result = run(
+            lol / "net.safetensors", lol / "lol", "--split", "all", "--pairs", pairs, "--csv", lol / "each.csv", "--json"
+        )
+        assert json.loads(result.stdout)["images"] == len(expected)
+        assert {line.split(",")[0] for line in (lol / "each.csv").read_text().splitlines()[1:]} == expected
+
+
 def test_eval_prints_json_and_writes_every_pictures_figures(lol):
     result = run(lol / "net.safetensors", lol / "lol", "--split", "all", "--json", "--csv", lol / "each.csv")
     assert result.exit_code == 0

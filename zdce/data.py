@@ -18,6 +18,10 @@ from zdce.darkening import DarkPictures
 
 Load = Callable[[], NDArray[np.uint8]]
 
+# Left, top, right and bottom of a part of a picture, as shares of its width and height.
+Window = tuple[float, float, float, float]
+WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
+
 SAMPLE = "sample"
 # Collections that are no folder: the built-in sample, and more photographs that `zdce photographs --fetch` gets.
 DARKENED = {SAMPLE: sample.PICTURES, "open": photographs.PICTURES}
@@ -101,19 +105,28 @@ def _items(low: Path, high: Path | None) -> list[Item]:
     return items
 
 
-def load_resized(items: Sequence[Item], size: int, description: str) -> Tensor:
-    """All pictures as one uint8 tensor (N, 3, size, size), decoded and resized in parallel with progress shown.
+def resized(picture: NDArray[np.uint8], size: int, window: Window = WHOLE) -> NDArray[np.uint8]:
+    """A ``window`` of ``picture`` (H, W, 3) as (3, size, size).
 
     The aspect is ignored, as in the report; Pillow's BILINEAR filters over the source pixels that fall together.
+    """
+    height, width = picture.shape[:2]
+    left, top, right, bottom = window
+    box = (left * width, top * height, right * width, bottom * height)
+    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box)).transpose(2, 0, 1)
+
+
+def load_resized(items: Sequence[Item], size: int, description: str) -> Tensor:
+    """All pictures as one uint8 tensor (N, 3, size, size), decoded and ``resized`` in parallel with progress shown.
 
     Raises:
         OSError: a picture can't be read.
     """
     stacked = torch.empty(len(items), 3, size, size, dtype=torch.uint8)
+    filled = stacked.numpy()
 
     def fill(i: int) -> None:
-        picture = Image.fromarray(items[i].load()).resize((size, size), Image.Resampling.BILINEAR)
-        stacked[i] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        filled[i] = resized(items[i].load(), size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in progress.track(pool.map(fill, range(len(items))), len(items), description):

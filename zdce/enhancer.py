@@ -7,7 +7,6 @@ from typing import cast, overload
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from zdce import backends, ops
 from zdce.engine import Engine, why_unsupported
@@ -199,11 +198,8 @@ class Enhancer:
         """``picture`` (H, W, 3) made ``scale`` times smaller, (1, 3, ceil(H / scale), ceil(W / scale)), in [0, 1]."""
         if self.scale == 1:
             return fractions(picture)
-        if self.model.variant.scale == 1:
-            return ops.reduce_picture(picture, self.scale)
-        # As published: bilinear with no antialiasing, whose samples need no sums over areas.
-        size = [-(-side // self.scale) for side in picture.shape[:2]]
-        return functional.interpolate(fractions(picture), size=size, mode="bilinear", align_corners=False)
+        # As published, a network with a scale of its own takes bilinear samples.
+        return ops.reduce_picture(picture, self.scale, antialias=self.model.variant.scale == 1)
 
     def _logits(self, image: Tensor) -> Tensor:
         """The network's logits (1, C, h, w) for ``image`` (1, 3, h, w) in [0, 1], by torch."""

@@ -128,13 +128,15 @@ def apply_curve(image: Tensor, maps: Tensor, iterations: int | None = None) -> T
     return torch.ops.zdce.apply_curve(image, maps, _check_iterations("maps", maps, iterations))
 
 
-def reduce_picture(picture: Tensor, scale: int) -> Tensor:
+def reduce_picture(picture: Tensor, scale: int, antialias: bool = True) -> Tensor:
     """A picture made ``scale`` times smaller by area means, as a network takes it.
 
     Args:
         picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where
             each row's pixels are contiguous.
         scale: side of the averaged squares in pixels; at the border the mean is of those that are there.
+        antialias: false takes bilinear samples of four pixels instead, spread evenly from border to border (Zero-DCE++ as
+            published; ``interpolate`` with ``align_corners=False``).
 
     Returns:
         Shape (1, 3, ceil(H / scale), ceil(W / scale)), float32 in [0, 1]; no gradient.
@@ -147,7 +149,7 @@ def reduce_picture(picture: Tensor, scale: int) -> Tensor:
     """
     _check_picture("picture", picture)
     _check_scale(scale)
-    return torch.ops.zdce.reduce_picture(picture.detach(), scale)
+    return torch.ops.zdce.reduce_picture(picture.detach(), scale, antialias)
 
 
 def enhance_picture(

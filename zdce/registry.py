@@ -308,7 +308,7 @@ _autograd("objective_statistics", _objective_setup, _objective_autograd)
 # written, so that a caller may bring its memory. Neither has a gradient.
 
 
-def _reduced(picture: Tensor, scale: int) -> Tensor:
+def _reduced(picture: Tensor, scale: int, antialias: bool) -> Tensor:
     height, width = (-(-side // scale) for side in picture.shape[:2])
     return picture.new_empty((1, 3, height, width), dtype=torch.float32)
 
@@ -319,8 +319,8 @@ def _interleaved(picture: Tensor) -> Tensor:
 
 
 def _reduce_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
-    picture, scale = inputs
-    return (_interleaved(picture), scale), outputs
+    picture, *how = inputs
+    return (_interleaved(picture), *how), outputs
 
 
 def _enhance_picture(
@@ -338,8 +338,8 @@ def _enhance_picture(
 
 
 _operator(
-    "reduce_picture(Tensor picture, int scale) -> Tensor",
-    "reduce_picture(Tensor picture, int scale, Tensor(a!) small) -> ()",
+    "reduce_picture(Tensor picture, int scale, bool antialias) -> Tensor",
+    "reduce_picture(Tensor picture, int scale, bool antialias, Tensor(a!) small) -> ()",
     _reduced,
     _reduce_arguments,
 )

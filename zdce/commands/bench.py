@@ -9,7 +9,7 @@ import torch
 
 import zdce
 from zdce import atomic, enhancing, images, video
-from zdce.bench import cases, engines, flicker, folder, infer, ops, plot, providers, scales, static, steps
+from zdce.bench import cases, engines, flicker, folder, infer, layers, ops, plot, providers, scales, static, steps
 from zdce.bench import train as train_bench
 from zdce.bench.processes import Outcome
 from zdce.bench.rows import Row, to_csv
@@ -120,13 +120,17 @@ def _end(outcome: Outcome) -> None:
 )
 @click.option("--model", "-m", help="Shipped weights by their name, or a .safetensors file, instead.")
 @click.option(
-    "--size", "sizes", callback=_sizes, multiple=True, help="HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200]"
+    "--size",
+    "sizes",
+    callback=_sizes,
+    multiple=True,
+    help="HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200, fast 2160x3840, video 720x1280]",
 )
 @_each_threads
 @click.option(
     "--precision", "precisions", type=click.Choice(list(infer.DTYPES)), multiple=True, default=["fp32"], help="May be repeated."
 )
-@click.option("--mode", "modes", type=click.Choice(engines.MODES), multiple=True, help="May be repeated.  [default: both]")
+@click.option("--mode", "modes", type=click.Choice(engines.MODES), multiple=True, help="May be repeated.  [default: all]")
 @click.option("--isa", type=click.Choice(list(infer.ISAS)), help="Hold all that can be held to an instruction set.")
 @click.option(
     "--provider",
@@ -147,10 +151,13 @@ def bench_infer(
 ) -> None:  # fmt: skip
     """Whole networks beside eager and compiled PyTorch, ONNX Runtime and OpenVINO (the extra `bench`).
 
-    Picture: a uint8 array becomes another. Network: peers get and give float tensors, zdce its picture. Each runs in a process
-    of its own, in turns with the others, after a check against float64; who fails that is not timed, and the exit code is 1.
-    "share" is direct multiply-adds over the measured FMA peak: Winograd's fewer ones, or bfloat16, may pass 1. "error" is the
-    largest, in levels of 255, for pictures beyond rounding. "MiB" is what the first picture adds to a fresh process.
+    Picture: a uint8 array becomes another. Network: peers get and give float tensors, zdce its picture. Fast: a picture, its
+    curve from an image 12 times smaller, beside PyTorch's operators. Video: a clip of 24 frames decoded, enhanced and encoded
+    (zdce alone; FFmpeg takes the threads that it likes). Each runs in a process of its own, in turns with the others, after a
+    check against float64; who fails that is not timed, and the exit code is 1.
+    "share" is the network's direct multiply-adds over the measured FMA peak: Winograd's fewer ones, or bfloat16, may pass 1.
+    "error" is the largest, in levels of 255, for pictures beyond rounding; of videos the mean. "MiB" is what the first call
+    adds to a fresh process.
     """
     if plot_path is not None:
         plot.check(plot_path)
@@ -170,6 +177,32 @@ def bench_infer(
             print_table(title, list(infer.COLUMNS), lines, least_width=112)
         for line in infer.peaks(outcome.rows):
             click.echo(line)
+    _end(outcome)
+
+
+@bench.command("layers")
+@click.option(
+    "--variant",
+    "names",
+    type=click.Choice(list(VARIANTS)),
+    multiple=True,
+    default=list(VARIANTS),
+    show_default=False,
+    help="Whose layers; may be repeated.  [default: all]",
+)
+@click.option("--quick", is_flag=True, help="Few rounds.")
+@options.csv
+@options.as_json
+def bench_layers(names: tuple[str, ...], quick: bool, csv_path: Path | None, as_json: bool) -> None:
+    """The networks' convolutions on one core: direct, with Winograd's along one axis, and along two as the engine has it.
+
+    All are checked against float64 first; who fails is not timed, and the exit code is 1. GMAC/s counts what the direct way
+    multiplies: Winograd's fewer multiplications may pass the measured FMA peak. Rows stay in the second-level cache.
+    """
+    outcome = layers.run(names, 0.0, 3) if quick else layers.run(names)
+    _save_rows(outcome.rows, csv_path, as_json)
+    if not as_json and outcome.rows:
+        print_table(f"layers: one thread, {outcome.rows[0].device}", list(layers.COLUMNS), layers.table(outcome.rows))
     _end(outcome)
 
 

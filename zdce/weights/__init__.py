@@ -1,7 +1,7 @@
 """The trained networks that come with the package, each with the settings that it was trained by.
 
 ``NAME.safetensors`` are the weights of the variant NAME, ``NAME.toml`` the ``config.toml`` of the run that made them.
-``zdce train --recipe NAME`` makes them again.
+``zdce train --config NAME.toml`` makes them again.
 """
 
 from pathlib import Path
@@ -19,9 +19,9 @@ def file(name: str) -> Path:
     return FOLDER / f"{name}.safetensors"
 
 
-def recipe(path_or_name: str | Path) -> Path:
-    """The settings that a variant's shipped weights were trained by where ``path_or_name`` is its name, else that path."""
-    return resolve(path_or_name).with_suffix(".toml") if path_or_name in VARIANTS else Path(path_or_name)
+def recipe(name: str) -> Path:
+    """The settings that the shipped weights of the variant ``name`` were trained by."""
+    return FOLDER / f"{name}.toml"
 
 
 def names() -> list[str]:
