@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zdce import progress, system
+from zdce import exporting, progress, system
+from zdce.exporting import Form
 from zdce.model import DCENet, load
 
 from . import arithmetic, memory
@@ -124,8 +125,8 @@ def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Set
     models = [load(options.model)] if options.model else map(lively, options.variants)
     for model in models:
         model.save(folder / "net.safetensors")
+        _export(options, model, folder, outcome)
         for height, width in options.sizes:
-            _export(options, model, (height, width), folder, outcome)
             for precision in options.precisions:
                 for threads in options.threads:
                     yield _Setting(model, truth(model, height, width), precision, threads)
@@ -151,26 +152,23 @@ def truth(model: DCENet, height: int, width: int) -> NDArray[np.float64]:
         return Textbook(exact, "network")(image).numpy()
 
 
-def _export(options: Options, model: DCENet, size: tuple[int, int], folder: Path, outcome: Outcome) -> None:
-    """The ONNX files, where anyone reads them."""
-    readers = [name for name in options.engines if ENGINES[name].exported]
-    for mode in options.modes if any(ENGINES[name].why_missing("fp32", None) is None for name in readers) else ():
-        (folder / f"{mode}.onnx").unlink(missing_ok=True)
-        try:
-            Textbook(model, mode).export(*size, folder / f"{mode}.onnx")
-        except Exception as error:  # the exporter raises what its many parts raise
-            outcome.notes.append(f"no ONNX file of {model.variant.name}: {type(error).__name__}: {str(error).splitlines()[0]}")
+def _export(options: Options, model: DCENet, folder: Path, outcome: Outcome) -> None:
+    """The files of `zdce export`, where anyone reads them; former ones go."""
+    readers = [ENGINES[name] for name in options.engines]
+    for suffix in {engine.exported for engine in readers if engine.exported and engine.why_missing("fp32", None) is None}:
+        for mode in options.modes:
+            file = folder / f"{mode}{suffix}"
+            file.unlink(missing_ok=True)
+            try:
+                file.write_bytes(exporting.content(model, suffix, Form(uint8=mode == "picture")))
+            except Exception as error:  # the exporter raises what its many parts raise
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                outcome.notes.append(f"no {suffix} file of {model.variant.name}: {reason}")
 
 
 def error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:
-    """The largest distance in levels of 255; of a picture, (H, W, 3) uint8, what goes beyond the half level of its rounding."""
-    picture = result.dtype == np.uint8
-    levels = 255 * (expected[0].transpose(1, 2, 0) if picture else expected)
-    if result.shape != levels.shape:
-        return float("inf")
-    if picture:
-        return float(np.maximum(np.abs(result - levels) - 0.5, 0.0).max())
-    return float(np.abs(255.0 * result - levels).max())
+    """``exporting.error`` of an image (1, 3, H, W) or of one picture (H, W, 3)."""
+    return exporting.error(result[None] if result.dtype == np.uint8 else result, expected)
 
 
 class _Contest:

@@ -6,6 +6,7 @@ from zdce import allocator
 from zdce.commands.bench import bench
 from zdce.commands.enhance import enhance
 from zdce.commands.evaluate import evaluate
+from zdce.commands.exports import export
 from zdce.commands.facts import info, list_variants
 from zdce.commands.group import Commands
 from zdce.commands.imports import import_weights
@@ -21,7 +22,7 @@ def main() -> None:
     allocator.keep_freed_memory()
 
 
-for _command in (train, evaluate, enhance, run_study, report, bench, import_weights, list_variants, info):
+for _command in (train, evaluate, enhance, run_study, report, bench, import_weights, export, list_variants, info):
     main.add_command(_command)
 
 if __name__ == "__main__":
