@@ -135,6 +135,11 @@ def test_palettes_become_colours(model, pixels):
     assert np.array_equal(np.asarray(zdce.enhance(image, model)), zdce.Enhancer(model)(np.asarray(image.convert("RGB"))))
 
 
+def maker(path):
+    with Image.open(path) as image:
+        return image.getexif()[0x010F]
+
+
 def test_paths(model, weights, pixels, expected, tmp_path):
     exif = Image.Exif()
     exif[0x010F], exif[0x0112] = "Maker", 3  # lies on its head
@@ -143,12 +148,12 @@ def test_paths(model, weights, pixels, expected, tmp_path):
     assert np.array_equal(np.asarray(got), expected)
     assert np.array_equal(np.asarray(zdce.enhance(str(tmp_path / "dark.png"), weights)), expected)
     got.save(tmp_path / "again.png", exif=got.info["exif"])
-    assert Image.open(tmp_path / "again.png").getexif() == {0x010F: "Maker"}
+    assert maker(tmp_path / "again.png") == "Maker"
 
     target = zdce.enhance(tmp_path / "dark.png", str(weights), output=str(tmp_path / "bright.png"))
     assert target == tmp_path / "bright.png"
     assert np.array_equal(images.read(target).pixels, expected)
-    assert Image.open(target).getexif()[0x010F] == "Maker"
+    assert maker(target) == "Maker"
     with pytest.raises(ValueError, match="output must be another file than image"):
         zdce.enhance(target, model, output=tmp_path / "x" / ".." / "bright.png")
 
