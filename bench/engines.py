@@ -1,4 +1,4 @@
-"""Who runs the whole network: zdce's enhancer, PyTorch in its ways, ONNX Runtime and OpenVINO.
+"""Who runs the whole network: zdce's enhancer, PyTorch in its ways, and of `zdce export`'s files ONNX Runtime and OpenVINO.
 
 All do the same work. In the mode ``picture`` a uint8 array (H, W, 3) becomes another: conversion, network, tanh, curve,
 rounding. In ``network`` peers get and give float32 (1, 3, H, W), in the memory layout that they like best; zdce has no such
@@ -9,8 +9,6 @@ before the clock starts, and peers may use one output again and again. In ``vide
 import importlib
 import importlib.util
 import json
-import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -44,7 +42,7 @@ class Task:
 
     Attributes:
         engine: a name of ``ENGINES``, or ``fma-peak``.
-        folder: has ``net.safetensors``, where needed ``picture.onnx`` and ``network.onnx``, and takes results.
+        folder: has ``net.safetensors``, where needed the modes' exports (``picture.onnx``, say), and takes results.
         height, width: of the picture.
         threads: that it may use.
         precision: ``fp32`` or ``bf16``.
@@ -119,21 +117,6 @@ class Textbook(nn.Module):
         full = functional.interpolate(maps, scale_factor=float(video.SCALE), mode="bilinear", align_corners=False)
         return full[..., : image.shape[2], : image.shape[3]]
 
-    def export(self, height: int, width: int, path: Path) -> None:
-        """Writes the whole of it for pictures of one size as an ONNX file."""
-        image = torch.from_numpy(dark_picture(height, width))
-        argument = image if self.mode == PICTURE else _floats(image, torch.float32)
-        logging.disable(logging.WARNING)  # the exporter tells of every library that it does not find
-        try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    self.eval(), (argument,), path, input_names=["image"], output_names=["enhanced"], external_data=False,
-                    dynamo=True, verbose=False,
-                )  # fmt: skip
-        finally:
-            logging.disable(logging.NOTSET)
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -142,7 +125,7 @@ class Engine:
     Attributes:
         build: gives the call.
         packages: that it needs, by the names they are installed and imported under.
-        exported: it reads the ONNX files.
+        exported: the kind of ``zdce export``'s files that it reads, a suffix.
         compiles: its first call is a compiler's work.
         missing: why it can't run with a precision and a limit on instruction sets (None: the best), or None.
         limited: it can be held to an instruction set.
@@ -151,7 +134,7 @@ class Engine:
 
     build: Callable[[Task, str], Call]
     packages: tuple[str, ...] = ()
-    exported: bool = False
+    exported: str = ""
     compiles: bool = False
     missing: Callable[[str, str | None], str | None] = lambda precision, isa: None
     limited: bool = True
@@ -208,6 +191,8 @@ def _onnxruntime(task: Task, mode: str) -> Call:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # else it slows whoever comes next
+    for name, length in (("batch", 1), ("height", task.height), ("width", task.width)):
+        options.add_free_dimension_override_by_name(name, length)
     session = onnxruntime.InferenceSession(str(task.file(f"{mode}.onnx")), options, providers=["CPUExecutionProvider"])
     image = _argument(task, mode)
     enhanced = np.empty_like(image)
@@ -217,7 +202,7 @@ def _onnxruntime(task: Task, mode: str) -> Call:
 
     def call() -> NDArray[Any]:
         session.run_with_iobinding(binding)
-        return enhanced
+        return _result(enhanced, mode)
 
     return call
 
@@ -231,17 +216,36 @@ def _openvino(task: Task, mode: str) -> Call:
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
     }
-    request = openvino.compile_model(task.file(f"{mode}.onnx"), "CPU", settings).create_infer_request()
     image = _argument(task, mode)
+    core = openvino.Core()
+    network = core.read_model(task.file(f"{mode}.onnx"))
+    network.reshape(list(image.shape))
+    request = core.compile_model(network, "CPU", settings).create_infer_request()
 
     def call() -> NDArray[Any]:
-        return request.infer([image], share_inputs=True, share_outputs=True)[0]
+        return _result(request.infer([image], share_inputs=True, share_outputs=True)[0], mode)
+
+    return call
+
+
+def _torch_export(task: Task, mode: str) -> Call:
+    program = torch.export.load(task.file(f"{mode}.pt2")).module()
+    image = torch.from_numpy(_argument(task, mode))
+
+    def call() -> NDArray[Any]:
+        with torch.inference_mode():
+            return _result(program(image).numpy(), mode)
 
     return call
 
 
 def _argument(task: Task, mode: str) -> NDArray[Any]:
-    return task.image() if mode == PICTURE else task.floats().numpy()
+    """What exports take: (1, H, W, 3) uint8 or (1, 3, H, W) float32."""
+    return task.image()[None] if mode == PICTURE else task.floats().numpy()
+
+
+def _result(enhanced: NDArray[Any], mode: str) -> NDArray[Any]:
+    return enhanced[0] if mode == PICTURE else enhanced
 
 
 def _no_bf16(precision: str, isa: str | None) -> str | None:
@@ -259,12 +263,13 @@ ENGINES = {
     "zdce": Engine(_zdce, modes=MODES),
     "torch": Engine(partial(_torch, torch.contiguous_format, False)),
     "torch-channels-last": Engine(partial(_torch, torch.channels_last, False)),
+    "torch-export": Engine(_torch_export, exported=".pt2", missing=_no_bf16, modes=_STILL),
     "torch-compile": Engine(partial(_torch, torch.channels_last, True), compiles=True),
     # The conversions are in their graphs: with either, that is as fast as numpy's or torch's around it, or faster.
     "onnxruntime": Engine(
-        _onnxruntime, ("onnxruntime", *_EXPORT), exported=True, missing=_no_bf16, limited=False, modes=_STILL
+        _onnxruntime, ("onnxruntime", *_EXPORT), exported=".onnx", missing=_no_bf16, limited=False, modes=_STILL
     ),
-    "openvino": Engine(_openvino, ("openvino", *_EXPORT), exported=True, missing=_no_bf16_at_avx2, modes=_STILL),
+    "openvino": Engine(_openvino, ("openvino", *_EXPORT), exported=".onnx", missing=_no_bf16_at_avx2, modes=_STILL),
 }
 
 

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zdce import progress, reference, system, video
+from zdce import exporting, progress, reference, system, video
+from zdce.exporting import Form
 from zdce.images import Pixels
 from zdce.model import DCENet, load
 from zdce.smoothing import Smoothing
@@ -154,8 +155,8 @@ def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Set
     models = [load(options.model)] if options.model else map(lively, options.variants)
     for model in models:
         model.save(folder / "net.safetensors")
+        _export(options, model, folder, outcome)
         for modes, (height, width) in options.groups():
-            _export(options, model, modes, (height, width), folder, outcome)
             expected = _truth(model, modes, height, width, folder)
             for precision in options.precisions:
                 for threads in options.threads:
@@ -240,17 +241,18 @@ def _applied(model: DCENet, values: Tensor, maps: Tensor) -> NDArray[np.float64]
     return torch.cat(strips).permute(2, 0, 1)[None].numpy()
 
 
-def _export(
-    options: Options, model: DCENet, modes: tuple[str, ...], size: tuple[int, int], folder: Path, outcome: Outcome
-) -> None:
-    """The ONNX files, where anyone reads them."""
+def _export(options: Options, model: DCENet, folder: Path, outcome: Outcome) -> None:
+    """The files of `zdce export`, where anyone reads them; former ones go."""
     readers = [e for e in map(ENGINES.get, options.engines) if e and e.exported and e.why_missing("fp32", None) is None]
-    for mode in [mode for mode in modes if any(mode in engine.modes for engine in readers)]:
-        (folder / f"{mode}.onnx").unlink(missing_ok=True)
-        try:
-            Textbook(model, mode).export(*size, folder / f"{mode}.onnx")
-        except Exception as error:  # the exporter raises what its many parts raise
-            outcome.notes.append(f"no ONNX file of {model.variant.name}: {type(error).__name__}: {str(error).splitlines()[0]}")
+    for suffix in {engine.exported for engine in readers}:
+        for mode in [mode for mode in options.modes if any(mode in engine.modes for engine in readers)]:
+            file = folder / f"{mode}{suffix}"
+            file.unlink(missing_ok=True)
+            try:
+                file.write_bytes(exporting.content(model, suffix, Form(uint8=mode == PICTURE)))
+            except Exception as error:  # the exporter raises what its many parts raise
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                outcome.notes.append(f"no {suffix} file of {model.variant.name}: {reason}")
 
 
 def error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:
@@ -261,13 +263,7 @@ def error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:
     if len(expected) > 1:
         levels = 255 * expected.transpose(0, 2, 3, 1)
         return float(np.abs(result - levels).mean()) if result.shape == levels.shape else float("inf")
-    picture = result.dtype == np.uint8
-    levels = 255 * (expected[0].transpose(1, 2, 0) if picture else expected)
-    if result.shape != levels.shape:
-        return float("inf")
-    if picture:
-        return float(np.maximum(np.abs(result - levels) - 0.5, 0.0).max())
-    return float(np.abs(255.0 * result - levels).max())
+    return exporting.error(result[None] if result.dtype == np.uint8 else result, expected)
 
 
 class _Contest:

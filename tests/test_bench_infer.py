@@ -1,6 +1,7 @@
 """Whole networks side by side: real runs at tiny sizes, what is checked before them, and who is left out."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import backends, cli
+from zdce import backends, cli, exporting
 from zdce.bench import arithmetic, clip, engines, infer, memory, timing
 from zdce.bench.engine_process import EngineProcess
 from zdce.bench.engines import ENGINES, FMA_PEAK, Task
@@ -38,8 +39,14 @@ def model():
     return infer.lively("base")
 
 
+@pytest.fixture(scope="module")
+def exports(model):
+    """A function that gives the content of an exported file, written once."""
+    return functools.cache(lambda suffix, mode: exporting.content(model, suffix, exporting.Form(uint8=mode == "picture")))
+
+
 @pytest.fixture
-def prepared(model, tmp_path):
+def prepared(model, exports, tmp_path):
     """A function that gives the task of an engine, and skips where that can't run."""
 
     def task(engine, precision="fp32", **changes):
@@ -47,8 +54,8 @@ def prepared(model, tmp_path):
             pytest.skip(f"{engine}: {reason}")
         made = Task(engine, str(tmp_path), HEIGHT, WIDTH, threads=1, precision=precision, **changes)
         model.save(made.file("net.safetensors"))
-        for mode in made.modes if ENGINES[engine].exported else ():
-            engines.Textbook(model, mode).export(HEIGHT, WIDTH, made.file(f"{mode}.onnx"))
+        for mode in made.modes if (suffix := ENGINES[engine].exported) else ():
+            made.file(f"{mode}{suffix}").write_bytes(exports(suffix, mode))
         return made
 
     return task

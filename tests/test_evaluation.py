@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from skimage import metrics
 
 import zdce
-from zdce import cli, data, evaluation
+from zdce import cli, data, evaluation, importing
 
 
 def pair(seed=0, size=(20, 30)):
@@ -118,21 +118,10 @@ def test_mistakes_are_one_line(lol):
     assert "3.png: reference must be (32, 40, 3), got (20, 30, 3)" in run(lol / "net.safetensors", lol / "lol").stderr
 
 
-PUBLISHED = {"zero-dce": "zerodce_Epoch99.pth", "zero-dce-pp": "zerodcepp_Epoch99.pth"}
-
-
 def published(data_folder, name):
     """A published network (academic use only: an oracle, never shipped)."""
-    model = zdce.DCENet(name).eval()
-    state = torch.load(data_folder / "oracle" / PUBLISHED[name], map_location="cpu", weights_only=True)
-    kinds = {"depth_conv": "depthwise.", "point_conv": "pointwise."}
-    renamed = {}
-    for key, value in state.items():
-        layer, *kind, parameter = key.removeprefix("module.").split(".")
-        place = f"convolutions.{int(layer.removeprefix('e_conv')) - 1}."
-        renamed[place + "".join(kinds[k] for k in kind) + parameter] = value
-    model.load_state_dict(renamed)
-    return model
+    file = {"zero-dce": "zerodce_Epoch99.pth", "zero-dce-pp": "zerodcepp_Epoch99.pth"}[name]
+    return importing.read(data_folder / "oracle" / file).model
 
 
 @pytest.fixture(scope="module")

@@ -91,6 +91,10 @@ class Enhancer:
         self.strength = strength
         self._packed: Engine | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        # Packed weights belong to a processor's instruction set: whoever unpickles packs anew.
+        return {**self.__dict__, "_packed": None}
+
     @overload
     def __call__(self, image: Pixels) -> Pixels: ...
 

@@ -28,6 +28,15 @@ def _runs_in_kernels(image: Tensor, weight: Tensor) -> bool:
     )
 
 
+def _enlarged(maps: Tensor, scale: int, height: int, width: int) -> Tensor:
+    """``maps`` (B, C, ceil(H / scale), ceil(W / scale)) at H x W: pixel y samples them at ``(y + 0.5) / scale - 0.5``."""
+    if torch.onnx.is_in_onnx_export():
+        # Of its resampling by both factor and size ONNX knows the factor only.
+        return functional.interpolate(maps, scale_factor=float(scale), mode="bilinear")[..., :height, :width]
+    # An exported program of the lines above would be held to sizes that scale divides, or to those that it does not.
+    return torch.ops.aten.upsample_bilinear2d.default(maps, [height, width], False, float(scale), float(scale))
+
+
 def _concatenated(sources: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(sources), 1) if len(sources) > 1 else sources[0]
 
@@ -98,15 +107,28 @@ class DCENet(nn.Module):
             features.append(convolution(*(features[s] for s in sources)))
         return features[-1]
 
-    def curve_maps(self, image: Tensor) -> Tensor:
-        """Curve maps in [-1, 1] for ``image`` (B, 3, H, W): shape (B, 3T or 3, H, W), estimated at the variant's own scale."""
-        if self.variant.scale == 1:
+    def curve_maps(self, image: Tensor, scale: int | None = None) -> Tensor:
+        """Curve maps in [-1, 1] for ``image``.
+
+        Args:
+            image: images in [0, 1], shape (B, 3, H, W).
+            scale: they are estimated on an image this many times smaller, as ``zdce.Enhancer`` does; None: the variant's own.
+
+        Returns:
+            Shape (B, 3T, H, W), or (B, 3, H, W) where the variant shares its maps.
+        """
+        scale = self.variant.scale if scale is None else scale
+        if scale == 1:
             return torch.tanh(self(image))
+        height, width = image.shape[2:]
+        if self.variant.scale == 1:
+            # Without padding that counts, a window that reaches beyond the border is the mean of the pixels that are there.
+            small = functional.avg_pool2d(image, scale, ceil_mode=True, count_include_pad=False)
+            return _enlarged(torch.tanh(self(small)), scale, height, width)
         # Zero-DCE++ as published: bilinear down without antialiasing, the maps up with their corners aligned.
-        height, width = (-(-size // self.variant.scale) for size in image.shape[2:])
-        small = functional.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
-        maps = torch.tanh(self(small))
-        return functional.interpolate(maps, size=image.shape[2:], mode="bilinear", align_corners=True)
+        size = ((height + scale - 1) // scale, (width + scale - 1) // scale)  # ONNX would round -(-H // scale) towards 0
+        small = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        return functional.interpolate(torch.tanh(self(small)), size=(height, width), mode="bilinear", align_corners=True)
 
     def enhance(self, image: Tensor) -> Tensor:
         """The enhanced images in [0, 1], shape (B, 3, H, W), as ``image`` (B, 3, H, W) in [0, 1]."""

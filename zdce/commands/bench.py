@@ -149,7 +149,8 @@ def bench_infer(
     precisions: tuple[str, ...], modes: tuple[str, ...], isa: str | None, peers: tuple[str, ...], quick: bool,
     plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Whole networks beside eager and compiled PyTorch, ONNX Runtime and OpenVINO (the extra `bench`).
+    """Whole networks beside eager and compiled PyTorch, and beside what reads the files of `zdce export`: torch, and with the
+    extra `bench` ONNX Runtime and OpenVINO.
 
     Picture: a uint8 array becomes another. Network: peers get and give float tensors, zdce its picture. Fast: a picture, its
     curve from an image 12 times smaller, beside PyTorch's operators. Video: a clip of 24 frames decoded, enhanced and encoded
