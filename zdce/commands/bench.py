@@ -89,8 +89,13 @@ def _sizes(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...
 
 def _threads(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
     """``1,2`` as numbers; one thread and all that torch uses where nothing is said."""
+    return _numbers(ctx, parameter, text) or tuple(sorted({1, torch.get_num_threads()}))
+
+
+def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """``1,2`` as numbers; none where nothing is said."""
     if text is None:
-        return tuple(sorted({1, torch.get_num_threads()}))
+        return ()
     numbers = text.split(",")
     if not all(number.strip().isdecimal() and int(number) > 0 for number in numbers):
         raise click.BadParameter(f"expected numbers above 0 with commas between, got {text!r}")
@@ -211,31 +216,43 @@ def bench_layers(names: tuple[str, ...], quick: bool, csv_path: Path | None, as_
 @click.option("--variant", "names", type=click.Choice(list(VARIANTS)), multiple=True, default=["base"], help="May be repeated.")
 @click.option("--batch", type=click.IntRange(min=1), default=16)
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
-@click.option("--threads", type=click.IntRange(min=1), help="Of the CPU.  [default: torch's own number]")
+@click.option("--threads", callback=_numbers, help="Numbers with commas between, 1,2 say.  [default: torch's own]")
 @click.option(
     "--provider", "peers", type=click.Choice(list(steps.PROVIDERS)), multiple=True, help="Who is measured; may be repeated."
 )
-@click.option("--quick", is_flag=True, help="Two images, few rounds, nothing compiled.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), default=20.0, help="Of each variant's rounds, which are three at least."
+)
+@click.option("--quick", is_flag=True, help="Two images, few rounds, short loss curves, nothing compiled.")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
 @options.csv
 @options.as_json
 def bench_train(
-    names: tuple[str, ...], batch: int, size: int, threads: int | None, peers: tuple[str, ...], quick: bool,
-    csv_path: Path | None, as_json: bool,
+    names: tuple[str, ...], batch: int, size: int, threads: tuple[int, ...], peers: tuple[str, ...], seconds: float,
+    quick: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Whole training steps beside eager PyTorch with the reference losses and what makes it faster, on the CPU.
 
-    A step is the network and the objective, their gradients, and Adam. Gradients are checked against float64 first; who fails
-    is not timed, and the exit code is 1. Times are medians in milliseconds; memory is what a step needs beyond images and
-    parameters.
+    A step is the network ("convolutions") and the objective, their gradients, and Adam. Gradients are checked against float64
+    and 200 steps' losses against eager's first; who fails is not timed, and the exit code is 1. Times are medians in
+    milliseconds, "x threads" the speed over that with the fewest threads, MiB what a step needs beyond images and parameters.
+    "zdce_bf16" keeps feature maps in bfloat16.
     """
-    asked = train_bench.Options(names, peers, batch, size, threads)
-    outcome = train_bench.run(train_bench.quick(asked) if quick else asked)
+    if plot_path is not None:
+        plot.check(plot_path)
+    asked = train_bench.Options(names, peers, batch, size, threads, seconds)
+    asked = train_bench.quick(asked) if quick else asked
+    outcome = train_bench.run(asked)
     _save_rows(outcome.rows, csv_path, as_json)
+    if plot_path is not None and any(row.metric == "time" for row in outcome.rows):
+        plot.save_steps(outcome.rows, plot_path)
     if not as_json:
-        for case, lines in train_bench.tables(outcome.rows).items():
-            own = next(row for row in outcome.rows if row.case == case and row.metric != "error")
-            title = f"{case}: {own.shape}, {own.threads} threads, {own.device} (ms)"
-            print_table(title, list(train_bench.COLUMNS), lines, least_width=112)
+        device, shape = outcome.rows[0].device, f"{asked.batch}x3x{size}x{size}"
+        for (case, number), lines in train_bench.tables(outcome.rows).items():
+            title = f"{case}: {shape}, {number} threads, {device} (ms)"
+            print_table(title, list(train_bench.COLUMNS), lines, least_width=128)
+        for line in train_bench.loops(outcome.rows):
+            click.echo(line)
     _end(outcome)
 
 

@@ -156,6 +156,20 @@ ZDCE_INLINE void store_feature(Brain* to, typename Part<kBytes>::type v) {
   std::memcpy(to, &halves, sizeof(halves));
 }
 
+template <int kBytes>
+ZDCE_INLINE typename Part<kBytes>::type load_feature(const float* from) {
+  return load_part<kBytes>(from);
+}
+
+template <int kBytes>
+ZDCE_INLINE typename Part<kBytes>::type load_feature(const Brain* from) {
+  typedef uint16_t Halves __attribute__((vector_size(kBytes / 2)));
+  Halves halves;
+  std::memcpy(&halves, from, sizeof(halves));
+  const auto bits = __builtin_convertvector(halves, typename Index<kBytes>::bits) << 16;
+  return reinterpret_cast<typename Part<kBytes>::type>(bits);
+}
+
 // The first layer, 3 colours to blocks of channels, directly: of its 27 products a pixel, transforms would save too
 // little.
 template <class F, int kBytes, int kTiles>
