@@ -185,8 +185,7 @@ class Measurement:
             try:
                 found = error(provider, variant, small.image())
             except Exception as problem:  # a compiler that fails must not take the other providers along
-                first = next(iter(str(problem).splitlines()), "")
-                self.outcome.notes.append(f"{name} is left out of {variant}: {type(problem).__name__}: {first}")
+                self._left_out(variant, name, problem)
                 continue
             self._row(variant, name, STEP, "error", "tolerances", [found], small)
             if found <= 1:
@@ -210,15 +209,25 @@ class Measurement:
                 ratio = spread(steps["eager"])[0] / spread(steps[name])[0]
                 self._row(variant, name, STEP, "speed_over_eager", "ratio", [ratio])
 
+    def _left_out(self, variant: str, name: str, problem: Exception) -> None:
+        first = next(iter(str(problem).splitlines()), "")
+        self.outcome.notes.append(f"{name} is left out of {variant}: {type(problem).__name__}: {first}")
+
     def _memory(self, variant: str) -> None:
         for name, provider in self.providers.items():
-            # Threads, code and Adam's state are there before the step that counts; a compiler works on that very shape.
-            warm = self.job if provider.compiles else replace(self.job, batch=1, size=32)
-            trainer = Trainer(provider, variant, warm.image())
-            trainer.step()
-            trainer.image = self.job.image().to(memory_format=provider.layout)
-            most = memory.peak(trainer.step, "cpu") / 2**20
-            self._row(variant, name, STEP, "extra_memory", "MiB", [most])
+            try:
+                self._memory_of(variant, name, provider)
+            except Exception as problem:  # as above
+                self._left_out(variant, name, problem)
+
+    def _memory_of(self, variant: str, name: str, provider: Provider) -> None:
+        # Threads, code and Adam's state are there before the step that counts; a compiler works on that very shape.
+        warm = self.job if provider.compiles else replace(self.job, batch=1, size=32)
+        trainer = Trainer(provider, variant, warm.image())
+        trainer.step()
+        trainer.image = self.job.image().to(memory_format=provider.layout)
+        most = memory.peak(trainer.step, "cpu") / 2**20
+        self._row(variant, name, STEP, "extra_memory", "MiB", [most])
 
 
 def main() -> None:
