@@ -56,8 +56,8 @@ class Smoothing:
 
     so that after ``seconds`` a change has come through to 63%, at any frame rate, constant or not. The curve magnifies what the
     light itself flickers, and what moving things change in the brightness; so the maps are scaled, all alike, until the
-    enhanced brightness is that of an input whose own brightness went through the same filter, and follows it by no more than the input's
-    changes, or within seconds. At a scene cut (see ``is_cut``) all begins anew.
+    enhanced brightness is that of an input whose own brightness went through the same filter, and follows it by no more than
+    the input's changes, or within seconds. At a scene cut (see ``is_cut``) all begins anew.
 
     Args:
         seconds: the time constant; 0 leaves the maps as they are.
