@@ -285,9 +285,10 @@ class _Contest:
             ready = {name: process for name, process in started.items() if said[name] is not None}
             entered = [(n, mode) for n in ready if n != FMA_PEAK for mode in self._modes(n) if self._right(n, mode, ready[n])]
             turns = [*entered, *((FMA_PEAK, FMA_PEAK) for _ in [0] if FMA_PEAK in ready)]
-            measured = {f"{name} {mode}": partial(_turn, ready[name], mode) for name, mode in turns}
+            measured = {f"{name} {mode}": partial(self._turn, name, mode, ready[name]) for name, mode in turns}
             times = rounds(measured, self.options.seconds, self.options.least, _LONG)
         seconds = {turn: [run[0] for run in times[" ".join(turn)]] for turn in turns}
+        seconds = {turn: own for turn, own in seconds.items() if not np.isnan(own).any()}
         peak = self._peak(seconds.pop((FMA_PEAK, FMA_PEAK), None), said.get(FMA_PEAK))
         for (name, mode), own in seconds.items():
             self._timed(name, mode, own, seconds.get(("zdce", mode)), peak)
@@ -332,6 +333,14 @@ class _Contest:
             self.outcome.notes.append(f"{name} is wrong in {self._where()} ({mode}) and not timed: {reason}")
         return worst <= tolerated
 
+    def _turn(self, name: str, mode: str, process: EngineProcess) -> tuple[float, ...]:
+        """Seconds of a call; of a process that ended, by a peer's fault or for want of memory, NaN."""
+        try:
+            return (process.seconds(mode),)
+        except ChildProcessError as problem:
+            self.outcome.notes.append(f"{name} is left out of {self._where()} ({mode}): {problem}")
+            return (float("nan"),)
+
     def _where(self) -> str:
         height, width = self.setting.size
         return f"{self.setting.model.variant.name} {height}x{width} {self.setting.precision}"
@@ -366,10 +375,6 @@ class _Contest:
                 DTYPES[self.setting.precision], self.setting.threads, system.processor(), version,
             )
         )  # fmt: skip
-
-
-def _turn(process: EngineProcess, mode: str) -> tuple[float, ...]:
-    return (process.seconds(mode),)
 
 
 # The table on screen.

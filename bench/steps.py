@@ -226,8 +226,7 @@ class Measurement:
                 if self.job.curve:
                     found["curve_error"] = curve_error(provider, variant, small.image(), self.job.curve)
             except Exception as problem:  # a compiler that fails must not take the other providers along
-                first = next(iter(str(problem).splitlines()), "")
-                self.outcome.notes.append(f"{name} is left out of {variant}: {type(problem).__name__}: {first}")
+                self._left_out(variant, name, problem)
                 continue
             for metric, value in found.items():
                 self._row(variant, name, STEP, metric, "tolerances", [value], small)
@@ -256,21 +255,25 @@ class Measurement:
                 ratio = spread(steps["eager"])[0] / spread(steps[name])[0]
                 self._row(variant, name, STEP, "speed_over_eager", "ratio", [ratio])
 
+    def _left_out(self, variant: str, name: str, problem: Exception) -> None:
+        first = next(iter(str(problem).splitlines()), "")
+        self.outcome.notes.append(f"{name} is left out of {variant}: {type(problem).__name__}: {first}")
+
     def _memory(self, variant: str) -> None:
         for name, provider in self.providers.items():
-            # Threads, code and Adam's state are there before the step that counts; a compiler works on that very shape.
-            warm = self.job if provider.compiles else replace(self.job, batch=1, size=32)
             try:
-                trainer = Trainer(provider, variant, warm.image())
-                trainer.step()
-            except Exception as problem:  # told with the times
-                self.outcome.notes.append(
-                    f"{name} is left out of {variant}: {type(problem).__name__}: {problem}".splitlines()[0]
-                )
-                continue
-            trainer.image = self.job.image().to(memory_format=provider.layout)
-            most = memory.peak(lambda step=trainer.step: [step()], "cpu") / 2**20
-            self._row(variant, name, STEP, "extra_memory", "MiB", [most])
+                self._memory_of(variant, name, provider)
+            except Exception as problem:  # as above
+                self._left_out(variant, name, problem)
+
+    def _memory_of(self, variant: str, name: str, provider: Provider) -> None:
+        # Threads, code and Adam's state are there before the step that counts; a compiler works on that very shape.
+        warm = self.job if provider.compiles else replace(self.job, batch=1, size=32)
+        trainer = Trainer(provider, variant, warm.image())
+        trainer.step()
+        trainer.image = self.job.image().to(memory_format=provider.layout)
+        most = memory.peak(lambda: [trainer.step()], "cpu") / 2**20
+        self._row(variant, name, STEP, "extra_memory", "MiB", [most])
 
     def _loop(self, variant: str) -> None:
         with TemporaryDirectory() as folder:

@@ -130,7 +130,8 @@ def test_nan_fails_the_check():
     assert not error <= 1
 
 
-def test_who_raises_is_reported_and_the_others_are_timed():
+@pytest.mark.parametrize(("work", "metric"), [("time", "time"), pytest.param("memory", "extra_memory", marks=needs_linux)])
+def test_who_raises_is_reported_and_the_others_are_measured(work, metric):
     def failing(name):
         def fail(*tensors):
             raise RuntimeError("no compiler\nand a long story")
@@ -138,11 +139,11 @@ def test_who_raises_is_reported_and_the_others_are_timed():
         return fail
 
     outcome = measuring.Measurement(
-        job(cases=("exposure_control",), providers=("broken", "reference")), {**EAGER, "broken": Provider(failing)}
+        job(work, cases=("exposure_control",), providers=("broken", "reference")), {**EAGER, "broken": Provider(failing)}
     ).run()
     assert outcome.notes == ["broken is left out of exposure_control: RuntimeError: no compiler"]
     assert not outcome.wrong
-    assert by_metric(outcome.rows, metric="time", provider="reference")
+    assert by_metric(outcome.rows, metric=metric, provider="reference")
 
 
 def test_rounds_take_everyone_in_turns():

@@ -215,6 +215,36 @@ def test_a_process_that_dies_is_an_error(tmp_path):
             process.seconds("picture")
 
 
+def test_who_dies_while_timed_is_named_and_the_others_go_on(monkeypatch):
+    seconds = EngineProcess.seconds
+
+    def dying(self, mode):
+        if self.task.engine == "torch-channels-last":
+            self._process.kill()
+            self._process.wait()
+        return seconds(self, mode)
+
+    monkeypatch.setattr(EngineProcess, "seconds", dying)
+    result = run(
+        "infer",
+        "--quick",
+        "--size",
+        "16x16",
+        "--threads",
+        1,
+        "--provider",
+        "torch",
+        "--provider",
+        "torch-channels-last",
+        "--json",
+    )
+    assert result.exit_code == 0
+    assert result.stderr.count("torch-channels-last is left out of base 16x16 fp32 (picture): the process of") == 1
+    metrics = {(row["provider"], row["metric"]) for row in json.loads(result.stdout)}
+    assert ("torch", "time") in metrics
+    assert ("torch-channels-last", "time") not in metrics
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """The command in a process of its own, with everything that it can write."""
