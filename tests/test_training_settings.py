@@ -77,7 +77,7 @@ def test_the_defaults_are_a_plain_loop_bit_for_bit(config, dark, tmp_path):
 def test_settings_not_given_are_the_reports(config):
     assert training.Config() == training.Config(
         variant="base", data="sample", epochs=50, batch_size=16, accumulate=1, size=256, augment="none", lr=1e-4,
-        schedule="constant", clip=0.0, ema=0.0, amp=False, weights=Weights(), normalization="paper", seed=0, device="cpu",
+        schedule="constant", clip=0.0, ema=0.0, activations="float32", amp=False, weights=Weights(), normalization="paper", seed=0, device="cpu",
         keep_every=10, tensorboard=False,
     )  # fmt: skip
 
@@ -118,6 +118,15 @@ def test_states_without_the_settings_of_today_are_read(config, tmp_path):
     save_file(load_file(path), path, {"position": metadata(path)["position"]})
     training.Run.resume(config, tmp_path / "old").train()
     assert_same_files(tmp_path / "old", tmp_path / "whole")
+
+
+def test_feature_maps_in_bfloat16_train_nearly_the_same(config, tmp_path):
+    full = trained(config, tmp_path / "full")
+    half = trained(changed(config, activations="bfloat16"), tmp_path / "half")
+    assert not torch.equal(*(run.learner.model.convolutions[0].weight for run in (full, half)))
+    # Feature maps are rounded to 8 bits, relative 2^-9 each; the few layers' errors don't add up beyond a percent.
+    for one, other in zip(full.rows, half.rows, strict=True):
+        assert one["total"] == pytest.approx(other["total"], rel=1e-2)
 
 
 def test_accumulated_batches_are_one_large_batch(config, tmp_path):

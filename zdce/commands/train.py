@@ -12,6 +12,7 @@ from zdce import training, variants
 from zdce.commands import options
 from zdce.data import SAMPLE
 from zdce.formulas import NORMALIZATIONS, Weights
+from zdce.model import ACTIVATIONS
 
 
 def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float]:
@@ -55,6 +56,12 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     default=0.0,
     metavar="DECAY",
     help="Validate and keep the weights' moving average, of which each update leaves this share (0.999, say); 0: the weights.",
+)
+@click.option(
+    "--activations",
+    type=click.Choice(list(ACTIVATIONS)),
+    default="float32",
+    help="bfloat16 keeps feature maps in half the memory on the CPU.",
 )
 @click.option("--amp/--no-amp", help="Mixed precision: float16 on a GPU, bfloat16 on the CPU.")
 @click.option("--loss-weights", callback=_weights, help="illumination=1600,spatial=1,...  [default: the variant's own]")

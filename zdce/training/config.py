@@ -46,6 +46,7 @@ class Config:
         schedule: "constant", or "cosine": from ``lr`` towards 0, anew in each epoch.
         clip: the gradient's norm is at most this; 0 leaves it.
         ema: share that the average of the weights keeps at each update, in [0, 1); it is what is validated and kept then.
+        activations: "float32", or "bfloat16" for feature maps in half the memory on the CPU; see ``zdce.DCENet``.
         amp: the network under torch's autocast, in float16 with scaled gradients on a GPU, in bfloat16 on the CPU.
         weights: what each loss counts.
         target: the brightness that exposure control pulls towards, in [0, 1].
@@ -67,6 +68,7 @@ class Config:
     schedule: str = "constant"
     clip: float = 0.0
     ema: float = 0.0
+    activations: str = "float32"
     amp: bool = False
     weights: Weights = Weights()  # noqa: RUF009 (immutable)
     target: float = 0.6

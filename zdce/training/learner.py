@@ -25,7 +25,7 @@ class Learner:
         self._device = torch.device(config.device).type
         self._autocast = AMP.get(self._device, torch.float32)
         torch.manual_seed(config.seed)
-        self.model = DCENet(config.variant).to(config.device)
+        self.model = DCENet(config.variant, config.activations).to(config.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
         self.schedule = CosineAnnealingLR(self.optimizer, config.epochs) if config.schedule == "cosine" else None
         self.scaler = torch.amp.GradScaler(self._device, enabled=config.amp and self._autocast == torch.float16)
