@@ -464,6 +464,16 @@ def test_the_markdown_has_its_pictures_and_whole_tables(finished):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
+def test_a_published_report_shows_curves_and_no_picture(finished, tmp_path):
+    assert run("report", finished, "--publish", tmp_path / "out").exit_code == 0
+    text = (tmp_path / "out" / "report.md").read_text()
+    shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    assert "figures/course.png" in shown
+    assert {f"figures/{path.name}" for path in (tmp_path / "out" / "figures").iterdir()} == set(shown)
+    assert not [path for path in shown if "grid" in path]
+    assert r"stars\|1.png" not in text
+
+
 def test_numbers_lie_beside_the_page(finished):
     with (finished / "results" / "claims.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

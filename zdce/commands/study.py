@@ -65,6 +65,12 @@ def run_study(
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
-def report(folder: Path) -> None:
+@click.option(
+    "--publish",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write only the Markdown there, with tables and curves but none of the pictures, which may not be anybody's to show.",
+)
+def report(folder: Path, out: Path | None) -> None:
     """Write the page of the finished study in FOLDER anew, from its results and pictures alone."""
-    click.echo(f"report: {conduct.report(folder)}")
+    click.echo(f"report: {conduct.report(folder) if out is None else conduct.publish(folder, out)}")

@@ -86,8 +86,14 @@ def report(folder: Path) -> Path:
         ValueError: they are broken, or what the page is made with is not installed.
     """
     check_page()
-    page = importlib.import_module("zdce.study.page")
-    path: Path = page.write(folder)
+    path: Path = importlib.import_module("zdce.study.page").write(folder)
+    return path
+
+
+def publish(folder: Path, out: Path) -> Path:
+    """Writes the results in ``folder`` as Markdown without pictures into ``out`` and gives its path; raises as ``report``."""
+    check_page()
+    path: Path = importlib.import_module("zdce.study.page").publish(folder, out)
     return path
 
 

@@ -324,11 +324,30 @@ def write(folder: Path) -> Path:
     _write_numbers(page)
     html = _environment().get_template("report.html.jinja").render(context, pictures=_embedded(folder))
     atomic.write_text(folder / "report.html", html)
-    for name, drawing in page.drawings.items():
-        atomic.write_bytes(folder / "figures" / f"{name}.png", drawing.png)
     _write_sheets(page.folder, context)
-    atomic.write_text(folder / "report.md", _environment().get_template("report.md.jinja").render(context))
+    _write_markdown(page, context, folder, with_pictures=True)
     return folder / "report.html"
+
+
+def publish(folder: Path, out: Path) -> Path:
+    """Writes the Markdown of the results in ``folder`` with its curves but none of the pictures, and gives its path in ``out``.
+
+    For results that may be shown where the pictures, by their licence, may not.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``write``.
+    """
+    page = Page(StudyFolder(folder))
+    return _write_markdown(page, page.context(), out, with_pictures=False)
+
+
+def _write_markdown(page: Page, context: dict[str, Any], out: Path, *, with_pictures: bool) -> Path:
+    """``report.md`` and the drawings that it shows."""
+    for name, drawing in page.drawings.items():
+        atomic.write_bytes(out / "figures" / f"{name}.png", drawing.png)
+    text = _environment().get_template("report.md.jinja").render(context, with_pictures=with_pictures)
+    atomic.write_text(out / "report.md", text)
+    return out / "report.md"
 
 
 def _environment() -> jinja2.Environment:
