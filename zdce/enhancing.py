@@ -1,13 +1,16 @@
 """Pictures and videos enhanced one after another: where each result goes, and what happens to those that can't be done."""
 
+import csv
+import io
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from rich.markup import escape
 from rich.progress import Progress
 
-from zdce import images, progress, video
+from zdce import atomic, images, progress, video
 from zdce.images import Found, Pixels
 
 _MARK = "-enhanced"
@@ -32,6 +35,41 @@ class Outcome:
     kept: list[Path] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+class Manifest:
+    """A CSV file with a row a job, added when it is done: source, target, status and reason.
+
+    The status is "written", "partly" (of a broken video what could be decoded), "kept" (the target existed) or "failed".
+    Several processes may add to one file: each row is one write at its end.
+    """
+
+    FIELDS = ("source", "target", "status", "reason")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def begin(self) -> None:
+        """Replaces the file by one without rows.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        atomic.write_text(self._path, self._line(self.FIELDS))
+
+    def add(self, job: Job, status: str, reason: str = "") -> None:
+        """Raises OSError: the disk takes no more."""
+        with self._path.open("ab", buffering=0) as file:
+            file.write(self._line((job.source, job.target, status, reason)).encode())
+
+    @staticmethod
+    def _line(values: Iterable[object]) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(values)
+        return text.getvalue()
 
 
 def suffixes() -> frozenset[str]:
@@ -118,34 +156,53 @@ class Work:
     quality: int
 
 
-def run(jobs: list[Job], work: Work, *, overwrite: bool) -> Outcome:
-    """Does the jobs in order, with progress shown; what can't be done is named in one line and the rest goes on."""
+def run(jobs: Sequence[Job], work: Work, *, overwrite: bool, manifest: Manifest | None = None) -> Outcome:
+    """Does the jobs in order, with progress shown; what can't be done is named in one line and the rest goes on.
+
+    Raises:
+        OSError: the manifest can't be written.
+    """
     outcome = Outcome()
     with progress.bar() as shown:
         task = shown.add_task("enhancing", total=len(jobs), status="")
         for job in jobs:
             if job.target.exists() and not overwrite:
                 outcome.kept.append(job.target)
+                status, reason = "kept", ""
             else:
-                _do(job, work, outcome, shown)
+                status, reason = _do(job, work, outcome, shown)
+            if manifest is not None:
+                manifest.add(job, status, reason)
             shown.advance(task)
     return outcome
 
 
-def _do(job: Job, work: Work, outcome: Outcome, shown: Progress) -> None:
+def show_failed(reasons: Iterable[str]) -> None:
+    """A line each."""
+    for reason in reasons:
+        progress.console.print(f"[red]skipped[/red] {escape(reason)}")
+
+
+def _do(job: Job, work: Work, outcome: Outcome, shown: Progress) -> tuple[str, str]:
+    """Gives the status and its reason."""
+    fault = None
     try:
         if video.is_video(job.source):
-            _do_video(job, work, outcome, shown)
+            fault = _do_video(job, work, outcome, shown)
         else:
             picture = images.read(job.source)
             images.write(picture.with_pixels(work.picture(picture.pixels)), job.target, work.quality)
         outcome.written.append(job.target)
     except (OSError, ValueError, MemoryError) as error:
-        outcome.failed.append(str(error) or f"{job.source}: {type(error).__name__}")
-        progress.console.print(f"[red]skipped[/red] {outcome.failed[-1]}", markup=True)
+        reason = str(error) or f"{job.source}: {type(error).__name__}"
+        outcome.failed.append(reason)
+        show_failed([reason])
+        return "failed", reason
+    return ("partly", fault) if fault else ("written", "")
 
 
-def _do_video(job: Job, work: Work, outcome: Outcome, shown: Progress) -> None:
+def _do_video(job: Job, work: Work, outcome: Outcome, shown: Progress) -> str | None:
+    """Gives what is wrong with it."""
     with progress.frames(shown, job.source.name) as counted:
         report = work.film(job.source, job.target, shown=counted)
     pace = report.frames / report.seconds
@@ -155,3 +212,4 @@ def _do_video(job: Job, work: Work, outcome: Outcome, shown: Progress) -> None:
     if report.fault:
         progress.console.print(report.fault, style="red", markup=False)
         outcome.partly.append(report.fault)
+    return report.fault

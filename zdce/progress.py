@@ -8,9 +8,12 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from zdce import ranks
+
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# Of several processes with one job the first one speaks.
+console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=not ranks.first())
 
 
 def bar() -> Progress:

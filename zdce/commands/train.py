@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from zdce import training, variants
+from zdce import ranks, training, variants
 from zdce.commands import options
 from zdce.data import SAMPLE
 from zdce.formulas import NORMALIZATIONS, Weights
+from zdce.ranks import Ranks
 
 
 def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float]:
@@ -87,7 +88,8 @@ def train(
     """Train a network without references.
 
     OUT gets config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last ones (last.safetensors).
-    Ctrl-C saves; --resume goes on, to the same weights bit for bit. The defaults are the report's settings.
+    Ctrl-C saves; --resume goes on, to the same weights bit for bit. The defaults are the report's settings. Under
+    `torchrun --nproc-per-node N -m` N processes share each batch; --resume may take another number of them.
     """
     if resume and config_file:
         raise click.UsageError("--config starts a new run, --resume goes on with one: give one of them")
@@ -104,18 +106,28 @@ def train(
         saved = training.RunFolder(out).config
         if not saved.is_file():
             raise click.ClickException(f"no run to resume in {out}")
-        run = training.Run.resume(_read(saved).changed(given, loss_weights), out)
+        config = _read(saved).changed(given, loss_weights)
     else:
         config = _read(config_file).for_another_run(given, loss_weights) if config_file else _config(settings, loss_weights)
         # Before a folder is made for it.
         training.check_pictures(config)
-        run = training.Run.start(config, out)
+    with ranks.joined(config.device) as among:
+        run = (training.Run.resume if resume else training.Run.start)(config, out, among)
+        _train(run, among)
+
+
+def _train(run: training.Run, among: Ranks) -> None:
     try:
         run.train()
+    except training.TrainingInterruptedError as error:
+        if among.first:
+            click.echo(str(error), err=True)
+        sys.exit(130)
     except training.TrainingError as error:
         click.echo(str(error), err=True)
-        sys.exit(130 if isinstance(error, training.TrainingInterruptedError) else 1)
-    click.echo(f"weights: {run.folder.last}")
+        sys.exit(1)
+    if among.first:
+        click.echo(f"weights: {run.folder.last}")
 
 
 def _config(settings: dict[str, Any], weights: dict[str, float]) -> training.Config:
