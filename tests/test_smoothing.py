@@ -172,6 +172,24 @@ def test_errors_of_either_thread_come_out_and_end_the_others():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("ahead", "behind"))]
 
 
+def test_what_follows_a_failure_is_not_begun_and_a_check_tells():
+    begun, gate = [], threading.Event()
+
+    def refuse(value):
+        gate.wait()
+        begun.append(value)
+        raise OSError(f"no {value}")
+
+    with overlap.behind(refuse, 3) as hand_over:
+        for i in range(3):
+            hand_over(i)
+            hand_over.check()
+        gate.set()
+        with pytest.raises(OSError, match="no 0"):
+            hand_over.wait()
+    assert begun == [0]
+
+
 def test_leaving_early_drops_what_was_not_begun():
     begun = []
 

@@ -4,52 +4,26 @@ import csv
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
+from runs import assert_same_weights, command, run
 
 import zdce
-from zdce import cli, training
+from zdce import training
 from zdce.formulas import Weights
 from zdce.training.state import State
 
 SMALL = ["--size", "32", "--batch-size", "4", "--lr", "0.001", "--variant", "iters4"]
 
 
-@pytest.fixture(scope="module")
-def dark(tmp_path_factory):
-    """Fourteen small dark pictures: 12 to train on in 3 batches, 2 to validate."""
-    folder = tmp_path_factory.mktemp("dark")
-    random = np.random.default_rng(0)
-    for i in range(14):
-        blocks = random.integers(0, 60, (6, 6, 3), np.uint8)
-        Image.fromarray(blocks).resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.png")
-    return folder
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "zdce", "train", *map(str, arguments)]
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli.main, ["train", *map(str, arguments)], catch_exceptions=False)
-
-
 def rows(folder):
     with (folder / "log.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def assert_same_weights(one, other):
-    a, b = zdce.load(one).state_dict(), zdce.load(other).state_dict()
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,16 @@ import time
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
+from runs import assert_same_files, command, run
 from safetensors import safe_open
-from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import zdce
-from zdce import cli, training
+from zdce import training
 from zdce.data import Item
-from zdce.training import pictures
+from zdce.training import batches, pictures
+from zdce.training.clock import Clock
 from zdce.training.pictures import OnDemand, Pictures
 from zdce.training.state import State
 
@@ -31,38 +31,9 @@ EVERYTHING = ["--accumulate", 2, "--augment", "crops", "--schedule", "cosine", "
 SMALL = ["--size", 32, "--batch-size", 2, "--lr", 0.001, "--variant", "iters4"]
 
 
-@pytest.fixture(scope="module")
-def dark(tmp_path_factory):
-    """Fourteen small dark pictures: 12 to train on, 2 to validate."""
-    folder = tmp_path_factory.mktemp("dark")
-    noise = np.random.default_rng(0)
-    for i in range(14):
-        blocks = noise.integers(0, 60, (6, 6, 3), np.uint8)
-        Image.fromarray(blocks).resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.png")
-    return folder
-
-
 @pytest.fixture
 def config(dark):
     return training.Config(variant="iters4", data=str(dark), epochs=3, batch_size=4, size=32, lr=1e-3)
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "zdce", "train", *map(str, arguments)]
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli.main, ["train", *map(str, arguments)], catch_exceptions=False)
-
-
-def assert_same_files(one, other):
-    """Weights and state, bit for bit; logs but for their times."""
-    for name in ("last.safetensors", "state.safetensors"):
-        a, b = load_file(one / name), load_file(other / name)
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a)
-    logs = [training.read_log(training.RunFolder(folder)) for folder in (one, other)]
-    assert [{**row, "seconds": ""} for row in logs[0]] == [{**row, "seconds": ""} for row in logs[1]]
 
 
 def position(folder):
@@ -102,21 +73,67 @@ def test_a_picture_that_breaks_while_training_is_named(config, dark, tmp_path, m
     assert "Traceback" not in result.stderr
 
 
-def test_slow_pictures_and_a_slow_disk_do_not_hold_steps_up(config, tmp_path, monkeypatch):
-    """One after the other, steps of 50 ms would be half of the time; pictures take 30 ms and each epoch's files 150."""
-    picture = np.zeros((32, 32, 3), np.uint8)
-    # A thread's time, whatever the number of cores.
-    monkeypatch.setattr(pictures.os, "cpu_count", lambda: 1)
-    slow = [Item(str(i), lambda: (time.sleep(0.0075), picture)[1]) for i in range(20)]
+def test_a_signal_in_validation_stops_there(config, tmp_path, monkeypatch):
+    whole = training.Run.start(config, tmp_path / "whole")
+    whole.train()
+    in_order = batches.in_order
+
+    def signalled(config, source):
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from in_order(config, source)
+
+    monkeypatch.setattr(batches, "in_order", signalled)
+    with pytest.raises(training.TrainingInterruptedError, match="stopped in epoch 1 after 3 of 3 steps"):
+        training.Run.start(config, tmp_path / "stopped").train()
+    monkeypatch.undo()
+    training.Run.resume(config, tmp_path / "stopped").train()
+    assert_same_files(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_steps_wait_for_neither_pictures_nor_files(config, tmp_path, monkeypatch):
+    """Each step ends only when the next batch is decoded, and an epoch's state is written only after a step of the next one."""
+    turn, loaded, steps, picture = threading.Condition(), [], [], np.zeros((32, 32, 3), np.uint8)
+
+    def happened(what, event, wanted):
+        with turn:
+            what.append(event)
+            turn.notify_all()
+            assert turn.wait_for(wanted, timeout=60)
+
+    def load():
+        happened(loaded, 1, lambda: True)
+        return picture
+
+    def step(self, batch):
+        total = min(4 * (len(steps) + 2), 60)
+        happened(steps, 1, lambda: len(loaded) >= total)
+        return [0.0] * 5
+
     write = State.write
-    monkeypatch.setattr(State, "write", lambda self, path: (time.sleep(0.15), write(self, path))[1])
-    monkeypatch.setattr(training.Run, "_step", lambda self, batch: (time.sleep(0.05), [0.0] * 5)[1])
+
+    def write_later(self, path):
+        epoch = self.position["epoch"]
+        if 0 < epoch < 3:
+            with turn:
+                assert turn.wait_for(lambda: len(steps) > 5 * epoch, timeout=60)
+        write(self, path)
+
+    monkeypatch.setattr(State, "write", write_later)
+    monkeypatch.setattr(training.Run, "_step", step)
     current = training.Run.start(config, tmp_path / "run")
     assert current.step_share == 0
-    current.train(Pictures(OnDemand(slow, 32, 0, False), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)))
-    assert 0.75 < current.step_share < 1
-    train_rows = [row for row in current.rows if row["split"] == "train"]
-    assert all(float(row["seconds"]) >= 5 * 0.05 for row in train_rows)
+    slow = OnDemand([Item(str(i), load) for i in range(20)], 32, 0, windows=False)
+    current.train(Pictures(slow, torch.zeros(2, 3, 32, 32, dtype=torch.uint8)))
+    assert (len(steps), len(loaded)) == (15, 60)
+    assert 0 < current.step_share < 1
+
+
+def test_the_share_of_steps_leaves_validation_out(monkeypatch):
+    seconds = iter([10.0, 11.0, 13.0, 20.0, 23.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(seconds))
+    clock = Clock()
+    assert [clock.lap(name) for name in ("rest", "steps", "validation", "steps")] == [1, 2, 7, 3]
+    assert clock.share("steps", ("steps", "rest")) == 5 / 6
 
 
 def test_a_disk_that_fills_up_keeps_the_former_state_and_says_which(config, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from runs import assert_same_files
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -29,17 +30,6 @@ EVERYTHING = {
 }
 
 
-@pytest.fixture(scope="module")
-def dark(tmp_path_factory):
-    """Fourteen small dark pictures: 12 to train on, 2 to validate."""
-    folder = tmp_path_factory.mktemp("dark")
-    random = np.random.default_rng(0)
-    for i in range(14):
-        blocks = random.integers(0, 60, (6, 6, 3), np.uint8)
-        Image.fromarray(blocks).resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.png")
-    return folder
-
-
 @pytest.fixture
 def config(dark):
     return training.Config(variant="iters4", data=str(dark), epochs=3, batch_size=4, size=32, lr=1e-3)
@@ -53,16 +43,6 @@ def trained(config, out):
     run = training.Run.start(config, out)
     run.train()
     return run
-
-
-def assert_same_files(one, other):
-    """Weights and state, bit for bit; logs but for their times."""
-    for name in ("last.safetensors", "state.safetensors"):
-        a, b = load_file(one / name), load_file(other / name)
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a)
-    logs = [training.read_log(training.RunFolder(folder)) for folder in (one, other)]
-    assert [{**row, "seconds": ""} for row in logs[0]] == [{**row, "seconds": ""} for row in logs[1]]
 
 
 def metadata(path):
