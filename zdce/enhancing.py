@@ -1,19 +1,24 @@
 """Pictures and videos enhanced one after another: where each result goes, and what happens to those that can't be done."""
 
-import csv
-import io
 import os
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.markup import escape
 from rich.progress import Progress
 
-from zdce import atomic, images, progress, video
+from zdce import images, progress, video
 from zdce.images import Found, Pixels
+from zdce.manifest import FAILED, PARTLY, STATUSES, WRITTEN, Manifest, Row
+from zdce.ranks import Ranks
 
 _MARK = "-enhanced"
+
+# Seconds between looks at how far other processes are.
+_PAUSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -22,54 +27,6 @@ class Job:
 
     source: Path
     target: Path
-
-
-@dataclass
-class Outcome:
-    """What became of the jobs: written, kept because the target existed, or failed with a reason.
-
-    ``partly`` holds the reasons why a video among the written ones is shorter than it should be, or damaged.
-    """
-
-    written: list[Path] = field(default_factory=list)
-    kept: list[Path] = field(default_factory=list)
-    partly: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-
-    def __add__(self, other: "Outcome") -> "Outcome":
-        return Outcome(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-
-class Manifest:
-    """A CSV file with a row a job, added when it is done: source, target, status and reason.
-
-    The status is "written", "partly" (of a broken video what could be decoded), "kept" (the target existed) or "failed".
-    Several processes may add to one file: each row is one write at its end.
-    """
-
-    FIELDS = ("source", "target", "status", "reason")
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def begin(self) -> None:
-        """Replaces the file by one without rows.
-
-        Raises:
-            OSError: it can't be written.
-        """
-        atomic.write_text(self._path, self._line(self.FIELDS))
-
-    def add(self, job: Job, status: str, reason: str = "") -> None:
-        """Raises OSError: the disk takes no more."""
-        with self._path.open("ab", buffering=0) as file:
-            file.write(self._line((job.source, job.target, status, reason)).encode())
-
-    @staticmethod
-    def _line(values: Iterable[object]) -> str:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(values)
-        return text.getvalue()
 
 
 def suffixes() -> frozenset[str]:
@@ -156,53 +113,62 @@ class Work:
     quality: int
 
 
-def run(jobs: Sequence[Job], work: Work, *, overwrite: bool, manifest: Manifest | None = None) -> Outcome:
+def split(jobs: Iterable[Job], *, overwrite: bool) -> tuple[list[Job], list[Job]]:
+    """Those to be done, and those whose results are there and stay."""
+    todo: list[Job] = []
+    kept: list[Job] = []
+    for job in jobs:
+        (kept if job.target.exists() and not overwrite else todo).append(job)
+    return todo, kept
+
+
+def run(jobs: Sequence[Job], work: Work, among: Ranks, manifest: Manifest | None = None) -> Counter[str]:
     """Does the jobs in order, with progress shown; what can't be done is named in one line and the rest goes on.
+
+    Of several processes each does its share of ``jobs``. Gives how many came to each of ``manifest.STATUSES`` in this process,
+    and in the first one, which waits for the others, in all.
 
     Raises:
         OSError: the manifest can't be written.
     """
-    outcome = Outcome()
+    counts: Counter[str] = Counter()
     with progress.bar() as shown:
         task = shown.add_task("enhancing", total=len(jobs), status="")
-        for job in jobs:
-            if job.target.exists() and not overwrite:
-                outcome.kept.append(job.target)
-                status, reason = "kept", ""
-            else:
-                status, reason = _do(job, work, outcome, shown)
+        for job in among.share(jobs):
+            status, reason = _do(job, work, shown)
             if manifest is not None:
-                manifest.add(job, status, reason)
-            shown.advance(task)
-    return outcome
+                manifest.add(row(job, status, reason))
+            counts[status] += 1
+            shown.update(task, completed=among.count("done", 1))
+        for status in STATUSES:
+            among.count(status, counts[status])
+        among.count("finished", 1)
+        while among.first and among.count("finished") < among.world:
+            time.sleep(_PAUSE)
+            shown.update(task, completed=among.count("done"))
+    return Counter({status: among.count(status) for status in STATUSES}) if among.first else counts
 
 
-def show_failed(reasons: Iterable[str]) -> None:
-    """A line each."""
-    for reason in reasons:
-        progress.console.print(f"[red]skipped[/red] {escape(reason)}")
+def row(job: Job, status: str, reason: str = "") -> Row:
+    """The row of a manifest."""
+    return Row(str(job.source), str(job.target), status, reason)
 
 
-def _do(job: Job, work: Work, outcome: Outcome, shown: Progress) -> tuple[str, str]:
+def _do(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
     """Gives the status and its reason."""
-    fault = None
     try:
         if video.is_video(job.source):
-            fault = _do_video(job, work, outcome, shown)
-        else:
-            picture = images.read(job.source)
-            images.write(picture.with_pixels(work.picture(picture.pixels)), job.target, work.quality)
-        outcome.written.append(job.target)
+            return _do_video(job, work, shown)
+        picture = images.read(job.source)
+        images.write(picture.with_pixels(work.picture(picture.pixels)), job.target, work.quality)
     except (OSError, ValueError, MemoryError) as error:
         reason = str(error) or f"{job.source}: {type(error).__name__}"
-        outcome.failed.append(reason)
-        show_failed([reason])
-        return "failed", reason
-    return ("partly", fault) if fault else ("written", "")
+        progress.console.print(f"[red]skipped[/red] {escape(reason)}")
+        return FAILED, reason
+    return WRITTEN, ""
 
 
-def _do_video(job: Job, work: Work, outcome: Outcome, shown: Progress) -> str | None:
-    """Gives what is wrong with it."""
+def _do_video(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
     with progress.frames(shown, job.source.name) as counted:
         report = work.film(job.source, job.target, shown=counted)
     pace = report.frames / report.seconds
@@ -211,5 +177,5 @@ def _do_video(job: Job, work: Work, outcome: Outcome, shown: Progress) -> str | 
         progress.console.print(f"{job.target}: {note}", markup=False)
     if report.fault:
         progress.console.print(report.fault, style="red", markup=False)
-        outcome.partly.append(report.fault)
-    return report.fault
+        return PARTLY, report.fault
+    return WRITTEN, ""

@@ -1,10 +1,11 @@
-"""The processes that torchrun started for one job: who does what, and what they tell each other."""
+"""The processes that torchrun started for one job: who does what, what they tell each other, and how they end together."""
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -15,19 +16,39 @@ from torch import Tensor
 T = TypeVar("T")
 
 # A process that says nothing for so long is given up; one that died is noticed at once.
-_PATIENCE = timedelta(minutes=10)
+_PATIENCE = timedelta(minutes=30)
 
 # How PyTorch's backends begin to say that another process is gone: they have no type of error of their own for it.
 _GONE = re.compile(r"gloo|nccl|connection|peer|timed out", re.IGNORECASE)
 
 
-class RankLostError(Exception):
+class RankLostError(ConnectionError):
     """Another process of the job ended, or can't be reached."""
 
 
+def several() -> bool:
+    """Whether torchrun started more processes than this one for the job."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def first() -> bool:
-    """Whether this is the job's only process, or that of rank 0, which writes and speaks for all."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this is the job's only process, or that of rank 0, which writes and shows progress for all."""
+    return not several() or os.environ["RANK"] == "0"
+
+
+def take_gpu(device: str) -> None:
+    """Makes torch's "cuda" the GPU of this process's number on its machine, where several share ``device``.
+
+    Raises:
+        ValueError: ``device`` is one GPU for all of them.
+        RuntimeError: there are fewer GPUs than processes.
+    """
+    wanted = torch.device(device)
+    if wanted.type != "cuda" or not several():
+        return
+    if wanted.index is not None:
+        raise ValueError("several processes must have device cuda, each its own GPU")
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 @dataclass(frozen=True)
@@ -36,6 +57,7 @@ class Ranks:
 
     rank: int = 0
     world: int = 1
+    _board: dist.Store = field(default_factory=dist.HashStore, repr=False, compare=False)
 
     @property
     def first(self) -> bool:
@@ -67,29 +89,34 @@ class Ranks:
                 dist.all_reduce(values)
         return values
 
-    def same(self, value: T) -> T:
-        """What ``value`` is in the first process.
+    def led(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives in the first process, the only one to do it.
 
         Raises:
             RankLostError: one of them is gone.
         """
-        told: list[Any] = [value]
+        told: list[Any] = [work() if self.first else None]
         if self.world > 1:
             with telling_of_lost():
                 dist.broadcast_object_list(told)
         return told[0]
 
-    def gathered(self, value: T) -> list[T]:
-        """Every process's ``value``, in order, in each of them.
+    def wait(self) -> None:
+        """Returns when all processes have come here.
 
         Raises:
             RankLostError: one of them is gone.
         """
-        values: list[Any] = [value] * self.world
-        if self.world > 1:
-            with telling_of_lost():
-                dist.all_gather_object(values, value)
-        return values
+        self.summed(torch.zeros(1))
+
+    def count(self, name: str, more: int = 0) -> int:
+        """Adds ``more`` to a number of that name, 0 at first, that all processes share, and gives it. Waits for none of them.
+
+        >>> among = Ranks()
+        >>> among.count("pictures", 2), among.count("pictures")
+        (2, 2)
+        """
+        return self._board.add(name, more)
 
 
 ALONE = Ranks()
@@ -107,20 +134,46 @@ def telling_of_lost() -> Iterator[None]:
 
 
 @contextmanager
-def joined(device: str = "cpu") -> Iterator[Ranks]:
-    """This process's place among those that torchrun started; ``ALONE`` where it did not.
+def joined() -> Iterator[Ranks]:
+    """This process's place among those that torchrun started, or alone where it started no others.
 
-    They talk through gloo on the CPU, and nccl between the tensors of GPUs, of which each process takes the one of its number
-    on its machine.
+    They talk through gloo on the CPU, and nccl between the tensors of GPUs. Of several processes that fail, by the same mistake
+    or because the first one did, only that one's error is raised; the others end with exit code 1.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE
+    if not several():
+        yield Ranks()
         return
-    cuda = torch.device(device).type == "cuda"
-    if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
-    finally:
+    # torchrun's own choice, whatever the machine has, where OMP_NUM_THREADS was not set.
+    if os.environ.get("OMP_NUM_THREADS") == "1":
+        torch.set_num_threads(max(1, _cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
+    store, rank, world = next(dist.rendezvous("env://"))
+    cuda = torch.cuda.is_available() and dist.is_nccl_available()
+    with _first_error_only(store):
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE
+        )
+        yield Ranks(rank, world, dist.PrefixStore("zdce", store))
         dist.destroy_process_group()
+
+
+@contextmanager
+def _first_error_only(store: dist.Store) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        if _earlier_errors(store):
+            sys.exit(1)
+        raise
+
+
+def _earlier_errors(store: dist.Store) -> int:
+    try:
+        return store.add("zdce/errors", 1) - 1
+    except RuntimeError:
+        # The process that held the store is gone with it.
+        return 0
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,16 +1,20 @@
 """`zdce enhance`."""
 
 import sys
-from functools import partial, reduce
-from operator import add
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
 
 import zdce
-from zdce import enhancing, images, ranks, video
+from zdce import enhancing, images, ranks, signals, video
 from zdce.commands import options
 from zdce.enhancer import FAST_SCALE
+from zdce.enhancing import Job
+from zdce.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
 
 
 @click.command()
@@ -54,35 +58,49 @@ def enhance(
     """
     if fast and scale is not None:
         raise click.UsageError("--fast and --scale exclude each other")
-    jobs = enhancing.plan(images.find(paths, enhancing.suffixes()), output)
-    manifest = None if manifest_path is None else enhancing.Manifest(manifest_path)
-    with ranks.joined(device) as among:
+    scale = FAST_SCALE if fast else scale
+    with ranks.joined() as among, _stopping():
         network = zdce.load(model).to(device)
-        scale = FAST_SCALE if fast else scale
         enhancer = zdce.Enhancer(network, scale=scale, strength=strength)
         filming = zdce.Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
         film = partial(video.enhance, enhancer=filming, options=video.Options(smoothing, crf))
         work = enhancing.Work(enhancer, film, quality)
-        if manifest is not None and among.first:
-            manifest.begin()
-        among.same(None)  # nobody adds to the manifest before it is begun
-        outcomes = among.gathered(enhancing.run(among.share(jobs), work, overwrite=overwrite, manifest=manifest))
+        manifest = Manifest(manifest_path) if manifest_path else None
+        jobs, kept = among.led(partial(_begin, paths, output, overwrite, manifest))
+        counts = enhancing.run(jobs, work, among, manifest)
     if among.first:
-        for other in outcomes[1:]:
-            enhancing.show_failed(other.failed)
-        _summarize(reduce(add, outcomes))
+        _summarize(counts + Counter({KEPT: kept}), jobs)
 
 
-def _summarize(outcome: enhancing.Outcome) -> None:
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Ctrl-C, and SIGTERM, which torchrun sends where a process ended, are one line."""
+    try:
+        with signals.as_interrupts():
+            yield
+    except KeyboardInterrupt as error:
+        raise click.ClickException("stopped; what is written is whole, and the same command does the rest") from error
+
+
+def _begin(paths: tuple[str, ...], output: str | None, overwrite: bool, manifest: Manifest | None) -> tuple[list[Job], int]:
+    """What is to be done, and the number of results that are there."""
+    jobs = enhancing.plan(images.find(paths, enhancing.suffixes()), output)
+    todo, kept = enhancing.split(jobs, overwrite=overwrite)
+    if manifest is not None:
+        manifest.begin((str(job.target) for job in todo), (enhancing.row(job, KEPT) for job in kept))
+    return todo, len(kept)
+
+
+def _summarize(counts: Counter[str], jobs: Sequence[Job]) -> None:
     """One line, and exit code 1 where something is missing."""
-    counts = {
-        "written": len(outcome.written) - len(outcome.partly),
-        "written as far as possible": len(outcome.partly),
-        "kept as they were (--overwrite replaces them)": len(outcome.kept),
-        "failed": len(outcome.failed),
+    described = {
+        WRITTEN: "written",
+        PARTLY: "written as far as possible",
+        KEPT: "kept as they were (--overwrite replaces them)",
+        FAILED: "failed",
     }
-    click.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count))
-    if len(outcome.written) == 1:
-        click.echo(outcome.written[0])
-    if outcome.failed or outcome.partly:
+    click.echo(", ".join(f"{counts[status]} {what}" for status, what in described.items() if counts[status]))
+    if len(jobs) == 1 and not counts[FAILED]:
+        click.echo(jobs[0].target)
+    if counts[FAILED] or counts[PARTLY]:
         sys.exit(1)

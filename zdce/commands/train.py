@@ -3,6 +3,7 @@
 import itertools
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from zdce import ranks, training, variants
 from zdce.commands import options
 from zdce.data import SAMPLE
 from zdce.formulas import NORMALIZATIONS, Weights
-from zdce.ranks import Ranks
 
 
 def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float]:
@@ -98,40 +98,40 @@ def train(
         for name, value in settings.items()
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
-    if out is None:
-        if config_file is None:
-            raise click.MissingParameter(param=next(p for p in ctx.command.params if p.name == "out"), ctx=ctx)
-        out = _beside(config_file)
-    if resume:
-        saved = training.RunFolder(out).config
-        if not saved.is_file():
-            raise click.ClickException(f"no run to resume in {out}")
-        config = _read(saved).changed(given, loss_weights)
-    else:
-        config = _read(config_file).for_another_run(given, loss_weights) if config_file else _config(settings, loss_weights)
-        # Before a folder is made for it.
-        training.check_pictures(config)
-    with ranks.joined(config.device) as among:
-        run = (training.Run.resume if resume else training.Run.start)(config, out, among)
-        _train(run, among)
-
-
-def _train(run: training.Run, among: Ranks) -> None:
     try:
-        run.train()
-    except training.TrainingInterruptedError as error:
-        if among.first:
-            click.echo(str(error), err=True)
-        sys.exit(130)
+        with ranks.joined() as among:
+            folder = among.led(partial(_folder, ctx, out, config_file))
+            config = _config(folder, resume, config_file, settings, given, loss_weights)
+            run = (training.Run.resume if resume else training.Run.start)(config, folder, among)
+            run.train()
+            if among.first:
+                click.echo(f"weights: {run.folder.last}")
     except training.TrainingError as error:
         click.echo(str(error), err=True)
-        sys.exit(1)
-    if among.first:
-        click.echo(f"weights: {run.folder.last}")
+        sys.exit(130 if isinstance(error, training.TrainingInterruptedError) else 1)
 
 
-def _config(settings: dict[str, Any], weights: dict[str, float]) -> training.Config:
-    return training.Config(**settings, weights=variants.variant(settings["variant"]).weights._replace(**weights))
+def _config(
+    folder: Path,
+    resume: bool,
+    config_file: Path | None,
+    settings: dict[str, Any],
+    given: dict[str, Any],
+    weights: dict[str, float],
+) -> training.Config:
+    if resume:
+        saved = training.RunFolder(folder).config
+        if not saved.is_file():
+            raise click.ClickException(f"no run to resume in {folder}")
+        return _read(saved).changed(given, weights)
+    if config_file:
+        config = _read(config_file).for_another_run(given, weights)
+    else:
+        own = variants.variant(settings["variant"]).weights
+        config = training.Config(**settings, weights=own._replace(**weights))
+    # Before a folder is made for it.
+    training.check_pictures(config)
+    return config
 
 
 def _read(file: Path) -> training.Config:
@@ -141,6 +141,14 @@ def _read(file: Path) -> training.Config:
         raise ValueError(f"{file}: {error}") from error
     options.check_device(config.device)
     return replace(config, data=options.absolute(config.data))
+
+
+def _folder(ctx: click.Context, out: Path | None, config_file: Path | None) -> Path:
+    if out is not None:
+        return out
+    if config_file is None:
+        raise click.MissingParameter(param=next(p for p in ctx.command.params if p.name == "out"), ctx=ctx)
+    return _beside(config_file)
 
 
 def _beside(config_file: Path) -> Path:

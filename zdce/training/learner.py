@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -30,7 +31,8 @@ class Learner:
         torch.manual_seed(config.seed)
         self.model = DCENet(config.variant).to(config.device)
         # Its backward averages the gradients of all processes; each sees as large a part of a batch, so that is the batch's.
-        self.parallel = DistributedDataParallel(self.model) if among.world > 1 else self.model
+        with ranks.telling_of_lost():
+            self.parallel = DistributedDataParallel(self.model) if among.world > 1 else self.model
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
         self.schedule = CosineAnnealingLR(self.optimizer, config.epochs) if config.schedule == "cosine" else None
         self.scaler = torch.amp.GradScaler(self._device, enabled=config.amp and self._autocast == torch.float16)
@@ -57,16 +59,21 @@ class Learner:
         self.optimizer.zero_grad()
         parts = batch.split(self.config.batch_size // self.among.world)
         sums = [0.0] * len(Objective._fields)
-        for part in parts:
-            objective = self._objective(self.parallel, part)
-            losses = self._mean(objective)
-            if not all(map(math.isfinite, losses)):
-                return losses
-            sums = [total + loss for total, loss in zip(sums, losses, strict=True)]
-            with ranks.telling_of_lost():
+        for number, part in enumerate(parts, 1):
+            with ranks.telling_of_lost(), self._gradients_said(number == len(parts)):
+                objective = self._objective(self.parallel, part)
+                losses = self._mean(objective)
+                if not all(map(math.isfinite, losses)):
+                    return losses
+                sums = [total + loss for total, loss in zip(sums, losses, strict=True)]
                 self.scaler.scale(objective.total / len(parts)).backward()
         self._update()
         return [total / len(parts) for total in sums]
+
+    def _gradients_said(self, last: bool) -> AbstractContextManager[None]:
+        """Processes tell each other their gradients once an update."""
+        several = isinstance(self.parallel, DistributedDataParallel)
+        return self.parallel.no_sync() if several and not last else nullcontext()
 
     def _mean(self, objective: Objective) -> list[float]:
         """Over all processes."""

@@ -13,10 +13,10 @@ import torch
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from zdce import atomic, overlap, progress
+from zdce import atomic, overlap, progress, signals
 from zdce.formulas import Objective
 from zdce.ranks import ALONE, RankLostError, Ranks
-from zdce.training import batches, board, checkpoints, signals, state
+from zdce.training import batches, board, checkpoints, state
 from zdce.training.board import SHOWN, Views
 from zdce.training.checkpoints import Checkpoint, Epoch
 from zdce.training.clock import Clock
@@ -92,10 +92,7 @@ class Run:
             ValueError: its state is broken or another network's, or a batch can't be shared out evenly.
         """
         run = cls(config, RunFolder(out), among)
-        if among.first:
-            run.position = state.load(run.folder.state, run.learner)
-        # Others may not see the folder.
-        run._take_over(among.same(run._state()))
+        run._take_over(among.led(run._saved))
         if not among.first:
             return run
         # A row that was written just before the run was killed, its state not yet: that epoch is done again.
@@ -125,7 +122,7 @@ class Run:
         except RankLostError as error:
             raise TrainingError(
                 f"{error}; {self.folder.path} keeps the state of the last epoch that was done; go on, with as many processes as"
-                f" you like, with: zdce train --out {self.folder.path} --resume"
+                f" share a batch of {self.config.batch_size} evenly, with: zdce train --out {self.folder.path} --resume"
             ) from error
 
     def _train(self, pictures: Pictures | None) -> None:
@@ -172,6 +169,7 @@ class Run:
             if self.among.first:
                 session.write(Checkpoint(self._state()))
                 session.write.wait()
+            self.among.wait()
             raise TrainingInterruptedError(
                 f"stopped in epoch {self.position.epoch + 1} after {self.position.step} of {session.steps} steps; go on with:"
                 f" zdce train --out {self.folder.path} --resume"
@@ -232,6 +230,10 @@ class Run:
 
     def _state(self) -> State:
         return State.of(self.position, self.learner)
+
+    def _saved(self) -> State:
+        self.position = state.load(self.folder.state, self.learner)
+        return self._state()
 
     def _take_over(self, saved: State) -> None:
         self.position = Position(**saved.position)
