@@ -5,17 +5,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.markup import escape
 from rich.progress import Progress
 
 from zdce import images, progress, video
+from zdce.enhancer import Enhancer
 from zdce.images import Found, Pixels
-from zdce.manifest import FAILED, PARTLY, STATUSES, WRITTEN, Manifest, Row
+from zdce.manifest import FAILED, PARTLY, STATUSES, WRITTEN, Row
+from zdce.model import DCENet
 from zdce.ranks import Ranks
 
 _MARK = "-enhanced"
+
+# Of JPEG and WebP, 1 to 100.
+QUALITY = 95
 
 # Seconds between looks at how far other processes are.
 _PAUSE = 0.1
@@ -112,6 +118,21 @@ class Work:
     film: Callable[..., video.Report]
     quality: int
 
+    @classmethod
+    def of(
+        cls,
+        network: DCENet,
+        scale: int | None = None,
+        strength: float = 1.0,
+        quality: int = QUALITY,
+        filming: video.Options = video.Options(),  # noqa: B008 (immutable)
+    ) -> "Work":
+        """With ``network``; at ``scale`` None a picture's is the network's own, and a video's its own."""
+        film = Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
+        return cls(
+            Enhancer(network, scale=scale, strength=strength), partial(video.enhance, enhancer=film, options=filming), quality
+        )
+
 
 def split(jobs: Iterable[Job], *, overwrite: bool) -> tuple[list[Job], list[Job]]:
     """Those to be done, and those whose results are there and stay."""
@@ -122,22 +143,26 @@ def split(jobs: Iterable[Job], *, overwrite: bool) -> tuple[list[Job], list[Job]
     return todo, kept
 
 
-def run(jobs: Sequence[Job], work: Work, among: Ranks, manifest: Manifest | None = None) -> Counter[str]:
+def run(jobs: Sequence[Job], work: Work, among: Ranks, tell: Callable[[Row], None] | None = None) -> Counter[str]:
     """Does the jobs in order, with progress shown; what can't be done is named in one line and the rest goes on.
 
-    Of several processes each does its share of ``jobs``. Gives how many came to each of ``manifest.STATUSES`` in this process,
-    and in the first one, which waits for the others, in all.
+    Of several processes each does its share of ``jobs``.
 
-    Raises:
-        OSError: the manifest can't be written.
+    Args:
+        among: those that this call shares counts with.
+        tell: is given a row for each file, when it is done.
+
+    Returns:
+        How many files came to each of ``manifest.STATUSES`` in this process, in the first one, which waits for the others,
+        in all.
     """
     counts: Counter[str] = Counter()
     with progress.bar() as shown:
         task = shown.add_task("enhancing", total=len(jobs), status="")
         for job in among.share(jobs):
-            status, reason = _do(job, work, shown)
-            if manifest is not None:
-                manifest.add(row(job, status, reason))
+            status, reason = do(job, work, shown)
+            if tell is not None:
+                tell(row(job, status, reason))
             counts[status] += 1
             shown.update(task, completed=among.count("done", 1))
         for status in STATUSES:
@@ -154,8 +179,8 @@ def row(job: Job, status: str, reason: str = "") -> Row:
     return Row(str(job.source), str(job.target), status, reason)
 
 
-def _do(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
-    """Gives the status and its reason."""
+def do(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
+    """Gives the status and its reason; what can't be done is named in one line."""
     try:
         if video.is_video(job.source):
             return _do_video(job, work, shown)

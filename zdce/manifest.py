@@ -11,7 +11,7 @@ from typing import NamedTuple
 from zdce import atomic
 
 # File names are bytes; those that are no UTF-8 come back as they were.
-_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
+_AS_THEY_WERE = "surrogateescape"
 
 
 class Row(NamedTuple):
@@ -46,7 +46,7 @@ class Manifest:
             ValueError: it is something else than a manifest.
         """
         passed, there = set(again), {row.target: row for row in kept}
-        with atomic.replacing(self._path) as temporary, temporary.open("w", **_TEXT, newline="") as file:
+        with atomic.replacing(self._path) as temporary, temporary.open("w", -1, "utf-8", _AS_THEY_WERE, "") as file:
             file.write(_line(Row._fields))
             for row in self._former():
                 # A result that could not be made, and is there: somebody else made it.
@@ -66,14 +66,14 @@ class Manifest:
                 # Appending is atomic but for network file systems, some of which have locks.
                 with suppress(OSError):
                     fcntl.flock(file, fcntl.LOCK_EX)
-                file.write(_line(row).encode(**_TEXT))
+                file.write(_line(row).encode("utf-8", _AS_THEY_WERE))
         except OSError as error:
             raise OSError(f"{self._path}: {error.strerror or error}") from error
 
     def _former(self) -> Iterator[Row]:
         if not self._path.exists():
             return
-        with self._path.open(**_TEXT, newline="") as file:
+        with self._path.open("r", -1, "utf-8", _AS_THEY_WERE, "") as file:
             if file.readline() not in {"", _line(Row._fields)}:
                 raise ValueError(f"{self._path} is there and no manifest: expected the columns {', '.join(Row._fields)}")
             for line in file:

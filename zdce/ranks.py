@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
 
@@ -57,7 +59,9 @@ class Ranks:
 
     rank: int = 0
     world: int = 1
-    _board: dist.Store = field(default_factory=dist.HashStore, repr=False, compare=False)
+    # torch.distributed's, where numbers are that all processes count up; alone they are in a Counter.
+    _store: Any = field(default=None, repr=False, compare=False)
+    _counts: Counter[str] = field(default_factory=Counter, repr=False, compare=False)
 
     @property
     def first(self) -> bool:
@@ -116,7 +120,10 @@ class Ranks:
         >>> among.count("pictures", 2), among.count("pictures")
         (2, 2)
         """
-        return self._board.add(name, more)
+        if self._store is not None:
+            return self._store.add(f"zdce/{name}", more)
+        self._counts[name] += more
+        return self._counts[name]
 
 
 ALONE = Ranks()
@@ -146,18 +153,18 @@ def joined() -> Iterator[Ranks]:
     # torchrun's own choice, whatever the machine has, where OMP_NUM_THREADS was not set.
     if os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(max(1, _cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
-    store, rank, world = next(dist.rendezvous("env://"))
+    store, rank, world = next(rendezvous("env://"))
     cuda = torch.cuda.is_available() and dist.is_nccl_available()
     with _first_error_only(store):
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE
         )
-        yield Ranks(rank, world, dist.PrefixStore("zdce", store))
+        yield Ranks(rank, world, store)
         dist.destroy_process_group()
 
 
 @contextmanager
-def _first_error_only(store: dist.Store) -> Iterator[None]:
+def _first_error_only(store: Any) -> Iterator[None]:
     try:
         yield
     except Exception:
@@ -166,9 +173,10 @@ def _first_error_only(store: dist.Store) -> Iterator[None]:
         raise
 
 
-def _earlier_errors(store: dist.Store) -> int:
+def _earlier_errors(store: Any) -> int:
     try:
-        return store.add("zdce/errors", 1) - 1
+        earlier: int = store.add("zdce/errors", 1) - 1
+        return earlier
     except RuntimeError:
         # The process that held the store is gone with it.
         return 0

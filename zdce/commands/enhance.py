@@ -21,7 +21,7 @@ from zdce.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
 @click.option("--output", "-o", help="A file for one input, else a folder.  [default: NAME-enhanced beside the input]")
-@click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of JPEG and WebP.")
+@click.option("--quality", type=click.IntRange(1, 100), default=enhancing.QUALITY, help="Of JPEG and WebP.")
 @click.option("--crf", type=click.IntRange(0, 51), default=video.CRF, help="Of videos: 0 is lossless, +6 halves the size.")
 @options.smoothing
 @click.option("--overwrite", is_flag=True, help="Replace results that exist; without it they are kept.")
@@ -61,13 +61,10 @@ def enhance(
     scale = FAST_SCALE if fast else scale
     with ranks.joined() as among, _stopping():
         network = zdce.load(model).to(device)
-        enhancer = zdce.Enhancer(network, scale=scale, strength=strength)
-        filming = zdce.Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
-        film = partial(video.enhance, enhancer=filming, options=video.Options(smoothing, crf))
-        work = enhancing.Work(enhancer, film, quality)
+        work = enhancing.Work.of(network, scale, strength, quality, video.Options(smoothing, crf))
         manifest = Manifest(manifest_path) if manifest_path else None
         jobs, kept = among.led(partial(_begin, paths, output, overwrite, manifest))
-        counts = enhancing.run(jobs, work, among, manifest)
+        counts = enhancing.run(jobs, work, among, manifest.add if manifest else None)
     if among.first:
         _summarize(counts + Counter({KEPT: kept}), jobs)
 

@@ -32,7 +32,7 @@ class Learner:
         self.model = DCENet(config.variant).to(config.device)
         # Its backward averages the gradients of all processes; each sees as large a part of a batch, so that is the batch's.
         with ranks.telling_of_lost():
-            self.parallel = DistributedDataParallel(self.model) if among.world > 1 else self.model
+            self.parallel: nn.Module = DistributedDataParallel(self.model) if among.world > 1 else self.model
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
         self.schedule = CosineAnnealingLR(self.optimizer, config.epochs) if config.schedule == "cosine" else None
         self.scaler = torch.amp.GradScaler(self._device, enabled=config.amp and self._autocast == torch.float16)
@@ -72,8 +72,9 @@ class Learner:
 
     def _gradients_said(self, last: bool) -> AbstractContextManager[None]:
         """Processes tell each other their gradients once an update."""
-        several = isinstance(self.parallel, DistributedDataParallel)
-        return self.parallel.no_sync() if several and not last else nullcontext()
+        if isinstance(self.parallel, DistributedDataParallel) and not last:
+            return cast(AbstractContextManager[None], self.parallel.no_sync())
+        return nullcontext()
 
     def _mean(self, objective: Objective) -> list[float]:
         """Over all processes."""
