@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import torch
 
-from zdce import weights
+from zdce import ranks, weights
 from zdce.data import DARKENED
 from zdce.smoothing import SECONDS
 
@@ -13,8 +13,9 @@ from zdce.smoothing import SECONDS
 def check_device(device: str) -> None:
     """Raises click.BadParameter where ``device`` can't be used here."""
     try:
+        ranks.take_gpu(device)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # how torch answers depends on what it was built with
+    except (RuntimeError, AssertionError, ValueError) as error:  # how torch answers depends on what it was built with
         raise click.BadParameter(f"{device!r} can't be used here: {str(error).splitlines()[0]}") from None
 
 

@@ -3,12 +3,13 @@
 import itertools
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from zdce import training, variants
+from zdce import ranks, training, variants
 from zdce.commands import options
 from zdce.data import SAMPLE
 from zdce.formulas import NORMALIZATIONS, Weights
@@ -95,7 +96,8 @@ def train(
     """Train a network without references.
 
     OUT gets config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last ones (last.safetensors).
-    Ctrl-C saves; --resume goes on, to the same weights bit for bit. The defaults are the report's settings.
+    Ctrl-C saves; --resume goes on, to the same weights bit for bit. The defaults are the report's settings. Under
+    `torchrun --nproc-per-node N -m` N processes share each batch; --resume may take another number of them.
     """
     if resume and config_file:
         raise click.UsageError("--config starts a new run, --resume goes on with one: give one of them")
@@ -104,30 +106,40 @@ def train(
         for name, value in settings.items()
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
-    if out is None:
-        if config_file is None:
-            raise click.MissingParameter(param=next(p for p in ctx.command.params if p.name == "out"), ctx=ctx)
-        out = _beside(config_file)
-    if resume:
-        saved = training.RunFolder(out).config
-        if not saved.is_file():
-            raise click.ClickException(f"no run to resume in {out}")
-        run = training.Run.resume(_read(saved).changed(given, loss_weights), out)
-    else:
-        config = _read(config_file).for_another_run(given, loss_weights) if config_file else _config(settings, loss_weights)
-        # Before a folder is made for it.
-        training.check_pictures(config)
-        run = training.Run.start(config, out)
     try:
-        run.train()
+        with ranks.joined() as among:
+            folder = among.led(partial(_folder, ctx, out, config_file))
+            config = _config(folder, resume, config_file, settings, given, loss_weights)
+            run = (training.Run.resume if resume else training.Run.start)(config, folder, among)
+            run.train()
+            if among.first:
+                click.echo(f"weights: {run.folder.last}")
     except training.TrainingError as error:
         click.echo(str(error), err=True)
         sys.exit(130 if isinstance(error, training.TrainingInterruptedError) else 1)
-    click.echo(f"weights: {run.folder.last}")
 
 
-def _config(settings: dict[str, Any], weights: dict[str, float]) -> training.Config:
-    return training.Config(**settings, weights=variants.variant(settings["variant"]).weights._replace(**weights))
+def _config(
+    folder: Path,
+    resume: bool,
+    config_file: Path | None,
+    settings: dict[str, Any],
+    given: dict[str, Any],
+    weights: dict[str, float],
+) -> training.Config:
+    if resume:
+        saved = training.RunFolder(folder).config
+        if not saved.is_file():
+            raise click.ClickException(f"no run to resume in {folder}")
+        return _read(saved).changed(given, weights)
+    if config_file:
+        config = _read(config_file).for_another_run(given, weights)
+    else:
+        own = variants.variant(settings["variant"]).weights
+        config = training.Config(**settings, weights=own._replace(**weights))
+    # Before a folder is made for it.
+    training.check_pictures(config)
+    return config
 
 
 def _read(file: Path) -> training.Config:
@@ -137,6 +149,14 @@ def _read(file: Path) -> training.Config:
         raise ValueError(f"{file}: {error}") from error
     options.check_device(config.device)
     return replace(config, data=options.absolute(config.data))
+
+
+def _folder(ctx: click.Context, out: Path | None, config_file: Path | None) -> Path:
+    if out is not None:
+        return out
+    if config_file is None:
+        raise click.MissingParameter(param=next(p for p in ctx.command.params if p.name == "out"), ctx=ctx)
+    return _beside(config_file)
 
 
 def _beside(config_file: Path) -> Path:

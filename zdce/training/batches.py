@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zdce.data import Window
+from zdce.ranks import ALONE, Ranks
 from zdce.training import pictures
 from zdce.training.config import Config
 from zdce.training.pictures import Source
@@ -17,22 +18,26 @@ from zdce.training.state import Position
 _LEAST_SHARE = 0.6
 
 
-def to_come(config: Config, source: Source, position: Position) -> Iterator[Tensor]:
-    """One batch for each update from ``position`` to the end, (batch_size * accumulate, 3, size, size) uint8."""
-    size = config.pictures_an_update
+def to_come(config: Config, source: Source, position: Position, among: Ranks = ALONE) -> Iterator[Tensor]:
+    """One batch for each update from ``position`` to the end, (accumulate * B, 3, size, size) uint8.
+
+    B is a process's part of batch_size: all of them together see what one alone would.
+    """
+    size, part = config.pictures_an_update, among.part(config.batch_size)
     first = position.step
     for epoch in range(position.epoch, config.epochs):
         order = np.random.default_rng([config.seed, epoch]).permutation(len(source))
         for step in range(first, len(source) // size):
-            yield _on_its_way(_augmented(config, source, epoch, order[step * size : (step + 1) * size]), config)
+            wanted = order[step * size : (step + 1) * size].reshape(config.accumulate, config.batch_size)[:, part]
+            yield _on_its_way(_augmented(config, source, epoch, wanted.ravel()), config)
         first = 0
 
 
-def in_order(config: Config, source: Source) -> Iterator[Tensor]:
-    """All pictures once, unchanged, (batch_size or less, 3, size, size) uint8 each."""
-    for first in range(0, len(source), config.batch_size):
-        indices = np.arange(first, min(first + config.batch_size, len(source)))
-        yield _on_its_way(pictures.batch(source, indices), config)
+def in_order(config: Config, source: Source, among: Ranks = ALONE) -> Iterator[Tensor]:
+    """This process's share of all pictures once, unchanged, (batch_size or less, 3, size, size) uint8 each."""
+    share = np.arange(among.rank, len(source), among.world)
+    for first in range(0, len(share), config.batch_size):
+        yield _on_its_way(pictures.batch(source, share[first : first + config.batch_size]), config)
 
 
 def _on_its_way(batch: NDArray[np.uint8], config: Config) -> Tensor:

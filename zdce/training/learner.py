@@ -3,29 +3,36 @@
 import math
 import warnings
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from zdce import ops
+from zdce import ops, ranks
 from zdce.formulas import Objective
 from zdce.model import DCENet
+from zdce.ranks import ALONE, Ranks
 from zdce.training.config import AMP, Config
 
 
 class Learner:
-    """The network of ``config`` with everything that changes with it from update to update."""
+    """The network of ``config`` with everything that changes with it from update to update, the same on all ``among``."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, among: Ranks = ALONE) -> None:
         self.config = config
+        self.among = among
         self._device = torch.device(config.device).type
         self._autocast = AMP.get(self._device, torch.float32)
         torch.manual_seed(config.seed)
         self.model = DCENet(config.variant, config.activations).to(config.device)
+        # Its backward averages the gradients of all processes; each sees as large a part of a batch, so that is the batch's.
+        with ranks.telling_of_lost():
+            self.parallel: nn.Module = DistributedDataParallel(self.model) if among.world > 1 else self.model
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
         self.schedule = CosineAnnealingLR(self.optimizer, config.epochs) if config.schedule == "cosine" else None
         self.scaler = torch.amp.GradScaler(self._device, enabled=config.amp and self._autocast == torch.float16)
@@ -42,22 +49,37 @@ class Learner:
         return self.optimizer.param_groups[0]["lr"]
 
     def step(self, batch: Tensor) -> list[float]:
-        """One update from ``batch`` (accumulate * B, 3, size, size) uint8.
+        """One update from ``batch`` (accumulate * B, 3, size, size) uint8, this process's part of one.
 
-        Gives the mean total and terms; where those of a part are not finite, gives them and makes no update.
+        Gives the mean total and terms over all processes; where those of a part are not finite, gives them and makes no update.
+
+        Raises:
+            zdce.ranks.RankLostError: another process is gone.
         """
         self.optimizer.zero_grad()
-        parts = batch.split(self.config.batch_size)
+        parts = batch.split(self.config.batch_size // self.among.world)
         sums = [0.0] * len(Objective._fields)
-        for part in parts:
-            objective = self._objective(self.model, part)
-            losses = torch.stack(objective).tolist()
-            if not all(map(math.isfinite, losses)):
-                return losses
-            sums = [total + loss for total, loss in zip(sums, losses, strict=True)]
-            self.scaler.scale(objective.total / len(parts)).backward()
+        for number, part in enumerate(parts, 1):
+            with ranks.telling_of_lost(), self._gradients_said(number == len(parts)):
+                objective = self._objective(self.parallel, part)
+                losses = self._mean(objective)
+                if not all(map(math.isfinite, losses)):
+                    return losses
+                sums = [total + loss for total, loss in zip(sums, losses, strict=True)]
+                self.scaler.scale(objective.total / len(parts)).backward()
         self._update()
         return [total / len(parts) for total in sums]
+
+    def _gradients_said(self, last: bool) -> AbstractContextManager[None]:
+        """Processes tell each other their gradients once an update."""
+        if isinstance(self.parallel, DistributedDataParallel) and not last:
+            return cast(AbstractContextManager[None], self.parallel.no_sync())
+        return nullcontext()
+
+    def _mean(self, objective: Objective) -> list[float]:
+        """Over all processes."""
+        values = torch.stack(objective).detach().double().cpu()
+        return (self.among.summed(values) / self.among.world).tolist()
 
     def _update(self) -> None:
         if self.config.clip:
@@ -76,7 +98,7 @@ class Learner:
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
                 self.schedule.step()
 
-    def _objective(self, model: DCENet, batch: Tensor) -> Objective:
+    def _objective(self, model: nn.Module, batch: Tensor) -> Objective:
         image = batch.to(self.config.device, non_blocking=True).float() / 255
         with torch.autocast(self._device, self._autocast, enabled=self.config.amp):
             logits = model(image)
@@ -86,17 +108,18 @@ class Learner:
             self.config.weights,
             target=self.config.target,
             normalization=self.config.normalization,
-            iterations=model.variant.iterations,
+            iterations=self.model.variant.iterations,
         )
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Tensor]) -> list[float]:
-        """The mean total and terms over the images of ``batches``, each (B, 3, size, size) uint8."""
+        """The mean total and terms over the images of all processes' ``batches``, each (B, 3, size, size) uint8."""
         sums, images = torch.zeros(len(Objective._fields), dtype=torch.float64), 0
         for batch in batches:
             sums += len(batch) * torch.stack(self._objective(self.kept, batch)).double().cpu()
             images += len(batch)
-        return (sums / images).tolist()
+        *totals, count = self.among.summed(torch.cat([sums, sums.new_tensor([images])])).tolist()
+        return [total / count for total in totals]
 
     @torch.no_grad()
     def enhance(self, images: Tensor) -> Tensor:

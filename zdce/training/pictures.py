@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zdce import data
 from zdce.data import WHOLE, Item, Window
+from zdce.ranks import ALONE, Ranks
 from zdce.training.config import Config
 
 # Bytes of pictures that are held in memory, of training's and of validation's each: 5461 at 256x256. What is beyond is decoded
@@ -86,24 +87,31 @@ def check_pictures(config: Config) -> tuple[Sequence[Item], Sequence[Item]]:
     return items, pictures.validation_items()
 
 
-def load_pictures(config: Config) -> Pictures:
+def load_pictures(config: Config, among: Ranks = ALONE) -> Pictures:
     """The pictures of ``config.data``, resized; those of many or to be cropped are decoded as they are needed.
+
+    Each process decodes its share of those that are held, and has the others' from them.
 
     Raises:
         OSError: one can't be read.
         ValueError: there are fewer than one update takes.
+        zdce.ranks.RankLostError: another process is gone.
     """
     training, validation = check_pictures(config)
     return Pictures(
-        _source(training, config.size, "training", windows=config.augment == "crops"),
-        _source(validation, config.size, "validation", windows=False),
+        _source(training, config.size, "training", among, windows=config.augment == "crops"),
+        _source(validation, config.size, "validation", among, windows=False),
     )
 
 
-def _source(items: Sequence[Item], size: int, split: str, windows: bool) -> Source:
+def _source(items: Sequence[Item], size: int, split: str, among: Ranks, *, windows: bool) -> Source:
     if windows or len(items) * 3 * size * size > MEMORY:
         return OnDemand(items, size, MEMORY, windows)
-    return data.load_resized(items, size, f"loading {split} pictures")
+    if among.world == 1:
+        return data.load_resized(items, size, f"loading {split} pictures")
+    stacked = torch.zeros(len(items), 3, size, size, dtype=torch.uint8)
+    stacked[among.rank :: among.world] = data.load_resized(among.share(items), size, f"loading {split} pictures")
+    return among.summed(stacked)
 
 
 def batch(source: Source, indices: NDArray[np.int64], windows: Sequence[Window] | None = None) -> NDArray[np.uint8]:

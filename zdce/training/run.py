@@ -13,9 +13,10 @@ import torch
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from zdce import atomic, overlap, progress
+from zdce import atomic, overlap, progress, signals
 from zdce.formulas import Objective
-from zdce.training import batches, board, checkpoints, signals, state
+from zdce.ranks import ALONE, RankLostError, Ranks
+from zdce.training import batches, board, checkpoints, state
 from zdce.training.board import SHOWN, Views
 from zdce.training.checkpoints import Checkpoint, Epoch
 from zdce.training.clock import Clock
@@ -48,43 +49,52 @@ class _Session:
 
 
 class Run:
-    """One training run in a folder: made new by ``start``, gone on with by ``resume``."""
+    """One training run in a folder: made new by ``start``, gone on with by ``resume``.
 
-    def __init__(self, config: Config, folder: RunFolder) -> None:
+    All processes of ``among`` train together, and the first one writes.
+    """
+
+    def __init__(self, config: Config, folder: RunFolder, among: Ranks = ALONE) -> None:
         if config.tensorboard:
             board.found()
+        among.part(config.batch_size)
         self.config = config
         self.folder = folder
+        self.among = among
         self.position = Position()
         self.rows: list[dict[str, Any]] = []
-        self.learner = Learner(config)
+        self.learner = Learner(config, among)
         self._clock = Clock()
 
     @classmethod
-    def start(cls, config: Config, out: Path) -> "Run":
+    def start(cls, config: Config, out: Path, among: Ranks = ALONE) -> "Run":
         """A new run in ``out``.
 
         Raises:
             FileExistsError: ``out`` holds a run already.
+            ValueError: a batch can't be shared out evenly.
         """
         folder = RunFolder(out)
-        if folder.state.exists():
+        if among.first and folder.state.exists():
             raise FileExistsError(f"{out} holds a run already: --resume goes on with it, another --out starts a new one")
-        run = cls(config, folder)
-        atomic.write_text(folder.config, config.to_toml())
-        run._state().write(folder.state)
+        run = cls(config, folder, among)
+        if among.first:
+            atomic.write_text(folder.config, config.to_toml())
+            run._state().write(folder.state)
         return run
 
     @classmethod
-    def resume(cls, config: Config, out: Path) -> "Run":
-        """The run in ``out``, where it was stopped, with the settings of ``config``.
+    def resume(cls, config: Config, out: Path, among: Ranks = ALONE) -> "Run":
+        """The run in ``out``, where it was stopped, with the settings of ``config``, by however many processes.
 
         Raises:
             FileNotFoundError: there is no run in ``out``.
-            ValueError: its state is broken or another network's.
+            ValueError: its state is broken or another network's, or a batch can't be shared out evenly.
         """
-        run = cls(config, RunFolder(out))
-        run.position = state.load(run.folder.state, run.learner)
+        run = cls(config, RunFolder(out), among)
+        run._take_over(among.led(run._saved))
+        if not among.first:
+            return run
         # A row that was written just before the run was killed, its state not yet: that epoch is done again.
         run.rows = [row for row in read_log(run.folder) if int(row["epoch"]) <= run.position.epoch]
         atomic.write_text(run.folder.config, config.to_toml())
@@ -107,13 +117,23 @@ class Run:
             OSError: a picture can't be read.
             ValueError: there are fewer pictures than one update takes, or crops are asked of resized ones.
         """
-        loaded = load_pictures(self.config) if pictures is None else pictures
-        shown = board.Board(self.folder.board, self.position.epoch) if self.config.tensorboard else None
+        try:
+            self._train(pictures)
+        except RankLostError as error:
+            raise TrainingError(
+                f"{error}; {self.folder.path} keeps the state of the last epoch that was done; go on, with as many processes as"
+                f" share a batch of {self.config.batch_size} evenly, with: zdce train --out {self.folder.path} --resume"
+            ) from error
+
+    def _train(self, pictures: Pictures | None) -> None:
+        loaded = load_pictures(self.config, self.among) if pictures is None else pictures
+        shows = self.config.tensorboard and self.among.first
+        shown = board.Board(self.folder.board, self.position.epoch) if shows else None
         with (
             checkpoints.behind(self.folder, str(self.position), shown) as write,
             signals.heard() as signalled,
             progress.bar() as bar,
-            overlap.ahead(batches.to_come(self.config, loaded.training, self.position), _AHEAD) as coming,
+            overlap.ahead(batches.to_come(self.config, loaded.training, self.position, self.among), _AHEAD) as coming,
         ):
             steps = len(loaded.training) // self.config.pictures_an_update
             done = self.position.epoch * steps + self.position.step
@@ -144,9 +164,12 @@ class Run:
             self._stop_where_asked(session)
 
     def _stop_where_asked(self, session: _Session) -> None:
-        if session.signalled.is_set():
-            session.write(Checkpoint(self._state()))
-            session.write.wait()
+        # All processes stop after the same step, or one would wait for another's gradients.
+        if self.among.summed(torch.tensor(int(session.signalled.is_set()))):
+            if self.among.first:
+                session.write(Checkpoint(self._state()))
+                session.write.wait()
+            self.among.wait()
             raise TrainingInterruptedError(
                 f"stopped in epoch {self.position.epoch + 1} after {self.position.step} of {session.steps} steps; go on with:"
                 f" zdce train --out {self.folder.path} --resume"
@@ -168,7 +191,7 @@ class Run:
         means = {"train": [total / session.steps for total in self.position.sums], "validation": self._validate(session)}
         rate = self.learner.rate
         milestone = self._is_milestone(self.position.epoch + 1)
-        views = self._views(session) if milestone and self.config.tensorboard else None
+        views = self._views(session) if milestone and self.config.tensorboard and self.among.first else None
         seconds = {"train": self.position.seconds, "validation": self._clock.lap(_VALIDATION)}
         self.learner.end_epoch()
         self.position = Position(epoch=self.position.epoch + 1)
@@ -176,6 +199,8 @@ class Run:
         for split, values in means.items():
             row = (number, split, *values, round(seconds[split], 3))
             self.rows.append(dict(zip(LOG_FIELDS, row, strict=True)))
+        if not self.among.first:
+            return
         network = copy.deepcopy(self.learner.kept)
         left = Epoch(number, network, milestone, log_text(self.rows), means, rate, views)
         session.write(Checkpoint(self._state(), left))
@@ -189,12 +214,14 @@ class Run:
 
     def _validate(self, session: _Session) -> list[float]:
         self._clock.lap(_REST)
-        with overlap.ahead(batches.in_order(self.config, session.pictures.validation), _AHEAD) as coming:
+        with overlap.ahead(batches.in_order(self.config, session.pictures.validation, self.among), _AHEAD) as coming:
             return self.learner.validate(self._until_asked(coming, session))
 
     def _until_asked(self, coming: Iterable[Tensor], session: _Session) -> Iterator[Tensor]:
         for batch in coming:
-            self._stop_where_asked(session)
+            # Processes with unequal shares can't ask each other here.
+            if self.among.world == 1:
+                self._stop_where_asked(session)
             yield batch
 
     def _views(self, session: _Session) -> Views:
@@ -203,6 +230,14 @@ class Run:
 
     def _state(self) -> State:
         return State.of(self.position, self.learner)
+
+    def _saved(self) -> State:
+        self.position = state.load(self.folder.state, self.learner)
+        return self._state()
+
+    def _take_over(self, saved: State) -> None:
+        self.position = Position(**saved.position)
+        self.learner.load(saved.tensors, saved.numbers)
 
 
 def seconds_a_step(config: Config) -> float:

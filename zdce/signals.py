@@ -1,4 +1,4 @@
-"""Signals that ask a run to save and stop."""
+"""Signals that ask long work to stop: it stops where it may, or at once."""
 
 import signal
 import threading
@@ -25,3 +25,16 @@ def heard() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def as_interrupts() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt too, so that half-written files go. Only the main thread can listen."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
