@@ -77,7 +77,8 @@ def test_the_defaults_are_a_plain_loop_bit_for_bit(config, dark, tmp_path):
 def test_settings_not_given_are_the_reports(config):
     assert training.Config() == training.Config(
         variant="base", data="sample", epochs=50, batch_size=16, accumulate=1, size=256, augment="none", lr=1e-4,
-        schedule="constant", clip=0.0, ema=0.0, activations="float32", amp=False, weights=Weights(), normalization="paper", seed=0, device="cpu",
+        schedule="constant", clip=0.0, ema=0.0, activations="float32", amp=False,
+        weights=Weights(), normalization="paper", seed=0, device="cpu",
         keep_every=10, tensorboard=False,
     )  # fmt: skip
 
