@@ -6,9 +6,8 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-def run(page):
-    """The names that the page's code leaves behind."""
-    names = {}
+def run(page, **names):
+    """The names that the page's code leaves behind; it begins with ``names``."""
     for code in re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE):
         exec(compile(code, page, "exec"), names)
     return names

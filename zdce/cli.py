@@ -8,6 +8,7 @@ from zdce.commands.enhance import enhance
 from zdce.commands.evaluate import evaluate
 from zdce.commands.facts import info, list_variants
 from zdce.commands.group import Commands
+from zdce.commands.serve import serve
 from zdce.commands.study import report, run_study
 from zdce.commands.train import train
 from zdce.version import __version__
@@ -20,7 +21,7 @@ def main() -> None:
     allocator.keep_freed_memory()
 
 
-for _command in (train, evaluate, enhance, run_study, report, bench, list_variants, info):
+for _command in (train, evaluate, enhance, serve, run_study, report, bench, list_variants, info):
     main.add_command(_command)
 
 if __name__ == "__main__":
