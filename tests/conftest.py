@@ -1,7 +1,10 @@
 """What all tests share: the backends and the data that lies beside the project."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Triton decides at import; on a GPU its kernels are compiled, elsewhere interpreted.
 if not Path("/dev/nvidiactl").exists():
@@ -63,3 +66,18 @@ def nvcc_words() -> dict[str, tuple[str, str]]:
     if reason := cuda_kernels.why_missing():
         pytest.skip(reason)
     return cuda_kernels.nvcc_words()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium with no window, where there is one."""
+    api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
+    chromium = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()

@@ -59,10 +59,11 @@ def _film(path):
         container.mux(stream.encode())
 
 
-def run(page):
-    """Runs the page's blocks in the current folder; gives the names that its Python leaves behind."""
-    names = {}
+def run(page, languages=("python", "bash"), **names):
+    """Runs the page's blocks in the current folder, its Python with ``names``; gives the names that this leaves behind."""
     for language, code in BLOCK.findall((DOCS / page).read_text()):
+        if language not in languages:
+            continue
         if language == "python":
             exec(compile(code, page, "exec"), names)
         elif language == "bash":
@@ -104,7 +105,7 @@ def size_of(path):
 
 
 # Pages of which the text promises more have a test of their own below.
-OWN = {"start.md", "python.md", "exchange.md", "library.md"}
+OWN = {"start.md", "python.md", "exchange.md", "library.md", "serve.md"}
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md") if path.name not in OWN))

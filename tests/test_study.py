@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 import re
 import shutil
 import signal
@@ -491,20 +490,6 @@ def test_pictures_without_references_have_a_report(finished, pictures, tmp_path)
     html = (tmp_path / "out" / "report.html").read_text()
     assert "These pictures have no true references" in html
     assert "True reference" not in html
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
-    chromium = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from zdce.commands.facts import info, list_variants
 from zdce.commands.group import Commands
 from zdce.commands.imports import import_weights
 from zdce.commands.photographs import list_photographs
+from zdce.commands.serve import serve
 from zdce.commands.study import report, run_study
 from zdce.commands.train import train
 from zdce.version import __version__
@@ -24,7 +25,7 @@ def main() -> None:
 
 
 for _command in (
-    train, evaluate, enhance, run_study, report, bench, import_weights, export, list_variants, list_photographs, info,
+    train, evaluate, enhance, serve, run_study, report, bench, import_weights, export, list_variants, list_photographs, info,
 ):  # fmt: skip
     main.add_command(_command)
 

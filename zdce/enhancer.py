@@ -1,5 +1,6 @@
 """Whole pictures through a network: any size in bounded memory, 8 or 16 bits in and out."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast, overload
@@ -83,17 +84,25 @@ class Enhancer:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if scale is not None and scale < 1:
             raise ValueError(f"scale must be at least 1, got {scale}")
-        if not np.isfinite(strength):
-            raise ValueError(f"strength must be a finite number, got {strength}")
         self.model = model.eval()
         self.precision = precision
         self.scale = model.variant.scale if scale is None else scale
-        self.strength = strength
+        self.strength = _checked_strength(strength)
         self._packed: Engine | None = None
 
     def __getstate__(self) -> dict[str, object]:
         # Packed weights belong to a processor's instruction set: whoever unpickles packs anew.
         return {**self.__dict__, "_packed": None}
+
+    def with_strength(self, strength: float) -> "Enhancer":
+        """The same enhancer with another ``strength``; packed weights are shared.
+
+        Raises:
+            ValueError: ``strength`` is not finite.
+        """
+        other = copy.copy(self)
+        other.strength = _checked_strength(strength)
+        return other
 
     @overload
     def __call__(self, image: Pixels) -> Pixels: ...
@@ -210,6 +219,12 @@ class Enhancer:
         layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self.model(image.contiguous(memory_format=layout))
+
+
+def _checked_strength(strength: float) -> float:
+    if not np.isfinite(strength):
+        raise ValueError(f"strength must be a finite number, got {strength}")
+    return strength
 
 
 def _check_tensor(image: Tensor) -> None:

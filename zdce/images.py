@@ -2,9 +2,8 @@
 
 import glob
 import io
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,12 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
-# Formats that hold several pictures of which the first is the photograph (phones append depth maps and previews).
-_FIRST_OF_SEVERAL = frozenset({"MPO"})
+# Pillow's names of what is read from whoever sends it: its other decoders are old, or call other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+
+# Formats that hold several pictures of which the first is the photograph (phones append depth maps and previews), and what that
+# one is.
+_FIRST_OF_SEVERAL = {"MPO": "JPEG"}
 
 _DEPTH_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 
@@ -32,7 +35,7 @@ _DESCRIBING_TAGS = (
 _DESCRIBING_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 # A panorama of a gigapixel takes 3 GB. Pillow's limit, meant against attacks, warns from 0.09 gigapixels on.
-_MOST_PIXELS = 1 << 30
+MOST_PIXELS = 1 << 30
 
 _LOSSLESS_TIFF = frozenset({"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd", "lzma"})
 
@@ -46,12 +49,14 @@ class Picture:
         grey: the file has one channel; the three of ``pixels`` are the same.
         alpha: opacity, shape (H, W), uint8, where the file has one.
         metadata: what is written back with it, by Pillow's name: ``exif``, ``icc_profile``, ``xmp``, ``dpi``, ``compression``.
+        format: Pillow's name of the format that it was read from, or nothing.
     """
 
     pixels: Pixels
     grey: bool = False
     alpha: NDArray[np.uint8] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    format: str = ""
 
     def with_pixels(self, pixels: Pixels) -> "Picture":
         """The same picture with other ``pixels`` (H, W, 3)."""
@@ -107,17 +112,30 @@ def in_folder(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
     return sorted(pictures, key=lambda path: path.relative_to(folder).as_posix())
 
 
-@contextmanager
-def _pixel_limit(pixels: int) -> Iterator[None]:
-    """Pillow's own limit lies below what today's panoramas have."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = pixels
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+class _NoLimit:
+    """Pillow's own limit on pixels, which lies below what today's panoramas have, is off while anyone reads.
+
+    It is one number for all threads: the first to come takes it away and the last to go puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._kept: int | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                Image.MAX_IMAGE_PIXELS = self._kept
+
+
+_no_limit = _NoLimit()
 
 
 def read(path: Path) -> Picture:
@@ -126,10 +144,24 @@ def read(path: Path) -> Picture:
     Raises:
         OSError: the file can't be read or is broken, or it is an animation, a stack of pages, or of floating-point pixels.
     """
+    return decode(path, str(path))
+
+
+def decode(source: Path | bytes, name: str, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...] | None = None) -> Picture:
+    """Reads a picture as ``read`` does, from a file or from the bytes of one.
+
+    Args:
+        name: what errors call it.
+        most_pixels: no picture with more is decoded.
+        formats: Pillow's names of those that are tried; None is all of them.
+
+    Raises:
+        OSError: as ``read`` says, or it has more than ``most_pixels``.
+    """
     try:
-        with _pixel_limit(_MOST_PIXELS), Image.open(path) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise ValueError(f"expected at most {_MOST_PIXELS} pixels, got {image.width} x {image.height}")
+        with _no_limit, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+            if image.width * image.height > most_pixels:
+                raise ValueError(f"expected at most {most_pixels} pixels, got {image.width} x {image.height}")
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format not in _FIRST_OF_SEVERAL:
                 raise ValueError(f"expected one picture, got {frames} frames")
@@ -137,13 +169,13 @@ def read(path: Path) -> Picture:
             exif = _describing_exif(image)
             upright = ImageOps.exif_transpose(image)
             exif.pop(ExifTags.Base.Orientation, None)
-            return _picture(upright, exif)
+            return replace(_picture(upright, exif), format=_FIRST_OF_SEVERAL.get(image.format or "", image.format or ""))
     except FileNotFoundError:
         raise
     except UnidentifiedImageError:
-        raise OSError(f"{path}: not a picture that can be read") from None
+        raise OSError(f"{name}: not a picture that can be read") from None
     except Exception as error:  # a broken file makes Pillow raise whatever its bytes lead to
-        raise OSError(f"{path}: {error or type(error).__name__}") from error
+        raise OSError(f"{name}: {error or type(error).__name__}") from error
 
 
 def from_pillow(image: Image.Image) -> Picture:
@@ -236,16 +268,21 @@ def write(picture: Picture, path: Path, quality: int = 95) -> None:
         OSError: the disk takes no more.
         ValueError: the format can't be written, or can't hold the picture's transparency.
     """
+    # By way of memory: when a disk fills up in the middle of a write, Pillow takes the part for the whole.
+    atomic.write_bytes(path, encode(picture, path, quality))
+
+
+def encode(picture: Picture, path: Path, quality: int = 95) -> bytes:
+    """The bytes of the file that ``write`` writes; errors as there."""
     format_name = Image.registered_extensions().get(path.suffix.lower())
     if path.suffix.lower() not in SUFFIXES or format_name is None:
         raise ValueError(f"{path}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
     if picture.alpha is not None and format_name == "JPEG":
         raise ValueError(f"{path}: JPEG can't hold transparency; choose .png, .webp or .tiff")
     image = _image(picture, deep=format_name in ("PNG", "TIFF"))
-    # By way of memory: when a disk fills up in the middle of a write, Pillow takes the part for the whole.
     encoded = io.BytesIO()
     image.save(encoded, format_name, **_save_options(picture.metadata, format_name, quality))
-    atomic.write_bytes(path, encoded.getvalue())
+    return encoded.getvalue()
 
 
 def _image(picture: Picture, deep: bool) -> Image.Image:

@@ -1,0 +1,79 @@
+"""`zdce serve`."""
+
+import importlib
+import ipaddress
+
+import click
+
+from zdce import weights
+from zdce.commands import options
+from zdce.serving.limits import MEGABYTE, MEGAPIXEL, Limits
+
+
+@click.command()
+@click.option(
+    "--model",
+    "-m",
+    "models",
+    multiple=True,
+    help="A network that `zdce variants` lists with weights, or a .safetensors file; may be repeated.  [default: all]",
+)
+@click.option("--host", default="127.0.0.1", help="The address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one.")
+@click.option("--allow-host", "names", multiple=True, help="A name that this machine is called by; may be repeated.")
+@click.option("--open", "in_browser", is_flag=True, help="Show the page in a browser.")
+@click.option("--most-megabytes", type=click.IntRange(min=1), default=Limits.file // MEGABYTE, help="Of an upload.")
+@click.option("--most-megapixels", type=click.IntRange(min=1), default=Limits.pixels // MEGAPIXEL, help="Of a picture.")
+@click.option("--most-pictures", type=click.IntRange(min=1), default=Limits.pictures, help="Held at once, of all visitors.")
+@click.option("--memory", type=click.IntRange(min=256), default=Limits.memory // MEGABYTE, help="Megabytes for previews.")
+@click.option("--keep", type=click.FloatRange(min=0.1), default=Limits.idle / 60, help="Minutes that unused previews are held.")
+@click.option("--workers", type=click.IntRange(min=1), default=Limits.workers, help="Pictures that are worked on at once.")
+@click.option("--queue", type=click.IntRange(min=0), default=Limits.queue, help="Requests that wait; more get status 503.")
+@options.device
+def serve(
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    names: tuple[str, ...],
+    in_browser: bool,
+    most_megabytes: int,
+    most_megapixels: int,
+    most_pictures: int,
+    memory: int,
+    keep: float,
+    workers: int,
+    queue: int,
+    device: str,
+) -> None:
+    """A page to try networks on: drop photographs, compare, download. Also an interface for programs (docs/serve.md).
+
+    Pictures stay in memory and are never written to disk. Ctrl-C ends it, after the answers that are due.
+    """
+    try:
+        server, networks = (importlib.import_module(f"zdce.serving.{name}") for name in ("server", "networks"))
+    except ImportError as error:
+        raise ValueError(f"the page needs starlette and uvicorn ({error}): pip install 'zdce[serve]'") from error
+    limits = Limits(
+        most_megabytes * MEGABYTE, most_megapixels * MEGAPIXEL, most_pictures, memory * MEGABYTE, 60 * keep, workers, queue
+    )
+    offered = networks.Networks(models or weights.names(), device)
+    with server.listen(host, port) as listening:
+        address = server.address(listening)
+        if not _is_loopback(host):
+            click.echo(
+                f"warning: whoever reaches {host} can use this server; it knows no passwords and no encryption", err=True
+            )
+
+        def ready() -> None:
+            click.echo(f"{address} (Ctrl-C ends it)")
+            if in_browser:
+                click.launch(address)
+
+        server.serve(server.server(offered, limits, (*names, host), ready), listening)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

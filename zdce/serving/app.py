@@ -1,0 +1,319 @@
+"""The web application: the page, previews for it, and whole pictures for it and for programs."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from zdce import images
+from zdce.images import Picture
+from zdce.serving.desk import BusyError, Desk
+from zdce.serving.guard import Guard
+from zdce.serving.limits import Limits
+from zdce.serving.networks import Networks
+from zdce.serving.page import openapi, page
+from zdce.serving.previews import Preview, Previews
+from zdce.serving.wishes import FORMATS, Wish
+from zdce.version import __version__
+
+# Base64 takes 4 characters for 3 bytes; what else a request in JSON says is short.
+_JSON_SHARE, _JSON_REST = 4 / 3, 4096
+
+# Seconds after which to come back, for who is told to.
+_LATER = "1"
+
+# How often unused previews are looked for, in seconds.
+_SWEEP = 30.0
+
+_PREVIEW_QUALITY = 90
+
+# What an error calls a picture, and an answer need not.
+_UPLOAD = "the upload"
+
+# A client that sends too much is heard out, so that it hears the answer, up to so many times the limit.
+_HEARD_OUT = 8
+
+
+@dataclass
+class Result:
+    """A file, and how many milliseconds each part of the work took."""
+
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+    times: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def timing(self) -> dict[str, str]:
+        """As the header that browsers' tools know."""
+        return {"Server-Timing": ", ".join(f"{name};dur={spent:.1f}" for name, spent in self.times.items())}
+
+
+@contextmanager
+def _timed(times: dict[str, float], name: str) -> Any:
+    began = time.perf_counter()
+    yield
+    times[name] = 1000 * (time.perf_counter() - began)
+
+
+class Application:
+    """What the routes do."""
+
+    def __init__(self, networks: Networks, limits: Limits) -> None:
+        self.networks, self.limits = networks, limits
+        self.previews, self.desk = Previews(limits), Desk(limits)
+        self._page, self._policy = page()
+        self._openapi = openapi()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self.show),
+            Route("/api/info", self.info),
+            Route("/api/openapi.json", self.describe),
+            Route("/api/pictures", self.add, methods=["POST"]),
+            Route("/api/pictures/{name}", self.remove, methods=["DELETE"]),
+            Route("/api/pictures/{name}/before", self.before),
+            Route("/api/pictures/{name}/after", self.after),
+            Route("/api/enhance", self.enhance, methods=["POST"]),
+        ]
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(self._sweep())
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            self.desk.close()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(min(_SWEEP, self.limits.idle))
+            self.previews.expire()
+
+    async def show(self, request: Request) -> Response:
+        return HTMLResponse(self._page, headers={"Content-Security-Policy": self._policy})
+
+    async def describe(self, request: Request) -> Response:
+        return Response(self._openapi, media_type="application/json")
+
+    async def info(self, request: Request) -> Response:
+        limits = self.limits
+        return JSONResponse(
+            {
+                "version": __version__,
+                "models": self.networks.described(),
+                "formats": list(FORMATS),
+                "limits": {"bytes": limits.file, "pixels": limits.pixels, "pictures": limits.pictures, "idle": limits.idle},
+            }
+        )
+
+    async def add(self, request: Request) -> Response:
+        with self._place(request, self.limits.file) as size:
+            data = await _body(request, size, self.limits)
+            preview = await self.desk.whole(request, lambda: Preview.of(self._decoded(data)))
+        name = self.previews.add(preview)
+        described = {"id": name, "width": preview.width, "height": preview.height, "format": _known_as(preview.format)}
+        return JSONResponse(described, 201)
+
+    async def remove(self, request: Request) -> Response:
+        self.previews.remove(request.path_params["name"])
+        return Response(status_code=204)
+
+    async def before(self, request: Request) -> Response:
+        preview = self._preview(request)
+        with self.desk.place():
+            return _file(await self.desk.small(request, lambda: _shown(preview.picture, {})))
+
+    async def after(self, request: Request) -> Response:
+        preview, wish = self._preview(request), Wish.of(request.query_params)
+        with self.desk.place():
+            return _file(await self.desk.small(request, lambda: self._enhanced_preview(preview, wish)))
+
+    async def enhance(self, request: Request) -> Response:
+        in_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+        most = int(self.limits.file * _JSON_SHARE) + _JSON_REST if in_json else self.limits.file
+        with self._place(request, most) as size:
+            if not in_json:
+                wish = Wish.of(request.query_params)
+                data = await _body(request, size, self.limits)
+                return _file(await self.desk.whole(request, lambda: self._enhanced(data, wish)))
+            text = await _body(request, size, self.limits)
+            result = await self.desk.whole(request, lambda: self._enhanced(*_from_json(text)))
+            return JSONResponse(
+                {
+                    "media_type": result.media_type,
+                    "width": result.width,
+                    "height": result.height,
+                    "milliseconds": result.times,
+                    "image": base64.b64encode(result.data).decode(),
+                }
+            )
+
+    @contextmanager
+    def _place(self, request: Request, most: int) -> Any:
+        """A place in the queue; gives the upload's size, checked."""
+        length = request.headers.get("content-length")
+        if length is None:
+            raise HTTPException(411, "an upload must say its Content-Length")
+        if int(length) > most:
+            raise HTTPException(413, f"an upload must have at most {most} bytes, got {length}")
+        with self.desk.place(int(length)):
+            yield int(length)
+
+    def _preview(self, request: Request) -> Preview:
+        try:
+            return self.previews.get(request.path_params["name"])
+        except KeyError:
+            raise HTTPException(404, "this picture is not held, or no longer; send it again") from None
+
+    def _decoded(self, data: bytes) -> Picture:
+        try:
+            return images.decode(data, _UPLOAD, self.limits.pixels, images.FORMATS)
+        except OSError as error:
+            raise HTTPException(415, str(error).removeprefix(f"{_UPLOAD}: ")) from None
+
+    def _enhanced_preview(self, preview: Preview, wish: Wish) -> Result:
+        enhancer = self.networks.enhancer(wish.model, wish.scale).with_strength(wish.strength)
+        times: dict[str, float] = {}
+
+        def estimate(picture: Picture) -> Any:
+            with _timed(times, "maps"):
+                return enhancer.maps(picture.pixels)
+
+        maps = self.previews.maps(preview, (id(enhancer.model), enhancer.scale), estimate)
+        with _timed(times, "apply"):
+            pixels = enhancer.apply(preview.picture.pixels, maps)
+        return _shown(preview.picture.with_pixels(pixels), times)
+
+    def _enhanced(self, data: bytes, wish: Wish) -> Result:
+        enhancer = self.networks.enhancer(wish.model, wish.scale).with_strength(wish.strength)
+        times: dict[str, float] = {}
+        with _timed(times, "decode"):
+            picture = self._decoded(data)
+        with _timed(times, "enhance"):
+            picture = picture.with_pixels(enhancer(picture.pixels))
+        suffix = FORMATS[wish.format] or FORMATS[_known_as(picture.format)]
+        assert suffix is not None
+        with _timed(times, "encode"):
+            return _encoded(picture, suffix, wish.quality, times)
+
+
+def _known_as(format_name: str) -> str:
+    """What ``Wish`` calls a format of Pillow's, or another that can hold the same where it is not written."""
+    return format_name.lower() if format_name.lower() in FORMATS else "png"
+
+
+def _shown(picture: Picture, times: dict[str, float]) -> Result:
+    """A preview as browsers show it."""
+    with _timed(times, "encode"):
+        return _encoded(picture, ".jpg" if picture.alpha is None else ".png", _PREVIEW_QUALITY, times)
+
+
+def _encoded(picture: Picture, suffix: str, quality: int, times: dict[str, float]) -> Result:
+    data = images.encode(picture, Path(f"result{suffix}"), quality)
+    height, width = picture.pixels.shape[:2]
+    return Result(data, Image.MIME[Image.registered_extensions()[suffix]], width, height, times)
+
+
+def _file(result: Result) -> Response:
+    return Response(result.data, media_type=result.media_type, headers=result.timing)
+
+
+def _from_json(text: bytes) -> tuple[bytes, Wish]:
+    """The picture and what is to be done with it.
+
+    Raises:
+        ValueError: it is no such JSON.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("expected JSON, got something else") from None
+    if not isinstance(values, dict) or not isinstance(values.get("image"), str):
+        raise ValueError('expected a JSON object with an "image", the picture\'s file in base64')
+    try:
+        data = base64.b64decode(values.pop("image"), validate=True)
+    except ValueError:
+        raise ValueError("image must be base64, got something else") from None
+    return data, Wish.of(values)
+
+
+async def _body(request: Request, size: int, limits: Limits) -> bytes:
+    """The upload, in memory."""
+    data = bytearray()
+    try:
+        async with asyncio.timeout(limits.upload_seconds(size)):
+            async for chunk in request.stream():
+                data += chunk
+    except TimeoutError:
+        raise HTTPException(408, f"the upload took longer than {limits.upload_seconds(size):.0f} s") from None
+    return bytes(data)
+
+
+async def _hear_out(request: Request, limits: Limits) -> None:
+    """Reads and forgets the rest of an upload: a connection that is closed in the middle of one loses the answer."""
+    length = int(request.headers.get("content-length", 0))
+    # Where the upload was read, or somebody is at it, there is nothing to hear.
+    with suppress(TimeoutError, ClientDisconnect, RuntimeError):
+        if length <= _HEARD_OUT * limits.file:
+            async with asyncio.timeout(limits.upload_seconds(length)):
+                async for _ in request.stream():
+                    pass
+
+
+Answer = Callable[[Request, Any], Awaitable[Response]]
+
+
+def _refusals(limits: Limits) -> dict[Any, Answer]:
+    """The answer to each kind of error."""
+
+    async def refuse(request: Request, status: int, words: str, headers: dict[str, str] | None = None) -> Response:
+        await _hear_out(request, limits)
+        return JSONResponse({"error": " ".join(words.split())}, status, headers)
+
+    async def told(request: Request, error: HTTPException) -> Response:
+        return await refuse(request, error.status_code, error.detail, dict(error.headers or {}))
+
+    async def wrong(request: Request, error: ValueError) -> Response:
+        return await refuse(request, 400, str(error))
+
+    async def busy(request: Request, error: BusyError) -> Response:
+        return await refuse(request, 503, "as many pictures are waiting as may; come back later", {"Retry-After": _LATER})
+
+    async def too_large(request: Request, error: MemoryError) -> Response:
+        return await refuse(request, 413, "the picture takes more memory than there is")
+
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
+    async def broken(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": "something went wrong here; the server's own output says what"}, 500)
+
+    return {
+        HTTPException: told,
+        ValueError: wrong,
+        BusyError: busy,
+        MemoryError: too_large,
+        ClientDisconnect: gone,
+        Exception: broken,
+    }
+
+
+def application(networks: Networks, limits: Limits, names: Sequence[str] = ()) -> Guard:
+    """The application for ``networks`` within ``limits``, which ``names`` may be called by beside localhost and addresses."""
+    made = Application(networks, limits)
+    return Guard(Starlette(routes=made.routes(), exception_handlers=_refusals(limits), lifespan=made.lifespan), names)

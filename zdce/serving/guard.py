@@ -1,0 +1,78 @@
+"""What every answer says to a browser, and whose requests are answered at all."""
+
+import ipaddress
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+# Of what is no page: should a browser show it as one, it may do nothing.
+_NOTHING = "default-src 'none'; frame-ancestors 'none'"
+
+
+class Guard:
+    """Answers only requests that were meant for this server, and none that another site's page makes a browser send.
+
+    A request must name the server by an IP address, ``localhost`` or one of ``names``: another site that lets its own name
+    point here ("DNS rebinding") sends that name. A browser says where a request comes from (``Sec-Fetch-Site``, ``Origin``);
+    from elsewhere only the page itself may be opened.
+    """
+
+    def __init__(self, app: ASGIApp, names: Sequence[str] = ()) -> None:
+        self._app = app
+        self._names = {"localhost", *(name.lower() for name in names)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in {"Content-Security-Policy": _NOTHING, **_HEADERS}.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        app = self._app
+        if not self._is_ours(host):
+            app = JSONResponse({"error": f"this server does not go by the name {host!r}; see --allow-host"}, 421)
+        elif _is_foreign(headers, host) and (scope["method"], scope["path"]) != ("GET", "/"):
+            app = JSONResponse({"error": "requests from other sites' pages are refused"}, 403)
+        await app(scope, receive, guarded)
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name in self._names or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_foreign(headers: Headers, host: str) -> bool:
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return True
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != host.lower()

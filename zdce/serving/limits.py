@@ -1,0 +1,33 @@
+"""What a server takes and holds."""
+
+from dataclasses import dataclass
+
+MEGABYTE = 1 << 20
+MEGAPIXEL = 1_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server takes and holds.
+
+    Attributes:
+        file: bytes of one upload.
+        pixels: of one picture.
+        pictures: that are held as previews, of all visitors together; the one used longest ago goes first.
+        memory: bytes that previews with their curve maps hold; uploads under way may hold as much again.
+        idle: seconds until an unused preview goes.
+        workers: threads that decode, enhance and encode whole pictures.
+        queue: requests that wait for a worker; more are told to come back later.
+    """
+
+    file: int = 64 * MEGABYTE
+    pixels: int = 64 * MEGAPIXEL
+    pictures: int = 200
+    memory: int = 1024 * MEGABYTE
+    idle: float = 1800.0
+    workers: int = 2
+    queue: int = 32
+
+    def upload_seconds(self, size: int) -> float:
+        """How long an upload of ``size`` bytes may take: half a minute, and a second for every 128 KiB."""
+        return 30 + size / (1 << 17)

@@ -1,0 +1,81 @@
+"""The networks that a server offers, by name, and their enhancers."""
+
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import zdce
+from zdce import video
+from zdce.enhancer import FAST_SCALE, Enhancer
+from zdce.model import DCENet
+
+# Beyond this a curve is estimated on a few dozen pixels.
+MOST_SCALE = 64
+
+
+class Networks:
+    """Networks by the names that visitors see.
+
+    Args:
+        sources: what ``zdce.load`` takes, each once. A file's name stands for it, with as many of its folders as tell it from
+            the others.
+        device: where they run, as torch names it.
+
+    Raises:
+        ValueError: there are none, or one twice.
+        FileNotFoundError, ValueError: as ``zdce.load`` says.
+    """
+
+    def __init__(self, sources: Sequence[str], device: str = "cpu") -> None:
+        networks: list[DCENet] = [zdce.load(source).to(device) for source in sources]
+        self._networks = dict(zip(_names(sources), networks, strict=True))
+        self._enhancers: dict[tuple[str, int], Enhancer] = {}
+
+    @property
+    def default(self) -> str:
+        return next(iter(self._networks))
+
+    def described(self) -> list[dict[str, Any]]:
+        """Each network's name, what it is, and the scales that are worth a choice, the most exact one first."""
+        return [
+            {
+                "name": name,
+                "variant": network.variant.name,
+                "summary": network.variant.summary,
+                "parameters": network.variant.parameters,
+                "scales": _scales(network),
+            }
+            for name, network in self._networks.items()
+        ]
+
+    def enhancer(self, name: str | None, scale: int | None) -> Enhancer:
+        """The enhancer of the network of that ``name`` (None: the first) at ``scale`` (None: the network's own).
+
+        Raises:
+            ValueError: there is no such network.
+        """
+        name = self.default if name is None else name
+        if name not in self._networks:
+            raise ValueError(f"model must be one of {', '.join(self._networks)}, got {reprlib.repr(name)}")
+        network = self._networks[name]
+        key = name, network.variant.scale if scale is None else scale
+        if key not in self._enhancers:
+            self._enhancers[key] = Enhancer(network, scale=key[1])
+        return self._enhancers[key]
+
+
+def _scales(network: DCENet) -> list[int]:
+    own = network.variant.scale
+    return [own, *(scale for scale in (FAST_SCALE, video.SCALE) if scale > own)]
+
+
+def _names(sources: Sequence[str]) -> list[str]:
+    if not sources:
+        raise ValueError("expected at least one model")
+    paths = [Path(source.removesuffix(".safetensors")) for source in sources]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError(f"expected each model once, got {', '.join(sources)}")

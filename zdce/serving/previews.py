@@ -1,0 +1,141 @@
+"""Pictures that visitors look at: small versions with their curve maps, in bounded memory, each under a secret name."""
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from zdce import images
+from zdce.images import Picture
+from zdce.serving.limits import Limits
+
+# Longer side in pixels. The maps of a preview take 24 floats a pixel, at scale 1 some 105 MB.
+SIDE = 1280
+
+
+@dataclass
+class Preview:
+    """A small version of a picture, and the curve maps that were estimated on it.
+
+    Attributes:
+        picture: of at most ``SIDE`` pixels on its longer side.
+        width, height: of the picture itself.
+        format: Pillow's name of its file's format.
+        maps: by what they were estimated with, the ones used longest ago first.
+        lock: held while maps are estimated, so that nobody does it twice.
+    """
+
+    picture: Picture
+    width: int
+    height: int
+    format: str
+    used: float = 0.0
+    maps: OrderedDict[Any, Tensor] = field(default_factory=OrderedDict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, picture: Picture) -> "Preview":
+        height, width = picture.pixels.shape[:2]
+        return cls(_small(picture), width, height, picture.format)
+
+    @property
+    def bytes(self) -> int:
+        alpha = 0 if self.picture.alpha is None else self.picture.alpha.nbytes
+        return self.picture.pixels.nbytes + alpha + sum(maps.nbytes for maps in self.maps.values())
+
+
+def _small(picture: Picture) -> Picture:
+    metadata = {key: value for key, value in picture.metadata.items() if key == "icc_profile"}
+    small = Image.fromarray(images.as_uint8(picture.pixels))
+    small.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
+    alpha = None
+    if picture.alpha is not None:
+        alpha = np.asarray(Image.fromarray(picture.alpha).resize(small.size, Image.Resampling.BICUBIC))
+    return Picture(np.array(small), picture.grey, alpha, metadata, picture.format)
+
+
+class Previews:
+    """Previews by secret names, within ``limits`` of number, memory and time."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits, self._clock = limits, clock
+        self._held: OrderedDict[str, Preview] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, preview: Preview) -> str:
+        """Holds ``preview``, and gives the name it is found by, which nobody can guess."""
+        name = secrets.token_urlsafe(24)
+        with self._lock:
+            preview.used = self._clock()
+            self._held[name] = preview
+            self._shrink()
+        return name
+
+    def get(self, name: str) -> Preview:
+        """The preview of that name.
+
+        Raises:
+            KeyError: there is none, or it had to go.
+        """
+        with self._lock:
+            self._expire()
+            preview = self._held[name]
+            self._held.move_to_end(name)
+            preview.used = self._clock()
+            return preview
+
+    def remove(self, name: str) -> None:
+        """Forgets the preview of that name, if it is held."""
+        with self._lock:
+            self._held.pop(name, None)
+
+    def maps(self, preview: Preview, key: Any, estimate: Callable[[Picture], Tensor]) -> Tensor:
+        """The maps that ``preview`` has under ``key``, by ``estimate`` where it has none."""
+        with preview.lock:
+            found = preview.maps.get(key)
+            if found is None:
+                found = estimate(preview.picture)
+            with self._lock:
+                preview.maps[key] = found
+                preview.maps.move_to_end(key)
+                self._shrink()
+            return found
+
+    def expire(self) -> None:
+        """Forgets what nobody has used for the limit's time."""
+        with self._lock:
+            self._expire()
+
+    @property
+    def bytes(self) -> int:
+        """What all of them hold."""
+        with self._lock:
+            return self._bytes()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def _bytes(self) -> int:
+        return sum(preview.bytes for preview in self._held.values())
+
+    def _expire(self) -> None:
+        oldest = self._clock() - self._limits.idle
+        while self._held and next(iter(self._held.values())).used < oldest:
+            self._held.popitem(last=False)
+
+    def _shrink(self) -> None:
+        """Maps go before pictures, since they can be estimated again."""
+        while len(self._held) > self._limits.pictures:
+            self._held.popitem(last=False)
+        for preview in self._held.values():
+            while preview.maps and self._bytes() > self._limits.memory:
+                preview.maps.popitem(last=False)
+        while len(self._held) > 1 and self._bytes() > self._limits.memory:
+            self._held.popitem(last=False)

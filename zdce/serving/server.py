@@ -1,0 +1,77 @@
+"""The server itself: its socket, its signals, its end."""
+
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+
+from zdce.serving.app import application
+from zdce.serving.limits import Limits
+from zdce.serving.networks import Networks
+
+# Seconds that requests under way have to end after a signal.
+_GRACE = 30
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at ``host`` and ``port``; 0 takes a free one.
+
+    Raises:
+        OSError: it can't be had; the message names it.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise OSError(f"can't listen at {host}, port {port}: {error.strerror or error}") from error
+
+
+def address(listening: socket.socket) -> str:
+    """The URL of what listens there."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def serve(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Serves until SIGINT or SIGTERM; requests under way are answered before it returns."""
+    with _signals_taken():
+        server.run(sockets=[listening])
+
+
+def server(
+    networks: Networks, limits: Limits, names: Sequence[str] = (), ready: Callable[[], object] = lambda: None
+) -> uvicorn.Server:
+    """A server of ``networks`` within ``limits``.
+
+    Args:
+        names: that requests may call it by, beside localhost and addresses.
+        ready: called when requests are answered.
+    """
+    config = uvicorn.Config(
+        application(networks, limits, names), http="h11", ws="none", lifespan="on", log_level="warning", access_log=False,
+        server_header=False, proxy_headers=False, timeout_graceful_shutdown=_GRACE,
+    )  # fmt: skip
+    return _Server(config, ready)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+@contextmanager
+def _signals_taken() -> Iterator[None]:
+    """Uvicorn raises again, at its end, the signal that ended it; nothing is left to be ended then."""
+    taken = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, before in taken.items():
+            signal.signal(number, before)
