@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import cli
+from zdce import cli, sample
 from zdce.bench.engines import dark_picture
 from zdce.bench.infer import lively
 
@@ -87,7 +87,9 @@ def _command(words):
 
 @pytest.fixture
 def at_hand(things, tmp_path, monkeypatch):
-    """The current folder is a fresh copy of what the pages name."""
+    """The current folder is a fresh copy of what the pages name; the built-in sample is of photographs a quarter as large."""
+    photograph = sample._photograph
+    monkeypatch.setattr(sample, "_photograph", lambda name: photograph(name)[::4, ::4])
     shutil.copytree(things, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
