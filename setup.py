@@ -21,7 +21,10 @@ operators = (
 # The stable ABI of PyTorch 2.10: one wheel serves that version and every later one.
 cpp = Extension(
     "zdce._C",
-    sources=[f"csrc/cpu/{name}.cpp" for name in (*operators, "fma_peak", "isa", "module", "run_network", "streaming")],
+    sources=[
+        f"csrc/cpu/{name}.cpp"
+        for name in (*operators, "convolution_rate", "fma_peak", "isa", "module", "run_network", "streaming")
+    ],
     depends=["csrc/curve.h", *glob("csrc/cpu/**/*.h", recursive=True)],
     include_dirs=include_paths(),
     library_dirs=[TORCH_LIB_PATH],

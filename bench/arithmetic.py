@@ -1,6 +1,7 @@
 """How fast multiply-adds are for this process: on registers, on all threads, with the instruction set of the kernels."""
 
 import importlib
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -19,7 +20,15 @@ def why_missing() -> str | None:
     return backends.why_missing("cpp")
 
 
-def multiply_adds(rounds: int = _ROUNDS) -> Callable[[], int]:
-    """A pass on each of torch's threads that gives the number of float32 multiply-adds it did; needs the C++ extension."""
+def multiply_adds(rounds: int = _ROUNDS, threads: int | None = None) -> Callable[[], int]:
+    """A pass on ``threads``, by default torch's, that gives how many float32 multiply-adds it did; needs the C++ extension."""
     importlib.import_module("zdce._C")
-    return partial(torch.ops.zdce_cpp.fma_peak, torch.zeros(torch.get_num_threads(), 16), rounds)
+    return partial(torch.ops.zdce_cpp.fma_peak, torch.zeros(threads or torch.get_num_threads(), 16), rounds)
+
+
+def rate() -> tuple[float]:
+    """Multiply-adds a second of one thread, from a pass of a few milliseconds."""
+    call = multiply_adds(_ROUNDS // 4, threads=1)
+    started = time.perf_counter()
+    done = call()
+    return (done / (time.perf_counter() - started),)

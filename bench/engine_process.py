@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -22,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import memory
-from .engines import ENGINES, FMA_PEAK, Call, Engine, Task, multiply_adds
+from . import clip, memory
+from .engines import ENGINES, FMA_PEAK, VIDEO, Call, Engine, Task, multiply_adds, result_file
 
 # Threads that spin for the next parallel region are asleep after that: they would take a core from the engine whose turn it is.
 _SETTLED = 0.02
@@ -59,7 +58,9 @@ class EngineProcess:
         return self._answer()
 
     def result(self, mode: str) -> NDArray[Any]:
-        return np.load(_result_file(self.task, mode))
+        """Of a video the frames of ``clip.checked``."""
+        file = result_file(self.task, mode)
+        return clip.checked([pixels for pixels, _ in clip.read(file)]) if mode == VIDEO else np.load(file)
 
     def seconds(self, mode: str) -> float:
         """Those of one call.
@@ -82,10 +83,6 @@ class EngineProcess:
         return json.loads(line)
 
 
-def _result_file(task: Task, mode: str) -> Path:
-    return task.file(f"{task.engine}-{mode}.npy")
-
-
 def _ready(engine: Engine, task: Task) -> tuple[dict[str, Call], dict[str, Any]]:
     """The calls, each made once, and what that needed: megabytes beyond the result for the first mode, of a fresh process."""
     calls: dict[str, Call] = {}
@@ -97,7 +94,9 @@ def _ready(engine: Engine, task: Task) -> tuple[dict[str, Call], dict[str, Any]]
         if mode == task.modes[0] and memory.why_missing("cpu") is None:
             _give_back()
             peak = memory.peak(partial(_tensors, call), "cpu") / 2**20
-        np.save(_result_file(task, mode), call())
+        result = call()
+        if mode != VIDEO:  # which its call writes itself
+            np.save(result_file(task, mode), result)
         calls[mode] = call
     return calls, {"peak_memory": peak}
 

@@ -1,15 +1,14 @@
-"""Who runs the whole network: zdce's enhancer, PyTorch in its ways, ONNX Runtime and OpenVINO.
+"""Who runs the whole network: zdce's enhancer, PyTorch in its ways, and of `zdce export`'s files ONNX Runtime and OpenVINO.
 
 All do the same work. In the mode ``picture`` a uint8 array (H, W, 3) becomes another: conversion, network, tanh, curve,
 rounding. In ``network`` peers get and give float32 (1, 3, H, W), in the memory layout that they like best; zdce has no such
-entry and does its picture. All have their input before the clock starts, and peers may use one output again and again.
+entry and does its picture. ``fast`` is ``picture`` with the curve estimated on an image 12 times smaller. All have their input
+before the clock starts, and peers may use one output again and again. In ``video`` zdce decodes, enhances and encodes a file.
 """
 
 import importlib
 import importlib.util
 import json
-import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,14 +20,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from zdce import backends, reference
+from zdce import backends, reference, video
 from zdce.enhancer import Enhancer
 from zdce.model import DCENet, load
 
 from . import arithmetic
 
-MODES = ("picture", "network")
+PICTURE, NETWORK, FAST, VIDEO = MODES = ("picture", "network", "fast", "video")
 
 # A call on an input that was given before; its result is the caller's until the next one.
 Call = Callable[[], NDArray[Any]]
@@ -42,11 +42,13 @@ class Task:
 
     Attributes:
         engine: a name of ``ENGINES``, or ``fma-peak``.
-        folder: has ``net.safetensors``, where needed ``picture.onnx`` and ``network.onnx``, and takes results.
+        folder: has ``net.safetensors``, where needed the modes' exports (``picture.onnx``, say), and takes results.
         height, width: of the picture.
         threads: that it may use.
         precision: ``fp32`` or ``bf16``.
         modes: of ``MODES``.
+
+    In ``video`` the folder has ``clip.mp4``.
     """
 
     engine: str
@@ -55,7 +57,7 @@ class Task:
     width: int
     threads: int
     precision: str = "fp32"
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = (PICTURE, NETWORK)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -98,29 +100,22 @@ class Textbook(nn.Module):
         self.mode, self.layout = mode, layout
 
     def forward(self, image: Tensor) -> Tensor:
-        """``picture``: uint8 (H, W, 3) to the same; ``network``: (1, 3, H, W) in [0, 1] to the same."""
-        if self.mode == "network":
+        """``picture`` and ``fast``: uint8 (H, W, 3) to the same; ``network``: (1, 3, H, W) in [0, 1] to the same."""
+        if self.mode == NETWORK:
             return self._enhanced(image)
         enhanced = self._enhanced(_floats(image, next(self.model.parameters()).dtype, self.layout))
         return (enhanced * 255).round().to(torch.uint8)[0].permute(1, 2, 0).contiguous()
 
     def _enhanced(self, image: Tensor) -> Tensor:
-        return reference.apply_curve(image, self.model.curve_maps(image), self.model.variant.iterations)
+        maps = self._fast_maps(image) if self.mode == FAST and self.model.variant.scale == 1 else self.model.curve_maps(image)
+        return reference.apply_curve(image, maps, self.model.variant.iterations)
 
-    def export(self, height: int, width: int, path: Path) -> None:
-        """Writes the whole of it for pictures of one size as an ONNX file."""
-        image = torch.from_numpy(dark_picture(height, width))
-        argument = image if self.mode == "picture" else _floats(image, torch.float32)
-        logging.disable(logging.WARNING)  # the exporter tells of every library that it does not find
-        try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    self.eval(), (argument,), path, input_names=["image"], output_names=["enhanced"], external_data=False,
-                    dynamo=True, verbose=False,
-                )  # fmt: skip
-        finally:
-            logging.disable(logging.NOTSET)
+    def _fast_maps(self, image: Tensor) -> Tensor:
+        """Area means and bilinear maps, as zdce has it for networks that have no scale of their own."""
+        small = functional.avg_pool2d(image, video.SCALE, ceil_mode=True, count_include_pad=False)
+        maps = torch.tanh(self.model(small))
+        full = functional.interpolate(maps, scale_factor=float(video.SCALE), mode="bilinear", align_corners=False)
+        return full[..., : image.shape[2], : image.shape[3]]
 
 
 @dataclass(frozen=True)
@@ -130,18 +125,20 @@ class Engine:
     Attributes:
         build: gives the call.
         packages: that it needs, by the names they are installed and imported under.
-        exported: it reads the ONNX files.
+        exported: the kind of ``zdce export``'s files that it reads, a suffix.
         compiles: its first call is a compiler's work.
         missing: why it can't run with a precision and a limit on instruction sets (None: the best), or None.
         limited: it can be held to an instruction set.
+        modes: that it has.
     """
 
     build: Callable[[Task, str], Call]
     packages: tuple[str, ...] = ()
-    exported: bool = False
+    exported: str = ""
     compiles: bool = False
     missing: Callable[[str, str | None], str | None] = lambda precision, isa: None
     limited: bool = True
+    modes: tuple[str, ...] = (PICTURE, NETWORK, FAST)
 
     def why_missing(self, precision: str, isa: str | None) -> str | None:
         absent = [name for name in self.packages if importlib.util.find_spec(name) is None]
@@ -155,7 +152,21 @@ class Engine:
 
 
 def _zdce(task: Task, mode: str) -> Call:
-    return partial(Enhancer(task.model(), task.precision), task.image())
+    model = task.model()
+    enhancer = Enhancer(model, task.precision, video.scale_for(model, None) if mode in (FAST, VIDEO) else None)
+    if mode != VIDEO:
+        return partial(enhancer, task.image())
+    source, target = clip_file(task), result_file(task, VIDEO)
+    return lambda: np.array([video.enhance(source, target, enhancer).frames])
+
+
+def clip_file(task: Task) -> Path:
+    return task.file("clip.mp4")
+
+
+def result_file(task: Task, mode: str) -> Path:
+    """Where an engine leaves what its last call in ``mode`` gave."""
+    return task.file(f"{task.engine}-{mode}.{'mp4' if mode == VIDEO else 'npy'}")
 
 
 def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -> Call:
@@ -164,7 +175,7 @@ def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -
         # Frozen weights are packed once, which takes a third off; channels_last was the faster layout.
         setattr(importlib.import_module("torch._inductor.config"), "freezing", True)  # noqa: B010 (its attributes are made at run time)
         textbook = torch.compile(textbook, fullgraph=True, dynamic=False)
-    argument = torch.from_numpy(task.image()) if mode == "picture" else task.floats().to(memory_format=layout)
+    argument = task.floats().to(memory_format=layout) if mode == NETWORK else torch.from_numpy(task.image())
 
     def call() -> NDArray[Any]:
         # The networks' layers would take zdce's own convolutions.
@@ -180,6 +191,8 @@ def _onnxruntime(task: Task, mode: str) -> Call:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # else it slows whoever comes next
+    for name, length in (("batch", 1), ("height", task.height), ("width", task.width)):
+        options.add_free_dimension_override_by_name(name, length)
     session = onnxruntime.InferenceSession(str(task.file(f"{mode}.onnx")), options, providers=["CPUExecutionProvider"])
     image = _argument(task, mode)
     enhanced = np.empty_like(image)
@@ -189,7 +202,7 @@ def _onnxruntime(task: Task, mode: str) -> Call:
 
     def call() -> NDArray[Any]:
         session.run_with_iobinding(binding)
-        return enhanced
+        return _result(enhanced, mode)
 
     return call
 
@@ -203,17 +216,36 @@ def _openvino(task: Task, mode: str) -> Call:
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
     }
-    request = openvino.compile_model(task.file(f"{mode}.onnx"), "CPU", settings).create_infer_request()
     image = _argument(task, mode)
+    core = openvino.Core()
+    network = core.read_model(task.file(f"{mode}.onnx"))
+    network.reshape(list(image.shape))
+    request = core.compile_model(network, "CPU", settings).create_infer_request()
 
     def call() -> NDArray[Any]:
-        return request.infer([image], share_inputs=True, share_outputs=True)[0]
+        return _result(request.infer([image], share_inputs=True, share_outputs=True)[0], mode)
+
+    return call
+
+
+def _torch_export(task: Task, mode: str) -> Call:
+    program = torch.export.load(task.file(f"{mode}.pt2")).module()
+    image = torch.from_numpy(_argument(task, mode))
+
+    def call() -> NDArray[Any]:
+        with torch.inference_mode():
+            return _result(program(image).numpy(), mode)
 
     return call
 
 
 def _argument(task: Task, mode: str) -> NDArray[Any]:
-    return task.image() if mode == "picture" else task.floats().numpy()
+    """What exports take: (1, H, W, 3) uint8 or (1, 3, H, W) float32."""
+    return task.image()[None] if mode == PICTURE else task.floats().numpy()
+
+
+def _result(enhanced: NDArray[Any], mode: str) -> NDArray[Any]:
+    return enhanced[0] if mode == PICTURE else enhanced
 
 
 def _no_bf16(precision: str, isa: str | None) -> str | None:
@@ -225,15 +257,19 @@ def _no_bf16_at_avx2(precision: str, isa: str | None) -> str | None:
 
 
 _EXPORT = ("onnx", "onnxscript")
+_STILL = (PICTURE, NETWORK)
 
 ENGINES = {
-    "zdce": Engine(_zdce),
+    "zdce": Engine(_zdce, modes=MODES),
     "torch": Engine(partial(_torch, torch.contiguous_format, False)),
     "torch-channels-last": Engine(partial(_torch, torch.channels_last, False)),
+    "torch-export": Engine(_torch_export, exported=".pt2", missing=_no_bf16, modes=_STILL),
     "torch-compile": Engine(partial(_torch, torch.channels_last, True), compiles=True),
     # The conversions are in their graphs: with either, that is as fast as numpy's or torch's around it, or faster.
-    "onnxruntime": Engine(_onnxruntime, ("onnxruntime", *_EXPORT), exported=True, missing=_no_bf16, limited=False),
-    "openvino": Engine(_openvino, ("openvino", *_EXPORT), exported=True, missing=_no_bf16_at_avx2),
+    "onnxruntime": Engine(
+        _onnxruntime, ("onnxruntime", *_EXPORT), exported=".onnx", missing=_no_bf16, limited=False, modes=_STILL
+    ),
+    "openvino": Engine(_openvino, ("openvino", *_EXPORT), exported=".onnx", missing=_no_bf16_at_avx2, modes=_STILL),
 }
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from zdce import images, progress, system, video
 from zdce.enhancer import Enhancer
 from zdce.images import Pixels
 
+from . import clip
 from .rows import Row, spread
 
 SUITE = "flicker"
@@ -69,7 +71,7 @@ def sequences(paths: Iterable[Path], fps: float) -> list[Frames]:
     films, bursts = [], dict[tuple[Path, str, str], list[tuple[int, Path]]]()
     for path in paths:
         if video.is_video(path):
-            films.append(Frames(path.name, lambda path=path: _film(path)))  # type: ignore[misc]
+            films.append(Frames(path.name, partial(clip.read, path)))
         elif match := _NUMBERED.match(path.stem):
             bursts.setdefault((path.parent, match[1], match[3] + path.suffix), []).append((int(match[2]), path))
         else:
@@ -84,12 +86,6 @@ def _burst(paths: list[Path], fps: float) -> Frames:
     return Frames(
         f"{paths[0].name} ... {paths[-1].name}", lambda: ((images.read_rgb(path), i / fps) for i, path in enumerate(paths))
     )
-
-
-def _film(path: Path) -> Iterator[tuple[Pixels, float]]:
-    files = video.containers()
-    with files.Reader(path) as reader:
-        yield from ((item.pixels, item.time) for item in reader if isinstance(item, files.Shot))
 
 
 def measure(frames: Frames, enhancer: Enhancer, seconds: float) -> list[Row]:

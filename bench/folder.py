@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from zdce import enhancing, images, system, video
+from zdce import enhancing, images, manifest, system, video
 from zdce.enhancer import Enhancer
 from zdce.images import Pixels
+from zdce.ranks import Ranks
 
 from .rows import Row
 
@@ -42,10 +43,12 @@ def run(folder: Path, enhancer: Enhancer, threads: int, quality: int = 95) -> li
         enhancer(images.read(jobs[0].source).pixels)
         watch = _Watch(enhancer)
         started = time.perf_counter()
-        outcome = enhancing.run(jobs, enhancing.Work(watch, video.enhance, quality), overwrite=False)
+        rows: list[manifest.Row] = []
+        enhancing.run(jobs, enhancing.Work(watch, video.enhance, quality), Ranks(), rows.append)
         seconds = time.perf_counter() - started
-    if outcome.failed:
-        raise OSError(outcome.failed[0])
+    for row in rows:
+        if row.status == manifest.FAILED:
+            raise OSError(row.reason)
     figures = {
         ("time", "s"): seconds,
         ("pictures_per_second", "1/s"): len(jobs) / seconds,

@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from zdce import progress, system
+from zdce import exporting, progress, reference, system, video
+from zdce.exporting import Form
+from zdce.images import Pixels
 from zdce.model import DCENet, load
+from zdce.smoothing import Smoothing
 
-from . import arithmetic, memory
+from . import arithmetic, clip, memory
 from .engine_process import EngineProcess
-from .engines import ENGINES, FMA_PEAK, MODES, Task, Textbook, dark_picture
+from .engines import ENGINES, FAST, FMA_PEAK, MODES, NETWORK, PICTURE, VIDEO, Task, Textbook, clip_file, dark_picture
 from .processes import CLEARED, KEEP_FREED_MEMORY, Outcome
 from .rows import VERSION, Row, spread
 from .timing import rounds
@@ -43,6 +47,12 @@ _CLEARED = {
 # bits make logits wrong by a hundredth, which the curve takes to 1 or 2 levels, PyTorch's own as well.
 TOLERANCES = {"fp32": 1e-4 * 255, "bf16": 5.0}
 
+# Of a video, mean distance in levels: what the encoder loses, of the noise above all.
+_VIDEO_TOLERANCE = 5.0
+
+# (H, W) where nothing else is asked for.
+SIZES = {PICTURE: ((480, 640), (900, 1200)), FAST: ((2160, 3840),), VIDEO: ((720, 1280),)}
+
 # Those who take longer run once a round.
 _LONG = 0.25
 
@@ -54,14 +64,14 @@ class Options:
     Attributes:
         model: a weights file; None takes ``variants`` with random weights.
         variants, engines, threads, precisions, modes: what is measured.
-        sizes: (H, W) of pictures.
+        sizes: (H, W) of pictures; None takes ``SIZES``.
         isa: of ``ISAS``, or None for all that the processor has.
         seconds: of each setting's rounds, which are ``least`` or more.
     """
 
     model: str | None = None
     variants: tuple[str, ...] = ("base",)
-    sizes: tuple[tuple[int, int], ...] = ((480, 640), (900, 1200))
+    sizes: tuple[tuple[int, int], ...] | None = None
     threads: tuple[int, ...] = (1,)
     precisions: tuple[str, ...] = ("fp32",)
     modes: tuple[str, ...] = MODES
@@ -69,6 +79,13 @@ class Options:
     isa: str | None = None
     seconds: float = 6.0
     least: int = 5
+
+    def groups(self) -> Iterator[tuple[tuple[str, ...], tuple[int, int]]]:
+        """Modes that are measured together, and a size: pictures and networks are the same work."""
+        still = tuple(mode for mode in self.modes if mode in (PICTURE, NETWORK))
+        for modes, usual in ((still, PICTURE), ((FAST,), FAST), ((VIDEO,), VIDEO)):
+            if set(modes) & set(self.modes) and any(set(modes) & set(ENGINES[name].modes) for name in self.engines):
+                yield from ((modes, size) for size in self.sizes or SIZES[usual])
 
 
 def quick() -> Options:
@@ -79,10 +96,11 @@ def quick() -> Options:
 
 @dataclass(frozen=True)
 class _Setting:
-    """One contest; ``truth`` is the enhanced image (1, 3, H, W) in float64."""
+    """One contest; ``truth`` is in float64 the enhanced image (1, 3, H, W), of a video those of ``clip.checked``."""
 
     model: DCENet
     truth: NDArray[np.float64]
+    modes: tuple[str, ...]
     precision: str
     threads: int
 
@@ -91,10 +109,17 @@ class _Setting:
         return self.truth.shape[2], self.truth.shape[3]
 
     @property
+    def frames(self) -> int:
+        """Of a call."""
+        return clip.FRAMES if VIDEO in self.modes else 1
+
+    @property
     def macs(self) -> int:
-        """Of the network for the whole picture, done directly."""
-        height, width = (-(-side // self.model.variant.scale) for side in self.size)
-        return self.model.variant.macs * height * width
+        """Of the network for all that a call does, done directly."""
+        small = FAST in self.modes or VIDEO in self.modes
+        scale = video.scale_for(self.model, None) if small else self.model.variant.scale
+        height, width = (-(-side // scale) for side in self.size)
+        return self.frames * self.model.variant.macs * height * width
 
 
 def run(options: Options) -> Outcome:
@@ -103,16 +128,22 @@ def run(options: Options) -> Outcome:
     Raises:
         FileNotFoundError, ValueError: of the model, or a size is below 16 pixels.
     """
-    for height, width in options.sizes:
+    for modes, (height, width) in options.groups():
         if min(height, width) < 16:
             raise ValueError(f"size must be at least 16 pixels, got {height}x{width}")
+        if VIDEO in modes and (height % 2 or width % 2):
+            raise ValueError(f"size must be even for videos, got {height}x{width}")
     outcome = Outcome()
+    if VIDEO in options.modes and (reason := video.why_missing()):
+        outcome.notes.append(f"{VIDEO} is left out: {reason}")
+        options = replace(options, modes=tuple(mode for mode in options.modes if mode != VIDEO))
     if reason := memory.why_missing("cpu"):
         outcome.notes.append(f"peak memory is left out: {reason}")
     if reason := arithmetic.why_missing():
         outcome.notes.append(f"the share of the FMA peak is left out: {reason}")
     with tempfile.TemporaryDirectory() as folder:
-        total = max(1, len(options.variants)) * len(options.sizes) * len(options.precisions) * len(options.threads)
+        networks = 1 if options.model else len(options.variants)
+        total = networks * len(list(options.groups())) * len(options.precisions) * len(options.threads)
         for setting in progress.track(_settings(options, Path(folder), outcome), total, SUITE):
             _Contest(options, setting, folder, outcome).run()
     outcome.notes = list(dict.fromkeys(outcome.notes))
@@ -124,11 +155,12 @@ def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Set
     models = [load(options.model)] if options.model else map(lively, options.variants)
     for model in models:
         model.save(folder / "net.safetensors")
-        for height, width in options.sizes:
-            _export(options, model, (height, width), folder, outcome)
+        _export(options, model, folder, outcome)
+        for modes, (height, width) in options.groups():
+            expected = _truth(model, modes, height, width, folder)
             for precision in options.precisions:
                 for threads in options.threads:
-                    yield _Setting(model, truth(model, height, width), precision, threads)
+                    yield _Setting(model, expected, modes, precision, threads)
 
 
 def lively(variant: str) -> DCENet:
@@ -142,35 +174,96 @@ def lively(variant: str) -> DCENet:
     return model
 
 
+def _truth(model: DCENet, modes: tuple[str, ...], height: int, width: int, folder: Path) -> NDArray[np.float64]:
+    if VIDEO in modes:
+        path = clip_file(Task("", str(folder), height, width, 1))
+        clip.write(path, height, width)
+        return film_truth(model, path)
+    return fast_truth(model, dark_picture(height, width)) if FAST in modes else truth(model, height, width)
+
+
+def _exact(model: DCENet) -> DCENet:
+    exact = DCENet(model.variant).double().eval()
+    exact.load_state_dict(model.state_dict())
+    return exact
+
+
 def truth(model: DCENet, height: int, width: int) -> NDArray[np.float64]:
     """The enhanced ``dark_picture`` in float64, (1, 3, H, W)."""
-    exact = DCENet(model.variant).double()
-    exact.load_state_dict(model.state_dict())
     image = torch.from_numpy(dark_picture(height, width)).permute(2, 0, 1)[None].double() / 255
     with torch.inference_mode():
-        return Textbook(exact, "network")(image).numpy()
+        return Textbook(_exact(model), NETWORK)(image).numpy()
 
 
-def _export(options: Options, model: DCENet, size: tuple[int, int], folder: Path, outcome: Outcome) -> None:
-    """The ONNX files, where anyone reads them."""
-    readers = [name for name in options.engines if ENGINES[name].exported]
-    for mode in options.modes if any(ENGINES[name].why_missing("fp32", None) is None for name in readers) else ():
-        (folder / f"{mode}.onnx").unlink(missing_ok=True)
-        try:
-            Textbook(model, mode).export(*size, folder / f"{mode}.onnx")
-        except Exception as error:  # the exporter raises what its many parts raise
-            outcome.notes.append(f"no ONNX file of {model.variant.name}: {type(error).__name__}: {str(error).splitlines()[0]}")
+@torch.inference_mode()
+def fast_truth(model: DCENet, picture: Pixels) -> NDArray[np.float64]:
+    """``picture`` (H, W, 3) with the curve of an image 12 times smaller, in float64, (1, 3, H, W)."""
+    values = torch.from_numpy(picture).double() / 255
+    return _applied(model, values, _small_maps(_exact(model), values))
+
+
+def film_truth(model: DCENet, path: Path) -> NDArray[np.float64]:
+    """What the frames of ``clip.checked`` become in float64, with maps that are smoothed as a video's are, (3, 3, H, W)."""
+    exact, smoothing = _exact(model), Smoothing(curve=partial(reference.apply_curve, iterations=model.variant.iterations))
+    pictures: list[Pixels] = []
+    maps: list[NDArray[np.float64]] = []
+    with torch.inference_mode():
+        for pixels, time in clip.read(path):
+            pictures.append(pixels)
+            maps.append(smoothing(_small_maps(exact, torch.from_numpy(pixels).double() / 255), pixels, time).numpy())
+        pairs = zip(clip.checked(pictures), clip.checked(maps), strict=True)
+        return np.concatenate([_applied(model, torch.from_numpy(p).double() / 255, torch.from_numpy(m)) for p, m in pairs])
+
+
+def _small_maps(exact: DCENet, values: Tensor) -> Tensor:
+    """Curve maps (1, C, h, w) of ``values`` (H, W, 3) in [0, 1] at the scale of ``fast`` and ``video``."""
+    small = reference.reduce_picture(values, video.scale_for(exact, None), antialias=exact.variant.scale == 1)
+    return torch.tanh(exact(small))
+
+
+# Rows of maps that are interpolated at a time: all of a large picture's would take gigabytes in float64.
+_STRIP = 8
+
+
+def _applied(model: DCENet, values: Tensor, maps: Tensor) -> NDArray[np.float64]:
+    """``values`` (H, W, 3) with the curves of ``maps`` (1, C, h, w), (1, 3, H, W)."""
+    scale, T = video.scale_for(model, None), model.variant.iterations  # noqa: N806 (as the paper has it)
+    if model.variant.scale > 1:  # three maps, whose corners are those of the whole picture
+        return reference.enhance_picture(values, maps, T, scale, True, 1.0, False).permute(2, 0, 1)[None].numpy()
+    strips = []
+    for top in range(0, maps.shape[2], _STRIP):
+        first = max(0, top - 1)  # the row above has its share
+        rows = slice(first * scale, min(len(values), (top + _STRIP + 1) * scale))
+        strip = reference.enhance_picture(
+            values[rows], maps[:, :, first : top + _STRIP + 1], T, scale, False, 1.0, False
+        )  # fmt: skip
+        strips.append(strip[(top - first) * scale :][: _STRIP * scale])
+    return torch.cat(strips).permute(2, 0, 1)[None].numpy()
+
+
+def _export(options: Options, model: DCENet, folder: Path, outcome: Outcome) -> None:
+    """The files of `zdce export`, where anyone reads them; former ones go."""
+    readers = [e for e in map(ENGINES.get, options.engines) if e and e.exported and e.why_missing("fp32", None) is None]
+    for suffix in {engine.exported for engine in readers}:
+        for mode in [mode for mode in options.modes if any(mode in engine.modes for engine in readers)]:
+            file = folder / f"{mode}{suffix}"
+            file.unlink(missing_ok=True)
+            try:
+                file.write_bytes(exporting.content(model, suffix, Form(uint8=mode == PICTURE)))
+            except Exception as error:  # the exporter raises what its many parts raise
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                outcome.notes.append(f"no {suffix} file of {model.variant.name}: {reason}")
 
 
 def error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:
-    """The largest distance in levels of 255; of a picture, (H, W, 3) uint8, what goes beyond the half level of its rounding."""
-    picture = result.dtype == np.uint8
-    levels = 255 * (expected[0].transpose(1, 2, 0) if picture else expected)
-    if result.shape != levels.shape:
-        return float("inf")
-    if picture:
-        return float(np.maximum(np.abs(result - levels) - 0.5, 0.0).max())
-    return float(np.abs(255.0 * result - levels).max())
+    """The largest distance in levels of 255; of a picture, (H, W, 3) uint8, what goes beyond the half level of its rounding.
+
+    Of a video's frames, (frames, H, W, 3), the mean distance.
+    """
+    if len(expected) > 1:
+        levels = 255 * expected.transpose(0, 2, 3, 1)
+        return float(np.abs(result - levels).mean()) if result.shape == levels.shape else float("inf")
+    return exporting.error(result[None] if result.dtype == np.uint8 else result, expected)
 
 
 class _Contest:
@@ -179,7 +272,7 @@ class _Contest:
     def __init__(self, options: Options, setting: _Setting, folder: str, outcome: Outcome) -> None:
         self.options, self.setting, self.outcome = options, setting, outcome
         height, width = setting.size
-        self.task = Task("", folder, height, width, setting.threads, setting.precision, options.modes)
+        self.task = Task("", folder, height, width, setting.threads, setting.precision, setting.modes)
         inherited = {name: value for name, value in os.environ.items() if name not in _CLEARED}
         self.environment = {**inherited, **KEEP_FREED_MEMORY, **ISAS.get(options.isa or "", {})}
         self.suite = SUITE if options.isa is None else f"{SUITE}-{options.isa}"
@@ -190,23 +283,25 @@ class _Contest:
             started = {name: self._start(name, stack) for name in self._names()}
             said = {name: self._ready(name, process) for name, process in started.items()}
             ready = {name: process for name, process in started.items() if said[name] is not None}
-            entered = [
-                (n, mode) for n in ready if n != FMA_PEAK for mode in self.options.modes if self._right(n, mode, ready[n])
-            ]
+            entered = [(n, mode) for n in ready if n != FMA_PEAK for mode in self._modes(n) if self._right(n, mode, ready[n])]
             turns = [*entered, *((FMA_PEAK, FMA_PEAK) for _ in [0] if FMA_PEAK in ready)]
-            measured = {f"{name} {mode}": partial(_turn, ready[name], mode) for name, mode in turns}
+            measured = {f"{name} {mode}": partial(self._turn, name, mode, ready[name]) for name, mode in turns}
             times = rounds(measured, self.options.seconds, self.options.least, _LONG)
         seconds = {turn: [run[0] for run in times[" ".join(turn)]] for turn in turns}
+        seconds = {turn: own for turn, own in seconds.items() if not np.isnan(own).any()}
         peak = self._peak(seconds.pop((FMA_PEAK, FMA_PEAK), None), said.get(FMA_PEAK))
         for (name, mode), own in seconds.items():
             self._timed(name, mode, own, seconds.get(("zdce", mode)), peak)
         for name, mode in entered:
-            if mode == self.options.modes[0] and (words := said[name]) and words["peak_memory"] is not None:
+            if mode == self.setting.modes[0] and (words := said[name]) and words["peak_memory"] is not None:
                 self._row(name, mode, "peak_memory", "MiB", [words["peak_memory"]])
+
+    def _modes(self, name: str) -> tuple[str, ...]:
+        return tuple(mode for mode in self.setting.modes if mode in ENGINES[name].modes)
 
     def _names(self) -> list[str]:
         names = []
-        for name in self.options.engines:
+        for name in filter(self._modes, self.options.engines):
             if reason := ENGINES[name].why_missing(self.setting.precision, self.options.isa):
                 self.outcome.notes.append(f"{name} is left out ({self.setting.precision}): {reason}")
             else:
@@ -229,13 +324,22 @@ class _Contest:
         return said
 
     def _right(self, name: str, mode: str, process: EngineProcess) -> bool:
-        worst, tolerated = error(process.result(mode), self.setting.truth), TOLERANCES[self.setting.precision]
+        worst = error(process.result(mode), self.setting.truth)
+        tolerated = _VIDEO_TOLERANCE if mode == VIDEO else TOLERANCES[self.setting.precision]
         self._row(name, mode, "error", "levels of 255", [worst])
         if not worst <= tolerated:
             self.outcome.wrong = True
             reason = f"it is {worst:.3g} levels off, {tolerated:.3g} are tolerated"
             self.outcome.notes.append(f"{name} is wrong in {self._where()} ({mode}) and not timed: {reason}")
         return worst <= tolerated
+
+    def _turn(self, name: str, mode: str, process: EngineProcess) -> tuple[float, ...]:
+        """Seconds of a call; of a process that ended, by a peer's fault or for want of memory, NaN."""
+        try:
+            return (process.seconds(mode),)
+        except ChildProcessError as problem:
+            self.outcome.notes.append(f"{name} is left out of {self._where()} ({mode}): {problem}")
+            return (float("nan"),)
 
     def _where(self) -> str:
         height, width = self.setting.size
@@ -249,10 +353,10 @@ class _Contest:
         return said["multiply_adds"] / spread(seconds)[0]
 
     def _timed(self, name: str, mode: str, seconds: list[float], ours: list[float] | None, peak: float | None) -> None:
-        height, width = self.setting.size
+        (height, width), frames = self.setting.size, self.setting.frames
         self._row(name, mode, "time", "ms", [1e3 * s for s in seconds])
-        self._row(name, mode, "frames_per_second", "1/s", [1 / s for s in seconds])
-        self._row(name, mode, "megapixels_per_second", "MP/s", [height * width / s / 1e6 for s in seconds])
+        self._row(name, mode, "frames_per_second", "1/s", [frames / s for s in seconds])
+        self._row(name, mode, "megapixels_per_second", "MP/s", [frames * height * width / s / 1e6 for s in seconds])
         if peak is not None:
             self._row(name, mode, "peak_share", "of the FMA peak", [self.setting.macs / s / peak for s in seconds])
         if ours is not None and name != "zdce":
@@ -267,14 +371,10 @@ class _Contest:
         self.outcome.rows.append(
             Row(
                 self.suite, self.setting.model.variant.name, name, mode, metric, unit, middle, None if once else low,
-                None if once else high, f"1x3x{height}x{width}", DTYPES[self.setting.precision], self.setting.threads,
-                system.processor(), version,
+                None if once else high, f"{self.setting.frames}x3x{height}x{width}",
+                DTYPES[self.setting.precision], self.setting.threads, system.processor(), version,
             )
         )  # fmt: skip
-
-
-def _turn(process: EngineProcess, mode: str) -> tuple[float, ...]:
-    return (process.seconds(mode),)
 
 
 # The table on screen.

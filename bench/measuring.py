@@ -110,8 +110,7 @@ class Measurement:
                 function = provider.functions(case.name)
                 error = correctness.error(case, setting, function, expected)
             except Exception as problem:  # a compiler that fails must not take the other providers along
-                first = next(iter(str(problem).splitlines()), "")
-                self.outcome.notes.append(f"{name} is left out of {case.name}: {type(problem).__name__}: {first}")
+                self._left_out(case, name, problem)
                 continue
             self._row(case, name, "both", "error", "tolerances", [error], setting)
             if error <= 1:
@@ -120,6 +119,10 @@ class Measurement:
                 self.outcome.wrong = True
                 self.outcome.notes.append(f"{name} is wrong in {case.name}: its error is {error:.3g} times what is tolerated")
         return functions
+
+    def _left_out(self, case: Case, name: str, problem: Exception) -> None:
+        first = next(iter(str(problem).splitlines()), "")
+        self.outcome.notes.append(f"{name} is left out of {case.name}: {type(problem).__name__}: {first}")
 
     # Time.
 
@@ -154,16 +157,22 @@ class Measurement:
     # Memory.
 
     def _memory(self, case: Case) -> None:
-        setting = self.job.setting
         for name, provider in self.providers.items():
-            function = provider.functions(case.name)
-            # Threads, code and small caches are there before the call that counts; a compiler works on that very shape.
-            warm = setting if provider.compiles else replace(setting, batch=1, height=32, width=32)
-            _both(function, case.tensors(warm), case.gradient(warm))
-            tensors, start = case.tensors(setting), case.gradient(setting)
-            calls = {"forward": partial(_forward, function, tensors), "both": partial(_both, function, tensors, start)}
-            for mode, call in calls.items():
-                self._row(case, name, mode, "extra_memory", "MiB", [memory.peak(call, setting.device) / 2**20])
+            try:
+                self._memory_of(case, name, provider)
+            except Exception as problem:  # as above
+                self._left_out(case, name, problem)
+
+    def _memory_of(self, case: Case, name: str, provider: Provider) -> None:
+        setting = self.job.setting
+        function = provider.functions(case.name)
+        # Threads, code and small caches are there before the call that counts; a compiler works on that very shape.
+        warm = setting if provider.compiles else replace(setting, batch=1, height=32, width=32)
+        _both(function, case.tensors(warm), case.gradient(warm))
+        tensors, start = case.tensors(setting), case.gradient(setting)
+        calls = {"forward": partial(_forward, function, tensors), "both": partial(_both, function, tensors, start)}
+        for mode, call in calls.items():
+            self._row(case, name, mode, "extra_memory", "MiB", [memory.peak(call, setting.device) / 2**20])
 
     # Scaling.
 

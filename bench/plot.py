@@ -1,4 +1,4 @@
-"""Rows of ``zdce bench ops`` and ``zdce bench infer`` as a picture."""
+"""Rows of ``zdce bench ops``, ``zdce bench infer`` and ``zdce bench train`` as a picture."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from .engines import ENGINES
 from .measuring import STREAMING
 from .providers import PROVIDERS
 from .rows import Row
+from .steps import PARTS, STEP
 
 SUFFIXES = (".png", ".svg")
 _COLORS = dict(zip(PROVIDERS, ("#9a9a9a", "#5b8db8", "#d9822b", "#5a9e6f", "#8a63b5"), strict=True))
@@ -55,9 +56,23 @@ def save_engines(rows: Sequence[Row], path: Path) -> None:
     for row in rows:
         if row.metric == "time":
             size = row.shape.removeprefix("1x3x")
-            threads = f"{row.threads} thread{'' if row.threads == 1 else 's'}"
-            timed.setdefault(f"{row.case} {size} {row.dtype} {row.mode}, {threads}", []).append(row)
+            timed.setdefault(f"{row.case} {size} {row.dtype} {row.mode}, {_of_threads(row)}", []).append(row)
     _save({title: partial(_engine_bars, rows=own) for title, own in timed.items()}, f"{rows[0].suite}: {rows[0].device}", path)
+
+
+def save_steps(rows: Sequence[Row], path: Path) -> None:
+    """Milliseconds a training step, in parts: a panel for each variant and number of threads."""
+    timed: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.metric == "time":
+            timed.setdefault(f"{row.case}, {_of_threads(row)}", []).append(row)
+    panels: dict[str, Panel] = {title: partial(_step_bars, rows=own) for title, own in timed.items()}
+    first = next(row for own in timed.values() for row in own)
+    _save(panels, f"training steps: {first.shape}, {first.device}", path)
+
+
+def _of_threads(row: Row) -> str:
+    return f"{row.threads} thread{'' if row.threads == 1 else 's'}"
 
 
 def _save(panels: dict[str, Panel], title: str, path: Path) -> None:
@@ -82,6 +97,22 @@ def _engine_bars(axes: Any, rows: list[Row]) -> None:
     _labelled_bars(axes, rows, colors)
     axes.set_xlim(0, 1.18 * max(row.value for row in rows))
     axes.set_xlabel("ms a picture", fontsize=8)
+
+
+def _step_bars(axes: Any, rows: list[Row]) -> None:
+    providers = list(dict.fromkeys(row.provider for row in rows))
+    ends = dict.fromkeys(providers, 0.0)
+    for part, color in zip(PARTS, ("#5b8db8", "#d9822b", "#9a9a9a"), strict=True):
+        widths = {row.provider: row.value for row in rows if row.mode == part}
+        axes.barh(providers, [widths[name] for name in providers], left=list(ends.values()), color=color, label=part)
+        ends = {name: ends[name] + widths[name] for name in providers}
+    for row in rows:
+        if row.mode == STEP:
+            axes.annotate(f" {row.value:.4g}", (ends[row.provider], row.provider), va="center", fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.18 * max(ends.values()))
+    axes.set_xlabel("ms a step", fontsize=8)
+    axes.legend(fontsize=7, loc="lower right")
 
 
 def _labelled_bars(axes: Any, rows: list[Row], colors: list[str]) -> None:

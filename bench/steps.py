@@ -1,4 +1,4 @@
-"""The measuring process of ``zdce bench train``: whole training steps side by side, their gradients checked first.
+"""The measuring process of ``zdce bench train``: whole training steps side by side, gradients and loss curves checked first.
 
 ``python -P -m zdce.bench.steps '{...}'``, the fields of Job; prints rows as JSON.
 """
@@ -7,6 +7,8 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -15,16 +17,22 @@ from zdce import backends, ops, progress, reference, system
 from zdce.formulas import Objective
 from zdce.model import DCENet
 
-from . import memory
+from . import loop, memory
 from .processes import Outcome
 from .rows import Row, spread
 from .timing import Clock, Timed, rounds
 
 SUITE = "train"
 
-# A step's parts: the network and the objective, their gradients, Adam.
-PARTS = ("forward", "backward", "optimizer")
+# A step's parts: the network, the objective, each forward and back, and Adam.
+PARTS = ("convolutions", "objective", "optimizer")
 STEP = "step"
+
+# Which part each lap of a step belongs to.
+_LAPS = ("convolutions", "objective", "objective", "convolutions", "optimizer")
+
+# A step of some hundred milliseconds finds nothing of the former one in the caches.
+_LONG = 0.05
 
 # Of a parameter's largest true gradient. float32: sums of a million terms in any order, through five to seven layers, and
 # here and there a value so near 0 that rounding decides whether its ReLU passes it. bfloat16 keeps 8 bits of each value.
@@ -33,17 +41,27 @@ TOLERANCES = {"float32": 1e-3, "bfloat16": 0.3}
 # The float64 gradients of two such images take a second.
 _CHECKED_BATCH, _CHECKED_SIZE = 2, 64
 
+# Of the loss, after 200 steps: Adam divides by a gradient's own size, so that rounding counts where gradients are small, and
+# steps build on each other. PyTorch's channels_last ends 1e-5 from eager, bf16 autocast 1.5e-3.
+CURVE_TOLERANCES = {"float32": 3e-4, "bfloat16": 0.01}
+
+# Whose loop of `zdce train` is watched.
+LOOP_PROVIDER = "zdce"
+
+_LEAST_ROUNDS = 3
+
 
 @dataclass(frozen=True)
 class Job:
     """What one process measures.
 
     Attributes:
-        work: ``time`` or ``memory``.
+        work: ``time``, ``memory`` or ``loop``.
         variants, providers: names.
         batch, size: of the images, (batch, 3, size, size).
         seconds: of each variant's rounds.
         threads: None leaves torch's own number.
+        curve: steps of the loss curves that are compared before anything is timed.
     """
 
     work: str
@@ -53,6 +71,7 @@ class Job:
     size: int = 256
     seconds: float = 20.0
     threads: int | None = None
+    curve: int = 200
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -69,17 +88,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Provider:
-    """A way to train: the objective's functions, the backend, and how the network runs."""
+    """A way to train: the objective's functions, the backend, how the network runs and what it keeps."""
 
     objective: Callable[..., Objective] = reference.zero_reference_objective
     backend: str = "reference"
     layout: torch.memory_format = torch.contiguous_format
     autocast: bool = False
     compiles: bool = False
+    activations: str = "float32"
 
     @property
     def dtype(self) -> str:
-        return "bfloat16" if self.autocast else "float32"
+        return "bfloat16" if self.autocast else self.activations
 
 
 # Eager PyTorch with the losses as anyone writes them, what PyTorch has to make it faster, and zdce.
@@ -89,6 +109,7 @@ PROVIDERS = {
     "bf16_autocast": Provider(layout=torch.channels_last, autocast=True),
     "compiled": Provider(compiles=True),
     "zdce": Provider(ops.zero_reference_objective, backend="auto"),
+    "zdce_bf16": Provider(ops.zero_reference_objective, backend="auto", activations="bfloat16"),
 }
 
 
@@ -98,42 +119,54 @@ class Trainer:
     def __init__(self, provider: Provider, variant: str, image: Tensor) -> None:
         torch.manual_seed(0)
         self.provider = provider
-        self.model = DCENet(variant)
+        self.model = DCENet(variant, provider.activations)
         self.model.to(memory_format=provider.layout)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
         self.image = image.to(memory_format=provider.layout)
-        # Shapes fixed and no break in the graph: the best that torch.compile does without its autotuner.
-        self._loss = torch.compile(self._total, fullgraph=True, dynamic=False) if provider.compiles else self._total
-        self._value: Tensor | None = None
+        self._network: Callable[[Tensor], Tensor] = self.model
+        self._loss = self._total
+        if provider.compiles:
+            # Shapes fixed and no break in the graphs: the best that torch.compile does without its autotuner. They part where
+            # inductor, which calls a library for convolutions, fuses nothing.
+            self._network, self._loss = (torch.compile(f, fullgraph=True, dynamic=False) for f in (self.model, self._total))
 
-    def _total(self) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.provider.autocast):
-            logits = self.model(self.image)
-        return self.provider.objective(self.image, logits.to(self.image.dtype), iterations=self.model.variant.iterations).total
+    def _total(self, logits: Tensor) -> Tensor:
+        return self.provider.objective(self.image, logits, iterations=self.model.variant.iterations).total
 
-    def forward(self) -> None:
+    def _differentiate(self, lap: Callable[[], None]) -> Tensor:
+        """Fills the gradients and gives the loss; ``lap`` is called where ``_LAPS`` change."""
         self.optimizer.zero_grad()
         with backends.backend(self.provider.backend):
-            self._value = self._loss()
-
-    def backward(self) -> None:
-        assert self._value is not None
-        self._value.backward()
-        self._value = None
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.provider.autocast):
+                logits = self._network(self.image)
+            lap()
+            total = self._loss(logits.to(self.image.dtype))
+            lap()
+        logits.register_hook(lambda grad: lap())
+        total.backward()
+        lap()
+        return total.detach()
 
     def gradients(self) -> list[Tensor]:
-        self.forward()
-        self.backward()
+        self._differentiate(lambda: None)
         return [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
 
-    def step(self) -> tuple[Tensor, ...]:
-        self.forward()
-        self.backward()
+    def losses(self, steps: int) -> Tensor:
+        """Of so many steps, (steps,)."""
+        return torch.stack([self.step() for _ in range(steps)])
+
+    def step(self, lap: Callable[[], None] = lambda: None) -> Tensor:
+        loss = self._differentiate(lap)
         self.optimizer.step()
-        return ()
+        lap()
+        return loss
 
     def timed(self, clock: Clock) -> Timed:
-        return lambda: clock.intervals(self.forward, self.backward, self.optimizer.step)
+        def run() -> tuple[float, ...]:
+            laps = clock.laps(self.step)
+            return tuple(sum(lap for lap, of in zip(laps, _LAPS, strict=True) if of == part) for part in PARTS)
+
+        return run
 
 
 def error(provider: Provider, variant: str, image: Tensor) -> float:
@@ -147,6 +180,12 @@ def error(provider: Provider, variant: str, image: Tensor) -> float:
     return torch.stack(distances).max().item() / TOLERANCES[provider.dtype]
 
 
+def curve_error(provider: Provider, variant: str, image: Tensor, steps: int) -> float:
+    """The largest relative distance of a loss from eager's in so many steps, as a multiple of what is tolerated."""
+    eager, own = (Trainer(p, variant, image).losses(steps).double() for p in (PROVIDERS["eager"], provider))
+    return ((own - eager).abs() / eager).max().item() / CURVE_TOLERANCES[provider.dtype]
+
+
 class Measurement:
     """One job at work. Providers are an argument, so that a test may bring a wrong one."""
 
@@ -158,7 +197,7 @@ class Measurement:
         self.device = system.processor()
 
     def run(self) -> Outcome:
-        work = {"time": self._time, "memory": self._memory}[self.job.work]
+        work = {"time": self._time, "memory": self._memory, "loop": self._loop}[self.job.work]
         for variant in progress.track(self.job.variants, len(self.job.variants), f"{SUITE}, {self.job.work}"):
             torch.compiler.reset()
             work(variant)
@@ -179,46 +218,68 @@ class Measurement:
         )  # fmt: skip
 
     def _correct(self, variant: str) -> list[str]:
-        """The providers that pass the check."""
+        """The providers that pass the checks."""
         small, passed = replace(self.job, batch=_CHECKED_BATCH, size=_CHECKED_SIZE), []
         for name, provider in self.providers.items():
             try:
-                found = error(provider, variant, small.image())
+                found = {"error": error(provider, variant, small.image())}
+                if self.job.curve:
+                    found["curve_error"] = curve_error(provider, variant, small.image(), self.job.curve)
             except Exception as problem:  # a compiler that fails must not take the other providers along
-                first = next(iter(str(problem).splitlines()), "")
-                self.outcome.notes.append(f"{name} is left out of {variant}: {type(problem).__name__}: {first}")
+                self._left_out(variant, name, problem)
                 continue
-            self._row(variant, name, STEP, "error", "tolerances", [found], small)
-            if found <= 1:
+            for metric, value in found.items():
+                self._row(variant, name, STEP, metric, "tolerances", [value], small)
+                if not value <= 1:
+                    self.outcome.wrong = True
+                    what = f"its {metric.replace('_', ' ')} is {value:.3g} times what is tolerated"
+                    self.outcome.notes.append(f"{name} is wrong in {variant}: {what}")
+            if all(value <= 1 for value in found.values()):
                 passed.append(name)
-            else:
-                self.outcome.wrong = True
-                self.outcome.notes.append(f"{name} is wrong in {variant}: its error is {found:.3g} times what is tolerated")
         return passed
 
     def _time(self, variant: str) -> None:
         clock, image = Clock("cpu"), self.job.image()
         trainers = {name: Trainer(self.providers[name], variant, image) for name in self._correct(variant)}
-        times = rounds({name: trainer.timed(clock) for name, trainer in trainers.items()}, self.job.seconds)
+        times = rounds(
+            {name: trainer.timed(clock) for name, trainer in trainers.items()}, self.job.seconds, _LEAST_ROUNDS, _LONG
+        )
         steps = {name: [sum(parts) for parts in each] for name, each in times.items()}
         for name, each in times.items():
             for i, part in enumerate(PARTS):
                 self._row(variant, name, part, "time", "ms", [1e3 * parts[i] for parts in each])
+                self._row(variant, name, part, "share", "of the step", [parts[i] / sum(parts) for parts in each])
             self._row(variant, name, STEP, "time", "ms", [1e3 * seconds for seconds in steps[name]])
             self._row(variant, name, STEP, "speed", "images/s", [self.job.batch / seconds for seconds in steps[name]])
             if "eager" in steps and name != "eager":
                 ratio = spread(steps["eager"])[0] / spread(steps[name])[0]
                 self._row(variant, name, STEP, "speed_over_eager", "ratio", [ratio])
 
+    def _left_out(self, variant: str, name: str, problem: Exception) -> None:
+        first = next(iter(str(problem).splitlines()), "")
+        self.outcome.notes.append(f"{name} is left out of {variant}: {type(problem).__name__}: {first}")
+
     def _memory(self, variant: str) -> None:
         for name, provider in self.providers.items():
-            # Threads, code and Adam's state are there before the step that counts; a compiler works on that very shape.
-            warm = self.job if provider.compiles else replace(self.job, batch=1, size=32)
-            trainer = Trainer(provider, variant, warm.image())
-            trainer.step()
-            trainer.image = self.job.image().to(memory_format=provider.layout)
-            most = memory.peak(trainer.step, "cpu") / 2**20
-            self._row(variant, name, STEP, "extra_memory", "MiB", [most])
+            try:
+                self._memory_of(variant, name, provider)
+            except Exception as problem:  # as above
+                self._left_out(variant, name, problem)
+
+    def _memory_of(self, variant: str, name: str, provider: Provider) -> None:
+        # Threads, code and Adam's state are there before the step that counts; a compiler works on that very shape.
+        warm = self.job if provider.compiles else replace(self.job, batch=1, size=32)
+        trainer = Trainer(provider, variant, warm.image())
+        trainer.step()
+        trainer.image = self.job.image().to(memory_format=provider.layout)
+        most = memory.peak(lambda: [trainer.step()], "cpu") / 2**20
+        self._row(variant, name, STEP, "extra_memory", "MiB", [most])
+
+    def _loop(self, variant: str) -> None:
+        with TemporaryDirectory() as folder:
+            share = loop.step_share(variant, self.job.batch, self.job.size, Path(folder))
+        self._row(variant, LOOP_PROVIDER, STEP, "share", "of the loop", [share])
+        self._row(variant, LOOP_PROVIDER, "data", "share", "of the loop", [1 - share])
 
 
 def main() -> None:

@@ -27,12 +27,20 @@ class Clock:
 
     def intervals(self, *steps: Callable[[], object]) -> tuple[float, ...]:
         """Seconds that each step takes, one after the other."""
+
+        def run(lap: Callable[[], None]) -> None:
+            for step in steps:
+                step()
+                lap()
+
+        return self.laps(run)
+
+    def laps(self, run: Callable[[Callable[[], None]], object]) -> tuple[float, ...]:
+        """Seconds from the start of ``run`` to its first call of the function that it is given, from there to the next, ..."""
         if self.cache is not None:
             self.cache.zero_()
         ticks = [self._tick()]
-        for step in steps:
-            step()
-            ticks.append(self._tick())
+        run(lambda: ticks.append(self._tick()))
         if self.gpu:
             torch.cuda.synchronize()
             return tuple(a.elapsed_time(b) / 1000 for a, b in itertools.pairwise(ticks))

@@ -6,58 +6,83 @@ from dataclasses import dataclass, replace
 from . import memory
 from .processes import KEEP_FREED_MEMORY, Outcome, measured
 from .rows import Row
-from .steps import PARTS, PROVIDERS, STEP, Job
+from .steps import LOOP_PROVIDER, PARTS, PROVIDERS, STEP, SUITE, Job
 
 
 @dataclass(frozen=True)
 class Options:
-    """What ``zdce bench train`` was asked for; no ``providers`` are all of them."""
+    """What ``zdce bench train`` was asked for; no ``providers`` are all of them, no ``threads`` torch's own number."""
 
     variants: tuple[str, ...] = ("base",)
     providers: tuple[str, ...] = ()
     batch: int = 16
     size: int = 256
-    threads: int | None = None
+    threads: tuple[int, ...] = ()
     seconds: float = 20.0
+    curve: int = Job.curve
     compiled: bool = True
 
 
 def quick(options: Options) -> Options:
-    """The same in a fraction of the time: two images, few rounds, and nothing compiled."""
-    return replace(options, batch=2, seconds=0.1, compiled=False)
+    """The same in a fraction of the time: two images, few rounds, short loss curves, and nothing compiled."""
+    return replace(options, batch=2, seconds=0.1, curve=20, compiled=False)
 
 
 def run(options: Options) -> Outcome:
-    """Measures time, then memory.
+    """Measures time with each number of threads, then memory and the loop of ``zdce train``.
 
     Raises:
         ChildProcessError: a measuring process failed.
     """
     names = options.providers or tuple(PROVIDERS)
     chosen = tuple(name for name in names if options.compiled or not PROVIDERS[name].compiles)
-    job = Job("time", options.variants, chosen, options.batch, options.size, options.seconds, options.threads)
+    threads: tuple[int | None, ...] = tuple(sorted(set(options.threads))) or (None,)
+    job = Job("time", options.variants, chosen, options.batch, options.size, options.seconds, threads[-1], options.curve)
     total = Outcome()
-    total.add(measured("steps", job.to_json(), KEEP_FREED_MEMORY, "training steps (time)"))
+    for number in threads:
+        # Loss curves are the same for every number of threads but for rounding: one check will do.
+        timed = replace(job, threads=number, curve=options.curve if number == threads[-1] else 0)
+        total.add(measured("steps", timed.to_json(), KEEP_FREED_MEMORY, "training steps (time)"))
+    total.rows += scaling(total.rows)
     if reason := memory.why_missing("cpu"):
         total.notes.append(f"extra memory is left out: {reason}")
     else:
         # What a step needs beyond images and parameters, at its highest point.
         weighed = replace(job, work="memory").to_json()
         total.add(measured("steps", weighed, memory.ENVIRONMENT, "training steps (memory)"))
+    if LOOP_PROVIDER in chosen:
+        total.add(measured("steps", replace(job, work="loop").to_json(), KEEP_FREED_MEMORY, "the training loop"))
     return total
 
 
-# The table on screen.
-
-COLUMNS = ("provider", *PARTS, STEP, "20-80 %", "images/s", "x eager", "MiB")
-
-
-def tables(rows: Iterable[Row]) -> dict[str, list[list[str]]]:
-    """For each variant a line a provider, in ``COLUMNS``."""
-    found: dict[str, dict[str, dict[tuple[str, str], Row]]] = {}
+def scaling(rows: Iterable[Row]) -> list[Row]:
+    """Each provider's speed with more threads over that with the fewest."""
+    speeds: dict[tuple[str, str], dict[int | None, Row]] = {}
     for row in rows:
-        if row.metric != "error":
-            found.setdefault(row.case, {}).setdefault(row.provider, {})[row.mode, row.metric] = row
+        if row.metric == "speed":
+            speeds.setdefault((row.case, row.provider), {})[row.threads] = row
+    found = []
+    for of in speeds.values():
+        fewest, *more = (of[threads] for threads in sorted(of, key=lambda threads: threads or 0))
+        found += [
+            replace(row, metric=SCALING, unit="ratio", value=row.value / fewest.value, p20=None, p80=None) for row in more
+        ]
+    return found
+
+
+# The tables on screen.
+
+SCALING = "speed_over_fewest_threads"
+
+COLUMNS = ("provider", *PARTS, STEP, "20-80 %", "images/s", "x eager", "x threads", "MiB")
+
+
+def tables(rows: Iterable[Row]) -> dict[tuple[str, int | None], list[list[str]]]:
+    """For each variant and number of threads a line a provider, in ``COLUMNS``."""
+    found: dict[tuple[str, int | None], dict[str, dict[tuple[str, str], Row]]] = {}
+    for row in rows:
+        if row.unit not in ("tolerances", "of the loop"):
+            found.setdefault((row.case, row.threads), {}).setdefault(row.provider, {})[row.mode, row.metric] = row
     return {case: [[name, *_cells(of)] for name, of in lines.items()] for case, lines in found.items()}
 
 
@@ -66,6 +91,19 @@ def _cells(found: dict[tuple[str, str], Row]) -> list[str]:
         row = found.get((mode, metric))
         return "" if row is None else f"{row.value:.{digits}f}"
 
+    def part(mode: str) -> str:
+        share = found.get((mode, "share"))
+        return "" if share is None else f"{cell('time', mode)} ({share.value:.0%})"
+
     step = found.get((STEP, "time"))
-    times = [*(cell("time", mode) for mode in (*PARTS, STEP)), "" if step is None else f"{step.p20:.1f}-{step.p80:.1f}"]
-    return [*times, cell("speed"), cell("speed_over_eager", digits=2), cell("extra_memory", digits=0)]
+    times = [*map(part, PARTS), cell("time"), "" if step is None else f"{step.p20:.1f}-{step.p80:.1f}"]
+    return [*times, cell("speed"), cell("speed_over_eager", digits=2), cell(SCALING, digits=2), cell("extra_memory", digits=0)]
+
+
+def loops(rows: Iterable[Row]) -> list[str]:
+    """A line a variant about the loop of ``zdce train``."""
+    return [
+        f"zdce train, {row.case}: {row.value:.1%} of the loop's time lies inside its steps"
+        for row in rows
+        if (row.suite, row.mode, row.unit) == (SUITE, STEP, "of the loop")
+    ]

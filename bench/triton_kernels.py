@@ -96,6 +96,7 @@ def _pictures(setting: Setting) -> None:
     """From the logits of ``setting``'s type to a picture of 8 bits, at a scale and at full size, and the reduced picture."""
     picture = torch.zeros(setting.height, setting.width, 3, dtype=torch.uint8)
     for scale in _SCALES:
+        ops.reduce_picture(picture, scale, antialias=False)
         small = ops.reduce_picture(picture, scale)
         logits = small.new_empty(1, setting.channels("logits"), *small.shape[2:], dtype=DTYPES[setting.dtype])
         ops.enhance_picture(picture, logits, scale=scale, logits=True)

@@ -1,10 +1,11 @@
-"""reduce_picture in Triton: area means of an interleaved picture, which is read once."""
+"""reduce_picture in Triton: area means of an interleaved picture, which is read once, or bilinear samples of it."""
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from zdce.kernels.pictures import WHITE
+from zdce.kernels.tiles import device_function
 
 
 @triton.jit
@@ -35,15 +36,50 @@ def reduce_forward(
     tl.store(to + 2 * down * across, tl.sum(blue, axis=1) / pixels, mask=area < across)
 
 
-# 4 pixels a thread.
+@device_function
+def sampled(i, pixels, number):
+    # Sample i of `number` lies at (i + 1/2) pixels / number - 1/2: a pixel, and the way to the next one.
+    at = (2 * i + 1) * pixels - number
+    first = at // (2 * number)
+    return first, (at - first * 2 * number).to(tl.float32) / (2 * number)
+
+
+@triton.jit
+def sample_forward(picture_ptr, small_ptr, height, width, down, across, picture_y, TOP: tl.constexpr, SAMPLES: tl.constexpr):
+    # Grid (blocks of SAMPLES samples in a row, rows of samples, 3 colours); small_ptr (3, down, across).
+    i = tl.program_id(0).to(tl.int64) * SAMPLES + tl.arange(0, SAMPLES)
+    rows = tl.program_id(1).to(tl.int64) + tl.zeros_like(i)
+    c, inside = tl.program_id(2).to(tl.int64), i < across
+    y, below = sampled(rows, height, down)
+    x, beside = sampled(i, width, across)
+    upper = picture_ptr + y * picture_y + c
+    lower = picture_ptr + tl.minimum(y + 1, height - 1) * picture_y + c
+    right = 3 * tl.minimum(x + 1, width - 1)
+    a = tl.load(upper + 3 * x, mask=inside, other=0).to(tl.float32)
+    b = tl.load(upper + right, mask=inside, other=0).to(tl.float32)
+    above = a + beside * (b - a)
+    a = tl.load(lower + 3 * x, mask=inside, other=0).to(tl.float32)
+    b = tl.load(lower + right, mask=inside, other=0).to(tl.float32)
+    under = a + beside * (b - a)
+    tl.store(small_ptr + (c * down + rows) * across + i, (above + below * (under - above)) / TOP, mask=inside)
+
+
+# 4 pixels a thread; one sample.
 WARPS = 4
 PIXELS = 512
+SAMPLES = 128
 
 
-def reduce_picture(picture: Tensor, scale: int, small: Tensor) -> None:
+def reduce_picture(picture: Tensor, scale: int, antialias: bool, small: Tensor) -> None:
     """picture (H, W, 3); writes small (1, 3, ceil(H / scale), ceil(W / scale))."""
     height, width, _ = picture.shape
     _, _, down, across = small.shape
+    if not antialias:
+        sample_forward[triton.cdiv(across, SAMPLES), down, 3](
+            picture, small, height, width, down, across, picture.stride(0),
+            TOP=WHITE[picture.dtype], SAMPLES=SAMPLES, num_warps=WARPS,
+        )  # fmt: skip
+        return
     scale = min(scale, max(height, width))  # larger areas are the same one
     columns = min(triton.next_power_of_2(scale), PIXELS)
     areas = PIXELS // columns

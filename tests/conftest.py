@@ -11,8 +11,10 @@ if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import cuda_on_host
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from zdce import backends
 from zdce.bench import cuda_kernels
@@ -44,6 +46,17 @@ def data_folder() -> Path:
     folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"the project's test data is not there: {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fourteen small dark pictures: 12 to train on in 3 batches of 4, 2 to validate."""
+    folder = tmp_path_factory.mktemp("dark")
+    random = np.random.default_rng(0)
+    for i in range(14):
+        blocks = random.integers(0, 60, (6, 6, 3), np.uint8)
+        Image.fromarray(blocks).resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.png")
     return folder
 
 

@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from dataclasses import fields, replace
 
 import numpy as np
@@ -14,8 +16,23 @@ import torch
 from click.testing import CliRunner
 
 import zdce
-from zdce import backends, cli, images, reference
-from zdce.bench import correctness, cuda_kernels, gpus, measuring, memory, ops, ptx, scales, static, steps, timing
+from zdce import backends, cli, images, progress, reference, training
+from zdce.bench import (
+    correctness,
+    cuda_kernels,
+    gpus,
+    loop,
+    measuring,
+    memory,
+    ops,
+    plot,
+    ptx,
+    scales,
+    static,
+    steps,
+    timing,
+    train,
+)
 from zdce.bench.cases import CASES, MODES, Setting
 from zdce.bench.providers import PROVIDERS, Provider
 from zdce.bench.rows import Row, spread, to_csv
@@ -113,7 +130,8 @@ def test_nan_fails_the_check():
     assert not error <= 1
 
 
-def test_who_raises_is_reported_and_the_others_are_timed():
+@pytest.mark.parametrize(("work", "metric"), [("time", "time"), pytest.param("memory", "extra_memory", marks=needs_linux)])
+def test_who_raises_is_reported_and_the_others_are_measured(work, metric):
     def failing(name):
         def fail(*tensors):
             raise RuntimeError("no compiler\nand a long story")
@@ -121,11 +139,11 @@ def test_who_raises_is_reported_and_the_others_are_timed():
         return fail
 
     outcome = measuring.Measurement(
-        job(cases=("exposure_control",), providers=("broken", "reference")), {**EAGER, "broken": Provider(failing)}
+        job(work, cases=("exposure_control",), providers=("broken", "reference")), {**EAGER, "broken": Provider(failing)}
     ).run()
     assert outcome.notes == ["broken is left out of exposure_control: RuntimeError: no compiler"]
     assert not outcome.wrong
-    assert by_metric(outcome.rows, metric="time", provider="reference")
+    assert by_metric(outcome.rows, metric=metric, provider="reference")
 
 
 def test_rounds_take_everyone_in_turns():
@@ -369,7 +387,7 @@ def test_the_cuda_kernels_have_no_faults(nvcc_words):
 
 
 def step_job(work="time", **changes):
-    return replace(steps.Job(work, ("no-concat",), ("eager", "zdce"), batch=1, size=16, seconds=0.0), **changes)
+    return replace(steps.Job(work, ("no-concat",), ("eager", "zdce"), batch=1, size=16, seconds=0.0, curve=3), **changes)
 
 
 def test_training_steps_are_checked_and_timed_part_by_part():
@@ -378,6 +396,11 @@ def test_training_steps_are_checked_and_timed_part_by_part():
     for provider in ("eager", "zdce"):
         (error,) = by_metric(outcome.rows, provider=provider, metric="error")
         assert 0 < error.value <= 1
+        (curve,) = by_metric(outcome.rows, provider=provider, metric="curve_error")
+        assert (curve.value == 0) == (provider == "eager")
+        shares = {row.mode: row.value for row in by_metric(outcome.rows, provider=provider, metric="share")}
+        assert list(shares) == list(steps.PARTS)
+        assert sum(shares.values()) == pytest.approx(1, abs=0.1)
         times = {row.mode: row for row in by_metric(outcome.rows, provider=provider, metric="time")}
         assert list(times) == [*steps.PARTS, steps.STEP]
         assert times["step"].value > max(times[part].value for part in steps.PARTS)
@@ -392,8 +415,58 @@ def test_a_step_with_wrong_gradients_is_not_timed():
     wrong = steps.Provider(lambda image, logits, **_: steps.Objective(*[1.01 * logits.mean()] * 5))
     outcome = steps.Measurement(step_job(providers=("eager", "wrong")), {**steps.PROVIDERS, "wrong": wrong}).run()
     assert outcome.wrong
-    assert [note.split(":")[0] for note in outcome.notes] == ["wrong is wrong in no-concat"]
-    assert {row.metric for row in outcome.rows if row.provider == "wrong"} == {"error"}
+    assert [note.partition(" is ")[0] for note in outcome.notes] == ["wrong", "wrong"]
+    assert {row.metric for row in outcome.rows if row.provider == "wrong"} == {"error", "curve_error"}
+
+
+def test_a_step_whose_losses_leave_eagers_is_not_timed():
+    calls = []
+
+    def right_at_first(image, logits, **settings):
+        calls.append(1)
+        return reference.zero_reference_objective(image, logits + 0.1 * (len(calls) > 1), **settings)
+
+    outcome = steps.Measurement(step_job(providers=("late",)), {"late": steps.Provider(right_at_first)}).run()
+    assert outcome.wrong
+    values = {row.metric: row.value for row in outcome.rows}
+    assert list(values) == ["error", "curve_error"]
+    assert values["error"] <= 1 < values["curve_error"]
+
+
+def test_a_provider_that_cannot_train_a_variant_is_left_out_with_the_reason():
+    outcome = steps.Measurement(step_job(variants=("zero-dce-pp",), providers=("zdce", "zdce_bf16"))).run()
+    assert not outcome.wrong
+    assert {row.provider for row in outcome.rows} == {"zdce"}
+    assert [note.split(":")[0] for note in outcome.notes] == ["zdce_bf16 is left out of zero-dce-pp"]
+
+
+def test_what_lies_between_steps_is_outside_of_them(tmp_path, monkeypatch):
+    # A network this small takes a millisecond or two: a step is what it sleeps, and so is what lies between two.
+    step, update = training.Run._step, progress.Progress.update
+    monkeypatch.setattr(training.Run, "_step", lambda run, batch: (time.sleep(0.05), step(run, batch))[1])
+    assert 0.8 < loop.step_share("no-concat", 1, 16, tmp_path, steps=4) <= 1
+    monkeypatch.setattr(progress.Progress, "update", lambda *a, **k: (time.sleep(0.05), update(*a, **k))[1])
+    (tmp_path / "again").mkdir()
+    assert 0.2 < loop.step_share("no-concat", 1, 16, tmp_path / "again", steps=4) < 0.8
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_training_steps_as_a_picture(tmp_path, suffix, start):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    outcome = steps.Measurement(step_job()).run()
+    plot.save_steps(outcome.rows, tmp_path / f"plot.{suffix}")
+    assert (tmp_path / f"plot.{suffix}").read_bytes().startswith(start)
+
+
+def test_more_threads_are_compared_with_the_fewest():
+    rows = [
+        Row("train", "base", provider, "step", "speed", "images/s", speed, None, None, "1x3x2x2", "float32", threads, "cpu")
+        for provider, threads, speed in (("eager", 2, 15.0), ("eager", 1, 10.0), ("zdce", 1, 30.0), ("zdce", 4, 96.0))
+    ]
+    found = train.scaling(rows)
+    assert {(row.provider, row.threads): row.value for row in found} == {("eager", 2): 1.5, ("zdce", 4): pytest.approx(3.2)}
+    assert {(row.metric, row.unit) for row in found} == {(train.SCALING, "ratio")}
+    assert train.scaling(rows[:1]) == []
 
 
 @pytest.mark.parametrize("provider", [name for name in steps.PROVIDERS if not steps.PROVIDERS[name].compiles])
@@ -419,9 +492,12 @@ def test_bench_train_prints_a_table_and_writes_rows(tmp_path):
     )
     assert result.exit_code == 0, result.output
     assert "x eager" in result.output
+    assert re.search(r"zdce train, base: \d+\.\d% of the loop's time lies inside its steps", result.output)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text())))
     assert {row["provider"] for row in rows} == {"eager", "zdce"}
     assert {row["threads"] for row in rows} == {"1"}
+    loop_of = {row["mode"]: float(row["value"]) for row in rows if row["unit"] == "of the loop"}
+    assert loop_of["step"] + loop_of["data"] == pytest.approx(1)
     memory_of = {row["provider"]: float(row["value"]) for row in rows if row["metric"] == "extra_memory"}
     # Five layers' results and the logits' gradient, at least.
     assert 2 * 64 * 64 * (4 * 16 + 24 + 24) * 4 / 2**20 < memory_of["zdce"] < memory_of["eager"]

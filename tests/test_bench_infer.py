@@ -1,6 +1,7 @@
 """Whole networks side by side: real runs at tiny sizes, what is checked before them, and who is left out."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -15,8 +16,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import backends, cli
-from zdce.bench import arithmetic, engines, infer, memory, timing
+from zdce import backends, cli, exporting
+from zdce.bench import arithmetic, clip, engines, infer, memory, timing
 from zdce.bench.engine_process import EngineProcess
 from zdce.bench.engines import ENGINES, FMA_PEAK, Task
 from zdce.bench.rows import Row
@@ -38,8 +39,14 @@ def model():
     return infer.lively("base")
 
 
+@pytest.fixture(scope="module")
+def exports(model):
+    """A function that gives the content of an exported file, written once."""
+    return functools.cache(lambda suffix, mode: exporting.content(model, suffix, exporting.Form(uint8=mode == "picture")))
+
+
 @pytest.fixture
-def prepared(model, tmp_path):
+def prepared(model, exports, tmp_path):
     """A function that gives the task of an engine, and skips where that can't run."""
 
     def task(engine, precision="fp32", **changes):
@@ -47,8 +54,8 @@ def prepared(model, tmp_path):
             pytest.skip(f"{engine}: {reason}")
         made = Task(engine, str(tmp_path), HEIGHT, WIDTH, threads=1, precision=precision, **changes)
         model.save(made.file("net.safetensors"))
-        for mode in made.modes if ENGINES[engine].exported else ():
-            engines.Textbook(model, mode).export(HEIGHT, WIDTH, made.file(f"{mode}.onnx"))
+        for mode in made.modes if (suffix := ENGINES[engine].exported) else ():
+            made.file(f"{mode}{suffix}").write_bytes(exports(suffix, mode))
         return made
 
     return task
@@ -65,11 +72,43 @@ def one_thread():
 # torch.compile takes half a minute of C++: zdce bench infer checks it before it times it.
 @pytest.mark.parametrize("engine", [name for name, engine in ENGINES.items() if not engine.compiles])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_engines_agree_with_float64_in_both_modes(prepared, model, engine, precision, one_thread):
+def test_engines_agree_with_float64(prepared, model, engine, precision, one_thread):
     task = prepared(engine, precision)
     expected = infer.truth(model, HEIGHT, WIDTH)
-    for mode in engines.MODES:
+    for mode in task.modes:
         assert infer.error(ENGINES[engine].build(task, mode)(), expected) <= LEVELS[precision], mode
+
+
+@pytest.mark.parametrize("name", ["base", "zero-dce-pp"])
+@pytest.mark.parametrize("engine", ["zdce", "torch"])
+def test_the_fast_path_agrees_with_float64(tmp_path, engine, name, one_thread):
+    model, task = infer.lively(name), Task(engine, str(tmp_path), 100, 131, threads=1)
+    model.save(task.file("net.safetensors"))
+    expected = infer.fast_truth(model, task.image())
+    assert infer.error(ENGINES[engine].build(task, "fast")(), expected) <= LEVELS["fp32"]
+
+
+def test_the_fast_paths_truth_is_the_same_in_strips(monkeypatch, model):
+    picture = engines.dark_picture(100, 131)
+    whole = infer.fast_truth(model, picture)
+    for strip in (1, 2, 3):
+        monkeypatch.setattr(infer, "_STRIP", strip)
+        np.testing.assert_allclose(infer.fast_truth(model, picture), whole, rtol=0, atol=1e-12)
+
+
+def test_videos_are_checked_frame_by_frame(tmp_path, model):
+    pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video]'")
+    task = Task("zdce", str(tmp_path), 64, 96, threads=1)
+    model.save(task.file("net.safetensors"))
+    clip.write(engines.clip_file(task), 64, 96)
+    expected = infer.film_truth(model, engines.clip_file(task))
+    assert ENGINES["zdce"].build(task, "video")().tolist() == [clip.FRAMES]
+    frames = [pixels for pixels, _ in clip.read(engines.result_file(task, "video"))]
+    assert infer.error(clip.checked(frames), expected) <= infer._VIDEO_TOLERANCE
+    # A frame too few, and frames that nobody enhanced.
+    assert infer.error(clip.checked(frames[1:]), expected) == float("inf")
+    dark = [pixels for pixels, _ in clip.read(engines.clip_file(task))]
+    assert infer.error(clip.checked(dark), expected) > infer._VIDEO_TOLERANCE
 
 
 def test_random_weights_give_lively_maps(model):
@@ -159,7 +198,7 @@ def test_pytorchs_peers_run_pytorchs_convolutions(prepared, monkeypatch, engine)
         raise AssertionError("zdce's own convolution ran")
 
     monkeypatch.setattr("zdce.ops.convolution", never)
-    for mode in engines.MODES:
+    for mode in ENGINES[engine].modes:
         ENGINES[engine].build(prepared(engine), mode)()
 
 
@@ -174,6 +213,36 @@ def test_a_process_that_dies_is_an_error(tmp_path):
         process._process.wait()
         with pytest.raises(ChildProcessError, match="the process of torch ended"):
             process.seconds("picture")
+
+
+def test_who_dies_while_timed_is_named_and_the_others_go_on(monkeypatch):
+    seconds = EngineProcess.seconds
+
+    def dying(self, mode):
+        if self.task.engine == "torch-channels-last":
+            self._process.kill()
+            self._process.wait()
+        return seconds(self, mode)
+
+    monkeypatch.setattr(EngineProcess, "seconds", dying)
+    result = run(
+        "infer",
+        "--quick",
+        "--size",
+        "16x16",
+        "--threads",
+        1,
+        "--provider",
+        "torch",
+        "--provider",
+        "torch-channels-last",
+        "--json",
+    )
+    assert result.exit_code == 0
+    assert result.stderr.count("torch-channels-last is left out of base 16x16 fp32 (picture): the process of") == 1
+    metrics = {(row["provider"], row["metric"]) for row in json.loads(result.stdout)}
+    assert ("torch", "time") in metrics
+    assert ("torch-channels-last", "time") not in metrics
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +282,29 @@ def test_the_share_is_direct_multiply_adds_over_the_peak(quick):
     done = 16560 * HEIGHT * WIDTH / (value["time"] / 1e3) / 1e9
     # Of an odd number of rounds the median of quotients is the quotient of medians.
     assert value["peak_share"] == pytest.approx(done / value["arithmetic"])
+
+
+def test_the_fast_path_and_videos_have_their_rows():
+    pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video]'")
+    result = run(
+        "infer", "--quick", "--mode", "fast", "--mode", "video", "--size", "32x48", "--threads", 1, "--provider", "zdce",
+        "--provider", "torch", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    value = {(row["provider"], row["mode"], row["metric"]): row["value"] for row in json.loads(result.stdout)}
+    assert value["torch", "fast", "time_over_zdce"] == value["torch", "fast", "time"] / value["zdce", "fast", "time"]
+    assert value["zdce", "video", "frames_per_second"] == pytest.approx(clip.FRAMES / value["zdce", "video", "time"] * 1000)
+    assert ("torch", "video", "time") not in value
+    shapes = {(row["mode"], row["shape"]) for row in json.loads(result.stdout) if row["provider"] == "zdce"}
+    assert shapes == {("fast", "1x3x32x48"), ("video", f"{clip.FRAMES}x3x32x48")}
+
+
+def test_videos_without_pyav_are_left_out_with_what_installs_it(monkeypatch):
+    monkeypatch.setattr("zdce.video.why_missing", lambda: "PyAV is not installed: pip install 'zdce[video]'")
+    result = run("infer", "--quick", "--mode", "video", "--size", "32x48", "--json")
+    assert result.exit_code == 0
+    assert result.stderr == "video is left out: PyAV is not installed: pip install 'zdce[video]'\n"
+    assert json.loads(result.stdout) == []
 
 
 def test_a_run_writes_what_it_prints(quick):
@@ -256,6 +348,7 @@ def test_folder_throughput_counts_every_picture(tmp_path, model):
         (["infer", "--threads", "1,none"], "expected numbers above 0 with commas between, got '1,none'", 2),
         (["infer", "--threads", "0"], "expected numbers above 0 with commas between, got '0'", 2),
         (["infer", "--size", "0x16"], "size must be at least 16 pixels, got 0x16", 1),
+        (["infer", "--mode", "video", "--size", "17x16"], "size must be even for videos, got 17x16", 1),
         (["infer", "--provider", "tensorrt"], "Invalid value for '--provider'", 2),
         (["infer", "-m", "net.safetensors", "--variant", "base"], "--model has its own variant", 2),
         (["infer", "-m", "no-such.safetensors"], "no weights at no-such.safetensors", 1),

@@ -1,16 +1,147 @@
-"""The code blocks of the documentation run, from top to bottom of each page, and do what the text says."""
+"""The code of the documentation runs, from top to bottom of each page, and does what the text says."""
 
+import importlib.util
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import zdce
+from zdce import cli
+from zdce.bench.engines import dark_picture
+from zdce.bench.infer import lively
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+# What a page's code needs beside zdce.
+NEEDS = {"video.md": ("av",), "exchange.md": ("onnx", "onnxruntime", "onnxscript")}
 
 
-def run(page, **names):
-    """The names that the page's code leaves behind; it begins with ``names``."""
-    for code in re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE):
-        exec(compile(code, page, "exec"), names)
+@pytest.fixture(scope="module")
+def things(tmp_path_factory):
+    """A folder with what the pages name."""
+    folder = tmp_path_factory.mktemp("things")
+    pictures = ["photo.jpg", "panorama.jpg", "holiday/beach/1.png", "night/1.png"]
+    pictures += [f"photos/{n}.png" for n in range(6)]
+    pictures += [f"LOL/our485/{kind}/{n}.png" for kind in ("low", "high") for n in (1, 2)]
+    for n, name in enumerate(pictures):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(dark_picture(36, 52) + np.uint8(n)).save(folder / name)
+    lively("iters4").save(folder / "net.safetensors")
+    layers = enumerate(zdce.DCENet("zero-dce").convolutions, 1)
+    torch.save(
+        {f"e_conv{n}.{name}": value for n, c in layers for name, value in c.state_dict().items()}, folder / "Epoch99.pth"
+    )
+    if importlib.util.find_spec("av"):
+        _film(folder / "night.mp4")
+    return folder
+
+
+def _film(path):
+    av = importlib.import_module("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for level in (20, 25, 30):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), level, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def run(page):
+    """Runs the page's blocks in the current folder; gives the names that its Python leaves behind."""
+    names = {}
+    for language, code in BLOCK.findall((DOCS / page).read_text()):
+        if language == "python":
+            exec(compile(code, page, "exec"), names)
+        elif language == "bash":
+            for line in code.splitlines():
+                _command(shlex.split(line, comments=True))
     return names
+
+
+def _command(words):
+    if words[:2] == ["pip", "install"]:
+        # Not installed anew: what it names must be there to install.
+        extras = re.findall(r"\.\[([\w,]+)\]", words[-1])
+        known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert words[2:5] == ["-c", "constraints.txt", "-e"]
+        assert set(",".join(extras).split(",")) - {""} <= set(known)
+    else:
+        assert words[0] == "zdce"
+        result = CliRunner().invoke(cli.main, words[1:], catch_exceptions=False)
+        assert result.exit_code == 0, (words, result.output)
+
+
+@pytest.fixture
+def at_hand(things, tmp_path, monkeypatch):
+    """The current folder is a fresh copy of what the pages name."""
+    shutil.copytree(things, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _run_where_possible(page):
+    for package in NEEDS.get(page, ()):
+        pytest.importorskip(package)
+    return run(page)
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+# Pages of which the text promises more have a test of their own below.
+OWN = {"serve.md", "start.md", "python.md", "exchange.md", "library.md"}
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md") if path.name not in OWN))
+def test_the_code_of_every_page_runs(page, at_hand):
+    _run_where_possible(page)
+
+
+def test_blocks_are_in_languages_that_are_run():
+    for path in DOCS.glob("*.md"):
+        languages = {language for language, _ in BLOCK.findall(path.read_text())}
+        assert languages <= {"python", "bash", ""}, path
+        # A block with braces is Sphinx's: contents, inclusion, the reference.
+        assert path.read_text().count("```") == 2 * len(re.findall(r"^```[\w{]", path.read_text(), re.MULTILINE)), path
+
+
+def test_getting_started_gives_pictures(at_hand):
+    _run_where_possible("start.md")
+    assert size_of("bright.jpg") == size_of("bright-too.jpg") == (52, 36)
+
+
+def test_pictures_come_back_in_kind(at_hand):
+    names = _run_where_possible("python.md")
+    assert (names["array"].shape, names["array"].dtype) == ((36, 52, 3), np.uint8)
+    assert names["image"].mode == names["opened"].mode == "RGB"
+    assert names["tensor"].shape == (4, 3, 64, 96)
+    assert size_of(names["written"]) == (52, 36)
+    assert np.array_equal(names["variant"], zdce.enhance(names["picture"], names["model"], strength=1.5, scale=4))
+    assert (names["label"], names["batch"].shape) == (3, (2, 3, 32, 32))
+
+
+def test_files_for_other_programs_give_what_the_network_gives(at_hand):
+    names = _run_where_possible("exchange.md")
+    dark = torch.from_numpy(names["dark"])
+    assert np.abs(names["bright"] - zdce.enhance(dark, "net.safetensors").numpy()).max() < 1e-4
+    flat = zdce.enhance(np.full((40, 60, 3), 25, np.uint8), "net.safetensors", scale=4)
+    assert np.abs(names["enhanced"][0].numpy().astype(int) - flat).max() <= 2
+    assert zdce.load("published.safetensors").variant.name == "zero-dce"
 
 
 def test_another_network_trains_with_the_objective(capsys):
@@ -23,3 +154,24 @@ def test_another_network_trains_with_the_objective(capsys):
     assert names["bright"].mean() > 2 * names["dark"].mean()
     assert all(parameter.grad.isfinite().all() for parameter in names["estimator"].parameters())
     assert "the loss fell from" in capsys.readouterr().out
+
+
+def test_the_pages_are_built_without_a_warning(tmp_path):
+    for package in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(package)
+    command = [sys.executable, "-P", "-m", "sphinx", "-q", "-W", str(DOCS), str(tmp_path / "site")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "reference.html").read_text()
+    assert all(f'id="zdce.{name}"' in page for name in ("enhance", "Enhancer", "ops.apply_curve", "exporting.export"))
+    for source in DOCS.glob("*.md"):
+        assert (tmp_path / "site" / f"{source.stem}.html").stat().st_size > 5000
+
+
+def test_a_users_program_is_typed():
+    """Also checked by mypy's own run, which has the file in its settings."""
+    pytest.importorskip("mypy")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "tests/typed_user.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

@@ -82,7 +82,7 @@ def test_wide_and_high_pictures_take_several_tiles():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["base", "layers7"])
+@pytest.mark.parametrize("name", ["base", "layers7", "zero-dce-pp"])
 def test_threads_and_tiles_leave_the_bits(name, precision):
     net, image = packed(lively(name), precision), picture(530, 1300)
     threads = torch.get_num_threads()
@@ -128,7 +128,7 @@ def test_any_strides(view):
     assert torch.equal(net.enhance(image, 1.0), net.enhance(image.contiguous(), 1.0))
 
 
-@pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if not variant.separable])
+@pytest.mark.parametrize("name", VARIANTS)
 def test_bfloat16_is_close(name):
     # Feature maps and weights keep 8 bits; 55 dB is an error of about half a level of 8 bits.
     photograph = np.asarray(Image.open(Path(__file__).parents[1] / "docs" / "dark.jpg"))[100:160, 50:260]

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from skimage import metrics
 
 import zdce
-from zdce import cli, data, evaluation
+from zdce import cli, data, evaluation, importing
 
 
 def pair(seed=0, size=(20, 30)):
@@ -69,6 +69,16 @@ def run(*arguments):
     return CliRunner().invoke(cli.main, ["eval", *map(str, arguments)], catch_exceptions=False)
 
 
+def test_eval_measures_one_half_of_the_pictures(lol):
+    halves = {"odd": {"1.png", "3.png"}, "even": {"0.png", "2.png"}, "all": {f"{i}.png" for i in range(4)}}
+    for pairs, expected in halves.items():
+        result = run(
+            lol / "net.safetensors", lol / "lol", "--split", "all", "--pairs", pairs, "--csv", lol / "each.csv", "--json"
+        )
+        assert json.loads(result.stdout)["images"] == len(expected)
+        assert {line.split(",")[0] for line in (lol / "each.csv").read_text().splitlines()[1:]} == expected
+
+
 def test_eval_prints_json_and_writes_every_pictures_figures(lol):
     result = run(lol / "net.safetensors", lol / "lol", "--split", "all", "--json", "--csv", lol / "each.csv")
     assert result.exit_code == 0
@@ -108,21 +118,10 @@ def test_mistakes_are_one_line(lol):
     assert "3.png: reference must be (32, 40, 3), got (20, 30, 3)" in run(lol / "net.safetensors", lol / "lol").stderr
 
 
-PUBLISHED = {"zero-dce": "zerodce_Epoch99.pth", "zero-dce-pp": "zerodcepp_Epoch99.pth"}
-
-
 def published(data_folder, name):
     """A published network (academic use only: an oracle, never shipped)."""
-    model = zdce.DCENet(name).eval()
-    state = torch.load(data_folder / "oracle" / PUBLISHED[name], map_location="cpu", weights_only=True)
-    kinds = {"depth_conv": "depthwise.", "point_conv": "pointwise."}
-    renamed = {}
-    for key, value in state.items():
-        layer, *kind, parameter = key.removeprefix("module.").split(".")
-        place = f"convolutions.{int(layer.removeprefix('e_conv')) - 1}."
-        renamed[place + "".join(kinds[k] for k in kind) + parameter] = value
-    model.load_state_dict(renamed)
-    return model
+    file = {"zero-dce": "zerodce_Epoch99.pth", "zero-dce-pp": "zerodcepp_Epoch99.pth"}[name]
+    return importing.read(data_folder / "oracle" / file).model
 
 
 @pytest.fixture(scope="module")

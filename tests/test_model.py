@@ -130,3 +130,31 @@ def test_the_network_compiles_whole():
     compiled = torch.compile(model.enhance, fullgraph=True)
     with torch.no_grad():
         torch.testing.assert_close(compiled(image), model.enhance(image), rtol=0, atol=1e-5)
+
+
+def test_activations_in_bfloat16(tmp_path):
+    torch.manual_seed(0)
+    model = zdce.DCENet("base", activations="bfloat16")
+    kept = []
+    for layer in model.convolutions:
+        layer.register_forward_hook(lambda _, __, output: kept.append(output.dtype))
+    image = torch.rand(1, 3, 16, 20)
+    logits = model(image)
+    assert kept == [torch.bfloat16] * 4 + [torch.float32]
+    logits.sum().backward()
+    assert {parameter.grad.dtype for parameter in model.parameters()} == {torch.float32}
+    # Torch's convolutions between the same roundings: a value that lies between two of 8 bits may go to either.
+    with zdce.backend("reference"):
+        torch.testing.assert_close(model(image), logits, rtol=0, atol=0.02 * logits.abs().max().item())
+    # Weights are weights: the file says nothing of how they were trained.
+    model.save(tmp_path / "net.safetensors")
+    assert zdce.load(tmp_path / "net.safetensors").activations == "float32"
+
+
+def test_activations_that_there_are_not():
+    with pytest.raises(ValueError, match="activations must be one of float32, bfloat16, got 'bf16'"):
+        zdce.DCENet("base", "bf16")
+    with pytest.raises(
+        ValueError, match="activations must be float32 where layers are separable, as in zero-dce-pp, got 'bfloat16'"
+    ):
+        zdce.DCENet("zero-dce-pp", "bfloat16")

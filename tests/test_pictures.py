@@ -165,6 +165,29 @@ def test_area_means(backend, device, dtype, scale):
     torch.testing.assert_close(got.double().cpu(), expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (13, 12), (37, 53)], ids=str)
+@pytest.mark.parametrize("scale", [1, 2, 12, 100])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_samples_are_torchs_bilinear_ones(backend, device, dtype, scale, size):
+    fits(backend, size, scale)
+    picture = random_picture(size, dtype).to(device)
+    with zdce.backend(backend), nan_filled_allocations():
+        got = zdce.ops.reduce_picture(picture, scale, antialias=False)
+    values = (picture.cpu().double() / reference.WHITE.get(dtype, 1)).permute(2, 0, 1)[None]
+    expected = functional.interpolate(values, [-(-side // scale) for side in size], mode="bilinear", align_corners=False)
+    # Two interpolations one after the other round three times each, of values of at most 1. Torch in float32 also rounds where
+    # a sample lies.
+    torch.testing.assert_close(got.double().cpu(), expected, rtol=0, atol=6 * 2**-24 if backend != "reference" else 1e-5)
+
+
+def test_samples_of_a_wide_picture_lie_where_they_should():
+    # In float32 a sample's place among 100,000 pixels is off by a hundredth.
+    picture = torch.arange(100_000 * 3).reshape(1, -1, 3).remainder(65536).to(torch.int32).to(torch.uint16)
+    values = (picture.double() / 65535).permute(2, 0, 1)[None]
+    expected = functional.interpolate(values, (1, 8334), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(zdce.ops.reduce_picture(picture, 12, antialias=False).double(), expected, rtol=0, atol=1e-6)
+
+
 def test_many_white_rows_overflow_no_sum():
     white = torch.full((600, 3, 3), 255, dtype=torch.uint8)
     assert torch.equal(zdce.ops.reduce_picture(white, 600), torch.ones(1, 3, 1, 1))
@@ -183,12 +206,12 @@ def test_the_reference_interpolates_as_torch_does():
 def test_opcheck_and_compile():
     picture, maps = random_picture((9, 23), torch.uint8), random_maps((9, 23), 4)
     out = torch.empty_like(picture)
-    torch.library.opcheck(torch.ops.zdce.reduce_picture.default, (picture, 4))
+    torch.library.opcheck(torch.ops.zdce.reduce_picture.default, (picture, 4, True))
     torch.library.opcheck(torch.ops.zdce.enhance_picture.default, (picture, maps, 8, 4, False, 1.0, False, out))
     torch._dynamo.reset()
 
     def both(picture):
-        small = zdce.ops.reduce_picture(picture, 4)
+        small = zdce.ops.reduce_picture(picture, 4) / 2 + zdce.ops.reduce_picture(picture, 4, antialias=False) / 2
         return zdce.ops.enhance_picture(picture, small.repeat(1, 8, 1, 1) - 0.9, scale=4)
 
     assert torch.equal(torch.compile(both, fullgraph=True, backend="aot_eager")(picture), both(picture))

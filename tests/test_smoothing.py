@@ -27,11 +27,16 @@ def frame(values, noise=0.0, seed=0):
 STILL = frame(scene(0))
 
 
+def nothing(image, maps):
+    """A curve that leaves no light to hold."""
+    return image
+
+
 @pytest.mark.parametrize(
     "times", [np.linspace(0, 1, 5), np.linspace(0, 1, 121), np.append(0, np.sort(np.random.default_rng(0).random(40)))]
 )
 def test_a_change_comes_through_at_the_same_pace_whatever_the_frame_rate(times):
-    smooth = Smoothing(0.3)
+    smooth = Smoothing(0.3, nothing)
     smooth(torch.zeros(1, 3, 2, 2), STILL, 0.0)
     for moment in times[1:]:
         got = smooth(torch.full((1, 3, 2, 2), 0.5), STILL, moment)
@@ -105,6 +110,38 @@ def test_the_enhanced_light_flickers_less_than_the_inputs():
     assert flicker["smooth"] < 0.5 * flicker["input"]
 
 
+def enhanced_levels(images, maps, fps=30):
+    """Brightness of the input, of the same curve on every frame, and of the smoothed one."""
+    smooth, levels = Smoothing(), []
+    for i, image in enumerate(images):
+        values = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+        held = smooth(maps, image, i / fps)
+        levels.append(
+            [values.mean(), *(smooth.curve(values, m.mean().expand(1, 24, *image.shape[:2])).mean() for m in (maps, held))]
+        )
+    return np.array(levels).T
+
+
+def test_what_moves_changes_the_light_no_more_than_it_does_in_the_input():
+    images = []
+    for i in range(60):
+        values = scene(0, brightness=20)
+        values[20:70, 10 : 40 + round(25 * np.sin(i / 4))] = 120  # something bright that comes and goes
+        images.append(frame(values, noise=3, seed=i))
+    given, fixed, held = np.abs(np.diff(enhanced_levels(images, torch.full((1, 24, 8, 14), -0.3))[:, 1:])).mean(axis=1)
+    assert fixed > 1.3 * given
+    assert held < given
+
+
+def test_a_lasting_change_of_light_is_followed_within_seconds():
+    dark, bright = frame(scene(0, brightness=20)), frame(scene(0, brightness=26))
+    _, fixed, held = enhanced_levels([dark] * 5 + [bright] * 400, torch.full((1, 24, 8, 14), -0.3))
+    assert held[0] == fixed[0]
+    assert abs(held[-1] - fixed[-1]) < 0.05 * (fixed[-1] - fixed[0])
+    # On the way no frame changes as much as the curve alone would make it.
+    assert np.abs(np.diff(held)).max() < 0.5 * np.abs(np.diff(fixed)).max()
+
+
 def test_black_frames_and_a_curve_that_does_nothing_are_fine():
     black = np.zeros((20, 30, 3), np.uint8)
     for maps in (torch.zeros(1, 24, 2, 3), torch.full((1, 24, 2, 3), -1.0)):
@@ -170,6 +207,24 @@ def test_errors_of_either_thread_come_out_and_end_the_others():
         with pytest.raises(OSError, match="no 0"):
             all_of(count)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("ahead", "behind"))]
+
+
+def test_what_follows_a_failure_is_not_begun_and_a_check_tells():
+    begun, gate = [], threading.Event()
+
+    def refuse(value):
+        gate.wait()
+        begun.append(value)
+        raise OSError(f"no {value}")
+
+    with overlap.behind(refuse, 3) as hand_over:
+        for i in range(3):
+            hand_over(i)
+            hand_over.check()
+        gate.set()
+        with pytest.raises(OSError, match="no 0"):
+            hand_over.wait()
+    assert begun == [0]
 
 
 def test_leaving_early_drops_what_was_not_begun():

@@ -4,51 +4,26 @@ import csv
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
+from runs import assert_same_weights, command, run
 
 import zdce
-from zdce import cli, training
+from zdce import training
 from zdce.formulas import Weights
+from zdce.training.state import State
 
 SMALL = ["--size", "32", "--batch-size", "4", "--lr", "0.001", "--variant", "iters4"]
-
-
-@pytest.fixture(scope="module")
-def dark(tmp_path_factory):
-    """Fourteen small dark pictures: 12 to train on in 3 batches, 2 to validate."""
-    folder = tmp_path_factory.mktemp("dark")
-    random = np.random.default_rng(0)
-    for i in range(14):
-        blocks = random.integers(0, 60, (6, 6, 3), np.uint8)
-        Image.fromarray(blocks).resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.png")
-    return folder
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "zdce", "train", *map(str, arguments)]
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli.main, ["train", *map(str, arguments)], catch_exceptions=False)
 
 
 def rows(folder):
     with (folder / "log.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def assert_same_weights(one, other):
-    a, b = zdce.load(one).state_dict(), zdce.load(other).state_dict()
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.fixture(scope="module")
@@ -157,14 +132,14 @@ def test_every_step_can_be_the_last_before_a_resume(finished, dark, tmp_path, mo
 def test_a_row_logged_before_its_state_was_saved_is_not_kept_twice(finished, dark, tmp_path, monkeypatch):
     out = tmp_path / "killed"
     config = training.Config.from_toml((finished / "config.toml").read_text())
-    save = training.Run._save_state
+    write = State.write
 
-    def killed(self):
-        if self.position.epoch == 3:
+    def killed(self, path):
+        if self.position["epoch"] == 3:
             raise KeyboardInterrupt
-        save(self)
+        write(self, path)
 
-    monkeypatch.setattr(training.Run, "_save_state", killed)
+    monkeypatch.setattr(State, "write", killed)
     with pytest.raises(KeyboardInterrupt):
         training.Run.start(config, out).train()
     assert len(rows(out)) == 6
@@ -194,7 +169,7 @@ def test_resume_takes_more_epochs_but_no_other_network(finished, dark, tmp_path)
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(dark, tmp_path, monkeypatch):
     out = tmp_path / "diverged"
-    objective = training.ops.zero_reference_objective
+    objective = zdce.ops.zero_reference_objective
     calls = []
 
     def diverging(*arguments, **options):
@@ -202,7 +177,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(dark, tmp
         result = objective(*arguments, **options)
         return result._replace(total=result.total * float("nan")) if len(calls) == 6 else result
 
-    monkeypatch.setattr(training.ops, "zero_reference_objective", diverging)
+    monkeypatch.setattr(zdce.ops, "zero_reference_objective", diverging)
     result = run("--data", dark, "--out", out, "--epochs", 3, *SMALL)
     assert result.exit_code == 1
     assert "the loss is not finite in epoch 2, step 2" in result.stderr

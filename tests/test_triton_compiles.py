@@ -8,7 +8,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 TARGETS = {"sm_80", "sm_90", "sm_100", "gfx942"}
 KERNELS = {f"{name}_{way}" for name in ("curve", "channel", "region", "statistics", "tv") for way in ("forward", "backward")}
-PICTURES = {"picture_forward", "reduce_forward"}  # of 3 bytes a pixel, which no wide access fits
+PICTURES = {"picture_forward", "reduce_forward", "sample_forward"}  # of 3 bytes a pixel, which no wide access fits
 
 
 # The half types differ in one conversion: each is compiled for two of the targets.

@@ -124,7 +124,7 @@ def _cuda_launcher(operator: str) -> Launcher:
     return getattr(torch.ops.zdce_cuda, operator).default
 
 
-# Convolutions are compiled for the CPU in float32; elsewhere torch's own serve.
+# Convolutions are compiled for the CPU and float32 weights; elsewhere torch's own serve.
 CONVOLUTIONS = ("convolution", "convolution_backward")
 
 
@@ -207,11 +207,15 @@ def choose(name: str, device: str, dtype: torch.dtype, operator: str | None = No
 
 def launch(operator: str, inputs: tuple[object, ...], outputs: tuple[Tensor | None, ...], name: str) -> None:
     """Runs ``operator`` on backend ``name`` (or the best, for ``auto``), writing ``outputs``; None outputs are not wanted."""
-    first = next(value for value in inputs if isinstance(value, Tensor))
-    dtype = first.dtype if operator in CONVOLUTIONS else torch.float32
-    if any(isinstance(value, Tensor) and value.dtype == torch.float64 for value in inputs):
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    dtypes = {tensor.dtype for tensor in tensors}
+    if torch.float64 in dtypes:
         dtype = torch.float64
-    _launcher(operator, name, first.device.type, dtype)(*inputs, *outputs)
+    elif operator in CONVOLUTIONS and torch.float32 not in dtypes:  # with float32 weights, feature maps may be bfloat16
+        dtype = tensors[0].dtype
+    else:
+        dtype = torch.float32
+    _launcher(operator, name, tensors[0].device.type, dtype)(*inputs, *outputs)
 
 
 @cache

@@ -6,8 +6,11 @@ from zdce import allocator
 from zdce.commands.bench import bench
 from zdce.commands.enhance import enhance
 from zdce.commands.evaluate import evaluate
+from zdce.commands.exports import export
 from zdce.commands.facts import info, list_variants
 from zdce.commands.group import Commands
+from zdce.commands.imports import import_weights
+from zdce.commands.photographs import list_photographs
 from zdce.commands.serve import serve
 from zdce.commands.study import report, run_study
 from zdce.commands.train import train
@@ -21,7 +24,9 @@ def main() -> None:
     allocator.keep_freed_memory()
 
 
-for _command in (train, evaluate, enhance, serve, run_study, report, bench, list_variants, info):
+for _command in (
+    train, evaluate, enhance, serve, run_study, report, bench, import_weights, export, list_variants, list_photographs, info,
+):  # fmt: skip
     main.add_command(_command)
 
 if __name__ == "__main__":

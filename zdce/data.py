@@ -1,4 +1,4 @@
-"""The pictures that a network trains on and is judged by: LOL's layout, any folder, or the built-in sample."""
+"""The pictures that a network trains on and is judged by: LOL's layout, any folder, or photographs made dark."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zdce import images, progress, sample
+from zdce import images, photographs, progress, sample
+from zdce.darkening import DarkPictures
 
 Load = Callable[[], NDArray[np.uint8]]
 
+# Left, top, right and bottom of a part of a picture, as shares of its width and height.
+Window = tuple[float, float, float, float]
+WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
+
 SAMPLE = "sample"
+# Collections that are no folder: the built-in sample, and more photographs that `zdce photographs --fetch` gets.
+DARKENED = {SAMPLE: sample.PICTURES, "open": photographs.PICTURES}
 
 # The report validates on the last 85 of LOL's 485 pictures, in string order; other sets keep that share.
 _VALIDATION_SHARE = 85 / 485
@@ -25,12 +32,16 @@ _VALIDATION_SHARE = 85 / 485
 
 @dataclass(frozen=True)
 class Item:
-    """A low-light picture that can be loaded, (H, W, 3) uint8, its well-lit reference where there is one, and their files."""
+    """A low-light picture that can be loaded, (H, W, 3) uint8, and its well-lit reference where there is one.
+
+    ``files`` are theirs; of pictures that have none, ``made_from`` tells what they depend on.
+    """
 
     name: str
     load: Load
     load_reference: Load | None = None
     files: tuple[Path, ...] = ()
+    made_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,19 +62,18 @@ def collection(source: str) -> Collection:
     """The pictures of ``source``.
 
     Args:
-        source: ``"sample"``; a folder in LOL's layout, pictures in ``low`` and references of the same names in ``high``, or
-            one that holds such an ``our485``; or any folder of pictures, searched through.
+        source: ``"sample"`` or ``"open"``, photographs made dark; a folder in LOL's layout, pictures in ``low`` and references
+            of the same names in ``high``, or one that holds such an ``our485``; or any folder of pictures, searched through.
 
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: it holds fewer than two pictures.
     """
-    if source == SAMPLE:
-        items = [Item(name, partial(sample.darkened, name), partial(sample.reference, name)) for name in sample.names()]
-        return Collection(tuple(items), sample.PICTURES_PER_PHOTOGRAPH)
+    if source in DARKENED:
+        return _darkened(DARKENED[source])
     folder = Path(source)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no such folder: {source} (or {SAMPLE!r} for the built-in sample)")
+        raise FileNotFoundError(f"no such folder: {source} (or {SAMPLE!r} for the built-in sample, 'open' for more)")
     if (folder / "our485" / "low").is_dir():
         folder /= "our485"
     low, high = (folder / "low", folder / "high") if (folder / "low").is_dir() else (folder, None)
@@ -71,6 +81,15 @@ def collection(source: str) -> Collection:
     if len(items) < 2:
         raise ValueError(f"{source} must hold at least 2 pictures ({', '.join(sorted(images.SUFFIXES))}), got {len(items)}")
     return Collection(tuple(items), max(1, round(len(items) * _VALIDATION_SHARE)))
+
+
+def _darkened(pictures: DarkPictures) -> Collection:
+    made_from = pictures.description
+    items = (
+        Item(name, partial(pictures.darkened, name), partial(pictures.reference, name), made_from=made_from)
+        for name in pictures.names()
+    )
+    return Collection(tuple(items), pictures.per_photograph)
 
 
 def _items(low: Path, high: Path | None) -> list[Item]:
@@ -86,19 +105,28 @@ def _items(low: Path, high: Path | None) -> list[Item]:
     return items
 
 
-def load_resized(items: Sequence[Item], size: int, description: str) -> Tensor:
-    """All pictures as one uint8 tensor (N, 3, size, size), decoded and resized in parallel with progress shown.
+def resized(picture: NDArray[np.uint8], size: int, window: Window = WHOLE) -> NDArray[np.uint8]:
+    """A ``window`` of ``picture`` (H, W, 3) as (3, size, size).
 
     The aspect is ignored, as in the report; Pillow's BILINEAR filters over the source pixels that fall together.
+    """
+    height, width = picture.shape[:2]
+    left, top, right, bottom = window
+    box = (left * width, top * height, right * width, bottom * height)
+    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box)).transpose(2, 0, 1)
+
+
+def load_resized(items: Sequence[Item], size: int, description: str) -> Tensor:
+    """All pictures as one uint8 tensor (N, 3, size, size), decoded and ``resized`` in parallel with progress shown.
 
     Raises:
         OSError: a picture can't be read.
     """
     stacked = torch.empty(len(items), 3, size, size, dtype=torch.uint8)
+    filled = stacked.numpy()
 
     def fill(i: int) -> None:
-        picture = Image.fromarray(items[i].load()).resize((size, size), Image.Resampling.BILINEAR)
-        stacked[i] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        filled[i] = resized(items[i].load(), size)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in progress.track(pool.map(fill, range(len(items))), len(items), description):

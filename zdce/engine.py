@@ -24,13 +24,7 @@ def why_unsupported(model: DCENet, precision: str) -> str | None:
         return f"a convolution reads more than {_MOST_BLOCKS} blocks of 16 channels"
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         return "its weights are not float32"
-    return _why_not_bf16(model) if precision == "bf16" else None
-
-
-def _why_not_bf16(model: DCENet) -> str | None:
-    if model.variant.separable:
-        return "separable convolutions run in fp32 only"
-    if not importlib.import_module("zdce._C").has_bfloat16():
+    if precision == "bf16" and not importlib.import_module("zdce._C").has_bfloat16():
         return "the processor has no AMX"
     return None
 
@@ -48,7 +42,8 @@ class Engine:
 
     Args:
         model: a network that ``why_unsupported`` has nothing against.
-        precision: ``"fp32"``, or ``"bf16"`` for feature maps and weights in bfloat16.
+        precision: ``"fp32"``, or ``"bf16"`` for feature maps and weights in bfloat16; of separable layers what is multiplied
+            by the 1x1 filters and these.
     """
 
     def __init__(self, model: DCENet, precision: str = "fp32") -> None:

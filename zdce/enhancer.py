@@ -1,6 +1,5 @@
 """Whole pictures through a network: any size in bounded memory, 8 or 16 bits in and out."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast, overload
@@ -8,7 +7,6 @@ from typing import cast, overload
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from zdce import backends, ops
 from zdce.engine import Engine, why_unsupported
@@ -91,14 +89,18 @@ class Enhancer:
         self.strength = _checked_strength(strength)
         self._packed: Engine | None = None
 
+    def __getstate__(self) -> dict[str, object]:
+        # Packed weights belong to a processor's instruction set: whoever unpickles packs anew.
+        return {**self.__dict__, "_packed": None}
+
     def with_strength(self, strength: float) -> "Enhancer":
         """The same enhancer with another ``strength``; packed weights are shared.
 
         Raises:
             ValueError: ``strength`` is not finite.
         """
-        other = copy.copy(self)
-        other.strength = _checked_strength(strength)
+        other = Enhancer(self.model, self.precision, self.scale, strength)
+        other._packed = self._engine
         return other
 
     @overload
@@ -208,11 +210,8 @@ class Enhancer:
         """``picture`` (H, W, 3) made ``scale`` times smaller, (1, 3, ceil(H / scale), ceil(W / scale)), in [0, 1]."""
         if self.scale == 1:
             return fractions(picture)
-        if self.model.variant.scale == 1:
-            return ops.reduce_picture(picture, self.scale)
-        # As published: bilinear with no antialiasing, whose samples need no sums over areas.
-        size = [-(-side // self.scale) for side in picture.shape[:2]]
-        return functional.interpolate(fractions(picture), size=size, mode="bilinear", align_corners=False)
+        # As published, a network with a scale of its own takes bilinear samples.
+        return ops.reduce_picture(picture, self.scale, antialias=self.model.variant.scale == 1)
 
     def _logits(self, image: Tensor) -> Tensor:
         """The network's logits (1, C, h, w) for ``image`` (1, 3, h, w) in [0, 1], by torch."""

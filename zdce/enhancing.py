@@ -1,16 +1,30 @@
 """Pictures and videos enhanced one after another: where each result goes, and what happens to those that can't be done."""
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from rich.markup import escape
 from rich.progress import Progress
 
 from zdce import images, progress, video
+from zdce.enhancer import Enhancer
 from zdce.images import Found, Pixels
+from zdce.manifest import FAILED, PARTLY, STATUSES, WRITTEN, Row
+from zdce.model import DCENet
+from zdce.ranks import Ranks
 
 _MARK = "-enhanced"
+
+# Of JPEG and WebP, 1 to 100.
+QUALITY = 95
+
+# Seconds between looks at how far other processes are.
+_PAUSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -19,19 +33,6 @@ class Job:
 
     source: Path
     target: Path
-
-
-@dataclass
-class Outcome:
-    """What became of the jobs: written, kept because the target existed, or failed with a reason.
-
-    ``partly`` holds the reasons why a video among the written ones is shorter than it should be, or damaged.
-    """
-
-    written: list[Path] = field(default_factory=list)
-    kept: list[Path] = field(default_factory=list)
-    partly: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
 
 
 def suffixes() -> frozenset[str]:
@@ -117,35 +118,82 @@ class Work:
     film: Callable[..., video.Report]
     quality: int
 
+    @classmethod
+    def of(
+        cls,
+        network: DCENet,
+        scale: int | None = None,
+        strength: float = 1.0,
+        quality: int = QUALITY,
+        filming: video.Options = video.Options(),  # noqa: B008 (immutable)
+    ) -> "Work":
+        """With ``network``; at ``scale`` None a picture's is the network's own, and a video's its own."""
+        film = Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
+        return cls(
+            Enhancer(network, scale=scale, strength=strength), partial(video.enhance, enhancer=film, options=filming), quality
+        )
 
-def run(jobs: list[Job], work: Work, *, overwrite: bool) -> Outcome:
-    """Does the jobs in order, with progress shown; what can't be done is named in one line and the rest goes on."""
-    outcome = Outcome()
+
+def split(jobs: Iterable[Job], *, overwrite: bool) -> tuple[list[Job], list[Job]]:
+    """Those to be done, and those whose results are there and stay."""
+    todo: list[Job] = []
+    kept: list[Job] = []
+    for job in jobs:
+        (kept if job.target.exists() and not overwrite else todo).append(job)
+    return todo, kept
+
+
+def run(jobs: Sequence[Job], work: Work, among: Ranks, tell: Callable[[Row], None] | None = None) -> Counter[str]:
+    """Does the jobs in order, with progress shown; what can't be done is named in one line and the rest goes on.
+
+    Of several processes each does its share of ``jobs``.
+
+    Args:
+        among: those that this call shares counts with.
+        tell: is given a row for each file, when it is done.
+
+    Returns:
+        How many files came to each of ``manifest.STATUSES`` in this process, in the first one, which waits for the others,
+        in all.
+    """
+    counts: Counter[str] = Counter()
     with progress.bar() as shown:
         task = shown.add_task("enhancing", total=len(jobs), status="")
-        for job in jobs:
-            if job.target.exists() and not overwrite:
-                outcome.kept.append(job.target)
-            else:
-                _do(job, work, outcome, shown)
-            shown.advance(task)
-    return outcome
+        for job in among.share(jobs):
+            status, reason = do(job, work, shown)
+            if tell is not None:
+                tell(row(job, status, reason))
+            counts[status] += 1
+            shown.update(task, completed=among.count("done", 1))
+        for status in STATUSES:
+            among.count(status, counts[status])
+        among.count("finished", 1)
+        while among.first and among.count("finished") < among.world:
+            time.sleep(_PAUSE)
+            shown.update(task, completed=among.count("done"))
+    return Counter({status: among.count(status) for status in STATUSES}) if among.first else counts
 
 
-def _do(job: Job, work: Work, outcome: Outcome, shown: Progress) -> None:
+def row(job: Job, status: str, reason: str = "") -> Row:
+    """The row of a manifest."""
+    return Row(str(job.source), str(job.target), status, reason)
+
+
+def do(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
+    """Gives the status and its reason; what can't be done is named in one line."""
     try:
         if video.is_video(job.source):
-            _do_video(job, work, outcome, shown)
-        else:
-            picture = images.read(job.source)
-            images.write(picture.with_pixels(work.picture(picture.pixels)), job.target, work.quality)
-        outcome.written.append(job.target)
+            return _do_video(job, work, shown)
+        picture = images.read(job.source)
+        images.write(picture.with_pixels(work.picture(picture.pixels)), job.target, work.quality)
     except (OSError, ValueError, MemoryError) as error:
-        outcome.failed.append(str(error) or f"{job.source}: {type(error).__name__}")
-        progress.console.print(f"[red]skipped[/red] {outcome.failed[-1]}", markup=True)
+        reason = str(error) or f"{job.source}: {type(error).__name__}"
+        progress.console.print(f"[red]skipped[/red] {escape(reason)}")
+        return FAILED, reason
+    return WRITTEN, ""
 
 
-def _do_video(job: Job, work: Work, outcome: Outcome, shown: Progress) -> None:
+def _do_video(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
     with progress.frames(shown, job.source.name) as counted:
         report = work.film(job.source, job.target, shown=counted)
     pace = report.frames / report.seconds
@@ -154,4 +202,5 @@ def _do_video(job: Job, work: Work, outcome: Outcome, shown: Progress) -> None:
         progress.console.print(f"{job.target}: {note}", markup=False)
     if report.fault:
         progress.console.print(report.fault, style="red", markup=False)
-        outcome.partly.append(report.fault)
+        return PARTLY, report.fault
+    return WRITTEN, ""

@@ -178,6 +178,26 @@ def decode(source: Path | bytes, name: str, most_pixels: int = MOST_PIXELS, form
         raise OSError(f"{name}: {error or type(error).__name__}") from error
 
 
+def from_pillow(image: Image.Image) -> Picture:
+    """An image in memory as it stands, its rows not turned; modes as ``read`` takes them.
+
+    Raises:
+        ValueError: it has no pixels, or floating-point ones.
+    """
+    if 0 in image.size:
+        raise ValueError(f"image must have at least one pixel, got {image.width} x {image.height}")
+    picture = _picture(image, Image.Exif())
+    exif = {"exif": image.info["exif"]} if "exif" in image.info else {}
+    return replace(picture, metadata={**picture.metadata, **exif})
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """RGB, RGBA, L, LA or, of 16 bits, I;16; what is written with the picture stands in ``info``."""
+    image = _image(picture, deep=True)
+    image.info.update(picture.metadata)
+    return image
+
+
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """The pixels of a picture, upright, shape (H, W, 3), 16-bit ones rounded to 8; errors as ``read``."""
     return as_uint8(read(path).pixels)

@@ -1,7 +1,7 @@
 """DCE-Net in all its variants, and their weights in files that describe themselves."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import safetensors
@@ -10,22 +10,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zdce import atomic, backends, ops, variants
+from zdce import atomic, backends, ops, variants, weights
 from zdce.variants import Variant
 
 # The safetensors metadata key that holds the variant as JSON.
 _VARIANT_KEY = "zdce.variant"
 
 
-def _runs_in_kernels(image: Tensor, weight: Tensor) -> bool:
+# What feature maps are kept in between layers and for backward, by the names that ``DCENet`` takes.
+ACTIVATIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
     """Whether ``zdce.ops.convolution`` has kernels for it; compilers and exporters are shown torch's own operators."""
     return (
         not torch.compiler.is_compiling()
-        and (image.device.type, image.dtype, weight.dtype) == ("cpu", torch.float32, torch.float32)
+        and (sources[0].device.type, weight.dtype) == ("cpu", torch.float32)
+        and all(source.dtype in ACTIVATIONS.values() for source in sources)
         and not torch.is_autocast_enabled("cpu")
         and backends.requested() in ("auto", "cpp")
         and backends.why_missing("cpp", "cpu", torch.float32, "convolution") is None
     )
+
+
+def _enlarged(maps: Tensor, scale: int, height: int, width: int) -> Tensor:
+    """``maps`` (B, C, ceil(H / scale), ceil(W / scale)) at H x W: pixel y samples them at ``(y + 0.5) / scale - 0.5``."""
+    if torch.onnx.is_in_onnx_export():
+        # Of its resampling by both factor and size ONNX knows the factor only.
+        return functional.interpolate(maps, scale_factor=float(scale), mode="bilinear")[..., :height, :width]
+    # An exported program of the lines above would be held to sizes that scale divides, or to those that it does not.
+    return torch.ops.aten.upsample_bilinear2d.default(maps, [height, width], False, float(scale), float(scale))
 
 
 def _concatenated(sources: Sequence[Tensor]) -> Tensor:
@@ -33,17 +47,24 @@ def _concatenated(sources: Sequence[Tensor]) -> Tensor:
 
 
 class Conv2d(nn.Conv2d):
-    """A 3x3 convolution of concatenated inputs, and where ``rectified`` a ReLU: (B, C_i, H, W) each -> (B, o, H, W)."""
+    """A 3x3 convolution of concatenated inputs, and where ``rectified`` a ReLU: (B, C_i, H, W) each -> (B, o, H, W).
 
-    def __init__(self, in_channels: int, out_channels: int, rectified: bool) -> None:
+    ``kept``, where given, is the result's dtype; inputs may be bfloat16 then whatever the weights are.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, rectified: bool, kept: torch.dtype | None = None) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1)
         self.rectified = rectified
+        self.kept = kept
 
     def forward(self, *sources: Tensor) -> Tensor:
-        if self.bias is not None and _runs_in_kernels(sources[0], self.weight):
-            return ops.convolution(sources, self.weight, self.bias, self.rectified)
-        x = super().forward(_concatenated(sources))
-        return functional.relu(x) if self.rectified else x
+        takes = self.kept is not None or sources[0].dtype == self.weight.dtype
+        if self.bias is not None and takes and _runs_in_kernels(sources, self.weight):
+            return ops.convolution(sources, self.weight, self.bias, self.rectified, self.kept)
+        x = _concatenated(sources)
+        x = super().forward(x if self.kept is None else x.to(self.weight.dtype))
+        x = functional.relu(x) if self.rectified else x
+        return x if self.kept is None else x.to(self.kept)
 
 
 class SeparableConv2d(nn.Module):
@@ -65,24 +86,44 @@ class DCENet(nn.Module):
 
     Args:
         variant: a name of ``zdce.variants.VARIANTS`` or a ``Variant`` of one's own.
+        activations: ``"float32"``, or ``"bfloat16"``: between its layers and for backward the network keeps feature maps and
+            their gradients in half the memory, rounded to 8 bits; weights, arithmetic and logits stay float32.
 
     Raises:
-        ValueError: there is no variant of that name.
+        ValueError: there is no variant of that name, or separable layers, which run in torch, are to keep bfloat16.
 
     >>> zdce.DCENet("iters4")(torch.rand(1, 3, 20, 30)).shape
     torch.Size([1, 12, 20, 30])
     """
 
-    def __init__(self, variant: str | Variant = "base") -> None:
+    def __init__(self, variant: str | Variant = "base", activations: str = "float32") -> None:
         super().__init__()
         self.variant = variants.variant(variant) if isinstance(variant, str) else variant
-        kind, layers = SeparableConv2d if self.variant.separable else Conv2d, self.variant.convolutions()
-        self.convolutions = nn.ModuleList(kind(i, o, rectified=n < len(layers)) for n, (i, o) in enumerate(layers, 1))
+        if activations not in ACTIVATIONS:
+            raise ValueError(f"activations must be one of {', '.join(ACTIVATIONS)}, got {activations!r}")
+        if self.variant.separable and activations != "float32":
+            raise ValueError(
+                f"activations must be float32 where layers are separable, as in {self.variant.name}, got {activations!r}"
+            )
+        self.activations = activations
+        self.convolutions = nn.ModuleList(self._layers())
         for parameter in self.parameters():
             if parameter.dim() == 4:
                 nn.init.xavier_uniform_(parameter)
             else:
                 nn.init.zeros_(parameter)
+
+    def _layers(self) -> Iterator[nn.Module]:
+        layers = self.variant.convolutions()
+        for n, (inputs, outputs) in enumerate(layers, 1):
+            hidden = n < len(layers)
+            if self.variant.separable:
+                yield SeparableConv2d(inputs, outputs, hidden)
+            elif self.activations == "float32":
+                yield Conv2d(inputs, outputs, hidden)
+            else:
+                # Neighbouring logits are subtracted from each other (illumination smoothness): they are not rounded.
+                yield Conv2d(inputs, outputs, hidden, ACTIVATIONS[self.activations] if hidden else torch.float32)
 
     def forward(self, image: Tensor) -> Tensor:
         """The logits of the curve maps.
@@ -98,15 +139,28 @@ class DCENet(nn.Module):
             features.append(convolution(*(features[s] for s in sources)))
         return features[-1]
 
-    def curve_maps(self, image: Tensor) -> Tensor:
-        """Curve maps in [-1, 1] for ``image`` (B, 3, H, W): shape (B, 3T or 3, H, W), estimated at the variant's own scale."""
-        if self.variant.scale == 1:
+    def curve_maps(self, image: Tensor, scale: int | None = None) -> Tensor:
+        """Curve maps in [-1, 1] for ``image``.
+
+        Args:
+            image: images in [0, 1], shape (B, 3, H, W).
+            scale: they are estimated on an image this many times smaller, as ``zdce.Enhancer`` does; None: the variant's own.
+
+        Returns:
+            Shape (B, 3T, H, W), or (B, 3, H, W) where the variant shares its maps.
+        """
+        scale = self.variant.scale if scale is None else scale
+        if scale == 1:
             return torch.tanh(self(image))
+        height, width = image.shape[2:]
+        if self.variant.scale == 1:
+            # Without padding that counts, a window that reaches beyond the border is the mean of the pixels that are there.
+            small = functional.avg_pool2d(image, scale, ceil_mode=True, count_include_pad=False)
+            return _enlarged(torch.tanh(self(small)), scale, height, width)
         # Zero-DCE++ as published: bilinear down without antialiasing, the maps up with their corners aligned.
-        height, width = (-(-size // self.variant.scale) for size in image.shape[2:])
-        small = functional.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
-        maps = torch.tanh(self(small))
-        return functional.interpolate(maps, size=image.shape[2:], mode="bilinear", align_corners=True)
+        size = ((height + scale - 1) // scale, (width + scale - 1) // scale)  # ONNX would round -(-H // scale) towards 0
+        small = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        return functional.interpolate(torch.tanh(self(small)), size=(height, width), mode="bilinear", align_corners=True)
 
     def enhance(self, image: Tensor) -> Tensor:
         """The enhanced images in [0, 1], shape (B, 3, H, W), as ``image`` (B, 3, H, W) in [0, 1]."""
@@ -129,15 +183,20 @@ def load(path_or_name: str | Path) -> DCENet:
     """A trained network, in eval mode, on the CPU; subnormal weights are 0.
 
     Args:
-        path_or_name: a ``.safetensors`` file that ``DCENet.save`` or ``zdce train`` wrote.
+        path_or_name: a variant's name, for the weights that come with the package (``zdce variants`` shows which do); or a
+            ``.safetensors`` file that ``DCENet.save`` or ``zdce train`` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no zdce network.
+        ValueError: it holds no zdce network, or is the name of a variant with no shipped weights.
+
+    >>> zdce.load("base").variant.name
+    'base'
     """
-    path = Path(path_or_name)
+    path = weights.resolve(path_or_name)
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: expected a .safetensors file of zdce train")
+        expected = f"one of {', '.join(weights.names())}, or a .safetensors file of zdce train"
+        raise FileNotFoundError(f"no weights at {path}: expected {expected}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -128,13 +128,15 @@ def apply_curve(image: Tensor, maps: Tensor, iterations: int | None = None) -> T
     return torch.ops.zdce.apply_curve(image, maps, _check_iterations("maps", maps, iterations))
 
 
-def reduce_picture(picture: Tensor, scale: int) -> Tensor:
+def reduce_picture(picture: Tensor, scale: int, antialias: bool = True) -> Tensor:
     """A picture made ``scale`` times smaller by area means, as a network takes it.
 
     Args:
         picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where
             each row's pixels are contiguous.
         scale: side of the averaged squares in pixels; at the border the mean is of those that are there.
+        antialias: false takes bilinear samples of four pixels instead, spread evenly from border to border (Zero-DCE++ as
+            published; ``interpolate`` with ``align_corners=False``).
 
     Returns:
         Shape (1, 3, ceil(H / scale), ceil(W / scale)), float32 in [0, 1]; no gradient.
@@ -147,7 +149,7 @@ def reduce_picture(picture: Tensor, scale: int) -> Tensor:
     """
     _check_picture("picture", picture)
     _check_scale(scale)
-    return torch.ops.zdce.reduce_picture(picture.detach(), scale)
+    return torch.ops.zdce.reduce_picture(picture.detach(), scale, antialias)
 
 
 def enhance_picture(
@@ -202,6 +204,10 @@ def enhance_picture(
     return out
 
 
+# What feature maps may be kept in beside float32 weights.
+_KEPT = {torch.float32, torch.bfloat16}
+
+
 def _check_parameters(sources: Sequence[Tensor], weight: Tensor, bias: Tensor) -> None:
     channels = sum(source.shape[1] for source in sources)
     for name, tensor in (("weight", weight), ("bias", bias)):
@@ -211,31 +217,37 @@ def _check_parameters(sources: Sequence[Tensor], weight: Tensor, bias: Tensor) -
         raise ValueError(f"weight must be (O, {channels}, 3, 3), got {tuple(weight.shape)}")
     if tuple(bias.shape) != tuple(weight.shape[:1]):
         raise ValueError(f"bias must be ({weight.shape[0]},), got {tuple(bias.shape)}")
-    for name, tensor in (*(("sources", source) for source in sources), ("weight", weight), ("bias", bias)):
-        if (tensor.dtype, tensor.device) != (sources[0].dtype, sources[0].device):
+    kept = weight.dtype == torch.float32 and all(source.dtype in _KEPT for source in sources)
+    expected, whose = (weight.dtype, "weight") if kept else (sources[0].dtype, "the first source")
+    typed = [] if kept else [("sources", source) for source in sources]
+    for name, tensor in (*typed, ("weight", weight), ("bias", bias)):
+        if (tensor.dtype, tensor.device) != (expected, sources[0].device):
             raise TypeError(
-                f"{name} must be {sources[0].dtype} on {sources[0].device} as the first source is,"
-                f" got {tensor.dtype} on {tensor.device}"
+                f"{name} must be {expected} on {sources[0].device} as {whose} is, got {tensor.dtype} on {tensor.device}"
             )
 
 
-def convolution(sources: Sequence[Tensor], weight: Tensor, bias: Tensor, rectified: bool = False) -> Tensor:
+def convolution(
+    sources: Sequence[Tensor], weight: Tensor, bias: Tensor, rectified: bool = False, dtype: torch.dtype | None = None
+) -> Tensor:
     """A 3x3 convolution, stride 1, with zeros around the image, of several tensors concatenated without a copy.
 
     On the CPU in float32 it is Winograd's F(4x4, 3x3), back too; elsewhere it is torch's own. Channels_last sources of 16
     or 32 channels are read fastest.
 
     Args:
-        sources: images or feature maps, shapes (B, C_i, H, W), all of one dtype.
+        sources: images or feature maps, shapes (B, C_i, H, W), all of the weights' dtype; with float32 weights each may be
+            bfloat16 too, calculated with in float32.
         weight: filters, shape (O, C, 3, 3), C the sum of the C_i.
         bias: shape (O,).
         rectified: whether a ReLU follows.
+        dtype: of the result, and so of its gradient; None is the first source's. Float32 weights give float32 or bfloat16.
 
     Returns:
         Shape (B, O, H, W), channels_last where O is a multiple of 16, else contiguous; differentiable in all tensors, once.
 
     Raises:
-        TypeError: an argument is not a floating tensor, or dtypes or devices differ.
+        TypeError: an argument is not a floating tensor, or dtypes or devices differ otherwise.
         ValueError: there is no source, or shapes disagree.
 
     >>> ones = torch.ones(1, 1, 3, 3)
@@ -248,7 +260,11 @@ def convolution(sources: Sequence[Tensor], weight: Tensor, bias: Tensor, rectifi
         _check_tensor("sources", source, channels=source.shape[1] if isinstance(source, Tensor) and source.dim() > 1 else None)
         _check_alike("sources", source, "the first source", sources[0])
     _check_parameters(sources, weight, bias)
-    return torch.ops.zdce.convolution(list(sources), weight, bias, rectified)
+    dtype = sources[0].dtype if dtype is None else dtype
+    allowed = _KEPT if weight.dtype == torch.float32 else {weight.dtype}
+    if dtype not in allowed:
+        raise TypeError(f"dtype must be {' or '.join(sorted(map(str, allowed)))} with weights of {weight.dtype}, got {dtype}")
+    return torch.ops.zdce.convolution(list(sources), weight, bias, rectified, dtype)
 
 
 def illumination_smoothness(maps: Tensor, normalization: str = "paper") -> Tensor:

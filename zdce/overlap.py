@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -44,11 +44,47 @@ def ahead(iterable: Iterable[T], count: int) -> Iterator[Iterator[T]]:
         yield values()
 
 
+class Behind(Generic[T]):
+    """Work that a thread does while the caller goes on: see ``behind``."""
+
+    def __init__(self, work: Callable[[T], object], count: int, executor: ThreadPoolExecutor) -> None:
+        self._work, self._count, self._executor = work, count, executor
+        self._pending: deque[Future[None]] = deque()
+        self._failed = False
+
+    def __call__(self, value: T) -> None:
+        """Hands ``value`` over, and waits while ``count`` are not done."""
+        self.check()
+        if len(self._pending) == self._count:
+            self._pending.popleft().result()
+        self._pending.append(self._executor.submit(self._do, value))
+
+    def check(self) -> None:
+        """Raises what work has raised; doesn't wait."""
+        while self._pending and self._pending[0].done():
+            self._pending.popleft().result()
+
+    def wait(self) -> None:
+        """Returns when all is done, or raises what work raises."""
+        while self._pending:
+            self._pending.popleft().result()
+
+    def _do(self, value: T) -> None:
+        if self._failed:
+            return
+        try:
+            self._work(value)
+        except BaseException:
+            self._failed = True
+            raise
+
+
 @contextmanager
-def behind(work: Callable[[T], object], count: int) -> Iterator[Callable[[T], None]]:
+def behind(work: Callable[[T], object], count: int) -> Iterator[Behind[T]]:
     """Gives a function that hands a value to ``work`` in a thread, and waits while ``count`` are not done.
 
-    At the end of the block all are done; an error of ``work`` is raised by the function or by that end.
+    At the end of the block all are done; an error of ``work`` is raised by the function, its ``check`` or that end, and nothing
+    that was handed over after the failing value is begun.
 
     >>> done = []
     >>> with behind(done.append, 2) as append:
@@ -57,14 +93,7 @@ def behind(work: Callable[[T], object], count: int) -> Iterator[Callable[[T], No
     >>> done
     [0, 1, 2, 3, 4]
     """
-    pending: deque[Future[object]] = deque()
     with _one_thread("behind") as executor:
-
-        def hand_over(value: T) -> None:
-            if len(pending) == count:
-                pending.popleft().result()
-            pending.append(executor.submit(work, value))
-
-        yield hand_over
-        while pending:
-            pending.popleft().result()
+        handing_over = Behind(work, count, executor)
+        yield handing_over
+        handing_over.wait()

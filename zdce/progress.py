@@ -8,13 +8,18 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from zdce import ranks
+
 T = TypeVar("T")
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def bar() -> Progress:
-    """A progress display with counts, time passed and time left; ``{task.fields[status]}`` stands at the end of its line."""
+    """A progress display with counts, time passed and time left; ``{task.fields[status]}`` stands at the end of its line.
+
+    Of several processes with one job the first one shows it.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -24,6 +29,7 @@ def bar() -> Progress:
         TextColumn("{task.fields[status]}"),
         console=console,
         transient=True,
+        disable=not ranks.first(),
     )
 
 

@@ -130,10 +130,17 @@ def fractions(picture: Tensor) -> Tensor:
     return values.permute(2, 0, 1)[None]
 
 
-def reduce_picture(picture: Tensor, scale: int) -> Tensor:
-    """Means over ``scale`` x ``scale`` pixels, (1, 3, ceil(H / scale), ceil(W / scale)) in [0, 1]; over fewer at the border."""
-    # uint8: 3 bytes read, nearly nothing written. Eager makes floats of the picture first, 12 bytes written and read.
+def reduce_picture(picture: Tensor, scale: int, antialias: bool = True) -> Tensor:
+    """Means over ``scale`` x ``scale`` pixels, (1, 3, ceil(H / scale), ceil(W / scale)) in [0, 1]; over fewer at the border.
+
+    Without ``antialias`` bilinear samples, corners not aligned.
+    """
+    # uint8: 3 bytes read, of samples 12 / scale^2, nearly nothing written. Eager makes floats of the picture first, 12 bytes
+    # written and read.
     height, width, _ = picture.shape
+    if not antialias:
+        size = [-(-height // scale), -(-width // scale)]
+        return functional.interpolate(fractions(picture), size=size, mode="bilinear", align_corners=False)
     side = min(scale, max(height, width))  # larger areas are the same one
     padded = functional.pad(fractions(picture), (0, -width % side, 0, -height % side))
     sums = padded.unflatten(3, (-1, side)).unflatten(2, (-1, side)).sum((3, 5))

@@ -308,7 +308,7 @@ _autograd("objective_statistics", _objective_setup, _objective_autograd)
 # written, so that a caller may bring its memory. Neither has a gradient.
 
 
-def _reduced(picture: Tensor, scale: int) -> Tensor:
+def _reduced(picture: Tensor, scale: int, antialias: bool) -> Tensor:
     height, width = (-(-side // scale) for side in picture.shape[:2])
     return picture.new_empty((1, 3, height, width), dtype=torch.float32)
 
@@ -319,8 +319,8 @@ def _interleaved(picture: Tensor) -> Tensor:
 
 
 def _reduce_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
-    picture, scale = inputs
-    return (_interleaved(picture), scale), outputs
+    picture, *how = inputs
+    return (_interleaved(picture), *how), outputs
 
 
 def _enhance_picture(
@@ -338,8 +338,8 @@ def _enhance_picture(
 
 
 _operator(
-    "reduce_picture(Tensor picture, int scale) -> Tensor",
-    "reduce_picture(Tensor picture, int scale, Tensor(a!) small) -> ()",
+    "reduce_picture(Tensor picture, int scale, bool antialias) -> Tensor",
+    "reduce_picture(Tensor picture, int scale, bool antialias, Tensor(a!) small) -> ()",
     _reduced,
     _reduce_arguments,
 )
@@ -354,20 +354,21 @@ _zdce.impl("enhance_picture", _enhance_picture, "CompositeExplicitAutograd")
 torch.library.register_fake("zdce::enhance_picture", lambda *_: None, lib=_zdce)
 
 
-# convolution: sources (B, C_i, H, W) each, weight (O, sum of C_i, 3, 3), bias (O,) -> (B, O, H, W).
+# convolution: sources (B, C_i, H, W) each, weight (O, sum of C_i, 3, 3), bias (O,) -> (B, O, H, W). Backward keeps sources and
+# output, so that in bfloat16 they take half the memory.
 
 # The kernels take 16 channels of a pixel at a time; the objective, which reads the last layer's, prefers planes.
 _CHANNELS_LAST_STEP = 16
 
 
-def _convolution_output(sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bool) -> Tensor:
+def _convolution_output(sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bool, dtype: torch.dtype) -> Tensor:
     (batch, _, height, width), channels = sources[0].shape, weight.shape[0]
     layout = torch.contiguous_format if channels % _CHANNELS_LAST_STEP else torch.channels_last
-    return torch.empty((batch, channels, height, width), dtype=sources[0].dtype, device=sources[0].device, memory_format=layout)
+    return torch.empty((batch, channels, height, width), dtype=dtype, device=sources[0].device, memory_format=layout)
 
 
 def _convolution_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
-    sources, weight, bias, rectified = inputs
+    sources, weight, bias, rectified, _ = inputs
     return (sources, weight.contiguous(), bias.contiguous(), rectified), outputs
 
 
@@ -395,7 +396,7 @@ def _convolution_backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Any,
 
 
 def _convolution_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    sources, weight, _, rectified = inputs
+    sources, weight, _, rectified, _ = inputs
     ctx.save_for_backward(weight, *([output] if rectified else []), *sources)
     ctx.rectified = rectified
 
@@ -403,7 +404,7 @@ def _convolution_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 def _convolution_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     weight, *others = ctx.saved_tensors
     output = others.pop(0) if ctx.rectified else None
-    sources_wanted, weight_wanted, bias_wanted, _ = ctx.needs_input_grad
+    sources_wanted, weight_wanted, bias_wanted, *_ = ctx.needs_input_grad
     grad_sources, grad_weight, grad_bias = torch.ops.zdce.convolution_backward(
         grad, others, weight, output, sources_wanted, weight_wanted or bias_wanted, ctx.backend
     )
@@ -412,11 +413,12 @@ def _convolution_autograd(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         grad_weight if weight_wanted else None,
         grad_bias if bias_wanted else None,
         None,
+        None,
     )
 
 
 _operator(
-    "convolution(Tensor[] sources, Tensor weight, Tensor bias, bool rectified) -> Tensor",
+    "convolution(Tensor[] sources, Tensor weight, Tensor bias, bool rectified, ScalarType dtype) -> Tensor",
     "convolution(Tensor[] sources, Tensor weight, Tensor bias, bool rectified, Tensor(a!) result) -> ()",
     _convolution_output,
     _convolution_arguments,

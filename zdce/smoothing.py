@@ -36,6 +36,13 @@ _FLICKER = 0.1
 # How far the maps are scaled at most to hold the brightness.
 _SCALES = (0.8, 1.25)
 
+# The enhanced brightness may change by this share of the input's change; with all of it, what a thumbnail does not see of a
+# moving scene would come on top.
+_SHARE = 0.7
+
+# Seconds in which the enhanced brightness comes to 63% of where the curve alone would have it: too slow to be seen.
+_SETTLING = 4.0
+
 _STEP = 1 / 64
 
 # One level of 255: black cells have no logarithm.
@@ -48,8 +55,9 @@ class Smoothing:
     ``smooth += share * (maps - smooth)`` with ``share = 1 - exp(-dt / seconds)``
 
     so that after ``seconds`` a change has come through to 63%, at any frame rate, constant or not. The curve magnifies what the
-    light itself flickers; so the maps are scaled, by a few thousandths, until the enhanced brightness is that of an input whose
-    own brightness went through the same filter. At a scene cut (see ``is_cut``) all begins anew.
+    light itself flickers, and what moving things change in the brightness; so the maps are scaled, all alike, until the
+    enhanced brightness is that of an input whose own brightness went through the same filter, and follows it by no more than
+    the input's changes, or within seconds. At a scene cut (see ``is_cut``) all begins anew.
 
     Args:
         seconds: the time constant; 0 leaves the maps as they are.
@@ -70,6 +78,8 @@ class Smoothing:
         self._smooth: Tensor | None = None
         self._thumbnail: NDArray[np.float32] | None = None
         self._time, self._excess = 0.0, 0.0
+        self._level: float | None = None  # the enhanced brightness, and below the steady input's
+        self._input = 0.0
 
     @torch.inference_mode()
     def __call__(self, maps: Tensor, image: Pixels, time: float) -> Tensor:
@@ -85,27 +95,41 @@ class Smoothing:
         before, self._thumbnail = self._thumbnail, thumbnail(image)
         passed, self._time = max(0.0, time - self._time), time
         if self._smooth is None or before is None or is_cut(before, self._thumbnail):
-            self._smooth, self._excess = maps, 0.0
+            self._smooth, self._excess, self._level = maps, 0.0, None
             return maps
         share = -math.expm1(-passed / self.seconds)
         self._smooth = torch.lerp(self._smooth, maps, share)
         # The logarithm of the input's brightness less the same, filtered.
         excess = (1 - share) * (self._excess + brightening(before, self._thumbnail))
         self._excess = min(max(excess, -_FLICKER), _FLICKER)
-        return (self._smooth * self._scale(self._smooth, self._thumbnail)).clamp_(-1.0, 1.0)
+        return (self._smooth * self._scale(self._smooth, self._thumbnail, passed)).clamp_(-1.0, 1.0)
 
-    def _scale(self, maps: Tensor, small: NDArray[np.float32]) -> float:
-        """What the maps are multiplied with to take out the excess brightness, by one step of Newton's method."""
+    def _scale(self, maps: Tensor, small: NDArray[np.float32], passed: float) -> float:
+        """What the maps are multiplied with for the brightness that is wanted, by one step of Newton's method."""
         image = torch.from_numpy(small).to(maps.device).permute(2, 0, 1)[None]
         maps = functional.adaptive_avg_pool2d(maps, (small.shape[0], small.shape[1]))
         steady = (image * math.exp(-self._excess)).clamp_(0.0, 1.0)
-        now, more, wanted = (
+        now, more, natural = (
             self.curve(values, (maps * scale).clamp_(-1.0, 1.0)).mean().item()
             for values, scale in ((image, 1.0), (image, 1.0 + _STEP), (steady, 1.0))
         )
+        wanted = self._followed(natural, steady.mean().item(), passed)
         if more == now:  # there is nothing to brighten
             return 1.0
-        return min(max(1.0 + _STEP * (wanted - now) / (more - now), _SCALES[0]), _SCALES[1])
+        scale = 1.0 + _STEP * (wanted - now) / (more - now)
+        bounded = min(max(scale, _SCALES[0]), _SCALES[1])
+        self._level = wanted + (bounded - scale) * (more - now) / _STEP
+        return bounded
+
+    def _followed(self, natural: float, given: float, passed: float) -> float:
+        """The brightness on the way to ``natural``, in steps that the input's brightness ``given`` makes too, or slow ones."""
+        before, self._input = self._input, given
+        if self._level is None:
+            self._level = natural
+        away = natural - self._level
+        most = _SHARE * abs(given - before) - abs(away) * math.expm1(-passed / _SETTLING)
+        self._level += min(max(away, -most), most)
+        return self._level
 
 
 def thumbnail(image: Pixels) -> NDArray[np.float32]:

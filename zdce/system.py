@@ -25,9 +25,25 @@ def facts() -> dict[str, Any]:
         **{name: _version(name) for name in _LIBRARIES},
         "instruction set": _instruction_set(),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": _gpu(),
         "backends": [_backend(name, device) for name, device in _places()],
     }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that a trained network's bits depend on, as TOML takes it."""
+    libraries = {name: version for name in _LIBRARIES if (version := _version(name))}
+    return {"zdce": __version__, "python": platform.python_version(), "torch": torch.__version__, **libraries}
+
+
+def machine() -> dict[str, str | int]:
+    """Where that is trained, as TOML takes it."""
+    found = {"processor": processor(), "instruction set": _instruction_set(), "gpu": _gpu()}
+    return {"platform": platform.platform(), "threads": torch.get_num_threads(), **{k: v for k, v in found.items() if v}}
+
+
+def _gpu() -> str | None:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _version(distribution: str) -> str | None:

@@ -31,10 +31,11 @@ void check(bool holds, const std::string& message) {
   if (!holds) throw std::runtime_error("zdce: " + message);
 }
 
-// tensor: (B, C, H, W), float32, any strides.
+// tensor: (B, C, H, W), float32 or bfloat16, any strides.
 Planes features(const Tensor& tensor, const char* name) {
   const Planes t = planes(tensor, name);
-  check(t.dtype == ScalarType::Float, std::string(name) + " must be float32");
+  check(t.dtype == ScalarType::Float || t.dtype == ScalarType::BFloat16,
+        std::string(name) + " must be float32 or bfloat16");
   return t;
 }
 
@@ -158,7 +159,7 @@ struct Read {
 // The last eight rows of a region of concatenated tensors, in blocks: (8, blocks, kPitch, 16).
 class Ring {
  public:
-  // output: null, or the layer's output, after whose ReLU the only tensor is a gradient.
+  // output: null, or the layer's output, after whose ReLU the only tensor is a gradient of the same type.
   Ring(Isa isa, const Tensors& tensors, const Planes* output)
       : isa_(isa), tensors_(tensors), output_(output), blocks_(blocks_in(tensors)) {}
 
@@ -228,18 +229,20 @@ class Outputs {
     int first = 0;
     for (const Planes& t : tensors_) {
       const int channels = static_cast<int>(t.channels), blocks = blocks_of(channels) - layer_.half;
+      const int64_t bytes = bytes_of(t.dtype);
       engine::Output to{first,
                         blocks,
                         layer_.half,
                         channels,
                         tile.n,
+                        t.dtype == ScalarType::BFloat16,
                         {},
-                        t.pixel_stride / 4,
-                        t.channel_stride / 4,
+                        t.pixel_stride / bytes,
+                        t.channel_stride / bytes,
                         rectified_,
                         memory + planes_ + int64_t{first} * kBlockChannels * engine::kRows * engine::kRegionColumns};
       for (int r = 0; r < engine::kRows && y + r < t.height; ++r) {
-        to.rows[r] = reinterpret_cast<float*>(address(t, tile.b, 0, y + r, tile.x));
+        to.rows[r] = address(t, tile.b, 0, y + r, tile.x);
       }
       outputs.push_back(to), first += blocks;
     }
@@ -259,7 +262,8 @@ const float* parameter(const Tensor& tensor, const char* name, std::initializer_
   return grid<float>(tensor, name, shape);
 }
 
-// sources: (B, C_i, H, W) each; weight: (O, sum of C_i, 3, 3); bias: (O,); result: (B, O, H, W), written.
+// sources: (B, C_i, H, W) each; weight: (O, sum of C_i, 3, 3); bias: (O,); result: (B, O, H, W), written. Feature maps
+// are float32 or bfloat16 in memory, each by itself, parameters and arithmetic float32.
 void convolution(const std::vector<Tensor> sources, const Tensor weight, const Tensor bias, bool rectified,
                  const Tensor result) {
   const Tensors from = features(sources, "sources"), to = {features(result, "result")};
@@ -267,9 +271,9 @@ void convolution(const std::vector<Tensor> sources, const Tensor weight, const T
   check_shape(to[0], "result", first.batch, to[0].channels, first.height, first.width);
   const int64_t outputs = to[0].channels;
   const Isa best = isa();
-  const Packed packed =
-      Packed::forward(parameter(weight, "weight", {outputs, channels_of(from), 3, 3}),
-                      parameter(bias, "bias", {outputs}), from, static_cast<int>(outputs), to[0].channel_stride != 4);
+  const bool planar = to[0].channel_stride != bytes_of(to[0].dtype);
+  const Packed packed = Packed::forward(parameter(weight, "weight", {outputs, channels_of(from), 3, 3}),
+                                        parameter(bias, "bias", {outputs}), from, static_cast<int>(outputs), planar);
   const Tiling tiling{first.batch, first.height, first.width, kRegionRows, engine::kRegionColumns};
   torch::stable::parallel_for(0, tiling.count(), 1, [&](int64_t begin, int64_t end) {
     thread_local engine::Workspace workspace;
@@ -315,9 +319,9 @@ void add_region(const std::vector<int>& places, int outputs, int row, float* sum
   std::fill_n(bias, blocks_of(outputs) * kBlockChannels, 0.0f);
 }
 
-// grad: (B, O, H, W), of the output; output: the same shape, given where the convolution was rectified; sources:
-// (B, C_i, H, W) each; weight: (O, sum of C_i, 3, 3). Written: grad_sources, as sources; grad_weight, as weight;
-// grad_bias: (O,). Those without elements are not wanted, the latter two together.
+// grad: (B, O, H, W), of the output; output: the same shape and type, given where the convolution was rectified;
+// sources: (B, C_i, H, W) each; weight: (O, sum of C_i, 3, 3). Written: grad_sources, as sources; grad_weight, as
+// weight; grad_bias: (O,). Those without elements are not wanted, the latter two together.
 void convolution_backward(const Tensor grad, const std::vector<Tensor> sources, const Tensor weight,
                           const std::optional<Tensor> output, const std::vector<Tensor> grad_sources,
                           const Tensor grad_weight, const Tensor grad_bias) {
@@ -329,6 +333,7 @@ void convolution_backward(const Tensor grad, const std::vector<Tensor> sources, 
   if (output) {
     result = features(*output, "output");
     check_shape(result, "output", first.batch, outputs, first.height, first.width);
+    check(result.dtype == slopes[0].dtype, "grad must have output's type");
   }
   const float* const filters = parameter(weight, "weight", {outputs, inputs, 3, 3});
   check(grad_sources.size() == from.size(), "grad_sources must be as many as sources");

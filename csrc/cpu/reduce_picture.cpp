@@ -1,4 +1,5 @@
-// reduce_picture on the CPU: area means of an interleaved picture, which is read once. A task is one row of areas.
+// reduce_picture on the CPU: area means of an interleaved picture, which is read once, or bilinear samples of it. A
+// task is one row of either.
 
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -82,13 +83,59 @@ void reduce(const Picture& picture, int64_t scale, int64_t height, int64_t width
   });
 }
 
-// picture: (H, W, 3); small: (1, 3, ceil(H / scale), ceil(W / scale)), written.
-void reduce_picture(const Tensor picture_tensor, int64_t scale, const Tensor small) {
+// Where sample i of a side reads: pixels `first` and `next`, at `weight` of the way, that is at (i + 1/2) pixels /
+// samples
+// - 1/2. Fractions of whole numbers: no rounding moves a sample to another pixel.
+struct Sample {
+  int64_t first, next;
+  float weight;
+};
+
+std::vector<Sample> samples(int64_t pixels, int64_t number) {
+  std::vector<Sample> all;
+  for (int64_t i = 0; i < number; ++i) {
+    const int64_t at = (2 * i + 1) * pixels - number,
+                  first = at / (2 * number);  // there are no more samples than pixels
+    const float weight = static_cast<float>(static_cast<double>(at % (2 * number)) / static_cast<double>(2 * number));
+    all.push_back({first, std::min(first + 1, pixels - 1), weight});
+  }
+  return all;
+}
+
+// The four pixels around each sample are all that is read.
+template <class E>
+void sample(const Picture& picture, int64_t height, int64_t width, float* small) {
+  const std::vector<Sample> rows = samples(picture.height, height), columns = samples(picture.width, width);
+  torch::stable::parallel_for(0, height, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t y = begin; y < end; ++y) {
+      const E* const upper = reinterpret_cast<const E*>(picture.row(rows[y].first));
+      const E* const lower = reinterpret_cast<const E*>(picture.row(rows[y].next));
+      for (int64_t x = 0; x < width; ++x) {
+        const auto& [first, next, weight] = columns[x];
+        for (int c = 0; c < 3; ++c) {
+          const auto between = [&](const E* row) {
+            const float left = row[3 * first + c], right = row[3 * next + c];
+            return left + weight * (right - left);
+          };
+          const float above = between(upper), below = between(lower);
+          small[(c * height + y) * width + x] = (above + rows[y].weight * (below - above)) / kWhite<E>;
+        }
+      }
+    }
+  });
+}
+
+// picture: (H, W, 3); small: (1, 3, ceil(H / scale), ceil(W / scale)), written: means, or without antialiasing samples.
+void reduce_picture(const Tensor picture_tensor, int64_t scale, bool antialias, const Tensor small) {
   const Picture p = picture(picture_tensor, "picture");
   check_scale(scale);
   const int64_t height = small_side(p.height, scale), width = small_side(p.width, scale);
   float* const to = grid<float>(small, "small", {1, 3, height, width});
-  with_pixel(p.dtype, [&](auto element) { reduce<decltype(element)>(p, scale, height, width, to); });
+  with_pixel(p.dtype, [&](auto element) {
+    using E = decltype(element);
+    if (antialias) return reduce<E>(p, scale, height, width, to);
+    sample<E>(p, height, width, to);
+  });
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ void pack_network(const Tensor parameters, const Tensor plan, const Tensor packe
 std::vector<Tile> tiles_of(const Network& network, const Geometry& geometry, int height, int width, int threads) {
   int64_t column = geometry.image_ring() * 12;
   for (size_t l = 0; l + 1 < network.layers.size(); ++l)
-    column += geometry.ring[l] * network.layers[l].blocks * (network.brain ? 32 : 64);
+    column += geometry.ring[l] * network.layers[l].blocks * (network.brain_features() ? 32 : 64);
   const int widest = std::max<int>(64, static_cast<int>(kRingBytes / column) - 2 * geometry.margin[0]);
   const int across = (width + widest - 1) / widest, tile_width = round_up((width + across - 1) / across, 4);
   // A strip computes its first rows' surroundings anew, so strips are few and of 128 rows or more; but several threads
@@ -112,7 +112,7 @@ void run_network(const Tensor picture, const Tensor plan, const Tensor packed, d
     thread_local Workspace workspace;
     for (int64_t worker = begin; worker < end; ++worker) {
       for (size_t i; (i = next++) < tiles.size();) {
-        if (network.brain) {
+        if (network.brain_features()) {
           Pass<Brain>(network, geometry, best, from, to, tiles[i], workspace).run();
         } else {
           Pass<float>(network, geometry, best, from, to, tiles[i], workspace).run();

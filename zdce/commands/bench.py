@@ -9,7 +9,7 @@ import torch
 
 import zdce
 from zdce import atomic, enhancing, images, video
-from zdce.bench import cases, engines, flicker, folder, infer, ops, plot, providers, scales, static, steps
+from zdce.bench import cases, engines, flicker, folder, infer, layers, ops, plot, providers, scales, static, steps
 from zdce.bench import train as train_bench
 from zdce.bench.processes import Outcome
 from zdce.bench.rows import Row, to_csv
@@ -89,8 +89,13 @@ def _sizes(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...
 
 def _threads(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
     """``1,2`` as numbers; one thread and all that torch uses where nothing is said."""
+    return _numbers(ctx, parameter, text) or tuple(sorted({1, torch.get_num_threads()}))
+
+
+def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """``1,2`` as numbers; none where nothing is said."""
     if text is None:
-        return tuple(sorted({1, torch.get_num_threads()}))
+        return ()
     numbers = text.split(",")
     if not all(number.strip().isdecimal() and int(number) > 0 for number in numbers):
         raise click.BadParameter(f"expected numbers above 0 with commas between, got {text!r}")
@@ -118,15 +123,19 @@ def _end(outcome: Outcome) -> None:
     multiple=True,
     help="With random weights; may be repeated.  [default: base]",
 )
-@click.option("--model", "-m", help="A .safetensors file instead.")
+@click.option("--model", "-m", help="Shipped weights by their name, or a .safetensors file, instead.")
 @click.option(
-    "--size", "sizes", callback=_sizes, multiple=True, help="HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200]"
+    "--size",
+    "sizes",
+    callback=_sizes,
+    multiple=True,
+    help="HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200, fast 2160x3840, video 720x1280]",
 )
 @_each_threads
 @click.option(
     "--precision", "precisions", type=click.Choice(list(infer.DTYPES)), multiple=True, default=["fp32"], help="May be repeated."
 )
-@click.option("--mode", "modes", type=click.Choice(engines.MODES), multiple=True, help="May be repeated.  [default: both]")
+@click.option("--mode", "modes", type=click.Choice(engines.MODES), multiple=True, help="May be repeated.  [default: all]")
 @click.option("--isa", type=click.Choice(list(infer.ISAS)), help="Hold all that can be held to an instruction set.")
 @click.option(
     "--provider",
@@ -145,12 +154,16 @@ def bench_infer(
     precisions: tuple[str, ...], modes: tuple[str, ...], isa: str | None, peers: tuple[str, ...], quick: bool,
     plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Whole networks beside eager and compiled PyTorch, ONNX Runtime and OpenVINO (the extra `bench`).
+    """Whole networks beside eager and compiled PyTorch, and beside what reads the files of `zdce export`: torch, and with the
+    extra `bench` ONNX Runtime and OpenVINO.
 
-    Picture: a uint8 array becomes another. Network: peers get and give float tensors, zdce its picture. Each runs in a process
-    of its own, in turns with the others, after a check against float64; who fails that is not timed, and the exit code is 1.
-    "share" is direct multiply-adds over the measured FMA peak: Winograd's fewer ones, or bfloat16, may pass 1. "error" is the
-    largest, in levels of 255, for pictures beyond rounding. "MiB" is what the first picture adds to a fresh process.
+    Picture: a uint8 array becomes another. Network: peers get and give float tensors, zdce its picture. Fast: a picture, its
+    curve from an image 12 times smaller, beside PyTorch's operators. Video: a clip of 24 frames decoded, enhanced and encoded
+    (zdce alone; FFmpeg takes the threads that it likes). Each runs in a process of its own, in turns with the others, after a
+    check against float64; who fails that is not timed, and the exit code is 1.
+    "share" is the network's direct multiply-adds over the measured FMA peak: Winograd's fewer ones, or bfloat16, may pass 1.
+    "error" is the largest, in levels of 255, for pictures beyond rounding; of videos the mean. "MiB" is what the first call
+    adds to a fresh process.
     """
     if plot_path is not None:
         plot.check(plot_path)
@@ -173,41 +186,79 @@ def bench_infer(
     _end(outcome)
 
 
+@bench.command("layers")
+@click.option(
+    "--variant",
+    "names",
+    type=click.Choice(list(VARIANTS)),
+    multiple=True,
+    default=list(VARIANTS),
+    show_default=False,
+    help="Whose layers; may be repeated.  [default: all]",
+)
+@click.option("--quick", is_flag=True, help="Few rounds.")
+@options.csv
+@options.as_json
+def bench_layers(names: tuple[str, ...], quick: bool, csv_path: Path | None, as_json: bool) -> None:
+    """The networks' convolutions on one core: direct, with Winograd's along one axis, and along two as the engine has it.
+
+    All are checked against float64 first; who fails is not timed, and the exit code is 1. GMAC/s counts what the direct way
+    multiplies: Winograd's fewer multiplications may pass the measured FMA peak. Rows stay in the second-level cache.
+    """
+    outcome = layers.run(names, 0.0, 3) if quick else layers.run(names)
+    _save_rows(outcome.rows, csv_path, as_json)
+    if not as_json and outcome.rows:
+        print_table(f"layers: one thread, {outcome.rows[0].device}", list(layers.COLUMNS), layers.table(outcome.rows))
+    _end(outcome)
+
+
 @bench.command("train")
 @click.option("--variant", "names", type=click.Choice(list(VARIANTS)), multiple=True, default=["base"], help="May be repeated.")
 @click.option("--batch", type=click.IntRange(min=1), default=16)
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
-@click.option("--threads", type=click.IntRange(min=1), help="Of the CPU.  [default: torch's own number]")
+@click.option("--threads", callback=_numbers, help="Numbers with commas between, 1,2 say.  [default: torch's own]")
 @click.option(
     "--provider", "peers", type=click.Choice(list(steps.PROVIDERS)), multiple=True, help="Who is measured; may be repeated."
 )
-@click.option("--quick", is_flag=True, help="Two images, few rounds, nothing compiled.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), default=20.0, help="Of each variant's rounds, which are three at least."
+)
+@click.option("--quick", is_flag=True, help="Two images, few rounds, short loss curves, nothing compiled.")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
 @options.csv
 @options.as_json
 def bench_train(
-    names: tuple[str, ...], batch: int, size: int, threads: int | None, peers: tuple[str, ...], quick: bool,
-    csv_path: Path | None, as_json: bool,
+    names: tuple[str, ...], batch: int, size: int, threads: tuple[int, ...], peers: tuple[str, ...], seconds: float,
+    quick: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Whole training steps beside eager PyTorch with the reference losses and what makes it faster, on the CPU.
 
-    A step is the network and the objective, their gradients, and Adam. Gradients are checked against float64 first; who fails
-    is not timed, and the exit code is 1. Times are medians in milliseconds; memory is what a step needs beyond images and
-    parameters.
+    A step is the network ("convolutions") and the objective, their gradients, and Adam. Gradients are checked against float64
+    and 200 steps' losses against eager's first; who fails is not timed, and the exit code is 1. Times are medians in
+    milliseconds, "x threads" the speed over that with the fewest threads, MiB what a step needs beyond images and parameters.
+    "zdce_bf16" keeps feature maps in bfloat16.
     """
-    asked = train_bench.Options(names, peers, batch, size, threads)
-    outcome = train_bench.run(train_bench.quick(asked) if quick else asked)
+    if plot_path is not None:
+        plot.check(plot_path)
+    asked = train_bench.Options(names, peers, batch, size, threads, seconds)
+    asked = train_bench.quick(asked) if quick else asked
+    outcome = train_bench.run(asked)
     _save_rows(outcome.rows, csv_path, as_json)
+    if plot_path is not None and any(row.metric == "time" for row in outcome.rows):
+        plot.save_steps(outcome.rows, plot_path)
     if not as_json:
-        for case, lines in train_bench.tables(outcome.rows).items():
-            own = next(row for row in outcome.rows if row.case == case and row.metric != "error")
-            title = f"{case}: {own.shape}, {own.threads} threads, {own.device} (ms)"
-            print_table(title, list(train_bench.COLUMNS), lines, least_width=112)
+        device, shape = outcome.rows[0].device, f"{asked.batch}x3x{size}x{size}"
+        for (case, number), lines in train_bench.tables(outcome.rows).items():
+            title = f"{case}: {shape}, {number} threads, {device} (ms)"
+            print_table(title, list(train_bench.COLUMNS), lines, least_width=128)
+        for line in train_bench.loops(outcome.rows):
+            click.echo(line)
     _end(outcome)
 
 
 @bench.command("folder")
 @click.argument("pictures", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@options.model
 @_each_threads
 @click.option("--precision", type=click.Choice(list(infer.DTYPES)), default="fp32")
 @options.csv
@@ -261,7 +312,7 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, csv_path: P
 
 @bench.command("flicker")
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@options.model
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Pictures a second of a burst.")
 @options.device
 @options.scale
@@ -300,7 +351,7 @@ def bench_flicker(
 
 @bench.command("scales")
 @click.argument("paths", nargs=-1, default=("docs/dark.jpg",))
-@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@options.model
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
 @options.csv
 @options.as_json

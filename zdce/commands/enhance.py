@@ -1,24 +1,36 @@
 """`zdce enhance`."""
 
 import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import click
 
 import zdce
-from zdce import enhancing, images, video
+from zdce import enhancing, images, ranks, signals, video
 from zdce.commands import options
 from zdce.enhancer import FAST_SCALE
+from zdce.enhancing import Job
+from zdce.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--model", "-m", required=True, help="A .safetensors file of `zdce train`.")
+@options.model
 @click.option("--output", "-o", help="A file for one input, else a folder.  [default: NAME-enhanced beside the input]")
-@click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of JPEG and WebP.")
+@click.option("--quality", type=click.IntRange(1, 100), default=enhancing.QUALITY, help="Of JPEG and WebP.")
 @click.option("--crf", type=click.IntRange(0, 51), default=video.CRF, help="Of videos: 0 is lossless, +6 halves the size.")
 @options.smoothing
 @click.option("--overwrite", is_flag=True, help="Replace results that exist; without it they are kept.")
+@click.option(
+    "--manifest",
+    "manifest_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a CSV file of what became of every file, as it goes: source, target, status, reason.",
+)
 @options.device
 @options.scale
 @click.option("--fast", is_flag=True, help=f"The same as --scale {FAST_SCALE}.")
@@ -31,6 +43,7 @@ def enhance(
     crf: int,
     smoothing: float,
     overwrite: bool,
+    manifest_path: Path | None,
     device: str,
     scale: int | None,
     fast: bool,
@@ -40,26 +53,51 @@ def enhance(
 
     Format, size, EXIF, colour profile and transparency of pictures are kept; timing, sound and rotation of videos. A video's
     curve is estimated on an image 12 times smaller unless --scale says otherwise. What can't be read is named and skipped, of a
-    broken video what can be decoded is written; the exit code is 1 then.
+    broken video what can be decoded is written; the exit code is 1 then. What is there already is kept: the same command goes
+    on where it was stopped. Under `torchrun --nproc-per-node N -m` N processes share the files out.
     """
     if fast and scale is not None:
         raise click.UsageError("--fast and --scale exclude each other")
-    jobs = enhancing.plan(images.find(paths, enhancing.suffixes()), output)
-    network = zdce.load(model).to(device)
     scale = FAST_SCALE if fast else scale
-    enhancer = zdce.Enhancer(network, scale=scale, strength=strength)
-    filming = zdce.Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
-    film = partial(video.enhance, enhancer=filming, options=video.Options(smoothing, crf))
-    work = enhancing.Work(enhancer, film, quality)
-    outcome = enhancing.run(jobs, work, overwrite=overwrite)
-    counts = {
-        "written": len(outcome.written) - len(outcome.partly),
-        "written as far as possible": len(outcome.partly),
-        "kept as they were (--overwrite replaces them)": len(outcome.kept),
-        "failed": len(outcome.failed),
+    with ranks.joined() as among, _stopping():
+        network = zdce.load(model).to(device)
+        work = enhancing.Work.of(network, scale, strength, quality, video.Options(smoothing, crf))
+        manifest = Manifest(manifest_path) if manifest_path else None
+        jobs, kept = among.led(partial(_begin, paths, output, overwrite, manifest))
+        counts = enhancing.run(jobs, work, among, manifest.add if manifest else None)
+    if among.first:
+        _summarize(counts + Counter({KEPT: kept}), jobs)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Ctrl-C, and SIGTERM, which torchrun sends where a process ended, are one line."""
+    try:
+        with signals.as_interrupts():
+            yield
+    except KeyboardInterrupt as error:
+        raise click.ClickException("stopped; what is written is whole, and the same command does the rest") from error
+
+
+def _begin(paths: tuple[str, ...], output: str | None, overwrite: bool, manifest: Manifest | None) -> tuple[list[Job], int]:
+    """What is to be done, and the number of results that are there."""
+    jobs = enhancing.plan(images.find(paths, enhancing.suffixes()), output)
+    todo, kept = enhancing.split(jobs, overwrite=overwrite)
+    if manifest is not None:
+        manifest.begin((str(job.target) for job in todo), (enhancing.row(job, KEPT) for job in kept))
+    return todo, len(kept)
+
+
+def _summarize(counts: Counter[str], jobs: Sequence[Job]) -> None:
+    """One line, and exit code 1 where something is missing."""
+    described = {
+        WRITTEN: "written",
+        PARTLY: "written as far as possible",
+        KEPT: "kept as they were (--overwrite replaces them)",
+        FAILED: "failed",
     }
-    click.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count))
-    if len(outcome.written) == 1:
-        click.echo(outcome.written[0])
-    if outcome.failed or outcome.partly:
+    click.echo(", ".join(f"{counts[status]} {what}" for status, what in described.items() if counts[status]))
+    if len(jobs) == 1 and not counts[FAILED]:
+        click.echo(jobs[0].target)
+    if counts[FAILED] or counts[PARTLY]:
         sys.exit(1)

@@ -2,16 +2,23 @@
 
 import click
 
-from zdce import system
+from zdce import system, weights
 from zdce.commands import options
 from zdce.commands.printing import print_json, print_table
 from zdce.variants import VARIANTS
 
 
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 @click.command("variants")
 @options.as_json
 def list_variants(as_json: bool) -> None:
-    """The networks that can be trained."""
+    """The networks that can be trained, and which come with trained weights."""
+    shipped = weights.names()
     rows = [
         {
             "name": v.name,
@@ -22,6 +29,7 @@ def list_variants(as_json: bool) -> None:
             "iterations": v.iterations,
             "scale": v.scale,
             "weights": v.weights._asdict(),
+            "shipped": v.name in shipped,
             "summary": v.summary,
         }
         for v in VARIANTS.values()
@@ -30,8 +38,8 @@ def list_variants(as_json: bool) -> None:
         print_json(rows)
         return
     columns = {"name": "name", "part": "part", "parameters": "parameters", "macs_per_pixel": "MACs/px", "iterations": "T"}
-    columns |= {"scale": "scale", "summary": "what it is"}
-    cells = [[f"{row[c]:,}" if isinstance(row[c], int) else str(row[c]) for c in columns] for row in rows]
+    columns |= {"scale": "scale", "shipped": "weights", "summary": "what it is"}
+    cells = [[_cell(row[c]) for c in columns] for row in rows]
     print_table("Variants", list(columns.values()), cells)
 
 

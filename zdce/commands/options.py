@@ -5,18 +5,28 @@ from pathlib import Path
 import click
 import torch
 
-from zdce.data import SAMPLE
+from zdce import ranks, weights
+from zdce.data import DARKENED
 from zdce.smoothing import SECONDS
 
 
-def _usable_device(ctx: click.Context, parameter: click.Parameter, device: str) -> str:
+def check_device(device: str) -> None:
+    """Raises click.BadParameter where ``device`` can't be used here."""
     try:
+        ranks.take_gpu(device)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # how torch answers depends on what it was built with
+    except (RuntimeError, AssertionError, ValueError) as error:  # how torch answers depends on what it was built with
         raise click.BadParameter(f"{device!r} can't be used here: {str(error).splitlines()[0]}") from None
+
+
+def _usable_device(ctx: click.Context, parameter: click.Parameter, device: str) -> str:
+    check_device(device)
     return device
 
 
+model = click.option(
+    "--model", "-m", default=weights.DEFAULT, help="A network that `zdce variants` lists with weights, or a .safetensors file."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 device = click.option("--device", default="cpu", callback=_usable_device, help="Where the network runs, as torch names it.")
 scale = click.option(
@@ -39,5 +49,9 @@ csv = click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay
 
 
 def data_source(ctx: click.Context, parameter: click.Parameter, data: str) -> str:
+    return absolute(data)
+
+
+def absolute(data: str) -> str:
     """A run is resumed from wherever the user stands then: its folder of pictures is kept as an absolute path."""
-    return data if data == SAMPLE else str(Path(data).absolute())
+    return data if data in DARKENED else str(Path(data).absolute())

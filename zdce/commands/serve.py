@@ -5,12 +5,19 @@ import ipaddress
 
 import click
 
+from zdce import weights
 from zdce.commands import options
 from zdce.serving.limits import MEGABYTE, MEGAPIXEL, Limits
 
 
 @click.command()
-@click.option("--model", "-m", "models", required=True, multiple=True, help="A .safetensors file; may be repeated.")
+@click.option(
+    "--model",
+    "-m",
+    "models",
+    multiple=True,
+    help="A network that `zdce variants` lists with weights, or a .safetensors file; may be repeated.  [default: all]",
+)
 @click.option("--host", default="127.0.0.1", help="The address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one.")
 @click.option("--allow-host", "names", multiple=True, help="A name that this machine is called by; may be repeated.")
@@ -49,7 +56,7 @@ def serve(
     limits = Limits(
         most_megabytes * MEGABYTE, most_megapixels * MEGAPIXEL, most_pictures, memory * MEGABYTE, 60 * keep, workers, queue
     )
-    offered = networks.Networks(models, device)
+    offered = networks.Networks(models or weights.names(), device)
     with server.listen(host, port) as listening:
         address = server.address(listening)
         if not _is_loopback(host):

@@ -1,15 +1,19 @@
 """`zdce train`."""
 
+import itertools
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from zdce import training, variants
+from zdce import ranks, training, variants
 from zdce.commands import options
 from zdce.data import SAMPLE
 from zdce.formulas import NORMALIZATIONS, Weights
+from zdce.model import ACTIVATIONS
 
 
 def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float]:
@@ -32,41 +36,132 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     "--data",
     default=SAMPLE,
     callback=options.data_source,
-    help="A folder of pictures, LOL's layout, or `sample` for the built-in ones.",
+    help="A folder of pictures, LOL's layout, `sample` for the built-in ones, or `open` for those of `zdce photographs`.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=50)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16)
+@click.option("--accumulate", type=click.IntRange(min=1), default=1, help="Batches that make an update.")
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels that pictures are resized to.")
+@click.option(
+    "--augment",
+    type=click.Choice(training.AUGMENTATIONS),
+    default="none",
+    help="Mirror half of the pictures; crops: and take a random window of each, anew in each epoch.",
+)
 @click.option("--lr", type=float, default=1e-4, help="Adam's learning rate.")
+@click.option("--schedule", type=click.Choice(training.SCHEDULES), default="constant", help="Of the learning rate.")
+@click.option("--clip", type=float, default=0.0, metavar="NORM", help="The most that the gradient's norm may be; 0: any.")
+@click.option(
+    "--ema",
+    type=float,
+    default=0.0,
+    metavar="DECAY",
+    help="Validate and keep the weights' moving average, of which each update leaves this share (0.999, say); 0: the weights.",
+)
+@click.option(
+    "--activations",
+    type=click.Choice(list(ACTIVATIONS)),
+    default="float32",
+    help="bfloat16 keeps feature maps in half the memory on the CPU.",
+)
+@click.option("--amp/--no-amp", help="Mixed precision: float16 on a GPU, bfloat16 on the CPU.")
 @click.option("--loss-weights", callback=_weights, help="illumination=1600,spatial=1,...  [default: the variant's own]")
+@click.option("--target", type=click.FloatRange(0, 1), default=0.6, help="The brightness that the exposure loss pulls towards.")
 @click.option("--normalization", type=click.Choice(NORMALIZATIONS), default="paper", help="Of the illumination term.")
 @click.option("--seed", type=click.IntRange(min=0), default=0)
 @options.device
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the run.")
+@click.option("--tensorboard/--no-tensorboard", help="Losses and pictures for TensorBoard too (the extra `tensorboard`).")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Take the settings of this file, such as a run's config.toml, but for those given.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the run.  [required; default with --config: a new one beside that file's]",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out; its settings are kept, but for those given.")
 @click.pass_context
-def train(ctx: click.Context, /, out: Path, resume: bool, loss_weights: dict[str, float], **settings: Any) -> None:
+def train(
+    ctx: click.Context,
+    /,
+    out: Path | None,
+    config_file: Path | None,
+    resume: bool,
+    loss_weights: dict[str, float],
+    **settings: Any,
+) -> None:
     """Train a network without references.
 
     OUT gets config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last ones (last.safetensors).
-    Ctrl-C saves; --resume goes on, to the same weights bit for bit.
+    Ctrl-C saves; --resume goes on, to the same weights bit for bit. The defaults are the report's settings. Under
+    `torchrun --nproc-per-node N -m` N processes share each batch; --resume may take another number of them.
     """
-    if resume:
-        config_file = training.RunFolder(out).config
-        if not config_file.is_file():
-            raise click.ClickException(f"no run to resume in {out}")
-        given = {
-            name: value
-            for name, value in settings.items()
-            if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-        }
-        run = training.Run.resume(training.Config.from_toml(config_file.read_text()).changed(given, loss_weights), out)
-    else:
-        weights = variants.variant(settings["variant"]).weights._replace(**loss_weights)
-        run = training.Run.start(training.Config(**settings, weights=weights), out)
+    if resume and config_file:
+        raise click.UsageError("--config starts a new run, --resume goes on with one: give one of them")
+    given = {
+        name: value
+        for name, value in settings.items()
+        if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    }
     try:
-        run.train()
+        with ranks.joined() as among:
+            folder = among.led(partial(_folder, ctx, out, config_file))
+            config = _config(folder, resume, config_file, settings, given, loss_weights)
+            run = (training.Run.resume if resume else training.Run.start)(config, folder, among)
+            run.train()
+            if among.first:
+                click.echo(f"weights: {run.folder.last}")
     except training.TrainingError as error:
         click.echo(str(error), err=True)
         sys.exit(130 if isinstance(error, training.TrainingInterruptedError) else 1)
-    click.echo(f"weights: {run.folder.last}")
+
+
+def _config(
+    folder: Path,
+    resume: bool,
+    config_file: Path | None,
+    settings: dict[str, Any],
+    given: dict[str, Any],
+    weights: dict[str, float],
+) -> training.Config:
+    if resume:
+        saved = training.RunFolder(folder).config
+        if not saved.is_file():
+            raise click.ClickException(f"no run to resume in {folder}")
+        return _read(saved).changed(given, weights)
+    if config_file:
+        config = _read(config_file).for_another_run(given, weights)
+    else:
+        own = variants.variant(settings["variant"]).weights
+        config = training.Config(**settings, weights=own._replace(**weights))
+    # Before a folder is made for it.
+    training.check_pictures(config)
+    return config
+
+
+def _read(file: Path) -> training.Config:
+    try:
+        config = training.Config.from_toml(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    options.check_device(config.device)
+    return replace(config, data=options.absolute(config.data))
+
+
+def _folder(ctx: click.Context, out: Path | None, config_file: Path | None) -> Path:
+    if out is not None:
+        return out
+    if config_file is None:
+        raise click.MissingParameter(param=next(p for p in ctx.command.params if p.name == "out"), ctx=ctx)
+    return _beside(config_file)
+
+
+def _beside(config_file: Path) -> Path:
+    """A folder that is not there: ``runs/base-2`` for ``runs/base/config.toml`` of a run, ``that`` for ``that.toml``."""
+    run = config_file.absolute().parent
+    wanted = run if training.RunFolder(run).state.exists() else config_file.with_suffix("")
+    numbered = (wanted.with_name(f"{wanted.name}-{n}") for n in itertools.count(2))
+    return next(folder for folder in itertools.chain([wanted], numbered) if not folder.exists())

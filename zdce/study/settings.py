@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zdce import sample, training, variants
-from zdce.data import SAMPLE, Item
+from zdce import training, variants
+from zdce.data import DARKENED, SAMPLE, Item
 from zdce.formulas import NORMALIZATIONS
 from zdce.variants import VARIANTS
 
@@ -67,21 +67,25 @@ class Settings:
         whole = range(self.keep_every, self.epochs + 1, self.keep_every)
         return tuple(sorted({*whole, self.epochs}))
 
+    def run_settings(self, variant: str, seed: int) -> dict[str, Any]:
+        """What a run of the study is trained with, all of it that is not the same in every study."""
+        return {
+            "variant": variant,
+            "data": self.data,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "size": self.size,
+            "lr": self.lr,
+            "weights": VARIANTS[variant].weights,
+            "normalization": self.objective,
+            "seed": seed,
+            "device": self.device,
+            "keep_every": self.keep_every,
+        }
+
     def config(self, variant: str, seed: int) -> training.Config:
         """How one run of the study is trained."""
-        return training.Config(
-            variant=variant,
-            data=self.data,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            size=self.size,
-            lr=self.lr,
-            weights=VARIANTS[variant].weights,
-            normalization=self.objective,
-            seed=seed,
-            device=self.device,
-            keep_every=self.keep_every,
-        )
+        return training.Config(**self.run_settings(variant, seed))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -104,7 +108,7 @@ def preset(data: str | None, *, quick: bool) -> Settings:
 
 def called(data: str) -> str:
     """What results call their pictures: a folder's name without its place, which is nobody else's."""
-    return data if data == SAMPLE else f"{Path(data).name}/"
+    return data if data in DARKENED else f"{Path(data).name}/"
 
 
 def fingerprint(*parts: Any) -> str:
@@ -115,7 +119,7 @@ def fingerprint(*parts: Any) -> str:
 def listing(items: Sequence[Item]) -> list[Any]:
     """What tells one set of pictures from another without reading them: names, and each file's size and time of change."""
     if not any(item.files for item in items):
-        return [sample.PHOTOGRAPHS, sample.EXPOSURE, sample.FULL_WELL, sample.READ_NOISE, [item.name for item in items]]
+        return [[item.name, item.made_from] for item in items]
     stats = [[file.stat() for file in item.files] for item in items]
     return [[item.name, [[stat.st_size, stat.st_mtime_ns] for stat in of]] for item, of in zip(items, stats, strict=True)]
 

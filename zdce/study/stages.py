@@ -220,7 +220,8 @@ class Study:
 
     def _inputs_of_training(self, variant: str, seed: int) -> str:
         # Neither where the pictures lie nor how long it trains makes it another run.
-        return fingerprint(replace(self.settings.config(variant, seed), data="", epochs=1).to_dict(), self._all)
+        config = replace(self.settings.config(variant, seed), data="", epochs=1).to_dict()
+        return fingerprint({name: config[name] for name in self.settings.run_settings(variant, seed)}, self._all)
 
     def _train(self, name: str, inputs: str, variant: str, seed: int) -> None:
         folder, config = self.folder.run(variant, seed), self.settings.config(variant, seed)

@@ -1,4 +1,4 @@
-// 3x3 convolutions in bfloat16 on the processor's matrix unit (Intel AMX): 16 pixels times 32 values times 16 outputs
+// Convolutions in bfloat16 on the processor's matrix unit (Intel AMX): 16 pixels times 32 values times 16 outputs
 // an instruction, sums in float32.
 #pragma once
 
@@ -138,10 +138,56 @@ struct AmxBand {
   }
 };
 
+// The 1x1 products of 16 pixels of separable layers. Coefficients: (steps, 16 pixels, two blocks of 16).
+struct AmxProducts {
+  static constexpr int kPixel = 2 * kBlock;
+
+  ZDCE_INLINE static Brain* place(float* coefficients, int block) {
+    return reinterpret_cast<Brain*>(coefficients) + block / 2 * kMatrix + block % 2 * kBlock;
+  }
+
+  ZDCE_INLINE static void multiply(const Band<float>& band) {
+    const int inputs = band.layer->inputs / kBlock, outputs = band.layer->blocks;
+    // The last step's second block has no weights, but 0 times what is no number would be none.
+    for (int p = 0; inputs % 2 == 1 && p < kBlock; ++p) {
+      std::fill_n(place(band.coefficients, inputs) + p * kPixel, kBlock, Brain{0});
+    }
+    for (int o = 0; o < outputs; o += 2) {
+      if (o + 1 < outputs) {
+        multiply<2>(band, pointwise_steps(inputs), o);
+      } else {
+        multiply<1>(band, pointwise_steps(inputs), o);
+      }
+    }
+  }
+
+  template <int kOutputs>
+  ZDCE_INLINE static void multiply(const Band<float>& band, int steps, int o) {
+    const Brain* weights = band.layer->matrices + static_cast<int64_t>(o) * steps * kMatrix;
+    const Brain* values = place(band.coefficients, 0);
+    const int stride = band.layer->lanes() * 4;
+    ZDCE_MATRIX_ZERO(0);
+    ZDCE_MATRIX_ZERO(1);
+    for (int step = 0; step < steps; ++step, weights += kMatrix, values += kMatrix) {
+      ZDCE_MATRIX_LOAD(4, values, 64);
+      ZDCE_MATRIX_LOAD(6, weights, 64);
+      ZDCE_MATRIX_MULTIPLY(0, 4, 6);
+      if constexpr (kOutputs > 1) {
+        ZDCE_MATRIX_LOAD(7, weights + static_cast<int64_t>(steps) * kMatrix, 64);
+        ZDCE_MATRIX_MULTIPLY(1, 4, 7);
+      }
+    }
+    float* const to = band.products + o * kBlock;
+    ZDCE_MATRIX_STORE(0, to, stride);
+    if constexpr (kOutputs > 1) ZDCE_MATRIX_STORE(1, to + kBlock, stride);
+  }
+};
+
 #else
 
 inline bool can_run_bfloat16() { return false; }
 class MatrixUnit {};
+using AmxProducts = FloatProducts<64, 14>;
 
 struct AmxBand {
   static void run(const Band<Brain>*, const Finish*) {}

@@ -156,6 +156,20 @@ ZDCE_INLINE void store_feature(Brain* to, typename Part<kBytes>::type v) {
   std::memcpy(to, &halves, sizeof(halves));
 }
 
+template <int kBytes>
+ZDCE_INLINE typename Part<kBytes>::type load_feature(const float* from) {
+  return load_part<kBytes>(from);
+}
+
+template <int kBytes>
+ZDCE_INLINE typename Part<kBytes>::type load_feature(const Brain* from) {
+  typedef uint16_t Halves __attribute__((vector_size(kBytes / 2)));
+  Halves halves;
+  std::memcpy(&halves, from, sizeof(halves));
+  const auto bits = __builtin_convertvector(halves, typename Index<kBytes>::bits) << 16;
+  return reinterpret_cast<typename Part<kBytes>::type>(bits);
+}
+
 // The first layer, 3 colours to blocks of channels, directly: of its 27 products a pixel, transforms would save too
 // little.
 template <class F, int kBytes, int kTiles>
@@ -174,13 +188,20 @@ struct FirstBand {
             const V bias = load_part<kBytes>(band->layer->bias + o * kBlock + p * lanes);
             for (int t = 0; t < kTiles; ++t) sums[t][p] = bias;
           }
-          for (int tap = 0; tap < 27; ++tap) {
-            const float* const values = band->colors[tap / 9][r + tap % 9 / 3] + from + tap % 3 - 1;
-            V w[parts];
-            for (int p = 0; p < parts; ++p) w[p] = load_part<kBytes>(weights + tap * kBlock + p * lanes);
+          for (int row = 0; row < 9; ++row) {
+            const float* const values = band->colors[row / 3][r + row % 3] + from - 1;
+            V w[3][parts];
+            for (int i = 0; i < 3 * parts; ++i) {
+              w[i / parts][i % parts] = load_part<kBytes>(weights + row * 3 * kBlock + i * lanes);
+            }
+            // A value, broadcast once, counts for the three pixels around it.
 #pragma GCC unroll 16
-            for (int t = 0; t < kTiles; ++t) {
-              for (int p = 0; p < parts; ++p) sums[t][p] += w[p] * values[t];
+            for (int i = 0; i < kTiles + 2; ++i) {
+#pragma GCC unroll 3
+              for (int tap = 0; tap < 3; ++tap) {
+                const int t = i - tap;
+                for (int p = 0; t >= 0 && t < kTiles && p < parts; ++p) sums[t][p] += w[tap][p] * values[i];
+              }
             }
           }
           F* const to = band->outputs[o][r] + static_cast<int64_t>(from) * kBlock;
@@ -256,8 +277,25 @@ struct WinogradBand {
   }
 };
 
-// Depthwise 3x3 and pointwise 1x1 (Zero-DCE++), a tile of 4 x 4 pixels at a time.
+// The 1x1 products of 16 pixels. Coefficients: (input blocks, 16 pixels, 16).
 template <int kBytes, int kTiles>
+struct FloatProducts {
+  static constexpr int kPixel = kBlock;
+
+  ZDCE_INLINE static float* place(float* coefficients, int block) { return coefficients + block * kBlock * kBlock; }
+
+  ZDCE_INLINE static void multiply(const Band<float>& band) {
+    const Layer& layer = *band.layer;
+    for (int p = 0; p < kBlock; p += kTiles) {
+      multiply_rows<kBytes, kTiles, kBlock>(std::min(kTiles, kBlock - p), band.coefficients + p * kBlock, layer.inputs,
+                                            layer.weights, layer.blocks, layer.half, band.products + p * layer.lanes());
+    }
+  }
+};
+
+// Depthwise 3x3 and pointwise 1x1 (Zero-DCE++), a tile of 4 x 4 pixels at a time. Of all but the first layer Products
+// multiplies.
+template <int kBytes, int kTiles, class Products = FloatProducts<kBytes, kTiles>>
 struct SeparableBand {
   ZDCE_INLINE static void run(const Band<float>* band, const Finish* finish) {
     const Layer& layer = *band->layer;
@@ -265,13 +303,10 @@ struct SeparableBand {
     for (int x = band->left; x < band->right; x += 4) {
       if (layer.sources.empty()) {
         depthwise_of_colors(*band, x);
+        FloatProducts<kBytes, kTiles>::multiply(*band);
       } else {
         for (int i = 0; i < layer.inputs / kBlock; ++i) depthwise(*band, x, i);
-      }
-      for (int p = 0; p < kBlock; p += kTiles) {
-        multiply_rows<kBytes, kTiles, kBlock>(std::min(kTiles, kBlock - p), band->coefficients + p * kBlock,
-                                              layer.inputs, layer.weights, layer.blocks, layer.half,
-                                              band->products + p * lanes);
+        Products::multiply(*band);
       }
       for (int p = 0; p < kBlock; ++p) {
         for (int o = 0; o < lanes; o += Part<kBytes>::lanes) {
@@ -300,7 +335,7 @@ struct SeparableBand {
           sum += load_part<kBytes>(filters + tap * inputs) *
                  load_part<kBytes>(row + static_cast<int64_t>(x + p % 4 + tap % 3 - 1) * kBlock + lane);
         }
-        store_part<kBytes>(band.coefficients + (block * kBlock + p) * kBlock + lane, sum);
+        store_feature<kBytes>(Products::place(band.coefficients, block) + p * Products::kPixel + lane, sum);
       }
     }
   }

@@ -13,8 +13,9 @@ struct Output {
   int first, blocks;  // blocks of the layer
   bool half;          // and the half one behind them
   int channels, columns;
-  float* rows[kRows];      // at the region's first column and the first channel; null below the picture
-  int64_t pixel, channel;  // strides in floats
+  bool brain;              // bfloat16, else float32
+  char* rows[kRows];       // at the region's first column and the first channel; null below the picture
+  int64_t pixel, channel;  // strides in elements
   bool rectified;
   float* planes;  // scratch (channels, 4, kRegionColumns), used where channels are not neighbours
 };
@@ -37,7 +38,11 @@ struct ConvolutionBand {
           const int column = x - band->left + 4 * t;
           const float* const products = band->products + t * lanes + outputs[i].first * kBlock;
           if (outputs[i].channel == 1) {
-            interleaved(*band, outputs[i], column, products);
+            if (outputs[i].brain) {
+              interleaved<Brain>(*band, outputs[i], column, products);
+            } else {
+              interleaved<float>(*band, outputs[i], column, products);
+            }
           } else {
             planar(*band, outputs[i], column, products);
           }
@@ -45,7 +50,12 @@ struct ConvolutionBand {
       }
     }
     for (int i = 0; i < count; ++i) {
-      if (outputs[i].channel != 1) put_planes(outputs[i]);
+      if (outputs[i].channel == 1) continue;
+      if (outputs[i].brain) {
+        put_planes<Brain>(outputs[i]);
+      } else {
+        put_planes<float>(outputs[i]);
+      }
     }
   }
 
@@ -59,6 +69,18 @@ struct ConvolutionBand {
     return to.rectified ? 0.0f : -std::numeric_limits<float>::infinity();
   }
 
+  // Rounding a NaN's bits could carry into its sign: all become the one that stays a NaN.
+  template <class F>
+  ZDCE_INLINE static void put_feature(F* to, V v) {
+    if constexpr (sizeof(F) == sizeof(float)) {
+      store_part<kBytes>(to, v);
+    } else {
+      const V nan = std::numeric_limits<float>::quiet_NaN() - V{};
+      store_feature<kBytes>(to, v == v ? v : nan);
+    }
+  }
+
+  template <class F>
   ZDCE_INLINE static void interleaved(const Band<float>& band, const Output& to, int column, const float* products) {
     const int point = kTiles * band.layer->lanes();
     const float low = least(to);
@@ -66,16 +88,17 @@ struct ConvolutionBand {
       const int channels = std::min(kBlock, to.channels - o * kBlock);
       const float* const bias = band.layer->bias + (to.first + o) * kBlock;
       const bool whole = channels == kBlock && column + 4 <= to.columns && to.rows[kRows - 1] != nullptr;
-      float* const pixels = band.pixels;
+      F* const pixels = reinterpret_cast<F*>(band.pixels);
       const auto put = [&](int r, int x, int part, V v) __attribute__((always_inline)) {
-        float* const at = whole ? to.rows[r] + (column + x) * to.pixel + o * kBlock : pixels + (4 * r + x) * kBlock;
-        store_part<kBytes>(at + part * Part<kBytes>::lanes, at_least(v, low));
+        F* const at = whole ? row<F>(to, r) + (column + x) * to.pixel + o * kBlock : pixels + (4 * r + x) * kBlock;
+        put_feature(at + part * Part<kBytes>::lanes, at_least(v, low));
       };
       output_tile<kBytes>(products + o * kBlock, point, bias, put);
       if (whole) continue;
       for (int r = 0; r < kRows && to.rows[r] != nullptr; ++r) {
         for (int x = 0; x < std::min(4, to.columns - column); ++x) {
-          std::memcpy(to.rows[r] + (column + x) * to.pixel + o * kBlock, pixels + (4 * r + x) * kBlock, 4 * channels);
+          std::memcpy(row<F>(to, r) + (column + x) * to.pixel + o * kBlock, pixels + (4 * r + x) * kBlock,
+                      sizeof(F) * channels);
         }
       }
     }
@@ -102,15 +125,25 @@ struct ConvolutionBand {
     }
   }
 
+  template <class F>
+  ZDCE_INLINE static F* row(const Output& to, int r) {
+    return reinterpret_cast<F*>(to.rows[r]);
+  }
+
+  template <class F>
   ZDCE_INLINE static void put_planes(const Output& to) {
     for (int k = 0; k < to.channels; ++k) {
       for (int r = 0; r < kRows && to.rows[r] != nullptr; ++r) {
         const float* const from = to.planes + (k * kRows + r) * kRegionColumns;
-        float* const row = to.rows[r] + k * to.channel;
-        if (to.pixel == 1) {
-          std::memcpy(row, from, 4 * to.columns);
+        F* const plane = row<F>(to, r) + k * to.channel;
+        if constexpr (sizeof(F) == sizeof(float)) {
+          if (to.pixel == 1) {
+            std::memcpy(plane, from, 4 * to.columns);
+          } else {
+            for (int x = 0; x < to.columns; ++x) plane[x * to.pixel] = from[x];
+          }
         } else {
-          for (int x = 0; x < to.columns; ++x) row[x * to.pixel] = from[x];
+          for (int x = 0; x < to.columns; ++x) plane[x * to.pixel] = Narrow<BFloat16>::from(from[x]).bits;
         }
       }
     }
@@ -218,7 +251,7 @@ struct SumGradients {
       transform_gradient<2>(g, d[kFirst[2]], d[kSecond[2]]);
       for (int x = 0; x < 6; ++x) store_part<kBytes>(at + x * point, d[x]);
     };
-    for (int t = 0; t < tiles; ++t) {
+    for (int64_t t = 0; t < tiles; ++t) {
       V first[4], second[4];
       for (int x = 0; x < 4; ++x) {
         V g[4];
@@ -235,13 +268,12 @@ struct SumGradients {
   template <int kCount>
   ZDCE_INLINE static void add_products(const float* values, const float* slopes, int tiles, float* sums, int row) {
     V total[kCount][parts] = {};
-    for (int t = 0; t < tiles; ++t) {
+    for (int t = 0; t < tiles; ++t, values += kBlock, slopes += kBlock) {
       V v[parts];
-      for (int p = 0; p < parts; ++p) v[p] = load_part<kBytes>(values + t * kBlock + p * lanes);
+      for (int p = 0; p < parts; ++p) v[p] = load_part<kBytes>(values + p * lanes);
 #pragma GCC unroll 16
       for (int o = 0; o < kCount; ++o) {
-        const float slope = slopes[t * kBlock + o];
-        for (int p = 0; p < parts; ++p) total[o][p] += v[p] * slope;
+        for (int p = 0; p < parts; ++p) total[o][p] += v[p] * slopes[o];
       }
     }
 #pragma GCC unroll 16
@@ -256,7 +288,7 @@ struct SumGradients {
   ZDCE_INLINE static void add_bias(const GradientBand& band, int block) {
     for (int lane = 0; lane < kBlock; lane += lanes) {
       V total[kRows] = {};
-      for (int x = band.left; x < band.right; ++x) {
+      for (int64_t x = band.left; x < band.right; ++x) {
         for (int r = 0; r < kRows; ++r) total[r] += load_part<kBytes>(band.gradients[block][r + 1] + x * kBlock + lane);
       }
       float* const to = band.bias + block * kBlock + lane;

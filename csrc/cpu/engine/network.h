@@ -20,6 +20,9 @@ using Brain = uint16_t;
 // pixel has no weights.
 constexpr int kMatrix = 512, kSteps = 6;
 
+// Steps of a 1x1 filter over `blocks` blocks of inputs: 32 channels each.
+inline int pointwise_steps(int blocks) { return (blocks + 1) / 2; }
+
 // More than any published network's layers read or write; it bounds the tables of rows.
 constexpr int kMaxInputBlocks = 64;
 
@@ -33,7 +36,8 @@ struct Layer {
   bool half = false;         // and one of 8 channels behind them
   const float* weights = nullptr;
   const float* bias = nullptr;
-  const Brain* matrices = nullptr;   // in bfloat16 mode instead of weights: (blocks, input blocks, 6, 16, 16, 2)
+  // In bfloat16 mode instead of weights: (blocks, input blocks, 6, 16, 16, 2), separable (blocks, steps, 16, 16, 2).
+  const Brain* matrices = nullptr;
   const float* depthwise = nullptr;  // of a separable layer: (9, inputs), then their bias (inputs)
 
   int lanes() const { return (blocks + half) * kBlock; }
@@ -42,9 +46,12 @@ struct Layer {
 struct Network {
   std::vector<Layer> layers;
   bool separable = false;
-  bool brain = false;  // feature maps and all but the first layer's weights in bfloat16
+  // Products and all but the first layer's weights in bfloat16; feature maps too where layers are not separable.
+  bool brain = false;
   int iterations = 0;
   int maps = 0;  // channels of the last layer: 3 * iterations, or 3 for all iterations
+
+  bool brain_features() const { return brain && !separable; }
 };
 
 // Floats of a layer's packed weights, in this order: depthwise filters and bias, weights, bias.
@@ -56,11 +63,15 @@ struct PackedSizes {
 inline PackedSizes packed_sizes(const Network& network, const Layer& layer) {
   const bool first = layer.sources.empty();
   const int64_t outputs = layer.blocks * kBlock + layer.half * 8;
-  if (network.brain && !first) return {0, layer.blocks * blocks_of(layer.inputs) * kSteps * kMatrix / 2, layer.lanes()};
+  const int64_t depthwise = network.separable ? 10 * blocks_of(layer.inputs) * kBlock : 0;
+  if (network.brain && !first) {
+    const int steps = network.separable ? pointwise_steps(blocks_of(layer.inputs)) : blocks_of(layer.inputs) * kSteps;
+    return {depthwise, int64_t{layer.blocks} * steps * kMatrix / 2, layer.lanes()};
+  }
   const int points = network.separable ? 1 : first ? 9 : kPoints;
   // A 16-float granule keeps every part on a cache line.
   const int64_t inputs = network.separable ? blocks_of(layer.inputs) * kBlock : layer.inputs;
-  return {network.separable ? 10 * inputs : 0, points * inputs * outputs, layer.lanes()};
+  return {depthwise, points * inputs * outputs, layer.lanes()};
 }
 
 // plan: separable, bfloat16, iterations, layers, then for each layer its outputs, the number of its sources and those;
@@ -77,7 +88,7 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
   };
   Network network;
   network.separable = next(0, 1, "separable") == 1;
-  network.brain = next(0, network.separable ? 0 : 1, "bfloat16") == 1;
+  network.brain = next(0, 1, "bfloat16") == 1;
   network.iterations = next(1, kMaxIterations, "iterations");
   const int layers = next(2, 64, "layers");
   for (int l = 0; l < layers; ++l) {

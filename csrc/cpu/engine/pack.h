@@ -75,6 +75,18 @@ inline void pack_matrices(const Layer& layer, const std::vector<int>& places, co
   }
 }
 
+// filters: (outputs, inputs); matrices: (blocks, steps, 16 pairs, 16 outputs, 2), zeroed.
+inline void pack_pointwise_matrices(const Layer& layer, const std::vector<int>& places, const float* filters,
+                                    Brain* matrices) {
+  const int steps = pointwise_steps(blocks_of(layer.inputs));
+  for (int o = 0; o < layer.outputs; ++o) {
+    Brain* const block = matrices + static_cast<int64_t>(o / kBlock) * steps * kMatrix;
+    for (const int place : places) {
+      block[(place / 2 * kBlock + o % kBlock) * 2 + place % 2] = rounded(*filters++);
+    }
+  }
+}
+
 // filters: (outputs, inputs, 3, 3); weights: (blocks, 27, 16), zeroed.
 inline void pack_first(const Layer& layer, const float* filters, float* weights) {
   for (int o = 0; o < layer.outputs; ++o) {
@@ -120,7 +132,11 @@ inline void pack(const Network& network, const float* parameters, float* packed)
     if (network.separable) {
       pack_depthwise(places, parameters, sizes.depthwise / 10, packed);
       parameters += 10 * inputs;
-      pack_pointwise(layer, places, parameters, weights);
+      if (network.brain && !layer.sources.empty()) {
+        pack_pointwise_matrices(layer, places, parameters, reinterpret_cast<Brain*>(weights));
+      } else {
+        pack_pointwise(layer, places, parameters, weights);
+      }
     } else if (layer.sources.empty()) {
       pack_first(layer, parameters, weights);
     } else if (network.brain) {

@@ -206,6 +206,7 @@ class Pass {
   }
 
   void run_band(const Band<float>& work, const Finish* finish) const {
+    if (network_.brain) return run_avx512<SeparableBand<64, kMaxTiles, AmxProducts>>(&work, finish);
     with_tiles<AnyBand>(isa_, &work, finish, network_.separable);
   }
 

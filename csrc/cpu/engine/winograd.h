@@ -85,7 +85,7 @@ template <int kBytes, int kPair>
 ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, int point, float* coefficients) {
   using V = typename Part<kBytes>::type;
   V first[6], second[6];
-  const auto column = [&](int at, int to) __attribute__((always_inline)) {
+  const auto column = [&](int64_t at, int to) __attribute__((always_inline)) {
     V d[6];
     for (int y = 0; y < 6; ++y) d[y] = load_part<kBytes>(rows[y] + at * kBlock);
     transform_input<kPair>(d, first[to], second[to]);
@@ -99,7 +99,7 @@ ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, int point,
   };
   column(0, 4);
   column(1, 5);
-  for (int t = 0; t < tiles; ++t) {
+  for (int64_t t = 0; t < tiles; ++t) {
     for (int x = 0; x < 2; ++x) first[x] = first[x + 4], second[x] = second[x + 4];
     for (int x = 2; x < 6; ++x) column(4 * t + x, x);
     across(first, coefficients + t * kBlock);

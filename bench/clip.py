@@ -1,0 +1,60 @@
+"""The video of ``zdce bench infer``: a dark scene that moves sideways, with the noise of a sensor."""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from zdce import video
+from zdce.images import Pixels
+
+FRAMES = 24
+FPS = 30
+
+# Of 255: dark enough to be worth enhancing, and what a sensor adds.
+_BRIGHTEST, _NOISE = 80, 2.0
+
+# Pixels that the scene moves by from frame to frame.
+_STEP = 4
+
+
+def frames(height: int, width: int) -> Iterator[Pixels]:
+    """``FRAMES`` pictures (height, width, 3), always the same."""
+    random = np.random.default_rng(0)
+    coarse = torch.from_numpy(random.random((1, 3, 12, 24), np.float32))
+    wide = functional.interpolate(coarse, (height, width + _STEP * FRAMES), mode="bicubic")[0].permute(1, 2, 0).numpy()
+    for i in range(FRAMES):
+        scene = _BRIGHTEST * wide[:, _STEP * i : _STEP * i + width]
+        yield np.clip(scene + _NOISE * random.standard_normal(scene.shape, np.float32), 0, 255).astype(np.uint8)
+
+
+def write(path: Path, height: int, width: int) -> None:
+    """The clip as an MP4; its sides must be even."""
+    av = importlib.import_module("av")
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=FPS, width=width, height=height, pix_fmt="yuv420p", options={"crf": "18"})
+        for i, pixels in enumerate(frames(height, width)):
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, FPS)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+
+
+def read(path: Path) -> Iterator[tuple[Pixels, float]]:
+    """Each frame (H, W, 3) of a video, with the second that it is shown at."""
+    files = video.containers()
+    with files.Reader(path) as reader:
+        yield from ((item.pixels, item.time) for item in reader if isinstance(item, files.Shot))
+
+
+def checked(frames_or_maps: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The first, the middle and the last of ``FRAMES`` arrays, side by side; of another number none."""
+    if len(frames_or_maps) != FRAMES:
+        return np.empty((0,))
+    return np.stack([frames_or_maps[0], frames_or_maps[FRAMES // 2], frames_or_maps[-1]])

@@ -1,0 +1,36 @@
+"""Training runs of tests: how they are made, and when two are the same."""
+
+import sys
+
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+import zdce
+from zdce import cli, training
+
+
+def command(*arguments):
+    """`zdce train` for a process of its own."""
+    return [sys.executable, "-m", "zdce", "train", *map(str, arguments)]
+
+
+def run(*arguments):
+    """`zdce train` in this process."""
+    return CliRunner().invoke(cli.main, ["train", *map(str, arguments)], catch_exceptions=False)
+
+
+def assert_same_weights(one, other):
+    a, b = zdce.load(one).state_dict(), zdce.load(other).state_dict()
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def assert_same_files(one, other):
+    """Weights and state of two run folders, bit for bit; logs but for their times."""
+    for name in ("last.safetensors", "state.safetensors"):
+        a, b = load_file(one / name), load_file(other / name)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    logs = [training.read_log(training.RunFolder(folder)) for folder in (one, other)]
+    assert [{**row, "seconds": ""} for row in logs[0]] == [{**row, "seconds": ""} for row in logs[1]]

@@ -1,0 +1,157 @@
+"""Exported files, read as their users read them, give what the enhancer gives; a wrong one is never written."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import zdce
+from zdce import cli, exporting
+from zdce.bench.infer import lively
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, ["export", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A function that gives the weights file of a network with lively maps."""
+
+    def make(name):
+        lively(name).save(tmp_path / f"{name}.safetensors")
+        return tmp_path / f"{name}.safetensors"
+
+    return make
+
+
+def pictures(batch, height, width):
+    generator = torch.Generator().manual_seed(height)
+    return torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
+
+
+def check(program, name, form, sizes):
+    """``program`` maps pictures or images as an array to the same, enhanced."""
+    enhancer = zdce.Enhancer(lively(name), scale=form.scale)
+    for size in sizes:
+        given = pictures(*size)
+        images = (given.permute(0, 3, 1, 2) / 255).contiguous()
+        expected = enhancer(images).numpy()
+        result = program((given if form.uint8 else images).numpy())
+        assert result.dtype == (np.uint8 if form.uint8 else np.float32)
+        assert exporting.error(result, expected) <= exporting.TOLERANCES[form.precision], size
+        assert (
+            np.abs(result.astype(float) - given.numpy()).max() > 20
+            if form.uint8
+            else np.abs(result - images.numpy()).max() > 0.1
+        )
+
+
+def options(form):
+    scale = () if form.scale is None else ("--scale", form.scale)
+    return ("--precision", form.precision, *scale, *(("--uint8",) if form.uint8 else ()))
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("base", exporting.Form()),
+        ("base", exporting.Form("fp16", scale=4, uint8=True)),
+        ("zero-dce-pp", exporting.Form()),  # its resampling as published
+    ],
+)
+def test_onnx_files_take_any_batch_and_size(saved, tmp_path, name, form):
+    onnx, onnxruntime = (pytest.importorskip(package) for package in ("onnx", "onnxruntime"))
+    pytest.importorskip("onnxscript")
+    target = tmp_path / "net.onnx"
+    result = run(saved(name), "-o", target, *options(form))
+    assert result.stdout.split() == [str(target)]
+    assert "checked at 3 sizes" in result.stderr
+
+    file = onnx.load(target)
+    assert {(node.domain, opset.domain) for node in file.graph.node for opset in file.opset_import} == {("", "")}
+    assert json.loads({entry.key: entry.value for entry in file.metadata_props}["zdce.variant"])["name"] == name
+    kinds = {tensor.data_type for tensor in file.graph.initializer if len(tensor.dims) == 4}
+    assert kinds == {onnx.TensorProto.FLOAT16 if form.precision == "fp16" else onnx.TensorProto.FLOAT}
+
+    session_options = onnxruntime.SessionOptions()
+    session_options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(target, session_options, providers=["CPUExecutionProvider"])
+    (taken,), (given,) = session.get_inputs(), session.get_outputs()
+    shape = ["batch", "height", "width", 3] if form.uint8 else ["batch", 3, "height", "width"]
+    assert (taken.name, taken.shape, given.name, given.shape) == ("image", shape, "enhanced", shape)
+    sizes = [(1, 60, 84), (3, 17, 31), (1, 1, 40)]
+    check(lambda image: session.run(None, {"image": image})[0], name, form, sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("iters4", exporting.Form(scale=3)), ("zero-dce-pp", exporting.Form("fp16", uint8=True))],
+)
+def test_programs_need_torch_alone(saved, tmp_path, name, form):
+    target = tmp_path / "net.pt2"
+    assert run(saved(name), "-o", target, *options(form)).exit_code == 0
+    described = {"zdce.variant": ""}
+    program = torch.export.load(target, extra_files=described)
+    assert json.loads(described["zdce.variant"])["name"] == name
+    assert all(
+        node.target.namespace == "aten" for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)
+    )
+    module = program.module()
+    # Multiples of the scale and others.
+    sizes = [(1, 60, 84), (3, 17, 31), (1, 14, 40)]
+    check(lambda image: module(torch.from_numpy(image)).numpy(), name, form, sizes)
+
+
+def test_a_wrong_export_is_an_error_and_nothing_is_written(saved, tmp_path, monkeypatch):
+    model, folder = saved("iters4"), tmp_path / "exports"
+    folder.mkdir()
+    (folder / "net.pt2").write_text("what was there")
+    monkeypatch.setattr(exporting._Whole, "_enhanced", lambda self, image: image * 0.99)
+    result = run(model, "-o", folder / "net.pt2")
+    assert result.exit_code == 1
+    assert "net.pt2 is not written: the export is" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("net.pt2", "what was there")]
+
+
+def test_a_network_that_gives_no_numbers_is_an_error(tmp_path):
+    model = zdce.DCENet("iters4").eval()
+    model.convolutions[4].bias.data[0] = torch.nan
+    with pytest.raises(ValueError, match="is not written: the export is nan levels"):
+        exporting.export(model, tmp_path / "net.pt2", exporting.Form())
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_are_one_line(saved, tmp_path, monkeypatch):
+    model = saved("iters4")
+    for arguments, message, code in (
+        ((model, "-o", "net.pb"), "net.pb: expected one of the formats .onnx, .pt2", 1),
+        (("none.safetensors", "-o", "net.onnx"), "no weights at none.safetensors", 1),
+        ((model, "-o", "net.onnx", "--precision", "int8"), "'int8' is not one of 'fp32', 'fp16'", 2),
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else found(name))
+    assert "Error: ONNX files need onnxruntime: pip install 'zdce[export]'" in run(model, "-o", "net.onnx").stderr
+    with pytest.raises(ValueError, match="precision must be one of fp32, fp16, got 'fp8'"):
+        exporting.Form("fp8")
+    with pytest.raises(ValueError, match="scale must be at least 1, got 0"):
+        exporting.Form(scale=0)
+
+
+@pytest.mark.parametrize(("name", "scale"), [("base", 5), ("zero-dce-pp", 5), ("zero-dce-pp", None), ("iters4", 1)])
+def test_curve_maps_at_a_scale_are_those_of_the_enhancer(name, scale):
+    model = lively(name)
+    given = pictures(1, 23, 35)
+    images = given.permute(0, 3, 1, 2) / 255
+    maps = model.curve_maps(images, scale)
+    with torch.no_grad():
+        enhanced = zdce.reference.apply_curve(images, maps, model.variant.iterations)
+        torch.testing.assert_close(enhanced, zdce.Enhancer(model, scale=scale)(images), rtol=0, atol=1e-5)
+    maps.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

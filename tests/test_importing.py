@@ -1,0 +1,299 @@
+"""Weights of other code give what that code gives: the published networks written anew in plain torch, and Keras itself."""
+
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.nn import functional
+
+import zdce
+from zdce import cli, importing
+from zdce.variants import VARIANTS
+
+# What both round differently, in [0, 1].
+EXACT = {"rtol": 0, "atol": 1e-5}
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, ["import", *map(str, arguments)], catch_exceptions=False)
+
+
+def published(state, image, scale=1):
+    """The authors' networks as their papers and code have them: ``e_conv1`` to ``e_conv7`` on ``image`` (B, 3, H, W)."""
+
+    def convolution(number, x):
+        place = f"e_conv{number}."
+        if place + "weight" in state:
+            return functional.conv2d(x, state[place + "weight"], state[place + "bias"], padding=1)
+        depth, point = place + "depth_conv.", place + "point_conv."
+        x = functional.conv2d(x, state[depth + "weight"], state[depth + "bias"], padding=1, groups=x.shape[1])
+        return functional.conv2d(x, state[point + "weight"], state[point + "bias"])
+
+    x = image if scale == 1 else functional.interpolate(image, scale_factor=1 / scale, mode="bilinear")
+    x1 = functional.relu(convolution(1, x))
+    x2 = functional.relu(convolution(2, x1))
+    x3 = functional.relu(convolution(3, x2))
+    x4 = functional.relu(convolution(4, x3))
+    x5 = functional.relu(convolution(5, torch.cat([x3, x4], 1)))
+    x6 = functional.relu(convolution(6, torch.cat([x2, x5], 1)))
+    curve = torch.tanh(convolution(7, torch.cat([x1, x6], 1)))
+    if scale > 1:
+        curve = torch.nn.UpsamplingBilinear2d(scale_factor=scale)(curve)
+    for r in torch.split(curve, 3, dim=1) if curve.shape[1] == 24 else [curve] * 8:
+        image = image + r * (torch.pow(image, 2) - image)
+    return image
+
+
+def oracle(data_folder, name):
+    return data_folder / "oracle" / {"zero-dce": "zerodce_Epoch99.pth", "zero-dce-pp": "zerodcepp_Epoch99.pth"}[name]
+
+
+@pytest.mark.parametrize(("name", "scale"), [("zero-dce", 1), ("zero-dce-pp", 12)])
+def test_the_authors_weights_give_the_authors_output(data_folder, tmp_path, name, scale):
+    result = run(oracle(data_folder, name), "-o", tmp_path / "net.safetensors")
+    assert f"({name}), PyTorch" in result.stdout
+    assert "academic use only" in result.stderr
+    model = zdce.load(tmp_path / "net.safetensors")
+    assert model.variant == VARIANTS[name]
+    state = torch.load(oracle(data_folder, name), map_location="cpu", weights_only=True)
+    image = torch.rand(2, 3, 60, 84, generator=torch.Generator().manual_seed(0)) ** 2
+    with torch.no_grad():
+        expected = published(state, image, scale)
+        torch.testing.assert_close(model.enhance(image), expected, **EXACT)
+        torch.testing.assert_close(zdce.Enhancer(model)(image), expected, **EXACT)
+    assert (expected - image).abs().max() > 0.1
+
+
+def written(tmp_path, state):
+    torch.save(state, tmp_path / "net.pth")
+    return tmp_path / "net.pth"
+
+
+def random_state(seed=0):
+    """A state dict of the authors' Zero-DCE."""
+    torch.manual_seed(seed)
+    model = zdce.DCENet("zero-dce")
+    return {f"e_conv{n}.{k}": v for n, c in enumerate(model.convolutions, 1) for k, v in c.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {f"module.{name}": value for name, value in state.items()},  # of DataParallel
+        lambda state: {"epoch": 7, "state_dict": state},
+        lambda state: {name: value.double() for name, value in state.items()},
+    ],
+)
+def test_checkpoints_as_people_keep_them(tmp_path, wrapped):
+    state = random_state()
+    model = importing.read(written(tmp_path, wrapped(state))).model
+    image = torch.rand(1, 3, 20, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(model.enhance(image), published(state, image), **EXACT)
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.mkdir, ("ran-code",)
+
+
+def test_no_code_in_a_file_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(written(tmp_path, {"e_conv1.weight": Hostile()}), "-o", "net.safetensors")
+    assert result.exit_code == 1
+    assert "expected a PyTorch state dict that loads without running code" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
+
+
+def changed(**changes):
+    return {**random_state(), **changes}
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (
+            {"conv1.weight": torch.zeros(1)},
+            "expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++, got 'conv1.weight'",
+        ),
+        ({"e_conv1.weight": torch.zeros(1)}, "got 1 tensors"),
+        ([1, 2], "got 0 tensors"),
+        (
+            changed(**{"e_conv4.weight": torch.zeros(16, 32, 3, 3)}),
+            "expected the convolutions of one of zero-dce, zero-dce-pp, got",
+        ),
+        (
+            changed(**{"e_conv4.bias": torch.full((32,), torch.nan)}),
+            "expected finite weights, got others in convolutions.3.bias",
+        ),
+    ],
+)
+def test_other_checkpoints_are_refused(tmp_path, state, message):
+    result = run(written(tmp_path, state), "-o", tmp_path / "net.safetensors")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_mistakes_are_one_line(tmp_path):
+    zdce.DCENet("iters4").save(tmp_path / "own.safetensors")
+    (tmp_path / "broken.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50))
+    for name, message in (
+        ("none.pth", "no such file"),
+        ("own.safetensors", "own.safetensors: expected "),
+        ("broken.h5", "broken.h5: the HDF5 file is broken" if importlib.util.find_spec("h5py") else "zdce[keras]"),
+    ):
+        result = run(tmp_path / name, "-o", tmp_path / "net.safetensors")
+        assert (result.exit_code, len(result.stderr.strip().splitlines())) == (1, 1)
+        assert message in result.stderr
+    assert run(tmp_path / "own.safetensors", "-o", tmp_path / "net.onnx").exit_code == 2
+    assert not (tmp_path / "net.safetensors").exists()
+
+
+def test_keras_files_without_h5py_name_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "net.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert (
+        "Keras files need h5py: pip install 'zdce[keras]'" in run(tmp_path / "net.h5", "-o", tmp_path / "o.safetensors").stderr
+    )
+
+
+# The networks of the Keras example and of the report, which is made with it: filters, layers, outputs.
+KERAS = {"zero-dce": (32, 7, 24), "base": (16, 5, 24), "iters4": (16, 5, 12), "layers7": (16, 7, 24)}
+FORMS = ("net.keras", "net.weights.h5", "net.h5", "wrapped.keras", "wrapped-layers.h5")
+
+# Keras chooses its backend at import and keeps it: a process of its own.
+WITH_KERAS = """
+import json
+import os
+import sys
+
+import h5py
+import keras
+import numpy as np
+from keras import layers
+
+
+def convolution(x, channels, activation="relu"):
+    bias = keras.initializers.RandomNormal(stddev=0.1)
+    return layers.Conv2D(channels, (3, 3), activation=activation, padding="same", bias_initializer=bias)(x)
+
+
+def network(filters, depth, outputs):
+    x = image = keras.Input((None, None, 3))
+    made = [x := convolution(x, filters) for _ in range((depth + 1) // 2)]
+    x = made.pop()
+    while len(made) > 1:
+        x = convolution(layers.Concatenate(axis=-1)([x, made.pop()]), filters)
+    curve = convolution(layers.Concatenate(axis=-1)([x, made.pop()]), outputs, "tanh")
+    return keras.Model(image, curve)
+
+
+class ZeroDCE(keras.Model):
+    def call(self, data):
+        return self.dce_model(data)
+
+
+keras.utils.set_random_seed(0)
+dark = np.random.default_rng(0).random((2, 20, 27, 3), np.float32) ** 2
+for name, (filters, depth, outputs) in json.loads(sys.argv[1]).items():
+    os.mkdir(name)
+    os.chdir(name)
+    model = network(filters, depth, outputs)
+    model.compile(optimizer="adam")
+    model.optimizer.build(model.trainable_variables)  # its moments have the shapes of weights
+    enhanced = dark
+    for r in np.split(keras.ops.convert_to_numpy(model(dark)), outputs // 3, axis=3):
+        enhanced = enhanced + r * (np.square(enhanced) - enhanced)
+    np.savez("results.npz", dark=dark, enhanced=enhanced)
+    model.save("net.keras")
+    model.save_weights("net.weights.h5")
+    model.save("net.h5")
+    whole = ZeroDCE()
+    whole.dce_model = model
+    whole.save("wrapped.keras")
+    # As Keras 2 wrote a model within a model: one group, all names in its attributes as bytes.
+    with h5py.File("wrapped-layers.h5", "w") as file:
+        file.attrs["layer_names"] = [b"functional"]
+        group = file.create_group("functional")
+        names = [f"layer-{chr(122 - n)}/{kind}:0" for n in range(depth) for kind in ("kernel", "bias")]
+        group.attrs["weight_names"] = [written.encode() for written in names]
+        for written, value in zip(names, model.get_weights(), strict=True):
+            group[written] = value
+    os.chdir("..")
+"""
+
+
+@pytest.fixture(scope="module")
+def by_keras(tmp_path_factory):
+    """A folder with files and results of each Keras network."""
+    for package in ("keras", "h5py"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    folder = tmp_path_factory.mktemp("keras")
+    environment = {**os.environ, "KERAS_BACKEND": "torch", "KERAS_HOME": str(folder)}
+    command = [sys.executable, "-P", "-c", WITH_KERAS, json.dumps(KERAS)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", KERAS)
+def test_the_keras_examples_weights_give_its_output(by_keras, tmp_path, name, form):
+    with np.load(by_keras / name / "results.npz") as results:
+        dark, expected = (torch.from_numpy(results[key]).permute(0, 3, 1, 2) for key in ("dark", "enhanced"))
+    result = run(by_keras / name / form, "-o", tmp_path / "net.safetensors")
+    assert f"the Keras example's network ({name})" in result.stdout
+    assert "academic use only" in result.stderr
+    model = zdce.load(tmp_path / "net.safetensors")
+    assert model.variant == VARIANTS[name]
+    with torch.no_grad():
+        torch.testing.assert_close(model.enhance(dark), expected, **EXACT)
+
+
+def test_the_keras_example_concatenates_the_deeper_layer_first(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    generator = np.random.default_rng(0)
+    shapes = [(3, 32), (32, 32), (32, 32), (32, 32), (64, 32), (64, 32), (64, 24)]
+    weights = [(generator.normal(0, 0.1, (3, 3, *shape)), generator.normal(0, 0.1, shape[1])) for shape in shapes]
+    with h5py.File(tmp_path / "net.weights.h5", "w") as file:
+        for n, layer in enumerate(weights):
+            for i, values in enumerate(layer):
+                file[f"layers/conv2d{f'_{n + 3}' if n else ''}/vars/{i}"] = values.astype(
+                    np.float32
+                )  # to conv2d_9 and conv2d_10
+
+    def convolution(n, x):
+        kernel, bias = (torch.from_numpy(values).float() for values in weights[n - 1])
+        return functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias, padding=1)
+
+    x = image = torch.rand(1, 3, 18, 25, generator=torch.Generator().manual_seed(0))
+    c1, c2, c3, c4 = (x := functional.relu(convolution(n, x)) for n in (1, 2, 3, 4))
+    c5 = functional.relu(convolution(5, torch.cat([c4, c3], 1)))
+    c6 = functional.relu(convolution(6, torch.cat([c5, c2], 1)))
+    curve = torch.tanh(convolution(7, torch.cat([c6, c1], 1)))
+    with torch.no_grad():
+        got = importing.read(tmp_path / "net.weights.h5").model.curve_maps(image)
+    torch.testing.assert_close(got, curve, **EXACT)
+
+
+def test_another_keras_network_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["layers/conv2d/vars/0"], file["layers/conv2d/vars/1"] = np.zeros((3, 3, 3, 8)), np.zeros(8)
+    with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
+        archive.writestr("model.weights.h5", content.getvalue())
+    result = run(tmp_path / "net.keras", "-o", tmp_path / "net.safetensors")
+    assert result.exit_code == 1
+    assert "expected the convolutions of one of base," in result.stderr
+    assert "got [(8, 3, 3, 3)]" in result.stderr

@@ -1,0 +1,153 @@
+"""The weights that ship, and the photographs that they were trained on."""
+
+import hashlib
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import zdce
+from zdce import cli, data, photographs, sample, training, weights
+
+CARD = Path(__file__).resolve().parents[1] / "docs" / "weights.md"
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photographs.load.cache_clear()
+    yield tmp_path
+    photographs.load.cache_clear()
+
+
+def test_shipped_weights_are_small_and_their_recipes_name_them():
+    assert weights.DEFAULT in weights.names()
+    assert {"base", "iters4", "zero-dce", "zero-dce-pp"} <= set(weights.names())
+    assert sum(weights.file(name).stat().st_size for name in weights.names()) < 1_500_000
+    for name in weights.names():
+        assert zdce.load(name).variant.name == name
+        config = training.Config.from_toml(weights.recipe(name).read_text())
+        assert (config.variant, config.data) == (name, "open")
+
+
+@pytest.mark.parametrize("name", weights.names())
+def test_shipped_weights_brighten_a_scene_that_training_never_saw(name):
+    item = data.collection("sample").validation_items()[0]
+    dark, reference = item.load(), item.load_reference()
+    enhanced = zdce.Enhancer(zdce.load(name))(dark)
+    # Of the distance to the well-lit photograph, at least half is gone.
+    assert np.abs(enhanced.mean() - reference.mean()) < np.abs(dark.mean() - reference.mean()) / 2
+
+
+def test_enhance_needs_no_model(tmp_path):
+    picture = tmp_path / "photo.png"
+    Image.fromarray(np.full((20, 30, 3), 20, np.uint8)).save(picture)
+    assert run("enhance", picture).exit_code == 0
+    expected = zdce.Enhancer(zdce.load(weights.DEFAULT))(np.full((20, 30, 3), 20, np.uint8))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "photo-enhanced.png")), expected)
+    assert run("enhance", picture, "-m", "iters4", "-o", tmp_path / "other.png").exit_code == 0
+    assert not np.array_equal(np.asarray(Image.open(tmp_path / "other.png")), expected)
+
+
+def test_a_name_without_shipped_weights_is_one_line(tmp_path):
+    picture = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(picture)
+    unshipped = next(name for name in zdce.variants.VARIANTS if name not in weights.names())
+    for name, expected in (
+        (unshipped, f"no weights of {unshipped} are shipped, only of {', '.join(weights.names())}"),
+        ("bsae", f"no weights at bsae: expected one of {', '.join(weights.names())}, or a .safetensors file"),
+    ):
+        result = run("enhance", picture, "-m", name)
+        assert result.exit_code == 1
+        assert expected in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_variants_tell_which_are_shipped():
+    rows = json.loads(run("variants", "--json").stdout)
+    assert [row["name"] for row in rows if row["shipped"]] == weights.names()
+
+
+def test_a_recipe_trains(tmp_path):
+    given = {"data": "sample", "size": 16, "epochs": 1, "batch_size": 96}
+    options = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    for name in weights.names():
+        assert run("train", "--config", weights.recipe(name), *options, "--out", tmp_path / name).exit_code == 0
+        trained = training.Config.from_toml((tmp_path / name / "config.toml").read_text())
+        assert trained == replace(training.Config.from_toml(weights.recipe(name).read_text()), **given)
+
+
+def test_exposure_is_pulled_to_the_target(tmp_path):
+    settings = ("--variant", "iters4", "--size", 16, "--epochs", 12, "--lr", 0.005)
+    means = []
+    for target in (0.3, 0.7):
+        out = tmp_path / str(target)
+        assert run("train", *settings, "--target", target, "--out", out).exit_code == 0
+        item = data.collection("sample").validation_items()[0]
+        means.append(zdce.Enhancer(zdce.load(out / "last.safetensors"))(item.load()).mean() / 255)
+    assert means[1] > means[0] + 0.1
+    with pytest.raises(ValueError, match=r"target must be in \[0, 1\], got 1.5"):
+        training.Config(target=1.5)
+
+
+def test_photographs_are_checked_before_they_are_kept(empty_cache, monkeypatch):
+    made = b"not the photograph"
+
+    def unpack(folder):
+        for photograph in photographs.PHOTOGRAPHS:
+            if photograph.path:
+                (folder / photograph.path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / photograph.path).write_bytes(made)
+
+    monkeypatch.setattr(photographs, "_UNPACK", dict.fromkeys(photographs._UNPACK, unpack))
+    result = run("photographs", "--fetch")
+    assert result.exit_code == 1
+    assert f"got {hashlib.sha256(made).hexdigest()}" in result.stderr
+    assert len(photographs.missing()) == 11
+    fitting = tuple(replace(p, sha256=p.path and hashlib.sha256(made).hexdigest()) for p in photographs.PHOTOGRAPHS)
+    monkeypatch.setattr(photographs, "PHOTOGRAPHS", fitting)
+    rows = json.loads(run("photographs", "--fetch", "--json").stdout)
+    assert all(row["here"] for row in rows)
+    assert {path.read_bytes() for path in photographs.folder().iterdir()} == {made}
+
+
+def test_a_command_that_fails_or_is_not_there_is_named(empty_cache):
+    with pytest.raises(OSError, match="there is no no-such-command"):
+        photographs._run(["no-such-command"], empty_cache)
+    with pytest.raises(OSError, match=r"dpkg-deb --extract none\.deb|there is no dpkg-deb"):
+        photographs._run(["dpkg-deb", "--extract", "none.deb", "."], empty_cache)
+
+
+def test_training_without_the_photographs_says_how_to_get_them(empty_cache):
+    result = run("train", "--data", "open", "--out", empty_cache / "run")
+    assert result.exit_code == 1
+    assert "`zdce photographs --fetch` gets the open photographs" in result.stderr
+
+
+def test_open_photographs_are_made_dark_reduced(empty_cache):
+    photographs.folder().mkdir(parents=True)
+    big = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)).resize((1600, 900))
+    for photograph in photographs.missing():
+        big.save(photographs.folder() / Path(photograph.path).name)
+    pictures = data.collection("open")
+    assert {item.name.split("-")[0] for item in pictures.validation_items()} == {"rocket"}
+    assert np.array_equal(photographs.load("astronaut"), sample.photograph("astronaut"))
+    assert photographs.load("china").shape == (405, 720, 3)
+    item = next(item for item in pictures.items if item.name == "china-03")
+    assert item.load().shape == item.load_reference().shape
+    assert item.load().mean() < item.load_reference().mean()
+
+
+def test_the_card_names_every_photograph_with_author_and_license():
+    card = re.sub(r"\s+", " ", CARD.read_text())
+    for p in photographs.PHOTOGRAPHS:
+        assert f"| {p.name} | {p.title} | {p.author} | {p.license} | {p.package} |" in card

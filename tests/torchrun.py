@@ -1,0 +1,33 @@
+"""`zdce` in the real processes of torchrun, for tests."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def start(count, *arguments):
+    """``torchrun --nproc-per-node COUNT -m zdce ARGUMENTS``."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "-m", "zdce", *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def rank(process, number):
+    """The process of that rank, among those that ``process`` started."""
+    for children in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            if f"RANK={number}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+                return int(child)
+    raise ProcessLookupError(f"no process of rank {number}")
+
+
+def wait_for(process, condition):
+    """Returns when ``condition()`` holds."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,29 @@
+"""`zdce export`."""
+
+from pathlib import Path
+
+import click
+
+import zdce
+from zdce import exporting
+from zdce.commands import options
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="A .onnx file (the extra `export`), or .pt2 for torch.export.load.",
+)  # fmt: skip
+@click.option("--precision", type=click.Choice(exporting.PRECISIONS), default="fp32", help="Of convolutions and their weights.")
+@options.scale
+@click.option("--uint8", is_flag=True, help="Pictures in and out as decoded, (B, H, W, 3), not float32 (B, 3, H, W) in [0, 1].")
+def export(model: str, output: Path, precision: str, scale: int | None, uint8: bool) -> None:
+    """Write MODEL (a .safetensors file) for other programs, with its curve, for any batch, height and width.
+
+    The file is checked against the network at three sizes before it is written.
+    """
+    form = exporting.Form(precision, scale, uint8)
+    worst = exporting.export(zdce.load(model), output, form)
+    click.echo(f"checked at 3 sizes: at most {worst:.2g} levels of 255 off", err=True)
+    click.echo(output)

@@ -1,0 +1,83 @@
+"""Well-lit photographs made dark as a camera would see them with less light: low-light pictures with true references."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rgb = NDArray[np.uint8]  # (H, W, 3)
+
+
+@dataclass(frozen=True)
+class DarkPictures:
+    """Pictures called ``PHOTOGRAPH-NN``, each a crop of a photograph made dark, and the same at every call.
+
+    Attributes:
+        photographs: their names. Pictures of the last are for validation: a scene that training never saw.
+        load: gives the photograph of that name, (H, W, 3).
+        exposure: share of the light that is left, drawn log-uniformly between these two.
+        full_wells: so many electrons make white, a photograph's pictures taking these in turns; few are a small sensor's at
+            high gain.
+        read_noise: reading adds noise of this deviation, in electrons.
+        per_photograph: pictures of each photograph.
+    """
+
+    photographs: tuple[str, ...]
+    load: Callable[[str], Rgb]
+    exposure: tuple[float, float]
+    full_wells: tuple[float, ...]
+    read_noise: float = 4.0
+    per_photograph: int = 32
+
+    def names(self) -> list[str]:
+        """The names of all pictures, photograph by photograph."""
+        return [f"{photograph}-{i:02d}" for photograph in self.photographs for i in range(self.per_photograph)]
+
+    def reference(self, name: str) -> Rgb:
+        """The well-lit crop behind a picture, shape (H, W, 3)."""
+        return _crop(self.load(_photograph(name)), _random(name))
+
+    def darkened(self, name: str) -> Rgb:
+        """A picture, shape (H, W, 3): the reference with less light, and the noise that less light brings."""
+        random = _random(name)
+        linear = to_linear(_crop(self.load(_photograph(name)), random) / 255.0)
+        exposure = np.exp(random.uniform(*np.log(self.exposure)))
+        full_well = self.full_wells[int(name.rsplit("-", 1)[1]) % len(self.full_wells)]
+        electrons = random.poisson(linear * exposure * full_well) + random.normal(0.0, self.read_noise, linear.shape)
+        return np.rint(to_srgb(np.clip(electrons / full_well, 0.0, 1.0)) * 255.0).astype(np.uint8)
+
+    @cached_property
+    def description(self) -> str:
+        """What the pictures depend on, in one line."""
+        return f"{self.photographs} {self.exposure} {self.full_wells} {self.read_noise} {self.per_photograph}"
+
+
+def _photograph(name: str) -> str:
+    return name.rsplit("-", 1)[0]
+
+
+def _random(name: str) -> np.random.Generator:
+    return np.random.default_rng(list(name.encode()))
+
+
+def _crop(photograph: Rgb, random: np.random.Generator) -> Rgb:
+    """A window of 3/5 to all of the photograph's height and width, mirrored half of the time."""
+    share = random.uniform(0.6, 1.0)
+    height, width = (int(size * share) for size in photograph.shape[:2])
+    top, left = (
+        int(random.integers(0, size - kept + 1)) for size, kept in zip(photograph.shape[:2], (height, width), strict=True)
+    )
+    crop = photograph[top : top + height, left : left + width]
+    return crop[:, ::-1] if random.random() < 0.5 else crop
+
+
+def to_linear(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """sRGB values in [0, 1] as linear light (IEC 61966-2-1)."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear light in [0, 1] as sRGB values (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)

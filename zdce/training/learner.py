@@ -1,0 +1,170 @@
+"""A network in training: one update from one batch, and what must be saved between updates."""
+
+import math
+import warnings
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from zdce import ops, ranks
+from zdce.formulas import Objective
+from zdce.model import DCENet
+from zdce.ranks import ALONE, Ranks
+from zdce.training.config import AMP, Config
+
+
+class Learner:
+    """The network of ``config`` with everything that changes with it from update to update, the same on all ``among``."""
+
+    def __init__(self, config: Config, among: Ranks = ALONE) -> None:
+        self.config = config
+        self.among = among
+        self._device = torch.device(config.device).type
+        self._autocast = AMP.get(self._device, torch.float32)
+        torch.manual_seed(config.seed)
+        self.model = DCENet(config.variant, config.activations).to(config.device)
+        # Its backward averages the gradients of all processes; each sees as large a part of a batch, so that is the batch's.
+        with ranks.telling_of_lost():
+            self.parallel: nn.Module = DistributedDataParallel(self.model) if among.world > 1 else self.model
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
+        self.schedule = CosineAnnealingLR(self.optimizer, config.epochs) if config.schedule == "cosine" else None
+        self.scaler = torch.amp.GradScaler(self._device, enabled=config.amp and self._autocast == torch.float16)
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+
+    @property
+    def kept(self) -> DCENet:
+        """The network whose weights are validated and kept: the average where there is one."""
+        return self.model if self.average is None else cast(DCENet, self.average.module)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def step(self, batch: Tensor) -> list[float]:
+        """One update from ``batch`` (accumulate * B, 3, size, size) uint8, this process's part of one.
+
+        Gives the mean total and terms over all processes; where those of a part are not finite, gives them and makes no update.
+
+        Raises:
+            zdce.ranks.RankLostError: another process is gone.
+        """
+        self.optimizer.zero_grad()
+        parts = batch.split(self.config.batch_size // self.among.world)
+        sums = [0.0] * len(Objective._fields)
+        for number, part in enumerate(parts, 1):
+            with ranks.telling_of_lost(), self._gradients_said(number == len(parts)):
+                objective = self._objective(self.parallel, part)
+                losses = self._mean(objective)
+                if not all(map(math.isfinite, losses)):
+                    return losses
+                sums = [total + loss for total, loss in zip(sums, losses, strict=True)]
+                self.scaler.scale(objective.total / len(parts)).backward()
+        self._update()
+        return [total / len(parts) for total in sums]
+
+    def _gradients_said(self, last: bool) -> AbstractContextManager[None]:
+        """Processes tell each other their gradients once an update."""
+        if isinstance(self.parallel, DistributedDataParallel) and not last:
+            return cast(AbstractContextManager[None], self.parallel.no_sync())
+        return nullcontext()
+
+    def _mean(self, objective: Objective) -> list[float]:
+        """Over all processes."""
+        values = torch.stack(objective).detach().double().cpu()
+        return (self.among.summed(values) / self.among.world).tolist()
+
+    def _update(self) -> None:
+        if self.config.clip:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def end_epoch(self) -> None:
+        """Moves the learning rate on its schedule."""
+        if self.schedule is not None:
+            with warnings.catch_warnings():
+                # A run that was resumed after an epoch's last update has made none of its own here.
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+                self.schedule.step()
+
+    def _objective(self, model: nn.Module, batch: Tensor) -> Objective:
+        image = batch.to(self.config.device, non_blocking=True).float() / 255
+        with torch.autocast(self._device, self._autocast, enabled=self.config.amp):
+            logits = model(image)
+        return ops.zero_reference_objective(
+            image,
+            logits,
+            self.config.weights,
+            target=self.config.target,
+            normalization=self.config.normalization,
+            iterations=self.model.variant.iterations,
+        )
+
+    @torch.no_grad()
+    def validate(self, batches: Iterable[Tensor]) -> list[float]:
+        """The mean total and terms over the images of all processes' ``batches``, each (B, 3, size, size) uint8."""
+        sums, images = torch.zeros(len(Objective._fields), dtype=torch.float64), 0
+        for batch in batches:
+            sums += len(batch) * torch.stack(self._objective(self.kept, batch)).double().cpu()
+            images += len(batch)
+        *totals, count = self.among.summed(torch.cat([sums, sums.new_tensor([images])])).tolist()
+        return [total / count for total in totals]
+
+    @torch.no_grad()
+    def enhance(self, images: Tensor) -> Tensor:
+        """``images`` (B, 3, size, size) uint8 as the kept network makes them, in [0, 1]."""
+        return self.kept.enhance(images.to(self.config.device).float() / 255)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies on the CPU of all tensors that ``load`` needs."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for i, values in self.optimizer.state_dict()["state"].items():
+            tensors.update({f"adam.{i}.{key}": tensor for key, tensor in values.items()})
+        if self.average is not None:
+            tensors.update({f"average.{name}": tensor for name, tensor in self.average.state_dict().items()})
+        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+    def numbers(self) -> dict[str, Any]:
+        """All else that ``load`` needs, as JSON takes it."""
+        return {"scaler": self.scaler.state_dict(), "schedule": self.schedule.state_dict() if self.schedule else {}}
+
+    def load(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Takes over what ``tensors`` and ``numbers`` gave. An average that is not there begins at the weights.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: they are of another network.
+        """
+        model, adam = _under("model", tensors), _under("adam", tensors)
+        self.model.load_state_dict(model)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in adam.items():
+            i, key = name.split(".")
+            state.setdefault(int(i), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        if self.average is not None:
+            average = _under("average", tensors)
+            self.average.load_state_dict(
+                average or {**self.average.state_dict(), **{f"module.{n}": t for n, t in model.items()}}
+            )
+        if self.scaler.is_enabled() and numbers.get("scaler"):
+            self.scaler.load_state_dict(numbers["scaler"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(numbers["schedule"])
+            for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
+                group["lr"] = rate
+
+
+def _under(kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names begin with ``kind``, without it."""
+    return {name.removeprefix(f"{kind}."): tensor for name, tensor in tensors.items() if name.startswith(f"{kind}.")}
