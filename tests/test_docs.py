@@ -59,11 +59,10 @@ def _film(path):
         container.mux(stream.encode())
 
 
-def run(page, languages=("python", "bash"), **names):
-    """Runs the page's blocks in the current folder, its Python with ``names``; gives the names that this leaves behind."""
+def run(page):
+    """Runs the page's blocks in the current folder; gives the names that its Python leaves behind."""
+    names = {}
     for language, code in BLOCK.findall((DOCS / page).read_text()):
-        if language not in languages:
-            continue
         if language == "python":
             exec(compile(code, page, "exec"), names)
         elif language == "bash":
@@ -107,7 +106,7 @@ def size_of(path):
 
 
 # Pages of which the text promises more have a test of their own below.
-OWN = {"start.md", "python.md", "exchange.md", "library.md", "serve.md"}
+OWN = {"serve.md", "start.md", "python.md", "exchange.md", "library.md"}
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md") if path.name not in OWN))

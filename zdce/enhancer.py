@@ -1,6 +1,5 @@
 """Whole pictures through a network: any size in bounded memory, 8 or 16 bits in and out."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast, overload
@@ -100,8 +99,8 @@ class Enhancer:
         Raises:
             ValueError: ``strength`` is not finite.
         """
-        other = copy.copy(self)
-        other.strength = _checked_strength(strength)
+        other = Enhancer(self.model, self.precision, self.scale, strength)
+        other._packed = self._engine
         return other
 
     @overload
