@@ -87,7 +87,7 @@ def test_a_recipe_trains(tmp_path):
 
 
 def test_exposure_is_pulled_to_the_target(tmp_path):
-    settings = ("--variant", "iters4", "--size", 16, "--epochs", 12, "--lr", 0.005)
+    settings = ("--variant", "iters4", "--size", 16, "--epochs", 12, "--lr", 0.01)
     means = []
     for target in (0.3, 0.7):
         out = tmp_path / str(target)
