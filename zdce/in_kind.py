@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zdce import images
+from zdce import images, weights
 from zdce.enhancer import Enhancer
 from zdce.model import DCENet, load
 from zdce.reference import WHITE
@@ -19,8 +19,8 @@ from zdce.reference import WHITE
 # A network: one that is loaded, or what ``zdce.load`` takes.
 Model = DCENet | str | os.PathLike[str]
 
-# The network where none is named; None: there is none that comes with the package.
-DEFAULT: str | None = None
+# The network where none is named; None: one must be named.
+DEFAULT: str | None = weights.DEFAULT
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
