@@ -1,5 +1,7 @@
 """Training runs of tests: how they are made, and when two are the same."""
 
+import os
+import signal
 import sys
 
 import torch
@@ -18,6 +20,18 @@ def command(*arguments):
 def run(*arguments):
     """`zdce train` in this process."""
     return CliRunner().invoke(cli.main, ["train", *map(str, arguments)], catch_exceptions=False)
+
+
+def signal_after_every_step(monkeypatch):
+    """Every step of training is followed by a Ctrl-C."""
+    step = training.Run._step
+
+    def step_and_signal(self, batch):
+        losses = step(self, batch)
+        os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+    monkeypatch.setattr(training.Run, "_step", step_and_signal)
 
 
 def assert_same_weights(one, other):

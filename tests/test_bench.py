@@ -443,9 +443,9 @@ def test_a_provider_that_cannot_train_a_variant_is_left_out_with_the_reason():
 def test_what_lies_between_steps_is_outside_of_them(tmp_path, monkeypatch):
     # A network this small takes a millisecond or two: a step is what it sleeps, and so is what lies between two.
     step, update = training.Run._step, progress.Progress.update
-    monkeypatch.setattr(training.Run, "_step", lambda run, batch: (time.sleep(0.05), step(run, batch))[1])
+    monkeypatch.setattr(training.Run, "_step", lambda run, batch: (time.sleep(0.1), step(run, batch))[1])
     assert 0.8 < loop.step_share("no-concat", 1, 16, tmp_path, steps=4) <= 1
-    monkeypatch.setattr(progress.Progress, "update", lambda *a, **k: (time.sleep(0.05), update(*a, **k))[1])
+    monkeypatch.setattr(progress.Progress, "update", lambda *a, **k: (time.sleep(0.1), update(*a, **k))[1])
     (tmp_path / "again").mkdir()
     assert 0.2 < loop.step_share("no-concat", 1, 16, tmp_path / "again", steps=4) < 0.8
 

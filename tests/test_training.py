@@ -1,7 +1,6 @@
 """Training: what it learns, writes and logs; real processes, real signals."""
 
 import csv
-import os
 import signal
 import subprocess
 import time
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import assert_same_weights, command, run
+from runs import assert_same_weights, command, run, signal_after_every_step
 
 import zdce
 from zdce import training
@@ -109,14 +108,7 @@ def test_every_step_can_be_the_last_before_a_resume(finished, dark, tmp_path, mo
     """Stops after each single step, within epochs and between them, and goes on each time."""
     out = tmp_path / "step"
     config = training.Config.from_toml((finished / "config.toml").read_text())
-    step = training.Run._step
-
-    def step_and_signal(self, batch):
-        losses = step(self, batch)
-        os.kill(os.getpid(), signal.SIGINT)
-        return losses
-
-    monkeypatch.setattr(training.Run, "_step", step_and_signal)
+    signal_after_every_step(monkeypatch)
     current, stops = training.Run.start(config, out), 0
     while current is not None:
         try:

@@ -1,14 +1,12 @@
 """What training can be told: each setting does what it says, the defaults are a plain loop, and all of them are resumed."""
 
 import math
-import os
-import signal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import assert_same_files
+from runs import assert_same_files, signal_after_every_step
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -93,14 +91,7 @@ def test_every_step_can_be_the_last_before_a_resume_with_everything_on(config, t
     assert not any(torch.equal(first[name], last[name]) for name in first)
     scaler = whole.learner.scaler
     assert 0 < scaler.get_scale() < 2**16 if dtype == torch.float16 else not scaler.is_enabled()
-    step = training.Run._step
-
-    def step_and_signal(self, batch):
-        losses = step(self, batch)
-        os.kill(os.getpid(), signal.SIGINT)
-        return losses
-
-    monkeypatch.setattr(training.Run, "_step", step_and_signal)
+    signal_after_every_step(monkeypatch)
     run = training.Run.start(config, tmp_path / "stopped")
     for _ in range(9):
         with pytest.raises(training.TrainingInterruptedError):
