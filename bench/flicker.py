@@ -13,15 +13,13 @@ import torch
 from zdce import images, progress, system, video
 from zdce.enhancer import Enhancer
 from zdce.images import Pixels
+from zdce.smoothing import LUMINANCE
 
 from . import clip
 from .rows import Row, spread
 
 SUITE = "flicker"
 PROVIDERS = ("input", "frame by frame", "smoothed")
-
-# Rec. 709's luminance of red, green and blue.
-_LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 # What stands before a name's last number, the number, and what stands after it.
 _NUMBERED = re.compile(r"^(.*?)(\d+)(\D*)$")
@@ -59,7 +57,7 @@ def _changes(levels: Sequence[float]) -> list[float]:
 def brightness(pixels: Pixels) -> float:
     """Mean luminance of a frame (H, W, 3), in levels of 255."""
     means = pixels.mean(axis=(0, 1), dtype=np.float64) / np.iinfo(pixels.dtype).max
-    return float(255 * means @ _LUMINANCE)
+    return float(255 * means @ LUMINANCE)
 
 
 def sequences(paths: Iterable[Path], fps: float) -> list[Frames]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from zdce import overlap
-from zdce.smoothing import Smoothing, brightening, is_cut, thumbnail
+from zdce.smoothing import LUMINANCE, Smoothing, brightening, is_cut, thumbnail
 
 
 def scene(seed, size=(90, 160), brightness=40):
@@ -131,6 +131,22 @@ def test_what_moves_changes_the_light_no_more_than_it_does_in_the_input():
     given, fixed, held = np.abs(np.diff(enhanced_levels(images, torch.full((1, 24, 8, 14), -0.3))[:, 1:])).mean(axis=1)
     assert fixed > 1.3 * given
     assert held < given
+
+
+def test_it_is_the_luminance_that_is_held():
+    # Red and blue in turns: their sum stays, the luminance does not.
+    images, smooth, maps = [], Smoothing(), torch.full((1, 24, 8, 14), -0.3)
+    for i in range(40):
+        values = scene(0, brightness=20)
+        values[20:70, 10:70, 2 * (i // 4 % 2)] = 90
+        images.append(frame(values, noise=1, seed=i))
+    weights, levels = torch.tensor(LUMINANCE), []
+    for i, image in enumerate(images):
+        values = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+        held = smooth(maps, image, i / 30).mean().expand(1, 24, *image.shape[:2])
+        levels.append([(x.mean((0, 2, 3)) @ weights).item() for x in (values, smooth.curve(values, held))])
+    given, enhanced = np.abs(np.diff(np.array(levels).T[:, 1:])).mean(axis=1)
+    assert enhanced < given
 
 
 def test_a_lasting_change_of_light_is_followed_within_seconds():

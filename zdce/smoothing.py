@@ -12,6 +12,9 @@ from torch.nn import functional
 from zdce import ops
 from zdce.images import Pixels
 
+# Rec. 709's luminance of red, green and blue: what a viewer sees flicker.
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+
 # Long against the time between two frames, short against what a viewer takes for a delay.
 SECONDS = 0.5
 
@@ -110,10 +113,10 @@ class Smoothing:
         maps = functional.adaptive_avg_pool2d(maps, (small.shape[0], small.shape[1]))
         steady = (image * math.exp(-self._excess)).clamp_(0.0, 1.0)
         now, more, natural = (
-            self.curve(values, (maps * scale).clamp_(-1.0, 1.0)).mean().item()
+            _brightness(self.curve(values, (maps * scale).clamp_(-1.0, 1.0)))
             for values, scale in ((image, 1.0), (image, 1.0 + _STEP), (steady, 1.0))
         )
-        wanted = self._followed(natural, steady.mean().item(), passed)
+        wanted = self._followed(natural, _brightness(steady), passed)
         if more == now:  # there is nothing to brighten
             return 1.0
         scale = 1.0 + _STEP * (wanted - now) / (more - now)
@@ -130,6 +133,11 @@ class Smoothing:
         most = _SHARE * abs(given - before) - abs(away) * math.expm1(-passed / _SETTLING)
         self._level += min(max(away, -most), most)
         return self._level
+
+
+def _brightness(image: Tensor) -> float:
+    """Mean luminance of an image (1, 3, h, w)."""
+    return float(image.mean((0, 2, 3)) @ image.new_tensor(LUMINANCE))
 
 
 def thumbnail(image: Pixels) -> NDArray[np.float32]:

@@ -41,17 +41,6 @@ struct Problem {
 
 int64_t grouped(int outputs) { return (outputs + 7) / 8 * 8; }
 
-// In a register: as an operand in memory each multiplication would load it anew, and loads, not multiplications, would
-// take the time.
-template <class V>
-ZDCE_INLINE V broadcast(float value) {
-  V all = V{} + value;
-#if defined(__x86_64__)
-  asm("" : "+v"(all));
-#endif
-  return all;
-}
-
 // Sums over channels, kHigh rows and three columns. from: (inputs, 6, pitch), whose first kHigh rows are read; weights:
 // (outputs / kFilters, inputs, kHigh, 3, kFilters); bias: (outputs in eights,), null for none; to: (outputs, 1,
 // columns), `stride` apart.
@@ -72,8 +61,7 @@ ZDCE_INLINE void planar_row(const Problem& work, const float* from, const float*
           for (int i = 0; i < kVectors; ++i) v[i] = load_part<kBytes>(at + i * lanes);
 #pragma GCC unroll 8
           for (int f = 0; f < filters; ++f) {
-            const V weight = broadcast<V>(w[f]);
-            for (int i = 0; i < kVectors; ++i) sums[f][i] += weight * v[i];
+            for (int i = 0; i < kVectors; ++i) sums[f][i] += w[f] * v[i];
           }
         }
       }
