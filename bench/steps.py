@@ -143,6 +143,7 @@ class Trainer:
             total = self._loss(logits.to(self.image.dtype))
             lap()
         logits.register_hook(lambda grad: lap())
+        del logits  # or it would outlive the objective's part, and count as memory that a step needs
         total.backward()
         lap()
         return total.detach()
