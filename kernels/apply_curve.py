@@ -42,7 +42,7 @@ def curve_backward(
     grad_image_b, grad_image_c, grad_image_p, grad_maps_b, grad_maps_c, grad_maps_p,
     T: tl.constexpr, SHARED: tl.constexpr, IMAGE_WANTED: tl.constexpr, MAPS_WANTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    # Grid and strides as in forward, whose steps are computed again: x_t and a_t stay in registers, 2 T a pixel and colour.
+    # Grid and strides as in forward, whose steps are computed again: x_t and, as they lie in memory, a_t stay in registers.
     p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     b = tl.program_id(1).to(tl.int64)
     inside = p < pixels
@@ -50,14 +50,15 @@ def curve_backward(
         x = tl.load(image_ptr + b * image_b + c * image_c + p * image_p, mask=inside).to(tl.float32)
         xs, maps = (), ()
         for t in tl.static_range(T):
-            k = c if SHARED else 3 * t + c
-            a = tl.load(maps_ptr + b * maps_b + k * maps_c + p * maps_p, mask=inside).to(tl.float32)
+            if t == 0 or not SHARED:
+                k = 3 * t + c
+                a = tl.load(maps_ptr + b * maps_b + k * maps_c + p * maps_p, mask=inside)
             xs, maps = xs + (x,), maps + (a,)
-            x = step(x, a)
+            x = step(x, a.to(tl.float32))
         g = tl.load(grad_ptr + b * grad_b + c * grad_c + p * grad_p, mask=inside).to(tl.float32)
         shared = tl.zeros_like(x)
         for back in tl.static_range(T):
-            x, a = xs[T - 1 - back], maps[T - 1 - back]
+            x, a = xs[T - 1 - back], maps[T - 1 - back].to(tl.float32)
             grad_map = g * (x * x - x)
             shared += grad_map
             if MAPS_WANTED and not SHARED:
@@ -70,11 +71,11 @@ def curve_backward(
             tl.store(grad_image_ptr + b * grad_image_b + c * grad_image_c + p * grad_image_p, g, mask=inside)
 
 
-# With 4 warps a thread has 8 pixels in forward: two 16-byte accesses in float32, one in half types. Backward keeps 2 T values
-# a pixel, so 4 pixels.
+# With 4 warps a thread has 8 pixels in forward: two 16-byte accesses in float32, one in half types. Backward keeps T values and
+# T maps a pixel, so 16 bytes of maps.
 WARPS = 4
 FORWARD_BLOCK = 1024
-BACKWARD_BLOCK = 512
+BACKWARD_BYTES = 2048
 
 
 def apply_curve(image: Tensor, maps: Tensor, iterations: int, enhanced: Tensor) -> None:
@@ -93,12 +94,13 @@ def apply_curve_backward(
 ) -> None:
     """grad, image (B, 3, P), maps (B, 3T or 3, P); writes grad_image and grad_maps, shaped as image and maps, where given."""
     batch, _, pixels = image.shape
-    grid = (triton.cdiv(pixels, BACKWARD_BLOCK), batch)
+    block = BACKWARD_BYTES // maps.element_size()
+    grid = (triton.cdiv(pixels, block), batch)
     # A pointer that is never written through stands in for a gradient that is not wanted.
     outputs = (image if grad_image is None else grad_image, maps if grad_maps is None else grad_maps)
     strides = [stride for tensor in (grad, image, maps, *outputs) for stride in tensor.stride()]
     curve_backward[grid](
         grad, image, maps, *outputs, pixels, *strides,
         T=iterations, SHARED=maps.shape[1] == 3, IMAGE_WANTED=grad_image is not None, MAPS_WANTED=grad_maps is not None,
-        BLOCK=BACKWARD_BLOCK, num_warps=WARPS,
+        BLOCK=block, num_warps=WARPS,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 # Triton decides at import; on a GPU its kernels are compiled, elsewhere interpreted.
 if not Path("/dev/nvidiactl").exists():
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from zdce import backends
-from zdce.bench import cuda_kernels
+from zdce.bench import cuda_kernels, static
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ON_CPU = ("reference", "cpp", "cuda_on_host")
@@ -50,3 +51,14 @@ def nvcc_words() -> dict[str, tuple[str, str]]:
     if reason := cuda_kernels.why_missing():
         pytest.skip(reason)
     return cuda_kernels.nvcc_words()
+
+
+@pytest.fixture(scope="session")
+def triton_facts(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What Triton's compiler says of every kernel: in float32 for each target; the half types differ in conversions, groups of
+    maps and bytes a thread, so that one target shows them."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        found = static.triton_kernels(["float32"], [*static.TARGETS, "gfx942"], size=64)
+        return found + static.triton_kernels(["bfloat16", "float16"], ["sm_90"], size=64)

@@ -98,6 +98,14 @@ def test_dtypes(backend, device, image_dtype, logits_dtype):
             check(image.to(image_dtype), logits.to(logits_dtype), iterations)
 
 
+@pytest.mark.parametrize(("iterations", "dtype"), [(3, torch.bfloat16), (9, torch.float16), (10, torch.float32)], ids=str)
+def test_maps_that_fill_no_group(backend, device, iterations, dtype):
+    # On a GPU 2, 4 or 8 maps are loaded together, 8 pixels each; the last group is not whole.
+    image, logits = drawn((6, 16), iterations, batch=1, device=device)
+    with zdce.backend(backend):
+        check(image.to(dtype), logits.to(dtype), iterations)
+
+
 @pytest.mark.parametrize("logits_layout", ["transposed", "crop", "channels"])
 @pytest.mark.parametrize("image_layout", ["contiguous", "channels_last", "crop"])
 def test_layouts(backend, device, image_layout, logits_layout):
