@@ -79,6 +79,14 @@ def test_dtypes(backend, device, image_dtype, maps_dtype):
         check(image.to(image_dtype), maps.to(maps_dtype), grad, 8)
 
 
+@pytest.mark.parametrize("iterations", [15, 16])
+def test_many_maps_of_half_types(backend, device, iterations):
+    # On a GPU two maps are moved together; of 15 the last is alone.
+    image, maps, grad = random_case((9, 16), iterations, device=device)
+    with zdce.backend(backend):
+        check(image.half(), maps.bfloat16(), grad, iterations)
+
+
 @pytest.mark.parametrize("maps_layout", ["contiguous", "channels_last", "transposed", "crop", "channels"])
 @pytest.mark.parametrize("image_layout", ["contiguous", "channels_last", "crop"])
 def test_layouts(backend, device, image_layout, maps_layout):
