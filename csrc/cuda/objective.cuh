@@ -309,8 +309,7 @@ __global__ void __launch_bounds__(kSumThreads)
 // A warp walks down as in forward, but each map's gradient takes the differences to all four neighbours: besides A in
 // row y a thread keeps the difference to the row above, and the gradient grows in its place.
 template <class M, int N, int kMaps, int kSteps>
-__global__ void __launch_bounds__(kThreads, kMaps > 8 ? 1 : 2)
-    objective_backward(const ObjectiveBackward o, const ObjectiveShape shape) {
+__global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBackward o, const ObjectiveShape shape) {
   constexpr int kOwn = N < kRegion ? 1 : N / kRegion;  // regions that a thread has a row of
   const Planes &image = o.image, &logits = o.logits;
   const Tile<N> tile(shape);
