@@ -5,11 +5,13 @@ counted from the kernels' own tiles. Occupancy and the time of the memory floor 
 """
 
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +29,16 @@ class Work:
     """Of which operation a kernel is the heart, and how much more than its own values its programs touch.
 
     ``beside``: rows and columns of maps read around a tile. ``extra``: values of small grids and repeated reads, a pixel and
-    colour.
+    colour. ``most``: how much may be touched. ``columns``: neighbours that a thread has, where that is fixed: 4 are 16 bytes in
+    float32 and 8 in half types, of which 32 threads still move whole lines.
     """
 
     case: str
     mode: str
     beside: tuple[int, int] = (0, 0)
     extra: float = 0.0
-    most: float = 1.0  # what is allowed
+    most: float = 1.0
+    columns: int = 8
 
 
 # Each forward of the tiles reads the row above (or below) and the column to the right, each backward all four sides; corners
@@ -42,9 +46,9 @@ class Work:
 WORK = {
     "curve_forward": Work("apply_curve", "forward"),
     "curve_backward": Work("apply_curve", "backward"),
-    "tv_forward": Work("illumination_smoothness", "forward", (1, 1), most=1.1),
-    "tv_backward": Work("illumination_smoothness", "backward", (2, 2), most=1.1),
-    "region_forward": Work("exposure_control", "forward", extra=1 / 48, most=1.1),
+    "tv_forward": Work("illumination_smoothness", "forward", (1, 1), most=1.1, columns=4),
+    "tv_backward": Work("illumination_smoothness", "backward", (2, 2), most=1.1, columns=4),
+    "region_forward": Work("exposure_control", "forward", extra=1 / 48, most=1.1, columns=4),
     "region_backward": Work("exposure_control", "backward", extra=1 / 48, most=1.1),
     "channel_forward": Work("color_constancy", "forward"),
     "channel_backward": Work("color_constancy", "backward"),
@@ -79,7 +83,7 @@ def run(setting: Setting) -> Outcome:
     if importlib.util.find_spec("triton") is None:
         notes.append("the Triton kernels are left out: triton is not installed")
     else:
-        triton = triton_kernels((setting.dtype,), TARGETS, setting.iterations, setting.height)
+        triton = triton_kernels((setting.dtype,), TARGETS, setting.iterations, setting.height, setting.layout)
         facts += [{"provider": "triton", **fact} for fact in triton]
     if reason := cuda_kernels.why_missing():
         notes.append(f"the CUDA kernels are left out: {reason}")
@@ -89,14 +93,22 @@ def run(setting: Setting) -> Outcome:
     return Outcome(rows, notes, [fault for fact in facts for fault in _faults(fact, setting)])
 
 
-def triton_kernels(dtypes: Iterable[str], targets: Iterable[str], iterations: int = 8, size: int = 256) -> list[dict[str, Any]]:
-    """What Triton's compiler says of each kernel, from a process in which it is not the interpreter."""
-    request = json.dumps({"dtypes": list(dtypes), "targets": list(targets), "iterations": iterations, "size": size})
+def triton_kernels(
+    dtypes: Iterable[str], targets: Iterable[str], iterations: int = 8, size: int = 256, layout: str = "contiguous"
+) -> list[dict[str, Any]]:
+    """What Triton's compiler says of each kernel, from processes in which it is not the interpreter."""
+    shape = {"iterations": iterations, "size": size, "layout": layout}
+    requests = [{"dtypes": [dtype], "targets": [target], **shape} for dtype, target in itertools.product(dtypes, targets)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [fact for facts in pool.map(_compiled, requests) for fact in facts]
+
+
+def _compiled(request: dict[str, Any]) -> list[dict[str, Any]]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     # The assembler reports when it works, not when its work is found in a cache.
     environment |= {"TRITON_DUMP_PTXAS_LOG": "1", "TRITON_ALWAYS_COMPILE": "1"}
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "zdce.bench.triton_kernels", request],
+        [sys.executable, "-P", "-m", "zdce.bench.triton_kernels", json.dumps(request)],
         stdout=subprocess.PIPE, text=True, check=False, env=environment,
     )  # fmt: skip
     if done.returncode != 0:
@@ -128,15 +140,16 @@ def _tile(constants: dict[str, int]) -> tuple[float, float]:
     """Rows and columns of a program; a run of pixels has none beside it."""
     if "TILE_ROWS" in constants:
         return constants["TILE_ROWS"], constants["WARP"] * constants.get("N", 1)
-    return constants.get("ROWS", 1), 4 * constants.get("N", 1)
+    return constants.get("ROWS", 1), constants.get("N", 1) * (1 if constants.get("ALL") else 4)
 
 
 def shipped(fact: dict[str, Any], setting: Setting) -> bool:
-    """Whether ``setting``'s tensors, contiguous and aligned, are this kernel's: others serve other strides and shared maps."""
+    """Whether ``setting``'s tensors, aligned, are this kernel's: others serve other strides and shared maps."""
     if fact["provider"] == "triton" or fact["dtype"] == "any":
         return True
     constants = fact["constants"]
-    return constants["N"] > 1 and constants.get("MAPS", 0) in (0, 8 if setting.iterations <= 8 else 16)
+    packed = constants["N"] > 1
+    return packed == (setting.layout == "contiguous") and constants.get("MAPS", 0) in (0, 8 if setting.iterations <= 8 else 16)
 
 
 def _rows(fact: dict[str, Any], setting: Setting) -> list[Row]:
@@ -172,12 +185,17 @@ def _faults(fact: dict[str, Any], setting: Setting) -> list[str]:
     work = WORK.get(fact["kernel"])
     if work is None or fact["dtype"] != setting.dtype or not shipped(fact, setting):
         return faults
-    share, wide = touched(fact, setting), max(fact["widest_load"], fact["widest_store"])
+    share = touched(fact, setting)
     if share is not None and share > work.most:
         faults.append(f"{name} touches {share:.2f} times what it must, at most {work.most:.2f} is allowed")
-    # Of half types 16 bytes are 8 pixels, more than some kernels can keep in registers.
-    if setting.dtype == "float32" and wide < 16:
-        faults.append(f"{name} moves {wide} bytes at a time where 16 are possible")
+    # With channels_last a step's colours are 12 bytes, or 6, and begin anywhere: no wider access fits them.
+    if setting.layout == "contiguous":
+        read, written = CASES[work.case].traffic(setting, work.mode)
+        possible = min(16, work.columns * DTYPES[setting.dtype].itemsize)
+        ways = [("loads", fact["widest_load"])] * (read > 0) + [("stores", fact["widest_store"])] * (written > 0)
+        faults += [
+            f"{name} {way} {wide} bytes at a time where {possible} are possible" for way, wide in ways if wide < possible
+        ]
     return faults
 
 

@@ -44,6 +44,7 @@ class Request:
     targets: tuple[str, ...] = tuple(TARGETS)
     iterations: int = 8
     size: int = 256
+    layout: str = "contiguous"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,9 @@ def compiled(launch: Launch, target: str) -> dict[str, Any]:
 def main() -> None:
     request = Request(**json.loads(sys.argv[1]))
     for dtype in request.dtypes:
-        setting = Setting(height=request.size, width=request.size, iterations=request.iterations, dtype=dtype)
+        setting = Setting(
+            height=request.size, width=request.size, iterations=request.iterations, dtype=dtype, layout=request.layout
+        )
         for launch in launches(setting):
             for target in request.targets:
                 print(json.dumps({**compiled(launch, target), "dtype": dtype}), flush=True)  # noqa: T201 (the answer)

@@ -1,7 +1,8 @@
 """The objective's statistics in Triton: tanh, curve, region means, channel means and squared differences in one pass.
 
-Tensors are (B, C, H, W) with any strides. A program handles one colour of a tile, its image plane and T maps; with
-channels_last the three colours' programs share cache lines, which L2 keeps for them.
+Tensors are (B, C, H, W) with any strides. A program handles a tile of one colour, its image plane and T maps, or, where the
+channels of a pixel lie together (channels_last), a narrower tile of all three, so that no program fetches lines for a third
+of what is in them.
 """
 
 import triton
@@ -14,11 +15,18 @@ from zdce.kernels.tiles import (
     FORWARD_ROWS,
     WARPS,
     N,
+    corner,
     gaps_along_x,
     hyperbolic_tangent,
     inside,
     load,
+    load_group,
     squares_along_x,
+    store_group,
+    store_sum,
+    sums_of_4,
+    tangent_beside,
+    tile_columns,
 )
 
 
@@ -26,38 +34,43 @@ from zdce.kernels.tiles import (
 def statistics_forward(
     image_ptr, logits_ptr, enhanced_regions_ptr, image_regions_ptr, sums_ptr, height, width,
     image_b, image_c, image_y, image_x, logits_b, logits_c, logits_y, logits_x,
-    T: tl.constexpr, MAPS: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr,
+    T: tl.constexpr, MAPS: tl.constexpr, GROUP: tl.constexpr, ALL: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    # Grid (tiles of ROWS x 4N, 3 colours, B). A program leaves each region's share of its colour at *_regions_ptr
+    # Grid (tiles, 3 colours, B); with ALL (tiles, 1, B). A program leaves each region's share of its colour at *_regions_ptr
     # (3, B, H // 4, W // 4) and three sums at sums_ptr (B, 3, tiles, 3): enhanced values, squares along y, along x.
     # MAPS: T, or 1 that all steps share.
-    across = tl.cdiv(width, 4 * N)
-    tile, c, b = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
-    y0, x0 = tile // across * ROWS, tile % across * (4 * N)
-    first = x0 + 4 * tl.arange(0, N)
-    x = x0 + 4 * tl.arange(0, N)[:, None] + tl.arange(0, 4)[None, :]
-    image, logits = image_ptr + b * image_b + c * image_c, logits_ptr + b * logits_b + c * logits_c
+    tile, b = tl.program_id(0).to(tl.int64), tl.program_id(2).to(tl.int64)
+    y0, x0 = corner(tile, width, ROWS, N if ALL else 4 * N)
+    colour, first, x = tile_columns(x0, width, N, ALL)
+    image, logits = image_ptr + b * image_b + colour * image_c, logits_ptr + b * logits_b + colour * logits_c
+    step_c = 3 * logits_c  # from a map to the next of its colour
     above = ()
-    for t in tl.static_range(MAPS):
-        from_ = logits + 3 * t * logits_c + (y0 - 1) * logits_y
-        above = above + (hyperbolic_tangent(load(from_ + x * logits_x, inside(y0 - 1, x, height, width))),)
+    for t in tl.static_range(0, MAPS, GROUP):
+        at = logits + t * step_c + (y0 - 1) * logits_y
+        raw = load_group(at, step_c, logits_x, y0 - 1, x0, x, height, width, t, MAPS, GROUP, N)
+        for g in tl.static_range(GROUP):
+            if t + g < MAPS:
+                above = above + (hyperbolic_tangent(raw[g]),)
 
     regions = tl.num_programs(2) * (height // 4).to(tl.int64) * (width // 4)  # of one colour
-    enhanced_region, image_region = tl.zeros((N,), tl.float32), tl.zeros((N,), tl.float32)
-    channel, along_y, along_x = tl.zeros((N,), tl.float32), tl.zeros((N, 4), tl.float32), tl.zeros((N,), tl.float32)
+    across = (x0 + 4 * tl.arange(0, N // 4)[:, None]) if ALL else first  # a region's first column
+    enhanced_region = tl.zeros((N // 4, 4) if ALL else (N,), tl.float32)
+    image_region, channel = tl.zeros_like(enhanced_region), tl.zeros_like(enhanced_region)
+    along_y, along_x = tl.zeros((N, 4), tl.float32), tl.zeros((N, 4) if ALL else (N,), tl.float32)
     for y in range(y0, tl.minimum(y0 + ROWS, height)):
         here, has_above = inside(y, x, height, width), inside(y - 1, x, height, width)
-        has_right = inside(y, first + 4, height, width)
         value = load(image + y * image_y + x * image_x, here)
-        image_region += tl.sum(value, axis=1)
+        image_region += sums_of_4(value, N, ALL)
         current = ()
-        row_y, row_x = tl.zeros((N, 4), tl.float32), tl.zeros((N,), tl.float32)
+        row_y, row_x = tl.zeros_like(along_y), tl.zeros_like(along_x)
         for t in tl.static_range(T):
             if t < MAPS:
-                from_ = logits + 3 * t * logits_c + y * logits_y
-                a = hyperbolic_tangent(load(from_ + x * logits_x, here))
-                right = hyperbolic_tangent(load(from_ + (first + 4) * logits_x, has_right))
-                row_x += squares_along_x(a, right, first, width, N)
+                at = logits + t * step_c + y * logits_y
+                if t % GROUP == 0:
+                    raw = load_group(at, step_c, logits_x, y, x0, x, height, width, t, MAPS, GROUP, N)
+                a = hyperbolic_tangent(raw[t % GROUP])
+                right = tangent_beside(at, first + (1 if ALL else 4), y, height, width, logits_x)
+                row_x += squares_along_x(a, right, first, width, N, ALL)
                 dy = tl.where(has_above, a - above[t], 0.0)
                 row_y += dy * dy
                 current = current + (a,)
@@ -65,22 +78,24 @@ def statistics_forward(
         above = current
         along_y += row_y
         along_x += row_x
-        enhanced = tl.sum(value, axis=1)  # 0 outside the image, where image and maps are read as 0
+        enhanced = sums_of_4(value, N, ALL)  # 0 outside the image, where image and maps are read as 0
         channel += enhanced
         enhanced_region += enhanced
         # Every fourth row ends a row of regions; an incomplete one at the border is dropped.
-        ends = (y + tl.zeros_like(first)) % 4 == 3
-        to = c * regions + (b * (height // 4) + y // 4) * (width // 4) + first // 4
-        store = ends & (first + 3 < width)
-        tl.store(enhanced_regions_ptr + to, enhanced_region / 48, mask=store)
-        tl.store(image_regions_ptr + to, image_region / 48, mask=store)
+        ends = (y + tl.zeros_like(across)) % 4 == 3
+        to = colour * regions + (b * (height // 4) + y // 4) * (width // 4) + across // 4
+        keep = ends & (across + 3 < width)
+        if ALL:
+            keep = keep & (colour < 3)
+        tl.store(enhanced_regions_ptr + to, enhanced_region / 48, mask=keep)
+        tl.store(image_regions_ptr + to, image_region / 48, mask=keep)
         enhanced_region = tl.where(ends, 0.0, enhanced_region)
         image_region = tl.where(ends, 0.0, image_region)
 
-    sums = sums_ptr + ((b * 3 + c) * tl.num_programs(0) + tile) * 3
-    tl.store(sums, tl.sum(channel))
-    tl.store(sums + 1, tl.sum(along_y))
-    tl.store(sums + 2, tl.sum(along_x))
+    sums = sums_ptr + ((b * 3 + colour) * tl.num_programs(0) + tile) * 3
+    store_sum(sums, channel, colour, ALL)
+    store_sum(sums + 1, along_y, colour, ALL)
+    store_sum(sums + 2, along_x, colour, ALL)
 
 
 @triton.jit
@@ -88,25 +103,27 @@ def statistics_backward(
     grad_regions_ptr, grad_channels_ptr, grad_tv_ptr, image_ptr, logits_ptr, grad_logits_ptr, height, width,
     image_b, image_c, image_y, image_x, logits_b, logits_c, logits_y, logits_x,
     grad_logits_b, grad_logits_c, grad_logits_y, grad_logits_x,
-    T: tl.constexpr, MAPS: tl.constexpr, KEEP: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr,
+    T: tl.constexpr, MAPS: tl.constexpr, GROUP: tl.constexpr, ALL: tl.constexpr, ROWS: tl.constexpr, N: tl.constexpr,
 ):  # fmt: skip
-    # Grid as in forward; grad_regions_ptr (B, H // 4, W // 4), grad_channels_ptr (B, 3), grad_tv_ptr (2,), contiguous. With
-    # KEEP the tanh values of a row and of its neighbours stay in registers from row to row, else they are taken again.
-    across = tl.cdiv(width, 4 * N)
-    tile, c, b = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
-    y0, x0 = tile // across * ROWS, tile % across * (4 * N)
-    first = x0 + 4 * tl.arange(0, N)
-    x = x0 + 4 * tl.arange(0, N)[:, None] + tl.arange(0, 4)[None, :]
-    image, logits = image_ptr + b * image_b + c * image_c, logits_ptr + b * logits_b + c * logits_c
-    grad_logits = grad_logits_ptr + b * grad_logits_b + c * grad_logits_c
-    grad_channel = tl.load(grad_channels_ptr + b * 3 + c).to(tl.float32) / (height.to(tl.float32) * width)
+    # Grid as in forward; grad_regions_ptr (B, H // 4, W // 4), grad_channels_ptr (B, 3), grad_tv_ptr (2,), contiguous.
+    # The tanh values of a row and of its neighbours stay in registers from row to row.
+    tile, b = tl.program_id(0).to(tl.int64), tl.program_id(2).to(tl.int64)
+    y0, x0 = corner(tile, width, ROWS, N if ALL else 4 * N)
+    colour, first, x = tile_columns(x0, width, N, ALL)
+    image, logits = image_ptr + b * image_b + colour * image_c, logits_ptr + b * logits_b + colour * logits_c
+    grad_logits = grad_logits_ptr + b * grad_logits_b + colour * grad_logits_c
+    # The fourth slot of three colours stands for the third: nothing of it is stored.
+    grad_channel = tl.load(grad_channels_ptr + b * 3 + tl.minimum(colour, 2)).to(tl.float32) / (height.to(tl.float32) * width)
     grad_y, grad_x = 2 * tl.load(grad_tv_ptr).to(tl.float32), 2 * tl.load(grad_tv_ptr + 1).to(tl.float32)
+    step_c, grad_step_c = 3 * logits_c, 3 * grad_logits_c  # from a map to the next of its colour
     above, current = (), ()
-    for t in tl.static_range(MAPS):
-        if KEEP:
-            start = logits + 3 * t * logits_c + y0 * logits_y + x * logits_x
-            above = above + (hyperbolic_tangent(load(start - logits_y, inside(y0 - 1, x, height, width))),)
-            current = current + (hyperbolic_tangent(load(start, inside(y0, x, height, width))),)
+    for t in tl.static_range(0, MAPS, GROUP):
+        at = logits + t * step_c + y0 * logits_y
+        up = load_group(at - logits_y, step_c, logits_x, y0 - 1, x0, x, height, width, t, MAPS, GROUP, N)
+        raw = load_group(at, step_c, logits_x, y0, x0, x, height, width, t, MAPS, GROUP, N)
+        for g in tl.static_range(GROUP):
+            if t + g < MAPS:
+                above, current = above + (hyperbolic_tangent(up[g]),), current + (hyperbolic_tangent(raw[g]),)
 
     for y in range(y0, tl.minimum(y0 + ROWS, height)):
         here, has_above, has_below = (
@@ -114,58 +131,69 @@ def statistics_backward(
             inside(y - 1, x, height, width),
             inside(y + 1, x, height, width),
         )
-        has_left, has_right = inside(y, first - 1, height, width), inside(y, first + 4, height, width)
         value = load(image + y * image_y + x * image_x, here)
-        # Pointers walk from map to map: one that is a sum of its own for each map would stay in registers.
-        from_, to = logits + y * logits_y, grad_logits + y * grad_logits_y
-        maps = ()
-        for t in tl.static_range(MAPS):
-            if KEEP:
-                maps = maps + (current[t],)
-            else:
-                maps = maps + (hyperbolic_tangent(load(from_ + x * logits_x, here)),)
-            from_ += 3 * logits_c
-            to += 3 * grad_logits_c
         values = ()
         for t in tl.static_range(T):
             values = values + (value,)
-            value = step(value, maps[t if MAPS > 1 else 0])
+            value = step(value, current[t if MAPS > 1 else 0])
+        # Pointers walk from map to map: one that is a sum of its own for each map would stay in registers.
+        at = logits + y * logits_y + MAPS * step_c
+        to = grad_logits + y * grad_logits_y + MAPS * grad_step_c
         region = grad_regions_ptr + (b * (height // 4) + y // 4) * (width // 4) + first // 4
         of_region = load(region, inside(y // 4, first // 4, height // 4, width // 4)) / 48
-        grad = grad_channel + of_region[:, None] + tl.zeros((N, 4), tl.float32)
-        below = ()
+        grad = grad_channel + (of_region if ALL else of_region[:, None]) + tl.zeros((N, 4), tl.float32)
+        below, pending = (), ()
         shared = tl.zeros((N, 4), tl.float32)
-        for back in tl.static_range(T):
-            value, a = values[T - 1 - back], maps[T - 1 - back if MAPS > 1 else 0]
+        for t in tl.static_range(T - 1, -1, -1):
+            if t < MAPS:
+                at -= step_c
+                to -= grad_step_c
+                # A group's last map comes first: it loads for all of them.
+                if t % GROUP == GROUP - 1 or t == MAPS - 1:
+                    group = at - t % GROUP * step_c
+                    down = load_group(group + logits_y, step_c, logits_x, y + 1, x0, x, height, width, t, MAPS, GROUP, N)
+            a = current[t if MAPS > 1 else 0]
+            value = values[t]
             grad_map = grad * (value * value - value)
             grad *= 1 + a * (2 * value - 1)
             if MAPS < T:
                 shared += grad_map
                 grad_map = shared
-            if T - 1 - back < MAPS:
-                from_ -= 3 * logits_c
-                to -= 3 * grad_logits_c
-                left = hyperbolic_tangent(load(from_ + (first - 1) * logits_x, has_left))
-                right = hyperbolic_tangent(load(from_ + (first + 4) * logits_x, has_right))
-                down = hyperbolic_tangent(load(from_ + logits_y + x * logits_x, has_below))
-                if KEEP:
-                    up = above[T - 1 - back]
-                else:
-                    up = hyperbolic_tangent(load(from_ - logits_y + x * logits_x, has_above))
-                gap_y = tl.where(has_above, a - up, 0.0) + tl.where(has_below, a - down, 0.0)
-                gap_x = gaps_along_x(a, left, right, first, width, N)
-                grad_logit = (grad_map + grad_y * gap_y + grad_x * gap_x) * (1 - a * a)
-                tl.store(to + x * grad_logits_x, grad_logit, mask=here)
-                if KEEP:
-                    below = (down,) + below
-        if KEEP:
-            above = current
-            current = below
+            if t < MAPS:
+                left = tangent_beside(at, first - 1, y, height, width, logits_x)
+                right = tangent_beside(at, first + (1 if ALL else 4), y, height, width, logits_x)
+                lower = hyperbolic_tangent(down[t % GROUP])
+                gap_y = tl.where(has_above, a - above[t], 0.0) + tl.where(has_below, a - lower, 0.0)
+                gap_x = gaps_along_x(a, left, right, first, width, N, ALL)
+                pending = ((grad_map + grad_y * gap_y + grad_x * gap_x) * (1 - a * a),) + pending
+                if t % GROUP == 0:
+                    store_group(to, grad_step_c, grad_logits_x, y, x0, x, height, width, pending, t, MAPS, GROUP, N)
+                    pending = ()
+                below = (lower,) + below
+        above = current
+        current = below
 
 
-# Three rows of T = 16 maps don't fit into a thread's registers: rows are read from cache again, and a thread has one column.
-KEPT_MAPS = 8
+# Three rows of 4 columns and more maps don't fit into a thread's registers: four warps share a tile, a column a thread. So it
+# is with all three colours, where no column beside another is worth having.
+MOST_MAPS = 8
 WARPS_FOR_MORE = 4
+
+
+def _tiling(logits: Tensor, rows: int) -> dict[str, int]:
+    """How a program is laid over logits (B, 3T or 3, H, W), and its warps; rows: of a tile of one colour."""
+    maps, together = logits.shape[1] // 3, logits.stride(1) < logits.stride(3)
+    warps = WARPS_FOR_MORE if maps > MOST_MAPS or together else WARPS
+    # As many maps as make 16 bytes of the columns that a thread has.
+    group = 1 if maps == 1 or together else 4 * warps // logits.element_size()
+    rows = BACKWARD_ROWS if together else rows
+    return {"MAPS": maps, "GROUP": group, "ALL": together, "ROWS": rows, "N": N, "num_warps": warps}
+
+
+def _grid(logits: Tensor, tiling: dict[str, int]) -> tuple[int, int, int]:
+    batch, _, height, width = logits.shape
+    columns, colours = (N, 1) if tiling["ALL"] else (4 * N, 3)
+    return triton.cdiv(height, tiling["ROWS"]) * triton.cdiv(width, columns), colours, batch
 
 
 def objective_statistics(
@@ -174,13 +202,14 @@ def objective_statistics(
 ) -> None:  # fmt: skip
     """image (B, 3, H, W), logits (B, 3T or 3, H, W); writes both region means (B, H // 4, W // 4), channel_means (B, 3) and
     tv_sums (2,)."""
-    batch, maps, height, width = logits.shape
-    tiles = triton.cdiv(height, FORWARD_ROWS) * triton.cdiv(width, 4 * N)
+    batch, _, height, width = logits.shape
+    tiling = _tiling(logits, FORWARD_ROWS)
+    grid = _grid(logits, tiling)
     shares = enhanced_regions.new_empty((2, 3, *enhanced_regions.shape))
-    sums = channel_means.new_empty((batch, 3, tiles, 3))
-    statistics_forward[tiles, 3, batch](
+    sums = channel_means.new_empty((batch, 3, grid[0], 3))
+    statistics_forward[grid](
         image, logits, shares[0], shares[1], sums, height, width, *image.stride(), *logits.stride(),
-        T=iterations, MAPS=maps // 3, ROWS=FORWARD_ROWS, N=N, num_warps=WARPS,
+        T=iterations, **tiling,
     )  # fmt: skip
     enhanced_regions.copy_(shares[0].sum(0))
     image_regions.copy_(shares[1].sum(0))
@@ -195,12 +224,10 @@ def objective_statistics_backward(
 ) -> None:  # fmt: skip
     """grad_regions (B, H // 4, W // 4), grad_channels (B, 3), grad_tv (2,), image (B, 3, H, W), logits (B, 3T or 3, H, W);
     writes grad_logits, shaped as logits."""
-    batch, maps, height, width = logits.shape
-    tiles = triton.cdiv(height, BACKWARD_ROWS) * triton.cdiv(width, 4 * N)
-    strides = (*image.stride(), *logits.stride(), *grad_logits.stride())
-    keep = maps // 3 <= KEPT_MAPS
-    statistics_backward[tiles, 3, batch](
-        grad_regions, grad_channels, grad_tv, image, logits, grad_logits, height, width, *strides,
-        T=iterations, MAPS=maps // 3, KEEP=keep, ROWS=BACKWARD_ROWS, N=N,
-        num_warps=WARPS if keep else WARPS_FOR_MORE,
+    height, width = logits.shape[2:]
+    tiling = _tiling(logits, BACKWARD_ROWS)
+    statistics_backward[_grid(logits, tiling)](
+        grad_regions, grad_channels, grad_tv, image, logits, grad_logits, height, width,
+        *image.stride(), *logits.stride(), *grad_logits.stride(),
+        T=iterations, **tiling,
     )  # fmt: skip

@@ -1,7 +1,9 @@
-"""What kernels over rows and their neighbours share: tanh, four neighbouring columns a thread, sums in a fixed order.
+"""What kernels over rows and their neighbours share: tanh, tiles and their loads, differences, sums in a fixed order.
 
-A thread owns four neighbouring columns, (N, 4) in all: one 16-byte access in float32, differences along x that need no other
-thread but for one column, and 4 x 4 regions that never leave it.
+A thread owns four neighbouring columns of a plane, (N, 4) in all: one 16-byte access in float32, differences along x that
+need no other thread but for one column, and 4 x 4 regions that never leave it. With ALL a tile is N pixels wide and (N, 4)
+are its pixels and their three colours, the fourth slot being idle: three neighbouring values are 12 bytes, which no wider
+access than 4 bytes fits, and the columns beside are loaded whole.
 """
 
 import triton
@@ -16,8 +18,8 @@ device_function = (lambda function: function) if knobs.runtime.interpret else tr
 @device_function
 def hyperbolic_tangent(x):
     # x P(x^2) / Q(x^2), the coefficients of csrc/curve.h; NaN passes both limits.
-    x = tl.where(x > 9.02, 9.02, x)
-    x = tl.where(x < -9.02, -9.02, x)
+    x = tl.where(x > 9.4, 9.4, x)
+    x = tl.where(x < -9.4, -9.4, x)
     u = x * x
     p = (((u * 1.33191732e-08 + 2.05835531e-05) * u + 3.49403918e-03) * u + 1.33797213e-01) * u + 1.0
     q = (((u * 7.76205809e-07 + 3.28310009e-04) * u + 2.58710906e-02) * u + 4.67130363e-01) * u + 1.0
@@ -55,30 +57,136 @@ def tile_of(a0, a1, a2, a3, N: tl.constexpr):
 
 
 @device_function
-def squares_along_x(a, right, x, width, N: tl.constexpr):
-    """Squared differences (N,) of neighbouring columns. right: the column after the fourth; x: the first's index."""
-    a0, a1, a2, a3 = columns(a, N)
-    d0 = tl.where(x + 1 < width, a1 - a0, 0.0)
-    d1 = tl.where(x + 2 < width, a2 - a1, 0.0)
-    d2 = tl.where(x + 3 < width, a3 - a2, 0.0)
-    d3 = tl.where(x + 4 < width, right - a3, 0.0)
-    return (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+def corner(tile, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The first row and column of a tile, 64-bit as its number."""
+    across = tl.cdiv(width, COLUMNS)
+    return tile // across * ROWS, tile % across * COLUMNS
 
 
 @device_function
-def gaps_along_x(a, left, right, x, width, N: tl.constexpr):
+def tile_columns(x0, width, N: tl.constexpr, ALL: tl.constexpr):
+    """The colour, the threads' first columns and the columns (N, 4); with ALL colours (1, 4) and twice the columns, beyond
+    the image in the idle slot and on both sides of it."""
+    if ALL:
+        colour = tl.arange(0, 4)[None, :].to(tl.int64)
+        x = tl.where(colour < 3, x0 + tl.arange(0, N)[:, None], width + 1)
+        first = x
+    else:
+        colour = tl.program_id(1).to(tl.int64)
+        first = x0 + 4 * tl.arange(0, N)
+        x = x0 + 4 * tl.arange(0, N)[:, None] + tl.arange(0, 4)[None, :]
+    return colour, first, x
+
+
+@device_function
+def load_group(
+    at, step, stride, y, x0, x, height, width,
+    t: tl.constexpr, MAPS: tl.constexpr, GROUP: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """Row y of the GROUP maps that t is one of, `step` elements apart: (N, 4) each, as it lies in memory but float32.
+
+    Several at once are loaded 16 bytes a thread, of one map, and change hands: each thread wants fewer columns of all of them.
+    """
+    maps = ()
+    if GROUP == 1:
+        maps = (load(at + x * stride, inside(y, x, height, width)),)
+    else:
+        map_, columns_ = tl.arange(0, GROUP)[:, None], x0 + tl.arange(0, 4 * N)[None, :]
+        here = inside(y, columns_, height, width) & (map_ < MAPS - t // GROUP * GROUP)
+        together = tl.permute(tl.load(at + map_ * step + columns_ * stride, mask=here, other=0.0), (1, 0))
+        if GROUP == 2:
+            rows = tl.split(together)
+        elif GROUP == 4:
+            rows = columns(together, 4 * N)
+        else:
+            low, high = tl.split(tl.permute(tl.reshape(together, (4 * N, 2, 4)), (0, 2, 1)))
+            rows = columns(low, 4 * N) + columns(high, 4 * N)
+        for g in tl.static_range(GROUP):
+            maps = maps + (tl.reshape(rows[g], (N, 4)).to(tl.float32),)
+    return maps
+
+
+@device_function
+def store_group(
+    to, step, stride, y, x0, x, height, width, maps,
+    t: tl.constexpr, MAPS: tl.constexpr, GROUP: tl.constexpr, N: tl.constexpr,
+):  # fmt: skip
+    """The reverse of load_group; t is the group's first, and `maps` are as many as there are."""
+    if GROUP == 1:
+        tl.store(to + x * stride, maps[0], mask=inside(y, x, height, width))
+    else:
+        map_, columns_ = tl.arange(0, GROUP)[:, None], x0 + tl.arange(0, 4 * N)[None, :]
+        rows = ()
+        for g in tl.static_range(GROUP):
+            rows = rows + (tl.reshape(maps[g if t + g < MAPS else 0].to(to.dtype.element_ty), (4 * N,)),)
+        if GROUP == 2:
+            together = tl.join(rows[0], rows[1])
+        else:
+            together = tile_of(rows[0], rows[1], rows[2], rows[3], 4 * N)
+        if GROUP == 8:
+            high = tile_of(rows[4], rows[5], rows[6], rows[7], 4 * N)
+            together = tl.reshape(tl.permute(tl.join(together, high), (0, 2, 1)), (4 * N, 8))
+        here = inside(y, columns_, height, width) & (map_ < MAPS - t // GROUP * GROUP)
+        tl.store(to + map_ * step + columns_ * stride, tl.permute(together, (1, 0)), mask=here)
+
+
+@device_function
+def tangent_beside(at, column, y, height, width, stride):
+    return hyperbolic_tangent(load(at + column * stride, inside(y, column, height, width)))
+
+
+@device_function
+def sums_of_4(value, N: tl.constexpr, ALL: tl.constexpr):
+    """Of four neighbouring pixels, (N,); with ALL (N / 4, 4), of every colour."""
+    return tl.sum(tl.reshape(value, (N // 4, 4, 4)), axis=1) if ALL else tl.sum(value, axis=1)
+
+
+@device_function
+def store_sum(to, values, colour, ALL: tl.constexpr):
+    """The sum of a program's values; with ALL of each colour's, at `to` (1, 4)."""
+    if ALL:
+        tl.store(to, tl.sum(values, axis=0)[None, :], mask=colour < 3)
+    else:
+        tl.store(to, tl.sum(values))
+
+
+@device_function
+def squares_along_x(a, right, x, width, N: tl.constexpr, ALL: tl.constexpr):
+    """Squared differences (N,) of neighbouring columns. right: the column after the fourth; x: the first's index. With ALL
+    (N, 4), of every colour."""
+    if ALL:
+        dx = tl.where(x + 1 < width, right - a, 0.0)
+        squares = dx * dx
+    else:
+        a0, a1, a2, a3 = columns(a, N)
+        d0 = tl.where(x + 1 < width, a1 - a0, 0.0)
+        d1 = tl.where(x + 2 < width, a2 - a1, 0.0)
+        d2 = tl.where(x + 3 < width, a3 - a2, 0.0)
+        d3 = tl.where(x + 4 < width, right - a3, 0.0)
+        squares = (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+    return squares
+
+
+@device_function
+def gaps_along_x(a, left, right, x, width, N: tl.constexpr, ALL: tl.constexpr):
     """What a value exceeds its two neighbours by, (N, 4); a neighbour that the image lacks counts as equal."""
-    a0, a1, a2, a3 = columns(a, N)
-    left = tl.where(x > 0, left, a0)
-    g0 = (a0 - left) + (a0 - tl.where(x + 1 < width, a1, a0))
-    g1 = (a1 - a0) + (a1 - tl.where(x + 2 < width, a2, a1))
-    g2 = (a2 - a1) + (a2 - tl.where(x + 3 < width, a3, a2))
-    g3 = (a3 - a2) + (a3 - tl.where(x + 4 < width, right, a3))
-    return tile_of(g0, g1, g2, g3, N)
+    if ALL:
+        gaps = (a - tl.where(x > 0, left, a)) + (a - tl.where(x + 1 < width, right, a))
+    else:
+        a0, a1, a2, a3 = columns(a, N)
+        left = tl.where(x > 0, left, a0)
+        g0 = (a0 - left) + (a0 - tl.where(x + 1 < width, a1, a0))
+        g1 = (a1 - a0) + (a1 - tl.where(x + 2 < width, a2, a1))
+        g2 = (a2 - a1) + (a2 - tl.where(x + 3 < width, a3, a2))
+        g3 = (a3 - a2) + (a3 - tl.where(x + 4 < width, right, a3))
+        gaps = tile_of(g0, g1, g2, g3, N)
+    return gaps
 
 
 # One warp a program and 32 x 4 columns; rows follow one another in a loop that keeps the row above in registers. Rows and
-# columns beside the tile are read as well: forward 17 x 129 values for 16 x 128 (1.07), backward 34 x 130 for 32 x 128 (1.08).
+# columns beside the tile are read as well: forward 17 x 129 values for 16 x 128 (1.07), backward 34 x 130 for 32 x 128 (1.08),
+# and with ALL, where forward has twice the rows, 33 x 33 (1.06) and 34 x 34 (1.13) for 32 x 32: of all bytes, writes and image
+# included, at most 1.10.
 WARPS = 1
 N = 32
 FORWARD_ROWS = 16

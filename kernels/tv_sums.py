@@ -23,7 +23,7 @@ def tv_forward(
     for y in range(y0, tl.minimum(y0 + ROWS, height)):
         a = load(plane + y * maps_y + x * maps_x, inside(y, x, height, width))
         right = load(plane + y * maps_y + (first + 4) * maps_x, inside(y, first + 4, height, width))
-        along_x += squares_along_x(a, right, first, width, N)
+        along_x += squares_along_x(a, right, first, width, N, False)
         dy = tl.where(inside(y - 1, x, height, width), a - above, 0.0)
         along_y += dy * dy
         above = a
@@ -54,7 +54,7 @@ def tv_backward(
         has_below = inside(y + 1, x, height, width)
         down = load(plane + (y + 1) * maps_y + x * maps_x, has_below)
         gap_y = tl.where(inside(y - 1, x, height, width), a - up, 0.0) + tl.where(has_below, a - down, 0.0)
-        grad = grad_y * gap_y + grad_x * gaps_along_x(a, left, right, first, width, N)
+        grad = grad_y * gap_y + grad_x * gaps_along_x(a, left, right, first, width, N, False)
         tl.store(grad_plane + y * grad_maps_y + x * grad_maps_x, grad, mask=inside(y, x, height, width))
         up, a = a, down
 

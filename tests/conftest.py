@@ -10,14 +10,14 @@ from typing import Any
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-import cuda_on_host
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import cuda_on_host
 from zdce import backends
-from zdce.bench import cuda_kernels
+from zdce.bench import cuda_kernels, static
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ON_CPU = ("reference", "cpp", "cuda_on_host")
@@ -81,3 +81,14 @@ def browser() -> Iterator[Any]:
         launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="session")
+def triton_facts(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What Triton's compiler says of every kernel: in float32 for each target; the half types differ in conversions, groups of
+    maps and bytes a thread, so that one target shows them."""
+    pytest.importorskip("triton", reason="triton is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
+        found = static.triton_kernels(["float32"], [*static.TARGETS, "gfx942"], size=64)
+        return found + static.triton_kernels(["bfloat16", "float16"], ["sm_90"], size=64)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from cases import layouts, nan_filled_allocations, random_case, run_with_isa, skip_without_float64
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zdce
+from cases import layouts, nan_filled_allocations, random_case, run_with_isa, skip_without_float64
 from zdce import reference
 
 SIZES = [(1, 1), (1, 7), (16, 16), (17, 31), (37, 53), (256, 3)]
@@ -77,6 +77,14 @@ def test_dtypes(backend, device, image_dtype, maps_dtype):
     image, maps, grad = random_case((17, 31), device=device)
     with zdce.backend(backend):
         check(image.to(image_dtype), maps.to(maps_dtype), grad, 8)
+
+
+@pytest.mark.parametrize("iterations", [15, 16])
+def test_many_maps_of_half_types(backend, device, iterations):
+    # On a GPU two maps are moved together; of 15 the last is alone.
+    image, maps, grad = random_case((9, 16), iterations, device=device)
+    with zdce.backend(backend):
+        check(image.half(), maps.bfloat16(), grad, iterations)
 
 
 @pytest.mark.parametrize("maps_layout", ["contiguous", "channels_last", "transposed", "crop", "channels"])

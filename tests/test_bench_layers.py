@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from cases import run_with_isa
 from click.testing import CliRunner
 
+from cases import run_with_isa
 from zdce import backends, cli
 from zdce.bench import layers
 from zdce.variants import VARIANTS

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from cases import assert_near, layouts, nan_filled_allocations, run_with_isa
 
 import zdce
+from cases import assert_near, layouts, nan_filled_allocations, run_with_isa
 from zdce import backends, reference
 from zdce.variants import VARIANTS, Variant
 

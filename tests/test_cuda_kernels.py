@@ -5,12 +5,12 @@ sources run on the CPU as backend ``cuda_on_host``.
 import re
 from collections import Counter
 
-import cuda_on_host
 import pytest
 import torch
-from cases import layouts, nan_filled_allocations, random_case
 
+import cuda_on_host
 import zdce
+from cases import layouts, nan_filled_allocations, random_case
 from zdce.bench import static
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases import nan_filled_allocations, run_with_isa
 from PIL import Image
 
 import zdce
+from cases import nan_filled_allocations, run_with_isa
 from zdce import engine, reference
 from zdce.variants import VARIANTS, Variant
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from cases import check_operator, layouts, random_case, skip_where_interpreted, skip_without_float64
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zdce
+from cases import check_operator, layouts, random_case, skip_where_interpreted, skip_without_float64
 from zdce import reference
 
 OPERATORS = {"region_means": (4,), "channel_means": (), "tv_sums": ()}

@@ -2,6 +2,10 @@
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import zdce
 from cases import (
     assert_near,
     check_operator,
@@ -12,10 +16,6 @@ from cases import (
     skip_where_interpreted,
     skip_without_float64,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-import zdce
 from zdce import reference
 
 SIZES = [(16, 16), (17, 31), (37, 53), (256, 256), (66, 517)]
@@ -96,6 +96,14 @@ def test_dtypes(backend, device, image_dtype, logits_dtype):
         if backend != "triton":
             image, logits = (layouts(tensor)["channels_last"] for tensor in (image, logits))
             check(image.to(image_dtype), logits.to(logits_dtype), iterations)
+
+
+@pytest.mark.parametrize(("iterations", "dtype"), [(3, torch.bfloat16), (9, torch.float16), (10, torch.float32)], ids=str)
+def test_maps_that_fill_no_group(backend, device, iterations, dtype):
+    # On a GPU 2, 4 or 8 maps are loaded together, 8 pixels each; the last group is not whole.
+    image, logits = drawn((6, 16), iterations, batch=1, device=device)
+    with zdce.backend(backend):
+        check(image.to(dtype), logits.to(dtype), iterations)
 
 
 @pytest.mark.parametrize("logits_layout", ["transposed", "crop", "channels"])

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 import torch
-from cases import nan_filled_allocations, run_with_isa
 from torch.nn import functional
 
 import zdce
+from cases import nan_filled_allocations, run_with_isa
 from zdce import reference
 
 DTYPES = [torch.uint8, torch.uint16, torch.float32]

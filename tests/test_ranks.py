@@ -9,12 +9,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-import torchrun
 from click.testing import CliRunner
 from PIL import Image
-from runs import run
 
+import torchrun
 import zdce
+from runs import run
 from zdce import cli, training
 from zdce.ranks import Ranks
 

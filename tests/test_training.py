@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import assert_same_weights, command, run, signal_after_every_step
 
 import zdce
+from runs import assert_same_weights, command, run, signal_after_every_step
 from zdce import training
 from zdce.formulas import Weights
 from zdce.training.state import State

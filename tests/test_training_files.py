@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import assert_same_files, command, run
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import zdce
+from runs import assert_same_files, command, run
 from zdce import training
 from zdce.data import Item
 from zdce.training import batches, pictures

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import assert_same_files, signal_after_every_step
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import zdce
+from runs import assert_same_files, signal_after_every_step
 from zdce import training
 from zdce.formulas import Weights
 from zdce.training import batches, learner

@@ -286,16 +286,17 @@ def bench_folder(
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
 @click.option("--iterations", type=click.IntRange(1, 16), default=8)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32")
+@click.option("--layout", type=click.Choice(list(cases.LAYOUTS)), default="contiguous")
 @options.csv
 @options.as_json
-def bench_static(batch: int, size: int, iterations: int, dtype: str, csv_path: Path | None, as_json: bool) -> None:
+def bench_static(batch: int, size: int, iterations: int, dtype: str, layout: str, csv_path: Path | None, as_json: bool) -> None:
     """What is known of the GPU kernels without a GPU; with one, they are measured as well.
 
     Compiled for A100, H100 and B200: a kernel that spills registers or touches too much makes the exit code 1. "touched" is
     what a program reads and writes, halo included, over the least; "floor" is the time that the least takes at the published
     bandwidth, a prediction.
     """
-    setting = cases.Setting(batch, size, size, iterations, dtype)
+    setting = cases.Setting(batch, size, size, iterations, dtype, layout)
     outcome = static.run(setting)
     measured = ops.run_on_gpu(setting)
     _save_rows([*outcome.rows, *measured], csv_path, as_json)
