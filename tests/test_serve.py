@@ -238,6 +238,8 @@ def test_a_preview_estimates_its_curve_once(port, models):
         assert timed(headers) == parts
         assert np.array_equal(decoded(body), enhancer.with_strength(strength)(pixels))
     assert timed(ask(port, f"{place}/after?model=iters4/last&scale=4")[1])[0] == "maps"
+    status, _, body = ask(port, f"{place}/after?model=none")
+    assert (status, "model must be one of" in json.loads(body)["error"]) == (400, True)
     assert ask(port, place, method="DELETE")[0] == 204
     assert ask(port, f"{place}/before")[0] == 404
 
@@ -482,6 +484,14 @@ def test_mistakes_on_the_command_line_are_one_line(models, port):
         assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_a_missing_framework_is_named_with_its_extra(models, monkeypatch):
+    monkeypatch.delitem(sys.modules, "zdce.serving.server")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = CliRunner().invoke(cli.main, ["serve", "-m", models[0]], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert "pip install 'zdce[serve]'" in result.stderr
+
+
 def resident(pid):
     """Megabytes of a process in memory."""
     with open(f"/proc/{pid}/status") as status:
@@ -631,7 +641,6 @@ def test_one_download_is_at_full_size(opened, models):
 
 
 def test_a_batch_is_one_file_and_broken_ones_are_named(opened, tmp_path):
-    opened.get_by_label("Fastest").check()
     put(
         opened,
         ("a.png", file(dark(seed=1))),
@@ -639,6 +648,7 @@ def test_a_batch_is_one_file_and_broken_ones_are_named(opened, tmp_path):
         ("b.png", file(dark(seed=2))),
         ("a.png", file(dark(seed=3))),
     )
+    opened.get_by_label("Fastest").check()
     assert opened.inner_text("#strip-title") == "4 photographs, 1 can\u2019t be used"
     opened.locator("li.failed .frame").click()
     assert opened.inner_text("#veil") == "bad.png: not a picture that can be read"
