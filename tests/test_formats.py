@@ -50,8 +50,7 @@ def dark(dtype=np.uint16):
     return np.rint(values).astype(dtype)
 
 
-@pytest.mark.parametrize("channels", [2, 3, 4])
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("suffix", "channels"), [(".png", 2), (".png", 3), (".png", 4), (".tif", 3), (".tif", 4)])
 def test_16_bits_a_colour_are_kept_with_all_that_a_file_carries(tmp_path, suffix, channels):
     pixels = gradient(channels, depth=16)
     exif = Image.Exif()
@@ -80,6 +79,14 @@ def test_16_bits_a_colour_are_kept_with_all_that_a_file_carries(tmp_path, suffix
     # Once more, from what was read.
     images.write(picture, tmp_path / f"b{suffix}")
     assert (tmp_path / f"b{suffix}").read_bytes() == (tmp_path / f"a{suffix}").read_bytes()
+
+
+def test_deep_grey_with_opacity_becomes_a_tiff_of_colour(tmp_path):
+    grey, alpha = (gradient(1, depth=16)[..., 0], gradient(1, depth=16)[::-1, :, 0])
+    images.write(Picture(np.stack([grey] * 3, -1), grey=True, alpha=alpha), tmp_path / "a.tif")
+    picture = images.read(tmp_path / "a.tif")
+    assert np.array_equal(picture.pixels[..., 1], grey)
+    assert np.array_equal(picture.alpha, alpha)
 
 
 def test_16_bit_files_of_others_are_read(tmp_path):

@@ -91,8 +91,13 @@ def _describing_chunks(options: Mapping[str, Any]) -> bytes:
 
 
 def tiff(pixels: Deep, options: Mapping[str, Any]) -> bytes:
-    """A TIFF file of ``pixels`` (H, W, channels), with what ``options`` give Pillow: exif, icc_profile, dpi, compression."""
+    """A TIFF file of ``pixels`` (H, W, channels), with what ``options`` give Pillow: exif, icc_profile, dpi, compression.
+
+    Grey with opacity becomes colour with opacity, which others, Pillow too, can read.
+    """
     check()
+    if pixels.shape[2] == 2:
+        pixels = np.ascontiguousarray(pixels[..., [0, 0, 0, 1]])
     tifffile = importlib.import_module("tifffile")
     exif = Image.Exif()
     exif.load(options.get("exif", b""))
@@ -100,8 +105,8 @@ def tiff(pixels: Deep, options: Mapping[str, Any]) -> bytes:
     compression = _COMPRESSIONS[options["compression"]]
     file = io.BytesIO()
     tifffile.imwrite(
-        file, pixels, byteorder="<", photometric="rgb" if pixels.shape[2] > 2 else "minisblack",
-        planarconfig="contig", extrasamples=["unassalpha"] * (1 - pixels.shape[2] % 2), compression=compression,
+        file, pixels, byteorder="<", photometric="rgb",
+        planarconfig="contig", extrasamples=["unassalpha"] * (pixels.shape[2] - 3), compression=compression,
         predictor=compression in _PREDICTED, iccprofile=options.get("icc_profile"), metadata=None, software=False,
         extratags=tags, **_resolution(options),
     )  # fmt: skip
