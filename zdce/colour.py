@@ -92,7 +92,7 @@ _ROWS = 256
 
 
 def _fractions(pixels: Pixels) -> Floats:
-    return pixels / np.float32(np.iinfo(pixels.dtype).max)
+    return np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
 
 
 def _integers(fractions: Floats, dtype: np.dtype[Any]) -> Pixels:
@@ -153,6 +153,6 @@ def _converted(colours: Floats, source: bytes, target: bytes) -> Floats:
 def _converted_8_bits(colours: Floats, source: bytes, target: bytes) -> Floats:
     """By Pillow, which knows profiles in 8 bits."""
     image = Image.fromarray(np.rint(colours.clip(0, 1) * 255).astype(np.uint8))
-    profiles = (ImageCms.ImageCmsProfile(io.BytesIO(profile)) for profile in (source, target))
-    converted = ImageCms.profileToProfile(image, *profiles, renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC)
-    return np.asarray(converted) / np.float32(255)
+    before, after = (ImageCms.ImageCmsProfile(io.BytesIO(profile)) for profile in (source, target))
+    converted = ImageCms.profileToProfile(image, before, after, ImageCms.Intent.RELATIVE_COLORIMETRIC)
+    return _fractions(np.asarray(converted, np.uint8))

@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import io
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -170,7 +170,7 @@ def decode(
     source: Path | bytes,
     name: str,
     most_pixels: int = MOST_PIXELS,
-    formats: Sequence[str] | None = None,
+    formats: tuple[str, ...] | None = None,
     *,
     deep_colour: bool = True,
 ) -> Picture:

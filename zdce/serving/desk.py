@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -67,7 +67,8 @@ async def _run(pool: ThreadPoolExecutor, request: Request, work: Callable[[], T]
     done = asyncio.wrap_future(submitted)
     gone = asyncio.ensure_future(_disconnect(request))
     try:
-        await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [done, gone]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not done.done() and submitted.cancel():
             raise ClientDisconnect
         # What has begun can't be stopped, and keeps its place to the end.
