@@ -135,9 +135,8 @@ def shipped(fact: dict[str, Any], setting: Setting) -> bool:
     """Whether ``setting``'s tensors, contiguous and aligned, are this kernel's: others serve other strides and shared maps."""
     if fact["provider"] == "triton" or fact["dtype"] == "any":
         return True
-    constants, few = fact["constants"], setting.iterations <= 8
-    packed = constants["N"] == (16 if few else 8) // DTYPES[setting.dtype].itemsize or (not few and constants["N"] > 1)
-    return packed and constants.get("MAPS", 0) in (0, 8 if few else 16)
+    constants = fact["constants"]
+    return constants["N"] > 1 and constants.get("MAPS", 0) in (0, 8 if setting.iterations <= 8 else 16)
 
 
 def _rows(fact: dict[str, Any], setting: Setting) -> list[Row]:

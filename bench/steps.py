@@ -248,7 +248,7 @@ class Measurement:
         for name, each in times.items():
             for i, part in enumerate(PARTS):
                 self._row(variant, name, part, "time", "ms", [1e3 * parts[i] for parts in each])
-                self._row(variant, name, part, "share", "of the step", [parts[i] / sum(parts) for parts in each])
+                self._row(variant, name, part, "share", "of the step", [sum(parts[i] for parts in each) / sum(steps[name])])
             self._row(variant, name, STEP, "time", "ms", [1e3 * seconds for seconds in steps[name]])
             self._row(variant, name, STEP, "speed", "images/s", [self.job.batch / seconds for seconds in steps[name]])
             if "eager" in steps and name != "eager":

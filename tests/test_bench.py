@@ -400,7 +400,7 @@ def test_training_steps_are_checked_and_timed_part_by_part():
         assert (curve.value == 0) == (provider == "eager")
         shares = {row.mode: row.value for row in by_metric(outcome.rows, provider=provider, metric="share")}
         assert list(shares) == list(steps.PARTS)
-        assert sum(shares.values()) == pytest.approx(1, abs=0.1)
+        assert sum(shares.values()) == pytest.approx(1)
         times = {row.mode: row for row in by_metric(outcome.rows, provider=provider, metric="time")}
         assert list(times) == [*steps.PARTS, steps.STEP]
         assert times["step"].value > max(times[part].value for part in steps.PARTS)

@@ -89,6 +89,19 @@ def test_srgb_is_its_own_inverse():
     assert darkening.to_linear(np.array(0.5)) == pytest.approx(0.21404, abs=1e-5)
 
 
+def test_colours_in_all_orders_leave_no_common_tint():
+    def orange(name):
+        return np.full((40, 40, 3), (200, 100, 50), np.uint8)
+
+    wells = (2000.0, 8000.0)
+    pictures = darkening.DarkPictures(("flat",), orange, (0.3, 0.3), wells, per_photograph=12, permuted=True)
+    colors = {tuple(pictures.reference(name)[0, 0].tolist()) for name in pictures.names()}
+    assert len(colors) == 6
+    assert all(sorted(color) == [50, 100, 200] for color in colors)
+    for name in pictures.names():
+        assert np.array_equal(np.argsort(pictures.darkened(name).mean((0, 1))), np.argsort(pictures.reference(name)[0, 0]))
+
+
 @pytest.mark.parametrize("picture", [0, 1])
 def test_the_noise_is_poissons_and_the_readers(picture):
     # A flat photograph, without gamma: variance of the light is (light / well) + (read noise / well)^2.

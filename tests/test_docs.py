@@ -1,6 +1,7 @@
 """The code of the documentation runs, from top to bottom of each page, and does what the text says."""
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import cli
+from zdce import cli, sample
 from zdce.bench.engines import dark_picture
 from zdce.bench.infer import lively
 
@@ -25,7 +26,7 @@ DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 # What a page's code needs beside zdce.
-NEEDS = {"video.md": ("av",), "exchange.md": ("onnx", "onnxruntime", "onnxscript")}
+NEEDS = {"video.md": ("av",), "exchange.md": ("onnx", "onnxruntime", "onnxscript"), "ray.md": ("ray",)}
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,10 @@ def _command(words):
         known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         assert words[2:5] == ["-c", "constraints.txt", "-e"]
         assert set(",".join(extras).split(",")) - {""} <= set(known)
+    elif words[0] == "torchrun":
+        command = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
+        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stderr)
     else:
         assert words[0] == "zdce"
         result = CliRunner().invoke(cli.main, words[1:], catch_exceptions=False)
@@ -86,7 +91,9 @@ def _command(words):
 
 @pytest.fixture
 def at_hand(things, tmp_path, monkeypatch):
-    """The current folder is a fresh copy of what the pages name."""
+    """The current folder is a fresh copy of what the pages name; the built-in sample is of photographs a quarter as large."""
+    photograph = sample._photograph
+    monkeypatch.setattr(sample, "_photograph", lambda name: photograph(name)[::4, ::4])
     shutil.copytree(things, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -104,7 +111,7 @@ def size_of(path):
 
 
 # Pages of which the text promises more have a test of their own below.
-OWN = {"serve.md", "start.md", "python.md", "exchange.md", "library.md"}
+OWN = {"serve.md", "start.md", "python.md", "exchange.md", "library.md", "ray.md"}
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md") if path.name not in OWN))
@@ -142,6 +149,17 @@ def test_files_for_other_programs_give_what_the_network_gives(at_hand):
     flat = zdce.enhance(np.full((40, 60, 3), 25, np.uint8), "net.safetensors", scale=4)
     assert np.abs(names["enhanced"][0].numpy().astype(int) - flat).max() <= 2
     assert zdce.load("published.safetensors").variant.name == "zero-dce"
+
+
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_actors_of_ray_enhance_files_and_pictures(at_hand):
+    names = _run_where_possible("ray.md")
+    pictures = {Path(row["path"]).name: row["image"] for row in names["bright"].take_all()}
+    names["ray"].shutdown()
+    assert {path.name for path in (at_hand / "bright").iterdir()} == {f"{n}.png" for n in range(6)}
+    for name, picture in pictures.items():
+        with Image.open(at_hand / "bright" / name) as file:
+            assert np.array_equal(picture, file)
 
 
 def test_another_network_trains_with_the_objective(capsys):

@@ -459,6 +459,8 @@ def test_the_markdown_has_its_pictures_and_whole_tables(finished):
         with Image.open(finished / path) as image:
             assert image.format == "PNG"
     assert r"stars\|1.png" in text
+    assert "dark &amp; &lt;bright>.png" in text or "dark &amp; &lt;bright&gt;.png" in text
+    assert "&#39;" not in text
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 

@@ -78,9 +78,9 @@ def test_a_signal_in_validation_stops_there(config, tmp_path, monkeypatch):
     whole.train()
     in_order = batches.in_order
 
-    def signalled(config, source):
+    def signalled(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
-        yield from in_order(config, source)
+        yield from in_order(*arguments)
 
     monkeypatch.setattr(batches, "in_order", signalled)
     with pytest.raises(training.TrainingInterruptedError, match="stopped in epoch 1 after 3 of 3 steps"):

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rgb = NDArray[np.uint8]  # (H, W, 3)
+
+_ORDERS = tuple(permutations(range(3)))
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class DarkPictures:
             high gain.
         read_noise: reading adds noise of this deviation, in electrons.
         per_photograph: pictures of each photograph.
+        permuted: whether a photograph's pictures have their colour channels in all six orders: with few photographs, a network
+            learns their common tint otherwise, and takes it out of every picture.
     """
 
     photographs: tuple[str, ...]
@@ -30,6 +35,7 @@ class DarkPictures:
     full_wells: tuple[float, ...]
     read_noise: float = 4.0
     per_photograph: int = 32
+    permuted: bool = False
 
     def names(self) -> list[str]:
         """The names of all pictures, photograph by photograph."""
@@ -37,21 +43,30 @@ class DarkPictures:
 
     def reference(self, name: str) -> Rgb:
         """The well-lit crop behind a picture, shape (H, W, 3)."""
-        return _crop(self.load(_photograph(name)), _random(name))
+        return self._colored(name, _crop(self.load(_photograph(name)), _random(name)))
 
     def darkened(self, name: str) -> Rgb:
         """A picture, shape (H, W, 3): the reference with less light, and the noise that less light brings."""
         random = _random(name)
-        linear = to_linear(_crop(self.load(_photograph(name)), random) / 255.0)
+        linear = to_linear(self._colored(name, _crop(self.load(_photograph(name)), random)) / 255.0)
         exposure = np.exp(random.uniform(*np.log(self.exposure)))
-        full_well = self.full_wells[int(name.rsplit("-", 1)[1]) % len(self.full_wells)]
+        full_well = self.full_wells[_number(name) % len(self.full_wells)]
         electrons = random.poisson(linear * exposure * full_well) + random.normal(0.0, self.read_noise, linear.shape)
         return np.rint(to_srgb(np.clip(electrons / full_well, 0.0, 1.0)) * 255.0).astype(np.uint8)
+
+    def _colored(self, name: str, crop: Rgb) -> Rgb:
+        # All orders with each full well before any comes again.
+        order = _ORDERS[_number(name) // len(self.full_wells) % len(_ORDERS)]
+        return crop[..., order] if self.permuted else crop
 
     @cached_property
     def description(self) -> str:
         """What the pictures depend on, in one line."""
-        return f"{self.photographs} {self.exposure} {self.full_wells} {self.read_noise} {self.per_photograph}"
+        return f"{self.photographs} {self.exposure} {self.full_wells} {self.read_noise} {self.per_photograph} {self.permuted}"
+
+
+def _number(name: str) -> int:
+    return int(name.rsplit("-", 1)[1])
 
 
 def _photograph(name: str) -> str:

@@ -186,5 +186,9 @@ def load(name: str) -> Rgb:
 
 
 PICTURES = DarkPictures(
-    tuple(photograph.name for photograph in PHOTOGRAPHS), load, exposure=(0.005, 0.5), full_wells=(4000.0, 16000.0, 64000.0)
+    tuple(photograph.name for photograph in PHOTOGRAPHS),
+    load,
+    exposure=(0.005, 0.5),
+    full_wells=(4000.0, 16000.0, 64000.0),
+    permuted=True,
 )

@@ -35,7 +35,7 @@ def several() -> bool:
 
 def first() -> bool:
     """Whether this is the job's only process, or that of rank 0, which writes and shows progress for all."""
-    return not several() or os.environ["RANK"] == "0"
+    return not several() or os.environ.get("RANK", "0") == "0"
 
 
 def take_gpu(device: str) -> None:
@@ -50,7 +50,7 @@ def take_gpu(device: str) -> None:
         return
     if wanted.index is not None:
         raise ValueError("several processes must have device cuda, each its own GPU")
-    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def joined() -> Iterator[Ranks]:
         return
     # torchrun's own choice, whatever the machine has, where OMP_NUM_THREADS was not set.
     if os.environ.get("OMP_NUM_THREADS") == "1":
-        torch.set_num_threads(max(1, _cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
+        torch.set_num_threads(max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     store, rank, world = next(rendezvous("env://"))
     cuda = torch.cuda.is_available() and dist.is_nccl_available()
     with _first_error_only(store):

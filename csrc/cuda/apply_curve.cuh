@@ -89,26 +89,16 @@ __global__ void __launch_bounds__(kCurveThreads, kMaps > 8 ? 1 : 2)
     load<N>(grad, at.in(grad, c), inside, g);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      float xs[kSteps], x = start[i];
-#pragma unroll
-      for (int t = 0; t < kSteps; ++t) {
-        xs[t] = x;
-        if (t < shape.iterations) x = step(x, packs[kMaps == 1 ? 0 : t].get(i));
-      }
       float shared = 0;
-#pragma unroll
-      for (int t = kSteps - 1; t >= 0; --t) {
-        if (t < shape.iterations) {
-          Pack<M, N>& pack = packs[kMaps == 1 ? 0 : t];
-          const float a = pack.get(i), grad_map = g[i] * step_da(xs[t]);
-          g[i] *= step_dx(xs[t], a);
-          if (kMaps == 1) {
-            shared += grad_map;
-          } else {
-            pack.set(i, grad_map);
-          }
+      const auto map = [&](int t) { return packs[kMaps == 1 ? 0 : t].get(i); };
+      const auto give = [&](int t, float grad_map) {
+        if (kMaps == 1) {
+          shared += grad_map;
+        } else {
+          packs[kMaps == 1 ? 0 : t].set(i, grad_map);
         }
-      }
+      };
+      steps_backward<kSteps>(start[i], g[i], shape.iterations, map, give);
       if (kMaps == 1) packs[0].set(i, shared);
     }
     if (grad_maps.data != nullptr) {
@@ -135,7 +125,7 @@ void launch_curve_forward(const Launch& launch, const Planes& image, const Plane
 template <class M, int kMaps, int kSteps, class Launch>
 void launch_curve_backward(const Launch& launch, const Planes& grad, const Planes& image, const Planes& maps,
                            const Planes& grad_image, const Planes& grad_maps, const CurveShape& s) {
-  constexpr int n = kPackOf<M, kMaps, 4>;
+  constexpr int n = kPack<M>;
   bool wide = true;
   for (const Planes* t : {&grad, &image, &maps, &grad_image, &grad_maps}) {
     wide = wide && (t->data == nullptr || packs(*t, s.pixels, n));

@@ -37,7 +37,6 @@ struct ObjectiveBackward {
 
 constexpr int kRegion = 4;     // side of a spatial-consistency region
 constexpr int kTileRows = 32;  // 1/32 of the logits is read twice for the row below
-constexpr unsigned kAll = 0xffffffffu;
 
 // Rows that a warp walks down: it takes the tanh of 17 rows in forward and of 18 in backward.
 constexpr int kRows = 16;
@@ -77,6 +76,85 @@ struct Tile {
   }
 };
 
+// Pixels a thread takes: with T maps of each a few registers a pixel and map, with shared maps 16 bytes.
+template <class M, int kMaps>
+constexpr int kPixels = kMaps == 1   ? kPack<M>
+                        : kMaps <= 8 ? 4
+                                     : 2;
+
+// N pixels of kMaps maps in one row, as they lie in memory. Where N are less than 16 bytes, a group of lanes shares the
+// work: each moves 16 bytes of a map of its own, all the group's pixels, and by transposing they have the N pixels of
+// each of these maps.
+template <class M, int N, int kMaps>
+class Row {
+ public:
+  static constexpr int kGroup = N == 1 || kMaps == 1 ? 1 : kPack<M> / N;
+
+  __device__ __forceinline__ void load(const Planes& t, const Tile<N>& tile, int64_t y, int maps, bool inside) {
+    const int64_t from = first(t, tile, y), triplet = opaque(3 * t.channel);
+#pragma unroll
+    for (int m = 0; m < kMaps; m += kGroup) {
+      const bool has = inside && m + tile.lane % kGroup < maps;
+      if (m < maps) packs_[m / kGroup] = cuda::load<M, kGroup * N>(t, from + m * triplet, has);
+    }
+  }
+
+  // Between loading and taking, and between giving and storing, of a group's first map.
+  __device__ __forceinline__ void transpose(int m, const Tile<N>& tile) {
+    if (m % kGroup == 0) packs_[m / kGroup].template transpose<kGroup>(tile.lane);
+  }
+  __device__ __forceinline__ float get(int m, int i) const { return packs_[m / kGroup].get(m % kGroup * N + i); }
+  __device__ __forceinline__ void set(int m, int i, float x) { packs_[m / kGroup].set(m % kGroup * N + i, x); }
+
+  __device__ __forceinline__ void tangents(const Tile<N>& tile, int maps, float (&a)[kMaps][N]) {
+#pragma unroll
+    for (int m = 0; m < kMaps; ++m) {
+      if (m >= maps) continue;
+      transpose(m, tile);
+#pragma unroll
+      for (int i = 0; i < N; ++i) a[m][i] = hyperbolic_tangent(get(m, i));
+    }
+  }
+
+  // Stores the group that ends with map m.
+  __device__ __forceinline__ void store(const Planes& t, const Tile<N>& tile, int64_t y, int maps, int m) {
+    if (m % kGroup != kGroup - 1 && m != maps - 1) return;
+    const int begin = m / kGroup * kGroup;
+    const int64_t at = first(t, tile, y) + begin * opaque(3 * t.channel);
+    transpose(begin, tile);
+    cuda::store<M, kGroup * N>(t, at, tile.inside && begin + tile.lane % kGroup < maps, packs_[begin / kGroup]);
+  }
+
+ private:
+  __device__ __forceinline__ static int64_t first(const Planes& t, const Tile<N>& tile, int64_t y) {
+    const int own = tile.lane % kGroup;
+    return tile.in(t, 3 * own + tile.colour, y, tile.x - own * N);
+  }
+
+  Pack<M, kGroup * N> packs_[kMaps / kGroup];
+};
+
+// A of one map, row and column, whichever the lane asks for.
+template <class M, int N>
+__device__ __forceinline__ float tangent(const Planes& logits, const Tile<N>& tile, int map, int64_t y, int64_t column,
+                                         bool inside) {
+  return hyperbolic_tangent(load<M, 1>(logits, tile.in(logits, 3 * map + tile.colour, y, column), inside).get(0));
+}
+
+// A of the pixels before and after a thread's own, from the lanes beside it; beyond the warp there is `far`, and beyond
+// the image's border the own value again, which makes no difference.
+template <int N>
+__device__ __forceinline__ float before(const Tile<N>& tile, const float (&a)[N], float far) {
+  const float left = __shfl_up_sync(kAll, a[N - 1], 1);
+  return tile.x == 0 ? a[0] : tile.lane == 0 ? far : left;
+}
+
+template <int N>
+__device__ __forceinline__ float after(const Tile<N>& tile, const float (&a)[N], float far, int64_t width) {
+  const float right = __shfl_down_sync(kAll, a[0], 1);
+  return tile.x + N >= width ? a[N - 1] : tile.lane == kWarp - 1 ? far : right;
+}
+
 // Every lane gets the warp's sum, added up in an order that depends on nothing.
 template <class V>
 __device__ __forceinline__ V warp_sum(V v) {
@@ -102,34 +180,20 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
   const int c = tile.colour, maps = kMaps == 1 ? 1 : shape.iterations;
   const int64_t beyond = tile.left + kWarp * N;  // the column after the warp's
   float a[kMaps][N];                             // A in row y
-#pragma unroll
-  for (int t = 0; t < kMaps; ++t) {
-    if (t < maps) {
-      const bool inside = tile.inside && tile.first < shape.height;
-      load_as<M, N>(logits, tile.in(logits, 3 * t + c, tile.first, tile.x), inside, a[t]);
-#pragma unroll
-      for (int i = 0; i < N; ++i) a[t][i] = hyperbolic_tangent(a[t][i]);
-    }
-  }
+  Row<M, N, kMaps> next;
+  next.load(logits, tile, tile.first, maps, tile.inside && tile.first < shape.height);
+  next.tangents(tile, maps, a);
 
   float channel_sum = 0, tv_y = 0, tv_x = 0;
   float enhanced_region[kOwn] = {}, image_region[kOwn] = {};
 #pragma unroll 1
   for (int64_t y = tile.first; y < tile.last; ++y) {
     const bool below = y + 1 < shape.height;
-    const int64_t down = tile.in(logits, c, y + 1, tile.x), triplet = opaque(3 * logits.channel);
-    Pack<M, N> next[kMaps];
-#pragma unroll
-    for (int t = 0; t < kMaps; ++t) {
-      if (t < maps) next[t] = load<M, N>(logits, down + t * triplet, tile.inside && below);
-    }
+    next.load(logits, tile, y + 1, maps, tile.inside && below);
     float x[N];
     load<N>(image, tile.in(image, c, y, tile.x), tile.inside, x);
     // Lane t has the column beyond of map t.
-    const bool has_edge = tile.lane < maps && beyond < shape.width;
-    float edge[1];
-    load_as<M, 1>(logits, tile.in(logits, 3 * tile.lane + c, y, beyond), has_edge, edge);
-    edge[0] = hyperbolic_tangent(edge[0]);
+    const float edge = tangent<M>(logits, tile, tile.lane, y, beyond, tile.lane < maps && beyond < shape.width);
 
 #pragma unroll
     for (int i = 0; i < N; ++i) image_region[i / kRegion] += x[i];
@@ -137,10 +201,8 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
 #pragma unroll
     for (int t = 0; t < kMaps; ++t) {
       if (t < maps) {
-        float right = __shfl_down_sync(kAll, a[t][0], 1);
-        const float far = __shfl_sync(kAll, edge[0], t);
-        right = tile.lane == kWarp - 1 ? far : right;
-        right = tile.x + N < shape.width ? right : a[t][N - 1];
+        next.transpose(t, tile);
+        const float right = after(tile, a[t], __shfl_sync(kAll, edge, t), shape.width);
 #pragma unroll
         for (int i = 0; i < N; ++i) {
           const float dx = (i + 1 < N ? a[t][i + 1 < N ? i + 1 : 0] : right) - a[t][i];
@@ -153,7 +215,7 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
           } else {
             x[i] = step(x[i], a[t][i]);
           }
-          const float lower = below ? hyperbolic_tangent(next[t].get(i)) : a[t][i], dy = lower - a[t][i];
+          const float lower = below ? hyperbolic_tangent(next.get(t, i)) : a[t][i], dy = lower - a[t][i];
           row_y += dy * dy;
           a[t][i] = lower;
         }
@@ -195,10 +257,10 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
     constexpr float kMean = 1.0f / (3 * kRegion * kRegion);
     if (complete) {
       const float (&e)[3][kDown][kAcross] = enhanced_sums, (&m)[3][kDown][kAcross] = image_sums;
-      const float enhanced_mean[1] = {(e[0][down][across] + e[1][down][across] + e[2][down][across]) * kMean};
-      const float image_mean[1] = {(m[0][down][across] + m[1][down][across] + m[2][down][across]) * kMean};
-      store_as<float, 1>(o.enhanced_regions, tile.in(o.enhanced_regions, 0, row, column), true, enhanced_mean);
-      store_as<float, 1>(o.image_regions, tile.in(o.image_regions, 0, row, column), true, image_mean);
+      store_float(o.enhanced_regions, tile.in(o.enhanced_regions, 0, row, column),
+                  (e[0][down][across] + e[1][down][across] + e[2][down][across]) * kMean);
+      store_float(o.image_regions, tile.in(o.image_regions, 0, row, column),
+                  (m[0][down][across] + m[1][down][across] + m[2][down][across]) * kMean);
     }
   }
   if (threadIdx.x < kSums) {
@@ -234,11 +296,10 @@ __global__ void __launch_bounds__(kSumThreads)
     double total = 0;
     for (int w = 0; w < kSumThreads / kWarp; ++w) total += warps[w];
     if (mean) {
-      const float result[1] = {static_cast<float>(total / static_cast<double>(shape.height * shape.width))};
-      store_as<float, 1>(o.channel_means, b * o.channel_means.batch + c * o.channel_means.channel, true, result);
+      store_float(o.channel_means, b * o.channel_means.batch + c * o.channel_means.channel,
+                  static_cast<float>(total / static_cast<double>(shape.height * shape.width)));
     } else {
-      const float result[1] = {static_cast<float>(total)};
-      store_as<float, 1>(o.tv_sums, direction * o.tv_sums.pixel, true, result);
+      store_float(o.tv_sums, direction * o.tv_sums.pixel, static_cast<float>(total));
     }
   }
 }
@@ -248,108 +309,83 @@ __global__ void __launch_bounds__(kSumThreads)
 // A warp walks down as in forward, but each map's gradient takes the differences to all four neighbours: besides A in
 // row y a thread keeps the difference to the row above, and the gradient grows in its place.
 template <class M, int N, int kMaps, int kSteps>
-__global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBackward o, const ObjectiveShape shape) {
+__global__ void __launch_bounds__(kThreads, kMaps > 8 ? 1 : 2)
+    objective_backward(const ObjectiveBackward o, const ObjectiveShape shape) {
   constexpr int kOwn = N < kRegion ? 1 : N / kRegion;  // regions that a thread has a row of
   const Planes &image = o.image, &logits = o.logits;
   const Tile<N> tile(shape);
   const int c = tile.colour, maps = kMaps == 1 ? 1 : shape.iterations;
   if (tile.first >= tile.last) return;  // the whole warp is below the image
 
-  float grad_y[1], grad_x[1], grad_channel[1];
-  load_as<float, 1>(o.grad_tv, 0, true, grad_y);
-  load_as<float, 1>(o.grad_tv, o.grad_tv.pixel, true, grad_x);
-  load_as<float, 1>(o.grad_channels, tile.b * o.grad_channels.batch + c * o.grad_channels.channel, true, grad_channel);
-  const float two_y = 2 * grad_y[0], two_x = 2 * grad_x[0];
-  const float grad_mean = grad_channel[0] / static_cast<float>(shape.height * shape.width);
+  const float two_y = 2 * load_float(o.grad_tv, 0), two_x = 2 * load_float(o.grad_tv, o.grad_tv.pixel);
+  const float grad_mean = load_float(o.grad_channels, tile.b * o.grad_channels.batch + c * o.grad_channels.channel) /
+                          static_cast<float>(shape.height * shape.width);
 
   // A in row y, and first A in row y less that in row y - 1 (0 in the first row), then what row y's gradient is so far.
   float a[kMaps][N], grad[kMaps][N];
+  Row<M, N, kMaps> next;
+  next.load(logits, tile, tile.first > 0 ? tile.first - 1 : 0, maps, tile.inside);
+  next.tangents(tile, maps, grad);
+  next.load(logits, tile, tile.first, maps, tile.inside);
+  next.tangents(tile, maps, a);
 #pragma unroll
   for (int t = 0; t < kMaps; ++t) {
-    if (t < maps) {
-      const int64_t above = tile.first > 0 ? tile.first - 1 : 0;
-      load_as<M, N>(logits, tile.in(logits, 3 * t + c, tile.first, tile.x), tile.inside, a[t]);
-      load_as<M, N>(logits, tile.in(logits, 3 * t + c, above, tile.x), tile.inside, grad[t]);
 #pragma unroll
-      for (int i = 0; i < N; ++i) {
-        a[t][i] = hyperbolic_tangent(a[t][i]);
-        grad[t][i] = a[t][i] - hyperbolic_tangent(grad[t][i]);
-      }
-    }
+    for (int i = 0; i < N; ++i) grad[t][i] = t < maps ? a[t][i] - grad[t][i] : 0.0f;
   }
 
 #pragma unroll 1
   for (int64_t y = tile.first; y < tile.last; ++y) {
     const bool below = y + 1 < shape.height;
-    const int64_t down = tile.in(logits, c, y + 1, tile.x), triplet = opaque(3 * logits.channel);
-    Pack<M, N> next[kMaps];
-#pragma unroll
-    for (int t = 0; t < kMaps; ++t) {
-      if (t < maps) next[t] = load<M, N>(logits, down + t * triplet, tile.inside && below);
-    }
+    next.load(logits, tile, y + 1, maps, tile.inside && below);
     // Lane t has the column before the warp's of map t, lane 16 + t the one beyond.
     const int map = tile.lane % kMaxIterations;
     const int64_t column = tile.lane < kMaxIterations ? tile.left - 1 : tile.left + kWarp * N;
-    const bool has_edge = map < maps && column >= 0 && column < shape.width;
-    float edge[1];
-    load_as<M, 1>(logits, tile.in(logits, 3 * map + c, y, column), has_edge, edge);
-    edge[0] = hyperbolic_tangent(edge[0]);
+    const float edge = tangent<M>(logits, tile, map, y, column, map < maps && column >= 0 && column < shape.width);
     float start[N], g[N];
     load<N>(image, tile.in(image, c, y, tile.x), tile.inside, start);
 #pragma unroll
     for (int j = 0; j < kOwn; ++j) {
       const int64_t row = y / kRegion, across = tile.x / kRegion + j;
       const bool complete = row < shape.height / kRegion && across < shape.width / kRegion;
-      float grad_region[1];
-      load_as<float, 1>(o.grad_regions, tile.in(o.grad_regions, 0, row, across), complete, grad_region);
+      const float grad_region = load_float(o.grad_regions, tile.in(o.grad_regions, 0, row, across), complete);
 #pragma unroll
       for (int i = 0; i < N / kOwn; ++i) {
-        g[j * (N / kOwn) + i] = grad_mean + grad_region[0] * (1.0f / (3 * kRegion * kRegion));
+        g[j * (N / kOwn) + i] = grad_mean + grad_region * (1.0f / (3 * kRegion * kRegion));
       }
     }
 
     // What the curve and the row above ask of A.
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      float xs[kSteps], x = start[i], shared = 0;
-#pragma unroll
-      for (int t = 0; t < kSteps; ++t) {
-        xs[t] = x;
-        if (t < shape.iterations) x = step(x, a[kMaps == 1 ? 0 : t][i]);
-      }
-#pragma unroll
-      for (int t = kSteps - 1; t >= 0; --t) {
-        if (t < shape.iterations) {
-          const float grad_map = g[i] * step_da(xs[t]);
-          g[i] *= step_dx(xs[t], a[kMaps == 1 ? 0 : t][i]);
-          if (kMaps == 1) {
-            shared += grad_map;
-          } else {
-            grad[t][i] = two_y * grad[t][i] + grad_map;
-          }
+      float shared = 0;
+      const auto map_of = [&](int t) { return a[kMaps == 1 ? 0 : t][i]; };
+      const auto give = [&](int t, float grad_map) {
+        if (kMaps == 1) {
+          shared += grad_map;
+        } else {
+          grad[kMaps == 1 ? 0 : t][i] = two_y * grad[kMaps == 1 ? 0 : t][i] + grad_map;
         }
-      }
+      };
+      steps_backward<kSteps>(start[i], g[i], shape.iterations, map_of, give);
       if (kMaps == 1) grad[0][i] = two_y * grad[0][i] + shared;
     }
     // What the other three neighbours ask, and tanh's own slope.
-    const int64_t at = tile.in(o.grad_logits, c, y, tile.x), grad_triplet = opaque(3 * o.grad_logits.channel);
 #pragma unroll
     for (int t = 0; t < kMaps; ++t) {
       if (t < maps) {
-        float before = __shfl_up_sync(kAll, a[t][N - 1], 1), after = __shfl_down_sync(kAll, a[t][0], 1);
-        const float far_before = __shfl_sync(kAll, edge[0], t);
-        const float far_after = __shfl_sync(kAll, edge[0], kMaxIterations + t);
-        before = tile.lane == 0 ? far_before : before, after = tile.lane == kWarp - 1 ? far_after : after;
-        before = tile.x > 0 ? before : a[t][0], after = tile.x + N < shape.width ? after : a[t][N - 1];
-        float left = before;
+        next.transpose(t, tile);
+        const float far = __shfl_sync(kAll, edge, tile.lane == 0 ? t : kMaxIterations + t);
+        float left = before(tile, a[t], far);
+        const float last = after(tile, a[t], far, shape.width);
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-          const float here = a[t][i], right = i + 1 < N ? a[t][i + 1 < N ? i + 1 : 0] : after;
-          const float lower = below ? hyperbolic_tangent(next[t].get(i)) : here, dy = lower - here;
-          next[t].set(i, (grad[t][i] - two_y * dy + two_x * ((here - left) - (right - here))) * (1 - here * here));
+          const float here = a[t][i], right = i + 1 < N ? a[t][i + 1 < N ? i + 1 : 0] : last;
+          const float lower = below ? hyperbolic_tangent(next.get(t, i)) : here, dy = lower - here;
+          next.set(t, i, (grad[t][i] - two_y * dy + two_x * ((here - left) - (right - here))) * (1 - here * here));
           grad[t][i] = dy, a[t][i] = lower, left = here;
         }
-        store<M, N>(o.grad_logits, at + t * grad_triplet, tile.inside, next[t]);
+        next.store(o.grad_logits, tile, y, maps, t);
       }
     }
   }
@@ -362,8 +398,8 @@ inline int64_t objective_partials(const ObjectiveShape& s) { return kSums * s.ba
 
 template <class M, int kMaps, class Launch>
 void launch_objective_forward(const Launch& launch, const ObjectiveForward& o, const ObjectiveShape& s) {
-  constexpr int n = kPackOf<M, kMaps, 4>;
-  const bool wide = packs(o.image, s.width, n) && packs(o.logits, s.width, n);
+  constexpr int n = kPixels<M, kMaps>;
+  const bool wide = packs(o.image, s.width, n) && packs(o.logits, s.width, kPack<M>);
   const int64_t tiles = tiles_per_image(s, wide ? n : 1);
   launch(wide ? objective_forward<M, n, kMaps> : objective_forward<M, 1, kMaps>, s.batch * tiles, kThreads, o, s);
   launch(objective_sums<>, 3 * s.batch + 2, kSumThreads, o, tiles, s);
@@ -371,8 +407,9 @@ void launch_objective_forward(const Launch& launch, const ObjectiveForward& o, c
 
 template <class M, int kMaps, int kSteps, class Launch>
 void launch_objective_backward(const Launch& launch, const ObjectiveBackward& o, const ObjectiveShape& s) {
-  constexpr int n = kPackOf<M, kMaps, 2>;
-  const bool wide = packs(o.image, s.width, n) && packs(o.logits, s.width, n) && packs(o.grad_logits, s.width, n);
+  constexpr int n = kPixels<M, kMaps>;
+  const bool wide =
+      packs(o.image, s.width, n) && packs(o.logits, s.width, kPack<M>) && packs(o.grad_logits, s.width, kPack<M>);
   launch(wide ? objective_backward<M, n, kMaps, kSteps> : objective_backward<M, 1, kMaps, kSteps>,
          s.batch * tiles_per_image(s, wide ? n : 1), kThreads, o, s);
 }

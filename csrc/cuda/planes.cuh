@@ -32,10 +32,7 @@ constexpr int kWarp = 32;
 template <class S>
 constexpr int kPack = 16 / sizeof(S);
 
-// Elements a thread takes at once where it keeps kMaps maps of each in registers: 16 bytes up to T = 8, and kMost
-// beyond, for a thread has 255 registers and what doesn't fit goes to memory.
-template <class S, int kMaps, int kMost>
-constexpr int kPackOf = kMaps <= 8 ? kPack<S> : kMost;
+constexpr unsigned kAll = 0xffffffffu;
 
 // Bits of an element and the float that they mean. Both half types round to nearest, ties to even.
 template <class S>
@@ -103,6 +100,26 @@ class Pack {
     words_[i / kPerWord] = others | narrow<S>(x) << (i % kPerWord * 16);
   }
 
+  // kLanes neighbouring lanes see their packs as the rows of a matrix of kLanes x kLanes parts and transpose it: lane j
+  // gives its part i to lane i and gets that lane's part j. All lanes of the warp must take part.
+  template <int kLanes>
+  __device__ __forceinline__ void transpose(int lane) {
+    constexpr int kPart = kWords / kLanes;
+    static_assert(kPart * kLanes == kWords);
+#pragma unroll
+    for (int with = 1; with < kLanes; with *= 2) {
+      const bool upper = (lane & with) != 0;
+#pragma unroll
+      for (int i = 0; i < kWords; ++i) {
+        if ((i / kPart & with) == 0) {
+          uint32_t &low = words_[i], &high = words_[i + with * kPart];
+          const uint32_t taken = __shfl_xor_sync(kAll, upper ? low : high, with);
+          (upper ? low : high) = taken;
+        }
+      }
+    }
+  }
+
  private:
   static constexpr int kPerWord = 4 / sizeof(S), kWords = N / kPerWord;
   static_assert(kWords == 1 || kWords == 2 || kWords % 4 == 0);
@@ -116,6 +133,10 @@ class Pack<S, 1> {
   __device__ __forceinline__ void store(S* to) const { *reinterpret_cast<Bits*>(to) = bits_; }
   __device__ __forceinline__ float get(int) const { return widen<S>(bits_); }
   __device__ __forceinline__ void set(int, float x) { bits_ = static_cast<Bits>(narrow<S>(x)); }
+  template <int kLanes>
+  __device__ __forceinline__ void transpose(int) {
+    static_assert(kLanes == 1);
+  }
 
  private:
   using Bits = std::conditional_t<sizeof(S) == 4, uint32_t, uint16_t>;
@@ -148,6 +169,15 @@ __device__ __forceinline__ void store_as(const Planes& t, int64_t at, bool insid
 #pragma unroll
   for (int i = 0; i < N; ++i) pack.set(i, x[i]);
   store<S, N>(t, at, inside, pack);
+}
+
+// Of statistics, which are float32.
+__device__ __forceinline__ float load_float(const Planes& t, int64_t at, bool inside = true) {
+  return inside ? static_cast<const float*>(t.data)[at] : 0.0f;
+}
+
+__device__ __forceinline__ void store_float(const Planes& t, int64_t at, float x) {
+  static_cast<float*>(t.data)[at] = x;
 }
 
 // The same value, of which the compiler knows nothing more. Inside a loop, addresses made from it are calculated in
@@ -183,6 +213,26 @@ __device__ __forceinline__ void store(const Planes& t, int64_t at, bool inside, 
       return store_as<__half, N>(t, at, inside, x);
     default:
       return store_as<__nv_bfloat16, N>(t, at, inside, x);
+  }
+}
+
+// The T steps of one pixel and colour, done again and then backwards: x is the pixel, g the gradient of its last value
+// and then that of x. map(t) is the map of step t, give(t, gradient) takes that map's gradient, the last step's first.
+template <int kSteps, class Map, class Give>
+__device__ __forceinline__ void steps_backward(float x, float& g, int iterations, const Map& map, const Give& give) {
+  float xs[kSteps];
+#pragma unroll
+  for (int t = 0; t < kSteps; ++t) {
+    xs[t] = x;
+    if (t < iterations) x = step(x, map(t));
+  }
+#pragma unroll
+  for (int t = kSteps - 1; t >= 0; --t) {
+    if (t < iterations) {
+      const float grad_map = g * step_da(xs[t]);
+      g *= step_dx(xs[t], map(t));
+      give(t, grad_map);
+    }
   }
 }
 

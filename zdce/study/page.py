@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import html
 import io
 import json
 from collections.abc import Sequence
@@ -322,8 +323,8 @@ def write(folder: Path) -> Path:
     page = Page(StudyFolder(folder))
     context = page.context()
     _write_numbers(page)
-    html = _environment().get_template("report.html.jinja").render(context, pictures=_embedded(folder))
-    atomic.write_text(folder / "report.html", html)
+    text = _environment().get_template("report.html.jinja").render(context, pictures=_embedded(folder))
+    atomic.write_text(folder / "report.html", text)
     _write_sheets(page.folder, context)
     _write_markdown(page, context, folder, with_pictures=True)
     return folder / "report.html"
@@ -353,13 +354,14 @@ def _write_markdown(page: Page, context: dict[str, Any], out: Path, *, with_pict
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("zdce.study"),
-        autoescape=True,
+        autoescape=lambda name: name is None or ".html" in name,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["svg"] = lambda drawing: Markup(drawing.svg)
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    # In Markdown, where only < and & would be HTML's.
+    environment.filters["cell"] = lambda text: html.escape(str(text), quote=False).replace("|", "\\|")
     environment.filters["dashed"] = lambda text: text.replace(" ", "-")
     return environment
 
