@@ -303,7 +303,7 @@ def test_videos_without_pyav_are_left_out_with_what_installs_it(monkeypatch):
     monkeypatch.setattr("zdce.video.why_missing", lambda: "PyAV is not installed: pip install 'zdce[video]'")
     result = run("infer", "--quick", "--mode", "video", "--size", "32x48", "--json")
     assert result.exit_code == 0
-    assert result.stderr == "video is left out: PyAV is not installed: pip install 'zdce[video]'\n"
+    assert result.stderr.strip() == "video is left out: PyAV is not installed: pip install 'zdce[video]'"
     assert json.loads(result.stdout) == []
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import cli, sample
+from zdce import cli, data, sample
 from zdce.bench.engines import dark_picture
 from zdce.bench.infer import lively
 
@@ -92,8 +93,8 @@ def _command(words):
 @pytest.fixture
 def at_hand(things, tmp_path, monkeypatch):
     """The current folder is a fresh copy of what the pages name; the built-in sample is of photographs a quarter as large."""
-    photograph = sample._photograph
-    monkeypatch.setattr(sample, "_photograph", lambda name: photograph(name)[::4, ::4])
+    small = replace(sample.PICTURES, load=lambda name: sample.photograph(name)[::4, ::4])
+    monkeypatch.setitem(data.DARKENED, data.SAMPLE, small)
     shutil.copytree(things, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
