@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from zdce import enhancing, images, manifest, system, video
+from zdce import colour, enhancing, images, manifest, system, video
 from zdce.enhancer import Enhancer
-from zdce.images import Pixels
+from zdce.images import Picture
 from zdce.ranks import Ranks
 
 from .rows import Row
@@ -22,11 +22,11 @@ class _Watch:
     def __init__(self, enhancer: Enhancer) -> None:
         self.enhancer, self.seconds, self.pixels = enhancer, 0.0, 0
 
-    def __call__(self, image: Pixels) -> Pixels:
+    def __call__(self, picture: Picture) -> Picture:
         started = time.perf_counter()
-        enhanced = self.enhancer(image)
+        enhanced = colour.enhance(picture, self.enhancer)
         self.seconds += time.perf_counter() - started
-        self.pixels += image.shape[0] * image.shape[1]
+        self.pixels += picture.pixels.shape[0] * picture.pixels.shape[1]
         return enhanced
 
 

@@ -238,6 +238,8 @@ def test_a_preview_estimates_its_curve_once(port, models):
         assert timed(headers) == parts
         assert np.array_equal(decoded(body), enhancer.with_strength(strength)(pixels))
     assert timed(ask(port, f"{place}/after?model=iters4/last&scale=4")[1])[0] == "maps"
+    status, _, body = ask(port, f"{place}/after?model=none")
+    assert (status, "model must be one of" in json.loads(body)["error"]) == (400, True)
     assert ask(port, place, method="DELETE")[0] == 204
     assert ask(port, f"{place}/before")[0] == 404
 
@@ -482,6 +484,14 @@ def test_mistakes_on_the_command_line_are_one_line(models, port):
         assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_a_missing_framework_is_named_with_its_extra(models, monkeypatch):
+    monkeypatch.delitem(sys.modules, "zdce.serving.server")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    result = CliRunner().invoke(cli.main, ["serve", "-m", models[0]], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert "pip install 'zdce[serve]'" in result.stderr
+
+
 def resident(pid):
     """Megabytes of a process in memory."""
     with open(f"/proc/{pid}/status") as status:
@@ -497,7 +507,7 @@ def test_load_interruption_and_an_empty_disk(models, tmp_path):
     )  # fmt: skip
     try:
         port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
-        pictures = [file(dark(120, 160, seed), kind) for seed, kind in enumerate(("PNG", "JPEG", "WEBP"))]
+        pictures = [file(dark(240, 320, seed), kind) for seed, kind in enumerate(("PNG", "JPEG", "WEBP"))]
         broken = (b"hello", pictures[0][:500])
 
         def one(i):
@@ -515,8 +525,8 @@ def test_load_interruption_and_an_empty_disk(models, tmp_path):
             with ThreadPoolExecutor(16) as pool:
                 assert Counter(pool.map(one, range(100))) == {(False, 200): 90, (True, 415): 10}
             sizes.append(resident(process.pid))
-        # A kept upload or preview would be 100 times 60 kB and more, kept curve maps 100 times 1.8 MB.
-        assert sizes[1] - sizes[0] < 5
+        # Kept pictures would be 90 times 230 kB and results as many, kept curve maps 30 times 7 MB. Allocators need some room.
+        assert sizes[1] - sizes[0] < 15
         with ThreadPoolExecutor(1) as pool:
             large = file(dark(1500, 2000), "BMP")
             last = pool.submit(ask, port, "/api/enhance?format=jpeg", large)
@@ -526,6 +536,9 @@ def test_load_interruption_and_an_empty_disk(models, tmp_path):
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
     assert (process.returncode, errors) == (0, "")
     assert list(tmp_path.iterdir()) == []
 
@@ -631,7 +644,6 @@ def test_one_download_is_at_full_size(opened, models):
 
 
 def test_a_batch_is_one_file_and_broken_ones_are_named(opened, tmp_path):
-    opened.get_by_label("Fastest").check()
     put(
         opened,
         ("a.png", file(dark(seed=1))),
@@ -639,6 +651,7 @@ def test_a_batch_is_one_file_and_broken_ones_are_named(opened, tmp_path):
         ("b.png", file(dark(seed=2))),
         ("a.png", file(dark(seed=3))),
     )
+    opened.get_by_label("Fastest").check()
     assert opened.inner_text("#strip-title") == "4 photographs, 1 can\u2019t be used"
     opened.locator("li.failed .frame").click()
     assert opened.inner_text("#veil") == "bad.png: not a picture that can be read"

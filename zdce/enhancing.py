@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.progress import Progress
 
-from zdce import images, progress, video
+from zdce import colour, images, progress, raw, video
 from zdce.enhancer import Enhancer
-from zdce.images import Found, Pixels
+from zdce.images import Found, Picture
 from zdce.manifest import FAILED, PARTLY, STATUSES, WRITTEN, Row
 from zdce.model import DCENet
 from zdce.ranks import Ranks
@@ -37,7 +37,8 @@ class Job:
 
 def suffixes() -> frozenset[str]:
     """Of the files that are looked for: pictures, and videos where they can be read."""
-    return images.SUFFIXES if video.why_missing() else images.SUFFIXES | video.SUFFIXES
+    films = frozenset() if video.why_missing() else video.SUFFIXES
+    return images.SUFFIXES | films | (frozenset() if raw.why_missing() else raw.SUFFIXES)
 
 
 def plan(found: Iterable[Found], output: str | None) -> list[Job]:
@@ -68,16 +69,25 @@ def plan(found: Iterable[Found], output: str | None) -> list[Job]:
     else:
         folder = Path(output)
         inside = folder.resolve()
-        jobs = [Job(p.path, folder / p.place) for p in pictures if p.folder is None or inside not in p.path.resolve().parents]
+        jobs = [
+            Job(p.path, folder / _written(p.place))
+            for p in pictures
+            if p.folder is None or inside not in p.path.resolve().parents
+        ]
     _check(jobs)
     return jobs
 
 
 def _beside(picture: Found) -> Path:
     if picture.folder is None:
-        return picture.path.with_stem(picture.path.stem + _MARK)
+        return _written(picture.path.with_stem(picture.path.stem + _MARK))
     folder = picture.folder.resolve()
-    return folder.with_name(folder.name + _MARK) / picture.place
+    return folder.with_name(folder.name + _MARK) / _written(picture.place)
+
+
+def _written(path: Path) -> Path:
+    """Nobody writes RAW files; TIFF holds what is in them."""
+    return path.with_suffix(".tif") if raw.is_raw(path) else path
 
 
 def _is_file(output: str, pictures: list[Found]) -> bool:
@@ -109,12 +119,12 @@ class Work:
     """What is done to a file.
 
     Attributes:
-        picture: gives the enhanced pixels of a picture.
+        picture: gives the enhanced picture of a picture.
         film: ``video.enhance`` for a source and a target, with its enhancer and options set.
-        quality: of JPEG and WebP, 1 to 100.
+        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100.
     """
 
-    picture: Callable[[Pixels], Pixels]
+    picture: Callable[[Picture], Picture]
     film: Callable[..., video.Report]
     quality: int
 
@@ -126,11 +136,16 @@ class Work:
         strength: float = 1.0,
         quality: int = QUALITY,
         filming: video.Options = video.Options(),  # noqa: B008 (immutable)
+        transfer: str = "srgb",
     ) -> "Work":
         """With ``network``; at ``scale`` None a picture's is the network's own, and a video's its own."""
+        colour.check_transfer(transfer)
         film = Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
+        still = Enhancer(network, scale=scale, strength=strength)
         return cls(
-            Enhancer(network, scale=scale, strength=strength), partial(video.enhance, enhancer=film, options=filming), quality
+            partial(colour.enhance, enhancer=still, transfer=transfer),
+            partial(video.enhance, enhancer=film, options=filming),
+            quality,
         )
 
 
@@ -185,7 +200,7 @@ def do(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
         if video.is_video(job.source):
             return _do_video(job, work, shown)
         picture = images.read(job.source)
-        images.write(picture.with_pixels(work.picture(picture.pixels)), job.target, work.quality)
+        images.write(work.picture(picture), job.target, work.quality)
     except (OSError, ValueError, MemoryError) as error:
         reason = str(error) or f"{job.source}: {type(error).__name__}"
         progress.console.print(f"[red]skipped[/red] {escape(reason)}")

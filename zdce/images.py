@@ -1,29 +1,35 @@
 """Picture files: found, read upright in RGB whatever their mode, and written with what they carried."""
 
 import glob
+import importlib
+import importlib.util
 import io
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError, features
 
-from zdce import atomic
+from zdce import atomic, deep, raw
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_AVIF = frozenset({".avif"}) if features.check("avif") else frozenset()
+_HEIF = frozenset({".heic", ".heif"}) if importlib.util.find_spec("pillow_heif") else frozenset()
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}) | _AVIF | _HEIF
 
 # Pillow's names of what is read from whoever sends it: its other decoders are old, or call other programs.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", *(["AVIF"] if _AVIF else []), *(["HEIF"] if _HEIF else []))
 
 # Formats that hold several pictures of which the first is the photograph (phones append depth maps and previews), and what that
 # one is.
-_FIRST_OF_SEVERAL = {"MPO": "JPEG"}
+_FIRST_OF_SEVERAL = {"MPO": "JPEG", "HEIF": "HEIF"}
 
 _DEPTH_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 
@@ -45,16 +51,16 @@ class Picture:
     """A photograph in memory.
 
     Attributes:
-        pixels: upright RGB, shape (H, W, 3), uint8, or uint16 for 16-bit grey files.
+        pixels: upright RGB, shape (H, W, 3), uint8, or uint16 for 16-bit files.
         grey: the file has one channel; the three of ``pixels`` are the same.
-        alpha: opacity, shape (H, W), uint8, where the file has one.
+        alpha: opacity, shape (H, W), uint8 or uint16, where the file has one.
         metadata: what is written back with it, by Pillow's name: ``exif``, ``icc_profile``, ``xmp``, ``dpi``, ``compression``.
         format: Pillow's name of the format that it was read from, or nothing.
     """
 
     pixels: Pixels
     grey: bool = False
-    alpha: NDArray[np.uint8] | None = None
+    alpha: Pixels | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     format: str = ""
 
@@ -138,44 +144,96 @@ class _NoLimit:
 _no_limit = _NoLimit()
 
 
+@cache
+def _plug_ins() -> None:
+    """Makes Pillow know every format that it can read here."""
+    Image.init()
+    if _HEIF:
+        importlib.import_module("pillow_heif").register_heif_opener()
+
+
 def read(path: Path) -> Picture:
-    """Reads a picture of up to 2^30 pixels: turned upright, palettes and CMYK as RGB, 16-bit grey in full depth.
+    """Reads a picture of up to 2^30 pixels: turned upright, palettes and CMYK as RGB, 16 bits in full depth, RAW developed.
 
     Raises:
-        OSError: the file can't be read or is broken, or it is an animation, a stack of pages, or of floating-point pixels.
+        OSError: the file can't be read or is broken, or it is an animation, a stack of pages, or of floating-point pixels; or
+            what reads its kind is not installed.
     """
-    return decode(path, str(path))
+    if not raw.is_raw(path):
+        return decode(path, str(path))
+    with _named_errors(str(path)):
+        pixels = raw.read(path, MOST_PIXELS)
+        return Picture(pixels, metadata=_with_exif({}, _describing_exif(raw.exif(path))))
 
 
-def decode(source: Path | bytes, name: str, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...] | None = None) -> Picture:
-    """Reads a picture as ``read`` does, from a file or from the bytes of one.
+def decode(
+    source: Path | bytes,
+    name: str,
+    most_pixels: int = MOST_PIXELS,
+    formats: tuple[str, ...] | None = None,
+    *,
+    deep_colour: bool = True,
+) -> Picture:
+    """Reads a picture as ``read`` does, but no RAW, from a file or from the bytes of one.
 
     Args:
         name: what errors call it.
         most_pixels: no picture with more is decoded.
         formats: Pillow's names of those that are tried; None is all of them.
+        deep_colour: whether 16-bit colour stays so, or becomes 8 bits.
 
     Raises:
         OSError: as ``read`` says, or it has more than ``most_pixels``.
     """
+    _plug_ins()
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    with _named_errors(name), _no_limit, Image.open(opened, formats=formats) as image:
+        _check_kind(image, most_pixels)
+        holds_deep = deep_colour and deep.holds(image)
+        # Pillow turns TIFF files upright while it loads them.
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        image.load()
+        exif = _describing_exif(image.getexif(), image.format == "TIFF")
+        turned = ImageOps.exif_transpose(image)
+        exif.pop(ExifTags.Base.Orientation, None)
+        format_name = image.format or ""
+        picture = _picture(turned, exif)
+        if holds_deep:
+            # Only after Pillow has found nothing broken, which it is better at.
+            picture = _deepened(picture, deep.upright(deep.read(source, format_name), orientation))
+        return replace(picture, format=_FIRST_OF_SEVERAL.get(format_name, format_name))
+
+
+def _check_kind(image: Image.Image, most_pixels: int) -> None:
+    if image.width * image.height > most_pixels:
+        raise ValueError(f"expected at most {most_pixels} pixels, got {image.width} x {image.height}")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in _FIRST_OF_SEVERAL:
+        raise ValueError(f"expected one picture, got {frames} frames")
+    if image.format == "TIFF" and image.getexif().get(ExifTags.Base.NewSubfileType, 0) == 1:
+        raise ValueError(f"expected a picture, got the small one inside of a RAW file ({', '.join(sorted(raw.SUFFIXES))})")
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    """What goes wrong with a picture is an OSError with its name."""
     try:
-        with _no_limit, Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
-            if image.width * image.height > most_pixels:
-                raise ValueError(f"expected at most {most_pixels} pixels, got {image.width} x {image.height}")
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format not in _FIRST_OF_SEVERAL:
-                raise ValueError(f"expected one picture, got {frames} frames")
-            image.load()
-            exif = _describing_exif(image)
-            upright = ImageOps.exif_transpose(image)
-            exif.pop(ExifTags.Base.Orientation, None)
-            return replace(_picture(upright, exif), format=_FIRST_OF_SEVERAL.get(image.format or "", image.format or ""))
+        yield
     except FileNotFoundError:
         raise
     except UnidentifiedImageError:
         raise OSError(f"{name}: not a picture that can be read") from None
     except Exception as error:  # a broken file makes Pillow raise whatever its bytes lead to
         raise OSError(f"{name}: {error or type(error).__name__}") from error
+
+
+def _deepened(picture: Picture, pixels: NDArray[np.uint16]) -> Picture:
+    """``picture`` with the full depth of its file's ``pixels`` (H, W, 2 to 4 channels)."""
+    channels = pixels.shape[2]
+    grey = channels == 2
+    alpha = pixels[..., channels - 1] if picture.alpha is not None and channels != 3 else picture.alpha
+    colours = np.repeat(pixels[..., :1], 3, axis=2) if grey else np.ascontiguousarray(pixels[..., :3])
+    return replace(picture, pixels=colours, grey=grey, alpha=alpha)
 
 
 def from_pillow(image: Image.Image) -> Picture:
@@ -200,7 +258,8 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """The pixels of a picture, upright, shape (H, W, 3), 16-bit ones rounded to 8; errors as ``read``."""
-    return as_uint8(read(path).pixels)
+    picture = read(path) if raw.is_raw(path) else decode(path, str(path), deep_colour=False)
+    return as_uint8(picture.pixels)
 
 
 def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
@@ -213,8 +272,7 @@ def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
 def _picture(image: Image.Image, exif: Image.Exif) -> Picture:
     """From an upright image and its EXIF."""
     metadata = {key: image.info[key] for key in ("icc_profile", "xmp", "dpi", "compression") if image.info.get(key)}
-    if len(exif):
-        metadata["exif"] = exif.tobytes()
+    metadata = _with_exif(metadata, exif)
     if image.mode in _DEPTH_16_MODES:
         grey = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
         return Picture(np.repeat(grey[..., None], 3, axis=2), grey=True, metadata=metadata)
@@ -231,10 +289,13 @@ def _picture(image: Image.Image, exif: Image.Exif) -> Picture:
     )
 
 
-def _describing_exif(image: Image.Image) -> Image.Exif:
-    """EXIF without what says how a TIFF stores its pixels."""
-    exif = image.getexif()
-    if image.format != "TIFF":
+def _with_exif(metadata: dict[str, Any], exif: Image.Exif) -> dict[str, Any]:
+    return {**metadata, "exif": exif.tobytes()} if len(exif) else metadata
+
+
+def _describing_exif(exif: Image.Exif, of_tiff: bool = True) -> Image.Exif:
+    """EXIF, without what says how a TIFF stores its pixels where it is a TIFF's."""
+    if not of_tiff:
         return exif
     kept = Image.Exif()
     for tag in _DESCRIBING_TAGS:
@@ -262,7 +323,7 @@ def write(picture: Picture, path: Path, quality: int = 95) -> None:
     """Writes a picture in the format of ``path``'s suffix, whole or not at all.
 
     Args:
-        quality: of JPEG and WebP, 1 to 100.
+        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100.
 
     Raises:
         OSError: the disk takes no more.
@@ -274,25 +335,45 @@ def write(picture: Picture, path: Path, quality: int = 95) -> None:
 
 def encode(picture: Picture, path: Path, quality: int = 95) -> bytes:
     """The bytes of the file that ``write`` writes; errors as there."""
+    _plug_ins()
     format_name = Image.registered_extensions().get(path.suffix.lower())
     if path.suffix.lower() not in SUFFIXES or format_name is None:
         raise ValueError(f"{path}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
     if picture.alpha is not None and format_name == "JPEG":
         raise ValueError(f"{path}: JPEG can't hold transparency; choose .png, .webp or .tiff")
-    image = _image(picture, deep=format_name in ("PNG", "TIFF"))
+    options = _save_options(picture.metadata, format_name, quality)
+    # Pillow has grey of 16 bits, but neither colour nor transparency.
+    if format_name in _DEEP and picture.pixels.dtype == np.uint16 and not (picture.grey and picture.alpha is None):
+        return _DEEP[format_name](_channels(picture), options)
+    image = _image(picture, deep=format_name in _DEEP)
     encoded = io.BytesIO()
-    image.save(encoded, format_name, **_save_options(picture.metadata, format_name, quality))
+    image.save(encoded, format_name, **options)
     return encoded.getvalue()
 
 
+_DEEP = {"PNG": deep.png, "TIFF": deep.tiff}
+
+
+def _channels(picture: Picture) -> NDArray[np.uint16]:
+    """16 bits of grey or colour, and of opacity where there is one, (H, W, 2 to 4)."""
+    pixels = _grey(picture.pixels)[..., None] if picture.grey else picture.pixels
+    if picture.alpha is None:
+        return np.ascontiguousarray(pixels)
+    alpha = picture.alpha if picture.alpha.dtype == np.uint16 else picture.alpha.astype(np.uint16) * 257
+    return np.dstack([pixels, alpha])
+
+
+def _grey(pixels: Pixels) -> Pixels:
+    # The network colours each channel alone; a grey picture stays grey.
+    return np.rint(pixels.mean(axis=2, dtype=np.float32)).astype(pixels.dtype)
+
+
 def _image(picture: Picture, deep: bool) -> Image.Image:
-    pixels = picture.pixels if deep else as_uint8(picture.pixels)
-    if picture.grey:
-        # The network colours each channel alone; a grey picture stays grey.
-        pixels = np.rint(pixels.mean(axis=2, dtype=np.float32)).astype(pixels.dtype)
-    image = Image.fromarray(pixels)
+    """As Pillow can hold it; ``deep`` grey without transparency keeps 16 bits."""
+    pixels = picture.pixels if deep and picture.grey and picture.alpha is None else as_uint8(picture.pixels)
+    image = Image.fromarray(_grey(pixels) if picture.grey else pixels)
     if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
+        image.putalpha(Image.fromarray(as_uint8(picture.alpha)))
     return image
 
 
@@ -301,6 +382,8 @@ def _save_options(metadata: dict[str, Any], format_name: str, quality: int) -> d
         "JPEG": ("exif", "icc_profile", "xmp", "dpi"),
         "PNG": ("exif", "icc_profile", "dpi"),
         "WEBP": ("exif", "icc_profile", "xmp"),
+        "AVIF": ("exif", "icc_profile", "xmp"),
+        "HEIF": ("exif", "icc_profile", "xmp"),
         "TIFF": ("exif", "icc_profile", "dpi"),
         "BMP": ("dpi",),
     }[format_name]
@@ -310,6 +393,10 @@ def _save_options(metadata: dict[str, Any], format_name: str, quality: int) -> d
         options.update(quality=quality, subsampling="4:4:4")
     elif format_name == "WEBP":
         options.update(quality=quality)
+    elif format_name == "AVIF":
+        options.update(quality=quality, subsampling="4:4:4")
+    elif format_name == "HEIF":
+        options.update(quality=quality, chroma=444)
     elif format_name == "TIFF":
         stored = metadata.get("compression", "raw")
         options.update(compression=stored if stored in _LOSSLESS_TIFF else "tiff_deflate")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zdce import images, weights
+from zdce import colour, images, weights
 from zdce.enhancer import Enhancer
 from zdce.model import DCENet, load
 from zdce.reference import WHITE
@@ -142,7 +142,7 @@ def enhanced(image: Any, enhancer: Enhancer) -> Any:
 
 
 def _picture(picture: images.Picture, enhancer: Enhancer) -> images.Picture:
-    return picture.with_pixels(enhancer(picture.pixels))
+    return colour.enhance(picture, enhancer)
 
 
 def _file(source: Path, target: Path, enhancer: Enhancer) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import zdce
-from zdce import enhancing, images, ranks, signals, video
+from zdce import colour, enhancing, images, ranks, signals, video
 from zdce.commands import options
 from zdce.enhancer import FAST_SCALE
 from zdce.enhancing import Job
@@ -21,7 +21,7 @@ from zdce.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
 @click.argument("paths", nargs=-1, required=True)
 @options.model
 @click.option("--output", "-o", help="A file for one input, else a folder.  [default: NAME-enhanced beside the input]")
-@click.option("--quality", type=click.IntRange(1, 100), default=enhancing.QUALITY, help="Of JPEG and WebP.")
+@click.option("--quality", type=click.IntRange(1, 100), default=enhancing.QUALITY, help="Of JPEG, WebP, AVIF, HEIC.")
 @click.option("--crf", type=click.IntRange(0, 51), default=video.CRF, help="Of videos: 0 is lossless, +6 halves the size.")
 @options.smoothing
 @click.option("--overwrite", is_flag=True, help="Replace results that exist; without it they are kept.")
@@ -30,6 +30,12 @@ from zdce.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
     "manifest_path",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a CSV file of what became of every file, as it goes: source, target, status, reason.",
+)
+@click.option(
+    "--transfer",
+    type=click.Choice(colour.TRANSFERS),
+    default="srgb",
+    help="How pictures encode light: by their profile, else sRGB; linear; or log (ACEScct).",
 )
 @options.device
 @options.scale
@@ -45,6 +51,7 @@ def enhance(
     overwrite: bool,
     manifest_path: Path | None,
     device: str,
+    transfer: str,
     scale: int | None,
     fast: bool,
     strength: float,
@@ -61,7 +68,7 @@ def enhance(
     scale = FAST_SCALE if fast else scale
     with ranks.joined() as among, _stopping():
         network = zdce.load(model).to(device)
-        work = enhancing.Work.of(network, scale, strength, quality, video.Options(smoothing, crf))
+        work = enhancing.Work.of(network, scale, strength, quality, video.Options(smoothing, crf), transfer)
         manifest = Manifest(manifest_path) if manifest_path else None
         jobs, kept = among.led(partial(_begin, paths, output, overwrite, manifest))
         counts = enhancing.run(jobs, work, among, manifest.add if manifest else None)

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from zdce import images
+from zdce import colour, images
 from zdce.images import Picture
 from zdce.serving.desk import BusyError, Desk
 from zdce.serving.guard import Guard
@@ -63,7 +63,7 @@ class Result:
 
 
 @contextmanager
-def _timed(times: dict[str, float], name: str) -> Any:
+def _timed(times: dict[str, float], name: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
     times[name] = 1000 * (time.perf_counter() - began)
@@ -164,7 +164,7 @@ class Application:
             )
 
     @contextmanager
-    def _place(self, request: Request, most: int) -> Any:
+    def _place(self, request: Request, most: int) -> Iterator[int]:
         """A place in the queue; gives the upload's size, checked."""
         length = request.headers.get("content-length")
         if length is None:
@@ -205,7 +205,7 @@ class Application:
         with _timed(times, "decode"):
             picture = self._decoded(data)
         with _timed(times, "enhance"):
-            picture = picture.with_pixels(enhancer(picture.pixels))
+            picture = colour.enhance(picture, enhancer)
         suffix = FORMATS[wish.format] or FORMATS[_known_as(picture.format)]
         assert suffix is not None
         with _timed(times, "encode"):
@@ -269,7 +269,7 @@ async def _hear_out(request: Request, limits: Limits) -> None:
     length = int(request.headers.get("content-length", 0))
     # Where the upload was read, or somebody is at it, there is nothing to hear.
     with suppress(TimeoutError, ClientDisconnect, RuntimeError):
-        if length <= _HEARD_OUT * limits.file:
+        if 0 < length <= _HEARD_OUT * limits.file:
             async with asyncio.timeout(limits.upload_seconds(length)):
                 async for _ in request.stream():
                     pass

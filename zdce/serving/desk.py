@@ -67,7 +67,7 @@ async def _run(pool: ThreadPoolExecutor, request: Request, work: Callable[[], T]
     done = asyncio.wrap_future(submitted)
     gone = asyncio.ensure_future(_disconnect(request))
     try:
-        either: set[asyncio.Future[Any]] = {done, gone}
+        either: list[asyncio.Future[Any]] = [done, gone]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not done.done() and submitted.cancel():
             raise ClientDisconnect

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from zdce import images
+from zdce import colour, images
 from zdce.images import Picture
 from zdce.serving.limits import Limits
 
@@ -52,13 +52,13 @@ class Preview:
 
 
 def _small(picture: Picture) -> Picture:
-    metadata = {key: value for key, value in picture.metadata.items() if key == "icc_profile"}
     small = Image.fromarray(images.as_uint8(picture.pixels))
     small.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
     alpha = None
     if picture.alpha is not None:
-        alpha = np.asarray(Image.fromarray(picture.alpha).resize(small.size, Image.Resampling.BICUBIC))
-    return Picture(np.array(small), picture.grey, alpha, metadata, picture.format)
+        alpha = np.asarray(Image.fromarray(images.as_uint8(picture.alpha)).resize(small.size, Image.Resampling.BICUBIC))
+    profile = {key: value for key, value in picture.metadata.items() if key == "icc_profile"}
+    return colour.srgb(Picture(np.array(small), picture.grey, alpha, profile, picture.format))
 
 
 class Previews:

@@ -1,0 +1,139 @@
+"""PNG and TIFF files of 16 bits a colour, which Pillow makes 8: pixels by imagecodecs and tifffile, the rest by Pillow."""
+
+import importlib
+import importlib.util
+import io
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+Deep = NDArray[np.uint16]
+
+# How Pillow's decoders call such pixels in a file.
+_RAW_MODES = ("RGB;16", "RGBX;16", "RGBA;16", "LA;16")
+
+# Pillow's names of what tifffile calls so.
+_COMPRESSIONS = {
+    "raw": None, "tiff_lzw": "lzw", "packbits": "packbits", "zstd": "zstd", "lzma": "lzma",
+    "tiff_deflate": "zlib", "tiff_adobe_deflate": "zlib",
+}  # fmt: skip
+_PREDICTED = ("lzw", "zlib", "zstd", "lzma")
+
+# TIFF's types: ASCII, unsigned 32 bits; and its version for files below 4 GiB. Larger ones go without EXIF's own directories.
+_ASCII, _LONG, _CLASSIC = 2, 4, 42
+
+
+def holds(image: Image.Image) -> bool:
+    """Whether the file of ``image``, opened and not yet loaded, has 16 bits a colour, or grey with such transparency."""
+    arguments = (tile[3] for tile in getattr(image, "tile", ()))
+    modes = (each[0] if isinstance(each, tuple) else each for each in arguments)
+    return image.format in ("PNG", "TIFF") and any(str(mode).startswith(_RAW_MODES) for mode in modes)
+
+
+def check() -> None:
+    """To be asked before pixels are read or written.
+
+    Raises:
+        ValueError: what that needs is missing.
+    """
+    for name in ("imagecodecs", "tifffile"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"16-bit colour needs {name}: pip install 'zdce[formats]'")
+
+
+def read(source: Path | bytes, format_name: str) -> Deep:
+    """The pixels of a file, (H, W, channels) with 2 (grey and opacity), 3 or 4 channels, as they lie in it."""
+    check()
+    if format_name == "PNG":
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        pixels = importlib.import_module("imagecodecs").png_decode(data)
+    else:
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        pixels = importlib.import_module("tifffile").imread(opened, key=0)
+    if pixels.dtype != np.uint16 or pixels.ndim != 3:
+        raise ValueError(f"expected 16 bits a colour, got {pixels.dtype} of shape {pixels.shape}")
+    return pixels
+
+
+def upright(pixels: Deep, orientation: int) -> Deep:
+    """``pixels`` (H, W, channels) turned and mirrored as EXIF's ``orientation``, 1 to 8, says."""
+    if orientation >= 5:
+        pixels, orientation = pixels.swapaxes(0, 1), orientation - 4
+    down = -1 if orientation in (3, 4) else 1
+    across = -1 if orientation in (2, 3) else 1
+    return np.ascontiguousarray(pixels[::down, ::across])
+
+
+def png(pixels: Deep, options: Mapping[str, Any]) -> bytes:
+    """A PNG file of ``pixels`` (H, W, channels), with what Pillow writes for ``options``."""
+    check()
+    data: bytes = importlib.import_module("imagecodecs").png_encode(pixels)
+    # The signature takes 8 bytes, the header 25; what describes the picture follows them.
+    return data[:33] + _describing_chunks(options) + data[33:]
+
+
+def _describing_chunks(options: Mapping[str, Any]) -> bytes:
+    small = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(small, "PNG", **options)
+    data, at, chunks = small.getvalue(), 8, b""
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind not in (b"IHDR", b"IDAT", b"IEND"):
+            chunks += data[at : at + 12 + length]
+        at += 12 + length
+    return chunks
+
+
+def tiff(pixels: Deep, options: Mapping[str, Any]) -> bytes:
+    """A TIFF file of ``pixels`` (H, W, channels), with what ``options`` give Pillow: exif, icc_profile, dpi, compression.
+
+    Grey with opacity becomes colour with opacity, which others, Pillow too, can read.
+    """
+    check()
+    if pixels.shape[2] == 2:
+        pixels = np.ascontiguousarray(pixels[..., [0, 0, 0, 1]])
+    tifffile = importlib.import_module("tifffile")
+    exif = Image.Exif()
+    exif.load(options.get("exif", b""))
+    tags = [(tag, _ASCII, 0, value, True) for tag, value in exif.items() if isinstance(value, str)]
+    compression = _COMPRESSIONS[options["compression"]]
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, pixels, byteorder="<", photometric="rgb",
+        planarconfig="contig", extrasamples=["unassalpha"] * (pixels.shape[2] - 3), compression=compression,
+        predictor=compression in _PREDICTED, iccprofile=options.get("icc_profile"), metadata=None, software=False,
+        extratags=tags, **_resolution(options),
+    )  # fmt: skip
+    return _with_directories(file.getvalue(), exif)
+
+
+def _resolution(options: Mapping[str, Any]) -> dict[str, Any]:
+    dpi = options.get("dpi")
+    return {"resolution": tuple(map(float, dpi)), "resolutionunit": "INCH"} if dpi else {}
+
+
+def _with_directories(data: bytes, exif: Image.Exif) -> bytes:
+    """The file with EXIF's own directories, which tifffile leaves out, behind it, and a first directory that knows them."""
+    directories = {tag: exif.get_ifd(tag) for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)}
+    version, first = struct.unpack_from("<HI", data, 2)
+    if not any(directories.values()) or version != _CLASSIC:
+        return data
+    (count,) = struct.unpack_from("<H", data, first)
+    entries = {data[at : at + 2]: data[at : at + 12] for at in range(first + 2, first + 2 + 12 * count, 12)}
+    for tag, values in directories.items():
+        if values:
+            data += b"\0" * (-len(data) % 2)  # directories begin at even places
+            entries[struct.pack("<H", tag)] = struct.pack("<HHII", tag, _LONG, 1, len(data))
+            directory = ImageFileDirectory_v2(prefix=b"II")
+            directory.update(values)
+            data += directory.tobytes(len(data))
+    data += b"\0" * (-len(data) % 2)
+    ordered = sorted(entries.values(), key=lambda entry: struct.unpack_from("<H", entry))
+    written = struct.pack("<H", len(ordered)) + b"".join(ordered) + struct.pack("<I", 0)
+    return data[:4] + struct.pack("<I", len(data)) + data[8:] + written

@@ -1,0 +1,57 @@
+"""Cameras' RAW files, developed by LibRaw (rawpy): camera white balance, sRGB, 16 bits, the exposure as it was."""
+
+import importlib
+import importlib.util
+import io
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SUFFIXES = frozenset({".dng", ".nef", ".arw", ".cr2"})
+
+# sRGB's curve as LibRaw takes it: the power's inverse and the slope at black.
+_GAMMA = (2.4, 12.92)
+
+
+def is_raw(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def why_missing() -> str | None:
+    """Why RAW files can't be read here, or None."""
+    return None if importlib.util.find_spec("rawpy") else "RAW files need rawpy: pip install 'zdce[formats]'"
+
+
+def read(path: Path, most_pixels: int) -> NDArray[np.uint16]:
+    """The developed picture, upright, (H, W, 3).
+
+    Raises:
+        ValueError: rawpy is missing, or it has more than ``most_pixels``.
+        OSError: there is no such file.
+        Exception: LibRaw's own, where it can't read the file.
+    """
+    if reason := why_missing():
+        raise ValueError(reason)
+    rawpy: Any = importlib.import_module("rawpy")
+    with path.open("rb") as file, rawpy.imread(file) as opened:
+        sizes = opened.sizes
+        if sizes.width * sizes.height > most_pixels:
+            raise ValueError(f"expected at most {most_pixels} pixels, got {sizes.width} x {sizes.height}")
+        # Brightening is the network's part: LibRaw's own would make every night a day first, and its white the brightest pixel.
+        return opened.postprocess(
+            output_bps=16, use_camera_wb=True, no_auto_bright=True, adjust_maximum_thr=0.0, gamma=_GAMMA,
+            output_color=rawpy.ColorSpace.sRGB,
+        )  # fmt: skip
+
+
+def exif(path: Path) -> Image.Exif:
+    """What the first directory says, since these files are TIFF's kin; nothing where it can't be read."""
+    found = Image.Exif()
+    with path.open("rb") as file, suppress(SyntaxError, ValueError, struct.error):  # as Pillow says so
+        found.load_from_fp(io.BytesIO(file.read()))
+    return found
