@@ -11,6 +11,7 @@ operators = (
     "apply_curve",
     "channel_means",
     "convolution",
+    "denoise_picture",
     "enhance_picture",
     "objective_statistics",
     "reduce_picture",

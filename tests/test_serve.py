@@ -525,8 +525,8 @@ def test_load_interruption_and_an_empty_disk(models, tmp_path):
             with ThreadPoolExecutor(16) as pool:
                 assert Counter(pool.map(one, range(100))) == {(False, 200): 90, (True, 415): 10}
             sizes.append(resident(process.pid))
-        # Kept pictures would be 90 times 230 kB a round and results as many, kept curve maps 30 times 7 MB. What is lost grows in
-        # every round; what an allocator has not given back yet does not.
+        # Kept pictures would be 90 times 230 kB a round and results as many, kept curve maps 30 times 7 MB. What is lost
+        # grows in every round; what an allocator has not given back yet does not.
         assert min(np.diff(sizes)) < 15
         with ThreadPoolExecutor(1) as pool:
             large = file(dark(1500, 2000), "BMP")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zdce import backends, ops
+from zdce import backends, exposure, ops
 from zdce.engine import Engine, why_unsupported
 from zdce.images import Pixels
 from zdce.model import DCENet
@@ -18,6 +18,12 @@ PRECISIONS = ("fp32", "bf16")
 
 # The scale of ``zdce enhance --fast``, from what ``zdce bench scales`` shows.
 FAST_SCALE = 4
+
+# Pixels of the strips that are denoised one after the other, in place but for one: 30 MB of a picture of 16 bits.
+_STRIP = 2**22
+
+# Rows above and below that a denoised row depends on.
+_REACH = 4
 
 # Side in pixels of the tiles that torch runs. One takes some 150 MB at 32 filters; the halo adds 4% of work.
 _TILE = 512
@@ -68,7 +74,12 @@ class Enhancer:
         model: the network; it runs where its parameters are, with the weights that it has at the first call.
         precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
         scale: the curve is estimated on an image this many times smaller; 1 is exact, None is the variant's own.
-        strength: scales the curve maps: 1 as trained, 0 gives the input back, above 1 stronger, negative darkens.
+        strength: scales the curve maps: 1 as trained, or as the scene wants it; 0 gives the input back, above 1 is stronger,
+            negative darkens.
+        brightness: the mean of [0, 1] that dark scenes are brought to, by a strength found for each (``zdce.exposure``); 0: the
+            maps are as trained. None is the variant's own.
+        noise: deviation of the pictures' noise, of [0, 1]: what the curve makes of it is smoothed
+            (``zdce.ops.denoise_picture``); 0: nothing is. None is the variant's own.
 
     Raises:
         ValueError: an argument is not one of these.
@@ -78,7 +89,15 @@ class Enhancer:
     (5, 7, 3)
     """
 
-    def __init__(self, model: DCENet, precision: str = "fp32", scale: int | None = None, strength: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: DCENet,
+        precision: str = "fp32",
+        scale: int | None = None,
+        strength: float = 1.0,
+        brightness: float | None = None,
+        noise: float | None = None,
+    ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if scale is not None and scale < 1:
@@ -87,6 +106,8 @@ class Enhancer:
         self.precision = precision
         self.scale = model.variant.scale if scale is None else scale
         self.strength = _checked_strength(strength)
+        self.brightness = _checked_share("brightness", model.variant.brightness if brightness is None else brightness)
+        self.noise = _checked_share("noise", model.variant.noise if noise is None else noise)
         self._packed: Engine | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -99,7 +120,7 @@ class Enhancer:
         Raises:
             ValueError: ``strength`` is not finite.
         """
-        other = Enhancer(self.model, self.precision, self.scale, strength)
+        other = Enhancer(self.model, self.precision, self.scale, strength, self.brightness, self.noise)
         other._packed = self._engine
         return other
 
@@ -130,13 +151,17 @@ class Enhancer:
 
     @torch.inference_mode()
     def maps(self, image: Pixels) -> Tensor:
-        """The curve maps of ``image`` (H, W, 3) at the enhancer's scale, (1, C, ceil(H / scale), ceil(W / scale)), in [-1, 1].
+        """The curve maps of ``image`` (H, W, 3) at the enhancer's scale, (1, C, ceil(H / scale), ceil(W / scale)).
+
+        They are in [-1, 1], or times the strength that the scene wants, and what ``apply`` takes.
 
         Raises:
             TypeError, ValueError: as a call does.
         """
         _check(image)
-        return self._maps(self._picture(image))
+        picture = self._picture(image)
+        maps = self._maps(picture)
+        return maps * self._wanted(picture) if self.brightness else maps
 
     @torch.inference_mode()
     def apply(self, image: Pixels, maps: Tensor) -> Pixels:
@@ -149,7 +174,8 @@ class Enhancer:
         small = tuple(-(-side // self.scale) for side in image.shape[:2])
         if tuple(maps.shape) != (1, self.model.variant.maps, *small):
             raise ValueError(f"maps must be {(1, self.model.variant.maps, *small)} for this image, got {tuple(maps.shape)}")
-        return self._array(self._applied(self._picture(image), maps))
+        picture = self._picture(image)
+        return self._array(self._denoised(picture, self._applied(picture, maps, self.strength)))
 
     @property
     def _device(self) -> torch.device:
@@ -175,31 +201,62 @@ class Enhancer:
 
     def _enhanced(self, picture: Tensor) -> Tensor:
         """``picture`` (H, W, 3), uint8, uint16 or float32, enhanced."""
+        strength = self.strength * self._wanted(picture)
+        return self._denoised(picture, self._brightened(picture, strength))
+
+    def _wanted(self, picture: Tensor) -> float:
+        """The strength that the scene of ``picture`` (H, W, 3) wants; 1 where none is sought."""
+        if self.brightness == 0 or self.strength == 0:
+            return 1.0
+        small = fractions(exposure.thumbnail(picture.permute(2, 0, 1)[None])[0].permute(1, 2, 0)).contiguous()
+        wanted = exposure.strength(small, self._exact_maps(small), self.model.variant.iterations, self.brightness)
+        return float(wanted)
+
+    def _brightened(self, picture: Tensor, strength: float) -> Tensor:
+        """``picture`` (H, W, 3) with its own curve, of that strength."""
         if self.scale > 1:
-            return self._applied(picture, self._maps(picture))
+            return self._applied(picture, self._maps(picture), strength)
         if engine := self._engine:
-            return engine.enhance(picture, self.strength)
+            return engine.enhance(picture, strength)
         enhanced = torch.empty_like(picture, memory_format=torch.contiguous_format)
         for tile in _tiles(picture.shape[:2], _TILE, self.model.variant.receptive_field // 2):
             enhanced[tile.inner] = ops.enhance_picture(
                 picture[tile.inner], self._logits(fractions(picture[tile.outer]))[..., *tile.inner_in_outer],
-                self.model.variant.iterations, strength=self.strength, logits=True,
+                self.model.variant.iterations, strength=strength, logits=True,
             )  # fmt: skip
         return enhanced
 
-    def _applied(self, picture: Tensor, maps: Tensor) -> Tensor:
-        """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale))."""
+    def _applied(self, picture: Tensor, maps: Tensor, strength: float) -> Tensor:
+        """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale)), of that strength."""
         return ops.enhance_picture(
-            picture, maps, self.model.variant.iterations, scale=self.scale, strength=self.strength,
+            picture, maps, self.model.variant.iterations, scale=self.scale, strength=strength,
             align_corners=self.model.variant.scale > 1,
         )  # fmt: skip
+
+    def _denoised(self, picture: Tensor, enhanced: Tensor) -> Tensor:
+        """``enhanced`` (H, W, 3) without what the curve made of the noise of ``picture`` (H, W, 3), in the same memory."""
+        if self.noise == 0 or self.strength == 0:
+            return enhanced
+        height, width, _ = enhanced.shape
+        rows = max(2 * _REACH, _STRIP // width)
+        above = enhanced[:0]
+        for top in range(0, height, rows):
+            end, before = min(top + rows, height), len(above)
+            strip = torch.cat([above, enhanced[top : end + _REACH]])
+            above = enhanced[end - _REACH : end].clone()
+            denoised = ops.denoise_picture(picture[top - before : end + _REACH], strip, self.noise)
+            enhanced[top:end] = denoised[before : before + end - top]
+        return enhanced
 
     def _maps(self, picture: Tensor) -> Tensor:
         """Curve maps (1, C, ceil(H / scale), ceil(W / scale)) of ``picture`` (H, W, 3)."""
         if (engine := self._engine) and self.scale == 1:
             return engine.maps(picture)[None]
-        small = self._reduced(picture)
-        if engine:
+        return self._exact_maps(self._reduced(picture))
+
+    def _exact_maps(self, small: Tensor) -> Tensor:
+        """Curve maps (1, C, h, w) of an image (1, 3, h, w) in [0, 1]."""
+        if engine := self._engine:
             return engine.maps(small[0].permute(1, 2, 0))[None]
         maps = small.new_empty(1, self.model.variant.maps, *small.shape[2:])
         for tile in _tiles(small.shape[2:], _TILE, self.model.variant.receptive_field // 2):
@@ -224,6 +281,12 @@ def _checked_strength(strength: float) -> float:
     if not np.isfinite(strength):
         raise ValueError(f"strength must be a finite number, got {strength}")
     return strength
+
+
+def _checked_share(name: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+    return value
 
 
 def _check_tensor(image: Tensor) -> None:

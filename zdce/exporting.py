@@ -86,8 +86,7 @@ class _Whole(nn.Module):
         return (enhanced * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def _enhanced(self, image: Tensor) -> Tensor:
-        maps = self.model.curve_maps(image, self.form.scale)
-        return reference.apply_curve(image, maps, self.model.variant.iterations)
+        return self.model.applied(image, self.model.curve_maps(image, self.form.scale), reference.apply_curve)
 
 
 def _argument(model: DCENet, form: Form) -> tuple[Tensor, dict[int, str]]:

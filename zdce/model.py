@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zdce import atomic, backends, ops, variants, weights
+from zdce import atomic, backends, exposure, ops, reference, variants, weights
+from zdce.exposure import Curve
 from zdce.variants import Variant
 
 # The safetensors metadata key that holds the variant as JSON.
@@ -163,8 +164,26 @@ class DCENet(nn.Module):
         return functional.interpolate(torch.tanh(self(small)), size=(height, width), mode="bilinear", align_corners=True)
 
     def enhance(self, image: Tensor) -> Tensor:
-        """The enhanced images in [0, 1], shape (B, 3, H, W), as ``image`` (B, 3, H, W) in [0, 1]."""
-        return ops.apply_curve(image, self.curve_maps(image), self.variant.iterations)
+        """The enhanced images in [0, 1], shape (B, 3, H, W), as ``image`` (B, 3, H, W) in [0, 1].
+
+        In plain torch but for the curve, so that it has gradients and can be exported; ``zdce.Enhancer`` gives the same and is
+        much faster.
+        """
+        return self.applied(image, self.curve_maps(image))
+
+    def applied(self, image: Tensor, maps: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
+        """Curve maps as ``curve_maps`` gives them, on the ``image`` (B, 3, H, W) that they were made for: (B, 3, H, W).
+
+        Args:
+            curve: applies maps (B, C, H, W) to an image (B, 3, H, W) in T steps.
+        """
+        steps = self.variant.iterations
+        if self.variant.brightness:
+            small = exposure.thumbnail(image)
+            wanted = exposure.strength(small, torch.tanh(self(small)), steps, self.variant.brightness, curve)
+            maps = (maps * wanted).clamp(-1, 1)
+        enhanced = curve(image, maps, steps)
+        return reference.denoise(image, enhanced, self.variant.noise) if self.variant.noise else enhanced
 
     def save(self, path: str | Path) -> None:
         """Writes the weights with the variant's description as a ``.safetensors`` file; a former file is replaced whole."""

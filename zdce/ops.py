@@ -204,6 +204,43 @@ def enhance_picture(
     return out
 
 
+def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255) -> Tensor:
+    """An enhanced picture without what the curve made of its noise: smoothed along edges, as far as the curve brightened.
+
+    Where a curve multiplies the brightness by g, noise of deviation n comes out as g n. Luma is averaged over 5 x 5 pixels,
+    those alone whose smoothed luma lies within twice the noise that was added; chroma is blurred by a deviation of
+    2 pixels, wholly where (g - 1) n is two levels of 255. Where nothing became brighter nothing changes.
+
+    Args:
+        picture: before the curve, interleaved, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy
+            where each row's pixels are contiguous.
+        enhanced: after the curve, (H, W, 3) of the same type.
+        noise: standard deviation of the noise of ``picture``, of [0, 1]; one level of 255 unless said.
+
+    Returns:
+        Shape (H, W, 3) in the type of ``picture``; integers are rounded to nearest. No gradient.
+
+    Raises:
+        TypeError, ValueError: arguments are not as above, or one requires a gradient.
+
+    >>> dark = torch.randint(5, 15, (40, 60, 3), dtype=torch.uint8)
+    >>> bool(zdce.ops.denoise_picture(dark, 10 * dark).float().std() < 0.7 * (10 * dark).float().std())
+    True
+    """
+    _check_picture("picture", picture)
+    _check_picture("enhanced", enhanced)
+    if (enhanced.shape, enhanced.dtype, enhanced.device) != (picture.shape, picture.dtype, picture.device):
+        raise ValueError(
+            f"enhanced must be {tuple(picture.shape)} of {picture.dtype} on {picture.device} as picture is,"
+            f" got {tuple(enhanced.shape)} of {enhanced.dtype} on {enhanced.device}"
+        )
+    if not (noise >= 0 and math.isfinite(noise)):
+        raise ValueError(f"noise must be a finite number of at least 0, got {noise}")
+    if picture.requires_grad or enhanced.requires_grad:
+        raise ValueError("picture and enhanced must not require a gradient: denoise_picture has none")
+    return torch.ops.zdce.denoise_picture(picture, enhanced, noise)
+
+
 # What feature maps may be kept in beside float32 weights.
 _KEPT = {torch.float32, torch.bfloat16}
 

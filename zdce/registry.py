@@ -354,6 +354,26 @@ _zdce.impl("enhance_picture", _enhance_picture, "CompositeExplicitAutograd")
 torch.library.register_fake("zdce::enhance_picture", lambda *_: None, lib=_zdce)
 
 
+# denoise_picture: picture, enhanced (H, W, 3) -> (H, W, 3). No gradient.
+
+
+def _denoised(picture: Tensor, enhanced: Tensor, noise: float) -> Tensor:
+    return torch.empty_like(enhanced, memory_format=torch.contiguous_format)
+
+
+def _denoise_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    picture, enhanced, noise = inputs
+    return (_interleaved(picture), _interleaved(enhanced), noise), outputs
+
+
+_operator(
+    "denoise_picture(Tensor picture, Tensor enhanced, float noise) -> Tensor",
+    "denoise_picture(Tensor picture, Tensor enhanced, float noise, Tensor(a!) denoised) -> ()",
+    _denoised,
+    _denoise_arguments,
+)
+
+
 # convolution: sources (B, C_i, H, W) each, weight (O, sum of C_i, 3, 3), bias (O,) -> (B, O, H, W). Backward keeps sources and
 # output, so that in bfloat16 they take half the memory.
 

@@ -29,6 +29,10 @@ class Variant:
         separable: depthwise 3x3 and pointwise 1x1 convolutions instead of full ones.
         scale: in use, the curve is estimated on an image this many times smaller.
         weights: what each loss counts.
+        brightness: in use, the maps' strength is what brings a dark scene to this mean, of [0, 1] (``zdce.exposure``); 0: none
+            is sought.
+        noise: in use, what the curve made of noise of this deviation, of [0, 1], is smoothed (``zdce.ops.denoise_picture``); 0:
+            nothing is.
     """
 
     name: str
@@ -41,6 +45,8 @@ class Variant:
     separable: bool = False
     scale: int = 1
     weights: Weights = Weights()  # noqa: RUF009 (immutable)
+    brightness: float = 0.0
+    noise: float = 0.0
 
     @property
     def maps(self) -> int:
@@ -73,13 +79,13 @@ class Variant:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Variant":
-        """Reads what ``to_dict`` gave.
+        """Reads what ``to_dict`` gave; how it is used, which networks of other codes know nothing of, may be missing.
 
         Raises:
             ValueError: a field is missing or unknown.
         """
         known = {field.name for field in fields(cls)}
-        if set(values) != known:
+        if not known - {"brightness", "noise"} <= set(values) <= known:
             raise ValueError(f"a variant must have the fields {sorted(known)}, got {sorted(values)}")
         sources = tuple(tuple(step) for step in values["sources"])
         return cls(**{**values, "sources": sources, "weights": Weights(**values["weights"])})
@@ -108,6 +114,7 @@ VARIANTS = {
             separable=True,
             scale=12,
         ),
+        Variant("adaptive", "base, each scene exposed and denoised", "beyond", brightness=0.36, noise=1 / 255),
     )
 }
 

@@ -1,0 +1,308 @@
+// denoise_picture on the CPU: the noise that a curve amplified, smoothed out of an enhanced picture along its edges.
+//
+// uint8: 6 bytes read and 3 written a pixel. What is left is arithmetic: 24 neighbours of 7 operations each, which have
+// neither an exponential nor a division.
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <memory>
+#include <stdexcept>
+
+#include "isa.h"
+#include "lanes.h"
+#include "pictures.h"
+#include "pixels.h"
+
+namespace zdce {
+namespace {
+
+// Rec. 709. Green, the least noisy colour of a sensor, counts most.
+constexpr float kRed = 0.2126f, kGreen = 0.7152f, kBlue = 0.0722f;
+
+constexpr int kReach = 4;   // of one pixel's result, in every direction
+constexpr int kRadius = 2;  // of the neighbours that are averaged, and of the mean gain
+constexpr int kRing = 2 * kReach + 1;
+
+// Gaussians: the guide's of deviation 0.8, the chroma's of 2, the neighbours' of 1.2 by their squared distance.
+constexpr float kGuide[3] = {0.49911642f, 0.22851215f, 0.02192964f};
+constexpr float kChroma[5] = {0.20416369f, 0.18017382f, 0.12383154f, 0.06628225f, 0.02763055f};
+constexpr float kNear[9] = {1.0f, 0.70664828f, 0.49935179f, 0.0f, 0.24935221f, 0.17620431f, 0.0f, 0.0f, 0.06217652f};
+
+// A neighbour whose guide is twice the added noise away counts nothing. All of the chroma's blur is taken where the
+// curve adds two levels of 255 of noise.
+constexpr double kCutoff = 2, kBlurred = 2 / 255.0;
+
+// Of [0, 1], so that the gain of black stays finite; of a mean over 25 pixels.
+constexpr float kBlack = 1e-3f;
+
+// A tile writes 448 columns. Its rows are read with a block's half more on either side, of which kReach columns count.
+constexpr int kMargin = kColumns / 2;
+constexpr int kSpan = 7 * kColumns;
+constexpr int kWidth = kSpan + 2 * kMargin;
+constexpr int kBand = 64;
+constexpr int kFirst = kLanes<float>;  // filters read past both ends of a row
+constexpr int kPitch = kWidth + 2 * kFirst;
+
+using torch::stable::Tensor;
+using Line = float[kPitch];
+
+// Row y of each is at y modulo kRing.
+struct Lines {
+  alignas(64) Line luma[kRing], red[kRing], blue[kRing];     // colours less the luma
+  alignas(64) Line guide_across[kRing], guide[kRing];        // smoothed along rows, then along columns
+  alignas(64) Line red_across[kRing], blue_across[kRing];    // likewise
+  alignas(64) Line enhanced_sum[kRing], picture_sum[kRing];  // of luma, over 5 columns
+  alignas(64) Line picture_luma;
+};
+
+ZDCE_INLINE Floats at(const float* from) { return load(from, kLanes<float>); }
+ZDCE_INLINE Floats positive(Floats x) { return x > 0.0f ? x : Floats{}; }
+ZDCE_INLINE Floats at_most_one(Floats x) {
+  const Floats one = Floats{} + 1.0f;
+  return x > one ? one : x;
+}
+
+ZDCE_INLINE Floats luma(Floats red, Floats green, Floats blue) { return kRed * red + kGreen * green + kBlue * blue; }
+
+// from: kWidth pixels.
+template <class E>
+struct LumaOfRow {
+  ZDCE_INLINE static void run(const char* from, float* to) {
+    Row<E> row;
+    for (int x = 0; x < kWidth; x += kColumns) {
+      row.unpack(from + 3 * x * sizeof(E));
+      for (int g = 0; g < kGroups; ++g) {
+        store(to + kFirst + x + g * kLanes<float>, luma(row.get(0, g), row.get(1, g), row.get(2, g)), kLanes<float>);
+      }
+    }
+  }
+};
+
+template <class E>
+struct ColorsOfRow {
+  ZDCE_INLINE static void run(const char* from, float* light, float* red, float* blue) {
+    Row<E> row;
+    for (int x = 0; x < kWidth; x += kColumns) {
+      row.unpack(from + 3 * x * sizeof(E));
+      for (int g = 0; g < kGroups; ++g) {
+        const int i = kFirst + x + g * kLanes<float>;
+        const Floats r = row.get(0, g), b = row.get(2, g), l = luma(r, row.get(1, g), b);
+        store(light + i, l, kLanes<float>);
+        store(red + i, r - l, kLanes<float>);
+        store(blue + i, b - l, kLanes<float>);
+      }
+    }
+  }
+};
+
+template <int kTaps>
+ZDCE_INLINE Floats symmetric(const float (&weights)[kTaps], const float* from) {
+  Floats sum = weights[0] * at(from);
+  for (int k = 1; k < kTaps; ++k) sum += weights[k] * (at(from - k) + at(from + k));
+  return sum;
+}
+
+// rows: one pointer for each of 2 kTaps - 1 rows, top to bottom.
+template <int kTaps>
+ZDCE_INLINE Floats symmetric(const float (&weights)[kTaps], const float* const* rows, int i) {
+  Floats sum = weights[0] * at(rows[kTaps - 1] + i);
+  for (int k = 1; k < kTaps; ++k) sum += weights[k] * (at(rows[kTaps - 1 - k] + i) + at(rows[kTaps - 1 + k] + i));
+  return sum;
+}
+
+struct FilterAcross {
+  ZDCE_INLINE static void run(Lines* lines, int slot) {
+    for (int i = kFirst; i < kFirst + kWidth; i += kLanes<float>) {
+      store(lines->guide_across[slot] + i, symmetric(kGuide, lines->luma[slot] + i), kLanes<float>);
+      store(lines->red_across[slot] + i, symmetric(kChroma, lines->red[slot] + i), kLanes<float>);
+      store(lines->blue_across[slot] + i, symmetric(kChroma, lines->blue[slot] + i), kLanes<float>);
+      store(lines->enhanced_sum[slot] + i, of_five(lines->luma[slot] + i), kLanes<float>);
+      store(lines->picture_sum[slot] + i, of_five(lines->picture_luma + i), kLanes<float>);
+    }
+  }
+
+  ZDCE_INLINE static Floats of_five(const float* from) {
+    return at(from - 2) + at(from - 1) + at(from) + at(from + 1) + at(from + 2);
+  }
+};
+
+struct FilterGuideDown {
+  ZDCE_INLINE static void run(const float* const* across, float* to) {
+    for (int i = kFirst; i < kFirst + kWidth; i += kLanes<float>)
+      store(to + i, symmetric(kGuide, across, i), kLanes<float>);
+  }
+};
+
+// What a row's result is made of: pointers to its rows of each kind, top to bottom.
+struct Around {
+  const float *luma[2 * kRadius + 1], *guide[2 * kRadius + 1];
+  const float *enhanced_sum[2 * kRadius + 1], *picture_sum[2 * kRadius + 1];
+  const float *red_across[kRing], *blue_across[kRing];
+  const float *red, *blue;
+};
+
+// from, to: kColumns pixels; column: theirs in the rows.
+template <class E>
+struct DenoiseBlock {
+  ZDCE_INLINE static void run(const Around* around, int column, float limit, float chroma, const char* from, char* to) {
+    Row<E> row;
+    row.unpack(from);
+    for (int g = 0; g < kGroups; ++g) {
+      const int i = column + g * kLanes<float>;
+      const Floats gain = sum(around->enhanced_sum, i) / (sum(around->picture_sum, i) + 25 * kBlack);
+      const Floats light = smoothed_luma(*around, i, limit * positive(gain * gain - 1.0f));
+      const Floats share = at_most_one(positive(chroma * (gain - 1.0f)));
+      const Floats red = share * (symmetric(kChroma, around->red_across, i) - at(around->red + i));
+      const Floats blue = share * (symmetric(kChroma, around->blue_across, i) - at(around->blue + i));
+      put(row, 0, g, light + red);
+      put(row, 1, g, light - (kRed / kGreen) * red - (kBlue / kGreen) * blue);
+      put(row, 2, g, light + blue);
+    }
+    row.pack(to);
+  }
+
+  ZDCE_INLINE static Floats sum(const float* const* rows, int i) {
+    return at(rows[0] + i) + at(rows[1] + i) + at(rows[2] + i) + at(rows[3] + i) + at(rows[4] + i);
+  }
+
+  // The weighted mean of the neighbours' luma, less the pixel's own; `range` is the square of the cutoff. Tukey's
+  // biweight (1 - d^2 / range)^2 times range^2, so that nothing is divided and a range of 0 changes nothing.
+  ZDCE_INLINE static Floats smoothed_luma(const Around& around, int i, Floats range) {
+    const Floats guide = at(around.guide[kRadius] + i), own = at(around.luma[kRadius] + i);
+    Floats total = range * range + 1e-20f, difference{};
+    for (int y = -kRadius; y <= kRadius; ++y) {
+      for (int x = -kRadius; x <= kRadius; ++x) {
+        if (x == 0 && y == 0) continue;
+        const Floats away = at(around.guide[kRadius + y] + i + x) - guide, left = positive(range - away * away);
+        const Floats weight = left * left * kNear[x * x + y * y];
+        total += weight;
+        difference += weight * (at(around.luma[kRadius + y] + i + x) - own);
+      }
+    }
+    return difference / total;
+  }
+
+  ZDCE_INLINE static void put(Row<E>& row, int c, int g, Floats change) {
+    row.put(c, g, at_most_one(positive(row.get(c, g) + change)));
+  }
+};
+
+struct Work {
+  Picture picture, enhanced, denoised;
+  float limit;   // the square of the difference from which on a neighbour counts nothing, at a gain of sqrt(2)
+  float chroma;  // share of the chroma's blur that a gain above 1 adds
+};
+
+// Rows begin to end of at most kSpan columns from x on.
+template <class E>
+class Tile {
+ public:
+  Tile(const Work& work, Isa isa, int64_t x, int64_t begin, int64_t end, Lines& lines)
+      : work_(work), isa_(isa), x_(x), begin_(begin), end_(end), lines_(lines) {}
+
+  void run() {
+    for (int64_t y = begin_ - kReach; y < begin_ + kReach; ++y) enter(y);
+    for (int64_t y = begin_; y < end_; ++y) {
+      enter(y + kReach);
+      denoise(y);
+    }
+  }
+
+ private:
+  static int slot(int64_t y) { return static_cast<int>((y + kRing) % kRing); }
+
+  // Row y of the lines, which above and below the picture repeat its border.
+  void enter(int64_t y) {
+    const int to = slot(y);
+    dispatch<LumaOfRow<E>>(isa_, row(work_.picture, y), +lines_.picture_luma);
+    dispatch<ColorsOfRow<E>>(isa_, row(work_.enhanced, y), +lines_.luma[to], +lines_.red[to], +lines_.blue[to]);
+    dispatch<FilterAcross>(isa_, &lines_, to);
+    if (y < begin_) return;  // the guide begins two rows above the band
+    const float* across[5];
+    pick<2>(lines_.guide_across, y - 2, across);
+    dispatch<FilterGuideDown>(isa_, static_cast<const float* const*>(across), +lines_.guide[slot(y - 2)]);
+  }
+
+  template <int kAround>
+  void pick(const Line* lines, int64_t y, const float** rows) const {
+    for (int k = -kAround; k <= kAround; ++k) rows[kAround + k] = lines[slot(y + k)];
+  }
+
+  void denoise(int64_t y) {
+    Around around;
+    pick<kRadius>(lines_.luma, y, around.luma);
+    pick<kRadius>(lines_.guide, y, around.guide);
+    pick<kRadius>(lines_.enhanced_sum, y, around.enhanced_sum);
+    pick<kRadius>(lines_.picture_sum, y, around.picture_sum);
+    pick<kReach>(lines_.red_across, y, around.red_across);
+    pick<kReach>(lines_.blue_across, y, around.blue_across);
+    around.red = lines_.red[slot(y)], around.blue = lines_.blue[slot(y)];
+    const char* const from = row(work_.enhanced, y);
+    const Around* const address = &around;
+    for (int64_t x = x_; x < std::min(x_ + kSpan, work_.enhanced.width); x += kColumns) {
+      const int column = static_cast<int>(x - x_) + kMargin;
+      const int64_t pixels = std::min<int64_t>(kColumns, work_.enhanced.width - x);
+      char* const to = work_.denoised.row(y) + 3 * x * sizeof(E);
+      dispatch<DenoiseBlock<E>>(isa_, address, kFirst + column, work_.limit, work_.chroma,
+                                from + 3 * column * sizeof(E), pixels == kColumns ? to : reinterpret_cast<char*>(cut_));
+      if (pixels < kColumns) std::memcpy(to, cut_, 3 * pixels * sizeof(E));
+    }
+  }
+
+  // kWidth pixels of the picture's row y from column x_ - kMargin on; beyond its borders they repeat.
+  const char* row(const Picture& picture, int64_t y) {
+    const int64_t first = x_ - kMargin;
+    const E* const pixels = reinterpret_cast<const E*>(picture.row(std::clamp<int64_t>(y, 0, picture.height - 1)));
+    if (first >= 0 && first + kWidth <= picture.width) return reinterpret_cast<const char*>(pixels + 3 * first);
+    const int64_t begin = std::max<int64_t>(0, x_ - kReach), end = std::min(first + kWidth, picture.width);
+    E* const to = repeated_ + 3 * (begin - first);
+    std::memcpy(to, pixels + 3 * begin, 3 * (end - begin) * sizeof(E));
+    for (int64_t k = 1; k <= kReach; ++k) {
+      if (begin == 0) std::copy_n(pixels, 3, to - 3 * k);
+      if (end == picture.width) std::copy_n(pixels + 3 * (end - 1), 3, to + 3 * (end - begin - 1 + k));
+    }
+    return reinterpret_cast<const char*>(repeated_);
+  }
+
+  const Work& work_;
+  const Isa isa_;
+  const int64_t x_, begin_, end_;
+  Lines& lines_;
+  E repeated_[3 * (kWidth + kReach)] = {}, cut_[3 * kColumns];
+};
+
+template <class E>
+void denoise(const Work& work) {
+  const Isa best = isa();
+  const int64_t height = work.enhanced.height;
+  const int64_t across = (work.enhanced.width + kSpan - 1) / kSpan, bands = (height + kBand - 1) / kBand;
+  torch::stable::parallel_for(0, across * bands, 1, [&](int64_t begin, int64_t end) {
+    const auto lines = std::make_unique<Lines>();
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t top = i / across * kBand;
+      Tile<E>(work, best, i % across * kSpan, top, std::min(top + kBand, height), *lines).run();
+    }
+  });
+}
+
+// picture, enhanced: (H, W, 3); denoised: (H, W, 3), written, other memory than the two.
+void denoise_picture(const Tensor picture_tensor, const Tensor enhanced_tensor, double noise,
+                     const Tensor denoised_tensor) {
+  const Picture p = picture(picture_tensor, "picture"), e = picture(enhanced_tensor, "enhanced");
+  const Picture d = picture(denoised_tensor, "denoised");
+  for (const Picture& other : {e, d}) {
+    if (other.dtype != p.dtype || other.height != p.height || other.width != p.width) {
+      throw std::runtime_error("zdce: enhanced and denoised must have the picture's shape and type");
+    }
+  }
+  const double cutoff = kCutoff * noise;
+  const Work work{p, e, d, static_cast<float>(cutoff * cutoff), static_cast<float>(noise / kBlurred)};
+  with_pixel(p.dtype, [&](auto element) { denoise<decltype(element)>(work); });
+}
+
+}  // namespace
+}  // namespace zdce
+
+STABLE_TORCH_LIBRARY_IMPL(zdce_cpp, CPU, m) { m.impl("denoise_picture", TORCH_BOX(&zdce::denoise_picture)); }

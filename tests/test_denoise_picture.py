@@ -1,0 +1,169 @@
+"""denoise_picture on every backend against the float64 reference, and what it does to pictures."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+import zdce
+from cases import nan_filled_allocations, run_with_isa
+from zdce import reference
+
+DTYPES = [torch.uint8, torch.uint16, torch.float32]
+SIZES = [(1, 1), (1, 70), (3, 5), (13, 12), (37, 53), (70, 450), (5, 1000)]
+
+# The gain is a quotient of sums of 25 values, whose roundings the squared limit doubles; 24 weights of four roundings each
+# follow, and their sums. Half of what comes out is a difference of guides, whose rounding counts most where the limit is
+# smallest: measured 3e-6 at a noise of a level, bounded by ten times that.
+ERROR = 3e-5
+
+
+def pair(size, dtype, seed=0):
+    """A dark picture with edges and noise, and itself five times as bright, of ``dtype``."""
+    random = torch.Generator().manual_seed(seed)
+    blocks = torch.rand(1, 3, 3, 3, generator=random) * 0.15
+    dark = functional.interpolate(blocks, size=size, mode="nearest")[0].permute(1, 2, 0)
+    dark = (dark + 0.005 * torch.randn(dark.shape, generator=random)).clamp(0, 1)
+    bright = (dark * torch.linspace(0.8, 6.0, size[1])[:, None]).clamp(0, 1)
+    if dtype == torch.float32:
+        return dark.contiguous(), bright
+    return tuple((values * reference.WHITE[dtype]).round().to(dtype).contiguous() for values in (dark, bright))
+
+
+def check(picture, enhanced, noise=1 / 255):
+    with nan_filled_allocations():
+        got = zdce.ops.denoise_picture(picture, enhanced, noise)
+    assert (got.shape, got.dtype) == (picture.shape, picture.dtype)
+    assert got.is_contiguous()
+    white = reference.WHITE.get(picture.dtype, 1)
+    images = (values.cpu().double().permute(2, 0, 1)[None] / white for values in (picture, enhanced))
+    expected = reference.denoise(*images, noise)[0].permute(1, 2, 0) * white
+    rounding = 0.5 if picture.dtype in reference.WHITE else 0.0
+    assert (got.double().cpu() - expected).abs().max() <= rounding + ERROR * white
+
+
+def fits(backend, size):
+    if backend == "triton" and max(size) > 80:
+        pytest.skip("too slow in Triton's interpreter")
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_every_size(backend, device, size):
+    fits(backend, size)
+    with zdce.backend(backend):
+        check(*(values.to(device) for values in pair(size, torch.uint8)))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3 / 255, 1 / 255, 5 / 255])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_types_and_noise(backend, device, dtype, noise):
+    with zdce.backend(backend):
+        check(*(values.to(device) for values in pair((23, 31), dtype)), noise)
+
+
+def test_rows_that_lie_apart_and_any_strides(backend, device):
+    dark, bright = (values.to(device) for values in pair((25, 40), torch.uint8))
+    with zdce.backend(backend):
+        check(dark[3:20, 5:28], bright[3:20, 5:28])
+        check(dark.transpose(0, 1), bright.transpose(0, 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_what_is_no_brighter_stays_as_it_is(backend, device, dtype):
+    dark, bright = (values.to(device) for values in pair((21, 45), dtype))
+    with zdce.backend(backend):
+        assert torch.equal(zdce.ops.denoise_picture(dark, dark), dark)
+        darker = dark[:, 5:]
+        assert torch.equal(zdce.ops.denoise_picture(bright[:, 5:], darker, 0.1), darker)
+        assert torch.equal(zdce.ops.denoise_picture(dark, bright, 0.0), bright)
+
+
+@pytest.mark.parametrize("value", [0, 1, 90, 255])
+def test_flat_pictures_stay_flat(value):
+    dark = torch.full((30, 500, 3), value // 6, dtype=torch.uint8)
+    assert torch.equal(zdce.ops.denoise_picture(dark, torch.full_like(dark, value)), torch.full_like(dark, value))
+
+
+def test_noise_goes_and_an_edge_stays():
+    random = torch.Generator().manual_seed(2)
+    clean = torch.full((120, 120, 3), 0.04)
+    clean[:, 60:] = 0.12
+    dark = (clean + torch.randn(clean.shape, generator=random) / 255).clamp(0, 1)
+    denoised = zdce.ops.denoise_picture(dark, 5 * dark)
+    left = slice(10, 50)
+    assert denoised[:, left].std() < 0.4 * (5 * dark)[:, left].std()
+    across = denoised[8:-8].mean((0, 2))
+    assert across[61] - across[58] > 0.95 * 0.4
+
+
+def test_threads_and_strips_do_not_matter():
+    dark, bright = pair((150, 460), torch.uint8)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(zdce.ops.denoise_picture(dark, bright))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(result, results[0]) for result in results[1:])
+    strip = zdce.ops.denoise_picture(dark[46:94], bright[46:94])
+    assert torch.equal(strip[4:-4], results[0][50:90])
+
+
+@pytest.mark.parametrize("isa", ["default", "avx2"])  # the other tests run on the best
+def test_other_instruction_sets(isa):
+    run_with_isa(
+        isa,
+        """
+import zdce, test_denoise_picture as t
+with zdce.backend("cpp"):
+    for dtype in t.DTYPES:
+        t.check(*t.pair((37, 500), dtype))
+""",
+    )
+
+
+def test_opcheck_and_compile():
+    dark, bright = pair((13, 24), torch.uint8)
+    torch.library.opcheck(torch.ops.zdce.denoise_picture.default, (dark, bright, 0.01))
+    torch._dynamo.reset()
+    compiled = torch.compile(zdce.ops.denoise_picture, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(dark, bright), zdce.ops.denoise_picture(dark, bright))
+
+
+PICTURE = torch.zeros(13, 24, 3, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "changes"),
+    [
+        (TypeError, "picture must be a torch.Tensor, got list", {"picture": [1]}),
+        (TypeError, "enhanced must be uint8, uint16 or float32, got torch.int32", {"enhanced": PICTURE.int()}),
+        (ValueError, r"enhanced must be \(13, 24, 3\) of torch.uint8 .* got \(13, 20, 3\)", {"enhanced": PICTURE[:, :20]}),
+        (ValueError, "noise must be a finite number of at least 0, got -1", {"noise": -1.0}),
+        (ValueError, "noise must be .* got nan", {"noise": float("nan")}),
+        (
+            ValueError,
+            "must not require a gradient",
+            {"picture": PICTURE.float(), "enhanced": PICTURE.float().requires_grad_()},
+        ),
+    ],
+)
+def test_bad_arguments_are_named(error, message, changes):
+    with pytest.raises(error, match=message):
+        zdce.ops.denoise_picture(**{"picture": PICTURE, "enhanced": PICTURE, **changes})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (PICTURE, PICTURE[:, :20], 0.1, PICTURE.clone()),
+        (PICTURE, PICTURE, 0.1, PICTURE[:5].clone()),
+        (PICTURE, PICTURE.float(), 0.1, PICTURE.clone()),
+        (PICTURE[:, ::2], PICTURE[:, :12], 0.1, PICTURE[:, :12].clone()),
+    ],
+)
+def test_compiled_code_checks_what_reaches_it(arguments):
+    if zdce.backends.why_missing("cpp"):
+        pytest.skip("cpp is not built")
+    with pytest.raises(RuntimeError, match="zdce: "):
+        torch.ops.zdce_cpp.denoise_picture(*arguments)

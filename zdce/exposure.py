@@ -1,0 +1,70 @@
+"""How strong a scene's curve has to be: a strength for its maps that brings dark scenes to one brightness, and no others."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from zdce import ops
+
+# Takes an image (B, 3, H, W), maps (B, 3T or 3, H, W) and T.
+Curve = Callable[[Tensor, Tensor, int], Tensor]
+
+# Side of the thumbnail, of single pixels, that a strength is found on: noise and lamps count as in the picture itself.
+SIDE = 64
+
+# Pixels of two levels of 255 and less show nothing, however bright: the black of a night is no dark scene.
+_BLACK = 2.5 / 255
+
+# Of the wanted brightness: darker scenes are brought there, from the second on scenes keep theirs, and between them in part.
+_DARK, _LIT = 1 / 3, 3 / 4
+
+# Strengths beyond it no longer brighten, they flatten: most maps are 1 then.
+MOST = 2.0
+
+# Share of pixels that the curve may make white in a colour, and what is white in 8 bits. The thumbnail's own share is off by
+# 0.1 % of all pixels, so that 0.5 % of the picture's is kept to.
+_BURNT, _WHITE = 0.003, 254.5 / 255
+
+# Halvings: 2 / 2^10 is a tenth of a level of brightness.
+_STEPS = 10
+
+
+def thumbnail(image: Tensor) -> Tensor:
+    """SIDE x SIDE pixels of images (B, 3, H, W), evenly spread, (B, 3, SIDE, SIDE); of small images some come often."""
+    rows, columns = ((2 * torch.arange(SIDE, device=image.device) + 1) * side // (2 * SIDE) for side in image.shape[2:])
+    return image.index_select(2, rows).index_select(3, columns)
+
+
+def strength(image: Tensor, maps: Tensor, iterations: int, brightness: float, curve: Curve = ops.apply_curve) -> Tensor:
+    """What to multiply each image's curve maps with, (B, 1, 1, 1), from 0 to 2.
+
+    The strength is the largest that takes the mean of all but black pixels no further than a target, and burns no more than
+    0.3 % of the pixels. Scenes darker than a third of ``brightness`` have it for their target; those brighter than three
+    quarters of it are left alone; in between, the way to it that is gone falls in a line.
+
+    Args:
+        image: thumbnails (B, 3, h, w) in [0, 1].
+        maps: their curve maps, (B, 3T or 3, h, w).
+        iterations: T.
+        brightness: the mean that dark scenes are brought to, in (0, 1).
+        curve: applies maps (B, 3T or 3, h, w) to an image in T steps.
+    """
+    seen = (image.amax(1) > _BLACK).to(image.dtype)
+    pixels = seen.sum((1, 2)).clamp(min=1)
+
+    def mean(picture: Tensor) -> Tensor:
+        return (picture.mean(1) * seen).sum((1, 2)) / pixels
+
+    def burnt(picture: Tensor) -> Tensor:
+        return (picture.amax(1) >= _WHITE).to(image.dtype).mean((1, 2))
+
+    given = mean(image)
+    dark = ((_LIT * brightness - given) / ((_LIT - _DARK) * brightness)).clamp(0, 1)
+    target, allowed = given + dark * (brightness - given), burnt(image) + _BURNT
+    found = torch.zeros_like(given)
+    for step in range(1, _STEPS + 1):
+        tried = found + MOST / 2**step
+        enhanced = curve(image, (maps * tried[:, None, None, None]).clamp(-1, 1), iterations)
+        found = torch.where((mean(enhanced) <= target) & (burnt(enhanced) <= allowed), tried, found)
+    return found[:, None, None, None]
