@@ -94,8 +94,9 @@ def launches(setting: Setting) -> list[Launch]:
 
 
 def _pictures(setting: Setting) -> None:
-    """From the logits of ``setting``'s type to a picture of 8 bits, at a scale and at full size, and the reduced picture."""
+    """From the logits of ``setting``'s type to a picture of 8 bits, at a scale and at full size; reduced and denoised ones."""
     picture = torch.zeros(setting.height, setting.width, 3, dtype=torch.uint8)
+    ops.denoise_picture(picture, picture)
     for scale in _SCALES:
         ops.reduce_picture(picture, scale, antialias=False)
         small = ops.reduce_picture(picture, scale)

@@ -359,7 +359,7 @@ def test_static_names_every_kernel_that_can_be_compiled_here(tmp_path, monkeypat
     assert all(name in result.stdout for name in ("H100 (sm_90), predicted", "curve_backward", "statistics_forward"))
     rows = list(csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text())))
     assert list(rows[0]) == COLUMNS
-    pictures = {"picture_forward", "reduce_forward", "sample_forward"}
+    pictures = {"denoise_forward", "guide_forward", "picture_forward", "reduce_forward", "sample_forward"}
     assert {row["case"].split()[0] for row in rows} == pictures | {n for n in static.WORK if not n.startswith("objective")}
     assert all(float(row["value"]) == 0 for row in rows if row["metric"] == "spills")
 

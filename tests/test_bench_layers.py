@@ -49,7 +49,7 @@ def test_rows_that_the_kernels_can_not_take_are_refused(columns):
 
 def test_shapes_are_those_of_the_networks():
     found = layers.shapes(VARIANTS)
-    assert found[32, 24] == ["base", "no-illumination", "no-spatial", "no-color", "no-exposure", "layers7"]
+    assert found[32, 24] == ["base", "no-illumination", "no-spatial", "no-color", "no-exposure", "layers7", "adaptive"]
     assert found[64, 24] == ["filters32", "zero-dce"]
     assert layers.shapes(["zero-dce-pp"]) == {}
 

@@ -49,8 +49,9 @@ def test_tiles_are_exact(monkeypatch, lively, way, name):
     image = picture(67, 83)
     got = zdce.Enhancer(lively(name))(image)
     assert got.dtype == np.uint8
-    # Rounding to integers takes at most 1/2, float32's error is far below 1/100 of a level.
-    assert np.abs(got - whole(lively(name), image)).max() < 0.51
+    # Rounding to integers takes at most 1/2, float32's error is far below 1/100 of a level. What is denoised was rounded
+    # before: another 1/2, and a little for the weights that differ by it.
+    assert np.abs(got - whole(lively(name), image)).max() < (1.25 if VARIANTS[name].noise else 0.51)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2), (13, 12), (12, 24)])

@@ -13,8 +13,8 @@ from zdce.variants import VARIANTS, Variant
 REPORT = ["base", "no-illumination", "no-spatial", "no-color", "no-exposure", "no-concat", "iters4", "filters32", "layers7"]
 
 
-def test_the_table_has_the_reports_nine_and_the_published_two():
-    assert list(VARIANTS) == [*REPORT, "zero-dce", "zero-dce-pp"]
+def test_the_table_has_the_reports_nine_the_published_two_and_our_own():
+    assert list(VARIANTS) == [*REPORT, "zero-dce", "zero-dce-pp", "adaptive"]
     assert [VARIANTS[name].part for name in REPORT] == ["1", *"2222", *"3333"]
 
 

@@ -7,7 +7,13 @@ from zdce.bench.cases import Setting
 
 FLOAT32_TARGETS = {*static.TARGETS, "gfx942"}
 KERNELS = {f"{name}_{way}" for name in ("curve", "channel", "region", "statistics", "tv") for way in ("forward", "backward")}
-PICTURES = {"picture_forward", "reduce_forward", "sample_forward"}  # of 3 bytes a pixel, which no wide access fits
+PICTURES = {
+    "denoise_forward",
+    "guide_forward",
+    "picture_forward",
+    "reduce_forward",
+    "sample_forward",
+}  # of 3 bytes a pixel, which no wide access fits
 # Loads: of channel_backward's and region_backward's few means. Stores: of sums and means.
 SMALL_LOADS = {"channel_backward", "region_backward"}
 SMALL_STORES = {"channel_forward", "region_forward", "statistics_forward", "tv_forward"}

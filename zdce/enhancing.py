@@ -137,11 +137,13 @@ class Work:
         quality: int = QUALITY,
         filming: video.Options = video.Options(),  # noqa: B008 (immutable)
         transfer: str = "srgb",
+        brightness: float | None = None,
+        noise: float | None = None,
     ) -> "Work":
         """With ``network``; at ``scale`` None a picture's is the network's own, and a video's its own."""
         colour.check_transfer(transfer)
-        film = Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
-        still = Enhancer(network, scale=scale, strength=strength)
+        film = Enhancer(network, "fp32", video.scale_for(network, scale), strength, brightness, noise)
+        still = Enhancer(network, "fp32", scale, strength, brightness, noise)
         return cls(
             partial(colour.enhance, enhancer=still, transfer=transfer),
             partial(video.enhance, enhancer=film, options=filming),

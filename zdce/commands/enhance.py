@@ -41,6 +41,8 @@ from zdce.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
 @options.scale
 @click.option("--fast", is_flag=True, help=f"The same as --scale {FAST_SCALE}.")
 @options.strength
+@options.brightness
+@options.noise
 def enhance(
     paths: tuple[str, ...],
     model: str,
@@ -55,6 +57,8 @@ def enhance(
     scale: int | None,
     fast: bool,
     strength: float,
+    brightness: float | None,
+    noise: float | None,
 ) -> None:
     """Brighten dark pictures and videos: files, folders (searched through), or patterns.
 
@@ -68,7 +72,7 @@ def enhance(
     scale = FAST_SCALE if fast else scale
     with ranks.joined() as among, _stopping():
         network = zdce.load(model).to(device)
-        work = enhancing.Work.of(network, scale, strength, quality, video.Options(smoothing, crf), transfer)
+        work = enhancing.Work.of(network, scale, strength, quality, video.Options(smoothing, crf), transfer, brightness, noise)
         manifest = Manifest(manifest_path) if manifest_path else None
         jobs, kept = among.led(partial(_begin, paths, output, overwrite, manifest))
         counts = enhancing.run(jobs, work, among, manifest.add if manifest else None)

@@ -32,6 +32,8 @@ _PAIRS = {"all": slice(None), "odd": slice(1, None, 2), "even": slice(0, None, 2
 @options.device
 @options.scale
 @options.strength
+@options.brightness
+@options.noise
 def evaluate(
     model: str,
     data: str,
@@ -42,6 +44,8 @@ def evaluate(
     device: str,
     scale: int | None,
     strength: float,
+    brightness: float | None,
+    noise: float | None,
 ) -> None:
     """PSNR and SSIM of MODEL (shipped weights by their name, or a .safetensors file) on DATA (a folder, `sample` or `open`).
 
@@ -53,7 +57,7 @@ def evaluate(
     if split is None:
         split = "validation" if any(item.load_reference for item in pictures.items) else "all"
     items = (pictures.items if split == "all" else pictures.validation_items())[_PAIRS[pairs]]
-    enhancer = zdce.Enhancer(network, scale=scale, strength=strength)
+    enhancer = zdce.Enhancer(network, "fp32", scale, strength, brightness, noise)
     scores = evaluation.evaluate(items, lambda image: images.as_uint8(enhancer(image)))
     averages = evaluation.averages(scores)
     if csv_path is not None:

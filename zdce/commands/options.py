@@ -35,6 +35,18 @@ scale = click.option(
     help="Estimate the curve on an image so many times smaller.  [default: the variant's]",
 )
 strength = click.option("--strength", type=float, default=1.0, help="1 as trained, 0 nothing, above 1 stronger.")
+brightness = click.option(
+    "--brightness",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="The mean that dark scenes are brought to, of 1; 0: as trained.  [default: the variant's]",
+)
+noise = click.option(
+    "--noise",
+    type=click.FloatRange(0, 255, max_open=True),
+    metavar="LEVELS",
+    callback=lambda ctx, parameter, levels: None if levels is None else levels / 255,
+    help="Of 255, in the input: what the curve makes of it is smoothed; 0: nothing is.  [default: the variant's]",
+)
 
 smoothing = click.option(
     "--smoothing",

@@ -1,0 +1,146 @@
+"""denoise_picture in Triton: what a curve made of noise, smoothed out of an enhanced picture along its edges.
+
+Two kernels, planes of float32 between them: what a pixel is compared by, then the comparison. The planes reach two pixels
+beyond the picture, which repeats its border there: the guide of such pixels is not the border's. A uint8 picture's pixel is 6
+bytes read and 20 written by the first, these read and 3 + 3 by the second; neighbours come out of the caches.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from zdce.kernels.pictures import WHITE
+from zdce.kernels.tiles import device_function
+
+BLURRED = 2 / 255  # zdce/reference.py
+
+
+@device_function
+def pixel(picture_ptr, stride, y, x, height, width, TOP: tl.constexpr):
+    """Three colours of [0, 1] at (y, x), clamped to the picture."""
+    y, x = tl.minimum(tl.maximum(y, 0), height - 1), tl.minimum(tl.maximum(x, 0), width - 1)
+    at = picture_ptr + y * stride + 3 * x
+    return tl.load(at).to(tl.float32) / TOP, tl.load(at + 1).to(tl.float32) / TOP, tl.load(at + 2).to(tl.float32) / TOP
+
+
+@device_function
+def luma(colors):
+    return 0.2126 * colors[0] + 0.7152 * colors[1] + 0.0722 * colors[2]
+
+
+@device_function
+def guide_weight(i: tl.constexpr):
+    """A Gaussian of deviation 0.8, `i` from its middle."""
+    return 0.49911642 if i == 0 else (0.22851215 if i * i == 1 else 0.02192964)
+
+
+@device_function
+def chroma_weight(i: tl.constexpr):
+    """A Gaussian of deviation 2, `i` from its middle."""
+    near = 0.20416369 if i == 0 else (0.18017382 if i * i == 1 else 0.12383154)
+    return near if i * i < 9 else (0.06628225 if i * i == 9 else 0.02763055)
+
+
+@device_function
+def near_weight(squared: tl.constexpr):
+    """A Gaussian of deviation 1.2, by the squared distance."""
+    near = 0.70664828 if squared == 1 else (0.49935179 if squared == 2 else 0.24935221)
+    return near if squared < 5 else (0.17620431 if squared == 5 else 0.06217652)
+
+
+@triton.jit
+def guide_forward(
+    picture_ptr, enhanced_ptr, luma_ptr, guide_ptr, gain_ptr, red_ptr, blue_ptr, height, width, picture_y, enhanced_y,
+    TOP: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    # Grid (blocks of the planes' pixels); red_ptr and blue_ptr get the chroma blurred along the row.
+    to = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
+    y, x = to // (width + 4) - 2, to % (width + 4) - 2
+    own = pixel(enhanced_ptr, enhanced_y, y, x, height, width, TOP)
+    light, guide = luma(own), tl.zeros((PIXELS,), tl.float32)
+    bright, dark, red, blue = tl.zeros_like(guide), tl.zeros_like(guide), tl.zeros_like(guide), tl.zeros_like(guide)
+    for i in tl.static_range(-2, 3):
+        for j in tl.static_range(-2, 3):
+            near = luma(pixel(enhanced_ptr, enhanced_y, y + i, x + j, height, width, TOP))
+            guide += guide_weight(i) * guide_weight(j) * near
+            bright += near
+            dark += luma(pixel(picture_ptr, picture_y, y + i, x + j, height, width, TOP))
+    for j in tl.static_range(-4, 5):
+        colors = pixel(enhanced_ptr, enhanced_y, y, x + j, height, width, TOP)
+        near = luma(colors)
+        red += chroma_weight(j) * (colors[0] - near)
+        blue += chroma_weight(j) * (colors[2] - near)
+    inside = to < (height + 4) * (width + 4)
+    tl.store(luma_ptr + to, light, mask=inside)
+    tl.store(guide_ptr + to, guide, mask=inside)
+    tl.store(gain_ptr + to, bright / (dark + 25e-3), mask=inside)
+    tl.store(red_ptr + to, red, mask=inside)
+    tl.store(blue_ptr + to, blue, mask=inside)
+
+
+@triton.jit
+def denoise_forward(
+    enhanced_ptr, luma_ptr, guide_ptr, gain_ptr, red_ptr, blue_ptr, denoised_ptr, height, width, enhanced_y, denoised_y,
+    limit, chroma, TOP: tl.constexpr, PIXELS: tl.constexpr,
+):  # fmt: skip
+    # Grid (blocks of the picture's pixels).
+    number = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
+    inside, pitch = number < height * width, width + 4
+    y = tl.minimum(number // width, height - 1)
+    x = number % width
+    at = (y + 2) * pitch + x + 2
+    gain, own, own_guide = tl.load(gain_ptr + at), tl.load(luma_ptr + at), tl.load(guide_ptr + at)
+    limits = limit * tl.maximum(gain * gain - 1.0, 0.0)
+    total, change = limits * limits + 1e-20, tl.zeros((PIXELS,), tl.float32)
+    red, blue = tl.zeros_like(change), tl.zeros_like(change)
+    for i in tl.static_range(-4, 5):
+        near = at + (tl.minimum(tl.maximum(y + i, 0), height - 1) - y) * pitch
+        red += chroma_weight(i) * tl.load(red_ptr + near)
+        blue += chroma_weight(i) * tl.load(blue_ptr + near)
+    for i in tl.static_range(-2, 3):
+        for j in tl.static_range(-2, 3):
+            if i != 0 or j != 0:
+                near = at + i * pitch + j
+                away = tl.load(guide_ptr + near) - own_guide
+                left = tl.maximum(limits - away * away, 0.0)
+                weight = left * left * near_weight(i * i + j * j)
+                total += weight
+                change += weight * (tl.load(luma_ptr + near) - own)
+    colors = pixel(enhanced_ptr, enhanced_y, y, x, height, width, TOP)
+    share = tl.minimum(tl.maximum(chroma * (gain - 1.0), 0.0), 1.0)
+    light = change / total
+    red, blue = share * (red - (colors[0] - own)), share * (blue - (colors[2] - own))
+    green = -(0.2126 * red + 0.0722 * blue) / 0.7152
+    to = denoised_ptr + y * denoised_y + 3 * x
+    store(to, colors[0] + light + red, inside, TOP)
+    store(to + 1, colors[1] + light + green, inside, TOP)
+    store(to + 2, colors[2] + light + blue, inside, TOP)
+
+
+@device_function
+def store(to, value, inside, TOP: tl.constexpr):
+    value = tl.minimum(tl.maximum(value, 0.0), 1.0)
+    if TOP > 1:
+        value = tl.floor(value * TOP + 0.5).to(tl.int32)
+    tl.store(to, value, mask=inside)
+
+
+# Four pixels a thread.
+WARPS = 4
+PIXELS = 512
+
+
+def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, denoised: Tensor) -> None:
+    """picture, enhanced (H, W, 3); writes denoised (H, W, 3)."""
+    height, width, _ = picture.shape
+    planes = picture.new_empty(5, height + 4, width + 4, dtype=torch.float32)
+    top = WHITE[picture.dtype]
+    guide_forward[(triton.cdiv((height + 4) * (width + 4), PIXELS),)](
+        picture, enhanced, *planes, height, width, picture.stride(0), enhanced.stride(0),
+        TOP=top, PIXELS=PIXELS, num_warps=WARPS,
+    )  # fmt: skip
+    denoise_forward[(triton.cdiv(height * width, PIXELS),)](
+        enhanced, *planes, denoised, height, width, enhanced.stride(0), denoised.stride(0), (2 * noise) ** 2, noise / BLURRED,
+        TOP=top, PIXELS=PIXELS, num_warps=WARPS,
+    )  # fmt: skip
