@@ -51,7 +51,7 @@ def near_weight(squared: tl.constexpr):
 
 @triton.jit
 def guide_forward(
-    picture_ptr, enhanced_ptr, luma_ptr, guide_ptr, gain_ptr, red_ptr, blue_ptr, height, width, picture_y, enhanced_y,
+    picture_ptr, enhanced_ptr, luma_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr, height, width, picture_y, enhanced_y,
     TOP: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of the planes' pixels); red_ptr and blue_ptr get the chroma blurred along the row.
@@ -71,17 +71,18 @@ def guide_forward(
         near = luma(colors)
         red += chroma_weight(j) * (colors[0] - near)
         blue += chroma_weight(j) * (colors[2] - near)
+    bright, dark = bright / 25, dark / 25
     inside = to < (height + 4) * (width + 4)
     tl.store(luma_ptr + to, light, mask=inside)
     tl.store(guide_ptr + to, guide, mask=inside)
-    tl.store(gain_ptr + to, bright / (dark + 25e-3), mask=inside)
+    tl.store(slope_ptr + to, bright * (1.0 - bright) / (dark * (1.0 - dark) + 1e-3), mask=inside)
     tl.store(red_ptr + to, red, mask=inside)
     tl.store(blue_ptr + to, blue, mask=inside)
 
 
 @triton.jit
 def denoise_forward(
-    enhanced_ptr, luma_ptr, guide_ptr, gain_ptr, red_ptr, blue_ptr, denoised_ptr, height, width, enhanced_y, denoised_y,
+    enhanced_ptr, luma_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr, denoised_ptr, height, width, enhanced_y, denoised_y,
     limit, chroma, TOP: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of the picture's pixels).
@@ -90,8 +91,8 @@ def denoise_forward(
     y = tl.minimum(number // width, height - 1)
     x = number % width
     at = (y + 2) * pitch + x + 2
-    gain, own, own_guide = tl.load(gain_ptr + at), tl.load(luma_ptr + at), tl.load(guide_ptr + at)
-    limits = limit * tl.maximum(gain * gain - 1.0, 0.0)
+    slope, own, own_guide = tl.load(slope_ptr + at), tl.load(luma_ptr + at), tl.load(guide_ptr + at)
+    limits = limit * tl.maximum(slope * slope - 1.0, 0.0)
     total, change = limits * limits + 1e-20, tl.zeros((PIXELS,), tl.float32)
     red, blue = tl.zeros_like(change), tl.zeros_like(change)
     for i in tl.static_range(-4, 5):
@@ -108,19 +109,19 @@ def denoise_forward(
                 total += weight
                 change += weight * (tl.load(luma_ptr + near) - own)
     colors = pixel(enhanced_ptr, enhanced_y, y, x, height, width, TOP)
-    share = tl.minimum(tl.maximum(chroma * (gain - 1.0), 0.0), 1.0)
+    share = tl.minimum(tl.maximum(chroma * (slope - 1.0), 0.0), 1.0)
     light = change / total
     red, blue = share * (red - (colors[0] - own)), share * (blue - (colors[2] - own))
     green = -(0.2126 * red + 0.0722 * blue) / 0.7152
     to = denoised_ptr + y * denoised_y + 3 * x
-    store(to, colors[0] + light + red, inside, TOP)
-    store(to + 1, colors[1] + light + green, inside, TOP)
-    store(to + 2, colors[2] + light + blue, inside, TOP)
+    store(to, colors[0], light + red, inside, TOP)
+    store(to + 1, colors[1], light + green, inside, TOP)
+    store(to + 2, colors[2], light + blue, inside, TOP)
 
 
 @device_function
-def store(to, value, inside, TOP: tl.constexpr):
-    value = tl.minimum(tl.maximum(value, 0.0), 1.0)
+def store(to, own, change, inside, TOP: tl.constexpr):
+    value = tl.minimum(tl.maximum(own + change, 0.0), tl.maximum(own, 254 / 255))
     if TOP > 1:
         value = tl.floor(value * TOP + 0.5).to(tl.int32)
     tl.store(to, value, mask=inside)

@@ -11,7 +11,7 @@ from zdce import reference
 DTYPES = [torch.uint8, torch.uint16, torch.float32]
 SIZES = [(1, 1), (1, 70), (3, 5), (13, 12), (37, 53), (70, 450), (5, 1000)]
 
-# The gain is a quotient of sums of 25 values, whose roundings the squared limit doubles; 24 weights of four roundings each
+# The slope is a quotient of means of 25 values, whose roundings the squared limit doubles; 24 weights of four roundings each
 # follow, and their sums. Half of what comes out is a difference of guides, whose rounding counts most where the limit is
 # smallest: measured 3e-6 at a noise of a level, bounded by ten times that.
 ERROR = 3e-5
@@ -81,6 +81,16 @@ def test_what_is_no_brighter_stays_as_it_is(backend, device, dtype):
 def test_flat_pictures_stay_flat(value):
     dark = torch.full((30, 500, 3), value // 6, dtype=torch.uint8)
     assert torch.equal(zdce.ops.denoise_picture(dark, torch.full_like(dark, value)), torch.full_like(dark, value))
+
+
+def test_smoothing_burns_nothing():
+    random = torch.Generator().manual_seed(5)
+    dark = torch.rand(60, 90, 3, generator=random) * 0.3
+    bright = 1 - (1 - dark) ** 8
+    burnt = bright >= 254.5 / 255
+    denoised = zdce.ops.denoise_picture(dark, bright, 0.05)
+    assert not (denoised.isclose(bright)).all()
+    assert torch.equal(denoised >= 254.5 / 255, burnt & (denoised >= 254.5 / 255))
 
 
 def test_noise_goes_and_an_edge_stays():

@@ -207,9 +207,10 @@ def enhance_picture(
 def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255) -> Tensor:
     """An enhanced picture without what the curve made of its noise: smoothed along edges, as far as the curve brightened.
 
-    Where a curve multiplies the brightness by g, noise of deviation n comes out as g n. Luma is averaged over 5 x 5 pixels,
-    those alone whose smoothed luma lies within twice the noise that was added; chroma is blurred by a deviation of
-    2 pixels, wholly where (g - 1) n is two levels of 255. Where nothing became brighter nothing changes.
+    Where a curve has the slope g, which the brightness before and after tells, noise of deviation n comes out as g n. Luma is
+    averaged over 5 x 5 pixels, those alone whose smoothed luma lies within twice the noise that was added; chroma is blurred by
+    a deviation of 2 pixels, wholly where (g - 1) n is two levels of 255. Where the slope is at most 1 nothing changes, and no
+    colour becomes white.
 
     Args:
         picture: before the curve, interleaved, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy

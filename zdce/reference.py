@@ -172,12 +172,14 @@ def enhance_picture(
 
 
 # Of denoising: Rec. 709's luma; Gaussians of deviation 0.8 for the guide, 2 for the chroma and 1.2 for the neighbours; the
-# brightness that keeps the gain of black finite; and the added noise from which on all of the chroma's blur is taken.
+# brightness that keeps the slope of black finite; the added noise from which on all of the chroma's blur is taken; and the most
+# that a colour is brought to which is not brighter already.
 LUMA = (0.2126, 0.7152, 0.0722)
 _REACH, _RADIUS = 4, 2
 _GUIDE, _CHROMA, _NEAR = 0.8, 2.0, 1.2
 _BLACK = 1e-3
 _BLURRED = 2 / 255
+_NOT_BURNT = 254 / 255
 
 
 def _blurred(planes: Tensor, deviation: float, radius: int) -> Tensor:
@@ -191,10 +193,11 @@ def _blurred(planes: Tensor, deviation: float, radius: int) -> Tensor:
 def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
     """``enhanced`` (B, 3, H, W) without what a curve made of the ``noise`` of ``image`` (B, 3, H, W), all in [0, 1].
 
-    Noise of deviation n comes out of a curve of gain g = enhanced / image as g n, a variance of (g^2 - 1) n^2 more. Luma is
-    averaged with neighbours whose smoothed luma differs by less than twice that deviation, by Tukey's biweight (as in Durand
-    and Dorsey's bilateral filter, SIGGRAPH 2002). Chroma is blurred, the more the larger (g - 1) n, wholly from two levels of
-    255 on. What is no brighter stays as it is.
+    Noise of deviation n comes out of a curve of slope g as g n, a variance of (g^2 - 1) n^2 more. The slope is that of the
+    curve y = a x / (1 + (a - 1) x) through the local means of luma, y (1 - y) / (x (1 - x)). Luma is averaged with neighbours
+    whose smoothed luma differs by less than twice the deviation that came to it, by Tukey's biweight (as in Durand and Dorsey's
+    bilateral filter, SIGGRAPH 2002). Chroma is blurred, the more the larger (g - 1) n, wholly from two levels of 255 on. What
+    is no brighter stays as it is.
     """
     # uint8 fused: 6 bytes read and 3 written a pixel. Eager passes over the luma some 150 times.
     weights = enhanced.new_tensor(LUMA)[:, None, None]
@@ -203,11 +206,12 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
     inner = (slice(None), slice(None), slice(_REACH, -_REACH), slice(_REACH, -_REACH))
     edge = _REACH - _RADIUS
     means = [functional.avg_pool2d(planes[..., edge:-edge, edge:-edge], 2 * _RADIUS + 1, 1) for planes in (luma, before)]
-    gain = means[0] / (means[1] + _BLACK)
-    change = _smoothed(luma, (2 * noise) ** 2 * (gain**2 - 1).clamp(min=0))
+    slope = means[0] * (1 - means[0]) / (means[1] * (1 - means[1]) + _BLACK)
+    change = _smoothed(luma, (2 * noise) ** 2 * (slope**2 - 1).clamp(min=0))
     chroma = bright - luma
-    change = change + (noise / _BLURRED * (gain - 1)).clamp(0, 1) * (_blurred(chroma, _CHROMA, _REACH) - chroma[inner])
-    return (enhanced + change).clamp(0, 1)
+    change = change + (noise / _BLURRED * (slope - 1)).clamp(0, 1) * (_blurred(chroma, _CHROMA, _REACH) - chroma[inner])
+    # Averages of colours may be more than white: what was not burnt stays so.
+    return (enhanced + change).clamp(min=0).minimum(enhanced.clamp(min=_NOT_BURNT))
 
 
 def _smoothed(luma: Tensor, limit: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ VARIANTS = {
             separable=True,
             scale=12,
         ),
-        Variant("adaptive", "base, each scene exposed and denoised", "beyond", brightness=0.36, noise=1 / 255),
+        Variant("adaptive", "base, each scene exposed and denoised", "beyond", brightness=0.36, noise=1.4 / 255),
     )
 }
 

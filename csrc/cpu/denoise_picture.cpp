@@ -22,7 +22,7 @@ namespace {
 constexpr float kRed = 0.2126f, kGreen = 0.7152f, kBlue = 0.0722f;
 
 constexpr int kReach = 4;   // of one pixel's result, in every direction
-constexpr int kRadius = 2;  // of the neighbours that are averaged, and of the mean gain
+constexpr int kRadius = 2;  // of the neighbours that are averaged, and of the means that the slope is told by
 constexpr int kRing = 2 * kReach + 1;
 
 // Gaussians: the guide's of deviation 0.8, the chroma's of 2, the neighbours' of 1.2 by their squared distance.
@@ -34,8 +34,8 @@ constexpr float kNear[9] = {1.0f, 0.70664828f, 0.49935179f, 0.0f, 0.24935221f, 0
 // curve adds two levels of 255 of noise.
 constexpr double kCutoff = 2, kBlurred = 2 / 255.0;
 
-// Of [0, 1], so that the gain of black stays finite; of a mean over 25 pixels.
-constexpr float kBlack = 1e-3f;
+// Of [0, 1]: the slope of black stays finite; colours are not brought beyond, they are there already or stay below.
+constexpr float kBlack = 1e-3f, kNotBurnt = 254 / 255.0f;
 
 // A tile writes 448 columns. Its rows are read with a block's half more on either side, of which kReach columns count.
 constexpr int kMargin = kColumns / 2;
@@ -151,9 +151,11 @@ struct DenoiseBlock {
     row.unpack(from);
     for (int g = 0; g < kGroups; ++g) {
       const int i = column + g * kLanes<float>;
-      const Floats gain = sum(around->enhanced_sum, i) / (sum(around->picture_sum, i) + 25 * kBlack);
-      const Floats light = smoothed_luma(*around, i, limit * positive(gain * gain - 1.0f));
-      const Floats share = at_most_one(positive(chroma * (gain - 1.0f)));
+      const Floats after = sum(around->enhanced_sum, i) * (1 / 25.0f),
+                   before = sum(around->picture_sum, i) * (1 / 25.0f);
+      const Floats slope = after * (1.0f - after) / (before * (1.0f - before) + kBlack);
+      const Floats light = smoothed_luma(*around, i, limit * positive(slope * slope - 1.0f));
+      const Floats share = at_most_one(positive(chroma * (slope - 1.0f)));
       const Floats red = share * (symmetric(kChroma, around->red_across, i) - at(around->red + i));
       const Floats blue = share * (symmetric(kChroma, around->blue_across, i) - at(around->blue + i));
       put(row, 0, g, light + red);
@@ -185,14 +187,16 @@ struct DenoiseBlock {
   }
 
   ZDCE_INLINE static void put(Row<E>& row, int c, int g, Floats change) {
-    row.put(c, g, at_most_one(positive(row.get(c, g) + change)));
+    const Floats own = row.get(c, g), most = own > kNotBurnt ? own : Floats{} + kNotBurnt,
+                 changed = positive(own + change);
+    row.put(c, g, changed < most ? changed : most);
   }
 };
 
 struct Work {
   Picture picture, enhanced, denoised;
-  float limit;   // the square of the difference from which on a neighbour counts nothing, at a gain of sqrt(2)
-  float chroma;  // share of the chroma's blur that a gain above 1 adds
+  float limit;   // the square of the difference from which on a neighbour counts nothing, at a slope of sqrt(2)
+  float chroma;  // share of the chroma's blur that a slope above 1 adds
 };
 
 // Rows begin to end of at most kSpan columns from x on.

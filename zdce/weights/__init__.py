@@ -11,7 +11,7 @@ from zdce.variants import VARIANTS
 FOLDER = Path(__file__).parent
 
 # What commands use where no model is named.
-DEFAULT = "base"
+DEFAULT = "adaptive"
 
 
 def file(name: str) -> Path:
