@@ -162,6 +162,17 @@ def test_a_manifest_keeps_what_former_runs_said_of_other_files(photos):
     assert [row["source"] for row in rows(manifest)] == ["in/007.png", "in/003.png", "in/001.png"]
 
 
+def test_a_manifest_knows_names_with_line_ends_again(photos):
+    name = "in/a\nb,c\rd.png"
+    os.link("in/000.png", name)
+    for _ in range(2):
+        assert enhance(name, "in/001.png", "-o", "out", "--manifest", "manifest.csv").exit_code == 0
+        assert [(row["source"], row["status"]) for row in rows(photos / "manifest.csv")] == [
+            (name, "written"),
+            ("in/001.png", "written"),
+        ]
+
+
 def test_what_is_no_manifest_stays(photos):
     before = (photos / "in/000.png").read_bytes()
     (photos / "notes.csv").write_text("a,b\n1,2\n")
