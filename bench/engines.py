@@ -191,7 +191,7 @@ def _onnxruntime(task: Task, mode: str) -> Call:
     onnxruntime = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.threads
-    # Its own time is the same within 2%, but its threads would spin on and take a sixth of the next engine's speed on two cores.
+    # Its own time is the same within 2%, but threads that spin on take a sixth of the next engine's speed on two cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, length in (("batch", 1), ("height", task.height), ("width", task.width)):
         options.add_free_dimension_override_by_name(name, length)
