@@ -189,6 +189,16 @@ def test_huge_learning_rates_do_not_end_in_silent_nan(dark, tmp_path):
     assert not last.exists() or all(p.isfinite().all() for p in zdce.load(last).parameters())
 
 
+def test_what_is_kept_may_be_a_part_of_an_epoch(dark, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        signal_after_every_step(patch)
+        assert run("--data", dark, "--out", out, "--epochs", 1, *SMALL).exit_code == 130
+    result = run("--out", out, "--resume", "--lr", "1e30")
+    assert result.exit_code == 1
+    assert f"{out} keeps the state of epoch 0 and 1 steps" in result.stderr
+
+
 def test_weights_that_an_epochs_last_step_spoils_are_not_kept(dark, tmp_path):
     arguments = ("--data", dark, "--size", 16, "--batch-size", 12, "--variant", "iters4")  # one step an epoch
     result = run(*arguments, "--out", tmp_path / "run", "--epochs", 1, "--lr", "1e30")

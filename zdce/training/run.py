@@ -65,6 +65,7 @@ class Run:
         self.rows: list[dict[str, Any]] = []
         self.learner = Learner(config, among)
         self._clock = Clock()
+        self._kept = str(self.position)  # what the state in the folder is of
 
     @classmethod
     def start(cls, config: Config, out: Path, among: Ranks = ALONE) -> "Run":
@@ -132,7 +133,7 @@ class Run:
         shows = self.config.tensorboard and self.among.first
         shown = board.Board(self.folder.board, self.position.epoch) if shows else None
         with (
-            checkpoints.behind(self.folder, str(self.position), shown) as write,
+            checkpoints.behind(self.folder, self._kept, shown) as write,
             signals.heard() as signalled,
             progress.bar() as bar,
             overlap.ahead(batches.to_come(self.config, loaded.training, self.position, self.among), _AHEAD) as coming,
@@ -192,10 +193,9 @@ class Run:
 
     def _finite(self, losses: list[float], when: str) -> list[float]:
         if not all(map(math.isfinite, losses)):
-            epoch = self.position.epoch
             raise TrainingError(
-                f"the loss is not finite in epoch {epoch + 1}, {when}: {_described(losses)};"
-                f" {self.folder.path} keeps the state of epoch {epoch}; a smaller --lr may help"
+                f"the loss is not finite in epoch {self.position.epoch + 1}, {when}: {_described(losses)};"
+                f" {self.folder.path} keeps the state of {self._kept}; a smaller --lr may help"
             )
         return losses
 
@@ -209,7 +209,7 @@ class Run:
         seconds = {"train": self.position.seconds, "validation": self._clock.lap(_VALIDATION)}
         self.learner.end_epoch()
         self.position = Position(epoch=self.position.epoch + 1, pictures=self.position.pictures)
-        number = self.position.epoch
+        number, self._kept = self.position.epoch, str(self.position)
         for split, values in means.items():
             row = (number, split, *values, round(seconds[split], 3))
             self.rows.append(dict(zip(LOG_FIELDS, row, strict=True)))
@@ -252,6 +252,7 @@ class Run:
     def _take_over(self, saved: State) -> None:
         self.position = Position(**saved.position)
         self.learner.load(saved.tensors, saved.numbers)
+        self._kept = str(self.position)
 
 
 def seconds_a_step(config: Config) -> float:
