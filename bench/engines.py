@@ -1,9 +1,10 @@
 """Who runs the whole network: zdce's enhancer, PyTorch in its ways, and of `zdce export`'s files ONNX Runtime and OpenVINO.
 
 All do the same work. In the mode ``picture`` a uint8 array (H, W, 3) becomes another: conversion, network, tanh, curve,
-rounding. In ``network`` peers get and give float32 (1, 3, H, W), in the memory layout that they like best; zdce has no such
-entry and does its picture. ``fast`` is ``picture`` with the curve estimated on an image 12 times smaller. All have their input
-before the clock starts, and peers may use one output again and again. In ``video`` zdce decodes, enhances and encodes a file.
+rounding. In ``network`` float32 (1, 3, H, W) becomes the same; PyTorch's has the memory layout that its engine likes best.
+``scale-12`` is ``picture`` with the curve estimated on an image 12 times smaller, as ``zdce enhance --scale 12`` and videos
+have it, or by the network's own scale where it has one. All have their input before the clock starts, and peers may use one
+output again and again. In ``video`` zdce decodes, enhances and encodes a file.
 """
 
 import importlib
@@ -20,7 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from zdce import backends, reference, video
 from zdce.enhancer import Enhancer
@@ -28,7 +28,7 @@ from zdce.model import DCENet, load
 
 from . import arithmetic
 
-PICTURE, NETWORK, FAST, VIDEO = MODES = ("picture", "network", "fast", "video")
+PICTURE, NETWORK, SCALED, VIDEO = MODES = ("picture", "network", f"scale-{video.SCALE}", "video")
 
 # A call on an input that was given before; its result is the caller's until the next one.
 Call = Callable[[], NDArray[Any]]
@@ -81,6 +81,11 @@ class Task:
         return _floats(torch.from_numpy(self.image()), torch.float32)
 
 
+def scale_in(mode: str, model: DCENet) -> int | None:
+    """How many times smaller the image is on which the curve is estimated; None: the network's own scale."""
+    return video.scale_for(model, None) if mode in (SCALED, VIDEO) else None
+
+
 def dark_picture(height: int, width: int) -> NDArray[np.uint8]:
     """(height, width, 3), always the same: how bright a pixel is changes nobody's speed."""
     return np.random.default_rng(0).integers(0, 96, (height, width, 3), dtype=np.uint8)
@@ -100,22 +105,15 @@ class Textbook(nn.Module):
         self.mode, self.layout = mode, layout
 
     def forward(self, image: Tensor) -> Tensor:
-        """``picture`` and ``fast``: uint8 (H, W, 3) to the same; ``network``: (1, 3, H, W) in [0, 1] to the same."""
+        """uint8 (H, W, 3) to the same; in ``network`` (1, 3, H, W) in [0, 1] to the same."""
         if self.mode == NETWORK:
             return self._enhanced(image)
         enhanced = self._enhanced(_floats(image, next(self.model.parameters()).dtype, self.layout))
         return (enhanced * 255).round().to(torch.uint8)[0].permute(1, 2, 0).contiguous()
 
     def _enhanced(self, image: Tensor) -> Tensor:
-        maps = self._fast_maps(image) if self.mode == FAST and self.model.variant.scale == 1 else self.model.curve_maps(image)
+        maps = self.model.curve_maps(image, scale_in(self.mode, self.model))
         return reference.apply_curve(image, maps, self.model.variant.iterations)
-
-    def _fast_maps(self, image: Tensor) -> Tensor:
-        """Area means and bilinear maps, as zdce has it for networks that have no scale of their own."""
-        small = functional.avg_pool2d(image, video.SCALE, ceil_mode=True, count_include_pad=False)
-        maps = torch.tanh(self.model(small))
-        full = functional.interpolate(maps, scale_factor=float(video.SCALE), mode="bilinear", align_corners=False)
-        return full[..., : image.shape[2], : image.shape[3]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class Engine:
     compiles: bool = False
     missing: Callable[[str, str | None], str | None] = lambda precision, isa: None
     limited: bool = True
-    modes: tuple[str, ...] = (PICTURE, NETWORK, FAST)
+    modes: tuple[str, ...] = (PICTURE, NETWORK, SCALED)
 
     def why_missing(self, precision: str, isa: str | None) -> str | None:
         absent = [name for name in self.packages if importlib.util.find_spec(name) is None]
@@ -153,7 +151,10 @@ class Engine:
 
 def _zdce(task: Task, mode: str) -> Call:
     model = task.model()
-    enhancer = Enhancer(model, task.precision, video.scale_for(model, None) if mode in (FAST, VIDEO) else None)
+    enhancer = Enhancer(model, task.precision, scale_in(mode, model))
+    if mode == NETWORK:
+        image = task.floats()
+        return lambda: enhancer(image).numpy()
     if mode != VIDEO:
         return partial(enhancer, task.image())
     source, target = clip_file(task), result_file(task, VIDEO)
@@ -190,7 +191,8 @@ def _onnxruntime(task: Task, mode: str) -> Call:
     onnxruntime = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # else it slows whoever comes next
+    # Its own time is the same within 2%, but threads that spin on take a sixth of the next engine's speed on two cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, length in (("batch", 1), ("height", task.height), ("width", task.width)):
         options.add_free_dimension_override_by_name(name, length)
     session = onnxruntime.InferenceSession(str(task.file(f"{mode}.onnx")), options, providers=["CPUExecutionProvider"])
@@ -241,11 +243,11 @@ def _torch_export(task: Task, mode: str) -> Call:
 
 def _argument(task: Task, mode: str) -> NDArray[Any]:
     """What exports take: (1, H, W, 3) uint8 or (1, 3, H, W) float32."""
-    return task.image()[None] if mode == PICTURE else task.floats().numpy()
+    return task.floats().numpy() if mode == NETWORK else task.image()[None]
 
 
 def _result(enhanced: NDArray[Any], mode: str) -> NDArray[Any]:
-    return enhanced[0] if mode == PICTURE else enhanced
+    return enhanced if mode == NETWORK else enhanced[0]
 
 
 def _no_bf16(precision: str, isa: str | None) -> str | None:
@@ -257,19 +259,16 @@ def _no_bf16_at_avx2(precision: str, isa: str | None) -> str | None:
 
 
 _EXPORT = ("onnx", "onnxscript")
-_STILL = (PICTURE, NETWORK)
 
 ENGINES = {
     "zdce": Engine(_zdce, modes=MODES),
     "torch": Engine(partial(_torch, torch.contiguous_format, False)),
     "torch-channels-last": Engine(partial(_torch, torch.channels_last, False)),
-    "torch-export": Engine(_torch_export, exported=".pt2", missing=_no_bf16, modes=_STILL),
+    "torch-export": Engine(_torch_export, exported=".pt2", missing=_no_bf16),
     "torch-compile": Engine(partial(_torch, torch.channels_last, True), compiles=True),
     # The conversions are in their graphs: with either, that is as fast as numpy's or torch's around it, or faster.
-    "onnxruntime": Engine(
-        _onnxruntime, ("onnxruntime", *_EXPORT), exported=".onnx", missing=_no_bf16, limited=False, modes=_STILL
-    ),
-    "openvino": Engine(_openvino, ("openvino", *_EXPORT), exported=".onnx", missing=_no_bf16_at_avx2, modes=_STILL),
+    "onnxruntime": Engine(_onnxruntime, ("onnxruntime", *_EXPORT), exported=".onnx", missing=_no_bf16, limited=False),
+    "openvino": Engine(_openvino, ("openvino", *_EXPORT), exported=".onnx", missing=_no_bf16_at_avx2),
 }
 
 

@@ -25,7 +25,20 @@ from zdce.smoothing import Smoothing
 
 from . import arithmetic, clip, memory
 from .engine_process import EngineProcess
-from .engines import ENGINES, FAST, FMA_PEAK, MODES, NETWORK, PICTURE, VIDEO, Task, Textbook, clip_file, dark_picture
+from .engines import (
+    ENGINES,
+    FMA_PEAK,
+    MODES,
+    NETWORK,
+    PICTURE,
+    SCALED,
+    VIDEO,
+    Task,
+    Textbook,
+    clip_file,
+    dark_picture,
+    scale_in,
+)
 from .processes import CLEARED, KEEP_FREED_MEMORY, Outcome
 from .rows import VERSION, Row, spread
 from .timing import rounds
@@ -51,7 +64,7 @@ TOLERANCES = {"fp32": 1e-4 * 255, "bf16": 5.0}
 _VIDEO_TOLERANCE = 5.0
 
 # (H, W) where nothing else is asked for.
-SIZES = {PICTURE: ((480, 640), (900, 1200)), FAST: ((2160, 3840),), VIDEO: ((720, 1280),)}
+SIZES = {PICTURE: ((480, 640), (900, 1200)), SCALED: ((2160, 3840),), VIDEO: ((720, 1280),)}
 
 # Those who take longer run once a round.
 _LONG = 0.25
@@ -83,7 +96,7 @@ class Options:
     def groups(self) -> Iterator[tuple[tuple[str, ...], tuple[int, int]]]:
         """Modes that are measured together, and a size: pictures and networks are the same work."""
         still = tuple(mode for mode in self.modes if mode in (PICTURE, NETWORK))
-        for modes, usual in ((still, PICTURE), ((FAST,), FAST), ((VIDEO,), VIDEO)):
+        for modes, usual in ((still, PICTURE), ((SCALED,), SCALED), ((VIDEO,), VIDEO)):
             if set(modes) & set(self.modes) and any(set(modes) & set(ENGINES[name].modes) for name in self.engines):
                 yield from ((modes, size) for size in self.sizes or SIZES[usual])
 
@@ -116,8 +129,7 @@ class _Setting:
     @property
     def macs(self) -> int:
         """Of the network for all that a call does, done directly."""
-        small = FAST in self.modes or VIDEO in self.modes
-        scale = video.scale_for(self.model, None) if small else self.model.variant.scale
+        scale = scale_in(self.modes[0], self.model) or self.model.variant.scale
         height, width = (-(-side // scale) for side in self.size)
         return self.frames * self.model.variant.macs * height * width
 
@@ -179,7 +191,7 @@ def _truth(model: DCENet, modes: tuple[str, ...], height: int, width: int, folde
         path = clip_file(Task("", str(folder), height, width, 1))
         clip.write(path, height, width)
         return film_truth(model, path)
-    return fast_truth(model, dark_picture(height, width)) if FAST in modes else truth(model, height, width)
+    return scaled_truth(model, dark_picture(height, width)) if SCALED in modes else truth(model, height, width)
 
 
 def _exact(model: DCENet) -> DCENet:
@@ -196,8 +208,8 @@ def truth(model: DCENet, height: int, width: int) -> NDArray[np.float64]:
 
 
 @torch.inference_mode()
-def fast_truth(model: DCENet, picture: Pixels) -> NDArray[np.float64]:
-    """``picture`` (H, W, 3) with the curve of an image 12 times smaller, in float64, (1, 3, H, W)."""
+def scaled_truth(model: DCENet, picture: Pixels) -> NDArray[np.float64]:
+    """``picture`` (H, W, 3) with the curve of an image as much smaller as ``scale-12`` has it, in float64, (1, 3, H, W)."""
     values = torch.from_numpy(picture).double() / 255
     return _applied(model, values, _small_maps(_exact(model), values))
 
@@ -216,7 +228,7 @@ def film_truth(model: DCENet, path: Path) -> NDArray[np.float64]:
 
 
 def _small_maps(exact: DCENet, values: Tensor) -> Tensor:
-    """Curve maps (1, C, h, w) of ``values`` (H, W, 3) in [0, 1] at the scale of ``fast`` and ``video``."""
+    """Curve maps (1, C, h, w) of ``values`` (H, W, 3) in [0, 1] at the scale of ``scale-12`` and ``video``."""
     small = reference.reduce_picture(values, video.scale_for(exact, None), antialias=exact.variant.scale == 1)
     return torch.tanh(exact(small))
 
@@ -249,7 +261,8 @@ def _export(options: Options, model: DCENet, folder: Path, outcome: Outcome) -> 
             file = folder / f"{mode}{suffix}"
             file.unlink(missing_ok=True)
             try:
-                file.write_bytes(exporting.content(model, suffix, Form(uint8=mode == PICTURE)))
+                form = Form(scale=scale_in(mode, model), uint8=mode != NETWORK)
+                file.write_bytes(exporting.content(model, suffix, form))
             except Exception as error:  # the exporter raises what its many parts raise
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
                 outcome.notes.append(f"no {suffix} file of {model.variant.name}: {reason}")
@@ -363,16 +376,14 @@ class _Contest:
             self._row(name, mode, "time_over_zdce", "x", [spread(seconds)[0] / spread(ours)[0]])
 
     def _row(self, name: str, mode: str, metric: str, unit: str, values: list[float]) -> None:
-        middle, low, high = spread(values)
-        once = len(values) == 1
         height, width = self.setting.size
         limits = ", any instruction set" if name in ENGINES and self.options.isa and not ENGINES[name].limited else ""
         version = VERSION + (ENGINES[name].versions if name in ENGINES else "") + limits
         self.outcome.rows.append(
-            Row(
-                self.suite, self.setting.model.variant.name, name, mode, metric, unit, middle, None if once else low,
-                None if once else high, f"{self.setting.frames}x3x{height}x{width}",
-                DTYPES[self.setting.precision], self.setting.threads, system.processor(), version,
+            Row.of(
+                self.suite, self.setting.model.variant.name, name, mode, metric, unit, values,
+                f"{self.setting.frames}x3x{height}x{width}", DTYPES[self.setting.precision], self.setting.threads,
+                system.processor(), version,
             )
         )  # fmt: skip
 

@@ -99,12 +99,11 @@ def _measure(inputs: int, outputs: int, seconds: float, least: int, outcome: Out
     layer = Layer(inputs, outputs)
 
     def row(way: str, metric: str, unit: str, values: list[float]) -> None:
-        middle, low, high = spread(values)
-        once = len(values) == 1
+        place = "engine" if way == engines(inputs) else "beside"
         outcome.rows.append(
-            Row(
-                SUITE, f"{inputs} to {outputs}", way, "engine" if way == engines(inputs) else "beside", metric, unit, middle,
-                None if once else low, None if once else high, f"1x{inputs}x4x{_COLUMNS}", "float32", 1, system.processor(),
+            Row.of(
+                SUITE, f"{inputs} to {outputs}", way, place, metric, unit, values, f"1x{inputs}x4x{_COLUMNS}", "float32", 1,
+                system.processor(),
             )
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""How much of ``zdce train``'s time lies inside its steps: a short run on generated pictures that are read from disk."""
+"""How much of ``zdce train --augment crops``'s time lies inside its steps: a short run that decodes each picture as it goes."""
 
 from pathlib import Path
 
@@ -27,7 +27,8 @@ def step_share(variant: str, batch: int, size: int, folder: Path, steps: int = _
     pictures = folder / "pictures"
     # Of n pictures a fifth at most is kept out of training.
     _generate(pictures, -(-batch * steps * 5 // 4))
-    config = training.Config(variant, str(pictures), epochs=1, batch_size=batch, size=size)
+    # Without crops so few pictures would be decoded before the first step.
+    config = training.Config(variant, str(pictures), epochs=1, batch_size=batch, size=size, augment="crops")
     run = training.Run.start(config, folder / "run")
     run.train()
     return run.step_share

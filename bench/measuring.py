@@ -89,13 +89,11 @@ class Measurement:
         values: list[float],
         setting: Setting | None = None,
     ) -> None:
-        middle, low, high = spread(values)
         setting = setting or self.job.setting
-        once = len(values) == 1
         self.outcome.rows.append(
-            Row(
-                self.job.suite, case.name, provider, mode, metric, unit, middle, None if once else low, None if once else high,
-                setting.shape, setting.dtype, torch.get_num_threads(), self.device,
+            Row.of(
+                self.job.suite, case.name, provider, mode, metric, unit, values, setting.shape, setting.dtype,
+                torch.get_num_threads(), self.device,
             )
         )  # fmt: skip
 

@@ -33,6 +33,16 @@ class Row:
     device: str
     version: str = VERSION
 
+    @classmethod
+    def of(
+        cls, suite: str, case: str, provider: str, mode: str, metric: str, unit: str, values: Sequence[float], shape: str,
+        dtype: str, threads: int | None, device: str, version: str = VERSION,
+    ) -> "Row":  # fmt: skip
+        """The median of ``values``, and its bounds where there are several."""
+        middle, *bounds = spread(values)
+        p20, p80 = bounds if len(values) > 1 else (None, None)
+        return cls(suite, case, provider, mode, metric, unit, middle, p20, p80, shape, dtype, threads, device, version)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -45,7 +45,7 @@ _CHECKED_BATCH, _CHECKED_SIZE = 2, 64
 # steps build on each other. PyTorch's channels_last ends 1e-5 from eager, bf16 autocast 1.5e-3.
 CURVE_TOLERANCES = {"float32": 3e-4, "bfloat16": 0.01}
 
-# Whose loop of `zdce train` is watched.
+# Whose loop of `zdce train --augment crops` is watched.
 LOOP_PROVIDER = "zdce"
 
 _LEAST_ROUNDS = 3
@@ -207,14 +207,12 @@ class Measurement:
     def _row(
         self, variant: str, provider: str, mode: str, metric: str, unit: str, values: list[float], job: Job | None = None
     ) -> None:
-        middle, low, high = spread(values)
-        job, once = job or self.job, len(values) == 1
+        job = job or self.job
         shape = f"{job.batch}x3x{job.size}x{job.size}"
         dtype = self.providers[provider].dtype
         self.outcome.rows.append(
-            Row(
-                SUITE, variant, provider, mode, metric, unit, middle, None if once else low, None if once else high,
-                shape, dtype, torch.get_num_threads(), self.device,
+            Row.of(
+                SUITE, variant, provider, mode, metric, unit, values, shape, dtype, torch.get_num_threads(), self.device
             )
         )  # fmt: skip
 

@@ -29,7 +29,7 @@ def quick(options: Options) -> Options:
 
 
 def run(options: Options) -> Outcome:
-    """Measures time with each number of threads, then memory and the loop of ``zdce train``.
+    """Measures time with each number of threads, then memory and the loop of ``zdce train --augment crops``.
 
     Raises:
         ChildProcessError: a measuring process failed.
@@ -101,9 +101,9 @@ def _cells(found: dict[tuple[str, str], Row]) -> list[str]:
 
 
 def loops(rows: Iterable[Row]) -> list[str]:
-    """A line a variant about the loop of ``zdce train``."""
+    """A line a variant about the loop of ``zdce train --augment crops``."""
     return [
-        f"zdce train, {row.case}: {row.value:.1%} of the loop's time lies inside its steps"
+        f"zdce train --augment crops, {row.case}: {row.value:.1%} of the loop's time lies inside its steps"
         for row in rows
         if (row.suite, row.mode, row.unit) == (SUITE, STEP, "of the loop")
     ]

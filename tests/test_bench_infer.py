@@ -19,7 +19,7 @@ import zdce
 from zdce import backends, cli, exporting
 from zdce.bench import arithmetic, clip, engines, infer, memory, timing
 from zdce.bench.engine_process import EngineProcess
-from zdce.bench.engines import ENGINES, FMA_PEAK, Task
+from zdce.bench.engines import ENGINES, FMA_PEAK, SCALED, Task
 from zdce.bench.rows import Row
 
 COLUMNS = [field.name for field in fields(Row)]
@@ -42,7 +42,13 @@ def model():
 @pytest.fixture(scope="module")
 def exports(model):
     """A function that gives the content of an exported file, written once."""
-    return functools.cache(lambda suffix, mode: exporting.content(model, suffix, exporting.Form(uint8=mode == "picture")))
+
+    @functools.cache
+    def content(suffix, mode):
+        form = exporting.Form(scale=engines.scale_in(mode, model), uint8=mode != "network")
+        return exporting.content(model, suffix, form)
+
+    return content
 
 
 @pytest.fixture
@@ -73,27 +79,29 @@ def one_thread():
 @pytest.mark.parametrize("engine", [name for name, engine in ENGINES.items() if not engine.compiles])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_engines_agree_with_float64(prepared, model, engine, precision, one_thread):
-    task = prepared(engine, precision)
-    expected = infer.truth(model, HEIGHT, WIDTH)
-    for mode in task.modes:
-        assert infer.error(ENGINES[engine].build(task, mode)(), expected) <= LEVELS[precision], mode
+    task = prepared(engine, precision, modes=ENGINES[engine].modes)
+    expected = dict.fromkeys(("picture", "network"), infer.truth(model, HEIGHT, WIDTH))
+    expected[SCALED] = infer.scaled_truth(model, task.image())
+    for mode in expected:
+        result = ENGINES[engine].build(task, mode)()
+        assert result.dtype == (np.float32 if mode == "network" else np.uint8)
+        assert infer.error(result, expected[mode]) <= LEVELS[precision], mode
 
 
-@pytest.mark.parametrize("name", ["base", "zero-dce-pp"])
 @pytest.mark.parametrize("engine", ["zdce", "torch"])
-def test_the_fast_path_agrees_with_float64(tmp_path, engine, name, one_thread):
-    model, task = infer.lively(name), Task(engine, str(tmp_path), 100, 131, threads=1)
+def test_a_networks_own_scale_agrees_with_float64(tmp_path, engine, one_thread):
+    model, task = infer.lively("zero-dce-pp"), Task(engine, str(tmp_path), 100, 131, threads=1)
     model.save(task.file("net.safetensors"))
-    expected = infer.fast_truth(model, task.image())
-    assert infer.error(ENGINES[engine].build(task, "fast")(), expected) <= LEVELS["fp32"]
+    expected = infer.scaled_truth(model, task.image())
+    assert infer.error(ENGINES[engine].build(task, SCALED)(), expected) <= LEVELS["fp32"]
 
 
-def test_the_fast_paths_truth_is_the_same_in_strips(monkeypatch, model):
+def test_the_truth_at_a_scale_is_the_same_in_strips(monkeypatch, model):
     picture = engines.dark_picture(100, 131)
-    whole = infer.fast_truth(model, picture)
+    whole = infer.scaled_truth(model, picture)
     for strip in (1, 2, 3):
         monkeypatch.setattr(infer, "_STRIP", strip)
-        np.testing.assert_allclose(infer.fast_truth(model, picture), whole, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(infer.scaled_truth(model, picture), whole, rtol=0, atol=1e-12)
 
 
 def test_videos_are_checked_frame_by_frame(tmp_path, model):
@@ -284,19 +292,19 @@ def test_the_share_is_direct_multiply_adds_over_the_peak(quick):
     assert value["peak_share"] == pytest.approx(done / value["arithmetic"])
 
 
-def test_the_fast_path_and_videos_have_their_rows():
+def test_the_scale_of_videos_and_videos_have_their_rows():
     pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video]'")
     result = run(
-        "infer", "--quick", "--mode", "fast", "--mode", "video", "--size", "32x48", "--threads", 1, "--provider", "zdce",
+        "infer", "--quick", "--mode", SCALED, "--mode", "video", "--size", "32x48", "--threads", 1, "--provider", "zdce",
         "--provider", "torch", "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     value = {(row["provider"], row["mode"], row["metric"]): row["value"] for row in json.loads(result.stdout)}
-    assert value["torch", "fast", "time_over_zdce"] == value["torch", "fast", "time"] / value["zdce", "fast", "time"]
+    assert value["torch", SCALED, "time_over_zdce"] == value["torch", SCALED, "time"] / value["zdce", SCALED, "time"]
     assert value["zdce", "video", "frames_per_second"] == pytest.approx(clip.FRAMES / value["zdce", "video", "time"] * 1000)
     assert ("torch", "video", "time") not in value
     shapes = {(row["mode"], row["shape"]) for row in json.loads(result.stdout) if row["provider"] == "zdce"}
-    assert shapes == {("fast", "1x3x32x48"), ("video", f"{clip.FRAMES}x3x32x48")}
+    assert shapes == {(SCALED, "1x3x32x48"), ("video", f"{clip.FRAMES}x3x32x48")}
 
 
 def test_videos_without_pyav_are_left_out_with_what_installs_it(monkeypatch):

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import ExifTags, Image
 
 import zdce
-from zdce import cli
+from zdce import cli, colour
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,39 @@ def test_mistakes_are_one_line_and_touch_nothing(model, photos, arguments, messa
 def test_an_empty_folder_is_a_mistake(model, photos):
     (photos / "empty").mkdir()
     assert "no pictures found" in run(model, "empty").stderr
+
+
+def test_pictures_that_lie_where_results_would_go_are_a_mistake(model, photos):
+    before = contents(photos)
+    result = run(model, "in", "-o", "in")
+    assert result.exit_code == 1
+    assert "all pictures found lie in in, where results would go" in result.stderr
+    assert contents(photos) == before
+
+
+@pytest.mark.parametrize("take", [torch.empty, np.empty])
+def test_a_picture_that_memory_can_not_hold_is_named_and_the_rest_is_done(model, photos, monkeypatch, take):
+    enhance = colour.enhance
+
+    def greedy(picture, *arguments, **options):
+        if picture.format == "WEBP":
+            take(1 << 50)
+        return enhance(picture, *arguments, **options)
+
+    monkeypatch.setattr(colour, "enhance", greedy)
+    result = run(model, "in", "-o", "out")
+    assert result.exit_code == 1
+    assert "skipped in/deep/c.webp: there is not enough memory for it" in result.stderr
+    assert "2 written, 1 failed" in result.stdout
+
+
+def test_other_errors_are_no_skipped_pictures(model, photos, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(colour, "enhance", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(model, "a.jpg")
 
 
 def test_broken_files_are_named_and_the_rest_is_done(model, photos):

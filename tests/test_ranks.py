@@ -16,7 +16,7 @@ import torchrun
 import zdce
 from runs import run
 from zdce import cli, training
-from zdce.ranks import Ranks
+from zdce.ranks import RankLostError, Ranks, telling_of_lost
 
 SMALL = ["--size", "32", "--lr", "0.001", "--variant", "iters4"]
 EVERYTHING = ["--batch-size", "2", "--accumulate", "2", "--augment", "crops", "--clip", "0.5", "--ema", "0.9"]
@@ -160,6 +160,23 @@ def test_a_manifest_keeps_what_former_runs_said_of_other_files(photos):
     ]
     assert enhance("in/001.png", "-o", "out", "--manifest", "manifest.csv", "--overwrite").exit_code == 0
     assert [row["source"] for row in rows(manifest)] == ["in/007.png", "in/003.png", "in/001.png"]
+
+
+def test_a_manifest_knows_names_with_line_ends_again(photos):
+    name = "in/a\nb,c\rd.png"
+    os.link("in/000.png", name)
+    for _ in range(2):
+        assert enhance(name, "in/001.png", "-o", "out", "--manifest", "manifest.csv").exit_code == 0
+        assert [(row["source"], row["status"]) for row in rows(photos / "manifest.csv")] == [
+            (name, "written"),
+            ("in/001.png", "written"),
+        ]
+
+
+def test_alone_no_error_is_another_processs_end():
+    with pytest.raises(RuntimeError, match="no connection") as raised, telling_of_lost():
+        raise RuntimeError("no connection between these layers")
+    assert not isinstance(raised.value, RankLostError)
 
 
 def test_what_is_no_manifest_stays(photos):

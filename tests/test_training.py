@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import zdce
 from runs import assert_same_weights, command, run, signal_after_every_step
@@ -188,6 +189,26 @@ def test_huge_learning_rates_do_not_end_in_silent_nan(dark, tmp_path):
     assert not last.exists() or all(p.isfinite().all() for p in zdce.load(last).parameters())
 
 
+def test_what_is_kept_may_be_a_part_of_an_epoch(dark, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        signal_after_every_step(patch)
+        assert run("--data", dark, "--out", out, "--epochs", 1, *SMALL).exit_code == 130
+    result = run("--out", out, "--resume", "--lr", "1e30")
+    assert result.exit_code == 1
+    assert f"{out} keeps the state of epoch 0 and 1 steps" in result.stderr
+
+
+def test_weights_that_an_epochs_last_step_spoils_are_not_kept(dark, tmp_path):
+    arguments = ("--data", dark, "--size", 16, "--batch-size", 12, "--variant", "iters4")  # one step an epoch
+    result = run(*arguments, "--out", tmp_path / "run", "--epochs", 1, "--lr", "1e30")
+    assert result.exit_code == 1
+    assert "the loss is not finite in epoch 1, validation" in result.stderr
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+    state = load_file(tmp_path / "run" / "state.safetensors")
+    assert all(tensor.isfinite().all() for tensor in state.values())
+
+
 def test_loss_weights_and_variants_weights(dark, tmp_path):
     run(
         "--data",
@@ -212,6 +233,11 @@ def test_loss_weights_and_variants_weights(dark, tmp_path):
         (["--variant", "unet"], "variant must be one of base", 1),
         (["--loss-weights", "colour=1"], "expected illumination=", 2),
         (["--loss-weights", "color=blue"], "color must be a number, got 'blue'", 2),
+        (
+            ["--loss-weights", "color=nan"],
+            "weights must be finite numbers, got Weights(illumination=1600.0, spatial=1.0, color=nan",
+            1,
+        ),
         (["--lr", "0"], "lr must be a positive number, got 0.0", 1),
         (["--batch-size", "13"], "batch_size must be at most the 12 training pictures, got 13", 1),
         (["--data", "/nowhere"], "no such folder: /nowhere", 1),

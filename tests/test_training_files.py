@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import zdce
-from runs import assert_same_files, command, run
+from runs import assert_same_files, command, run, signal_after_every_step
 from zdce import training
 from zdce.data import Item
 from zdce.training import batches, pictures
@@ -258,6 +259,7 @@ def test_a_configuration_repeats_its_run(dark, tmp_path):
         ("ema = 1", "that.toml: ema must be in [0, 1), got 1.0"),
         ("clip = -1", "that.toml: clip must be a positive number, or 0 for none, got -1.0"),
         ("device = 'abacus'", "'abacus' can't be used here"),
+        ("device = 'abacus'\namp = true", "that.toml: amp needs one of the devices cuda, cpu, got 'abacus'"),
         ("accumulate = 7\nbatch_size = 20", "batch_size * accumulate must be at most the 96 training pictures, got 140"),
         ("data = '/nowhere'", "no such folder: /nowhere"),
     ],
@@ -269,6 +271,32 @@ def test_mistakes_in_a_configuration_are_one_line(tmp_path, text, message):
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["that.toml"]
+
+
+def test_a_run_of_a_device_that_is_not_there_goes_on_with_another(dark, tmp_path):
+    out = tmp_path / "run"
+    assert run("--data", dark, "--out", out, "--epochs", 1, *SMALL).exit_code == 0
+    text = (out / "config.toml").read_text()
+    assert 'device = "cpu"' in text
+    (out / "config.toml").write_text(text.replace('device = "cpu"', 'device = "abacus"'))
+    refused = run("--out", out, "--resume", "--epochs", 2)
+    assert refused.exit_code == 2
+    assert "'abacus' can't be used here" in refused.stderr
+    assert run("--out", out, "--resume", "--epochs", 2, "--device", "cpu").exit_code == 0
+
+
+def test_an_epoch_goes_on_with_its_own_pictures_only(config, tmp_path, monkeypatch):
+    pictures = training.load_pictures(config)
+    fewer = training.Pictures(pictures.training[:-1], pictures.validation)
+    with monkeypatch.context() as patch:
+        signal_after_every_step(patch)
+        with pytest.raises(training.TrainingInterruptedError):
+            training.Run.start(config, tmp_path / "run").train()
+    with pytest.raises(ValueError, match=r"must hold the 12 training pictures that the epoch began with, got 11"):
+        training.Run.resume(config, tmp_path / "run").train(fewer)
+    training.Run.resume(replace(config, epochs=1), tmp_path / "run").train(pictures)
+    # Between epochs others may come.
+    training.Run.resume(replace(config, epochs=2), tmp_path / "run").train(fewer)
 
 
 def test_out_is_needed_and_config_does_not_resume(tmp_path):

@@ -1,13 +1,16 @@
 """Pictures and videos enhanced one after another: where each result goes, and what happens to those that can't be done."""
 
 import os
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from rich.markup import escape
 from rich.progress import Progress
 
@@ -20,8 +23,11 @@ from zdce.ranks import Ranks
 
 _MARK = "-enhanced"
 
-# Of JPEG and WebP, 1 to 100.
+# Of JPEG, WebP, AVIF and HEIC, 1 to 100.
 QUALITY = 95
+
+# How torch's allocator on the CPU, and C++, say that there is no memory left.
+_ALLOCATION = re.compile("can't allocate memory|bad_alloc")
 
 # Seconds between looks at how far other processes are.
 _PAUSE = 0.1
@@ -74,6 +80,8 @@ def plan(found: Iterable[Found], output: str | None) -> list[Job]:
             for p in pictures
             if p.folder is None or inside not in p.path.resolve().parents
         ]
+        if not jobs:
+            raise ValueError(f"all pictures found lie in {output}, where results would go; choose another output")
     _check(jobs)
     return jobs
 
@@ -199,15 +207,27 @@ def row(job: Job, status: str, reason: str = "") -> Row:
 def do(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
     """Gives the status and its reason; what can't be done is named in one line."""
     try:
-        if video.is_video(job.source):
-            return _do_video(job, work, shown)
-        picture = images.read(job.source)
-        images.write(work.picture(picture), job.target, work.quality)
-    except (OSError, ValueError, MemoryError) as error:
+        with _lack_of_memory(job.source):
+            if video.is_video(job.source):
+                return _do_video(job, work, shown)
+            picture = images.read(job.source)
+            images.write(work.picture(picture), job.target, work.quality)
+    except (OSError, ValueError) as error:
         reason = str(error) or f"{job.source}: {type(error).__name__}"
         progress.console.print(f"[red]skipped[/red] {escape(reason)}")
         return FAILED, reason
     return WRITTEN, ""
+
+
+@contextmanager
+def _lack_of_memory(source: Path) -> Iterator[None]:
+    """Makes it an OSError that names ``source``: torch has a type of error for a GPU's memory only."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _ALLOCATION.search(str(error)):
+            raise OSError(f"{source}: there is not enough memory for it") from error
+        raise
 
 
 def _do_video(job: Job, work: Work, shown: Progress) -> tuple[str, str]:

@@ -77,11 +77,22 @@ class Manifest:
         with self._path.open("r", -1, "utf-8", _AS_THEY_WERE, "") as file:
             if file.readline() not in {"", _line(Row._fields)}:
                 raise ValueError(f"{self._path} is there and no manifest: expected the columns {', '.join(Row._fields)}")
+            before = ""
             for line in file:
-                with suppress(csv.Error):
-                    values = next(csv.reader([line], strict=True), [])
-                    if line.endswith("\n") and len(values) == len(Row._fields) and values[2] in STATUSES:
-                        yield Row(*values)
+                # Names may have line ends in them; what was cut off goes on in no line.
+                row = _row(before + line) or _row(line)
+                before = "" if row else before + line
+                if row:
+                    yield row
+
+
+def _row(text: str) -> Row | None:
+    """What ``_line`` made ``text`` of, where it is whole."""
+    with suppress(csv.Error):
+        values = next(csv.reader([text], strict=True), [])
+        if text.endswith("\n") and len(values) == len(Row._fields) and values[2] in STATUSES:
+            return Row(*values)
+    return None
 
 
 def _line(values: Iterable[str]) -> str:

@@ -131,11 +131,11 @@ ALONE = Ranks()
 
 @contextmanager
 def telling_of_lost() -> Iterator[None]:
-    """Turns what PyTorch raises where another process is gone into a ``RankLostError``."""
+    """Turns what PyTorch raises where another process is gone into a ``RankLostError``; alone nobody can be."""
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, dist.DistError) or _GONE.search(str(error)):
+        if several() and (isinstance(error, dist.DistError) or _GONE.search(str(error))):
             raise RankLostError("another process of this job ended") from error
         raise
 

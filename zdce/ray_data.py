@@ -51,10 +51,10 @@ def enhance_files(
 
     Args:
         dataset: a ``ray.data.Dataset`` with the columns ``source`` and ``target``, paths that all machines see.
-        network: a network, or the file of one, which is read here.
+        network: a network, or the name or file of one as ``zdce.load`` takes it, which is read here.
         scale: the curve is estimated on an image so many times smaller; None: the network's own, and 12 for videos.
         strength: 1 as trained, 0 nothing, above 1 stronger.
-        quality: of JPEG and WebP, 1 to 100.
+        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100.
         overwrite: whether results that are there are made anew.
         device: where an actor's network runs, "cuda" with ``num_gpus=1``.
         placement: what ``ray.data.Dataset.map`` takes: ``compute=ray.data.ActorPoolStrategy(size=4)``, ``num_cpus=8``, ...
@@ -63,7 +63,7 @@ def enhance_files(
         A ``ray.data.Dataset`` with the columns of ``zdce enhance --manifest``: source, target, status and reason.
 
     Raises:
-        FileNotFoundError, ValueError: there is no network in that file, or Ray Data is not installed.
+        FileNotFoundError, ValueError: there is no such network, or Ray Data is not installed.
     """
     options = {"scale": scale, "strength": strength, "quality": quality}
     return _map(dataset, _Files, network, device, (options, overwrite), placement)
@@ -89,7 +89,7 @@ def enhance_images(
         A ``ray.data.Dataset`` of the same rows, their pictures enhanced.
 
     Raises:
-        FileNotFoundError, ValueError: there is no network in that file, or Ray Data is not installed.
+        FileNotFoundError, ValueError: there is no such network, or Ray Data is not installed.
     """
     return _map(dataset, _Images, network, device, (column, {"scale": scale, "strength": strength}), placement)
 

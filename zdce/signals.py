@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def heard() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second SIGINT raises KeyboardInterrupt. Only the main thread can listen."""
+    """An event that SIGINT and SIGTERM set; a SIGINT after either raises KeyboardInterrupt. Only the main thread can listen."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

@@ -24,7 +24,7 @@ _GRID = (16, 32)
 # Rows and columns of pixels that a thumbnail's cell is averaged from; all of them would tell no more.
 _SAMPLES = 16
 
-# Of [0, 1]: a jump of the mean brightness that is no flicker but a light switched on.
+# Of [0, 1]: a jump of the mean luminance that is no flicker but a light switched on.
 _JUMP = 0.1
 
 # Variance of thumbnails in [0, 1] that counts as content: 2 levels of 255. Black frames differ by less.
@@ -118,6 +118,7 @@ class Smoothing:
         )
         wanted = self._followed(natural, _brightness(steady), passed)
         if more == now:  # there is nothing to brighten
+            self._level = now
             return 1.0
         scale = 1.0 + _STEP * (wanted - now) / (more - now)
         bounded = min(max(scale, _SCALES[0]), _SCALES[1])
@@ -151,17 +152,22 @@ def thumbnail(image: Pixels) -> NDArray[np.float32]:
     return cells.mean(axis=(1, 3), dtype=np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 
+def _luminances(small: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(rows, columns) of a thumbnail (rows, columns, 3)."""
+    return small @ np.array(LUMINANCE, np.float32)
+
+
 def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
     """Whether the thumbnails (rows, columns, 3) of neighbouring frames are of two scenes.
 
-    That is where the mean brightness jumps by more than 0.1 of the range, or where their difference, means taken out, has more
-    than half of the variance that the difference of two unrelated pictures has.
+    That is where the mean luminance jumps by more than 0.1 of the range, or where the difference of their luminances, means
+    taken out, has more than half of the variance that the difference of two unrelated pictures has.
 
     >>> ramp = np.linspace(0, 0.5, 48, dtype=np.float32).reshape(4, 4, 3)
     >>> is_cut(ramp, 0.9 * ramp), is_cut(ramp, ramp + 0.2), is_cut(ramp, ramp[::-1])
     (False, True, True)
     """
-    first, second = before.mean(axis=2), after.mean(axis=2)
+    first, second = _luminances(before), _luminances(after)
     jump = abs(float(second.mean()) - float(first.mean()))
     return jump > _JUMP or float(np.var(second - first)) > 0.5 * float(np.var(second) + np.var(first)) + _CONTENT
 
@@ -173,7 +179,7 @@ def brightening(before: NDArray[np.float32], after: NDArray[np.float32]) -> floa
     >>> round(brightening(np.full((16, 32, 3), 0.5, np.float32), np.full((16, 32, 3), 0.55, np.float32)), 3)
     0.095
     """
-    first, second = before.mean(axis=2), after.mean(axis=2)
+    first, second = _luminances(before), _luminances(after)
     ratios = np.sort(np.log((second + _BLACK) / (first + _BLACK)), axis=None)
     left_out = int(_TRIMMED * ratios.size)
     return float(ratios[left_out : ratios.size - left_out].mean())

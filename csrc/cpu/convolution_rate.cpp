@@ -134,25 +134,18 @@ using Colors = FirstBand<float, kBytes, kTiles>;
 template <int kBytes, int kTiles>
 struct TwoAxes {
   ZDCE_INLINE static void run(const Band<float>* band, float* outputs) {
-    using Engine = WinogradBand<kBytes, kTiles>;
-    const int lanes = band->layer->lanes(), columns = band->right - band->left;
-    for (int x = band->left; x < band->right; x += 4 * kTiles) {
-      const int tiles = std::min(kTiles, (band->right - x) / 4);
-      Engine::template multiply_pair<0>(*band, x, tiles);
-      Engine::template multiply_pair<1>(*band, x, tiles);
-      Engine::template multiply_pair<2>(*band, x, tiles);
-      for (int t = 0; t < tiles; ++t) {
-        for (int o = 0; o < lanes / kBlock; ++o) {
-          float* const to = outputs + (int64_t{kRows} * o * columns + x - band->left + 4 * t) * kBlock;
-          const auto put = [&](int r, int column, int part,
-                               typename Part<kBytes>::type v) __attribute__((always_inline)) {
-            store_part<kBytes>(to + (r * columns + column) * kBlock + part * Part<kBytes>::lanes, v);
-          };
-          output_tile<kBytes>(band->products + t * lanes + o * kBlock, kTiles * lanes, band->layer->bias + o * kBlock,
-                              put);
-        }
+    const int columns = band->right - band->left;
+    const auto use = [&](int x, const float* products, int point) __attribute__((always_inline)) {
+      for (int o = 0; o < band->layer->lanes() / kBlock; ++o) {
+        float* const to = outputs + (int64_t{kRows} * o * columns + x - band->left) * kBlock;
+        const auto put = [&](int r, int column, int part, typename Part<kBytes>::type v)
+                             __attribute__((always_inline)) {
+                               store_part<kBytes>(to + (r * columns + column) * kBlock + part * Part<kBytes>::lanes, v);
+                             };
+        output_tile<kBytes>(products + o * kBlock, point, band->layer->bias + o * kBlock, put);
       }
-    }
+    };
+    WinogradBand<kBytes, kTiles>::each_tile(*band, use);
   }
 };
 

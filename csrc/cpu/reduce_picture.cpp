@@ -83,9 +83,8 @@ void reduce(const Picture& picture, int64_t scale, int64_t height, int64_t width
   });
 }
 
-// Where sample i of a side reads: pixels `first` and `next`, at `weight` of the way, that is at (i + 1/2) pixels /
-// samples
-// - 1/2. Fractions of whole numbers: no rounding moves a sample to another pixel.
+// Where sample i of a side reads: pixels `first` and `next`, at `weight` of the way between them; that is, at
+// (i + 1/2) pixels / samples - 1/2. Fractions of whole numbers: no rounding moves a sample to another pixel.
 struct Sample {
   int64_t first, next;
   float weight;

@@ -129,7 +129,7 @@ def _end(outcome: Outcome) -> None:
     "sizes",
     callback=_sizes,
     multiple=True,
-    help="HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200, fast 2160x3840, video 720x1280]",
+    help="HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200, scale-12 2160x3840, video 720x1280]",
 )
 @_each_threads
 @click.option(
@@ -157,8 +157,8 @@ def bench_infer(
     """Whole networks beside eager and compiled PyTorch, and beside what reads the files of `zdce export`: torch, and with the
     extra `bench` ONNX Runtime and OpenVINO.
 
-    Picture: a uint8 array becomes another. Network: peers get and give float tensors, zdce its picture. Fast: a picture, its
-    curve from an image 12 times smaller, beside PyTorch's operators. Video: a clip of 24 frames decoded, enhanced and encoded
+    Picture: a uint8 array becomes another. Network: a float tensor does. Scale-12: a picture, its curve from an image 12 times
+    smaller (`zdce enhance --scale 12`), or by the network's own scale. Video: a clip of 24 frames decoded, enhanced and encoded
     (zdce alone; FFmpeg takes the threads that it likes). Each runs in a process of its own, in turns with the others, after a
     check against float64; who fails that is not timed, and the exit code is 1.
     "share" is the network's direct multiply-adds over the measured FMA peak: Winograd's fewer ones, or bfloat16, may pass 1.
@@ -236,7 +236,8 @@ def bench_train(
     A step is the network ("convolutions") and the objective, their gradients, and Adam. Gradients are checked against float64
     and 200 steps' losses against eager's first; who fails is not timed, and the exit code is 1. Times are medians in
     milliseconds, "x threads" the speed over that with the fewest threads, MiB what a step needs beyond images and parameters.
-    "zdce_bf16" keeps feature maps in bfloat16.
+    "zdce_bf16" keeps feature maps in bfloat16. Last, a short `zdce train --augment crops` on 600x400 JPEGs: how much of its
+    loop, which decodes each of them, lies inside steps.
     """
     if plot_path is not None:
         plot.check(plot_path)

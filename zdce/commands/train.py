@@ -131,14 +131,16 @@ def _config(
         saved = training.RunFolder(folder).config
         if not saved.is_file():
             raise click.ClickException(f"no run to resume in {folder}")
-        return _read(saved).changed(given, weights)
-    if config_file:
+        config = _read(saved).changed(given, weights)
+    elif config_file:
         config = _read(config_file).for_another_run(given, weights)
     else:
         own = variants.variant(settings["variant"]).weights
         config = training.Config(**settings, weights=own._replace(**weights))
-    # Before a folder is made for it.
-    training.check_pictures(config)
+    options.check_device(config.device)
+    if not resume:
+        # Before a folder is made for it.
+        training.check_pictures(config)
     return config
 
 
@@ -147,7 +149,6 @@ def _read(file: Path) -> training.Config:
         config = training.Config.from_toml(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    options.check_device(config.device)
     return replace(config, data=options.absolute(config.data))
 
 

@@ -94,7 +94,9 @@ class Config:
         for name, known in (("normalization", NORMALIZATIONS), ("schedule", SCHEDULES), ("augment", AUGMENTATIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.amp and torch.device(self.device).type not in AMP:
+        if not all(map(math.isfinite, self.weights)):
+            raise ValueError(f"weights must be finite numbers, got {self.weights}")
+        if self.amp and self.device.partition(":")[0] not in AMP:
             raise ValueError(f"amp needs one of the devices {', '.join(AMP)}, got {self.device!r}")
 
     @property

@@ -65,6 +65,7 @@ class Run:
         self.rows: list[dict[str, Any]] = []
         self.learner = Learner(config, among)
         self._clock = Clock()
+        self._kept = str(self.position)  # what the state in the folder is of
 
     @classmethod
     def start(cls, config: Config, out: Path, among: Ranks = ALONE) -> "Run":
@@ -115,7 +116,8 @@ class Run:
             TrainingInterruptedError: SIGINT or SIGTERM came; the state is saved.
             TrainingError: a loss is not finite any more, or the disk is full; the last state that was written is kept.
             OSError: a picture can't be read.
-            ValueError: there are fewer pictures than one update takes, or crops are asked of resized ones.
+            ValueError: there are fewer pictures than one update takes, or not as many as when the epoch began, or crops are
+                asked of resized ones.
         """
         try:
             self._train(pictures)
@@ -127,10 +129,11 @@ class Run:
 
     def _train(self, pictures: Pictures | None) -> None:
         loaded = load_pictures(self.config, self.among) if pictures is None else pictures
+        self._check_same(len(loaded.training))
         shows = self.config.tensorboard and self.among.first
         shown = board.Board(self.folder.board, self.position.epoch) if shows else None
         with (
-            checkpoints.behind(self.folder, str(self.position), shown) as write,
+            checkpoints.behind(self.folder, self._kept, shown) as write,
             signals.heard() as signalled,
             progress.bar() as bar,
             overlap.ahead(batches.to_come(self.config, loaded.training, self.position, self.among), _AHEAD) as coming,
@@ -140,6 +143,15 @@ class Run:
             task = bar.add_task("training", total=self.config.epochs * steps, completed=done, status="")
             self._clock.start()
             self._epochs(_Session(loaded, coming, steps, write, signalled, bar, task))
+
+    def _check_same(self, pictures: int) -> None:
+        """An epoch's order follows from the number of its pictures: what is done of it holds for that number only."""
+        before = self.position.pictures
+        if self.position.step and before not in (0, pictures):
+            raise ValueError(
+                f"{self.config.data} must hold the {before} training pictures that the epoch began with, got {pictures}"
+            )
+        self.position.pictures = pictures
 
     def _epochs(self, session: _Session) -> None:
         while self.position.epoch < self.config.epochs:
@@ -177,25 +189,27 @@ class Run:
 
     def _step(self, batch: Tensor) -> list[float]:
         """One update from ``batch`` (accumulate * B, 3, size, size) uint8; gives the mean total and terms."""
-        losses = self.learner.step(batch)
+        return self._finite(self.learner.step(batch), f"step {self.position.step + 1}")
+
+    def _finite(self, losses: list[float], when: str) -> list[float]:
         if not all(map(math.isfinite, losses)):
-            epoch = self.position.epoch
             raise TrainingError(
-                f"the loss is not finite in epoch {epoch + 1}, step {self.position.step + 1}:"
-                f" {_described(losses)};"
-                f" {self.folder.path} keeps the state of epoch {epoch}; a smaller --lr may help"
+                f"the loss is not finite in epoch {self.position.epoch + 1}, {when}: {_described(losses)};"
+                f" {self.folder.path} keeps the state of {self._kept}; a smaller --lr may help"
             )
         return losses
 
     def _end_epoch(self, session: _Session) -> None:
-        means = {"train": [total / session.steps for total in self.position.sums], "validation": self._validate(session)}
+        # An epoch's last update may have spoilt the weights: what they give is looked at before they replace the former ones.
+        validation = self._finite(self._validate(session), "validation")
+        means = {"train": [total / session.steps for total in self.position.sums], "validation": validation}
         rate = self.learner.rate
         milestone = self._is_milestone(self.position.epoch + 1)
         views = self._views(session) if milestone and self.config.tensorboard and self.among.first else None
         seconds = {"train": self.position.seconds, "validation": self._clock.lap(_VALIDATION)}
         self.learner.end_epoch()
-        self.position = Position(epoch=self.position.epoch + 1)
-        number = self.position.epoch
+        self.position = Position(epoch=self.position.epoch + 1, pictures=self.position.pictures)
+        number, self._kept = self.position.epoch, str(self.position)
         for split, values in means.items():
             row = (number, split, *values, round(seconds[split], 3))
             self.rows.append(dict(zip(LOG_FIELDS, row, strict=True)))
@@ -238,6 +252,7 @@ class Run:
     def _take_over(self, saved: State) -> None:
         self.position = Position(**saved.position)
         self.learner.load(saved.tensors, saved.numbers)
+        self._kept = str(self.position)
 
 
 def seconds_a_step(config: Config) -> float:

@@ -16,12 +16,14 @@ from zdce.training.learner import Learner
 
 @dataclass
 class Position:
-    """How far a run is: whole epochs, then steps of the next one with their summed losses and seconds."""
+    """How far a run is: whole epochs, then steps of the next one with their summed losses and seconds, and of how many pictures
+    (0: not known)."""
 
     epoch: int = 0
     step: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * len(Objective._fields))
     seconds: float = 0.0
+    pictures: int = 0
 
     def __str__(self) -> str:
         return f"epoch {self.epoch}" + (f" and {self.step} steps" if self.step else "")

@@ -218,19 +218,26 @@ struct FirstBand {
 template <int kBytes, int kTiles>
 struct WinogradBand {
   ZDCE_INLINE static void run(const Band<float>* band, const Finish* finish) {
-    const int lanes = band->layer->lanes();
-    for (int x = band->left; x < band->right; x += 4 * kTiles) {
-      const int tiles = std::min(kTiles, (band->right - x) / 4);
-      multiply_pair<0>(*band, x, tiles);
-      multiply_pair<1>(*band, x, tiles);
-      multiply_pair<2>(*band, x, tiles);
-      for (int t = 0; t < tiles; ++t) {
-        if (finish == nullptr) {
-          hidden(*band, x + 4 * t, band->products + t * lanes, kTiles * lanes);
-        } else {
-          last(*band, x + 4 * t, band->products + t * lanes, kTiles * lanes, *finish);
-        }
+    const auto use = [&](int x, const float* products, int point) __attribute__((always_inline)) {
+      if (finish == nullptr) {
+        hidden(*band, x, products, point);
+      } else {
+        last(*band, x, products, point, *finish);
       }
+    };
+    each_tile(*band, use);
+  }
+
+  // use(x, products, point) for each tile of four columns from x on: lanes of its point k are at products + k * point.
+  template <class Use>
+  ZDCE_INLINE static void each_tile(const Band<float>& band, const Use& use) {
+    const int lanes = band.layer->lanes();
+    for (int x = band.left; x < band.right; x += 4 * kTiles) {
+      const int tiles = std::min(kTiles, (band.right - x) / 4);
+      multiply_pair<0>(band, x, tiles);
+      multiply_pair<1>(band, x, tiles);
+      multiply_pair<2>(band, x, tiles);
+      for (int t = 0; t < tiles; ++t) use(x + 4 * t, band.products + t * lanes, kTiles * lanes);
     }
   }
 

@@ -24,31 +24,22 @@ struct Output {
 template <int kBytes, int kTiles>
 struct ConvolutionBand {
   using V = typename Part<kBytes>::type;
-  using Winograd = WinogradBand<kBytes, kTiles>;
 
   ZDCE_INLINE static void run(const Band<float>* band, const Output* outputs, int count) {
-    const int lanes = band->layer->lanes();
-    for (int x = band->left; x < band->right; x += 4 * kTiles) {
-      const int tiles = std::min(kTiles, (band->right - x) / 4);
-      Winograd::template multiply_pair<0>(*band, x, tiles);
-      Winograd::template multiply_pair<1>(*band, x, tiles);
-      Winograd::template multiply_pair<2>(*band, x, tiles);
+    const auto use = [&](int x, const float* products, int point) __attribute__((always_inline)) {
       for (int i = 0; i < count; ++i) {
-        for (int t = 0; t < tiles; ++t) {
-          const int column = x - band->left + 4 * t;
-          const float* const products = band->products + t * lanes + outputs[i].first * kBlock;
-          if (outputs[i].channel == 1) {
-            if (outputs[i].brain) {
-              interleaved<Brain>(*band, outputs[i], column, products);
-            } else {
-              interleaved<float>(*band, outputs[i], column, products);
-            }
-          } else {
-            planar(*band, outputs[i], column, products);
-          }
+        const int column = x - band->left;
+        const float* const own = products + outputs[i].first * kBlock;
+        if (outputs[i].channel != 1) {
+          planar(*band, outputs[i], column, own, point);
+        } else if (outputs[i].brain) {
+          interleaved<Brain>(*band, outputs[i], column, own, point);
+        } else {
+          interleaved<float>(*band, outputs[i], column, own, point);
         }
       }
-    }
+    };
+    WinogradBand<kBytes, kTiles>::each_tile(*band, use);
     for (int i = 0; i < count; ++i) {
       if (outputs[i].channel == 1) continue;
       if (outputs[i].brain) {
@@ -81,8 +72,8 @@ struct ConvolutionBand {
   }
 
   template <class F>
-  ZDCE_INLINE static void interleaved(const Band<float>& band, const Output& to, int column, const float* products) {
-    const int point = kTiles * band.layer->lanes();
+  ZDCE_INLINE static void interleaved(const Band<float>& band, const Output& to, int column, const float* products,
+                                      int point) {
     const float low = least(to);
     for (int o = 0; o < to.blocks; ++o) {
       const int channels = std::min(kBlock, to.channels - o * kBlock);
@@ -104,8 +95,9 @@ struct ConvolutionBand {
     }
   }
 
-  ZDCE_INLINE static void planar(const Band<float>& band, const Output& to, int column, const float* products) {
-    const int lanes = (to.blocks + to.half) * kBlock, point = kTiles * band.layer->lanes();
+  ZDCE_INLINE static void planar(const Band<float>& band, const Output& to, int column, const float* products,
+                                 int point) {
+    const int lanes = (to.blocks + to.half) * kBlock;
     float *const pixels = band.pixels, *const planes = pixels + kBlock * lanes;
     for (int o = 0; o < lanes; o += kBlock) {
       const auto put = [&](int r, int x, int part, V v) __attribute__((always_inline)) {
