@@ -8,9 +8,10 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from zdce import atomic, images
+from zdce.images import Picture
 
 HEIGHT, WIDTH = 13, 20
 
@@ -156,11 +157,17 @@ def test_what_is_no_still_picture_is_refused(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "f.tif")
     (tmp_path / "text.jpg").write_text("hello")
     (tmp_path / "empty.png").touch()
+    (tmp_path / "dir.png").mkdir()
+    tifffile.imwrite(tmp_path / "32.tif", np.uint32([[0, 70000]]))
+    tifffile.imwrite(tmp_path / "signed.tif", np.int16([[0, -1]]))
     for name, reason in (
-        ("a.webp", "got 2 frames"),
+        ("a.webp", "got an animation or a stack of pages"),
         ("f.tif", "floating-point"),
         ("text.jpg", "not a picture"),
         ("empty.png", "not a"),
+        ("dir.png", "Is a directory$"),
+        ("32.tif", "of 8 or 16 bits, got numbers from 0 to 70000"),
+        ("signed.tif", "of 8 or 16 bits, got numbers from -1 to 0"),
     ):
         with pytest.raises(OSError, match=f"{name}: .*{reason}"):
             images.read(tmp_path / name)
@@ -179,6 +186,47 @@ def test_truncated_files_are_named(tmp_path, suffix):
         path.write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * share)])
         with pytest.raises(OSError, match=f"cut{suffix}"):
             images.read(path)
+
+
+def test_the_pages_of_a_stack_are_not_counted(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([gradient()] * 3), photometric="rgb")
+    monkeypatch.delattr(TiffImagePlugin.TiffImageFile, "n_frames")
+    with pytest.raises(OSError, match=r"a\.tif: expected one picture, got an animation or a stack of pages"):
+        images.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_broken_exif_tag_costs_that_tag_alone(tmp_path, orientation):
+    maker, iso = b"Maker\0", struct.pack("<HHHIII", 1, 0x8827, 3, 1, 3200, 0)
+    # Entries of 12 bytes from 10 on: tag, type (2 ASCII, 3 short, 4 long, 5 a fraction), count, value or place.
+    entries = [
+        (0x010F, 2, 6, 100), (0x0112, 3, 1, orientation), (0x0128, 5, 1, 110),  # a unit of resolution is no fraction
+        (0x8769, 4, 1, 120),
+    ]  # fmt: skip
+    data = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    data = data.ljust(100, b"\0") + maker.ljust(10, b"\0") + struct.pack("<II", 1, 2).ljust(10, b"\0") + iso
+    Image.fromarray(gradient()).save(tmp_path / "a.png", exif=b"Exif\0\0" + data)
+    picture = images.read(tmp_path / "a.png")
+    assert np.array_equal(picture.pixels, gradient() if orientation == 1 else gradient().swapaxes(0, 1)[:, ::-1])
+    for suffix in (".jpg", ".tif"):
+        images.write(picture, tmp_path / f"b{suffix}")
+        with Image.open(tmp_path / f"b{suffix}") as image:
+            assert image.getexif()[ExifTags.Base.Make] == "Maker"
+            assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] == 3200
+            assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def test_what_a_format_has_no_room_for_is_named_with_its_file(tmp_path):
+    wide = Picture(np.zeros((1, 66000, 3), np.uint8))
+    for suffix, words in ((".webp", "WEBP: .*16383"), (".jpg", "JPEG: ")):
+        with pytest.raises(ValueError, match=f"a{suffix}: 66000 x 1 pixels can't be written as {words}"):
+            images.write(wide, tmp_path / f"a{suffix}")
+    for channels in (2, 4):
+        values = gradient(channels)
+        transparent = Picture(np.repeat(values[..., :1], 3, 2), channels == 2, values[..., -1])
+        with pytest.raises(ValueError, match=r"a\.bmp: BMP can't hold transparency"):
+            images.write(transparent, tmp_path / "a.bmp")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_phones_second_picture_is_left_out(tmp_path):
