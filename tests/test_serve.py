@@ -157,6 +157,21 @@ JSON = {"Content-Type": "application/json"}
         ("/api/enhance?model=none", file(dark()), {}, 400, "model must be one of base/last, iters4/last, got 'none'"),
         ("/api/enhance?modle=base", file(dark()), {}, 400, "expected the parameters model, scale"),
         ("/api/enhance?format=jpeg", file(np.full((4, 4, 4), 9, np.uint8)), {}, 400, "JPEG can't hold transparency"),
+        ("/api/enhance?format=bmp", file(np.full((4, 4, 2), 9, np.uint8)), {}, 400, "BMP can't hold transparency"),
+        (
+            "/api/enhance?format=webp",
+            file(np.zeros((1, 16384), np.uint8)),
+            {},
+            400,
+            "16384 x 1 pixels can't be written as WEBP",
+        ),
+        (
+            "/api/enhance?format=jpeg",
+            file(np.zeros((1, 65501), np.uint8)),
+            {},
+            400,
+            "65501 x 1 pixels can't be written as JPEG",
+        ),
         ("/api/enhance", b"{", JSON, 400, "expected JSON"),
         ("/api/enhance", b"[]", JSON, 400, 'with an "image"'),
         ("/api/enhance", b'{"image": "?"}', JSON, 400, "image must be base64"),
@@ -194,6 +209,7 @@ def test_an_upload_must_say_its_length(port):
         ("POST", "/api/pictures", {"Sec-Fetch-Site": "same-site"}, 403),
         ("POST", "/api/pictures", {"Origin": "http://elsewhere.example"}, 403),
         ("POST", "/api/pictures", {"Origin": "null"}, 403),
+        ("POST", "/api/pictures", {"Origin": "http://["}, 403),
         (
             "POST",
             "/api/pictures",
@@ -525,8 +541,8 @@ def test_load_interruption_and_an_empty_disk(models, tmp_path):
             with ThreadPoolExecutor(16) as pool:
                 assert Counter(pool.map(one, range(100))) == {(False, 200): 90, (True, 415): 10}
             sizes.append(resident(process.pid))
-        # Kept pictures would be 90 times 230 kB a round and results as many, kept curve maps 30 times 7 MB. What is lost grows in
-        # every round; what an allocator has not given back yet does not.
+        # Kept pictures would be 90 times 230 kB a round and results as many, kept curve maps 30 times 7 MB. What is lost grows
+        # in every round; what an allocator has not given back yet does not.
         assert min(np.diff(sizes)) < 15
         with ThreadPoolExecutor(1) as pool:
             large = file(dark(1500, 2000), "BMP")

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import io
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,7 +116,6 @@ def srgb(picture: Picture) -> Picture:
     return Picture(pixels, picture.grey, picture.alpha, metadata, picture.format)
 
 
-@lru_cache(maxsize=8)
 def _of_profile(profile: bytes) -> Encoding | None:
     """The encoding of an RGB profile; None where that is sRGB, or it is no RGB profile that can be used both ways."""
     try:

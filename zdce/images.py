@@ -286,10 +286,10 @@ def _picture(image: Image.Image, exif: Image.Exif) -> Picture:
     metadata = {key: image.info[key] for key in ("icc_profile", "xmp", "dpi", "compression") if image.info.get(key)}
     metadata = _with_exif(metadata, exif)
     if image.mode in _DEPTH_16_MODES:
-        grey = np.asarray(image)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise ValueError(f"expected pixels of 8 or 16 bits, got numbers from {grey.min()} to {grey.max()}")
-        return Picture(np.repeat(grey.astype(np.uint16)[..., None], 3, axis=2), grey=True, metadata=metadata)
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ValueError(f"expected pixels of 8 or 16 bits, got numbers from {levels.min()} to {levels.max()}")
+        return Picture(np.repeat(levels.astype(np.uint16)[..., None], 3, axis=2), grey=True, metadata=metadata)
     if image.mode == "F":
         raise ValueError("expected pixels of 8 or 16 bits, got floating-point ones")
     if image.mode == "CMYK":
