@@ -387,7 +387,7 @@ def test_who_has_left_the_queue_is_not_served(models, slow):
 
 
 class Impatient(Limits):
-    def upload_seconds(self, size):
+    def transfer_seconds(self, size):
         return 0.2
 
 
@@ -395,6 +395,36 @@ def test_an_upload_that_stands_still_is_ended(models):
     with serving(models, Impatient()) as port, socket.create_connection(("127.0.0.1", port), 30) as connection:
         connection.sendall(b"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc")
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def large_result(port):
+    """A connection that asked for 20 MB and reads nothing, more than buffers on the way hold."""
+    connection = socket.create_connection(("127.0.0.1", port), 30)
+    data = file(np.zeros((4000, 5000), np.uint8))
+    head = f"POST /api/enhance?format=bmp&scale=64 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
+    connection.sendall(head.encode() + data)
+    assert connection.recv(12) == b"HTTP/1.1 200"
+    return connection
+
+
+def test_a_result_keeps_its_place_until_it_is_read(models):
+    with serving(models, Limits(workers=1, queue=0)) as port, large_result(port) as connection:
+        for _ in range(2):
+            assert ask(port, "/api/enhance", file(dark()))[0] == 503
+            time.sleep(0.1)
+        read = 0
+        while read < 20_000_000:
+            read += len(connection.recv(1 << 20))
+        until(lambda: ask(port, "/api/enhance", file(dark()))[0] == 200)
+
+
+def test_who_does_not_read_is_left(models):
+    with serving(models, Impatient(workers=1, queue=0)) as port, large_result(port) as connection:
+        until(lambda: ask(port, "/api/enhance", file(dark()))[0] == 200)
+        read = 0
+        while some := connection.recv(1 << 20):
+            read += len(some)
+        assert read < 20_000_000
 
 
 def test_an_error_of_ours_tells_nothing(models, monkeypatch, capfd):
