@@ -152,6 +152,28 @@ def test_cmyk_becomes_rgb(tmp_path):
     assert "icc_profile" not in images.read(tmp_path / "p.jpg").metadata
 
 
+def cmyk_profile(lightness):
+    """A CMYK profile, ICC.1:2004 with one table: each ink on or off to a grey of ``lightness`` 0 to 255."""
+    inks = [tuple(corner >> n & 1 for n in (3, 2, 1, 0)) for corner in range(16)]
+    colours = bytes(value for each in inks for value in (lightness(*each), 128, 128))  # L*, and a* and b* of 0
+    unchanged, one = bytes(range(256)), 65536
+    matrix = struct.pack(">9i", *(one if n % 4 == 0 else 0 for n in range(9)))
+    table = struct.pack(">4s4xBBBx", b"mft1", 4, 3, 2) + matrix + unchanged * 4 + colours + unchanged * 3
+    head = struct.pack(">I4sI4s4s4s", 144 + len(table), b"none", 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    head = head.ljust(36, b"\0") + b"acsp".ljust(32, b"\0") + struct.pack(">3i", 63190, 65536, 54061)  # of D50 light
+    return head.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
+def test_cmyk_goes_by_its_profile(tmp_path):
+    # Here three inks are no black, and the fourth alone is.
+    profile = cmyk_profile(lambda c, m, y, k: 0 if k else 255)
+    inks = np.uint8([[(0, 0, 0, 0), (255, 255, 255, 0), (0, 0, 0, 255)]])
+    Image.frombytes("CMYK", (3, 1), inks.tobytes()).save(tmp_path / "a.tif", icc_profile=profile)
+    picture = images.read(tmp_path / "a.tif")
+    assert picture.pixels[0, :, 1].tolist() == [255, 255, 0]
+    assert "icc_profile" not in picture.metadata
+
+
 def test_what_is_no_still_picture_is_refused(tmp_path):
     Image.fromarray(gradient()).save(tmp_path / "a.webp", save_all=True, append_images=[Image.fromarray(gradient()[::-1])])
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "f.tif")
@@ -221,6 +243,11 @@ def test_what_a_format_has_no_room_for_is_named_with_its_file(tmp_path):
     for suffix, words in ((".webp", "WEBP: .*16383"), (".jpg", "JPEG: ")):
         with pytest.raises(ValueError, match=f"a{suffix}: 66000 x 1 pixels can't be written as {words}"):
             images.write(wide, tmp_path / f"a{suffix}")
+    (tmp_path / "cut.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(9))
+    with pytest.raises(OSError, match=r"cut\.heic: ") as refused:
+        images.read(tmp_path / "cut.heic")
+    assert len(str(refused.value).splitlines()) == 1
+    (tmp_path / "cut.heic").unlink()
     for channels in (2, 4):
         values = gradient(channels)
         transparent = Picture(np.repeat(values[..., :1], 3, 2), channels == 2, values[..., -1])
@@ -268,6 +295,12 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         full_disk()
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_names_as_long_as_names_may_be(tmp_path):
+    path = tmp_path / f"{'n' * 251}.png"
+    images.write(Picture(gradient()), path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_panoramas_are_above_pillows_limit(tmp_path, monkeypatch):

@@ -234,7 +234,8 @@ def _named_errors(name: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """What went wrong, without a name that the system's errors repeat."""
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    words = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return " ".join(words.split())
 
 
 def _deepened(picture: Picture, pixels: NDArray[np.uint16]) -> Picture:
