@@ -199,10 +199,10 @@ def decode(
         exif = _describing_exif(image.getexif(), image.format == "TIFF")
         for key in _EXIF_KEYS:  # else it is written anew while the picture is turned, broken tags and all
             image.info.pop(key, None)
-        turned = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
         exif.pop(ExifTags.Base.Orientation, None)
         format_name = image.format or ""
-        picture = _picture(turned, exif)
+        picture = _picture(image, exif)
         if holds_deep:
             # Only after Pillow has found nothing broken, which it is better at.
             picture = _deepened(picture, deep.upright(deep.read(source, format_name), orientation))
