@@ -177,12 +177,15 @@ def luma(path):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
 def test_10_bits_go_in_and_come_out(model, suffix):
-    write("in.mkv", size=(97, 65), codec="ffv1", pixels="yuv420p10le", sound=None)
+    tags = {"color_range": 1, "colorspace": 9, "color_primaries": 9, "color_trc": 14}
+    write("in.mkv", size=(97, 65), codec="ffv1", pixels="yuv420p10le", sound=None, tags=tags)
     same, bright = (run(model, "in.mkv", "-o", f"{n}{suffix}", "--crf", "0", "--strength", n) for n in (0, 1))
     assert (same.exit_code, bright.exit_code) == (0, 0), same.stderr
     assert "bits became" not in same.stderr
     before, after = luma("in.mkv"), luma(f"0{suffix}")
     assert packets(f"0{suffix}")[0] == packets("in.mkv")[0]
+    kept = ("format", "range", "matrix", "primaries", "transfer")
+    assert [tags_of(f"0{suffix}")[name] for name in kept] == [tags_of("in.mkv")[name] for name in kept]
     # The gradients' 8-bit codes would be a quarter of these, and 4 apart.
     many = len(np.unique(before))
     assert many > 80
