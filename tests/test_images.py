@@ -297,6 +297,18 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_jpeg_of_endless_scans_is_refused():
+    progressive = io.BytesIO()
+    # What is no scan may look like one: a comment, and what phones append.
+    Image.fromarray(gradient()).save(progressive, "JPEG", progressive=True, comment=b"\xff\xda" * 200)
+    whole = progressive.getvalue()
+    appended = whole + b"\xff\xda\0\2" * 200
+    assert images.decode(appended, "a.jpg").pixels.shape == (HEIGHT, WIDTH, 3)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    with pytest.raises(OSError, match=r"a\.jpg: expected at most 100 scans"):
+        images.decode(whole[:-2] + 100 * last + whole[-2:], "a.jpg")
+
+
 def test_names_as_long_as_names_may_be(tmp_path):
     path = tmp_path / f"{'n' * 251}.png"
     images.write(Picture(gradient()), path)

@@ -4,6 +4,7 @@ import glob
 import importlib
 import importlib.util
 import io
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -45,6 +46,13 @@ _EXIF_KEYS = ("exif", "Raw profile type exif")
 
 # A panorama of a gigapixel takes 3 GB. Pillow's limit, meant against attacks, warns from 0.09 gigapixels on.
 MOST_PIXELS = 1 << 30
+
+# A progressive JPEG file has some ten; libtiff too allows those inside of its files a hundred.
+_MOST_SCANS = 100
+
+# Markers of JPEG files, stuffed bytes and restarts left out. (ITU-T T.81, table B.1.)
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+_JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xd8", b"\xd9", b"\xda"
 
 _LOSSLESS_TIFF = frozenset({"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd", "lzma"})
 
@@ -192,6 +200,8 @@ def decode(
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     with _named_errors(name), _no_limit, Image.open(opened, formats=formats) as image:
         _check_kind(image, most_pixels)
+        if isinstance(source, bytes) and image.format in ("JPEG", "MPO"):
+            _check_scans(source)
         holds_deep = deep_colour and deep.holds(image)
         # Pillow turns TIFF files upright while it loads them.
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -217,6 +227,18 @@ def _check_kind(image: Image.Image, most_pixels: int) -> None:
         raise ValueError("expected one picture, got an animation or a stack of pages")
     if image.format == "TIFF" and image.getexif().get(ExifTags.Base.NewSubfileType, 0) == 1:
         raise ValueError(f"expected a picture, got the small one inside of a RAW file ({', '.join(sorted(raw.SUFFIXES))})")
+
+
+def _check_scans(jpeg: bytes) -> None:
+    """Each scan of a JPEG file passes over the whole picture, and may have no more than a few dozen bytes."""
+    at, scans = 0, 0
+    while (marker := _JPEG_MARKER.search(jpeg, at)) and marker[1] != _JPEG_END:
+        scans += marker[1] == _JPEG_SCAN
+        if scans > _MOST_SCANS:
+            raise ValueError(f"expected at most {_MOST_SCANS} scans")
+        # Its length, which counts itself, is followed.
+        alone = marker[1] == _JPEG_START
+        at = marker.end() + (0 if alone else int.from_bytes(jpeg[marker.end() : marker.end() + 2]))
 
 
 @contextmanager
