@@ -309,6 +309,18 @@ def test_a_jpeg_of_endless_scans_is_refused():
         images.decode(whole[:-2] + 100 * last + whole[-2:], "a.jpg")
 
 
+@pytest.mark.parametrize("options", [{"byteorder": "<"}, {"byteorder": ">"}, {"byteorder": "<", "bigtiff": True}], ids=str)
+def test_a_tiff_of_endless_strips_is_refused(options):
+    for rows in (10, (1 << 18) + 1):
+        encoded = io.BytesIO()
+        tifffile.imwrite(encoded, np.zeros((rows, 1), np.uint8), rowsperstrip=1, metadata=None, **options)
+        if rows == 10:
+            assert images.decode(encoded.getvalue(), "a.tif").pixels.shape == (10, 1, 3)
+        else:
+            with pytest.raises(OSError, match=r"a\.tif: expected at most 262144 strips or tiles, got 262145"):
+                images.decode(encoded.getvalue(), "a.tif")
+
+
 def test_names_as_long_as_names_may_be(tmp_path):
     path = tmp_path / f"{'n' * 251}.png"
     images.write(Picture(gradient()), path)

@@ -4,7 +4,6 @@ import glob
 import importlib
 import importlib.util
 import io
-import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError, features
 
-from zdce import atomic, deep, raw
+from zdce import atomic, bombs, deep, raw
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -46,13 +45,6 @@ _EXIF_KEYS = ("exif", "Raw profile type exif")
 
 # A panorama of a gigapixel takes 3 GB. Pillow's limit, meant against attacks, warns from 0.09 gigapixels on.
 MOST_PIXELS = 1 << 30
-
-# A progressive JPEG file has some ten; libtiff too allows those inside of its files a hundred.
-_MOST_SCANS = 100
-
-# Markers of JPEG files, stuffed bytes and restarts left out. (ITU-T T.81, table B.1.)
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
-_JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xd8", b"\xd9", b"\xda"
 
 _LOSSLESS_TIFF = frozenset({"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd", "lzma"})
 
@@ -185,7 +177,7 @@ def decode(
     *,
     deep_colour: bool = True,
 ) -> Picture:
-    """Reads a picture as ``read`` does, but no RAW, from a file or from the bytes of one.
+    """Reads a picture as ``read`` does, but no RAW, from a file or from the bytes of one, which may be a stranger's.
 
     Args:
         name: what errors call it.
@@ -197,11 +189,8 @@ def decode(
         OSError: as ``read`` says, or it has more than ``most_pixels``.
     """
     _plug_ins()
-    opened = io.BytesIO(source) if isinstance(source, bytes) else source
-    with _named_errors(name), _no_limit, Image.open(opened, formats=formats) as image:
+    with _named_errors(name), _no_limit, _opened(source, formats) as image:
         _check_kind(image, most_pixels)
-        if isinstance(source, bytes) and image.format in ("JPEG", "MPO"):
-            _check_scans(source)
         holds_deep = deep_colour and deep.holds(image)
         # Pillow turns TIFF files upright while it loads them.
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -219,6 +208,13 @@ def decode(
         return replace(picture, format=_FIRST_OF_SEVERAL.get(format_name, format_name))
 
 
+def _opened(source: Path | bytes, formats: tuple[str, ...] | None) -> Image.Image:
+    if isinstance(source, bytes):
+        bombs.check(source)
+        return Image.open(io.BytesIO(source), formats=formats)
+    return Image.open(source, formats=formats)
+
+
 def _check_kind(image: Image.Image, most_pixels: int) -> None:
     if image.width * image.height > most_pixels:
         raise ValueError(f"expected at most {most_pixels} pixels, got {image.width} x {image.height}")
@@ -227,18 +223,6 @@ def _check_kind(image: Image.Image, most_pixels: int) -> None:
         raise ValueError("expected one picture, got an animation or a stack of pages")
     if image.format == "TIFF" and image.getexif().get(ExifTags.Base.NewSubfileType, 0) == 1:
         raise ValueError(f"expected a picture, got the small one inside of a RAW file ({', '.join(sorted(raw.SUFFIXES))})")
-
-
-def _check_scans(jpeg: bytes) -> None:
-    """Each scan of a JPEG file passes over the whole picture, and may have no more than a few dozen bytes."""
-    at, scans = 0, 0
-    while (marker := _JPEG_MARKER.search(jpeg, at)) and marker[1] != _JPEG_END:
-        scans += marker[1] == _JPEG_SCAN
-        if scans > _MOST_SCANS:
-            raise ValueError(f"expected at most {_MOST_SCANS} scans")
-        # Its length, which counts itself, is followed.
-        alone = marker[1] == _JPEG_START
-        at = marker.end() + (0 if alone else int.from_bytes(jpeg[marker.end() : marker.end() + 2]))
 
 
 @contextmanager
