@@ -13,7 +13,7 @@ import torch
 from zdce import images, progress, system, video
 from zdce.enhancer import Enhancer
 from zdce.images import Pixels
-from zdce.smoothing import LUMINANCE
+from zdce.reference import LUMA
 
 from . import clip
 from .rows import Row, spread
@@ -57,7 +57,7 @@ def _changes(levels: Sequence[float]) -> list[float]:
 def brightness(pixels: Pixels) -> float:
     """Mean luminance of a frame (H, W, 3), in levels of 255."""
     means = pixels.mean(axis=(0, 1), dtype=np.float64) / np.iinfo(pixels.dtype).max
-    return float(255 * means @ LUMINANCE)
+    return float(255 * means @ LUMA)
 
 
 def sequences(paths: Iterable[Path], fps: float) -> list[Frames]:

@@ -6,6 +6,7 @@ from PIL import Image
 from scipy import stats
 
 from zdce import darkening, data, sample
+from zdce.srgb import light_of_srgb, srgb_of_light
 
 
 def write(path, value, size=(6, 8)):
@@ -78,15 +79,15 @@ def test_the_sample_is_the_same_every_time_and_dark():
     assert np.array_equal(dark, item.load())
     assert dark.shape == reference.shape
     assert dark.dtype == reference.dtype == np.uint8
-    light = [darkening.to_linear(x / 255.0).mean() for x in (dark, reference)]
+    light = [light_of_srgb(x / 255.0).mean() for x in (dark, reference)]
     least, most = sample.PICTURES.exposure
     assert least * 0.9 < light[0] / light[1] < most * 1.1
 
 
 def test_srgb_is_its_own_inverse():
     values = np.linspace(0, 1, 1001)
-    np.testing.assert_allclose(darkening.to_srgb(darkening.to_linear(values)), values, atol=1e-6)
-    assert darkening.to_linear(np.array(0.5)) == pytest.approx(0.21404, abs=1e-5)
+    np.testing.assert_allclose(srgb_of_light(light_of_srgb(values)), values, atol=1e-6)
+    assert light_of_srgb(np.array(0.5)) == pytest.approx(0.21404, abs=1e-5)
 
 
 def test_colours_in_all_orders_leave_no_common_tint():
@@ -107,9 +108,9 @@ def test_the_noise_is_poissons_and_the_readers(picture):
     # A flat photograph, without gamma: variance of the light is (light / well) + (read noise / well)^2.
     wells = (2000.0, 8000.0)
     flat = darkening.DarkPictures(("flat",), lambda name: np.full((500, 500, 3), 255, np.uint8), (0.05, 0.3), wells)
-    dark = darkening.to_linear(flat.darkened(flat.names()[picture]) / 255.0)
+    dark = light_of_srgb(flat.darkened(flat.names()[picture]) / 255.0)
     light, well = dark.mean(), wells[picture]
     expected = (light / well + (flat.read_noise / well) ** 2) ** 0.5
-    quantised = darkening.to_linear(np.array(0.5 / 255 + darkening.to_srgb(light))) - light
+    quantised = light_of_srgb(np.array(0.5 / 255 + srgb_of_light(light))) - light
     assert abs(dark.std() - expected) < 0.03 * expected + quantised
     assert abs(stats.skew(dark.ravel())) < 0.1

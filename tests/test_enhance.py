@@ -58,6 +58,13 @@ def test_one_photo(model, photos):
         assert bright.format == "JPEG"
 
 
+def test_what_pillow_warns_of_is_not_shown(model, photos):
+    # EXIF of five tags that ends before the first; a warning is an error in tests.
+    Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save("odd.png", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x0f")
+    result = run(model, "odd.png")
+    assert (result.exit_code, result.stdout) == (0, "1 written\nodd-enhanced.png\n"), result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "results"),
     [

@@ -137,8 +137,9 @@ def test_mistakes_are_one_line(saved, tmp_path, monkeypatch):
     assert "Error: ONNX files need onnxruntime: pip install 'zdce[export]'" in run(model, "-o", "net.onnx").stderr
     with pytest.raises(ValueError, match="precision must be one of fp32, fp16, got 'fp8'"):
         exporting.Form("fp8")
-    with pytest.raises(ValueError, match="scale must be at least 1, got 0"):
-        exporting.Form(scale=0)
+    for scale in (0, 513):
+        with pytest.raises(ValueError, match=f"scale must be 1 to 512, got {scale}"):
+            exporting.Form(scale=scale)
 
 
 @pytest.mark.parametrize(("name", "scale"), [("base", 5), ("zero-dce-pp", 5), ("zero-dce-pp", None), ("iters4", 1)])

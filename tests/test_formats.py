@@ -104,7 +104,42 @@ def test_16_bit_files_of_others_are_read(tmp_path):
         assert image.info["compression"] == "tiff_lzw"
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", [None, "lzw"])
+@pytest.mark.parametrize("shape", [(13, 20), (1, 20), (13, 1)])
+def test_16_bit_tiffs_of_every_layout_are_read(tmp_path, shape, compression):
+    rgba = np.resize(gradient(4, depth=16), (*shape, 4))
+    rgba[0, 0] = (3, 2, 1, 0)  # cannot be seen
+    planes = np.ascontiguousarray(rgba[..., :3].transpose(2, 0, 1))
+    tifffile.imwrite(tmp_path / "planes.tif", planes, photometric="rgb", planarconfig="separate", compression=compression)
+    assert np.array_equal(images.read(tmp_path / "planes.tif").pixels, rgba[..., :3])
+
+    tifffile.imwrite(tmp_path / "white.tif", 65535 - rgba[..., 0], photometric="miniswhite", compression=compression)
+    picture = images.read(tmp_path / "white.tif")
+    assert (picture.grey, picture.alpha) == (True, None)
+    assert np.array_equal(picture.pixels[..., 1], rgba[..., 0])
+
+    share = rgba[..., 3:] / 65535
+    multiplied = np.concatenate([np.rint(rgba[..., :3] * share), rgba[..., 3:]], 2).astype(np.uint16)
+    tifffile.imwrite(
+        tmp_path / "multiplied.tif", multiplied, photometric="rgb", extrasamples=["assocalpha"], compression=compression
+    )
+    picture = images.read(tmp_path / "multiplied.tif")
+    assert np.array_equal(picture.alpha, rgba[..., 3])
+    # Half a number of rounding, divided by the opacity, and half a number again.
+    error = np.abs(picture.pixels - rgba[..., :3].astype(float)) * share
+    assert (error <= 0.5 + 0.5 * share)[rgba[..., 3] > 0].all()
+    assert (picture.pixels[rgba[..., 3] == 0] == 0).all()
+
+
+def test_a_transparent_level_of_deep_grey_is_opacity(tmp_path):
+    grey = gradient(1, depth=16)[..., 0]
+    Image.fromarray(grey).save(tmp_path / "a.png", transparency=int(grey[3, 4]))
+    picture = images.read(tmp_path / "a.png")
+    assert np.array_equal(picture.pixels[..., 0], grey)
+    assert np.array_equal(picture.alpha, np.where(grey == grey[3, 4], 0, 65535))
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))  # 9 is none
 def test_deep_pictures_are_turned_upright(tmp_path, orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
@@ -219,12 +254,10 @@ def test_light_above_white_stays(enhancer):
 def test_a_wide_profile_is_converted_and_comes_back(monkeypatch, enhancer, with_codecs):
     if not with_codecs:
         without(monkeypatch, "imagecodecs")
-    colour._of_profile.cache_clear()
     y, x, c = np.mgrid[0:30, 0:40, 0:3]
     # Muted colours, which both have.
     pixels = (40 + y + x // 2 + 10 * c).astype(np.uint8)
     result = colour.enhance(Picture(pixels, metadata={"icc_profile": WIDE}), enhancer)
-    colour._of_profile.cache_clear()
     assert result.metadata["icc_profile"] == WIDE
 
     def in_srgb(values):

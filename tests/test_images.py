@@ -8,9 +8,10 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from zdce import atomic, images
+from zdce.images import Picture
 
 HEIGHT, WIDTH = 13, 20
 
@@ -151,16 +152,44 @@ def test_cmyk_becomes_rgb(tmp_path):
     assert "icc_profile" not in images.read(tmp_path / "p.jpg").metadata
 
 
+def cmyk_profile(lightness):
+    """A CMYK profile, ICC.1:2004 with one table: each ink on or off to a grey of ``lightness`` 0 to 255."""
+    inks = [tuple(corner >> n & 1 for n in (3, 2, 1, 0)) for corner in range(16)]
+    colours = bytes(value for each in inks for value in (lightness(*each), 128, 128))  # L*, and a* and b* of 0
+    unchanged, one = bytes(range(256)), 65536
+    matrix = struct.pack(">9i", *(one if n % 4 == 0 else 0 for n in range(9)))
+    table = struct.pack(">4s4xBBBx", b"mft1", 4, 3, 2) + matrix + unchanged * 4 + colours + unchanged * 3
+    head = struct.pack(">I4sI4s4s4s", 144 + len(table), b"none", 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    head = head.ljust(36, b"\0") + b"acsp".ljust(32, b"\0") + struct.pack(">3i", 63190, 65536, 54061)  # of D50 light
+    return head.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
+def test_cmyk_goes_by_its_profile(tmp_path):
+    # Here three inks are no black, and the fourth alone is.
+    profile = cmyk_profile(lambda c, m, y, k: 0 if k else 255)
+    inks = np.uint8([[(0, 0, 0, 0), (255, 255, 255, 0), (0, 0, 0, 255)]])
+    Image.frombytes("CMYK", (3, 1), inks.tobytes()).save(tmp_path / "a.tif", icc_profile=profile)
+    picture = images.read(tmp_path / "a.tif")
+    assert picture.pixels[0, :, 1].tolist() == [255, 255, 0]
+    assert "icc_profile" not in picture.metadata
+
+
 def test_what_is_no_still_picture_is_refused(tmp_path):
     Image.fromarray(gradient()).save(tmp_path / "a.webp", save_all=True, append_images=[Image.fromarray(gradient()[::-1])])
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "f.tif")
     (tmp_path / "text.jpg").write_text("hello")
     (tmp_path / "empty.png").touch()
+    (tmp_path / "dir.png").mkdir()
+    tifffile.imwrite(tmp_path / "32.tif", np.uint32([[0, 70000]]))
+    tifffile.imwrite(tmp_path / "signed.tif", np.int16([[0, -1]]))
     for name, reason in (
-        ("a.webp", "got 2 frames"),
+        ("a.webp", "got an animation or a stack of pages"),
         ("f.tif", "floating-point"),
         ("text.jpg", "not a picture"),
         ("empty.png", "not a"),
+        ("dir.png", "Is a directory$"),
+        ("32.tif", "of 8 or 16 bits, got numbers from 0 to 70000"),
+        ("signed.tif", "of 8 or 16 bits, got numbers from -1 to 0"),
     ):
         with pytest.raises(OSError, match=f"{name}: .*{reason}"):
             images.read(tmp_path / name)
@@ -179,6 +208,52 @@ def test_truncated_files_are_named(tmp_path, suffix):
         path.write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * share)])
         with pytest.raises(OSError, match=f"cut{suffix}"):
             images.read(path)
+
+
+def test_the_pages_of_a_stack_are_not_counted(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([gradient()] * 3), photometric="rgb")
+    monkeypatch.delattr(TiffImagePlugin.TiffImageFile, "n_frames")
+    with pytest.raises(OSError, match=r"a\.tif: expected one picture, got an animation or a stack of pages"):
+        images.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_broken_exif_tag_costs_that_tag_alone(tmp_path, orientation):
+    maker, iso = b"Maker\0", struct.pack("<HHHIII", 1, 0x8827, 3, 1, 3200, 0)
+    # Entries of 12 bytes from 10 on: tag, type (2 ASCII, 3 short, 4 long, 5 a fraction), count, value or place.
+    entries = [
+        (0x010F, 2, 6, 100), (0x0112, 3, 1, orientation), (0x0128, 5, 1, 110),  # a unit of resolution is no fraction
+        (0x8769, 4, 1, 120),
+    ]  # fmt: skip
+    data = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    data = data.ljust(100, b"\0") + maker.ljust(10, b"\0") + struct.pack("<II", 1, 2).ljust(10, b"\0") + iso
+    Image.fromarray(gradient()).save(tmp_path / "a.png", exif=b"Exif\0\0" + data)
+    picture = images.read(tmp_path / "a.png")
+    assert np.array_equal(picture.pixels, gradient() if orientation == 1 else gradient().swapaxes(0, 1)[:, ::-1])
+    for suffix in (".jpg", ".tif"):
+        images.write(picture, tmp_path / f"b{suffix}")
+        with Image.open(tmp_path / f"b{suffix}") as image:
+            assert image.getexif()[ExifTags.Base.Make] == "Maker"
+            assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] == 3200
+            assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def test_what_a_format_has_no_room_for_is_named_with_its_file(tmp_path):
+    wide = Picture(np.zeros((1, 66000, 3), np.uint8))
+    for suffix, words in ((".webp", "WEBP: .*16383"), (".jpg", "JPEG: ")):
+        with pytest.raises(ValueError, match=f"a{suffix}: 66000 x 1 pixels can't be written as {words}"):
+            images.write(wide, tmp_path / f"a{suffix}")
+    (tmp_path / "cut.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(9))
+    with pytest.raises(OSError, match=r"cut\.heic: ") as refused:
+        images.read(tmp_path / "cut.heic")
+    assert len(str(refused.value).splitlines()) == 1
+    (tmp_path / "cut.heic").unlink()
+    for channels in (2, 4):
+        values = gradient(channels)
+        transparent = Picture(np.repeat(values[..., :1], 3, 2), channels == 2, values[..., -1])
+        with pytest.raises(ValueError, match=r"a\.bmp: BMP can't hold transparency"):
+            images.write(transparent, tmp_path / "a.bmp")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_phones_second_picture_is_left_out(tmp_path):
@@ -220,6 +295,36 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
         full_disk()
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_jpeg_of_endless_scans_is_refused():
+    progressive = io.BytesIO()
+    # What is no scan may look like one: a comment, and what phones append.
+    Image.fromarray(gradient()).save(progressive, "JPEG", progressive=True, comment=b"\xff\xda" * 200)
+    whole = progressive.getvalue()
+    appended = whole + b"\xff\xda\0\2" * 200
+    assert images.decode(appended, "a.jpg").pixels.shape == (HEIGHT, WIDTH, 3)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    with pytest.raises(OSError, match=r"a\.jpg: expected at most 100 scans"):
+        images.decode(whole[:-2] + 100 * last + whole[-2:], "a.jpg")
+
+
+@pytest.mark.parametrize("options", [{"byteorder": "<"}, {"byteorder": ">"}, {"byteorder": "<", "bigtiff": True}], ids=str)
+def test_a_tiff_of_endless_strips_is_refused(options):
+    for rows in (10, (1 << 18) + 1):
+        encoded = io.BytesIO()
+        tifffile.imwrite(encoded, np.zeros((rows, 1), np.uint8), rowsperstrip=1, metadata=None, **options)
+        if rows == 10:
+            assert images.decode(encoded.getvalue(), "a.tif").pixels.shape == (10, 1, 3)
+        else:
+            with pytest.raises(OSError, match=r"a\.tif: expected at most 262144 strips or tiles, got 262145"):
+                images.decode(encoded.getvalue(), "a.tif")
+
+
+def test_names_as_long_as_names_may_be(tmp_path):
+    path = tmp_path / f"{'n' * 251}.png"
+    images.write(Picture(gradient()), path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_panoramas_are_above_pillows_limit(tmp_path, monkeypatch):

@@ -117,6 +117,31 @@ def changed(**changes):
     return {**random_state(), **changes}
 
 
+def test_broken_files_are_one_line_that_names_them(tmp_path):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("model.weights.h5", b"\x89HDF\r\n\x1a\n" + np.random.default_rng(0).bytes(2000))
+    legacy = io.BytesIO()
+    torch.save(random_state(), legacy, _use_new_zipfile_serialization=False)
+    written(tmp_path, random_state())
+    wholes = {"net.keras": archive.getvalue(), "legacy.pth": legacy.getvalue(), "net.pth": (tmp_path / "net.pth").read_bytes()}
+    generator = np.random.default_rng(0)
+    for name, whole in wholes.items():
+        for end in (0, len(whole) - 150):
+            broken = np.frombuffer(whole, np.uint8).copy()
+            broken[end : end + 150] = generator.integers(0, 256, 150)
+            (tmp_path / name).write_bytes(broken.tobytes())
+            with pytest.raises(ValueError, match=rf"{name}: (expected|the archive is broken|the HDF5 file is broken|.*h5py)"):
+                importing.read(tmp_path / name)
+    # Of an archive whose directory is whole the content fails.
+    broken = bytearray(archive.getvalue())
+    broken[60:300] = bytes(240)
+    (tmp_path / "net.keras").write_bytes(broken)
+    result = run(tmp_path / "net.keras", "-o", tmp_path / "net.safetensors")
+    assert (result.exit_code, len(result.stderr.strip().splitlines())) == (1, 1)
+    assert "net.keras: the archive is broken: " in result.stderr
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [

@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections import namedtuple
+from collections import defaultdict, namedtuple
 
 import numpy as np
 import pytest
@@ -226,6 +226,10 @@ def test_the_transform_takes_samples_and_lets_the_rest_pass(model, pixels, expec
     assert np.array_equal(np.asarray(got["image"]), expected)
     assert got["target"][0] is mask
     assert got["target"][1] == {"name": "night"}
+    given = defaultdict(list, image=picture)
+    got = brighten(given)
+    assert (type(got), got["boxes"], given["image"]) == (defaultdict, [], picture)
+    assert np.array_equal(np.asarray(got["image"]), expected)
     got = brighten(Sample(image, torch.tensor(2)))
     assert torch.equal(got.image, bright)
     assert type(got) is Sample
@@ -236,6 +240,8 @@ def test_the_transform_takes_samples_and_lets_the_rest_pass(model, pixels, expec
     assert repr(brighten) == "Enhance(iters4, scale=1, strength=1.0)"
     with pytest.raises(TypeError, match="inputs must hold a Pillow image or a tensor, got dict"):
         brighten({"label": 3})
+    with pytest.raises(TypeError, match="inputs must hold a Pillow image or a tensor, got tuple"):
+        brighten()
 
 
 def test_the_transform_is_pickled_without_what_the_processor_needs(model, weights, pixels, expected):

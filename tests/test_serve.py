@@ -157,6 +157,21 @@ JSON = {"Content-Type": "application/json"}
         ("/api/enhance?model=none", file(dark()), {}, 400, "model must be one of base/last, iters4/last, got 'none'"),
         ("/api/enhance?modle=base", file(dark()), {}, 400, "expected the parameters model, scale"),
         ("/api/enhance?format=jpeg", file(np.full((4, 4, 4), 9, np.uint8)), {}, 400, "JPEG can't hold transparency"),
+        ("/api/enhance?format=bmp", file(np.full((4, 4, 2), 9, np.uint8)), {}, 400, "BMP can't hold transparency"),
+        (
+            "/api/enhance?format=webp",
+            file(np.zeros((1, 16384), np.uint8)),
+            {},
+            400,
+            "16384 x 1 pixels can't be written as WEBP",
+        ),
+        (
+            "/api/enhance?format=jpeg",
+            file(np.zeros((1, 65501), np.uint8)),
+            {},
+            400,
+            "65501 x 1 pixels can't be written as JPEG",
+        ),
         ("/api/enhance", b"{", JSON, 400, "expected JSON"),
         ("/api/enhance", b"[]", JSON, 400, 'with an "image"'),
         ("/api/enhance", b'{"image": "?"}', JSON, 400, "image must be base64"),
@@ -194,6 +209,7 @@ def test_an_upload_must_say_its_length(port):
         ("POST", "/api/pictures", {"Sec-Fetch-Site": "same-site"}, 403),
         ("POST", "/api/pictures", {"Origin": "http://elsewhere.example"}, 403),
         ("POST", "/api/pictures", {"Origin": "null"}, 403),
+        ("POST", "/api/pictures", {"Origin": "http://["}, 403),
         (
             "POST",
             "/api/pictures",
@@ -371,7 +387,7 @@ def test_who_has_left_the_queue_is_not_served(models, slow):
 
 
 class Impatient(Limits):
-    def upload_seconds(self, size):
+    def transfer_seconds(self, size):
         return 0.2
 
 
@@ -379,6 +395,36 @@ def test_an_upload_that_stands_still_is_ended(models):
     with serving(models, Impatient()) as port, socket.create_connection(("127.0.0.1", port), 30) as connection:
         connection.sendall(b"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc")
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def large_result(port):
+    """A connection that asked for 20 MB and reads nothing, more than buffers on the way hold."""
+    connection = socket.create_connection(("127.0.0.1", port), 30)
+    data = file(np.zeros((4000, 5000), np.uint8))
+    head = f"POST /api/enhance?format=bmp&scale=64 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
+    connection.sendall(head.encode() + data)
+    assert connection.recv(12) == b"HTTP/1.1 200"
+    return connection
+
+
+def test_a_result_keeps_its_place_until_it_is_read(models):
+    with serving(models, Limits(workers=1, queue=0)) as port, large_result(port) as connection:
+        for _ in range(2):
+            assert ask(port, "/api/enhance", file(dark()))[0] == 503
+            time.sleep(0.1)
+        read = 0
+        while read < 20_000_000:
+            read += len(connection.recv(1 << 20))
+        until(lambda: ask(port, "/api/enhance", file(dark()))[0] == 200)
+
+
+def test_who_does_not_read_is_left(models):
+    with serving(models, Impatient(workers=1, queue=0)) as port, large_result(port) as connection:
+        until(lambda: ask(port, "/api/enhance", file(dark()))[0] == 200)
+        read = 0
+        while some := connection.recv(1 << 20):
+            read += len(some)
+        assert read < 20_000_000
 
 
 def test_an_error_of_ours_tells_nothing(models, monkeypatch, capfd):
@@ -525,8 +571,8 @@ def test_load_interruption_and_an_empty_disk(models, tmp_path):
             with ThreadPoolExecutor(16) as pool:
                 assert Counter(pool.map(one, range(100))) == {(False, 200): 90, (True, 415): 10}
             sizes.append(resident(process.pid))
-        # Kept pictures would be 90 times 230 kB a round and results as many, kept curve maps 30 times 7 MB. What is lost
-        # grows in every round; what an allocator has not given back yet does not.
+        # Kept pictures would be 90 times 230 kB a round and results as many, kept curve maps 30 times 7 MB. What is lost grows
+        # in every round; what an allocator has not given back yet does not.
         assert min(np.diff(sizes)) < 15
         with ThreadPoolExecutor(1) as pool:
             large = file(dark(1500, 2000), "BMP")

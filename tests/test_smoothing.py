@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from zdce import overlap
-from zdce.smoothing import LUMINANCE, Smoothing, brightening, is_cut, thumbnail
+from zdce.reference import LUMA
+from zdce.smoothing import Smoothing, brightening, is_cut, thumbnail
 
 
 def scene(seed, size=(90, 160), brightness=40):
@@ -140,7 +141,7 @@ def test_it_is_the_luminance_that_is_held():
         values = scene(0, brightness=20)
         values[20:70, 10:70, 2 * (i // 4 % 2)] = 90
         images.append(frame(values, noise=1, seed=i))
-    weights, levels = torch.tensor(LUMINANCE), []
+    weights, levels = torch.tensor(LUMA), []
     for i, image in enumerate(images):
         values = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
         held = smooth(maps, image, i / 30).mean().expand(1, 24, *image.shape[:2])

@@ -55,8 +55,8 @@ def write(
     path, times=VARIABLE, size=(96, 64), codec="libx264", pixels="yuv420p", sound="aac", tags=None, rotation=None, options=None
 ):
     """A video that moves to the right, with a tone as its sound."""
-    picture = scene(size, deep=pixels.endswith("10le"))
-    layout = "rgb48le" if pixels.endswith("10le") else "rgb24"
+    picture = scene(size, deep=pixels.endswith("le"))
+    layout = "rgb48le" if pixels.endswith("le") else "rgb24"
     with av.open(str(path), "w", container_options=options or {}) as file:
         film = file.add_stream(codec, rate=30, width=size[0], height=size[1], pix_fmt=pixels, time_base=BASE)
         film.time_base = BASE
@@ -166,6 +166,44 @@ def test_colours_depth_and_rotation_are_kept(model, pixels, tags):
         difference = (after.astype(float) - before) / level
         assert abs(difference.mean()) < 0.5
         assert np.abs(difference).mean() < 2
+
+
+def luma(path):
+    """The brightness codes of every frame (H, W) of a 10-bit video."""
+    with av.open(str(path)) as file:
+        planes = [(frame.planes[0], frame) for frame in file.decode(video=0)]
+        return [np.frombuffer(p, np.uint16).reshape(f.height, -1)[:, : f.width] for p, f in planes]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_10_bits_go_in_and_come_out(model, suffix):
+    tags = {"color_range": 1, "colorspace": 9, "color_primaries": 9, "color_trc": 14}
+    write("in.mkv", size=(97, 65), codec="ffv1", pixels="yuv420p10le", sound=None, tags=tags)
+    same, bright = (run(model, "in.mkv", "-o", f"{n}{suffix}", "--crf", "0", "--strength", n) for n in (0, 1))
+    assert (same.exit_code, bright.exit_code) == (0, 0), same.stderr
+    assert "bits became" not in same.stderr
+    before, after = luma("in.mkv"), luma(f"0{suffix}")
+    assert packets(f"0{suffix}")[0] == packets("in.mkv")[0]
+    kept = ("format", "range", "matrix", "primaries", "transfer")
+    assert [tags_of(f"0{suffix}")[name] for name in kept] == [tags_of("in.mkv")[name] for name in kept]
+    # The gradients' 8-bit codes would be a quarter of these, and 4 apart.
+    many = len(np.unique(before))
+    assert many > 80
+    for n in (0, 1):
+        assert len(np.unique(luma(f"{n}{suffix}"))) > 0.8 * many
+        assert set(np.unique(np.concatenate(luma(f"{n}{suffix}"))) % 4) == {0, 1, 2, 3}
+    differences = [a[:65, :97].astype(int) - b for a, b in zip(after, before, strict=True)]
+    # Chroma is taken from 4:2:0 and back; AV1 has no lossless mode here.
+    assert np.abs(differences).mean() < (4 if suffix == ".webm" else 1)
+
+
+def test_what_the_encoder_has_not_is_said(model):
+    write("in.mkv", times=VARIABLE[:2], codec="ffv1", pixels="yuv422p10le", sound=None)
+    result = run(model, "in.mkv", "-o", "out.webm")
+    assert result.exit_code == 0, result.stderr
+    assert "out.webm: its chroma sampling 4:2:2 became 4:2:0\n" in result.stderr
+    write("deep.mkv", times=VARIABLE[:2], codec="ffv1", pixels="yuv420p12le", sound=None)
+    assert "out.mp4: its 12 bits became 10\n" in run(model, "deep.mkv", "-o", "out.mp4").stderr
 
 
 def test_odd_sizes(model):

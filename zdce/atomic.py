@@ -26,7 +26,8 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    # Of a long name only a part: with what is added it would be too long.
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
     temporary = Path(name)
     try:
         # mkstemp makes files that only their owner may read: give them the mode that an ordinary new file has.

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import io
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 from zdce import images
 from zdce.enhancer import Enhancer
 from zdce.images import Picture, Pixels
+from zdce.srgb import light_of_srgb, srgb_of_light
 
 Floats = NDArray[np.float32]
 
@@ -23,15 +24,6 @@ class Encoding(NamedTuple):
 
     to_srgb: Callable[[Floats], Floats]
     from_srgb: Callable[[Floats], Floats]
-
-
-def _srgb_of_light(light: Floats) -> Floats:
-    # IEC 61966-2-1. Below black the line goes on.
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** np.float32(1 / 2.4) - 0.055)
-
-
-def _light_of_srgb(srgb: Floats) -> Floats:
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((np.maximum(srgb, 0.04045) + 0.055) / 1.055) ** np.float32(2.4))
 
 
 # ACEScct, Academy S-2016-001 section 4.4: 17.52 stops, -9.72 is the exponent at 0; a line below 2^-7.
@@ -50,8 +42,8 @@ def _log_of_light(light: Floats) -> Floats:
 
 # What pixels' numbers may stand for. Primaries are taken for sRGB's.
 _ENCODINGS = {
-    "linear": Encoding(_srgb_of_light, _light_of_srgb),
-    "log": Encoding(lambda log: _srgb_of_light(_light_of_log(log)), lambda srgb: _log_of_light(_light_of_srgb(srgb))),
+    "linear": Encoding(srgb_of_light, light_of_srgb),
+    "log": Encoding(lambda log: srgb_of_light(_light_of_log(log)), lambda srgb: _log_of_light(light_of_srgb(srgb))),
 }
 TRANSFERS = ("srgb", *_ENCODINGS)
 
@@ -116,7 +108,6 @@ def srgb(picture: Picture) -> Picture:
     return Picture(pixels, picture.grey, picture.alpha, metadata, picture.format)
 
 
-@lru_cache(maxsize=8)
 def _of_profile(profile: bytes) -> Encoding | None:
     """The encoding of an RGB profile; None where that is sRGB, or it is no RGB profile that can be used both ways."""
     try:

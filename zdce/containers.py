@@ -1,5 +1,6 @@
 """Video files, by PyAV: frames as RGB among the packets of the other streams, read, and written with their time and tags."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -38,7 +39,14 @@ _RGB = 0
 _ENCODER_OPTIONS = {
     "libx264": {"preset": "veryfast"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "6", "row-mt": "1", "b": "0"},
+    "libsvtav1": {"preset": "8"},  # above 9 it warns of artifacts
 }
+
+# SVT-AV1 takes 0 for a number that is not given.
+_LEAST_CRF = {"libx264": 0, "libvpx-vp9": 0, "libsvtav1": 1}
+
+# What takes more than 8 bits for the same containers where the encoder was built without them, as PyAV's libvpx is.
+_DEEP_ENCODERS = {"libvpx-vp9": "libsvtav1"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,7 @@ class Reader:
     def deep(self) -> bool:
         """Whether it has more than 8 bits."""
         assert self.first is not None
-        return max(component.bits for component in self.first.format.components) > 8
+        return _bits(self.first.format) > 8
 
     def fault(self) -> str:
         """What was broken, after everything was read: a line, or nothing."""
@@ -259,14 +267,17 @@ class Writer:
 
     def _add_video(self, source: Reader, codec: str, crf: int) -> VideoStream:
         first, base = self._first, source.stream.time_base
-        self._format = _written_format(first.format)
+        codec, self._format, changed = _written(first.format, codec)
+        self.notes += changed
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings otherwise; 1 is errors
         # H.264 counts its size in whole chroma samples.
         across, down = {"420": (2, 2), "422": (2, 1)}.get(self._format[3:6], (1, 1)) if codec == "libx264" else (1, 1)
         self._width, self._height = -(-first.width // across) * across, -(-first.height // down) * down
         if (self._width, self._height) != (first.width, first.height):
             self.notes.append(f"{first.width}x{first.height} became {self._width}x{self._height}: H.264 needs even sides")
+        options = {**_ENCODER_OPTIONS[codec], "crf": str(max(crf, _LEAST_CRF[codec]))}
         stream = self.container.add_stream(
-            codec, rate=source.stream.guessed_rate, options={**_ENCODER_OPTIONS[codec], "crf": str(crf)},
+            codec, rate=source.stream.guessed_rate, options=options,
             width=self._width, height=self._height, pix_fmt=self._format, time_base=base,
         )  # fmt: skip
         assert isinstance(stream, VideoStream)
@@ -339,13 +350,36 @@ class Writer:
         return frame
 
 
-def _written_format(source: VideoFormat) -> str:
-    """The pixel format with the depth (8 or 10 bits) and chroma sampling of ``source`` that both encoders have."""
-    sampling = {(8, 8): "420", (8, 16): "422"}.get((source.chroma_width(16), source.chroma_height(16)), "444")
-    if len(source.components) < 3:  # grey
-        sampling = "420"
-    deep = max(component.bits for component in source.components) > 8
-    return f"yuv{sampling}p10le" if deep else f"yuv{sampling}p"
+def _written(source: VideoFormat, codec: str) -> tuple[str, str, list[str]]:
+    """The encoder, ``codec`` or one in its stead, its pixel format for ``source``, and what that changes, a line each."""
+    deep = _bits(source) > 8
+    sampling = wanted = _sampling(source)
+    if deep and f"yuv{wanted}p10le" not in _formats(codec):
+        instead = _DEEP_ENCODERS.get(codec, "")
+        if deep := "yuv420p10le" in _formats(instead):
+            codec, sampling = instead, "420"
+    depth = 10 if deep else 8
+    changed = [] if depth >= _bits(source) else [f"its {_bits(source)} bits became {depth}"]
+    if sampling != wanted:
+        changed.append(f"its chroma sampling {':'.join(wanted)} became {':'.join(sampling)}")
+    return codec, f"yuv{sampling}p10le" if deep else f"yuv{sampling}p", changed
+
+
+def _formats(codec: str) -> set[str]:
+    """FFmpeg's names of the pixel formats that an encoder takes, none where it is missing."""
+    if codec not in av.codecs_available:
+        return set()
+    return {taken.name for taken in av.Codec(codec, "w").video_formats or ()}
+
+
+def _bits(pixels: VideoFormat) -> int:
+    return max(component.bits for component in pixels.components)
+
+
+def _sampling(pixels: VideoFormat) -> str:
+    if len(pixels.components) < 3:  # grey
+        return "420"
+    return {(8, 8): "420", (8, 16): "422"}.get((pixels.chroma_width(16), pixels.chroma_height(16)), "444")
 
 
 def _written_range(first: av.VideoFrame) -> int:

@@ -8,6 +8,8 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
+from zdce.srgb import light_of_srgb, srgb_of_light
+
 Rgb = NDArray[np.uint8]  # (H, W, 3)
 
 _ORDERS = tuple(permutations(range(3)))
@@ -48,11 +50,11 @@ class DarkPictures:
     def darkened(self, name: str) -> Rgb:
         """A picture, shape (H, W, 3): the reference with less light, and the noise that less light brings."""
         random = _random(name)
-        linear = to_linear(self._colored(name, _crop(self.load(_photograph(name)), random)) / 255.0)
+        linear = light_of_srgb(self._colored(name, _crop(self.load(_photograph(name)), random)) / 255.0)
         exposure = np.exp(random.uniform(*np.log(self.exposure)))
         full_well = self.full_wells[_number(name) % len(self.full_wells)]
         electrons = random.poisson(linear * exposure * full_well) + random.normal(0.0, self.read_noise, linear.shape)
-        return np.rint(to_srgb(np.clip(electrons / full_well, 0.0, 1.0)) * 255.0).astype(np.uint8)
+        return np.rint(srgb_of_light(np.clip(electrons / full_well, 0.0, 1.0)) * 255.0).astype(np.uint8)
 
     def _colored(self, name: str, crop: Rgb) -> Rgb:
         # All orders with each full well before any comes again.
@@ -86,13 +88,3 @@ def _crop(photograph: Rgb, random: np.random.Generator) -> Rgb:
     )
     crop = photograph[top : top + height, left : left + width]
     return crop[:, ::-1] if random.random() < 0.5 else crop
-
-
-def to_linear(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sRGB values in [0, 1] as linear light (IEC 61966-2-1)."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(linear: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Linear light in [0, 1] as sRGB values (IEC 61966-2-1)."""
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)

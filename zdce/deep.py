@@ -10,13 +10,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL import ExifTags, Image, TiffImagePlugin
 
 Deep = NDArray[np.uint16]
 
-# How Pillow's decoders call such pixels in a file.
-_RAW_MODES = ("RGB;16", "RGBX;16", "RGBA;16", "LA;16")
+# How Pillow's decoder calls such pixels in a PNG file.
+_RAW_MODES = ("RGB;16", "RGBA;16", "LA;16")
+
+# What TIFF's tag of what pixels mean says.
+_WHITE_IS_ZERO, _RGB = 0, 2
+
+# What it says of a further channel: opacity, by which colours are multiplied.
+_MULTIPLIED = 1
 
 # Pillow's names of what tifffile calls so.
 _COMPRESSIONS = {
@@ -30,10 +35,18 @@ _ASCII, _LONG, _CLASSIC = 2, 4, 42
 
 
 def holds(image: Image.Image) -> bool:
-    """Whether the file of ``image``, opened and not yet loaded, has 16 bits a colour, or grey with such transparency."""
-    arguments = (tile[3] for tile in getattr(image, "tile", ()))
-    modes = (each[0] if isinstance(each, tuple) else each for each in arguments)
-    return image.format in ("PNG", "TIFF") and any(str(mode).startswith(_RAW_MODES) for mode in modes)
+    """Whether the file of ``image``, opened and not yet loaded, has 16 bits that Pillow would change.
+
+    These are colours, grey with opacity or with a transparent level, and grey whose white is 0.
+    """
+    if image.format == "TIFF":
+        tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+        bits = set(tags.get(TiffImagePlugin.BITSPERSAMPLE, ()))
+        return bits == {16} and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) in (_WHITE_IS_ZERO, _RGB)
+    if image.format == "PNG":
+        modes = [str(tile[3]) for tile in getattr(image, "tile", ())]
+        return any(mode.startswith(_RAW_MODES) or (mode == "I;16B" and "transparency" in image.info) for mode in modes)
+    return False
 
 
 def check() -> None:
@@ -48,21 +61,42 @@ def check() -> None:
 
 
 def read(source: Path | bytes, format_name: str) -> Deep:
-    """The pixels of a file, (H, W, channels) with 2 (grey and opacity), 3 or 4 channels, as they lie in it."""
+    """The pixels of a file, (H, W, channels) with 1, 2 (grey and opacity), 3 or 4 channels, none multiplied by opacity."""
     check()
     if format_name == "PNG":
         data = source if isinstance(source, bytes) else source.read_bytes()
         pixels = importlib.import_module("imagecodecs").png_decode(data)
     else:
-        opened = io.BytesIO(source) if isinstance(source, bytes) else source
-        pixels = importlib.import_module("tifffile").imread(opened, key=0)
+        pixels = _read_tiff(io.BytesIO(source) if isinstance(source, bytes) else source)
     if pixels.dtype != np.uint16 or pixels.ndim != 3:
         raise ValueError(f"expected 16 bits a colour, got {pixels.dtype} of shape {pixels.shape}")
     return pixels
 
 
+def _read_tiff(source: Path | io.BytesIO) -> NDArray[Any]:
+    with importlib.import_module("tifffile").TiffFile(source) as file:
+        page = file.pages.first
+        # (planes, depth, H, W, channels of a plane): channels lie in planes of their own, or beside each other.
+        stored = page.asarray(squeeze=False)
+        photometric, extra = int(page.photometric), tuple(page.extrasamples)
+    pixels = stored[:, 0].transpose(1, 2, 0, 3).reshape(*stored.shape[2:4], -1)
+    if photometric == _WHITE_IS_ZERO:
+        return np.invert(pixels)
+    return _unmultiplied(pixels) if extra[:1] == (_MULTIPLIED,) else pixels
+
+
+def _unmultiplied(pixels: Deep) -> Deep:
+    """``pixels`` (H, W, 4) without their opacity in their colours; what can't be seen at all is black."""
+    colours, alpha = pixels[..., :3].astype(np.uint32), pixels[..., 3:].astype(np.uint32)
+    # 65535^2 and a half of 65535 stay below 2^32.
+    divided = (colours * 65535 + alpha // 2) // np.maximum(alpha, 1)
+    return np.concatenate([divided.clip(0, 65535).astype(np.uint16) * (alpha > 0), pixels[..., 3:]], axis=2)
+
+
 def upright(pixels: Deep, orientation: int) -> Deep:
-    """``pixels`` (H, W, channels) turned and mirrored as EXIF's ``orientation``, 1 to 8, says."""
+    """``pixels`` (H, W, channels) turned and mirrored as EXIF's ``orientation``, 1 to 8, says; as they are by any other."""
+    if orientation not in range(2, 9):
+        return pixels
     if orientation >= 5:
         pixels, orientation = pixels.swapaxes(0, 1), orientation - 4
     down = -1 if orientation in (3, 4) else 1
@@ -130,7 +164,7 @@ def _with_directories(data: bytes, exif: Image.Exif) -> bytes:
         if values:
             data += b"\0" * (-len(data) % 2)  # directories begin at even places
             entries[struct.pack("<H", tag)] = struct.pack("<HHII", tag, _LONG, 1, len(data))
-            directory = ImageFileDirectory_v2(prefix=b"II")
+            directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
             directory.update(values)
             data += directory.tobytes(len(data))
     data += b"\0" * (-len(data) % 2)

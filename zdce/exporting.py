@@ -32,6 +32,9 @@ _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # (B, H, W) beyond the scale on either side: odd ones, more than one image.
 _CHECKED = ((1, 48, 64), (2, 33, 71), (1, 101, 36))
 
+# A program is traced with an image of more than twice the scale on either side.
+MOST_SCALE = 512
+
 # A program of exports: images (B, 3, H, W) float32 or (B, H, W, 3) uint8 to the same.
 _Program = Callable[[Tensor], NDArray[Any]]
 
@@ -56,8 +59,8 @@ class Form:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.scale is not None and self.scale < 1:
-            raise ValueError(f"scale must be at least 1, got {self.scale}")
+        if self.scale is not None and not 1 <= self.scale <= MOST_SCALE:
+            raise ValueError(f"scale must be 1 to {MOST_SCALE}, got {self.scale}")
 
 
 class _Half(DCENet):

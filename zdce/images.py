@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import io
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError, features
 
-from zdce import atomic, deep, raw
+from zdce import atomic, bombs, deep, raw
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -39,6 +39,9 @@ _DESCRIBING_TAGS = (
     ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright,
 )  # fmt: skip
 _DESCRIBING_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+
+# Where Pillow keeps EXIF as it lies in a file.
+_EXIF_KEYS = ("exif", "Raw profile type exif")
 
 # A panorama of a gigapixel takes 3 GB. Pillow's limit, meant against attacks, warns from 0.09 gigapixels on.
 MOST_PIXELS = 1 << 30
@@ -174,7 +177,7 @@ def decode(
     *,
     deep_colour: bool = True,
 ) -> Picture:
-    """Reads a picture as ``read`` does, but no RAW, from a file or from the bytes of one.
+    """Reads a picture as ``read`` does, but no RAW, from a file or from the bytes of one, which may be a stranger's.
 
     Args:
         name: what errors call it.
@@ -186,30 +189,38 @@ def decode(
         OSError: as ``read`` says, or it has more than ``most_pixels``.
     """
     _plug_ins()
-    opened = io.BytesIO(source) if isinstance(source, bytes) else source
-    with _named_errors(name), _no_limit, Image.open(opened, formats=formats) as image:
+    with _named_errors(name), _no_limit, _opened(source, formats) as image:
         _check_kind(image, most_pixels)
         holds_deep = deep_colour and deep.holds(image)
         # Pillow turns TIFF files upright while it loads them.
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         image.load()
         exif = _describing_exif(image.getexif(), image.format == "TIFF")
-        turned = ImageOps.exif_transpose(image)
+        for key in _EXIF_KEYS:  # else it is written anew while the picture is turned, broken tags and all
+            image.info.pop(key, None)
+        ImageOps.exif_transpose(image, in_place=True)
         exif.pop(ExifTags.Base.Orientation, None)
         format_name = image.format or ""
-        picture = _picture(turned, exif)
+        picture = _picture(image, exif)
         if holds_deep:
             # Only after Pillow has found nothing broken, which it is better at.
             picture = _deepened(picture, deep.upright(deep.read(source, format_name), orientation))
         return replace(picture, format=_FIRST_OF_SEVERAL.get(format_name, format_name))
 
 
+def _opened(source: Path | bytes, formats: tuple[str, ...] | None) -> Image.Image:
+    if isinstance(source, bytes):
+        bombs.check(source)
+        return Image.open(io.BytesIO(source), formats=formats)
+    return Image.open(source, formats=formats)
+
+
 def _check_kind(image: Image.Image, most_pixels: int) -> None:
     if image.width * image.height > most_pixels:
         raise ValueError(f"expected at most {most_pixels} pixels, got {image.width} x {image.height}")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format not in _FIRST_OF_SEVERAL:
-        raise ValueError(f"expected one picture, got {frames} frames")
+    # To count the pages of a TIFF takes time by their square, which whoever sends it would choose.
+    if getattr(image, "is_animated", False) and image.format not in _FIRST_OF_SEVERAL:
+        raise ValueError("expected one picture, got an animation or a stack of pages")
     if image.format == "TIFF" and image.getexif().get(ExifTags.Base.NewSubfileType, 0) == 1:
         raise ValueError(f"expected a picture, got the small one inside of a RAW file ({', '.join(sorted(raw.SUFFIXES))})")
 
@@ -224,14 +235,22 @@ def _named_errors(name: str) -> Iterator[None]:
     except UnidentifiedImageError:
         raise OSError(f"{name}: not a picture that can be read") from None
     except Exception as error:  # a broken file makes Pillow raise whatever its bytes lead to
-        raise OSError(f"{name}: {error or type(error).__name__}") from error
+        raise OSError(f"{name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without a name that the system's errors repeat."""
+    words = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return " ".join(words.split())
 
 
 def _deepened(picture: Picture, pixels: NDArray[np.uint16]) -> Picture:
-    """``picture`` with the full depth of its file's ``pixels`` (H, W, 2 to 4 channels)."""
+    """``picture`` with the full depth of its file's ``pixels`` (H, W, 1 to 4 channels)."""
     channels = pixels.shape[2]
-    grey = channels == 2
-    alpha = pixels[..., channels - 1] if picture.alpha is not None and channels != 3 else picture.alpha
+    grey = channels <= 2
+    # A fourth channel may be none of opacity, which Pillow knows.
+    opaque = channels in (1, 3) or (channels == 4 and picture.alpha is None)
+    alpha = None if opaque else pixels[..., channels - 1]
     colours = np.repeat(pixels[..., :1], 3, axis=2) if grey else np.ascontiguousarray(pixels[..., :3])
     return replace(picture, pixels=colours, grey=grey, alpha=alpha)
 
@@ -257,7 +276,7 @@ def to_pillow(picture: Picture) -> Image.Image:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """The pixels of a picture, upright, shape (H, W, 3), 16-bit ones rounded to 8; errors as ``read``."""
+    """The pixels of a picture, upright, shape (H, W, 3), 16-bit ones as 8, off by less than a level; errors as ``read``."""
     picture = read(path) if raw.is_raw(path) else decode(path, str(path), deep_colour=False)
     return as_uint8(picture.pixels)
 
@@ -274,8 +293,10 @@ def _picture(image: Image.Image, exif: Image.Exif) -> Picture:
     metadata = {key: image.info[key] for key in ("icc_profile", "xmp", "dpi", "compression") if image.info.get(key)}
     metadata = _with_exif(metadata, exif)
     if image.mode in _DEPTH_16_MODES:
-        grey = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
-        return Picture(np.repeat(grey[..., None], 3, axis=2), grey=True, metadata=metadata)
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ValueError(f"expected pixels of 8 or 16 bits, got numbers from {levels.min()} to {levels.max()}")
+        return Picture(np.repeat(levels.astype(np.uint16)[..., None], 3, axis=2), grey=True, metadata=metadata)
     if image.mode == "F":
         raise ValueError("expected pixels of 8 or 16 bits, got floating-point ones")
     if image.mode == "CMYK":
@@ -294,17 +315,32 @@ def _with_exif(metadata: dict[str, Any], exif: Image.Exif) -> dict[str, Any]:
 
 
 def _describing_exif(exif: Image.Exif, of_tiff: bool = True) -> Image.Exif:
-    """EXIF, without what says how a TIFF stores its pixels where it is a TIFF's."""
-    if not of_tiff:
+    """EXIF without tags whose values are not of their type, and where it is a TIFF's without what says how its pixels lie."""
+    if not of_tiff and _can_be_written(exif):
         return exif
     kept = Image.Exif()
-    for tag in _DESCRIBING_TAGS:
-        if tag in exif:
-            kept[tag] = exif[tag]
+    _take(kept, exif, _DESCRIBING_TAGS if of_tiff else [tag for tag in exif if tag not in _DESCRIBING_DIRECTORIES], kept)
     for directory in _DESCRIBING_DIRECTORIES:
         if values := exif.get_ifd(directory):
-            kept.get_ifd(directory).update(values)
+            _take(kept.get_ifd(directory), values, values, kept)
     return kept
+
+
+def _take(target: MutableMapping[int, Any], source: Mapping[int, Any], tags: Iterable[int], whole: Image.Exif) -> None:
+    """Those of ``tags`` that ``source`` has, into ``target``, a part of ``whole``, which can be written with each of them."""
+    for tag in tags:
+        if tag in source:
+            target[tag] = source[tag]
+            if not _can_be_written(whole):
+                del target[tag]
+
+
+def _can_be_written(exif: Image.Exif) -> bool:
+    try:
+        exif.tobytes()
+    except Exception:  # whatever a value of a wrong type leads to
+        return False
+    return True
 
 
 def _rgb_of_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -327,7 +363,7 @@ def write(picture: Picture, path: Path, quality: int = 95) -> None:
 
     Raises:
         OSError: the disk takes no more.
-        ValueError: the format can't be written, or can't hold the picture's transparency.
+        ValueError: the format can't be written, or can't hold the picture's transparency or size.
     """
     # By way of memory: when a disk fills up in the middle of a write, Pillow takes the part for the whole.
     atomic.write_bytes(path, encode(picture, path, quality))
@@ -339,9 +375,18 @@ def encode(picture: Picture, path: Path, quality: int = 95) -> bytes:
     format_name = Image.registered_extensions().get(path.suffix.lower())
     if path.suffix.lower() not in SUFFIXES or format_name is None:
         raise ValueError(f"{path}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
-    if picture.alpha is not None and format_name == "JPEG":
-        raise ValueError(f"{path}: JPEG can't hold transparency; choose .png, .webp or .tiff")
-    options = _save_options(picture.metadata, format_name, quality)
+    if picture.alpha is not None and format_name in ("JPEG", "BMP"):  # others read Pillow's BMP files as opaque
+        raise ValueError(f"{path}: {format_name} can't hold transparency; choose .png, .webp or .tiff")
+    try:
+        return _encoded(picture, format_name, _save_options(picture.metadata, format_name, quality))
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders refuse each in its own way what their format has no room for
+        height, width = picture.pixels.shape[:2]
+        raise ValueError(f"{path}: {width} x {height} pixels can't be written as {format_name}: {_reason(error)}") from error
+
+
+def _encoded(picture: Picture, format_name: str, options: dict[str, Any]) -> bytes:
     # Pillow has grey of 16 bits, but neither colour nor transparency.
     if format_name in _DEEP and picture.pixels.dtype == np.uint16 and not (picture.grey and picture.alpha is None):
         return _DEEP[format_name](_channels(picture), options)

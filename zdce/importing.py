@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import io
-import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -62,26 +61,26 @@ def read(path: Path) -> Imported:
         start = file.read(len(_HDF5))
     if start == _HDF5:
         return _from_keras(path, path.read_bytes())
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if _KERAS_WEIGHTS in archive.namelist():
-                return _from_keras(path, archive.read(_KERAS_WEIGHTS))
+    if (weights := _in_keras_archive(path)) is not None:
+        return _from_keras(path, weights)
     return _from_pytorch(path)
+
+
+def _in_keras_archive(path: Path) -> bytes | None:
+    """The weights inside of a .keras file; None where the file is none."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(_KERAS_WEIGHTS) if _KERAS_WEIGHTS in archive.namelist() else None
+    except Exception as error:  # zipfile lets through what decompression and decoding say of broken bytes
+        raise ValueError(f"{path}: the archive is broken: {error}") from error
 
 
 def _from_pytorch(path: Path) -> Imported:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        IndexError,
-    ) as error:
+    except Exception as error:  # torch has no error of its own for broken files
         raise ValueError(
             f"{path}: expected a PyTorch state dict that loads without running code, or a Keras .h5 or .keras file"
         ) from error
@@ -127,7 +126,7 @@ def _from_keras(path: Path, content: bytes) -> Imported:
                 {"weight": torch.tensor(kernel[()]).permute(3, 2, 0, 1).contiguous(), "bias": torch.tensor(bias[()])}
                 for kernel, bias in _keras_convolutions(file, h5py.Dataset)
             ]
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
+    except Exception as error:  # h5py has no error of its own for broken files
         raise ValueError(f"{path}: the HDF5 file is broken: {' '.join(str(error).split())}") from error
     variant = _variant_of(path, layers, [v for v in VARIANTS.values() if not v.separable])
     for layer, sources in zip(layers, variant.sources, strict=True):

@@ -11,9 +11,7 @@ from torch.nn import functional
 
 from zdce import ops
 from zdce.images import Pixels
-
-# Rec. 709's luminance of red, green and blue: what a viewer sees flicker.
-LUMINANCE = (0.2126, 0.7152, 0.0722)
+from zdce.reference import LUMA
 
 # Long against the time between two frames, short against what a viewer takes for a delay.
 SECONDS = 0.5
@@ -138,7 +136,7 @@ class Smoothing:
 
 def _brightness(image: Tensor) -> float:
     """Mean luminance of an image (1, 3, h, w)."""
-    return float(image.mean((0, 2, 3)) @ image.new_tensor(LUMINANCE))
+    return float(image.mean((0, 2, 3)) @ image.new_tensor(LUMA))
 
 
 def thumbnail(image: Pixels) -> NDArray[np.float32]:
@@ -154,7 +152,7 @@ def thumbnail(image: Pixels) -> NDArray[np.float32]:
 
 def _luminances(small: NDArray[np.float32]) -> NDArray[np.float32]:
     """(rows, columns) of a thumbnail (rows, columns, 3)."""
-    return small @ np.array(LUMINANCE, np.float32)
+    return small @ np.array(LUMA, np.float32)
 
 
 def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:

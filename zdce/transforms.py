@@ -1,5 +1,6 @@
 """Enhancement as a step of a torchvision-style pipeline."""
 
+import copy
 import sys
 from collections.abc import Iterator
 from typing import Any, TypeVar, overload
@@ -55,7 +56,7 @@ class Enhance:
             TypeError: it holds no image.
             ValueError: a tensor has another shape.
         """
-        sample = inputs if len(inputs) > 1 else inputs[0]
+        sample = inputs[0] if len(inputs) == 1 else inputs
         chosen = _images(list(_leaves(sample)))
         if not chosen:
             raise TypeError(f"inputs must hold a Pillow image or a tensor, got {type(sample).__name__}")
@@ -67,7 +68,9 @@ class Enhance:
 
     def _replaced(self, value: Any, chosen: set[int]) -> Any:
         if isinstance(value, dict):
-            return type(value)((key, self._replaced(inside, chosen)) for key, inside in value.items())
+            replaced = copy.copy(value)  # a defaultdict, say, can't be made of its items alone
+            replaced.update((key, self._replaced(inside, chosen)) for key, inside in value.items())
+            return replaced
         if isinstance(value, list | tuple):
             values = [self._replaced(inside, chosen) for inside in value]
             return type(value)(*values) if hasattr(value, "_fields") else type(value)(values)

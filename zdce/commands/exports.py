@@ -19,7 +19,9 @@ from zdce.commands import options
 @options.scale
 @click.option("--uint8", is_flag=True, help="Pictures in and out as decoded, (B, H, W, 3), not float32 (B, 3, H, W) in [0, 1].")
 def export(model: str, output: Path, precision: str, scale: int | None, uint8: bool) -> None:
-    """Write MODEL (a .safetensors file) for other programs, with its curve, for any batch, height and width.
+    """Write MODEL for other programs, with its curve, for any batch, height and width.
+
+    MODEL is a network that `zdce variants` lists with weights, or a .safetensors file.
 
     The file is checked against the network at three sizes before it is written.
     """

@@ -1,5 +1,6 @@
 """What every command does: a user's mistake is one line, never a traceback."""
 
+import warnings
 from typing import Any
 
 import click
@@ -15,6 +16,9 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                # Of a broken file Pillow warns, with a line of its own code, whether it can be read or is named as broken.
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                return super().invoke(ctx)
         except _MISTAKES as error:
             raise click.ClickException(" ".join(str(error).split()) or type(error).__name__) from error

@@ -5,8 +5,8 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from zdce import colour, images
 from zdce.images import Picture
@@ -41,6 +42,9 @@ _PREVIEW_QUALITY = 90
 
 # What an error calls a picture, and an answer need not.
 _UPLOAD = "the upload"
+
+# Bytes that are handed on at once; the next ones wait until the connection takes more.
+_PIECE = 1 << 18
 
 # A client that sends too much is heard out, so that it hears the answer, up to so many times the limit.
 _HEARD_OUT = 8
@@ -135,33 +139,32 @@ class Application:
 
     async def before(self, request: Request) -> Response:
         preview = self._preview(request)
-        with self.desk.place():
-            return _file(await self.desk.small(request, lambda: _shown(preview.picture, {})))
+        with ExitStack() as place:
+            place.enter_context(self.desk.place())
+            return self._answer(await self.desk.small(request, lambda: _shown(preview.picture, {})), place)
 
     async def after(self, request: Request) -> Response:
         preview, wish = self._preview(request), Wish.of(request.query_params)
-        with self.desk.place():
-            return _file(await self.desk.small(request, lambda: self._enhanced_preview(preview, wish)))
+        with ExitStack() as place:
+            place.enter_context(self.desk.place())
+            return self._answer(await self.desk.small(request, lambda: self._enhanced_preview(preview, wish)), place)
 
     async def enhance(self, request: Request) -> Response:
         in_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         most = int(self.limits.file * _JSON_SHARE) + _JSON_REST if in_json else self.limits.file
-        with self._place(request, most) as size:
-            if not in_json:
-                wish = Wish.of(request.query_params)
-                data = await _body(request, size, self.limits)
-                return _file(await self.desk.whole(request, lambda: self._enhanced(data, wish)))
-            text = await _body(request, size, self.limits)
-            result = await self.desk.whole(request, lambda: self._enhanced(*_from_json(text)))
-            return JSONResponse(
-                {
-                    "media_type": result.media_type,
-                    "width": result.width,
-                    "height": result.height,
-                    "milliseconds": result.times,
-                    "image": base64.b64encode(result.data).decode(),
-                }
-            )
+        with ExitStack() as place:
+            size = place.enter_context(self._place(request, most))
+            if in_json:
+                text = await _body(request, size, self.limits)
+                return self._answer(await self.desk.whole(request, lambda: _in_json(self._enhanced(*_from_json(text)))), place)
+            wish = Wish.of(request.query_params)
+            data = await _body(request, size, self.limits)
+            return self._answer(await self.desk.whole(request, lambda: self._enhanced(data, wish)), place)
+
+    def _answer(self, result: Result, place: ExitStack) -> Response:
+        """``result`` as an answer that keeps the ``place`` until it is sent."""
+        place.enter_context(self.desk.held(len(result.data)))
+        return _Sent(result, self.limits.transfer_seconds(len(result.data)), place.pop_all())
 
     @contextmanager
     def _place(self, request: Request, most: int) -> Iterator[int]:
@@ -229,8 +232,33 @@ def _encoded(picture: Picture, suffix: str, quality: int, times: dict[str, float
     return Result(data, Image.MIME[Image.registered_extensions()[suffix]], width, height, times)
 
 
-def _file(result: Result) -> Response:
-    return Response(result.data, media_type=result.media_type, headers=result.timing)
+def _in_json(result: Result) -> Result:
+    """The same as JSON: what ``/api/enhance`` answers to JSON."""
+    values = {
+        "media_type": result.media_type,
+        "width": result.width,
+        "height": result.height,
+        "milliseconds": result.times,
+        "image": base64.b64encode(result.data).decode(),
+    }
+    return replace(result, data=json.dumps(values).encode(), media_type="application/json")
+
+
+class _Sent(Response):
+    """A result that leaves piece by piece: in memory as long as it has its ``place``, and no longer than ``seconds``."""
+
+    def __init__(self, result: Result, seconds: float, place: ExitStack) -> None:
+        super().__init__(result.data, media_type=result.media_type, headers=result.timing)
+        self._seconds, self._place = seconds, place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Who takes too long finds the connection closed.
+        with self._place, suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                for at in range(0, len(self.body), _PIECE):
+                    await send({"type": "http.response.body", "body": self.body[at : at + _PIECE], "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
 
 
 def _from_json(text: bytes) -> tuple[bytes, Wish]:
@@ -256,11 +284,11 @@ async def _body(request: Request, size: int, limits: Limits) -> bytes:
     """The upload, in memory."""
     data = bytearray()
     try:
-        async with asyncio.timeout(limits.upload_seconds(size)):
+        async with asyncio.timeout(limits.transfer_seconds(size)):
             async for chunk in request.stream():
                 data += chunk
     except TimeoutError:
-        raise HTTPException(408, f"the upload took longer than {limits.upload_seconds(size):.0f} s") from None
+        raise HTTPException(408, f"the upload took longer than {limits.transfer_seconds(size):.0f} s") from None
     return bytes(data)
 
 
@@ -270,7 +298,7 @@ async def _hear_out(request: Request, limits: Limits) -> None:
     # Where the upload was read, or somebody is at it, there is nothing to hear.
     with suppress(TimeoutError, ClientDisconnect, RuntimeError):
         if 0 < length <= _HEARD_OUT * limits.file:
-            async with asyncio.timeout(limits.upload_seconds(length)):
+            async with asyncio.timeout(limits.transfer_seconds(length)):
                 async for _ in request.stream():
                     pass
 

@@ -34,7 +34,7 @@ class Desk:
             BusyError: there is none.
         """
         too_many = self._under_way >= self._limits.queue + self._limits.workers
-        if too_many or (self._bytes and self._bytes + size > self._limits.memory):
+        if too_many or (size and self._bytes and self._bytes + size > self._limits.memory):
             raise BusyError
         self._under_way += 1
         self._bytes += size
@@ -42,6 +42,15 @@ class Desk:
             yield
         finally:
             self._under_way -= 1
+            self._bytes -= size
+
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Counts ``size`` bytes of a result; uploads that would not fit beside it are told to come back."""
+        self._bytes += size
+        try:
+            yield
+        finally:
             self._bytes -= size
 
     async def whole(self, request: Request, work: Callable[[], T]) -> T:

@@ -14,7 +14,7 @@ class Limits:
         file: bytes of one upload.
         pixels: of one picture.
         pictures: that are held as previews, of all visitors together; the one used longest ago goes first.
-        memory: bytes that previews with their curve maps hold; uploads under way may hold as much again.
+        memory: bytes that previews with their curve maps hold; uploads and results under way may hold as much again.
         idle: seconds until an unused preview goes.
         workers: threads that decode, enhance and encode whole pictures.
         queue: requests that wait for a worker; more are told to come back later.
@@ -28,6 +28,6 @@ class Limits:
     workers: int = 2
     queue: int = 32
 
-    def upload_seconds(self, size: int) -> float:
-        """How long an upload of ``size`` bytes may take: half a minute, and a second for every 128 KiB."""
+    def transfer_seconds(self, size: int) -> float:
+        """How long an upload or a download of ``size`` bytes may take: half a minute, and a second for every 128 KiB."""
         return 30 + size / (1 << 17)
