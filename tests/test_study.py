@@ -347,8 +347,8 @@ def test_results_come_back_as_they_were_written(finished):
     for name in ("measures.csv", "losses.csv", "networks.csv", "results.json"):
         assert (copy / name).read_text() == (finished / "results" / name).read_text()
     assert once.epochs == (1, 2, 3, 4, 5)
-    # Two pictures: three networks after five epochs, four simple methods, and the references.
-    assert len(once.measured) == 2 * (3 * 5 + 4 + 1)
+    # Two pictures: three networks after five epochs, five simple methods, and the references.
+    assert len(once.measured) == 2 * (3 * 5 + 5 + 1)
     assert len(once.losses) == 3 * 5 * 2
     assert [network.variant for network in once.networks] == ["base", "no-color", "iters4"]
 
@@ -361,6 +361,8 @@ def test_measures_are_zdce_evals(finished, pictures):
         if row["method"] == "model":
             assert average.means[f"psnr_{row['against']}"] == pytest.approx(row["psnr"])
             assert average.means[f"ssim_{row['against']}"] == pytest.approx(row["ssim"])
+        if (row["method"], row["against"]) == ("model", "reference"):
+            assert average.means["ciede2000_reference"] == pytest.approx(row["ciede2000"])
 
 
 def stamps(folder, pattern):
@@ -437,6 +439,28 @@ def test_the_report_is_written_from_results_and_pictures_alone(finished, tmp_pat
     assert run("report", copy).exit_code == 0
     assert (copy / "report.html").read_text() == (finished / "report.html").read_text()
     assert (copy / "report.md").read_text() == (finished / "report.md").read_text()
+
+
+def test_results_that_were_written_with_fewer_measures_and_methods_give_a_report(finished, tmp_path):
+    copy = tmp_path / "copy"
+    for name in ("results", "pictures"):
+        shutil.copytree(finished / name, copy / name)
+    for picture in (copy / "pictures").glob("*-retinex.webp"):
+        picture.unlink()
+    with (copy / "results" / "measures.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] != "retinex"]
+    with (copy / "results" / "measures.csv").open("w", newline="") as file:
+        columns = [name for name in rows[0] if name != "ciede2000_reference"]
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    assert run("report", copy).exit_code == 0
+    for name in ("report.html", "report.md"):
+        assert "CIEDE2000" in (finished / name).read_text()
+        assert "retinex" in (finished / name).read_text()
+        assert "CIEDE2000" not in (copy / name).read_text()
+        assert "etinex" not in (copy / name).read_text()
+    assert '"CLAHE"' in (copy / "report.html").read_text()
 
 
 def test_the_page_needs_nothing_else_and_escapes_names(finished):

@@ -1,16 +1,33 @@
 """`zdce eval`."""
 
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
+import numpy as np
+from PIL import Image
 
 import zdce
-from zdce import atomic, evaluation, images
+from zdce import atomic, evaluation, images, naturalness
 from zdce.commands import options
 from zdce.commands.printing import print_json, print_table
-from zdce.data import collection
+from zdce.data import Item, collection
+from zdce.evaluation import BASELINES, Average, Rgb, Score
+from zdce.study.pictures import Labelled, sheet
 
 _PAIRS = {"all": slice(None), "odd": slice(1, None, 2), "even": slice(0, None, 2)}
+# Width of a picture in the grid of the worst, in pixels.
+_WIDTH = 320
+# Of each measure its heading, its decimals, and by what it is multiplied.
+_COLUMNS = {
+    "psnr": ("PSNR (dB)", 2, 1),
+    "ssim": ("SSIM", 3, 1),
+    "ciede2000": ("CIEDE2000", 2, 1),
+    "flat_noise": ("noise (%)", 2, 100),
+    "clipped": ("clipped (%)", 2, 100),
+    "brisque": ("BRISQUE", 1, 1),
+}
 
 
 @click.command("eval")
@@ -28,6 +45,18 @@ _PAIRS = {"all": slice(None), "odd": slice(1, None, 2), "even": slice(0, None, 2
     help="Of these pictures, those of odd or even index, from 0: one half to choose a model on, the other to report.",
 )
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write every picture's figures here.")
+@click.option("--naturalness", "natural", is_flag=True, help="BRISQUE too, a score without reference: the extra `naturalness`.")
+@click.option(
+    "--worst",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw the five pictures with the lowest PSNR here: original, output, reference.",
+)
+@click.option(
+    "--below",
+    type=click.Choice(list(BASELINES)),
+    help="Of --worst: those furthest below this method's PSNR.",
+)
 @options.as_json
 @options.device
 @options.scale
@@ -40,6 +69,9 @@ def evaluate(
     split: str | None,
     pairs: str,
     csv_path: Path | None,
+    natural: bool,
+    worst: Path | None,
+    below: str | None,
     as_json: bool,
     device: str,
     scale: int | None,
@@ -50,24 +82,75 @@ def evaluate(
     """PSNR and SSIM of MODEL (shipped weights by their name, or a .safetensors file) on DATA (a folder, `sample` or `open`).
 
     Against PIL's autocontrast of the input and the input itself, as in the report, and true references where DATA has them;
-    beside it the input itself, autocontrast, gamma 0.4 and CLAHE.
+    beside it the input itself, autocontrast, gamma 0.4, CLAHE and a Retinex. Also the share of clipped pixels, and against true
+    references CIEDE2000 and the noise where they are flat, as a share of the brightness there.
     """
+    if below and worst is None:
+        raise click.UsageError("--below says which pictures --worst draws: give --worst FILE too")
     network = zdce.load(model).to(device)
     pictures = collection(data)
     if split is None:
         split = "validation" if any(item.load_reference for item in pictures.items) else "all"
     items = (pictures.items if split == "all" else pictures.validation_items())[_PAIRS[pairs]]
+    if worst is not None:
+        _check_worst(worst, data, items)
+    brisque = naturalness.brisque() if natural else None
     enhancer = zdce.Enhancer(network, "fp32", scale, strength, brightness, noise)
-    scores = evaluation.evaluate(items, lambda image: images.as_uint8(enhancer(image)))
+
+    def enhance(image: Rgb) -> Rgb:
+        return images.as_uint8(enhancer(image))
+
+    scores = evaluation.evaluate(items, enhance, brisque)
     averages = evaluation.averages(scores)
     if csv_path is not None:
         atomic.write_text(csv_path, evaluation.to_csv(scores))
+    if worst is not None:
+        _draw_worst(worst, items, evaluation.worst(scores, below), enhance)
     if as_json:
         print_json({"images": len(items), "rows": [average.to_dict() for average in averages]})
         return
-    rows = [[a.against, a.method, f"{a.psnr:.2f}", f"{a.ssim:.3f}", str(a.images)] for a in averages]
-    print_table(
-        f"{model} on {data}, {split}" + ("" if pairs == "all" else f", {pairs} pairs"),
-        ["against", "method", "PSNR (dB)", "SSIM", "images"],
-        rows,
-    )
+    _print(f"{model} on {data}, {split}" + ("" if pairs == "all" else f", {pairs} pairs"), averages)
+
+
+def _print(title: str, averages: Sequence[Average]) -> None:
+    """The table, without the measures that nothing was measured by."""
+    known = [name for name in _COLUMNS if any(not math.isnan(getattr(a, name)) for a in averages)]
+    rows = [[a.against, a.method, *(_cell(a, name) for name in known), str(a.images)] for a in averages]
+    print_table(title, ["against", "method", *(_COLUMNS[name][0] for name in known), "images"], rows, least_width=112)
+
+
+def _cell(average: Average, name: str) -> str:
+    _, digits, factor = _COLUMNS[name]
+    value = getattr(average, name)
+    return "-" if math.isnan(value) else f"{value * factor:.{digits}f}"
+
+
+def _check_worst(path: Path, data: str, items: Sequence[Item]) -> None:
+    """To be asked before minutes of work.
+
+    Raises:
+        ValueError: the worst can't be told, or not written.
+    """
+    if not any(item.load_reference for item in items):
+        raise ValueError(f"--worst needs true references, and {data} has none for these pictures")
+    if path.suffix.lower() not in images.SUFFIXES:
+        raise ValueError(f"{path}: expected one of the formats {', '.join(sorted(images.SUFFIXES))}")
+
+
+def _draw_worst(
+    path: Path, items: Sequence[Item], chosen: Sequence[tuple[Score, Score | None]], enhance: Callable[[Rgb], Rgb]
+) -> None:
+    named = {item.name: item for item in items}
+    rows = [_row(named[mine.name], mine, other, enhance) for mine, other in chosen]
+    images.write(images.Picture(np.asarray(sheet(rows, _WIDTH))), path)
+
+
+def _row(item: Item, mine: Score, other: Score | None, enhance: Callable[[Rgb], Rgb]) -> list[Labelled]:
+    """Original, output, the other method's if there is one, reference."""
+    picture = item.load()
+    shown = [(picture, item.name), (enhance(picture), f"output, {mine.psnr:.2f} dB")]
+    if other is not None:
+        shown.append((BASELINES[other.method](picture), f"{other.method}, {other.psnr:.2f} dB"))
+    if item.load_reference is not None:
+        shown.append((item.load_reference(), "reference"))
+    return [Labelled(Image.fromarray(pixels), label) for pixels, label in shown]

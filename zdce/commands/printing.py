@@ -18,7 +18,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], least_wid
     click.echo(title)
     table = Table(box=box.SIMPLE, pad_edge=False)
     for i, column in enumerate(columns):
-        numeric = all(row[i].replace(",", "").replace(".", "").lstrip("-").isdigit() for row in rows)
+        numeric = all(row[i] in ("-", "inf") or row[i].replace(",", "").replace(".", "").lstrip("-").isdigit() for row in rows)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0)
     for row in rows:
         table.add_row(*map(escape, row))

@@ -8,13 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
-from zdce.evaluation import Rgb, psnr, ssim
+from zdce.evaluation import Rgb, ciede2000, luma, psnr, ssim
 
 # What pictures are compared with.
 TARGETS = ("autocontrast", "input", "reference")
-
-# ITU-R BT.601: luma from RGB.
-_LUMA = np.array([0.299, 0.587, 0.114])
 
 # Lightness order is compared on a grid of at most so many points along the longer side.
 _GRID = 100
@@ -37,6 +34,8 @@ class Measured:
         noise: ``noise_level``, in levels of 255.
         sharpness: mean length of luma's gradient, in levels of 255 a pixel.
         order_error: ``lightness_order_error`` against the input.
+        ciede2000_reference: the mean colour difference to the reference; NaN as ``psnr_reference``, and in results that were
+            written without it.
     """
 
     method: str
@@ -56,6 +55,7 @@ class Measured:
     noise: float
     sharpness: float
     order_error: float
+    ciede2000_reference: float = math.nan
 
 
 MEASURES = tuple(field.name for field in fields(Measured))[4:]
@@ -71,7 +71,8 @@ class Source(NamedTuple):
 
 def measure(source: Source, picture: str, result: Rgb, targets: dict[str, Rgb]) -> Measured:
     """All measures of ``result`` (H, W, 3); ``targets``, of its shape, are "input", "autocontrast" and maybe "reference"."""
-    luma = result @ _LUMA / 255
+    light = luma(result)
+    reference = targets.get("reference")
     likeness = {against: _likeness(result, targets.get(against)) for against in TARGETS}
     return Measured(
         *source,
@@ -79,13 +80,14 @@ def measure(source: Source, picture: str, result: Rgb, targets: dict[str, Rgb]) 
         *likeness["autocontrast"],
         *likeness["input"],
         *likeness["reference"],
-        float(luma.mean()),
-        float(luma.std()),
+        float(light.mean()),
+        float(light.std()),
         _saturation(result),
         float(rgb2lab(result)[..., 2].mean()),
-        noise_level(luma),
-        _sharpness(luma),
+        noise_level(light),
+        _sharpness(light),
         lightness_order_error(targets["input"], result),
+        math.nan if reference is None else ciede2000(result, reference),
     )
 
 

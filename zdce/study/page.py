@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from zdce import atomic
 from zdce.data import SAMPLE
+from zdce.evaluation import BASELINES
 from zdce.study import claims, figures, tables
 from zdce.study.conduct import duration
 from zdce.study.measures import Source
+from zdce.study.pictures import Labelled, sheet
 from zdce.study.published import published
 from zdce.study.results import Results, to_json
 from zdce.study.settings import BASE
@@ -27,8 +29,6 @@ from zdce.study.tables import Table
 from zdce.variants import VARIANTS
 
 _LABELS = {"input": "Original", "autocontrast": "PIL autocontrast", "reference": "True reference"}
-# Of the Markdown's sheets: a picture's width, and the height of a line of labels.
-_CELL, _LINE = 240, 26
 
 
 class Shot(NamedTuple):
@@ -271,7 +271,10 @@ class Page:
 
     def _viewer(self, left: str, right: str) -> Viewer:
         choices = [(slug(Source(v, 0, self.last)), v.capitalize() if v == BASE else v) for v in self.results.variants]
-        return Viewer([*self._plain_choices(), ("gamma-0.4", "Gamma 0.4"), ("CLAHE", "CLAHE"), *choices], left, right)
+        # Results written by another version may have fewer.
+        others = [name for name in BASELINES if name not in _LABELS and self.results.average(name)]
+        simple = [(slug(Source(name)), name[0].upper() + name[1:]) for name in others]
+        return Viewer([*self._plain_choices(), *simple, *choices], left, right)
 
     def _shot(self, i: int, source: Source, label: str) -> Shot:
         return Shot(f"{i}-{slug(source)}", label, f"{self.results.shown[i]}: {label}")
@@ -398,23 +401,10 @@ def _write_sheets(folder: StudyFolder, context: dict[str, Any]) -> None:
     grids |= {f"grid-{ablation.name}": ablation.rows for part in context["parts"] for ablation in part.ablations}
     for name, rows in grids.items():
         encoded = io.BytesIO()
-        _sheet(folder.path / "pictures", rows).save(encoded, "PNG")
+        sheet([[_labelled(folder.path / "pictures", shot) for shot in row] for row in rows]).save(encoded, "PNG")
         atomic.write_bytes(folder.path / "figures" / f"{name}.png", encoded.getvalue())
 
 
-def _sheet(pictures: Path, rows: Sequence[Sequence[Shot]]) -> Image.Image:
-    """Rows of pictures, each with its label above."""
-    heights = []
-    for row in rows:
-        with Image.open(pictures / f"{row[0].key}.webp") as image:
-            heights.append(_CELL * image.height // image.width)
-    sheet = Image.new("RGB", (len(rows[0]) * _CELL, sum(heights) + len(rows) * _LINE), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    top = 0
-    for row, height in zip(rows, heights, strict=True):
-        for column, shot in enumerate(row):
-            draw.text((column * _CELL + 2, top + 6), shot.label, "black", font)
-            with Image.open(pictures / f"{shot.key}.webp") as image:
-                sheet.paste(image.convert("RGB").resize((_CELL - 4, height - 4)), (column * _CELL + 2, top + _LINE))
-        top += height + _LINE
-    return sheet
+def _labelled(pictures: Path, shot: Shot) -> Labelled:
+    with Image.open(pictures / f"{shot.key}.webp") as image:
+        return Labelled(image.convert("RGB"), shot.label)

@@ -1,4 +1,7 @@
-"""Pictures for the page: made smaller, and curve maps made visible."""
+"""Pictures for the page: made smaller, beside each other, and curve maps made visible."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +12,8 @@ from zdce.evaluation import Rgb
 
 # Longer side of the pictures on the page, in pixels.
 SHOWN_SIDE = 640
+# Of sheets: the height of a line of labels.
+_LINE = 26
 # Of curve maps: longer side of a tile, and the line above it.
 _TILE_SIDE, _TILE_LINE = 240, 18
 
@@ -20,6 +25,33 @@ def reduced(pixels: Rgb, side: int | None) -> Rgb:
         return pixels
     size = [max(1, round(length * side / max(height, width))) for length in (width, height)]
     return np.asarray(Image.fromarray(pixels).resize((size[0], size[1]), Image.Resampling.LANCZOS))
+
+
+class Labelled(NamedTuple):
+    """A picture and the line above it."""
+
+    image: Image.Image
+    label: str
+
+
+def sheet(rows: Sequence[Sequence[Labelled]], width: int = 240) -> Image.Image:
+    """Rows of pictures beside each other, each ``width`` pixels wide and as high as the first of its row wants to be."""
+    heights = [width * row[0].image.height // row[0].image.width for row in rows]
+    drawn = Image.new("RGB", (max(map(len, rows)) * width, sum(heights) + len(rows) * _LINE), "white")
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            drawn.paste(_cell(picture, width, height), (column * width, top))
+        top += height + _LINE
+    return drawn
+
+
+def _cell(picture: Labelled, width: int, height: int) -> Image.Image:
+    """A picture of its own, so that a label longer than it is cut off."""
+    cell = Image.new("RGB", (width, height + _LINE), "white")
+    ImageDraw.Draw(cell).text((2, 6), picture.label, "black", ImageFont.load_default(13))
+    cell.paste(picture.image.convert("RGB").resize((width - 4, max(1, height - 4))), (2, _LINE))
+    return cell
 
 
 def of_maps(maps: Tensor) -> Rgb:

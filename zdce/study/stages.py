@@ -18,7 +18,7 @@ from zdce.evaluation import BASELINES, Rgb
 from zdce.model import DCENet, load
 from zdce.study import pictures
 from zdce.study import settings as names
-from zdce.study.measures import Measured, Source, measure
+from zdce.study.measures import MEASURES, Measured, Source, measure
 from zdce.study.results import Loss, Network, Results, from_csv, to_csv
 from zdce.study.settings import BASE, Settings, file_fingerprint, fingerprint
 from zdce.variants import VARIANTS
@@ -258,7 +258,7 @@ class Study:
     def _inputs_of_measures(self, trained: str = "", weights: Path | None = None) -> str:
         """With the training's own inputs, so that measures of weights that will be trained anew are not taken for done."""
         found = file_fingerprint(weights) if weights and weights.is_file() else ""
-        return fingerprint(trained, found, self._validation, self.settings.side, list(self.shown))
+        return fingerprint(trained, found, self._validation, self.settings.side, list(self.shown), MEASURES)
 
     def _called(self, variant: str, seed: int) -> str:
         return f"{variant}, seed {seed}" if self.settings.seeds > 1 else variant

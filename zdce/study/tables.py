@@ -38,6 +38,7 @@ class Table:
 _MEASURES = {
     "psnr_reference": ("PSNR, reference", 2),
     "ssim_reference": ("SSIM, reference", 3),
+    "ciede2000_reference": ("CIEDE2000, reference", 2),
     "psnr_autocontrast": ("PSNR, autocontrast", 2),
     "ssim_autocontrast": ("SSIM, autocontrast", 3),
     "psnr_input": ("PSNR, original", 2),
@@ -73,8 +74,8 @@ def cell(average: Average | None, measure: str) -> Cell:
 
 
 def measures(results: Results) -> list[str]:
-    """The measures that there are."""
-    return [m for m in _MEASURES if results.has_references or not m.endswith("_reference")]
+    """The measures that there are: some pictures have no references, and some results were written with fewer measures."""
+    return [m for m in _MEASURES if any(not math.isnan(getattr(row, m)) for row in results.measured)]
 
 
 def _theirs(pair: tuple[float, float] | None, which: int) -> Cell:
