@@ -112,8 +112,7 @@ class Textbook(nn.Module):
         return (enhanced * 255).round().to(torch.uint8)[0].permute(1, 2, 0).contiguous()
 
     def _enhanced(self, image: Tensor) -> Tensor:
-        maps = self.model.curve_maps(image, scale_in(self.mode, self.model))
-        return reference.apply_curve(image, maps, self.model.variant.iterations)
+        return self.model.enhance(image, scale_in(self.mode, self.model), reference.apply_curve)
 
 
 @dataclass(frozen=True)

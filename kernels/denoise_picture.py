@@ -72,9 +72,9 @@ def guide_forward(
         red += chroma_weight(j) * (colors[0] - near)
         blue += chroma_weight(j) * (colors[2] - near)
     bright, dark = bright / 25, dark / 25
-    inside = to < (height + 4) * (width + 4)
+    inside = to // (width + 4) < height + 4
     tl.store(luma_ptr + to, light, mask=inside)
-    tl.store(guide_ptr + to, guide, mask=inside)
+    tl.store(guide_ptr + to, 255 * guide, mask=inside)
     tl.store(slope_ptr + to, bright * (1.0 - bright) / (dark * (1.0 - dark) + 1e-3), mask=inside)
     tl.store(red_ptr + to, red, mask=inside)
     tl.store(blue_ptr + to, blue, mask=inside)
@@ -87,13 +87,13 @@ def denoise_forward(
 ):  # fmt: skip
     # Grid (blocks of the picture's pixels).
     number = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
-    inside, pitch = number < height * width, width + 4
+    inside, pitch = number // width < height, width + 4
     y = tl.minimum(number // width, height - 1)
     x = number % width
     at = (y + 2) * pitch + x + 2
     slope, own, own_guide = tl.load(slope_ptr + at), tl.load(luma_ptr + at), tl.load(guide_ptr + at)
     limits = limit * tl.maximum(slope * slope - 1.0, 0.0)
-    total, change = limits * limits + 1e-20, tl.zeros((PIXELS,), tl.float32)
+    total, change = limits * limits + 1e-6, tl.zeros((PIXELS,), tl.float32)
     red, blue = tl.zeros_like(change), tl.zeros_like(change)
     for i in tl.static_range(-4, 5):
         near = at + (tl.minimum(tl.maximum(y + i, 0), height - 1) - y) * pitch
@@ -142,6 +142,6 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, denoised: T
         TOP=top, PIXELS=PIXELS, num_warps=WARPS,
     )  # fmt: skip
     denoise_forward[(triton.cdiv(height * width, PIXELS),)](
-        enhanced, *planes, denoised, height, width, enhanced.stride(0), denoised.stride(0), (2 * noise) ** 2, noise / BLURRED,
-        TOP=top, PIXELS=PIXELS, num_warps=WARPS,
+        enhanced, *planes, denoised, height, width, enhanced.stride(0), denoised.stride(0),
+        (2 * 255 * noise) ** 2, noise / BLURRED, TOP=top, PIXELS=PIXELS, num_warps=WARPS,
     )  # fmt: skip

@@ -149,8 +149,8 @@ PICTURE = torch.zeros(13, 24, 3, dtype=torch.uint8)
         (TypeError, "picture must be a torch.Tensor, got list", {"picture": [1]}),
         (TypeError, "enhanced must be uint8, uint16 or float32, got torch.int32", {"enhanced": PICTURE.int()}),
         (ValueError, r"enhanced must be \(13, 24, 3\) of torch.uint8 .* got \(13, 20, 3\)", {"enhanced": PICTURE[:, :20]}),
-        (ValueError, "noise must be a finite number of at least 0, got -1", {"noise": -1.0}),
-        (ValueError, "noise must be .* got nan", {"noise": float("nan")}),
+        (ValueError, "noise must be at least 0 and below 1, got -1", {"noise": -1.0}),
+        (ValueError, "noise must be at least 0 and below 1, got nan", {"noise": float("nan")}),
         (
             ValueError,
             "must not require a gradient",
@@ -170,6 +170,8 @@ def test_bad_arguments_are_named(error, message, changes):
         (PICTURE, PICTURE, 0.1, PICTURE[:5].clone()),
         (PICTURE, PICTURE.float(), 0.1, PICTURE.clone()),
         (PICTURE[:, ::2], PICTURE[:, :12], 0.1, PICTURE[:, :12].clone()),
+        (PICTURE, PICTURE, float("nan"), PICTURE.clone()),
+        (PICTURE, PICTURE, 1.0, PICTURE.clone()),
     ],
 )
 def test_compiled_code_checks_what_reaches_it(arguments):

@@ -71,7 +71,7 @@ def enhance(picture: Picture, enhancer: Enhancer, transfer: str = "srgb") -> Pic
     for rows in bands:
         colours = _fractions(picture.pixels[rows])
         srgb = encoding.to_srgb(colours)
-        # A curve leaves black and white where they are: adding what lies beyond them goes on without a step.
+        # A curve leaves black and white where they are (denoising moves them a little): adding what lies beyond makes no step.
         beyond = srgb - srgb.clip(0, 1)
         before, after = (encoding.from_srgb(_fractions(codes[rows]) + beyond) for codes in (shown, enhanced))
         # What there and back alone would change, by rounding or for colours that sRGB lacks, is not the network's.

@@ -12,18 +12,15 @@ from zdce import backends, exposure, ops
 from zdce.engine import Engine, why_unsupported
 from zdce.images import Pixels
 from zdce.model import DCENet
-from zdce.reference import fractions
+from zdce.reference import DENOISE_REACH, fractions
 
 PRECISIONS = ("fp32", "bf16")
 
 # The scale of ``zdce enhance --fast``, from what ``zdce bench scales`` shows.
 FAST_SCALE = 4
 
-# Pixels of the strips that are denoised one after the other, in place but for one: 30 MB of a picture of 16 bits.
-_STRIP = 2**22
-
-# Rows above and below that a denoised row depends on.
-_REACH = 4
+# Pixels of the strips that are denoised one after the other: each with its result is 25 MB of 16 bits, 50 of floats.
+_STRIP = 2**21
 
 # Side in pixels of the tiles that torch runs. One takes some 150 MB at 32 filters; the halo adds 4% of work.
 _TILE = 512
@@ -74,8 +71,8 @@ class Enhancer:
         model: the network; it runs where its parameters are, with the weights that it has at the first call.
         precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
         scale: the curve is estimated on an image this many times smaller; 1 is exact, None is the variant's own.
-        strength: scales the curve maps: 1 as trained, or as the scene wants it; 0 gives the input back, above 1 is stronger,
-            negative darkens.
+        strength: scales the curve maps: 1 as trained, 0 gives the input back, above 1 stronger, negative darkens. Where a
+            strength is sought for each scene, it multiplies that one, which for lit scenes is 0.
         brightness: the mean of [0, 1] that dark scenes are brought to, by a strength found for each (``zdce.exposure``); 0: the
             maps are as trained. None is the variant's own.
         noise: deviation of the pictures' noise, of [0, 1]: what the curve makes of it is smoothed
@@ -120,7 +117,18 @@ class Enhancer:
         Raises:
             ValueError: ``strength`` is not finite.
         """
-        other = Enhancer(self.model, self.precision, self.scale, strength, self.brightness, self.noise)
+        return self._with(strength, self.noise)
+
+    def with_noise(self, noise: float) -> "Enhancer":
+        """The same enhancer for another ``noise``; packed weights are shared.
+
+        Raises:
+            ValueError: ``noise`` is not in [0, 1).
+        """
+        return self._with(self.strength, noise)
+
+    def _with(self, strength: float, noise: float) -> "Enhancer":
+        other = Enhancer(self.model, self.precision, self.scale, strength, self.brightness, noise)
         other._packed = self._engine
         return other
 
@@ -153,7 +161,7 @@ class Enhancer:
     def maps(self, image: Pixels) -> Tensor:
         """The curve maps of ``image`` (H, W, 3) at the enhancer's scale, (1, C, ceil(H / scale), ceil(W / scale)).
 
-        They are in [-1, 1], or times the strength that the scene wants, and what ``apply`` takes.
+        They are in [-1, 1], times the strength that the scene wants where one is sought: what ``apply`` takes.
 
         Raises:
             TypeError, ValueError: as a call does.
@@ -201,12 +209,14 @@ class Enhancer:
 
     def _enhanced(self, picture: Tensor) -> Tensor:
         """``picture`` (H, W, 3), uint8, uint16 or float32, enhanced."""
-        strength = self.strength * self._wanted(picture)
+        strength = self.strength and self.strength * self._wanted(picture)
+        if strength == 0:
+            return picture.clone(memory_format=torch.contiguous_format)
         return self._denoised(picture, self._brightened(picture, strength))
 
     def _wanted(self, picture: Tensor) -> float:
         """The strength that the scene of ``picture`` (H, W, 3) wants; 1 where none is sought."""
-        if self.brightness == 0 or self.strength == 0:
+        if self.brightness == 0:
             return 1.0
         small = fractions(exposure.thumbnail(picture.permute(2, 0, 1)[None])[0].permute(1, 2, 0)).contiguous()
         wanted = exposure.strength(small, self._exact_maps(small), self.model.variant.iterations, self.brightness)
@@ -238,14 +248,15 @@ class Enhancer:
         if self.noise == 0 or self.strength == 0:
             return enhanced
         height, width, _ = enhanced.shape
-        rows = max(2 * _REACH, _STRIP // width)
+        rows = max(2 * DENOISE_REACH, _STRIP // width)
         above = enhanced[:0]
         for top in range(0, height, rows):
             end, before = min(top + rows, height), len(above)
-            strip = torch.cat([above, enhanced[top : end + _REACH]])
-            above = enhanced[end - _REACH : end].clone()
-            denoised = ops.denoise_picture(picture[top - before : end + _REACH], strip, self.noise)
+            strip = torch.cat([above, enhanced[top : end + DENOISE_REACH]])
+            above = enhanced[end - DENOISE_REACH : end].clone()
+            denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, self.noise)
             enhanced[top:end] = denoised[before : before + end - top]
+            del strip, denoised  # before the next ones are made
         return enhanced
 
     def _maps(self, picture: Tensor) -> Tensor:

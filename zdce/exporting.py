@@ -35,6 +35,9 @@ _CHECKED = ((1, 48, 64), (2, 33, 71), (1, 101, 36))
 # A program is traced with an image of more than twice the scale on either side.
 MOST_SCALE = 512
 
+# Of their pictures' levels: dark scenes are those that want a strength, lit ones want none.
+_BRIGHTEST = (32, 64, 256)
+
 # A program of exports: images (B, 3, H, W) float32 or (B, H, W, 3) uint8 to the same.
 _Program = Callable[[Tensor], NDArray[Any]]
 
@@ -89,7 +92,7 @@ class _Whole(nn.Module):
         return (enhanced * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def _enhanced(self, image: Tensor) -> Tensor:
-        return self.model.applied(image, self.model.curve_maps(image, self.form.scale), reference.apply_curve)
+        return self.model.enhance(image, self.form.scale, reference.apply_curve)
 
 
 def _argument(model: DCENet, form: Form) -> tuple[Tensor, dict[int, str]]:
@@ -221,9 +224,9 @@ def _check(program: _Program, model: DCENet, form: Form) -> float:
     enhancer = Enhancer(model, scale=form.scale)
     generator = torch.Generator().manual_seed(0)
     worst = []
-    for batch, height, width in _CHECKED:
+    for (batch, height, width), brightest in zip(_CHECKED, _BRIGHTEST, strict=True):
         size = (batch, height + enhancer.scale, width + enhancer.scale, 3)
-        pictures = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+        pictures = torch.randint(0, brightest, size, dtype=torch.uint8, generator=generator)
         images = (pictures.permute(0, 3, 1, 2) / 255).contiguous()
         with torch.inference_mode():
             result = program(pictures if form.uint8 else images)

@@ -33,20 +33,23 @@ def enhance(
     scale: int | None = None,
     strength: float = 1.0,
     precision: str = "fp32",
+    brightness: float | None = None,
+    noise: float | None = None,
 ) -> NDArray[_Scalar]: ...
 @overload
 def enhance(
-    image: Tensor, model: Model | None = None, *, scale: int | None = None, strength: float = 1.0, precision: str = "fp32"
-) -> Tensor: ...
+    image: Tensor, model: Model | None = None, *, scale: int | None = None, strength: float = 1.0, precision: str = "fp32",
+    brightness: float | None = None, noise: float | None = None,
+) -> Tensor: ...  # fmt: skip
 @overload
 def enhance(
     image: Image.Image | str | os.PathLike[str], model: Model | None = None, *, scale: int | None = None, strength: float = 1.0,
-    precision: str = "fp32",
+    precision: str = "fp32", brightness: float | None = None, noise: float | None = None,
 ) -> Image.Image: ...  # fmt: skip
 @overload
 def enhance(
     image: str | os.PathLike[str], model: Model | None = None, *, output: str | os.PathLike[str], scale: int | None = None,
-    strength: float = 1.0, precision: str = "fp32",
+    strength: float = 1.0, precision: str = "fp32", brightness: float | None = None, noise: float | None = None,
 ) -> Path: ...  # fmt: skip
 def enhance(
     image: Any,
@@ -56,6 +59,8 @@ def enhance(
     scale: int | None = None,
     strength: float = 1.0,
     precision: str = "fp32",
+    brightness: float | None = None,
+    noise: float | None = None,
 ) -> Any:
     """The enhanced picture, in kind: an array for an array, a tensor for a tensor, a Pillow image for one or for a path.
 
@@ -76,6 +81,9 @@ def enhance(
         scale: the curve is estimated on an image this many times smaller; None is the variant's own.
         strength: 1 as trained, 0 gives the input back, above 1 stronger.
         precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
+        brightness: the mean of [0, 1] that dark scenes are brought to; 0: as trained. None is the variant's own.
+        noise: deviation of the picture's noise, of [0, 1], of which what the curve makes is smoothed; 0: nothing is.
+            None is the variant's own.
 
     Returns:
         As ``image`` in kind, shape and type; ``output`` where that is given.
@@ -94,24 +102,26 @@ def enhance(
             f"output must be left out where image is no path, got {type(image).__name__} and output {str(output)!r}"
         )
     device = str(image.device) if isinstance(image, Tensor) else "cpu"
-    enhancer = enhancer_for(model, device, precision, scale, strength)
+    enhancer = enhancer_for(model, device, precision, scale, strength, brightness, noise)
     if output is not None:
         return _file(Path(image), Path(output), enhancer)
     return enhanced(image, enhancer)
 
 
-def enhancer_for(model: Model | None, device: str, precision: str, scale: int | None, strength: float) -> Enhancer:
+def enhancer_for(model: Model | None, device: str, *settings: Any) -> Enhancer:
     """An enhancer with ``model``, on ``device`` where it has to be loaded; the same one again for the same name and file.
+
+    ``settings`` are what ``Enhancer`` takes after its model, in that order.
 
     Raises:
         FileNotFoundError, ValueError: as ``zdce.load`` and ``zdce.Enhancer`` do; or no model is named and there is no default.
     """
     if isinstance(model, DCENet):
-        return Enhancer(model, precision, scale, strength)
+        return Enhancer(model, *settings)
     name = DEFAULT if model is None else os.fspath(model)
     if name is None:
         raise ValueError("model must be a network or a .safetensors file of zdce train, got None")
-    return _kept(name, _stamp(Path(name)), device, precision, scale, strength)
+    return _kept(name, _stamp(Path(name)), device, *settings)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -122,10 +132,8 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _kept(
-    name: str, stamp: tuple[int, int] | None, device: str, precision: str, scale: int | None, strength: float
-) -> Enhancer:
-    return Enhancer(load(name).to(device), precision, scale, strength)
+def _kept(name: str, stamp: tuple[int, int] | None, device: str, *settings: Any) -> Enhancer:
+    return Enhancer(load(name).to(device), *settings)
 
 
 def enhanced(image: Any, enhancer: Enhancer) -> Any:

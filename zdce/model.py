@@ -141,7 +141,7 @@ class DCENet(nn.Module):
         return features[-1]
 
     def curve_maps(self, image: Tensor, scale: int | None = None) -> Tensor:
-        """Curve maps in [-1, 1] for ``image``.
+        """Curve maps in [-1, 1] for ``image``, as trained, whatever strength its scene wants.
 
         Args:
             image: images in [0, 1], shape (B, 3, H, W).
@@ -163,26 +163,39 @@ class DCENet(nn.Module):
         small = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
         return functional.interpolate(torch.tanh(self(small)), size=(height, width), mode="bilinear", align_corners=True)
 
-    def enhance(self, image: Tensor) -> Tensor:
-        """The enhanced images in [0, 1], shape (B, 3, H, W), as ``image`` (B, 3, H, W) in [0, 1].
+    def wanted(self, image: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
+        """The strength that the scene of each ``image`` (B, 3, H, W) wants its maps to have, (B, 1, 1, 1), without gradient.
 
-        In plain torch but for the curve, so that it has gradients and can be exported; ``zdce.Enhancer`` gives the same and is
-        much faster.
-        """
-        return self.applied(image, self.curve_maps(image))
-
-    def applied(self, image: Tensor, maps: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
-        """Curve maps as ``curve_maps`` gives them, on the ``image`` (B, 3, H, W) that they were made for: (B, 3, H, W).
+        It is 1 where the variant seeks none.
 
         Args:
-            curve: applies maps (B, C, H, W) to an image (B, 3, H, W) in T steps.
+            curve: applies maps (B, 3T or 3, H, W) to an image (B, 3, H, W) in T steps.
         """
-        steps = self.variant.iterations
+        if self.variant.brightness == 0:
+            return image.new_ones(image.shape[0], 1, 1, 1)
+        small = exposure.thumbnail(image.detach())
+        return exposure.strength(
+            small, torch.tanh(self(small)).detach(), self.variant.iterations, self.variant.brightness, curve
+        )
+
+    def enhance(self, image: Tensor, scale: int | None = None, curve: Curve = ops.apply_curve) -> Tensor:
+        """The enhanced images in [0, 1].
+
+        All but the curve is plain torch, and with ``zdce.reference.apply_curve`` that too: for training, and for exporters.
+        ``zdce.Enhancer`` gives the same and is faster.
+
+        Args:
+            image: images in [0, 1], shape (B, 3, H, W).
+            scale: as ``curve_maps`` has it.
+            curve: applies maps (B, 3T or 3, H, W) to an image (B, 3, H, W) in T steps.
+
+        Returns:
+            Shape (B, 3, H, W).
+        """
+        maps = self.curve_maps(image, scale)
         if self.variant.brightness:
-            small = exposure.thumbnail(image)
-            wanted = exposure.strength(small, torch.tanh(self(small)), steps, self.variant.brightness, curve)
-            maps = (maps * wanted).clamp(-1, 1)
-        enhanced = curve(image, maps, steps)
+            maps = (maps * self.wanted(image, curve)).clamp(-1, 1)
+        enhanced = curve(image, maps, self.variant.iterations)
         return reference.denoise(image, enhanced, self.variant.noise) if self.variant.noise else enhanced
 
     def save(self, path: str | Path) -> None:

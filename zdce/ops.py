@@ -235,8 +235,8 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255) -
             f"enhanced must be {tuple(picture.shape)} of {picture.dtype} on {picture.device} as picture is,"
             f" got {tuple(enhanced.shape)} of {enhanced.dtype} on {enhanced.device}"
         )
-    if not (noise >= 0 and math.isfinite(noise)):
-        raise ValueError(f"noise must be a finite number of at least 0, got {noise}")
+    if not 0 <= noise < 1:
+        raise ValueError(f"noise must be at least 0 and below 1, got {noise}")
     if picture.requires_grad or enhanced.requires_grad:
         raise ValueError("picture and enhanced must not require a gradient: denoise_picture has none")
     return torch.ops.zdce.denoise_picture(picture, enhanced, noise)

@@ -42,6 +42,8 @@ def enhance_files(
     *,
     scale: int | None = None,
     strength: float = 1.0,
+    brightness: float | None = None,
+    noise: float | None = None,
     quality: int = enhancing.QUALITY,
     overwrite: bool = False,
     device: str = "cpu",
@@ -54,6 +56,7 @@ def enhance_files(
         network: a network, or the name or file of one as ``zdce.load`` takes it, which is read here.
         scale: the curve is estimated on an image so many times smaller; None: the network's own, and 12 for videos.
         strength: 1 as trained, 0 nothing, above 1 stronger.
+        brightness, noise: as ``zdce.enhance`` has them.
         quality: of JPEG, WebP, AVIF and HEIC, 1 to 100.
         overwrite: whether results that are there are made anew.
         device: where an actor's network runs, "cuda" with ``num_gpus=1``.
@@ -65,7 +68,7 @@ def enhance_files(
     Raises:
         FileNotFoundError, ValueError: there is no such network, or Ray Data is not installed.
     """
-    options = {"scale": scale, "strength": strength, "quality": quality}
+    options = {"scale": scale, "strength": strength, "quality": quality, "brightness": brightness, "noise": noise}
     return _map(dataset, _Files, network, device, (options, overwrite), placement)
 
 
@@ -76,6 +79,8 @@ def enhance_images(
     column: str = "image",
     scale: int | None = None,
     strength: float = 1.0,
+    brightness: float | None = None,
+    noise: float | None = None,
     device: str = "cpu",
     **placement: Any,
 ) -> Any:
@@ -83,7 +88,7 @@ def enhance_images(
 
     Args:
         dataset: a ``ray.data.Dataset`` with arrays (H, W, 3), RGB, uint8 or uint16, in ``column``, and whatever columns else.
-        network, scale, strength, device, placement: as ``enhance_files`` has them.
+        network, scale, strength, brightness, noise, device, placement: as ``enhance_files`` has them.
 
     Returns:
         A ``ray.data.Dataset`` of the same rows, their pictures enhanced.
@@ -91,7 +96,14 @@ def enhance_images(
     Raises:
         FileNotFoundError, ValueError: there is no such network, or Ray Data is not installed.
     """
-    return _map(dataset, _Images, network, device, (column, {"scale": scale, "strength": strength}), placement)
+    return _map(
+        dataset,
+        _Images,
+        network,
+        device,
+        (column, {"scale": scale, "strength": strength, "brightness": brightness, "noise": noise}),
+        placement,
+    )
 
 
 def _map(

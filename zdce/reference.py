@@ -175,7 +175,7 @@ def enhance_picture(
 # brightness that keeps the slope of black finite; the added noise from which on all of the chroma's blur is taken; and the most
 # that a colour is brought to which is not brighter already.
 LUMA = (0.2126, 0.7152, 0.0722)
-_REACH, _RADIUS = 4, 2
+DENOISE_REACH, _RADIUS = 4, 2
 _GUIDE, _CHROMA, _NEAR = 0.8, 2.0, 1.2
 _BLACK = 1e-3
 _BLURRED = 2 / 255
@@ -201,28 +201,29 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
     """
     # uint8 fused: 6 bytes read and 3 written a pixel. Eager passes over the luma some 150 times.
     weights = enhanced.new_tensor(LUMA)[:, None, None]
-    image, bright = (functional.pad(planes, [_REACH] * 4, mode="replicate") for planes in (image, enhanced))
+    image, bright = (functional.pad(planes, [DENOISE_REACH] * 4, mode="replicate") for planes in (image, enhanced))
     before, luma = ((planes * weights).sum(1, keepdim=True) for planes in (image, bright))
-    inner = (slice(None), slice(None), slice(_REACH, -_REACH), slice(_REACH, -_REACH))
-    edge = _REACH - _RADIUS
+    inner = (slice(None), slice(None), slice(DENOISE_REACH, -DENOISE_REACH), slice(DENOISE_REACH, -DENOISE_REACH))
+    edge = DENOISE_REACH - _RADIUS
     means = [functional.avg_pool2d(planes[..., edge:-edge, edge:-edge], 2 * _RADIUS + 1, 1) for planes in (luma, before)]
     slope = means[0] * (1 - means[0]) / (means[1] * (1 - means[1]) + _BLACK)
-    change = _smoothed(luma, (2 * noise) ** 2 * (slope**2 - 1).clamp(min=0))
+    change = _smoothed(luma, (2 * 255 * noise) ** 2 * (slope**2 - 1).clamp(min=0))
     chroma = bright - luma
-    change = change + (noise / _BLURRED * (slope - 1)).clamp(0, 1) * (_blurred(chroma, _CHROMA, _REACH) - chroma[inner])
+    change = change + (noise / _BLURRED * (slope - 1)).clamp(0, 1) * (_blurred(chroma, _CHROMA, DENOISE_REACH) - chroma[inner])
     # Averages of colours may be more than white: what was not burnt stays so.
     return (enhanced + change).clamp(min=0).minimum(enhanced.clamp(min=_NOT_BURNT))
 
 
 def _smoothed(luma: Tensor, limit: Tensor) -> Tensor:
-    """What averaging changes of ``luma`` (B, 1, H + 8, W + 8), (B, 1, H, W); ``limit``: of squares that stay."""
-    guide, (height, width) = _blurred(luma, _GUIDE, _RADIUS), limit.shape[2:]
+    """What averaging changes of ``luma`` (B, 1, H + 8, W + 8), (B, 1, H, W); ``limit``: of squares in levels."""
+    guide, (height, width) = 255 * _blurred(luma, _GUIDE, _RADIUS), limit.shape[2:]
     own, own_guide = (
-        luma[..., _REACH : _REACH + height, _REACH : _REACH + width],
+        luma[..., DENOISE_REACH : DENOISE_REACH + height, DENOISE_REACH : DENOISE_REACH + width],
         guide[..., _RADIUS:-_RADIUS, _RADIUS:-_RADIUS],
     )
-    # The weights times limit^2, so that nothing is divided by a limit of 0; the constant leaves the pixel as it is then.
-    total, change = limit**2 + 1e-20, torch.zeros_like(own)
+    # The weights times limit^2, so that nothing is divided by a limit of 0; the constant leaves the pixel as it is then. In
+    # levels of 255, so that exporters don't take the constant for 0.
+    total, change = limit**2 + 1e-6, torch.zeros_like(own)
     for y, x in itertools.product(range(-_RADIUS, _RADIUS + 1), repeat=2):
         if (y, x) != (0, 0):
             at = slice(_RADIUS + y, _RADIUS + y + height), slice(_RADIUS + x, _RADIUS + x + width)

@@ -84,7 +84,7 @@ class Smoothing:
 
     @torch.inference_mode()
     def __call__(self, maps: Tensor, image: Pixels, time: float) -> Tensor:
-        """The maps that a frame gets, (1, C, h, w), in [-1, 1].
+        """The maps that a frame gets, (1, C, h, w); beyond [-1, 1] the curve cuts them.
 
         Args:
             maps: its own curve maps, (1, C, h, w), all frames alike.
@@ -103,7 +103,7 @@ class Smoothing:
         # The logarithm of the input's brightness less the same, filtered.
         excess = (1 - share) * (self._excess + brightening(before, self._thumbnail))
         self._excess = min(max(excess, -_FLICKER), _FLICKER)
-        return (self._smooth * self._scale(self._smooth, self._thumbnail, passed)).clamp_(-1.0, 1.0)
+        return self._smooth * self._scale(self._smooth, self._thumbnail, passed)
 
     def _scale(self, maps: Tensor, small: NDArray[np.float32], passed: float) -> float:
         """What the maps are multiplied with for the brightness that is wanted, by one step of Newton's method."""

@@ -25,6 +25,7 @@ class Enhance:
         scale: the curve is estimated on an image this many times smaller; None is the variant's own.
         strength: 1 as trained, 0 gives the input back, above 1 stronger.
         precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
+        brightness, noise: as ``zdce.enhance`` has them.
 
     Raises:
         FileNotFoundError, ValueError: there is no such network, or an argument is out of range.
@@ -36,9 +37,10 @@ class Enhance:
     """
 
     def __init__(
-        self, model: Model | None = None, *, scale: int | None = None, strength: float = 1.0, precision: str = "fp32"
-    ) -> None:
-        self._enhancer = enhancer_for(model, "cpu", precision, scale, strength)
+        self, model: Model | None = None, *, scale: int | None = None, strength: float = 1.0, precision: str = "fp32",
+        brightness: float | None = None, noise: float | None = None,
+    ) -> None:  # fmt: skip
+        self._enhancer = enhancer_for(model, "cpu", precision, scale, strength, brightness, noise)
 
     @overload
     def __call__(self, image: _Image, /) -> _Image: ...

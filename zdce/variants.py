@@ -48,6 +48,11 @@ class Variant:
     brightness: float = 0.0
     noise: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name, value in (("brightness", self.brightness), ("noise", self.noise)):
+            if not (isinstance(value, int | float) and 0 <= value < 1):
+                raise ValueError(f"{name} must be a number of at least 0 and below 1, got {value!r}")
+
     @property
     def maps(self) -> int:
         """Channels of the curve maps."""

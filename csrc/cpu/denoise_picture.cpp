@@ -50,9 +50,9 @@ using Line = float[kPitch];
 
 // Row y of each is at y modulo kRing.
 struct Lines {
-  alignas(64) Line luma[kRing], red[kRing], blue[kRing];     // colours less the luma
-  alignas(64) Line guide_across[kRing], guide[kRing];        // smoothed along rows, then along columns
-  alignas(64) Line red_across[kRing], blue_across[kRing];    // likewise
+  alignas(64) Line luma[kRing], red[kRing], blue[kRing];   // colours less the luma
+  alignas(64) Line guide_across[kRing], guide[kRing];      // smoothed along rows, then along columns, in levels of 255
+  alignas(64) Line red_across[kRing], blue_across[kRing];  // likewise
   alignas(64) Line enhanced_sum[kRing], picture_sum[kRing];  // of luma, over 5 columns
   alignas(64) Line picture_luma;
 };
@@ -131,7 +131,7 @@ struct FilterAcross {
 struct FilterGuideDown {
   ZDCE_INLINE static void run(const float* const* across, float* to) {
     for (int i = kFirst; i < kFirst + kWidth; i += kLanes<float>)
-      store(to + i, symmetric(kGuide, across, i), kLanes<float>);
+      store(to + i, 255.0f * symmetric(kGuide, across, i), kLanes<float>);
   }
 };
 
@@ -173,7 +173,7 @@ struct DenoiseBlock {
   // biweight (1 - d^2 / range)^2 times range^2, so that nothing is divided and a range of 0 changes nothing.
   ZDCE_INLINE static Floats smoothed_luma(const Around& around, int i, Floats range) {
     const Floats guide = at(around.guide[kRadius] + i), own = at(around.luma[kRadius] + i);
-    Floats total = range * range + 1e-20f, difference{};
+    Floats total = range * range + 1e-6f, difference{};
     for (int y = -kRadius; y <= kRadius; ++y) {
       for (int x = -kRadius; x <= kRadius; ++x) {
         if (x == 0 && y == 0) continue;
@@ -301,7 +301,8 @@ void denoise_picture(const Tensor picture_tensor, const Tensor enhanced_tensor, 
       throw std::runtime_error("zdce: enhanced and denoised must have the picture's shape and type");
     }
   }
-  const double cutoff = kCutoff * noise;
+  if (!(noise >= 0 && noise < 1)) throw std::runtime_error("zdce: noise must be at least 0 and below 1");
+  const double cutoff = 255 * kCutoff * noise;
   const Work work{p, e, d, static_cast<float>(cutoff * cutoff), static_cast<float>(noise / kBlurred)};
   with_pixel(p.dtype, [&](auto element) { denoise<decltype(element)>(work); });
 }

@@ -21,6 +21,8 @@ from zdce.commands import options
 def export(model: str, output: Path, precision: str, scale: int | None, uint8: bool) -> None:
     """Write MODEL for other programs, with its curve, for any batch, height and width.
 
+    Where its variant finds each scene's strength, and denoises, the file does both.
+
     MODEL is a network that `zdce variants` lists with weights, or a .safetensors file.
 
     The file is checked against the network at three sizes before it is written.

@@ -34,7 +34,7 @@ scale = click.option(
     type=click.IntRange(min=1),
     help="Estimate the curve on an image so many times smaller.  [default: the variant's]",
 )
-strength = click.option("--strength", type=float, default=1.0, help="1 as trained, 0 nothing, above 1 stronger.")
+strength = click.option("--strength", type=float, default=1.0, help="1 as trained, or as its scene wants; 0 nothing.")
 brightness = click.option(
     "--brightness",
     type=click.FloatRange(0, 1, max_open=True),

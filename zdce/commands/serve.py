@@ -56,7 +56,7 @@ def serve(
     limits = Limits(
         most_megabytes * MEGABYTE, most_megapixels * MEGAPIXEL, most_pictures, memory * MEGABYTE, 60 * keep, workers, queue
     )
-    offered = networks.Networks(models or weights.names(), device)
+    offered = networks.Networks(models or sorted(weights.names(), key=weights.DEFAULT.__ne__), device)
     with server.listen(host, port) as listening:
         address = server.address(listening)
         if not _is_loopback(host):

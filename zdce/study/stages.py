@@ -373,7 +373,7 @@ def _all_there(paths: Sequence[Path]) -> bool:
 
 def _network(variant: str) -> Any:
     found = VARIANTS[variant]
-    return found.sources, found.filters, found.maps, found.separable, found.scale
+    return found.sources, found.filters, found.maps, found.separable, found.scale, found.brightness > 0, found.noise > 0
 
 
 def _floats(row: dict[str, str]) -> dict[str, float]:
