@@ -33,7 +33,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 def test_shipped_weights_are_small_and_their_recipes_name_them():
     assert weights.DEFAULT in weights.names()
-    assert {"base", "iters4", "zero-dce"} <= set(weights.names())
+    assert {"base", "iters4", "zero-dce", "zero-dce-pp", "adaptive"} <= set(weights.names())
     assert sum(weights.file(name).stat().st_size for name in weights.names()) < 1_500_000
     for name in weights.names():
         assert zdce.load(name).variant.name == name
