@@ -49,9 +49,9 @@ def test_curve_and_gradients_match_float64(backend, device, size):
 
 
 @pytest.mark.skipif(zdce.backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
-@pytest.mark.parametrize(("size", "iterations"), [((576, 640), 8), ((577, 639), 8), ((1680, 1680), 1)])
+@pytest.mark.parametrize(("size", "iterations"), [((576, 640), 8), ((577, 639), 8), ((1680, 1680), 1), ((2160, 3840), 1)])
 def test_outputs_of_34_mb_go_past_the_caches_where_lines_allow(size, iterations):
-    # In turn the maps' gradient; none, for its lines lie across blocks; the enhanced image.
+    # In turn the maps' gradient; none, for its lines lie across blocks; the enhanced image; all, of 4K.
     with zdce.backend("cpp"):
         check(*random_case(size, iterations, batch=1), iterations)
 

@@ -48,6 +48,13 @@ def test_a_gradient_of_34_mb_goes_past_the_caches_where_lines_allow(size):
         check("tv_sums", drawn("tv_sums", size, batch=1))
 
 
+@pytest.mark.skipif(zdce.backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_4k_picture(operator):
+    with zdce.backend("cpp"):
+        check(operator, drawn(operator, (2160, 3840), batch=1))
+
+
 @pytest.mark.parametrize("region", [1, 2, 3, 5, 16, 17, 37, 300])
 def test_every_region_size(backend, device, region):
     if backend == "reference" and region > 100:
