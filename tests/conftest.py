@@ -10,6 +10,9 @@ from typing import Any
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Several workers share the cores: threads that wait in loops would take them from each other. OpenMP reads it when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +21,8 @@ from PIL import Image
 import cuda_on_host
 from zdce import backends
 from zdce.bench import cuda_kernels, static
+
+torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ON_CPU = ("reference", "cpp", "cuda_on_host")
