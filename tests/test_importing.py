@@ -127,10 +127,8 @@ def test_broken_files_are_one_line_that_names_them(tmp_path):
     wholes = {"net.keras": archive.getvalue(), "legacy.pth": legacy.getvalue(), "net.pth": (tmp_path / "net.pth").read_bytes()}
     generator = np.random.default_rng(0)
     for name, whole in wholes.items():
-        for end in (0, len(whole) - 150):
-            broken = np.frombuffer(whole, np.uint8).copy()
-            broken[end : end + 150] = generator.integers(0, 256, 150)
-            (tmp_path / name).write_bytes(broken.tobytes())
+        for broken in (generator.bytes(150) + whole[150:], whole[:-150]):
+            (tmp_path / name).write_bytes(broken)
             with pytest.raises(ValueError, match=rf"{name}: (expected|the archive is broken|the HDF5 file is broken|.*h5py)"):
                 importing.read(tmp_path / name)
     # Of an archive whose directory is whole the content fails.
