@@ -7,6 +7,7 @@ launch itself recorded in place of done, and arguments are specialised as Triton
 
 import contextlib
 import io
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -96,12 +97,14 @@ def launches(setting: Setting) -> list[Launch]:
 def _pictures(setting: Setting) -> None:
     """From the logits of ``setting``'s type to a picture of 8 bits, at a scale and at full size; reduced and denoised ones."""
     picture = torch.zeros(setting.height, setting.width, 3, dtype=torch.uint8)
-    ops.denoise_picture(picture, picture)
     for scale in _SCALES:
-        ops.reduce_picture(picture, scale, antialias=False)
-        small = ops.reduce_picture(picture, scale)
-        logits = small.new_empty(1, setting.channels("logits"), *small.shape[2:], dtype=DTYPES[setting.dtype])
+        size = (-(-side // scale) for side in picture.shape[:2])
+        logits = torch.empty(1, setting.channels("logits"), *size, dtype=DTYPES[setting.dtype])
         ops.enhance_picture(picture, logits, scale=scale, logits=True)
+    if setting.dtype == "float32":  # the others know nothing of the logits' type
+        ops.denoise_picture(picture, picture)
+        for scale, antialias in itertools.product(_SCALES, (False, True)):
+            ops.reduce_picture(picture, scale, antialias)
 
 
 def source(launch: Launch) -> ASTSource:

@@ -24,8 +24,9 @@ FOUR_COLUMNS = {"region_forward", "tv_forward", "tv_backward"}
 @pytest.mark.parametrize(("dtype", "targets"), [("float32", FLOAT32_TARGETS), ("bfloat16", {"sm_90"}), ("float16", {"sm_90"})])
 def test_kernels_compile_for_every_target(triton_facts, dtype, targets):
     facts = [fact for fact in triton_facts if fact["dtype"] == dtype]
+    pictures = PICTURES if dtype == "float32" else {"picture_forward"}  # the others know nothing of the type
     assert {(fact["kernel"], fact["target"]) for fact in facts} == {
-        (name, target) for name in KERNELS | PICTURES for target in targets
+        (name, target) for name in KERNELS | pictures for target in targets
     }
     for fact in facts:
         name = fact["kernel"]
