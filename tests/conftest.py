@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 import cuda_on_host
+import zdce
 from zdce import backends
 from zdce.bench import cuda_kernels, static
 
@@ -63,6 +64,17 @@ def dark(tmp_path_factory: pytest.TempPathFactory) -> Path:
         blocks = random.integers(0, 60, (6, 6, 3), np.uint8)
         Image.fromarray(blocks).resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i:02d}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights file of a network that brightens: every curve map is about -0.3."""
+    torch.manual_seed(0)
+    network = zdce.DCENet("base")
+    torch.nn.init.constant_(network.convolutions[-1].bias, -0.3)
+    path = tmp_path_factory.mktemp("model") / "net.safetensors"
+    network.save(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -24,17 +24,6 @@ WIDE = imagecodecs.cms_profile("rgb", whitepoint=[0.3127, 0.329], primaries=[0.6
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A network that brightens."""
-    torch.manual_seed(0)
-    network = zdce.DCENet("base")
-    torch.nn.init.constant_(network.convolutions[-1].bias, -0.3)
-    path = tmp_path_factory.mktemp("model") / "net.safetensors"
-    network.save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def enhancer(model):
     return zdce.Enhancer(zdce.load(model))
 

@@ -12,7 +12,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -25,17 +24,6 @@ av = pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video
 BASE = Fraction(1, 90000)
 # Steady at first, then with gaps, as a phone in the dark has them.
 VARIABLE = [0, 3000, 6000, 9000, 15000, 16000, 16200, 27000, 30000, 45000, 48000, 51000, 54000, 57000, 60000, 63000]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A network that brightens: every curve map is about -0.3."""
-    torch.manual_seed(0)
-    net = zdce.DCENet("base")
-    torch.nn.init.constant_(net.convolutions[-1].bias, -0.3)
-    path = tmp_path_factory.mktemp("model") / "net.safetensors"
-    net.save(path)
-    return path
 
 
 @pytest.fixture(autouse=True)
