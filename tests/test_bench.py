@@ -411,7 +411,7 @@ def test_training_steps_are_checked_and_timed_part_by_part():
         (error,) = by_metric(outcome.rows, provider=provider, metric="error")
         assert 0 < error.value <= 1
         (curve,) = by_metric(outcome.rows, provider=provider, metric="curve_error")
-        assert (curve.value == 0) == (provider == "eager")
+        assert 0 < curve.value <= 1
         shares = {row.mode: row.value for row in by_metric(outcome.rows, provider=provider, metric="share")}
         assert list(shares) == list(steps.PARTS)
         assert sum(shares.values()) == pytest.approx(1)
@@ -433,7 +433,7 @@ def test_a_step_with_wrong_gradients_is_not_timed():
     assert {row.metric for row in outcome.rows if row.provider == "wrong"} == {"error", "curve_error"}
 
 
-def test_a_step_whose_losses_leave_eagers_is_not_timed():
+def test_a_step_whose_losses_leave_float64s_is_not_timed():
     calls = []
 
     def right_at_first(image, logits, **settings):
@@ -486,7 +486,8 @@ def test_more_threads_are_compared_with_the_fewest():
 
 @pytest.mark.parametrize("provider", [name for name in steps.PROVIDERS if not steps.PROVIDERS[name].compiles])
 def test_every_way_to_train_has_the_gradients_of_float64(provider):
-    assert steps.error(steps.PROVIDERS[provider], "base", step_job(size=32).image()) <= 1
+    truth = steps.Truth.of("base", step_job(size=32).image(), steps=0)
+    assert truth.error(steps.PROVIDERS[provider]) <= 1
 
 
 @needs_linux
