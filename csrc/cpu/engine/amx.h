@@ -14,13 +14,15 @@ namespace zdce::engine {
 
 #if defined(__x86_64__) && defined(__linux__)
 
-// Whether the processor has the unit and the kernel lets this process use it; asked once.
+// Whether the processor has the unit, and conversions to bfloat16, and the kernel lets this process use it; asked once.
 inline bool has_amx() {
   static const bool usable = [] {
     unsigned a = 0, b = 0, c = 0, d = 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
     constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
     if ((d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
+    constexpr unsigned kAvx512Bf16 = 1u << 5;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || (a & kAvx512Bf16) == 0) return false;
     constexpr long kRequestPermission = 0x1023, kTileData = 18;
     return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   }();
@@ -55,84 +57,97 @@ inline bool can_run_bfloat16() { return has_amx() && isa() == Isa::kAvx512; }
 #define ZDCE_MATRIX_MULTIPLY(sums, values, weights) \
   asm volatile("tdpbf16ps %%tmm" #weights ", %%tmm" #values ", %%tmm" #sums::)
 
+// 4 rows x 16 pixels x 16 outputs at a time.
 struct AmxBand {
   ZDCE_INLINE static void run(const Band<Brain>* band, const Finish* finish) {
-    for (int r = 0; r < kRows; ++r) {
-      for (int x = band->left; x < band->right; x += 4 * kBlock) {
-        const int groups = std::min(4, (band->right - x + kBlock - 1) / kBlock);
-        for (int o = 0; o < band->layer->blocks; ++o) {
-          switch (groups) {
-            case 1:
-              multiply<1>(*band, r, x, o);
-              break;
-            case 2:
-              multiply<2>(*band, r, x, o);
-              break;
-            case 3:
-              multiply<3>(*band, r, x, o);
-              break;
-            default:
-              multiply<4>(*band, r, x, o);
-          }
-          add_bias(*band, r, x, groups * kBlock, o, finish != nullptr);
-        }
-        for (int g = 0; finish != nullptr && g < groups; ++g) {
-          finish_pixels<64, 1>(band->products + g * kBlock * band->layer->lanes(), *band->layer, r, x + g * kBlock,
-                               *finish);
-        }
+    if (finish == nullptr) {
+      hidden(*band);
+    } else {
+      last(*band, *finish);
+    }
+  }
+
+  // A block's weights stay in the first-level cache for the whole row.
+  ZDCE_INLINE static void hidden(const Band<Brain>& band) {
+    for (int o = 0; o < band.layer->blocks; ++o) {
+      for (int x = band.left; x < band.right; x += kBlock) {
+        multiply(band, x, o, band.products, kBlock);
+        store(band, x, o, band.products);
       }
     }
   }
 
-  // One block of outputs of up to four groups of 16 pixels, which share each matrix of weights.
-  template <int kGroups>
-  ZDCE_INLINE static void multiply(const Band<Brain>& band, int r, int x, int o) {
-    const int inputs = band.layer->inputs / kBlock, stride = band.layer->lanes() * 4;
-    constexpr int kPixel = kBlock * 2;
-    const Brain* weights = band.layer->matrices + static_cast<int64_t>(o) * inputs * kSteps * kMatrix;
-    ZDCE_MATRIX_ZERO(0);
-    ZDCE_MATRIX_ZERO(1);
-    ZDCE_MATRIX_ZERO(2);
-    ZDCE_MATRIX_ZERO(3);
-    for (int i = 0; i < inputs; ++i) {
-      for (int step = 0; step < kSteps; ++step, weights += kMatrix) {
-        const Brain* const values = band.inputs[i][r + step / 2] + static_cast<int64_t>(x - 1 + step % 2 * 2) * kBlock;
-        ZDCE_MATRIX_LOAD(7, weights, 64);
-        ZDCE_MATRIX_LOAD(4, values, kPixel);
-        ZDCE_MATRIX_MULTIPLY(0, 4, 7);
-        if constexpr (kGroups > 1) {
-          ZDCE_MATRIX_LOAD(5, values + kBlock * kBlock, kPixel);
-          ZDCE_MATRIX_MULTIPLY(1, 5, 7);
-        }
-        if constexpr (kGroups > 2) {
-          ZDCE_MATRIX_LOAD(6, values + 2 * kBlock * kBlock, kPixel);
-          ZDCE_MATRIX_MULTIPLY(2, 6, 7);
-        }
-        if constexpr (kGroups > 3) {
-          ZDCE_MATRIX_LOAD(4, values + 3 * kBlock * kBlock, kPixel);
-          ZDCE_MATRIX_MULTIPLY(3, 4, 7);
-        }
-      }
-    }
-    float* const to = band.products + o * kBlock;
-    const int64_t group = static_cast<int64_t>(kBlock) * band.layer->lanes();
-    ZDCE_MATRIX_STORE(0, to, stride);
-    if constexpr (kGroups > 1) ZDCE_MATRIX_STORE(1, to + group, stride);
-    if constexpr (kGroups > 2) ZDCE_MATRIX_STORE(2, to + 2 * group, stride);
-    if constexpr (kGroups > 3) ZDCE_MATRIX_STORE(3, to + 3 * group, stride);
-  }
-
-  // products: (pixels, lanes). Hidden layers become feature maps.
-  ZDCE_INLINE static void add_bias(const Band<Brain>& band, int r, int x, int pixels, int o, bool last) {
-    const auto bias = load_part<64>(band.layer->bias + o * kBlock);
+  ZDCE_INLINE static void last(const Band<Brain>& band, const Finish& finish) {
     const int lanes = band.layer->lanes();
-    for (int p = 0; p < pixels; ++p) {
-      float* const at = band.products + p * lanes + o * kBlock;
-      const auto v = load_part<64>(at) + bias;
-      if (last) {
-        store_part<64>(at, v);
-      } else {
-        store_feature<64>(band.outputs[o][r] + static_cast<int64_t>(x + p) * kBlock, rectified<64>(v));
+    for (int x = band.left; x < band.right; x += kBlock) {
+      for (int o = 0; o < band.layer->blocks; ++o) multiply(band, x, o, band.products + o * kBlock, lanes);
+      for (int r = 0; r < kRows; ++r) {
+        finish_pixels<64, 1>(band.products + r * kBlock * lanes, *band.layer, r, x, finish);
+      }
+    }
+  }
+
+  // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, lanes).
+  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to, int lanes) {
+    const Layer& layer = *band.layer;
+    const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix;
+    const float* const bias = layer.bias + o * kBlock;
+    ZDCE_MATRIX_LOAD(0, bias, 0);
+    ZDCE_MATRIX_LOAD(1, bias, 0);
+    ZDCE_MATRIX_LOAD(2, bias, 0);
+    ZDCE_MATRIX_LOAD(3, bias, 0);
+    for (size_t s = 0; s < layer.widths.size(); ++s) {
+      const int64_t pixel = layer.widths[s] * kBlock;
+      int64_t at = (x - 1) * pixel;
+      for (int step = 0; step < row_steps(layer.widths[s]); ++step, at += 2 * kBlock, weights += 3 * kMatrix) {
+        multiply_rows(band.inputs[s], at, 2 * pixel, weights);
+      }
+    }
+    const int64_t row = static_cast<int64_t>(kBlock) * lanes;
+    ZDCE_MATRIX_STORE(0, to, lanes * 4);
+    ZDCE_MATRIX_STORE(1, to + row, lanes * 4);
+    ZDCE_MATRIX_STORE(2, to + 2 * row, lanes * 4);
+    ZDCE_MATRIX_STORE(3, to + 3 * row, lanes * 4);
+  }
+
+  // Values `at` to at + 31, and those of the 15 pixels behind, `pixel` bytes apart, of six rows times the weights of
+  // three: all four rows of outputs share the loads. In this order two products at least pass before one adds to the
+  // same sums again, which takes the unit as long as three.
+  ZDCE_INLINE static void multiply_rows(const Brain* const (&rows)[6], int64_t at, int64_t pixel,
+                                        const Brain* weights) {
+    ZDCE_MATRIX_LOAD(5, weights, 64);
+    ZDCE_MATRIX_LOAD(6, weights + kMatrix, 64);
+    ZDCE_MATRIX_LOAD(7, weights + 2 * kMatrix, 64);
+    ZDCE_MATRIX_LOAD(4, rows[2] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(0, 4, 7);
+    ZDCE_MATRIX_MULTIPLY(1, 4, 6);
+    ZDCE_MATRIX_MULTIPLY(2, 4, 5);
+    ZDCE_MATRIX_LOAD(4, rows[3] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(3, 4, 5);
+    ZDCE_MATRIX_MULTIPLY(1, 4, 7);
+    ZDCE_MATRIX_MULTIPLY(2, 4, 6);
+    ZDCE_MATRIX_LOAD(4, rows[0] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(0, 4, 5);
+    ZDCE_MATRIX_LOAD(4, rows[5] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(3, 4, 7);
+    ZDCE_MATRIX_LOAD(4, rows[1] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(1, 4, 5);
+    ZDCE_MATRIX_MULTIPLY(0, 4, 6);
+    ZDCE_MATRIX_LOAD(4, rows[4] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(2, 4, 7);
+    ZDCE_MATRIX_MULTIPLY(3, 4, 6);
+  }
+
+  // from: (4, 16 pixels, 16). Rounded to the nearest, halves to even; as integers, too, just the negative are below 0.
+  ZDCE_INLINE static void store(const Band<Brain>& band, int x, int o, const float* from) {
+    typedef int16_t Halves __attribute__((vector_size(32)));
+    for (int r = 0; r < kRows; ++r) {
+      Brain* to = band.outputs[o][r] + static_cast<int64_t>(x) * band.pitch;
+      for (int p = 0; p < kBlock; ++p, to += band.pitch, from += kBlock) {
+        Halves rounded;
+        asm("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(load_part<64>(from)));
+        rounded = rounded > 0 ? rounded : 0;
+        std::memcpy(to, &rounded, sizeof(rounded));
       }
     }
   }

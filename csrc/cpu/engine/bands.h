@@ -16,12 +16,14 @@ struct Band {
   int left, right;
   // Rows y - 1 to y + 4 of the picture's colours, for the first layer.
   const float* const (*colors)[6];
-  // Rows y - 1 to y + 4 of each block of input channels, for the others.
+  // Rows y - 1 to y + 4 of each block of input channels, for the others; in bfloat16, of each source's pixels.
   const F* const (*inputs)[6];
   // Rows y to y + 3 of each block of output channels. Null in the last layer.
   F* const (*outputs)[kRows];
   // (12, input blocks, kTiles, 16), (36, kTiles, lanes), (16 pixels, lanes): scratch.
   float *coefficients, *products, *pixels;
+  // From a pixel of a block of outputs to the next.
+  int pitch = kBlock;
 };
 
 // What becomes of the last layer's logits.
@@ -204,10 +206,10 @@ struct FirstBand {
               }
             }
           }
-          F* const to = band->outputs[o][r] + static_cast<int64_t>(from) * kBlock;
+          F* const to = band->outputs[o][r] + static_cast<int64_t>(from) * band->pitch;
           for (int t = 0; t < kTiles && from + t < band->right; ++t) {
             for (int p = 0; p < parts; ++p)
-              store_feature<kBytes>(to + t * kBlock + p * lanes, rectified<kBytes>(sums[t][p]));
+              store_feature<kBytes>(to + t * band->pitch + p * lanes, rectified<kBytes>(sums[t][p]));
           }
         }
       }

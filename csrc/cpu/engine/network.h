@@ -15,10 +15,12 @@ namespace zdce::engine {
 // bfloat16, by its bits.
 using Brain = uint16_t;
 
-// The matrix unit's operands, 16 rows of 64 bytes, and how many of them one 3x3 filter between two blocks takes: three
-// rows of taps, each in two steps of 32 values, for two pixels' 16 channels lie side by side. The second step's second
-// pixel has no weights.
-constexpr int kMatrix = 512, kSteps = 6;
+// The matrix unit's operands, 16 rows of 64 bytes.
+constexpr int kMatrix = 512;
+
+// Steps of 32 values over a row of three neighbouring pixels of so many blocks, which lie side by side. The last step
+// may reach half into a fourth pixel, for which there are no weights.
+inline int row_steps(int blocks) { return (3 * blocks + 1) / 2; }
 
 // Steps of a 1x1 filter over `blocks` blocks of inputs: 32 channels each.
 inline int pointwise_steps(int blocks) { return (blocks + 1) / 2; }
@@ -30,17 +32,26 @@ inline int blocks_of(int channels) { return (channels + kBlock - 1) / kBlock; }
 
 struct Layer {
   std::vector<int> sources;  // numbers of the layers read, from 0; empty for the first one, which reads the image
+  std::vector<int> widths;   // and the blocks of channels of each
   int outputs = 0;           // channels
   int inputs = 0;            // channels in whole blocks; 3 for the first layer
   int blocks = 0;            // whole blocks of output channels
   bool half = false;         // and one of 8 channels behind them
   const float* weights = nullptr;
   const float* bias = nullptr;
-  // In bfloat16 mode instead of weights: (blocks, input blocks, 6, 16, 16, 2), separable (blocks, steps, 16, 16, 2).
+  // In bfloat16 mode instead of weights: (blocks, row steps of each source, 3 rows, 16, 16, 2), separable (blocks,
+  // steps, 16, 16, 2).
   const Brain* matrices = nullptr;
   const float* depthwise = nullptr;  // of a separable layer: (9, inputs), then their bias (inputs)
 
   int lanes() const { return (blocks + half) * kBlock; }
+
+  // Of the 3x3 filters of one block of outputs.
+  int matrices_a_block() const {
+    int steps = 0;
+    for (const int width : widths) steps += row_steps(width);
+    return 3 * steps;
+  }
 };
 
 struct Network {
@@ -65,7 +76,7 @@ inline PackedSizes packed_sizes(const Network& network, const Layer& layer) {
   const int64_t outputs = layer.blocks * kBlock + layer.half * 8;
   const int64_t depthwise = network.separable ? 10 * blocks_of(layer.inputs) * kBlock : 0;
   if (network.brain && !first) {
-    const int steps = network.separable ? pointwise_steps(blocks_of(layer.inputs)) : blocks_of(layer.inputs) * kSteps;
+    const int steps = network.separable ? pointwise_steps(blocks_of(layer.inputs)) : layer.matrices_a_block();
     return {depthwise, int64_t{layer.blocks} * steps * kMatrix / 2, layer.lanes()};
   }
   const int points = network.separable ? 1 : first ? 9 : kPoints;
@@ -99,7 +110,8 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
       const int source = next(l == 0 ? 0 : 1, l, "a source");
       if (l > 0) {
         layer.sources.push_back(source - 1);
-        layer.inputs += blocks_of(network.layers[source - 1].outputs) * kBlock;
+        layer.widths.push_back(blocks_of(network.layers[source - 1].outputs));
+        layer.inputs += layer.widths.back() * kBlock;
       }
     }
     if (l == 0) layer.inputs = 3;

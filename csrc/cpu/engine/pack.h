@@ -59,18 +59,20 @@ inline Brain rounded(float value) {
   return static_cast<Brain>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-// filters: (outputs, inputs, 3, 3); matrices: (blocks, input blocks, 6 steps, 16 pairs, 16 outputs, 2), zeroed. Step 2
-// y holds the left and the middle tap of row y, step 2 y + 1 the right one; value v of a step is channel v % 16 of its
-// tap v / 16.
-inline void pack_matrices(const Layer& layer, const std::vector<int>& places, const float* filters, Brain* matrices) {
+// filters: (outputs, inputs, 3, 3); channels: of each source; matrices: (blocks, row steps of each source, 3 rows, 16
+// pairs, 16 outputs, 2), zeroed. Value v of a source's row of three pixels is in step v / 32.
+inline void pack_matrices(const Layer& layer, const std::vector<int>& channels, const float* filters, Brain* matrices) {
   for (int o = 0; o < layer.outputs; ++o) {
-    for (const int place : places) {
-      const int64_t block = static_cast<int64_t>(o / kBlock) * (layer.inputs / kBlock) + place / kBlock;
-      for (int tap = 0; tap < 9; ++tap) {
-        const int step = tap / 3 * 2 + tap % 3 / 2, value = (tap % 3 == 1 ? kBlock : 0) + place % kBlock;
-        matrices[((block * kSteps + step) * kBlock + value / 2) * 32 + o % kBlock * 2 + value % 2] =
-            rounded(*filters++);
+    Brain* source = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
+    for (size_t s = 0; s < channels.size(); ++s) {
+      for (int c = 0; c < channels[s]; ++c) {
+        for (int tap = 0; tap < 9; ++tap) {
+          const int v = tap % 3 * layer.widths[s] * kBlock + c;
+          Brain* const matrix = source + (v / 32 * 3 + tap / 3) * kMatrix;
+          matrix[v % 32 / 2 * 32 + o % kBlock * 2 + v % 2] = rounded(*filters++);
+        }
       }
+      source += 3 * row_steps(layer.widths[s]) * kMatrix;
     }
   }
 }
@@ -140,7 +142,7 @@ inline void pack(const Network& network, const float* parameters, float* packed)
     } else if (layer.sources.empty()) {
       pack_first(layer, parameters, weights);
     } else if (network.brain) {
-      pack_matrices(layer, places, parameters, reinterpret_cast<Brain*>(weights));
+      pack_matrices(layer, source_channels(network, layer), parameters, reinterpret_cast<Brain*>(weights));
     } else {
       pack_winograd(layer, places, parameters, weights);
     }

@@ -83,25 +83,27 @@ class Pass {
   const Target& target_;
   const Tile tile_;
   const int origin_, columns_;
-  std::vector<F*> rings_;  // of each layer but the last: (ring, blocks, columns, 16)
+  static constexpr bool kInterleaved = std::is_same_v<F, Brain>;
+  std::vector<F*> rings_;  // of all layers but the last, (ring, blocks, columns, 16) or (ring, columns, blocks, 16)
   F *zeros_, *unused_;
   float *image_, *no_colors_, *coefficients_, *products_, *pixels_, *results_;
   int loaded_ = 0;  // rows of the picture before this one are in image_: (ring, 3, columns)
 
   void allocate(Workspace& workspace) {
     const int layers = static_cast<int>(network_.layers.size());
-    int64_t inputs = 0, lanes = 0;
+    int64_t inputs = 0, lanes = 0, widest = 1;
     for (const Layer& layer : network_.layers) {
+      if (kInterleaved) widest = std::max<int64_t>(widest, layer.blocks);
       inputs = std::max<int64_t>(inputs, round_up(layer.inputs, kBlock));
       lanes = std::max<int64_t>(lanes, layer.lanes());
     }
     const int64_t row = static_cast<int64_t>(columns_) * kBlock;
-    const int64_t scratch = std::is_same_v<F, float> ? kPoints * kMaxTiles : 64;
+    const int64_t scratch = kInterleaved ? kRows * kBlock : kPoints * kMaxTiles;
     Offsets offsets;
     const auto features = [&](int64_t count) { return offsets.take((count * sizeof(F) + 3) / sizeof(float)); };
     std::vector<int64_t> rings;
     for (int l = 0; l + 1 < layers; ++l) rings.push_back(features(geometry_.ring[l] * network_.layers[l].blocks * row));
-    const int64_t all_rings = offsets.size, zeros = features(row), unused = features(row),
+    const int64_t all_rings = offsets.size, zeros = features(widest * row), unused = features(widest * row),
                   coefficients = offsets.take(scratch / 3 * inputs), products = offsets.take(scratch * lanes),
                   pixels = offsets.take(kBlock * lanes), results = offsets.take(int64_t{kMaxMaps} * kRows * columns_),
                   image = offsets.take(int64_t{3} * geometry_.image_ring() * columns_),
@@ -113,8 +115,8 @@ class Pass {
     results_ = memory + results, image_ = memory + image, no_colors_ = memory + no_colors;
     // A tile before this one may have been laid out in another way. The matrix unit multiplies what lies beside the
     // columns by 0, which makes 0 of numbers only.
-    if (std::is_same_v<F, Brain>) std::fill_n(memory, all_rings, 0.0f);
-    std::fill_n(zeros_, row, F{0});
+    if (kInterleaved) std::fill_n(memory, all_rings, 0.0f);
+    std::fill_n(zeros_, widest * row, F{0});
     std::fill_n(no_colors_, columns_, 0.0f);
     loaded_ = std::max(0, kRows * (tile_.top / kRows + geometry_.first[0]) + geometry_.lead[0] - 1);
   }
@@ -129,9 +131,12 @@ class Pass {
     return image_ + (static_cast<int64_t>(y % geometry_.image_ring()) * 3 + c) * columns_;
   }
 
-  F* feature_row(int l, int y, int block) const {
-    const int64_t row = static_cast<int64_t>(y % geometry_.ring[l]) * network_.layers[l].blocks + block;
-    return rings_[l] + row * columns_ * kBlock;
+  // From a block's pixel to its next, and from a block of a row to the next block.
+  int pitch(int l) const { return kInterleaved ? network_.layers[l].blocks * kBlock : kBlock; }
+  int64_t block_pitch() const { return kInterleaved ? kBlock : int64_t{kBlock} * columns_; }
+
+  F* feature_row(int l, int y) const {
+    return rings_[l] + int64_t{y % geometry_.ring[l]} * network_.layers[l].blocks * columns_ * kBlock;
   }
 
   // Rows of the picture up to y, with zeros beside the picture.
@@ -155,8 +160,8 @@ class Pass {
     const F* inputs[kMaxInputBlocks][6];
     F* outputs[kMaxInputBlocks][kRows];
     read_rows(layer, y, colors, inputs);
-    Band<F> work{&layer,  left(l) - origin_, right(l) - origin_, colors, inputs,
-                 nullptr, coefficients_,     products_,          pixels_};
+    Band<F> work{&layer,  left(l) - origin_, right(l) - origin_, colors,  inputs,
+                 nullptr, coefficients_,     products_,          pixels_, pitch(l)};
     if (last) {
       Finish finish;
       fill(finish, y);
@@ -166,7 +171,9 @@ class Pass {
       return;
     }
     for (int o = 0; o < layer.blocks; ++o) {
-      for (int r = 0; r < kRows; ++r) outputs[o][r] = inside(y + r) ? feature_row(l, y + r, o) : unused_;
+      for (int r = 0; r < kRows; ++r) {
+        outputs[o][r] = inside(y + r) ? feature_row(l, y + r) + o * block_pitch() : unused_;
+      }
     }
     work.outputs = outputs;
     run_band(work, nullptr);
@@ -178,8 +185,10 @@ class Pass {
       for (int r = 0; r < 6; ++r) colors[c][r] = inside(y - 1 + r) ? image_row(y - 1 + r, c) : no_colors_;
     }
     for (const int source : layer.sources) {
-      for (int o = 0; o < network_.layers[source].blocks; ++o, ++inputs) {
-        for (int r = 0; r < 6; ++r) (*inputs)[r] = inside(y - 1 + r) ? feature_row(source, y - 1 + r, o) : zeros_;
+      for (int o = 0; o < (kInterleaved ? 1 : network_.layers[source].blocks); ++o, ++inputs) {
+        for (int r = 0; r < 6; ++r) {
+          (*inputs)[r] = inside(y - 1 + r) ? feature_row(source, y - 1 + r) + o * block_pitch() : zeros_;
+        }
       }
     }
   }
@@ -197,12 +206,14 @@ class Pass {
   void clear_beside(const Band<F>& work, bool at_left, bool at_right) const {
     for (int o = 0; o < work.layer->blocks; ++o) {
       for (F* const row : work.outputs[o]) {
-        if (at_left) std::fill_n(row + static_cast<int64_t>(work.left - 1) * kBlock, kBlock, F{0});
-        if (!at_right) continue;
-        const int end = picture_.width - origin_;
-        std::fill(row + static_cast<int64_t>(end) * kBlock, row + static_cast<int64_t>(work.right + 1) * kBlock, F{0});
+        if (at_left) clear(row, work.pitch, work.left - 1, work.left);
+        if (at_right) clear(row, work.pitch, picture_.width - origin_, work.right + 1);
       }
     }
+  }
+
+  static void clear(F* row, int pitch, int from, int to) {
+    for (int64_t x = from; x < to; ++x) std::fill_n(row + x * pitch, kBlock, F{0});
   }
 
   void run_band(const Band<float>& work, const Finish* finish) const {
