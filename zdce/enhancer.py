@@ -73,8 +73,8 @@ class Enhancer:
         scale: the curve is estimated on an image this many times smaller; 1 is exact, None is the variant's own.
         strength: scales the curve maps: 1 as trained, 0 gives the input back, above 1 stronger, negative darkens. Where a
             strength is sought for each scene, it multiplies that one, which for lit scenes is 0.
-        brightness: the mean of [0, 1] that dark scenes are brought to, by a strength found for each (``zdce.exposure``); 0: the
-            maps are as trained. None is the variant's own.
+        brightness: the mean of [0, 1] that a dark scene is brought to, one of mean 0.05 to just this, by a strength found for
+            each (``zdce.exposure``); 0: the maps are as trained. None is the variant's own.
         noise: deviation of the pictures' noise, of [0, 1]: what the curve makes of it is smoothed
             (``zdce.ops.denoise_picture``); 0: nothing is. None is the variant's own.
 

@@ -1,4 +1,4 @@
-"""How strong a scene's curve has to be: a strength for its maps that brings dark scenes to one brightness, and no others."""
+"""How strong a scene's curve has to be: a strength for its maps that brings dark scenes to a brightness, and no others."""
 
 from collections.abc import Callable
 
@@ -16,8 +16,15 @@ SIDE = 64
 # Pixels of two levels of 255 and less show nothing, however bright: the black of a night is no dark scene.
 _BLACK = 2.5 / 255
 
-# Of the wanted brightness: darker scenes are brought there, from the second on scenes keep theirs, and between them in part.
-_DARK, _LIT = 1 / 3, 3 / 4
+# The mean of a scene that comes to just the wanted brightness. What sets others apart from it, in stops, stays in this part: a
+# darker scene was darker before its camera, too.
+_USUAL, _KEPT = 0.05, 0.4
+
+# No scene is brought beyond it, where not even the usual one is.
+_MIDDLE = 0.5
+
+# Of the wanted brightness: darker scenes go all the way to theirs, from the second on scenes stay, and between them go in part.
+_DARK, _LIT = 0.4, 0.9
 
 # Strengths beyond it no longer brighten, they flatten: most maps are 1 then.
 MOST = 2.0
@@ -26,8 +33,9 @@ MOST = 2.0
 # that is off by 0.1 %: the picture's stays below 0.5 %.
 _BURNT, _WHITE = 0.003, 254.5 / 255
 
-# Of pixels that show something: where there are fewer, they decide in part only.
-_ENOUGH = 0.05
+# Of pixels that show something: where there are fewer, they decide in part only; and with fewer than the second, what is black
+# is the night around them, not a part of the scene.
+_ENOUGH, _WHOLE = 0.05, 0.75
 
 # Halvings: 2 / 2^15 is a hundredth of a level of brightness, so that who calculates otherwise comes to the same pictures.
 _STEPS = 15
@@ -42,34 +50,33 @@ def thumbnail(image: Tensor) -> Tensor:
 def strength(image: Tensor, maps: Tensor, iterations: int, brightness: float, curve: Curve = ops.apply_curve) -> Tensor:
     """What to multiply each image's curve maps with, (B, 1, 1, 1), from 0 to 2.
 
-    The strength, found by halving, takes the mean of all but black pixels no further than a target, and burns no more than
-    0.3 % of the pixels. Scenes darker than a third of ``brightness`` have it for their target; those brighter than three
-    quarters of it are left alone; in between, and where less than 5 % of the pixels are more than black, a part of the way is
-    gone.
+    The strength, found by halving, takes the mean no further than a target, and burns no more than 0.3 % of the pixels. A
+    scene's own mean is that of all but black pixels. The target is ``brightness * (own mean / 0.05) ** 0.4``, at most 0.5 or
+    ``brightness``, for scenes darker than 0.4 of ``brightness``; those brighter than 0.9 of it are left alone; in between, and
+    where less than 5 % of the pixels are more than black, a part of the way is gone. Where less than three quarters are more
+    than black, the target is that much lower.
 
     Args:
         image: thumbnails (B, 3, h, w) in [0, 1].
         maps: their curve maps, (B, 3T or 3, h, w).
         iterations: T.
-        brightness: the mean that dark scenes are brought to, in (0, 1).
+        brightness: the mean that a scene with a mean of 0.05 is brought to, in (0, 1).
         curve: applies maps (B, 3T or 3, h, w) to an image in T steps.
     """
     seen = (image.amax(1) > _BLACK).to(image.dtype)
-    pixels = seen.sum((1, 2))
-
-    def mean(picture: Tensor) -> Tensor:
-        return (picture.mean(1) * seen).sum((1, 2)) / pixels.clamp(min=1)
+    share = seen.mean((1, 2))
 
     def burnt(picture: Tensor) -> Tensor:
         return (picture.amax(1) >= _WHITE).to(image.dtype).mean((1, 2))
 
-    given = mean(image)
-    dark = ((_LIT * brightness - given) / ((_LIT - _DARK) * brightness)).clamp(0, 1)
-    dark = dark * (pixels / (_ENOUGH * seen[0].numel())).clamp(max=1)
-    target, allowed = given + dark * (brightness - given), burnt(image) + _BURNT
+    given = image.mean((1, 2, 3))
+    own = (image.mean(1) * seen).mean((1, 2)) / share.clamp(min=1 / seen[0].numel())
+    dark = ((_LIT * brightness - own) / ((_LIT - _DARK) * brightness)).clamp(0, 1) * (share / _ENOUGH).clamp(max=1)
+    wanted = (brightness * (own / _USUAL) ** _KEPT).clamp(max=max(brightness, _MIDDLE)) * (share / _WHOLE).clamp(max=1)
+    target, allowed = given + dark * (wanted - given), burnt(image) + _BURNT
     found = torch.zeros_like(given)
     for step in range(1, _STEPS + 1):
         tried = found + MOST / 2**step
         enhanced = curve(image, (maps * tried[:, None, None, None]).clamp(-1, 1), iterations)
-        found = torch.where((mean(enhanced) <= target) & (burnt(enhanced) <= allowed), tried, found)
-    return torch.where(pixels > 0, found, 0)[:, None, None, None]
+        found = torch.where((enhanced.mean((1, 2, 3)) <= target) & (burnt(enhanced) <= allowed), tried, found)
+    return torch.where(share > 0, found, 0)[:, None, None, None]

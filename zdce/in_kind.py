@@ -81,7 +81,7 @@ def enhance(
         scale: the curve is estimated on an image this many times smaller; None is the variant's own.
         strength: 1 as trained, 0 gives the input back, above 1 stronger.
         precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
-        brightness: the mean of [0, 1] that dark scenes are brought to; 0: as trained. None is the variant's own.
+        brightness: the mean of [0, 1] that a scene with a mean of 0.05 is brought to; 0: as trained. None is the variant's own.
         noise: deviation of the picture's noise, of [0, 1], of which what the curve makes is smoothed; 0: nothing is.
             None is the variant's own.
 

@@ -29,8 +29,8 @@ class Variant:
         separable: depthwise 3x3 and pointwise 1x1 convolutions instead of full ones.
         scale: in use, the curve is estimated on an image this many times smaller.
         weights: what each loss counts.
-        brightness: in use, the maps' strength is what brings a dark scene to this mean, of [0, 1] (``zdce.exposure``); 0: none
-            is sought.
+        brightness: in use, the maps' strength is what brings a dark scene, with a mean of 0.05, to this mean, of [0, 1]
+            (``zdce.exposure``); 0: none is sought.
         noise: in use, what the curve made of noise of this deviation, of [0, 1], is smoothed (``zdce.ops.denoise_picture``); 0:
             nothing is.
     """
@@ -119,7 +119,7 @@ VARIANTS = {
             separable=True,
             scale=12,
         ),
-        Variant("adaptive", "base, each scene exposed and denoised", "beyond", brightness=0.36, noise=1.4 / 255),
+        Variant("adaptive", "base, each scene exposed and denoised", "beyond", brightness=0.28, noise=1.4 / 255),
     )
 }
 

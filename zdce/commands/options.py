@@ -38,7 +38,7 @@ strength = click.option("--strength", type=float, default=1.0, help="1 as traine
 brightness = click.option(
     "--brightness",
     type=click.FloatRange(0, 1, max_open=True),
-    help="The mean that dark scenes are brought to, of 1; 0: as trained.  [default: the variant's]",
+    help="The mean, of 1, that a scene with a mean of 0.05 is brought to; 0: as trained.  [default: the variant's]",
 )
 noise = click.option(
     "--noise",
