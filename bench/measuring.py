@@ -180,8 +180,11 @@ class Measurement:
         for setting in sizes:
             tensors, start, clock = case.tensors(setting), case.gradient(setting), Clock(setting.device)
             measured = {name: _timed(clock, function, tensors, start) for name, function in functions.items()}
+            # Larger images miss more of the caches and of the page tables: memory itself is slower a pixel.
+            passes = [streaming(*case.traffic(setting, mode), setting.device).run for mode in ("forward", "backward")]
+            measured[STREAMING] = partial(clock.intervals, *passes)
             times = rounds(measured, self.job.seconds)
-            for name, mode, seconds in _by_mode(functions, times):
+            for name, mode, seconds in _by_mode(measured, times):
                 each = [1e9 * s / setting.pixels for s in seconds]
                 self._row(case, name, mode, "time_per_pixel", "ns", each, setting)
 

@@ -249,7 +249,9 @@ def test_scaling_and_the_tables_on_screen(monkeypatch):
     monkeypatch.setattr(measuring, "SIZES", ((16, 32), (32, 64)))
     outcome = measuring.Measurement(job("scaling", suite=ops.SCALING, cases=("apply_curve",))).run()
     lines = ops.scaling_table(outcome.rows)
-    assert [line[:3] for line in lines] == [["apply_curve", "reference", f"1x3x{size} T=8"] for size in ("16x32", "32x64")]
+    assert [line[:3] for line in lines] == [
+        ["apply_curve", name, f"1x3x{size} T=8"] for size in ("16x32", "32x64") for name in ("reference", "streaming")
+    ]
     timed = measuring.Measurement(job(cases=("apply_curve",))).run()
     (table,) = ops.tables(timed.rows, "ops").values()
     assert [line[0] for line in table] == ["reference", "streaming"]
