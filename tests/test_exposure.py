@@ -85,6 +85,12 @@ def test_bright_parts_are_not_burnt():
     assert enhanced.mean() < wanted(image.mean()) - 1 / 255
 
 
+def test_maps_end_at_one():
+    # One step with a = -1 takes 0.03 to 0.059: 0.07 is out of reach, where a = -1.5 would do.
+    strength = exposure.strength(scene(0.03), torch.full((1, 3, exposure.SIDE, exposure.SIDE), -0.9), 1, 0.07 / 0.6**0.4)
+    assert strength > 0.999 * exposure.MOST
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_black_and_white_stay(level):
     _, enhanced = found(torch.full((1, 3, exposure.SIDE, exposure.SIDE), level))
