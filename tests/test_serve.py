@@ -195,6 +195,14 @@ def test_an_upload_must_say_its_length(port):
     assert "Content-Length" in json.loads(body)["error"]
 
 
+def test_a_length_that_says_nothing_of_chunks_is_refused(models):
+    head = b"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with serving(models, Impatient()) as port, socket.create_connection(("127.0.0.1", port), 30) as connection:
+        # More than the ten bytes, and no end of it.
+        connection.sendall(head + 3 * (b"10000\r\n" + bytes(1 << 16) + b"\r\n"))
+        assert connection.recv(100).startswith(b"HTTP/1.1 411")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
