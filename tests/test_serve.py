@@ -405,6 +405,20 @@ def test_an_upload_that_stands_still_is_ended(models):
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
 
 
+def test_who_begins_no_request_is_left(models, monkeypatch):
+    monkeypatch.setattr(server, "_SILENCE", 0.3)
+    with serving(models) as port:
+        for head in (b"", b"GET /api/info HTTP/1.1\r\nHost: 127."):
+            with socket.create_connection(("127.0.0.1", port), 30) as connection:
+                connection.sendall(head)
+                assert connection.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", port), 30) as connection:
+            connection.sendall(b"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\n")
+            time.sleep(1.0)
+            connection.sendall(b"hello")
+            assert connection.recv(100).startswith(b"HTTP/1.1 415")
+
+
 def large_result(port):
     """A connection that asked for 20 MB and reads nothing, more than buffers on the way hold."""
     connection = socket.create_connection(("127.0.0.1", port), 30)
