@@ -321,6 +321,29 @@ def test_a_tiff_of_endless_strips_is_refused(options):
                 images.decode(encoded.getvalue(), "a.tif")
 
 
+@pytest.mark.parametrize("options", [{"byteorder": "<"}, {"byteorder": ">"}, {"byteorder": "<", "bigtiff": True}], ids=str)
+def test_a_tiff_of_a_giant_tile_or_of_many_planes_is_refused(options):
+    def tiff(pixels, **more):
+        encoded = io.BytesIO()
+        tifffile.imwrite(encoded, pixels, photometric="rgb", compression="zlib", metadata=None, **options, **more)
+        return encoded.getvalue()
+
+    small, wide = np.zeros((20, 30, 3), np.uint16), np.zeros((16, 4400, 3), np.uint8)
+    for pixels, tile in ((small, (4096, 16)), (wide, (16, 4400))):
+        assert images.decode(tiff(pixels, tile=tile), "a.tif").pixels.shape == pixels.shape
+    with pytest.raises(OSError, match=r"a\.tif: expected tiles of at most 4096 pixels a side, got 4112"):
+        images.decode(tiff(small, tile=(4112, 16)), "a.tif")
+    # The same as a signed number, which libtiff takes too.
+    giant, form = tiff(small, tile=(4112, 16)), options["byteorder"] + "HH"
+    (kind,) = (kind for kind in (3, 4) if struct.pack(form, 323, kind) in giant)
+    signed = giant.replace(struct.pack(form, 323, kind), struct.pack(form, 323, 9))
+    with pytest.raises(OSError, match=r"a\.tif: expected tiles of at most 4096 pixels a side, got 0"):
+        images.decode(signed, "a.tif")
+    volume = tiff(np.zeros((3, 32, 48, 3), np.uint16), volumetric=True, rowsperstrip=32)
+    with pytest.raises(OSError, match=r"a\.tif: expected one picture, got 3 as a volume"):
+        images.decode(volume, "a.tif")
+
+
 def test_names_as_long_as_names_may_be(tmp_path):
     path = tmp_path / f"{'n' * 251}.png"
     images.write(Picture(gradient()), path)
