@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -307,6 +309,62 @@ def test_a_jpeg_of_endless_scans_is_refused():
     last = whole[whole.rindex(b"\xff\xda") : -2]
     with pytest.raises(OSError, match=r"a\.jpg: expected at most 100 scans"):
         images.decode(whole[:-2] + 100 * last + whole[-2:], "a.jpg")
+
+
+def test_to_ask_for_the_umask_changes_nothing(monkeypatch, tmp_path):
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("the system does not say")
+    mask = os.umask(0o027)
+    try:
+        monkeypatch.delattr(os, "umask")
+        atomic.write_text(tmp_path / "a.txt", "mine")
+    finally:
+        monkeypatch.undo()
+        os.umask(mask)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+_WRITING = """
+import pathlib, sys
+from zdce import atomic
+with atomic.replacing(pathlib.Path("photo.jpg")) as temporary:
+    temporary.write_text("half")
+    print(temporary.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path):
+    own = [".photo-abcdefgh.jpg", ".photo-abcdefgh.zdce-notes.jpg", "photo-abcdefgh.zdce-01234567.jpg", ".zdce-01234567.jpg"]
+    elsewhere = ".photo-abcdefgh.zdce-01234567.jpg"  # of another machine that shares the folder
+    for name in (*own, elsewhere):
+        (tmp_path / name).touch()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITING], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        dead, alive = (writer.stdout.readline().strip() for writer in writers)
+        writers[0].kill()
+        writers[0].wait()
+        assert (tmp_path / dead).read_text() == "half"
+        (tmp_path / ".link-abcdefgh.zdce-01234567.jpg").symlink_to(tmp_path / own[0])
+        atomic.write_text(tmp_path / "other.txt", "")
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {*own, elsewhere, alive, "other.txt", ".link-abcdefgh.zdce-01234567.jpg"}
+        writers[1].communicate("")
+        assert (tmp_path / "photo.jpg").read_text() == "half"
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.communicate()
+    os.utime(tmp_path / elsewhere, (0, 0))
+    atomic._sweep.cache_clear()
+    atomic.write_text(tmp_path / "other.txt", "")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*own, "photo.jpg", "other.txt", ".link-abcdefgh.zdce-01234567.jpg"}
 
 
 @pytest.mark.parametrize("options", [{"byteorder": "<"}, {"byteorder": ">"}, {"byteorder": "<", "bigtiff": True}], ids=str)

@@ -54,18 +54,18 @@ def _check_scans(jpeg: bytes) -> None:
 
 
 class _Entry(NamedTuple):
-    """Of a directory: its tag, how many values it has, and the first of them, 0 where that is no number in the directory itself."""
+    """Its tag, how many values it has, and the first of them, 0 where that is no number in the directory itself."""
 
     tag: int
-    count: int
+    length: int
     value: int
 
 
 def _check_blocks(entries: Iterable[_Entry]) -> None:
     """For each strip or tile Pillow makes objects of some 300 bytes, while it opens a file; a row of one pixel may be one."""
     for entry in entries:
-        if entry.tag in _TIFF_BLOCKS and entry.count > _MOST_BLOCKS:
-            raise ValueError(f"expected at most {_MOST_BLOCKS} strips or tiles, got {entry.count}")
+        if entry.tag in _TIFF_BLOCKS and entry.length > _MOST_BLOCKS:
+            raise ValueError(f"expected at most {_MOST_BLOCKS} strips or tiles, got {entry.length}")
 
 
 def _check_tiles(entries: Sequence[_Entry]) -> None:
