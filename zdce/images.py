@@ -4,8 +4,9 @@ import glob
 import importlib
 import importlib.util
 import io
+import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -85,14 +86,22 @@ class Found:
         return Path(self.path.name) if self.folder is None else self.path.relative_to(self.folder)
 
 
-def find(paths: Iterable[str], suffixes: frozenset[str] = SUFFIXES) -> list[Found]:
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def find(
+    paths: Iterable[str], suffixes: frozenset[str] = SUFFIXES, unreadable: Callable[[OSError], object] = _refuse
+) -> list[Found]:
     """Every picture that files, folders (searched through, hidden files left out) and patterns name, in order, each once.
 
     Args:
         suffixes: of what counts as one in folders and patterns; a file that is named is taken as it is.
+        unreadable: is told of each folder that can't be read, by an error that names it.
 
     Raises:
         FileNotFoundError: a path or pattern names nothing.
+        OSError: a folder can't be read, where ``unreadable`` is left out.
     """
     found: dict[Path, Found] = {}
     for text in paths:
@@ -103,21 +112,30 @@ def find(paths: Iterable[str], suffixes: frozenset[str] = SUFFIXES) -> list[Foun
             raise FileNotFoundError(f"no such file or folder: {text}")
         for match in matches:
             if match.is_dir():
-                found.update((inside, Found(inside, match)) for inside in in_folder(match, suffixes))
+                found.update((inside, Found(inside, match)) for inside in in_folder(match, suffixes, unreadable))
             elif match == path or match.suffix.lower() in suffixes:
                 found[match] = Found(match)
     return list(found.values())
 
 
-def in_folder(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
-    """The files below ``folder`` with one of ``suffixes``, in the string order of their paths; hidden ones are left out."""
-    pictures = (
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+def in_folder(
+    folder: Path, suffixes: frozenset[str] = SUFFIXES, unreadable: Callable[[OSError], object] = _refuse
+) -> list[Path]:
+    """The files below ``folder`` with one of ``suffixes``, in the string order of their paths; hidden ones are left out.
+
+    ``unreadable`` is told of each folder that can't be read; where it is left out that is an OSError.
+    """
+
+    def told(error: OSError) -> None:
+        unreadable(OSError(f"{error.filename}: {error.strerror}"))
+
+    pictures = []
+    for place, folders, names in os.walk(folder, onerror=told):
+        folders[:] = (name for name in folders if not name.startswith("."))
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            # A link to what is not there is a picture that can't be read; pipes and devices are none.
+            if path.suffix.lower() in suffixes and (path.is_file() or not path.exists()):
+                pictures.append(path)
     return sorted(pictures, key=lambda path: path.relative_to(folder).as_posix())
 
 
@@ -153,6 +171,12 @@ def _plug_ins() -> None:
     Image.init()
     if _HEIF:
         importlib.import_module("pillow_heif").register_heif_opener()
+
+
+def is_not_written(suffix: str) -> bool:
+    """Whether it is that of pictures in a format that Pillow knows and ``write`` does not write."""
+    _plug_ins()
+    return suffix in Image.registered_extensions() and suffix not in SUFFIXES
 
 
 def read(path: Path) -> Picture:
@@ -230,8 +254,8 @@ def _named_errors(name: str) -> Iterator[None]:
     """What goes wrong with a picture is an OSError with its name."""
     try:
         yield
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{name}: {_reason(error)}") from error
     except UnidentifiedImageError:
         raise OSError(f"{name}: not a picture that can be read") from None
     except Exception as error:  # a broken file makes Pillow raise whatever its bytes lead to
