@@ -20,5 +20,7 @@ class Commands(click.Group):
                 # Of a broken file Pillow warns, with a line of its own code, whether it can be read or is named as broken.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # click ends quietly where nobody reads any more
         except _MISTAKES as error:
             raise click.ClickException(" ".join(str(error).split()) or type(error).__name__) from error
