@@ -73,6 +73,22 @@ def test_exif_and_profile_are_kept(tmp_path, suffix):
         assert result.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] == 3200
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_resolution_that_is_none_is_left_out(tmp_path, depth):
+    odd = 7919, 101
+    tifffile.imwrite(tmp_path / "whole.tif", gradient(depth=depth), photometric="rgb", resolution=(odd, odd), resolutionunit=2)
+    whole = (tmp_path / "whole.tif").read_bytes()
+    for values in ((0, 0), (0xFFFFFFFF, 1)):
+        broken = whole.replace(struct.pack("<II", *odd), struct.pack("<II", *values))
+        assert broken != whole
+        (tmp_path / "broken.tif").write_bytes(broken)
+        picture = images.read(tmp_path / "broken.tif")
+        for suffix in (".tif", ".png", ".jpg", ".bmp"):
+            images.write(picture, tmp_path / f"again{suffix}")
+            with Image.open(tmp_path / f"again{suffix}") as again:
+                assert max(again.info.get("dpi", (1, 1))) < 97  # what a format says that says nothing
+
+
 def test_grey_stays_grey(tmp_path):
     Image.fromarray(gradient(1)[..., 0]).save(tmp_path / "a.jpg", quality=100)
     picture = images.read(tmp_path / "a.jpg")
@@ -174,6 +190,8 @@ def test_cmyk_goes_by_its_profile(tmp_path):
     picture = images.read(tmp_path / "a.tif")
     assert picture.pixels[0, :, 1].tolist() == [255, 255, 0]
     assert "icc_profile" not in picture.metadata
+    Image.new("CMYK", (3, 1), (255, 255, 0, 0)).save(tmp_path / "a.tif", icc_profile=b"no profile")
+    assert images.read(tmp_path / "a.tif").pixels[0, 0].tolist() == [0, 0, 255]
 
 
 def test_what_is_no_still_picture_is_refused(tmp_path):

@@ -47,6 +47,9 @@ _EXIF_KEYS = ("exif", "Raw profile type exif")
 # A panorama of a gigapixel takes 3 GB. Pillow's limit, meant against attacks, warns from 0.09 gigapixels on.
 MOST_PIXELS = 1 << 30
 
+# JPEG files have 16 bits for it; TIFF files may have 0/0, or more than any other format takes.
+_MOST_DPI = 65535
+
 _LOSSLESS_TIFF = frozenset({"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd", "lzma"})
 
 
@@ -315,6 +318,8 @@ def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
 def _picture(image: Image.Image, exif: Image.Exif) -> Picture:
     """From an upright image and its EXIF."""
     metadata = {key: image.info[key] for key in ("icc_profile", "xmp", "dpi", "compression") if image.info.get(key)}
+    if not all(0 < float(side) <= _MOST_DPI for side in metadata.get("dpi", ())):
+        del metadata["dpi"]
     metadata = _with_exif(metadata, exif)
     if image.mode in _DEPTH_16_MODES:
         levels = np.asarray(image)
@@ -374,7 +379,7 @@ def _rgb_of_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             return converted if converted is not None else image.convert("RGB")
-        except ImageCms.PyCMSError:
+        except (OSError, ImageCms.PyCMSError):  # it is no profile, or none of CMYK
             pass
     return image.convert("RGB")
 
