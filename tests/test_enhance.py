@@ -4,6 +4,7 @@ import ctypes
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -64,6 +65,17 @@ def test_what_pillow_warns_of_is_not_shown(model, photos):
     Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save("odd.png", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x0f")
     result = run(model, "odd.png")
     assert (result.exit_code, result.stdout) == (0, "1 written\nodd-enhanced.png\n"), result.stderr
+
+
+def test_what_tifffile_says_of_a_tag_is_not_shown(model, photos):
+    tifffile = pytest.importorskip("tifffile", reason="the extra `formats` is not installed")
+    tifffile.imwrite("whole.tif", np.full((8, 8, 3), 900, np.uint16), photometric="rgb", resolution=(72, 72), metadata=None)
+    whole = (photos / "whole.tif").read_bytes()
+    at = whole.index(struct.pack("<HHI", 282, 5, 1)) + 8  # where the place of the resolution stands
+    (photos / "odd.tif").write_bytes(whole[:at] + struct.pack("<I", 1 << 30) + whole[at + 4 :])
+    command = [sys.executable, "-m", "zdce", "enhance", "-m", str(model), "odd.tif"]
+    done = subprocess.run(command, cwd=photos, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "1 written\nodd-enhanced.tif\n", "")
 
 
 @pytest.mark.parametrize(

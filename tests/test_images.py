@@ -230,6 +230,14 @@ def test_truncated_files_are_named(tmp_path, suffix):
             images.read(path)
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_volume_is_refused(tmp_path, depth):
+    planes = np.stack([np.resize(gradient(depth=depth), (16, 32, 3))] * 3)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", volumetric=True, metadata=None)
+    with pytest.raises(OSError, match=r"a\.tif: expected one picture, got a volume"):
+        images.read(tmp_path / "a.tif")
+
+
 def test_the_pages_of_a_stack_are_not_counted(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", np.stack([gradient()] * 3), photometric="rgb")
     monkeypatch.delattr(TiffImagePlugin.TiffImageFile, "n_frames")

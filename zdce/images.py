@@ -34,6 +34,9 @@ _FIRST_OF_SEVERAL = {"MPO": "JPEG", "HEIF": "HEIF"}
 
 _DEPTH_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 
+# How many planes an SGI volume in a TIFF file has.
+_DEPTH_TAG = 32997
+
 # Tags of a TIFF's own directory that describe the photograph; the others say how its pixels were stored.
 _DESCRIBING_TAGS = (
     ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
@@ -248,6 +251,8 @@ def _check_kind(image: Image.Image, most_pixels: int) -> None:
     # To count the pages of a TIFF takes time by their square, which whoever sends it would choose.
     if getattr(image, "is_animated", False) and image.format not in _FIRST_OF_SEVERAL:
         raise ValueError("expected one picture, got an animation or a stack of pages")
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_DEPTH_TAG, 1) != 1:
+        raise ValueError("expected one picture, got a volume of many")
     if image.format == "TIFF" and image.getexif().get(ExifTags.Base.NewSubfileType, 0) == 1:
         raise ValueError(f"expected a picture, got the small one inside of a RAW file ({', '.join(sorted(raw.SUFFIXES))})")
 

@@ -1,5 +1,6 @@
 """What every command does: a user's mistake is one line, never a traceback."""
 
+import logging
 import warnings
 from typing import Any
 
@@ -9,6 +10,9 @@ from zdce.backends import BackendError
 
 # What a user's mistake may raise; anything else is a bug and shows its traceback.
 _MISTAKES = (ValueError, OSError, BackendError)
+
+# It tells of every oddity of a file, which is read all the same or named as broken. A handler keeps Python from printing that.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class Commands(click.Group):
