@@ -1,6 +1,7 @@
 """The commands that only tell."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -32,6 +33,17 @@ def test_info():
     for backend in facts["backends"]:
         assert backend["available"] or backend["reason"]
     assert "reference" in run("info").stdout
+
+
+def test_who_stops_reading_is_told_nothing():
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-m", "zdce", "variants", "--json"]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def python(code, **environment):

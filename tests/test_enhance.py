@@ -1,8 +1,10 @@
 """`zdce enhance` on real files: where results go, what is kept, and what happens to broken ones."""
 
+import ctypes
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -65,6 +67,17 @@ def test_what_pillow_warns_of_is_not_shown(model, photos):
     assert (result.exit_code, result.stdout) == (0, "1 written\nodd-enhanced.png\n"), result.stderr
 
 
+def test_what_tifffile_says_of_a_tag_is_not_shown(model, photos):
+    tifffile = pytest.importorskip("tifffile", reason="the extra `formats` is not installed")
+    tifffile.imwrite("whole.tif", np.full((8, 8, 3), 900, np.uint16), photometric="rgb", resolution=(72, 72), metadata=None)
+    whole = (photos / "whole.tif").read_bytes()
+    at = whole.index(struct.pack("<HHI", 282, 5, 1)) + 8  # where the place of the resolution stands
+    (photos / "odd.tif").write_bytes(whole[:at] + struct.pack("<I", 1 << 30) + whole[at + 4 :])
+    command = [sys.executable, "-m", "zdce", "enhance", "-m", str(model), "odd.tif"]
+    done = subprocess.run(command, cwd=photos, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "1 written\nodd-enhanced.tif\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "results"),
     [
@@ -106,6 +119,9 @@ def test_results_are_replaced_only_when_told(model, photos):
         (["in/b.png", "-o", "in"], "in/b.png would replace an input"),
         (["in/b.png", "in/deep/b.png", "-o", "out"], "in/b.png and in/deep/b.png would both become out/b.png"),
         (["none.jpg"], "no such file or folder: none.jpg"),
+        (["in", "-o", "a.jpg"], "a.jpg is a file, where a folder is expected for results"),
+        (["in/b.png", "-o", "b.gif"], "b.gif: expected a folder (end its name in /) or one of the formats .avif, .bmp,"),
+        (["in/b.png", "-o", "b.DNG"], "b.DNG: expected a folder (end its name in /) or one of the formats .avif, .bmp,"),
         (["a.jpg", "--model", "none"], "no weights at none"),
     ],
 )
@@ -116,6 +132,41 @@ def test_mistakes_are_one_line_and_touch_nothing(model, photos, arguments, messa
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert contents(photos) == before
+
+
+def test_results_of_a_former_run_that_the_shell_names_too_are_no_inputs(model, photos):
+    assert run(model, *sorted(os.listdir())).exit_code == 0
+    once = contents(photos)
+    again = run(model, *sorted(os.listdir()))
+    assert (again.exit_code, again.stdout) == (0, "4 kept as they were (--overwrite replaces them)\n")
+    assert contents(photos) == once
+
+
+def without_privileges():
+    """Before a process begins: root reads what others may not, unless it gives that up."""
+    drop = ctypes.CDLL(None, use_errno=True).prctl
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        drop(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def test_folders_and_links_that_can_not_be_read_are_named_and_the_rest_is_done(model, photos):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("how root gives up its privileges differs elsewhere")
+    (photos / "in" / "lost.jpg").symlink_to("nowhere.jpg")
+    (photos / "in" / ".Trash").mkdir(0)
+    (photos / "in" / "deep").chmod(0)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "zdce", "enhance", "-m", str(model), "in", "-o", "out"],
+            cwd=photos, capture_output=True, text=True, check=False, preexec_fn=without_privileges,
+        )  # fmt: skip
+    finally:
+        (photos / "in" / "deep").chmod(0o755)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert lines == ["skipped in/deep: Permission denied", "skipped in/lost.jpg: No such file or directory"]
+    assert done.stdout == "1 written, 2 failed\n"
+    assert sorted(contents(photos / "out")) == ["b.png"]
 
 
 def test_an_empty_folder_is_a_mistake(model, photos):

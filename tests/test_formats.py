@@ -264,7 +264,8 @@ def test_a_wide_profile_is_converted_and_comes_back(monkeypatch, enhancer, with_
 def test_srgb_by_another_name_and_what_is_no_profile_change_nothing(enhancer):
     pixels = gradient()
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    for profile in (FLAT, lab, b"profile"):
+    odd = WIDE[:16] + b"\xff\xfe  " + WIDE[20:]  # where RGB should stand
+    for profile in (FLAT, lab, b"profile", odd):
         picture = Picture(pixels, metadata={"icc_profile": profile})
         assert np.array_equal(colour.enhance(picture, enhancer).pixels, enhancer(pixels))
         assert np.array_equal(colour.srgb(picture).pixels, pixels)

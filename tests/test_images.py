@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -69,6 +71,22 @@ def test_exif_and_profile_are_kept(tmp_path, suffix):
         assert result.info["icc_profile"] == profile
         assert result.getexif()[ExifTags.Base.Model] == "DCE-1"
         assert result.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ISOSpeedRatings] == 3200
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_resolution_that_is_none_is_left_out(tmp_path, depth):
+    odd = 7919, 101
+    tifffile.imwrite(tmp_path / "whole.tif", gradient(depth=depth), photometric="rgb", resolution=(odd, odd), resolutionunit=2)
+    whole = (tmp_path / "whole.tif").read_bytes()
+    for values in ((0, 0), (0xFFFFFFFF, 1)):
+        broken = whole.replace(struct.pack("<II", *odd), struct.pack("<II", *values))
+        assert broken != whole
+        (tmp_path / "broken.tif").write_bytes(broken)
+        picture = images.read(tmp_path / "broken.tif")
+        for suffix in (".tif", ".png", ".jpg", ".bmp"):
+            images.write(picture, tmp_path / f"again{suffix}")
+            with Image.open(tmp_path / f"again{suffix}") as again:
+                assert max(again.info.get("dpi", (1, 1))) < 97  # what a format says that says nothing
 
 
 def test_grey_stays_grey(tmp_path):
@@ -172,6 +190,8 @@ def test_cmyk_goes_by_its_profile(tmp_path):
     picture = images.read(tmp_path / "a.tif")
     assert picture.pixels[0, :, 1].tolist() == [255, 255, 0]
     assert "icc_profile" not in picture.metadata
+    Image.new("CMYK", (3, 1), (255, 255, 0, 0)).save(tmp_path / "a.tif", icc_profile=b"no profile")
+    assert images.read(tmp_path / "a.tif").pixels[0, 0].tolist() == [0, 0, 255]
 
 
 def test_what_is_no_still_picture_is_refused(tmp_path):
@@ -208,6 +228,14 @@ def test_truncated_files_are_named(tmp_path, suffix):
         path.write_bytes(whole.getvalue()[: int(len(whole.getvalue()) * share)])
         with pytest.raises(OSError, match=f"cut{suffix}"):
             images.read(path)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_volume_is_refused(tmp_path, depth):
+    planes = np.stack([np.resize(gradient(depth=depth), (16, 32, 3))] * 3)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", volumetric=True, metadata=None)
+    with pytest.raises(OSError, match=r"a\.tif: expected one picture, got a volume"):
+        images.read(tmp_path / "a.tif")
 
 
 def test_the_pages_of_a_stack_are_not_counted(tmp_path, monkeypatch):
@@ -309,6 +337,62 @@ def test_a_jpeg_of_endless_scans_is_refused():
         images.decode(whole[:-2] + 100 * last + whole[-2:], "a.jpg")
 
 
+def test_to_ask_for_the_umask_changes_nothing(monkeypatch, tmp_path):
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("the system does not say")
+    mask = os.umask(0o027)
+    try:
+        monkeypatch.delattr(os, "umask")
+        atomic.write_text(tmp_path / "a.txt", "mine")
+    finally:
+        monkeypatch.undo()
+        os.umask(mask)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+_WRITING = """
+import pathlib, sys
+from zdce import atomic
+with atomic.replacing(pathlib.Path("photo.jpg")) as temporary:
+    temporary.write_text("half")
+    print(temporary.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path):
+    own = [".photo-abcdefgh.jpg", ".photo-abcdefgh.zdce-notes.jpg", "photo-abcdefgh.zdce-01234567.jpg", ".zdce-01234567.jpg"]
+    elsewhere = ".photo-abcdefgh.zdce-01234567.jpg"  # of another machine that shares the folder
+    for name in (*own, elsewhere):
+        (tmp_path / name).touch()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITING], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        dead, alive = (writer.stdout.readline().strip() for writer in writers)
+        writers[0].kill()
+        writers[0].wait()
+        assert (tmp_path / dead).read_text() == "half"
+        (tmp_path / ".link-abcdefgh.zdce-01234567.jpg").symlink_to(tmp_path / own[0])
+        atomic.write_text(tmp_path / "other.txt", "")
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {*own, elsewhere, alive, "other.txt", ".link-abcdefgh.zdce-01234567.jpg"}
+        writers[1].communicate("")
+        assert (tmp_path / "photo.jpg").read_text() == "half"
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.communicate()
+    os.utime(tmp_path / elsewhere, (0, 0))
+    atomic._sweep.cache_clear()
+    atomic.write_text(tmp_path / "other.txt", "")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*own, "photo.jpg", "other.txt", ".link-abcdefgh.zdce-01234567.jpg"}
+
+
 @pytest.mark.parametrize("options", [{"byteorder": "<"}, {"byteorder": ">"}, {"byteorder": "<", "bigtiff": True}], ids=str)
 def test_a_tiff_of_endless_strips_is_refused(options):
     for rows in (10, (1 << 18) + 1):
@@ -319,6 +403,29 @@ def test_a_tiff_of_endless_strips_is_refused(options):
         else:
             with pytest.raises(OSError, match=r"a\.tif: expected at most 262144 strips or tiles, got 262145"):
                 images.decode(encoded.getvalue(), "a.tif")
+
+
+@pytest.mark.parametrize("options", [{"byteorder": "<"}, {"byteorder": ">"}, {"byteorder": "<", "bigtiff": True}], ids=str)
+def test_a_tiff_of_a_giant_tile_or_of_many_planes_is_refused(options):
+    def tiff(pixels, **more):
+        encoded = io.BytesIO()
+        tifffile.imwrite(encoded, pixels, photometric="rgb", compression="zlib", metadata=None, **options, **more)
+        return encoded.getvalue()
+
+    small, wide = np.zeros((20, 30, 3), np.uint16), np.zeros((16, 4400, 3), np.uint8)
+    for pixels, tile in ((small, (4096, 16)), (wide, (16, 4400))):
+        assert images.decode(tiff(pixels, tile=tile), "a.tif").pixels.shape == pixels.shape
+    with pytest.raises(OSError, match=r"a\.tif: expected tiles of at most 4096 pixels a side, got 4112"):
+        images.decode(tiff(small, tile=(4112, 16)), "a.tif")
+    # The same as a signed number, which libtiff takes too.
+    giant, form = tiff(small, tile=(4112, 16)), options["byteorder"] + "HH"
+    (kind,) = (kind for kind in (3, 4) if struct.pack(form, 323, kind) in giant)
+    signed = giant.replace(struct.pack(form, 323, kind), struct.pack(form, 323, 9))
+    with pytest.raises(OSError, match=r"a\.tif: expected tiles of at most 4096 pixels a side, got 0"):
+        images.decode(signed, "a.tif")
+    volume = tiff(np.zeros((3, 32, 48, 3), np.uint16), volumetric=True, rowsperstrip=32)
+    with pytest.raises(OSError, match=r"a\.tif: expected one picture, got 3 as a volume"):
+        images.decode(volume, "a.tif")
 
 
 def test_names_as_long_as_names_may_be(tmp_path):

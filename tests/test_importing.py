@@ -140,6 +140,27 @@ def test_broken_files_are_one_line_that_names_them(tmp_path):
     assert "net.keras: the archive is broken: " in result.stderr
 
 
+def test_what_unpacks_to_more_than_any_network_is_refused_before(tmp_path):
+    for inside in ("model.weights.h5", "net/data/0"):
+        for packing, size, words in (
+            (zipfile.ZIP_DEFLATED, 66 << 20, "expected at most 67108864 bytes, got 69206016 unpacked"),
+            (zipfile.ZIP_LZMA, 1 << 20, "expected files that are stored or deflated"),
+        ):
+            with zipfile.ZipFile(tmp_path / "net.pth", "w", packing) as archive:
+                archive.writestr(inside, b"\x89HDF\r\n\x1a\n".ljust(size, b"\0"))
+            with pytest.raises(ValueError, match=rf"net\.pth: the archive is broken: {words}"):
+                importing.read(tmp_path / "net.pth")
+
+
+def test_keras_convolutions_of_more_than_any_network_are_refused_before(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="the extra `keras` is not installed")
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        file.create_dataset("conv2d/0", (3, 3, 2000, 1000), "f4", chunks=(3, 3, 10, 1000), compression="gzip")
+        file.create_dataset("conv2d/1", (1000,), "f4")
+    with pytest.raises(ValueError, match=r"net\.h5: .*expected convolutions of at most 67108864 bytes, got 72004000"):
+        importing.read(tmp_path / "net.h5")
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [

@@ -162,8 +162,8 @@ def test_a_manifest_keeps_what_former_runs_said_of_other_files(photos):
     assert [row["source"] for row in rows(manifest)] == ["in/007.png", "in/003.png", "in/001.png"]
 
 
-def test_a_manifest_knows_names_with_line_ends_again(photos):
-    name = "in/a\nb,c\rd.png"
+@pytest.mark.parametrize("name", ["in/a\nb,c\rd.png", "in/a\rb.png"])
+def test_a_manifest_knows_names_with_line_ends_again(photos, name):
     os.link("in/000.png", name)
     for _ in range(2):
         assert enhance(name, "in/001.png", "-o", "out", "--manifest", "manifest.csv").exit_code == 0

@@ -195,6 +195,14 @@ def test_an_upload_must_say_its_length(port):
     assert "Content-Length" in json.loads(body)["error"]
 
 
+def test_a_length_that_says_nothing_of_chunks_is_refused(models):
+    head = b"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with serving(models, Impatient()) as port, socket.create_connection(("127.0.0.1", port), 30) as connection:
+        # More than the ten bytes, and no end of it.
+        connection.sendall(head + 3 * (b"10000\r\n" + bytes(1 << 16) + b"\r\n"))
+        assert connection.recv(100).startswith(b"HTTP/1.1 411")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "headers", "status"),
     [
@@ -395,6 +403,20 @@ def test_an_upload_that_stands_still_is_ended(models):
     with serving(models, Impatient()) as port, socket.create_connection(("127.0.0.1", port), 30) as connection:
         connection.sendall(b"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc")
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_who_begins_no_request_is_left(models, monkeypatch):
+    monkeypatch.setattr(server, "_SILENCE", 0.3)
+    with serving(models) as port:
+        for head in (b"", b"GET /api/info HTTP/1.1\r\nHost: 127."):
+            with socket.create_connection(("127.0.0.1", port), 30) as connection:
+                connection.sendall(head)
+                assert connection.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", port), 30) as connection:
+            connection.sendall(b"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n\r\n")
+            time.sleep(1.0)
+            connection.sendall(b"hello")
+            assert connection.recv(100).startswith(b"HTTP/1.1 415")
 
 
 def large_result(port):

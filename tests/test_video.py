@@ -277,6 +277,18 @@ def test_what_holds_no_frames_is_named_and_leaves_nothing(model, folder):
     assert not os.path.exists("out") or not os.listdir("out")
 
 
+def test_names_like_a_protocols(model, folder):
+    for name in ("12:30.mp4", "data:,.mkv", "file:x.mov"):
+        write("whole.mp4" if name.endswith("mp4") else f"whole{name[-4:]}", times=VARIABLE[:2])
+        os.rename(f"whole{name[-4:]}", name)
+        result = run(model, name)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout == f"1 written\n{name[:-4]}-enhanced{name[-4:]}\n"
+    (folder / "in").mkdir()
+    (folder / "in" / "13:00.mp4").symlink_to("nowhere.mp4")
+    assert "skipped in/13:00.mp4: No such file or directory" in run(model, "in").stderr
+
+
 def test_pictures_and_videos_share_a_folder_and_a_plan(model, folder):
     (folder / "in").mkdir()
     write("in/clip.mp4", times=VARIABLE[:3])

@@ -2,7 +2,8 @@
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from PIL import TiffImagePlugin
 
@@ -12,12 +13,18 @@ _MOST_SCANS = 100
 # A file of 64 megapixels in tiles of 16 x 16 has less.
 _MOST_BLOCKS = 1 << 18
 
+# Sides of a tile that may lie beyond the picture's: 16 bits of RGB take 96 MiB.
+_TILE_SIDE = 4096
+
 # Markers of JPEG files, stuffed bytes and restarts left out. (ITU-T T.81, table B.1.)
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xd8", b"\xd9", b"\xda"
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 _TIFF_BLOCKS = (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS)
+_TIFF_SIDES = (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)
+_TIFF_TILE_SIDES = (322, 323)
+_TIFF_DEPTH = 32997  # of SGI's volumes, which are as many pictures
 
 
 def check(data: bytes) -> None:
@@ -29,7 +36,9 @@ def check(data: bytes) -> None:
     if data.startswith(b"\xff\xd8"):
         _check_scans(data)
     elif data.startswith(_TIFF_STARTS):
-        _check_blocks(data)
+        entries = list(_tiff_entries(data))
+        _check_blocks(entries)
+        _check_tiles(entries)
 
 
 def _check_scans(jpeg: bytes) -> None:
@@ -44,17 +53,39 @@ def _check_scans(jpeg: bytes) -> None:
         at = marker.end() + (0 if alone else int.from_bytes(jpeg[marker.end() : marker.end() + 2]))
 
 
-def _check_blocks(tiff: bytes) -> None:
+class _Entry(NamedTuple):
+    """Its tag, how many values it has, and the first of them, 0 where that is no number in the directory itself."""
+
+    tag: int
+    length: int
+    value: int
+
+
+def _check_blocks(entries: Iterable[_Entry]) -> None:
     """For each strip or tile Pillow makes objects of some 300 bytes, while it opens a file; a row of one pixel may be one."""
-    for tag, count in _tiff_entries(tiff):
-        if tag in _TIFF_BLOCKS and count > _MOST_BLOCKS:
-            raise ValueError(f"expected at most {_MOST_BLOCKS} strips or tiles, got {count}")
+    for entry in entries:
+        if entry.tag in _TIFF_BLOCKS and entry.length > _MOST_BLOCKS:
+            raise ValueError(f"expected at most {_MOST_BLOCKS} strips or tiles, got {entry.length}")
 
 
-def _tiff_entries(tiff: bytes) -> Iterator[tuple[int, int]]:
-    """Tag and number of values of each entry of the first directory, as far as the file goes."""
+def _check_tiles(entries: Sequence[_Entry]) -> None:
+    """A tile is decoded whole, and a volume too, however small the picture is that they are of."""
+    most = max([_TILE_SIDE, *(entry.value + 15 for entry in entries if entry.tag in _TIFF_SIDES)])
+    for entry in entries:
+        if entry.tag in _TIFF_TILE_SIDES and not 0 < entry.value <= most:
+            raise ValueError(f"expected tiles of at most {most} pixels a side, got {entry.value}")
+        if entry.tag == _TIFF_DEPTH and entry.value != 1:
+            raise ValueError(f"expected one picture, got {entry.value} as a volume")
+
+
+# Of TIFF's types those of whole numbers without a sign: SHORT, LONG, and BigTIFF's LONG8.
+_NUMBERS = {3: "H", 4: "I", 16: "Q"}
+
+
+def _tiff_entries(tiff: bytes) -> Iterator[_Entry]:
+    """Those of the first directory, as far as the file goes."""
     order, big = "<" if tiff.startswith(b"II") else ">", 0x2B in tiff[2:4]  # 43 is BigTIFF's version
-    number, counter, entry = (order + form for form in (("Q", "Q", "HHQ8x") if big else ("I", "H", "HHI4x")))
+    number, counter, entry = (order + form for form in (("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")))
     try:
         (directory,) = struct.unpack_from(number, tiff, 8 if big else 4)
         (entries,) = struct.unpack_from(counter, tiff, directory)
@@ -62,5 +93,7 @@ def _tiff_entries(tiff: bytes) -> Iterator[tuple[int, int]]:
         return
     at, size = directory + struct.calcsize(counter), struct.calcsize(entry)
     for n in range(min(entries, (len(tiff) - at) // size)):
-        tag, _, count = struct.unpack_from(entry, tiff, at + n * size)
-        yield tag, count
+        tag, kind, count, values = struct.unpack_from(entry, tiff, at + n * size)
+        form = order + _NUMBERS.get(kind, "0s")
+        inside = kind in _NUMBERS and struct.calcsize(form) <= len(values)
+        yield _Entry(tag, count, struct.unpack_from(form, values)[0] if inside else 0)

@@ -115,7 +115,7 @@ def _of_profile(profile: bytes) -> Encoding | None:
         if opened.profile.xcolor_space.strip() != "RGB" or _is_srgb(profile):
             return None
         _converted_8_bits(np.zeros((1, 1, 3), np.float32), _SRGB, profile)
-    except (OSError, ImageCms.PyCMSError):
+    except (OSError, ValueError, ImageCms.PyCMSError):  # a name of its colours in other letters than ASCII's is a ValueError
         return None
     convert = _converted if importlib.util.find_spec("imagecodecs") else _converted_8_bits
     return Encoding(partial(convert, source=profile, target=_SRGB), partial(convert, source=_SRGB, target=profile))

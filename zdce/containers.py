@@ -26,6 +26,9 @@ _MISSING, _ROUNDED = 0.75, 0.05
 # The formats whose header announces how long they are; elsewhere FFmpeg guesses.
 _ANNOUNCING = ("mov", "matroska")
 
+# Before a path: what comes before a colon in a file's name would be a protocol's.
+_FILE = "file:"
+
 # Of what is copied. Other data streams (time codes, motion sensors) most formats refuse or garble.
 _COPIED = ("audio", "subtitle", "attachment")
 
@@ -99,11 +102,11 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.container = av.open(str(path), "r", metadata_errors="replace")
+            self.container = av.open(_FILE + str(path), "r", metadata_errors="replace")
         except av.error.FFmpegError as error:
-            if isinstance(error, OSError):
-                raise
-            raise OSError(f"{path}: not a video that can be read ({error.strerror or error})") from None
+            reason = error.strerror or str(error)
+            named = reason if isinstance(error, OSError) else f"not a video that can be read ({reason})"
+            raise OSError(f"{path}: {named}") from None
         try:
             self._begin()
         except BaseException:
@@ -253,7 +256,7 @@ class Writer:
         base = source.stream.time_base
         # Else the mp4 family multiplies a coarse time base by powers of two.
         timescale = {"video_track_timescale": str(base.denominator)} if container in ("mp4", "mov") and base else {}
-        self.container = av.open(str(path), "w", container, container_options=timescale)
+        self.container = av.open(_FILE + str(path), "w", container, container_options=timescale)
         try:
             with _as_os_errors():
                 self._stream = self._add_video(source, codec, crf)

@@ -68,12 +68,14 @@ def plan(found: Iterable[Found], output: str | None) -> list[Job]:
     if output is None:
         jobs = [Job(picture.path, _beside(picture)) for picture in pictures]
         # Results of a former run that a pattern matched as well are no inputs.
-        results = {job.target for job in jobs}
-        jobs = [job for job in jobs if job.source not in results]
+        results = {job.target.resolve() for job in jobs}
+        jobs = [job for job in jobs if job.source.resolve() not in results]
     elif _is_file(output, pictures):
         jobs = [Job(pictures[0].path, Path(output))]
     else:
         folder = Path(output)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{output} is a file, where a folder is expected for results")
         inside = folder.resolve()
         jobs = [
             Job(p.path, folder / _written(p.place))
@@ -102,7 +104,11 @@ def _is_file(output: str, pictures: list[Found]) -> bool:
     target = Path(output)
     if len(pictures) > 1 or pictures[0].folder is not None or output.endswith(os.sep) or target.is_dir():
         return False
-    if target.suffix.lower() not in images.SUFFIXES | video.SUFFIXES:
+    suffix = target.suffix.lower()
+    if suffix in raw.SUFFIXES or images.is_not_written(suffix):
+        formats = ", ".join(sorted(images.SUFFIXES | video.SUFFIXES))
+        raise ValueError(f"{output}: expected a folder (end its name in {os.sep}) or one of the formats {formats}")
+    if suffix not in images.SUFFIXES | video.SUFFIXES:
         return False
     if video.is_video(target) != video.is_video(pictures[0].path):
         kinds = ("a video", "a picture") if video.is_video(pictures[0].path) else ("a picture", "a video")
@@ -214,9 +220,14 @@ def do(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
             images.write(work.picture(picture), job.target, work.quality)
     except (OSError, ValueError) as error:
         reason = str(error) or f"{job.source}: {type(error).__name__}"
-        progress.console.print(f"[red]skipped[/red] {escape(reason)}")
+        tell_skipped(reason)
         return FAILED, reason
     return WRITTEN, ""
+
+
+def tell_skipped(reason: str) -> None:
+    """One line on stderr."""
+    progress.console.print(f"[red]skipped[/red] {escape(reason)}")
 
 
 @contextmanager
@@ -231,7 +242,7 @@ def _lack_of_memory(source: Path) -> Iterator[None]:
 
 
 def _do_video(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
-    with progress.frames(shown, job.source.name) as counted:
+    with progress.frames(shown, escape(job.source.name)) as counted:
         report = work.film(job.source, job.target, shown=counted)
     pace = report.frames / report.seconds
     progress.console.print(f"{job.target}: {report.frames} frames, {pace:.1f} a second", markup=False)

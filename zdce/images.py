@@ -4,8 +4,9 @@ import glob
 import importlib
 import importlib.util
 import io
+import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -33,6 +34,9 @@ _FIRST_OF_SEVERAL = {"MPO": "JPEG", "HEIF": "HEIF"}
 
 _DEPTH_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 
+# How many planes an SGI volume in a TIFF file has.
+_DEPTH_TAG = 32997
+
 # Tags of a TIFF's own directory that describe the photograph; the others say how its pixels were stored.
 _DESCRIBING_TAGS = (
     ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.Software,
@@ -45,6 +49,9 @@ _EXIF_KEYS = ("exif", "Raw profile type exif")
 
 # A panorama of a gigapixel takes 3 GB. Pillow's limit, meant against attacks, warns from 0.09 gigapixels on.
 MOST_PIXELS = 1 << 30
+
+# JPEG files have 16 bits for it; TIFF files may have 0/0, or more than any other format takes.
+_MOST_DPI = 65535
 
 _LOSSLESS_TIFF = frozenset({"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd", "lzma"})
 
@@ -85,14 +92,22 @@ class Found:
         return Path(self.path.name) if self.folder is None else self.path.relative_to(self.folder)
 
 
-def find(paths: Iterable[str], suffixes: frozenset[str] = SUFFIXES) -> list[Found]:
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def find(
+    paths: Iterable[str], suffixes: frozenset[str] = SUFFIXES, unreadable: Callable[[OSError], object] = _refuse
+) -> list[Found]:
     """Every picture that files, folders (searched through, hidden files left out) and patterns name, in order, each once.
 
     Args:
         suffixes: of what counts as one in folders and patterns; a file that is named is taken as it is.
+        unreadable: is told of each folder that can't be read, by an error that names it.
 
     Raises:
         FileNotFoundError: a path or pattern names nothing.
+        OSError: a folder can't be read, where ``unreadable`` is left out.
     """
     found: dict[Path, Found] = {}
     for text in paths:
@@ -103,21 +118,30 @@ def find(paths: Iterable[str], suffixes: frozenset[str] = SUFFIXES) -> list[Foun
             raise FileNotFoundError(f"no such file or folder: {text}")
         for match in matches:
             if match.is_dir():
-                found.update((inside, Found(inside, match)) for inside in in_folder(match, suffixes))
+                found.update((inside, Found(inside, match)) for inside in in_folder(match, suffixes, unreadable))
             elif match == path or match.suffix.lower() in suffixes:
                 found[match] = Found(match)
     return list(found.values())
 
 
-def in_folder(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> list[Path]:
-    """The files below ``folder`` with one of ``suffixes``, in the string order of their paths; hidden ones are left out."""
-    pictures = (
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+def in_folder(
+    folder: Path, suffixes: frozenset[str] = SUFFIXES, unreadable: Callable[[OSError], object] = _refuse
+) -> list[Path]:
+    """The files below ``folder`` with one of ``suffixes``, in the string order of their paths; hidden ones are left out.
+
+    ``unreadable`` is told of each folder that can't be read; where it is left out that is an OSError.
+    """
+
+    def told(error: OSError) -> None:
+        unreadable(OSError(f"{error.filename}: {error.strerror}"))
+
+    pictures = []
+    for place, folders, names in os.walk(folder, onerror=told):
+        folders[:] = (name for name in folders if not name.startswith("."))
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            # A link to what is not there is a picture that can't be read; pipes and devices are none.
+            if path.suffix.lower() in suffixes and (path.is_file() or not path.exists()):
+                pictures.append(path)
     return sorted(pictures, key=lambda path: path.relative_to(folder).as_posix())
 
 
@@ -153,6 +177,12 @@ def _plug_ins() -> None:
     Image.init()
     if _HEIF:
         importlib.import_module("pillow_heif").register_heif_opener()
+
+
+def is_not_written(suffix: str) -> bool:
+    """Whether it is that of pictures in a format that Pillow knows and ``write`` does not write."""
+    _plug_ins()
+    return suffix in Image.registered_extensions() and suffix not in SUFFIXES
 
 
 def read(path: Path) -> Picture:
@@ -221,6 +251,8 @@ def _check_kind(image: Image.Image, most_pixels: int) -> None:
     # To count the pages of a TIFF takes time by their square, which whoever sends it would choose.
     if getattr(image, "is_animated", False) and image.format not in _FIRST_OF_SEVERAL:
         raise ValueError("expected one picture, got an animation or a stack of pages")
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_DEPTH_TAG, 1) != 1:
+        raise ValueError("expected one picture, got a volume of many")
     if image.format == "TIFF" and image.getexif().get(ExifTags.Base.NewSubfileType, 0) == 1:
         raise ValueError(f"expected a picture, got the small one inside of a RAW file ({', '.join(sorted(raw.SUFFIXES))})")
 
@@ -230,8 +262,8 @@ def _named_errors(name: str) -> Iterator[None]:
     """What goes wrong with a picture is an OSError with its name."""
     try:
         yield
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{name}: {_reason(error)}") from error
     except UnidentifiedImageError:
         raise OSError(f"{name}: not a picture that can be read") from None
     except Exception as error:  # a broken file makes Pillow raise whatever its bytes lead to
@@ -291,6 +323,8 @@ def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
 def _picture(image: Image.Image, exif: Image.Exif) -> Picture:
     """From an upright image and its EXIF."""
     metadata = {key: image.info[key] for key in ("icc_profile", "xmp", "dpi", "compression") if image.info.get(key)}
+    if not all(0 < float(side) <= _MOST_DPI for side in metadata.get("dpi", ())):
+        del metadata["dpi"]
     metadata = _with_exif(metadata, exif)
     if image.mode in _DEPTH_16_MODES:
         levels = np.asarray(image)
@@ -350,7 +384,7 @@ def _rgb_of_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             return converted if converted is not None else image.convert("RGB")
-        except ImageCms.PyCMSError:
+        except (OSError, ImageCms.PyCMSError):  # it is no profile, or none of CMYK
             pass
     return image.convert("RGB")
 

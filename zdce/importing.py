@@ -25,6 +25,9 @@ _Layers = list[dict[str, Tensor]]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _KERAS_WEIGHTS = "model.weights.h5"
+# Bytes of an archive, unpacked, and of the numbers in a Keras file. The largest network has 320 kB, its optimizer twice that.
+_MOST_BYTES = 1 << 26
+
 _PUBLISHED = ("zero-dce", "zero-dce-pp")
 _PUBLISHED_KEY = re.compile(r"(?:.+\.)?e_conv(\d+)\.(?:(depth|point)_conv\.)?(weight|bias)")
 _PARTS = {None: "", "depth": "depthwise.", "point": "pointwise."}
@@ -72,9 +75,22 @@ def _in_keras_archive(path: Path) -> bytes | None:
         if not zipfile.is_zipfile(path):
             return None
         with zipfile.ZipFile(path) as archive:
-            return archive.read(_KERAS_WEIGHTS) if _KERAS_WEIGHTS in archive.namelist() else None
+            _check_unpacked(archive, path.stat().st_size)
+            if _KERAS_WEIGHTS not in archive.namelist():
+                return None
+            with archive.open(_KERAS_WEIGHTS) as file:
+                return file.read(archive.getinfo(_KERAS_WEIGHTS).file_size)  # whatever it would unpack to
     except Exception as error:  # zipfile lets through what decompression and decoding say of broken bytes
         raise ValueError(f"{path}: the archive is broken: {error}") from error
+
+
+def _check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
+    """Before Keras's file or PyTorch's of ``size`` bytes is unpacked; PyTorch packs nothing."""
+    files = archive.infolist()
+    if any(file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for file in files):
+        raise ValueError("expected files that are stored or deflated")
+    if (unpacked := sum(file.file_size for file in files)) > max(_MOST_BYTES, size):
+        raise ValueError(f"expected at most {_MOST_BYTES} bytes, got {unpacked} unpacked")
 
 
 def _from_pytorch(path: Path) -> Imported:
@@ -140,8 +156,13 @@ def _keras_convolutions(file: Any, dataset: type) -> Iterator[tuple[Any, Any]]:
     for name in _keras_names(file, dataset):
         place, _, _ = name.rpartition("/")
         found.setdefault(place, {})[file[name].ndim] = file[name]
+    size = 0
     for arrays in found.values():
         if set(arrays) == {4, 1}:
+            # They may be packed, or not be there and all the same.
+            size += arrays[4].nbytes + arrays[1].nbytes
+            if size > _MOST_BYTES:
+                raise ValueError(f"expected convolutions of at most {_MOST_BYTES} bytes, got {size}")
             yield arrays[4], arrays[1]
 
 

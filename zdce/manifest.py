@@ -96,6 +96,8 @@ def _row(text: str) -> Row | None:
 
 
 def _line(values: Iterable[str]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
+    row, text = list(values), io.StringIO()
+    # Python before 3.13 quotes no carriage return, which every reader takes for a line's end.
+    all_of_it = any("\r" in value for value in row)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if all_of_it else csv.QUOTE_MINIMAL).writerow(row)
     return text.getvalue()

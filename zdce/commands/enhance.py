@@ -74,10 +74,10 @@ def enhance(
         network = zdce.load(model).to(device)
         work = enhancing.Work.of(network, scale, strength, quality, video.Options(smoothing, crf), transfer, brightness, noise)
         manifest = Manifest(manifest_path) if manifest_path else None
-        jobs, kept = among.led(partial(_begin, paths, output, overwrite, manifest))
+        jobs, others = among.led(partial(_begin, paths, output, overwrite, manifest))
         counts = enhancing.run(jobs, work, among, manifest.add if manifest else None)
     if among.first:
-        _summarize(counts + Counter({KEPT: kept}), jobs)
+        _summarize(counts + others, jobs)
 
 
 @contextmanager
@@ -90,13 +90,22 @@ def _stopping() -> Iterator[None]:
         raise click.ClickException("stopped; what is written is whole, and the same command does the rest") from error
 
 
-def _begin(paths: tuple[str, ...], output: str | None, overwrite: bool, manifest: Manifest | None) -> tuple[list[Job], int]:
-    """What is to be done, and the number of results that are there."""
-    jobs = enhancing.plan(images.find(paths, enhancing.suffixes()), output)
+def _begin(
+    paths: tuple[str, ...], output: str | None, overwrite: bool, manifest: Manifest | None
+) -> tuple[list[Job], Counter[str]]:
+    """What is to be done, and how many results are there and how many folders can't be searched."""
+    others: Counter[str] = Counter()
+
+    def unreadable(error: OSError) -> None:
+        enhancing.tell_skipped(str(error))
+        others[FAILED] += 1
+
+    jobs = enhancing.plan(images.find(paths, enhancing.suffixes(), unreadable), output)
     todo, kept = enhancing.split(jobs, overwrite=overwrite)
     if manifest is not None:
         manifest.begin((str(job.target) for job in todo), (enhancing.row(job, KEPT) for job in kept))
-    return todo, len(kept)
+    others[KEPT] = len(kept)
+    return todo, others
 
 
 def _summarize(counts: Counter[str], jobs: Sequence[Job]) -> None:

@@ -1,5 +1,6 @@
 """What every command does: a user's mistake is one line, never a traceback."""
 
+import logging
 import warnings
 from typing import Any
 
@@ -9,6 +10,9 @@ from zdce.backends import BackendError
 
 # What a user's mistake may raise; anything else is a bug and shows its traceback.
 _MISTAKES = (ValueError, OSError, BackendError)
+
+# It tells of every oddity of a file, which is read all the same or named as broken. A handler keeps Python from printing that.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class Commands(click.Group):
@@ -20,5 +24,7 @@ class Commands(click.Group):
                 # Of a broken file Pillow warns, with a line of its own code, whether it can be read or is named as broken.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # click ends quietly where nobody reads any more
         except _MISTAKES as error:
             raise click.ClickException(" ".join(str(error).split()) or type(error).__name__) from error

@@ -170,8 +170,9 @@ class Application:
     def _place(self, request: Request, most: int) -> Iterator[int]:
         """A place in the queue; gives the upload's size, checked."""
         length = request.headers.get("content-length")
-        if length is None:
-            raise HTTPException(411, "an upload must say its Content-Length")
+        # Of an upload in chunks it counts for nothing (RFC 9112, section 6.3).
+        if length is None or "transfer-encoding" in request.headers:
+            raise HTTPException(411, "an upload must say its Content-Length, and come in no chunks")
         if int(length) > most:
             raise HTTPException(413, f"an upload must have at most {most} bytes, got {length}")
         with self.desk.place(int(length)):

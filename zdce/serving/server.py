@@ -4,8 +4,11 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zdce.serving.app import application
 from zdce.serving.limits import Limits
@@ -13,6 +16,9 @@ from zdce.serving.networks import Networks
 
 # Seconds that requests under way have to end after a signal.
 _GRACE = 30
+
+# Seconds in which the head of a request must be there.
+_SILENCE = 30.0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -50,10 +56,30 @@ def server(
         ready: called when requests are answered.
     """
     config = uvicorn.Config(
-        application(networks, limits, names), http="h11", ws="none", lifespan="on", log_level="warning", access_log=False,
+        application(networks, limits, names), http=_Connection, ws="none", lifespan="on", log_level="warning", access_log=False,
         server_header=False, proxy_headers=False, timeout_graceful_shutdown=_GRACE,
     )  # fmt: skip
     return _Server(config, ready)
+
+
+class _Connection(H11Protocol):
+    """Closes where no whole head of a request comes, for which Uvicorn would wait as long as it takes."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self.loop.call_later(_SILENCE, self._look, self.cycle)
+
+    def _look(self, before: Any) -> None:
+        """Closes where there was no request under way and none has come since; ``before`` was the last one then."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is before and self.conn.their_state is h11.IDLE:
+            self.transport.close()
+        else:
+            self._look_later()
 
 
 class _Server(uvicorn.Server):
