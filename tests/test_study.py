@@ -18,7 +18,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from zdce import cli, data
+from zdce import cli, data, locks
 from zdce.study import claims, measures, results, settings, tables
 from zdce.study.measures import Measured, Source
 from zdce.study.published import published
@@ -383,6 +383,13 @@ def test_a_finished_study_does_nothing_again_but_what_changed(finished, pictures
     plan = run(*command, "--plan", "--objective", "paper").stdout
     assert re.search(r"training\s+0\s+3", plan)
     assert re.search(r"measuring\s+1\s+15", plan)
+
+
+def test_one_process_at_a_time_works_on_a_study(finished, pictures, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "out")
+    with locks.alone_in(out):
+        result = run("study", "--data", pictures, "--out", out, "--quick", "--only", "base")
+    assert (result.exit_code, result.stderr) == (1, f"Error: {out}: another process is at work in it\n")
 
 
 def test_another_picture_makes_the_study_anew(finished, pictures, tmp_path):

@@ -1,6 +1,7 @@
 """Training: what it learns, writes and logs; real processes, real signals."""
 
 import csv
+import os
 import signal
 import subprocess
 import time
@@ -103,6 +104,25 @@ def test_a_stopped_run_ends_with_the_same_weights(finished, dark, tmp_path, numb
     assert_same_weights(out / "epoch-010.safetensors", finished / "epoch-010.safetensors")
     timeless = [[{**row, "seconds": ""} for row in rows(folder)] for folder in (out, finished)]
     assert timeless[0] == timeless[1]
+
+
+def test_one_process_at_a_time_trains_in_a_folder(dark, tmp_path):
+    out = tmp_path / "shared"
+    arguments = ["--data", dark, "--out", out, "--epochs", 1000, *SMALL]
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for((out / "log.csv").exists, process)
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        files = {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in out.iterdir()}
+        for second in (["--out", out, "--resume", "--lr", 1], arguments):
+            result = run(*second)
+            assert (result.exit_code, result.stderr) == (1, f"Error: {out}: another process is at work in it\n")
+        assert {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in out.iterdir()} == files
+    finally:
+        process.kill()
+        process.communicate()
+    assert run("--out", out, "--resume", "--epochs", 1).exit_code == 0
 
 
 def test_every_step_can_be_the_last_before_a_resume(finished, dark, tmp_path, monkeypatch):

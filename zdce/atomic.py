@@ -5,7 +5,6 @@ holds any more goes when anything is written in the same folder.
 """
 
 import hashlib
-import importlib
 import os
 import platform
 import re
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+from zdce import locks
 
 # A temporary file's name, with that of the system that it was made on.
 _TEMPORARY = re.compile(r"(?s)\..*-[a-z0-9_]{8}\.zdce-([0-9a-f]{8})(\..*)?")
@@ -61,25 +62,15 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def _made_beside(path: Path) -> tuple[int, Path]:
-    """An empty file that this process has locked, and the descriptor that holds the lock."""
+    """An empty file that this process has locked, where it can, and the descriptor that holds the lock."""
     while True:
         # Of a long name only a part: with what is added it would be too long.
         descriptor, name = tempfile.mkstemp(f".zdce-{_system()}{path.suffix}", f".{path.stem[:40]}-", path.parent)
-        _lock(descriptor, wait=True)
+        locks.lock(descriptor, wait=True)
         # Between these lines others may have found it without a lock.
         if os.fstat(descriptor).st_nlink:
             return descriptor, Path(name)
         os.close(descriptor)
-
-
-def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Whether the file is this process's alone; never where the system or the file system has no locks."""
-    try:
-        fcntl = importlib.import_module("fcntl")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except (ImportError, OSError):
-        return False
-    return True
 
 
 @cache  # once a process and folder: some hold a hundred thousand files
@@ -97,7 +88,7 @@ def _sweep(folder: Path) -> None:
 def _remove_unlocked(path: str) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
-        if _lock(descriptor, wait=False):
+        if locks.lock(descriptor, wait=False):
             os.unlink(path)
     finally:
         os.close(descriptor)

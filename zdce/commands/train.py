@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import click
 
-from zdce import ranks, training, variants
+from zdce import locks, ranks, training, variants
 from zdce.commands import options
 from zdce.data import SAMPLE
 from zdce.formulas import NORMALIZATIONS, Weights
@@ -110,8 +111,10 @@ def train(
         with ranks.joined() as among:
             folder = among.led(partial(_folder, ctx, out, config_file))
             config = _config(folder, resume, config_file, settings, given, loss_weights)
-            run = (training.Run.resume if resume else training.Run.start)(config, folder, among)
-            run.train()
+            with ExitStack() as held:
+                among.led(lambda: held.enter_context(locks.alone_in(folder)))
+                run = (training.Run.resume if resume else training.Run.start)(config, folder, among)
+                run.train()
             if among.first:
                 click.echo(f"weights: {run.folder.last}")
     except training.TrainingError as error:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from zdce import progress
+from zdce import locks, progress
 from zdce.study.settings import Settings
 from zdce.study.stages import Stage, Study
 
@@ -65,17 +65,20 @@ def run(study: Study, stages: Sequence[Stage]) -> Path:
     """Does what is left, writes the results and the page, and gives the page's path.
 
     Raises:
+        ValueError: another process is at work in the folder.
         zdce.study.stages.StudyInterruptedError: what was done is kept.
     """
-    remaining = sum(stage.seconds for stage in todo(study, stages))
-    for number, stage in enumerate(stages, 1):
-        if study.is_done(stage):
-            continue
-        progress.console.print(f"[{number}/{len(stages)}] {stage.label}, about {duration(remaining)} left in all", markup=False)
-        study.run(stage)
-        remaining = max(0.0, remaining - stage.seconds)
-    study.results().save(study.folder.results)
-    return report(study.folder.path)
+    with locks.alone_in(study.folder.path):
+        remaining = sum(stage.seconds for stage in todo(study, stages))
+        for number, stage in enumerate(stages, 1):
+            if study.is_done(stage):
+                continue
+            left = f"about {duration(remaining)} left in all"
+            progress.console.print(f"[{number}/{len(stages)}] {stage.label}, {left}", markup=False)
+            study.run(stage)
+            remaining = max(0.0, remaining - stage.seconds)
+        study.results().save(study.folder.results)
+        return report(study.folder.path)
 
 
 def report(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zdce import atomic, data, evaluation, images, progress, system, training
+from zdce import atomic, data, evaluation, images, locks, progress, system, training
 from zdce.data import Item
 from zdce.enhancer import Enhancer
 from zdce.evaluation import BASELINES, Rgb
@@ -227,12 +227,13 @@ class Study:
         folder, config = self.folder.run(variant, seed), self.settings.config(variant, seed)
         # A run that is past the last epoch without having kept what is wanted can't go back.
         same = self.ledger.begun(name, inputs) and folder.state.is_file()
-        if same and len(training.read_log(folder)) // 2 < config.epochs:
-            training.Run.resume(config, folder.path).train(self._pictures_of(config))
-            return
-        shutil.rmtree(folder.path, ignore_errors=True)
-        self.ledger.note(name, inputs)
-        training.Run.start(config, folder.path).train(self._pictures_of(config))
+        goes_on = same and len(training.read_log(folder)) // 2 < config.epochs
+        if not goes_on:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            self.ledger.note(name, inputs)
+        with locks.alone_in(folder.path):
+            run = (training.Run.resume if goes_on else training.Run.start)(config, folder.path)
+            run.train(self._pictures_of(config))
 
     def _pictures_of(self, config: training.Config) -> training.Pictures:
         """Loaded once: all runs see the same ones."""
