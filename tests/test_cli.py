@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -46,6 +48,27 @@ def test_who_stops_reading_is_told_nothing():
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def children(pid):
+    found = subprocess.run(["pgrep", "-P", str(pid)], stdout=subprocess.PIPE, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def test_a_command_that_is_ended_ends_its_processes():
+    if shutil.which("pgrep") is None:
+        pytest.skip("no pgrep on this machine")
+    command = [sys.executable, "-m", "zdce", "bench", "ops", "--quick"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (measuring := children(process.pid)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.strip()) == (1, "Aborted!")
+    assert not [pid for pid in measuring if os.path.exists(f"/proc/{pid}")]
+
+
 def python(code, **environment):
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PATH": "", **environment}
@@ -76,7 +99,7 @@ def test_a_forced_backend_error_is_one_line_on_the_command_line(tmp_path):
 
 
 def test_a_device_that_is_not_there_is_named():
-    for device in ("cuda:99", "abacus"):
+    for device in ("cuda:99", "abacus", "meta"):
         result = run("enhance", "x.jpg", "-m", "none", "--device", device)
         assert result.exit_code == 2
         assert f"{device!r} can't be used here" in result.stderr

@@ -198,6 +198,14 @@ def test_a_picture_that_memory_can_not_hold_is_named_and_the_rest_is_done(model,
     assert "2 written, 1 failed" in result.stdout
 
 
+def test_a_file_that_memory_can_not_hold_is_named(model, photos, monkeypatch):
+    def greedy(self):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.WebPImagePlugin.WebPImageFile.load", greedy)
+    assert "skipped in/deep/c.webp: there is not enough memory for it" in run(model, "in", "-o", "out").stderr
+
+
 def test_other_errors_are_no_skipped_pictures(model, photos, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("a bug")

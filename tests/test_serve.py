@@ -449,6 +449,16 @@ def test_who_does_not_read_is_left(models):
         assert read < 20_000_000
 
 
+def test_a_picture_that_memory_can_not_hold_is_too_large(models, monkeypatch):
+    def greedy(self):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.BmpImagePlugin.BmpImageFile.load", greedy)
+    with serving(models) as port:
+        status, _, body = ask(port, "/api/enhance", file(dark(), "BMP"))
+    assert (status, json.loads(body)) == (413, {"error": "the picture takes more memory than there is"})
+
+
 def test_an_error_of_ours_tells_nothing(models, monkeypatch, capfd):
     def broken(*arguments):
         raise TypeError("secret")

@@ -424,6 +424,12 @@ def test_a_real_burst_flickers_less_smoothed(model, data_folder):
         assert excess["smoothed"] == pytest.approx(value["smoothed"] - value["input"])
 
 
+def test_a_folder_with_nothing_to_flicker_is_a_mistake(model, folder):
+    result = CliRunner().invoke(cli.main, ["bench", "flicker", str(folder), "-m", str(model)], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: no videos or pictures found: expected .")
+
+
 def test_flicker_of_frames_that_are_known():
     assert flicker.flicker([1.0, 3.0, 2.0]) == 1.5
     with pytest.raises(ValueError, match="at least 2 frames, got 1"):

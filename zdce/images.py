@@ -264,6 +264,8 @@ def _named_errors(name: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{name}: {_reason(error)}") from error
+    except MemoryError as error:
+        raise OSError(f"{name}: there is not enough memory for it") from error
     except UnidentifiedImageError:
         raise OSError(f"{name}: not a picture that can be read") from None
     except Exception as error:  # a broken file makes Pillow raise whatever its bytes lead to

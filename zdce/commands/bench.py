@@ -341,6 +341,8 @@ def bench_flicker(
     network = zdce.load(model).to(device)
     enhancer = zdce.Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
     found = images.find(paths, enhancing.suffixes())
+    if not found:
+        raise ValueError(f"no videos or pictures found: expected {', '.join(sorted(enhancing.suffixes()))}")
     rows = [
         row
         for sequence in flicker.sequences([f.path for f in found], fps)

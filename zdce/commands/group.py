@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from zdce import signals
 from zdce.backends import BackendError
 
 # What a user's mistake may raise; anything else is a bug and shows its traceback.
@@ -20,7 +21,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with warnings.catch_warnings():
+            # Where SIGTERM ends a command, half-written files and processes of its own go as at Ctrl-C.
+            with warnings.catch_warnings(), signals.as_interrupts():
                 # Of a broken file Pillow warns, with a line of its own code, whether it can be read or is named as broken.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 return super().invoke(ctx)

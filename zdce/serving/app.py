@@ -188,6 +188,8 @@ class Application:
         try:
             return images.decode(data, _UPLOAD, self.limits.pixels, images.FORMATS)
         except OSError as error:
+            if isinstance(error.__cause__, MemoryError):
+                raise error.__cause__ from None
             raise HTTPException(415, str(error).removeprefix(f"{_UPLOAD}: ")) from None
 
     def _enhanced_preview(self, preview: Preview, wish: Wish) -> Result:
