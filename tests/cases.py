@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from zdce import backends, reference
 
@@ -98,12 +100,47 @@ def check_operator(operator, inputs, others=(), *, tolerance, wanted=None):
 
 
 def assert_near(value, truth, tolerance):
-    """Within ``tolerance`` of the largest true value, everywhere."""
+    """Within ``tolerance`` of the largest true value, or a step of the smallest numbers of its type, everywhere."""
     scale = truth.abs().max().item() if truth.numel() else 1.0
-    torch.testing.assert_close(value.detach().double().cpu(), truth.detach(), rtol=0, atol=max(tolerance * scale, 1e-300))
+    step = torch.finfo(value.dtype).smallest_normal * torch.finfo(value.dtype).eps
+    torch.testing.assert_close(value.detach().double().cpu(), truth.detach(), rtol=0, atol=tolerance * scale + step)
+
+
+def is_interpreted(backend):
+    return backend == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def skip_where_interpreted(backend, size, limit=40):
     """Triton's interpreter takes 30 microseconds an operation and a row: small images only."""
-    if backend == "triton" and os.environ.get("TRITON_INTERPRET") == "1" and max(size) > limit:
+    if is_interpreted(backend) and max(size) > limit:
         pytest.skip("too slow in Triton's interpreter")
+
+
+# What a drawn tensor (B, C, H, W) of random values becomes.
+VALUES = {
+    "random": lambda t: t,
+    "black": torch.zeros_like,
+    "white": torch.ones_like,
+    "constant": lambda t: torch.full_like(t, 0.3),
+    "grey": lambda t: t[:, :1].expand_as(t).contiguous(),
+    "tiny": lambda t: 1e-6 * t,
+    "ends": torch.sign,
+}
+IMAGES = ("random", "black", "white", "constant", "grey", "tiny")
+DRAWN_LAYOUTS = ("contiguous", "channels_last", "transposed", "crop")
+DRAWN_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def draw(backend, check, **drawn):
+    """Calls ``check`` with what hypothesis draws, and with the sides that ``drawn`` gives as (least, most).
+
+    Where kernels are interpreted or emulated six small cases as they come, elsewhere 40, the same in every run.
+    """
+    slow = is_interpreted(backend) or backend == "cuda_on_host"
+    strategies = {
+        name: st.integers(what[0], min(what[1], what[0] + 7) if slow else what[1]) if isinstance(what, tuple) else what
+        for name, what in drawn.items()
+    }
+    phases = [Phase.generate] if slow else list(Phase)
+    setting = settings(max_examples=6 if slow else 40, phases=phases, deadline=None, derandomize=True, database=None)
+    setting(given(**strategies)(check))()

@@ -2,11 +2,21 @@
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zdce
-from cases import check_operator, layouts, random_case, skip_where_interpreted, skip_without_float64
+from cases import (
+    DRAWN_DTYPES,
+    DRAWN_LAYOUTS,
+    IMAGES,
+    VALUES,
+    check_operator,
+    draw,
+    layouts,
+    random_case,
+    skip_where_interpreted,
+    skip_without_float64,
+)
 from zdce import reference
 
 OPERATORS = {"region_means": (4,), "channel_means": (), "tv_sums": ()}
@@ -96,17 +106,18 @@ def test_many_channels_have_sums_too(backend, device):
         check("tv_sums", tensor.contiguous(memory_format=torch.channels_last))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    height=st.integers(1, 300), width=st.integers(1, 300), batch=st.integers(1, 3), region=st.integers(1, 20),
-    layout=st.sampled_from(["contiguous", "channels_last", "crop"]), seed=st.integers(0, 2**31),
-)  # fmt: skip
-def test_drawn_shapes(height, width, batch, region, layout, seed):
-    for operator in OPERATORS:
-        if operator == "region_means" and min(height, width) < region:
-            continue
-        tensor = layouts(drawn(operator, (height, width), batch=batch, seed=seed))[layout]
-        check(operator, tensor, (region,) if operator == "region_means" else ())
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_drawn_shapes_and_values(backend, device, operator):
+    def one(height, width, batch, region, values, layout, dtype, seed):
+        region = min(region, height, width)
+        tensor = VALUES[values](drawn(operator, (height, width), batch=batch, device=device, seed=seed)).to(dtype)
+        with zdce.backend(backend):
+            check(operator, layouts(tensor)[layout], (region,) if operator == "region_means" else ())
+
+    draw(
+        backend, one, height=(1, 300), width=(1, 300), batch=(1, 3), region=(1, 20), values=st.sampled_from(IMAGES),
+        layout=st.sampled_from(DRAWN_LAYOUTS), dtype=st.sampled_from(DRAWN_DTYPES), seed=st.integers(0, 2**31),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

@@ -2,13 +2,17 @@
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import zdce
 from cases import (
+    DRAWN_DTYPES,
+    DRAWN_LAYOUTS,
+    IMAGES,
+    VALUES,
     assert_near,
     check_operator,
+    draw,
     layouts,
     nan_filled_allocations,
     random_case,
@@ -115,14 +119,19 @@ def test_layouts(backend, device, image_layout, logits_layout):
         check(layouts(image)[image_layout], layouts(logits)[logits_layout], iterations)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    height=st.integers(4, 140), width=st.integers(4, 300), batch=st.integers(1, 3), iterations=st.integers(1, 16),
-    shared=st.booleans(), layout=st.sampled_from(["contiguous", "channels_last", "crop"]), seed=st.integers(0, 2**31),
-)  # fmt: skip
-def test_drawn_shapes_and_values(height, width, batch, iterations, shared, layout, seed):
-    image, logits = drawn((height, width), iterations, shared=shared, batch=batch, seed=seed)
-    check(layouts(image)[layout], layouts(logits)[layout], iterations)
+def test_drawn_shapes_and_values(backend, device):
+    def one(height, width, batch, iterations, shared, values, flat, layout, dtypes, seed):
+        image, logits = drawn((height, width), iterations, shared=shared, batch=batch, device=device, seed=seed)
+        image, logits = VALUES[values](image).to(dtypes[0]), VALUES[flat](logits).to(dtypes[1])
+        with zdce.backend(backend):
+            check(layouts(image)[layout[0]], layouts(logits)[layout[1]], iterations)
+
+    draw(
+        backend, one, height=(4, 140), width=(4, 300), batch=(1, 3), iterations=(1, 12), shared=st.booleans(),
+        values=st.sampled_from(IMAGES), flat=st.sampled_from(("random", "black", "constant", "ends", "tiny")),
+        layout=st.tuples(*2 * [st.sampled_from(DRAWN_LAYOUTS)]), dtypes=st.tuples(*2 * [st.sampled_from(DRAWN_DTYPES)]),
+        seed=st.integers(0, 2**31),
+    )  # fmt: skip
 
 
 def objective_and_gradient(ops, image, logits, **options):
