@@ -21,7 +21,6 @@ from PIL import Image
 import cuda_on_host
 import zdce
 from zdce import backends
-from zdce.bench import cuda_kernels, static
 
 torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
@@ -78,14 +77,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def nvcc_words() -> dict[str, tuple[str, str]]:
-    """Of each CUDA source what ptxas reported and the PTX."""
-    if reason := cuda_kernels.why_missing():
-        pytest.skip(reason)
-    return cuda_kernels.nvcc_words()
-
-
-@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium with no window, where there is one."""
     api = pytest.importorskip("playwright.sync_api", reason="the extra `browser` is not installed")
@@ -98,14 +89,3 @@ def browser() -> Iterator[Any]:
         launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield launched
         launched.close()
-
-
-@pytest.fixture(scope="session")
-def triton_facts(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What Triton's compiler says of every kernel: in float32 for each target; the half types differ in conversions, groups of
-    maps and bytes a thread, so that one target shows them."""
-    pytest.importorskip("triton", reason="triton is not installed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("triton")))
-        found = static.triton_kernels(["float32"], [*static.TARGETS, "gfx942"], size=64)
-        return found + static.triton_kernels(["bfloat16", "float16"], ["sm_90"], size=64)

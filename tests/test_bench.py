@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import json
 import os
 import re
@@ -20,7 +19,6 @@ import zdce
 from zdce import backends, cli, images, reference, training
 from zdce.bench import (
     correctness,
-    cuda_kernels,
     gpus,
     loop,
     measuring,
@@ -347,25 +345,6 @@ def test_a_tile_with_its_halo():
     assert static.touched(every, Setting(layout="channels_last")) == pytest.approx(expected)
 
 
-def test_static_names_every_kernel_that_can_be_compiled_here(tmp_path, monkeypatch, triton_facts):
-    # The compiler's words are those of the session's one run of it.
-    def compiled(dtypes, targets, *_):
-        return [fact for fact in triton_facts if fact["dtype"] in dtypes and fact["target"] in targets]
-
-    monkeypatch.setattr(static, "triton_kernels", compiled)
-    monkeypatch.setattr(cuda_kernels, "why_missing", lambda: "not in this test")
-    monkeypatch.setattr(static, "TARGETS", ("sm_90",))
-    result = run("static", "--size", "64", "--csv", tmp_path / "rows.csv")
-    assert result.exit_code == 0, result.output
-    assert "the CUDA kernels are left out: not in this test" in result.stderr
-    assert all(name in result.stdout for name in ("H100 (sm_90), predicted", "curve_backward", "statistics_forward"))
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text())))
-    assert list(rows[0]) == COLUMNS
-    pictures = {"denoise_forward", "guide_forward", "picture_forward", "reduce_forward", "sample_forward"}
-    assert {row["case"].split()[0] for row in rows} == pictures | {n for n in static.WORK if not n.startswith("objective")}
-    assert all(float(row["value"]) == 0 for row in rows if row["metric"] == "spills")
-
-
 def test_scales_of_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(scales, "SCALES", (1, 4))
     torch.manual_seed(0)
@@ -388,18 +367,6 @@ def test_scales_of_pictures(tmp_path, monkeypatch):
     exact, small = (zdce.Enhancer(model, scale=scale)(picture).astype(float) for scale in (1, 4))
     assert of_a["scale 4", "psnr"] == pytest.approx(10 * np.log10(255**2 / np.square(exact - small).mean()))
     assert "no such file or folder: none.png" in run("scales", "-m", tmp_path / "net.safetensors", "none.png").stderr
-
-
-def test_the_cuda_kernels_have_no_faults(nvcc_words):
-    found = [cuda_kernels.facts(report, code) for report, code in nvcc_words.values()]
-    facts = [{"provider": "cuda", **fact} for of_source in found for fact in of_source]
-    kernels = {f"{name}_{way}" for name in ("curve", "objective") for way in ("forward", "backward")} | {"objective_sums"}
-    assert {(fact["kernel"], fact["target"]) for fact in facts} == {(k, target) for k in kernels for target in static.TARGETS}
-    for dtype, iterations in itertools.product(("float32", "bfloat16", "float16"), (8, 16)):
-        setting = Setting(dtype=dtype, iterations=iterations)
-        served = [fact for fact in facts if fact["dtype"] == dtype and static.shipped(fact, setting)]
-        assert len(served) == 4 * len(static.TARGETS)
-        assert [fault for fact in facts for fault in static._faults(fact, setting)] == []
 
 
 def step_job(work="time", **changes):

@@ -2,6 +2,7 @@
 sources run on the CPU as backend ``cuda_on_host``.
 """
 
+import itertools
 import re
 from collections import Counter
 
@@ -11,7 +12,8 @@ import torch
 import cuda_on_host
 import zdce
 from cases import layouts, nan_filled_allocations, random_case
-from zdce.bench import static
+from zdce.bench import cuda_kernels, static
+from zdce.bench.cases import Setting
 
 
 @pytest.fixture
@@ -20,6 +22,14 @@ def on_host():
         pytest.skip(reason)
     with zdce.backend("cuda_on_host"), nan_filled_allocations():
         yield
+
+
+@pytest.fixture(scope="module")
+def nvcc_words():
+    """Of each CUDA source what ptxas reported and the PTX."""
+    if reason := cuda_kernels.why_missing():
+        pytest.skip(reason)
+    return cuda_kernels.nvcc_words()
 
 
 def kernels_of(ptx):
@@ -81,6 +91,18 @@ def test_packed_and_strided_kernels_agree(on_host):
     strided = torch.ops.zdce.objective_statistics(*(layouts(tensor)["channels_last"] for tensor in (image, logits)), 8)
     for one, other in zip(packed, strided, strict=True):
         torch.testing.assert_close(one, other, rtol=2e-6, atol=1e-6)
+
+
+def test_the_cuda_kernels_have_no_faults(nvcc_words):
+    found = [cuda_kernels.facts(report, code) for report, code in nvcc_words.values()]
+    facts = [{"provider": "cuda", **fact} for of_source in found for fact in of_source]
+    kernels = {f"{name}_{way}" for name in ("curve", "objective") for way in ("forward", "backward")} | {"objective_sums"}
+    assert {(fact["kernel"], fact["target"]) for fact in facts} == {(k, target) for k in kernels for target in static.TARGETS}
+    for dtype, iterations in itertools.product(("float32", "bfloat16", "float16"), (8, 16)):
+        setting = Setting(dtype=dtype, iterations=iterations)
+        served = [fact for fact in facts if fact["dtype"] == dtype and static.shipped(fact, setting)]
+        assert len(served) == 4 * len(static.TARGETS)
+        assert [fault for fact in facts for fault in static._faults(fact, setting)] == []
 
 
 def test_the_sums_of_100_megapixels_keep_float32():
