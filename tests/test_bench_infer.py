@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import backends, cli, exporting
+from zdce import backends, cli, engine, exporting
 from zdce.bench import arithmetic, clip, engines, infer, memory, timing
 from zdce.bench.engine_process import EngineProcess
 from zdce.bench.engines import ENGINES, FMA_PEAK, SCALED, Task
@@ -142,6 +142,23 @@ def test_errors_are_in_levels_and_rounding_is_none():
     assert infer.error(np.full((1, 3, 2, 2), 0.51, np.float32), expected) == pytest.approx(2.55, abs=1e-4)
     assert not infer.error(picture[:1], expected) <= 1e9
     assert not infer.error(np.full((1, 3, 2, 2), np.nan, np.float32), expected) <= 1e9
+
+
+@needs_cpp
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_denoised_pictures_are_judged_by_their_mean(precision):
+    model = infer.lively("adaptive")
+    if reason := engine.why_unsupported(model, precision):
+        pytest.skip(reason)
+    picture, truth = engines.dark_picture(129, 200), infer.truth(model, 129, 200)
+
+    def mean(**changes):
+        return infer.mean_error(zdce.Enhancer(model, precision, **changes)(picture), truth)
+
+    assert mean() <= infer.MEAN_TOLERANCES[precision]
+    noise = model.variant.noise
+    for wrong in ({"strength": 1.02}, {"strength": 0.98}, {"noise": 1.2 * noise}, {"noise": 0.8 * noise}):
+        assert mean(**wrong) > infer.MEAN_TOLERANCES[precision]
 
 
 @needs_cpp

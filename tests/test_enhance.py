@@ -206,6 +206,17 @@ def test_a_file_that_memory_can_not_hold_is_named(model, photos, monkeypatch):
     assert "skipped in/deep/c.webp: there is not enough memory for it" in run(model, "in", "-o", "out").stderr
 
 
+def test_bfloat16_is_nearly_float32(model, photos):
+    results = {}
+    for precision in ("fp32", "bf16"):
+        run(model, "in/b.png", "-o", f"{precision}.png", "--precision", precision)
+        with Image.open(f"{precision}.png") as file:
+            results[precision] = np.asarray(file).astype(int)
+    distance = np.abs(results["bf16"] - results["fp32"])
+    assert 0 < distance.max() <= 4
+    assert distance.mean() < 1
+
+
 def test_other_errors_are_no_skipped_pictures(model, photos, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("a bug")

@@ -153,11 +153,12 @@ class Work:
         transfer: str = "srgb",
         brightness: float | None = None,
         noise: float | None = None,
+        precision: str = "fp32",
     ) -> "Work":
         """With ``network``; at ``scale`` None a picture's is the network's own, and a video's its own."""
         colour.check_transfer(transfer)
-        film = Enhancer(network, "fp32", video.scale_for(network, scale), strength, brightness, noise)
-        still = Enhancer(network, "fp32", scale, strength, brightness, noise)
+        film = Enhancer(network, precision, video.scale_for(network, scale), strength, brightness, noise)
+        still = Enhancer(network, precision, scale, strength, brightness, noise)
         return cls(
             partial(colour.enhance, enhancer=still, transfer=transfer),
             partial(video.enhance, enhancer=film, options=filming),

@@ -38,6 +38,7 @@ from zdce.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
     help="How pictures encode light: by their profile, else sRGB; linear; or log (ACEScct).",
 )
 @options.device
+@options.precision
 @options.scale
 @click.option("--fast", is_flag=True, help=f"The same as --scale {FAST_SCALE}.")
 @options.strength
@@ -53,6 +54,7 @@ def enhance(
     overwrite: bool,
     manifest_path: Path | None,
     device: str,
+    precision: str,
     transfer: str,
     scale: int | None,
     fast: bool,
@@ -72,7 +74,8 @@ def enhance(
     scale = FAST_SCALE if fast else scale
     with ranks.joined() as among, _stopping():
         network = zdce.load(model).to(device)
-        work = enhancing.Work.of(network, scale, strength, quality, video.Options(smoothing, crf), transfer, brightness, noise)
+        filming = video.Options(smoothing, crf)
+        work = enhancing.Work.of(network, scale, strength, quality, filming, transfer, brightness, noise, precision)
         manifest = Manifest(manifest_path) if manifest_path else None
         jobs, others = among.led(partial(_begin, paths, output, overwrite, manifest))
         counts = enhancing.run(jobs, work, among, manifest.add if manifest else None)

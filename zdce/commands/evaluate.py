@@ -59,6 +59,7 @@ _COLUMNS = {
 )
 @options.as_json
 @options.device
+@options.precision
 @options.scale
 @options.strength
 @options.brightness
@@ -74,6 +75,7 @@ def evaluate(
     below: str | None,
     as_json: bool,
     device: str,
+    precision: str,
     scale: int | None,
     strength: float,
     brightness: float | None,
@@ -95,7 +97,7 @@ def evaluate(
     if worst is not None:
         _check_worst(worst, data, items)
     brisque = naturalness.brisque() if natural else None
-    enhancer = zdce.Enhancer(network, "fp32", scale, strength, brightness, noise)
+    enhancer = zdce.Enhancer(network, precision, scale, strength, brightness, noise)
 
     def enhance(image: Rgb) -> Rgb:
         return images.as_uint8(enhancer(image))

@@ -7,6 +7,7 @@ import torch
 
 from zdce import ranks, weights
 from zdce.data import DARKENED
+from zdce.enhancer import PRECISIONS
 from zdce.smoothing import SECONDS
 
 
@@ -33,6 +34,12 @@ scale = click.option(
     "--scale",
     type=click.IntRange(min=1),
     help="Estimate the curve on an image so many times smaller.  [default: the variant's]",
+)
+precision = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    help="Of the convolutions: bf16 is faster on processors with AMX, and on GPUs.",
 )
 strength = click.option("--strength", type=float, default=1.0, help="1 as trained, or as its scene wants; 0 nothing.")
 brightness = click.option(
