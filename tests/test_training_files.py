@@ -312,7 +312,8 @@ def test_a_run_killed_at_20_random_moments_ends_with_the_same_weights(dark, tmp_
     """Most kills fall into epochs and the writing of files, some into the program's start."""
     out, moments = tmp_path / "killed", random.Random(0)
     arguments = ["--data", dark, "--epochs", 400, "--amp", "--tensorboard", *SMALL, *EVERYTHING]
-    assert run("--out", tmp_path / "whole", *arguments).exit_code == 0
+    # In processes of their own, too: bfloat16 convolutions of torch's give other bits with another number of threads.
+    subprocess.run(command("--out", tmp_path / "whole", *arguments), check=True, capture_output=True)
 
     def kill(process):
         before = (out / "state.safetensors").stat().st_mtime_ns if (out / "state.safetensors").exists() else 0
@@ -331,6 +332,5 @@ def test_a_run_killed_at_20_random_moments_ends_with_the_same_weights(dark, tmp_
         codes.append(kill(subprocess.Popen(command("--out", out, *again), stderr=subprocess.DEVNULL)))
     assert codes == [-signal.SIGKILL] * 20
     assert len(training.read_log(training.RunFolder(out))) < 800
-    last = run("--out", out, "--resume")
-    assert last.exit_code == 0, last.stderr
+    subprocess.run(command("--out", out, "--resume"), check=True, capture_output=True)
     assert_same_files(out, tmp_path / "whole")
