@@ -7,26 +7,11 @@ from torch.utils.cpp_extension import TORCH_LIB_PATH, include_paths
 # No flag of the build machine's: the kernels choose their instruction set at run time.
 flags = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wall", "-Wno-psabi"]
 
-operators = (
-    "apply_curve",
-    "channel_means",
-    "convolution",
-    "denoise_picture",
-    "enhance_picture",
-    "objective_statistics",
-    "reduce_picture",
-    "region_means",
-    "tv_sums",
-)
-
 # The stable ABI of PyTorch 2.10: one wheel serves that version and every later one.
 cpp = Extension(
     "zdce._C",
-    sources=[
-        f"csrc/cpu/{name}.cpp"
-        for name in (*operators, "convolution_rate", "fma_peak", "isa", "module", "run_network", "streaming")
-    ],
-    depends=["csrc/curve.h", *glob("csrc/cpu/**/*.h", recursive=True)],
+    sources=sorted(glob("csrc/core/*.cpp") + glob("csrc/torch/*.cpp")),
+    depends=["csrc/curve.h", *glob("csrc/core/**/*.h", recursive=True)],
     include_dirs=include_paths(),
     library_dirs=[TORCH_LIB_PATH],
     libraries=["torch", "torch_cpu"],

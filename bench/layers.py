@@ -22,7 +22,7 @@ from .timing import rounds
 
 SUITE = "layers"
 
-# As csrc/cpu/convolution_rate.cpp numbers them.
+# As csrc/torch/convolution_rate.cpp numbers them.
 WAYS = ("direct", "one-axis", "two-axis", "colors")
 _COLORS = 3
 

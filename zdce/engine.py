@@ -9,7 +9,7 @@ from zdce import backends, registry  # noqa: F401 (registers the engine)
 from zdce.model import DCENet
 from zdce.variants import Variant
 
-# Of input channels, of which each source takes whole ones; csrc/cpu/engine/network.h has tables for so many.
+# Of input channels, of which each source takes whole ones; csrc/core/engine/network.h has tables for so many.
 _MOST_BLOCKS = 64
 
 

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "isa.h"
+#include "../core/isa.h"
 
 namespace zdce {
 namespace {

@@ -7,9 +7,9 @@
 
 #include <chrono>
 
-#include "engine/bands.h"
-#include "engine/pack.h"
-#include "engine/workspace.h"
+#include "../core/engine/bands.h"
+#include "../core/engine/pack.h"
+#include "../core/engine/workspace.h"
 
 namespace zdce {
 namespace {

@@ -11,8 +11,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "isa.h"
-#include "lanes.h"
+#include "../core/isa.h"
+#include "../core/lanes.h"
 
 namespace zdce {
 namespace {

@@ -5,8 +5,8 @@
 
 #include <exception>
 
-#include "engine/amx.h"
-#include "isa.h"
+#include "../core/engine/amx.h"
+#include "../core/isa.h"
 
 namespace {
 
