@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from zdce import backends
+from zdce.ops import dispatch
 
 _library = torch.library.Library("zdce_cpp", "FRAGMENT")  # its definitions live as long as it does
 _library.define("fma_peak(Tensor(a!) sums, int rounds) -> int")
@@ -17,7 +17,7 @@ _ROUNDS = 12_000_000
 
 
 def why_missing() -> str | None:
-    return backends.why_missing("cpp")
+    return dispatch.why_missing("cpp")
 
 
 def multiply_adds(rounds: int = _ROUNDS, threads: int | None = None) -> Callable[[], int]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zdce.formulas import Objective
+from zdce.ops import Objective
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}

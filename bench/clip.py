@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from zdce import video
-from zdce.images import Pixels
+from zdce.enhancement import video
+from zdce.io.images import Pixels
 
 FRAMES = 24
 FPS = 30

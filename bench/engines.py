@@ -22,9 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from zdce import backends, reference, video
-from zdce.enhancer import Enhancer
-from zdce.model import DCENet, load
+from zdce import reference
+from zdce.enhancement import video
+from zdce.enhancement.enhancer import Enhancer
+from zdce.models.network import DCENet, load
+from zdce.ops import dispatch
 
 from . import arithmetic
 
@@ -179,7 +181,7 @@ def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -
 
     def call() -> NDArray[Any]:
         # The networks' layers would take zdce's own convolutions.
-        own = backends.backend("reference")
+        own = dispatch.backend("reference")
         with own, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=task.precision == "bf16"):
             return textbook(argument).numpy()
 

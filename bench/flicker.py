@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zdce import images, progress, system, video
-from zdce.enhancer import Enhancer
-from zdce.images import Pixels
-from zdce.reference import LUMA
+from zdce.enhancement import video
+from zdce.enhancement.enhancer import Enhancer
+from zdce.io import images
+from zdce.io.images import Pixels
+from zdce.runtime import progress, system
+from zdce.srgb import LUMA
 
 from . import clip
 from .rows import Row, spread

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 
-from zdce import colour, enhancing, images, manifest, system, video
-from zdce.enhancer import Enhancer
-from zdce.images import Picture
-from zdce.ranks import Ranks
+from zdce.enhancement import batch, colour, manifest, video
+from zdce.enhancement.enhancer import Enhancer
+from zdce.io import images
+from zdce.io.images import Picture
+from zdce.runtime import system
+from zdce.runtime.processes import Ranks
 
 from .rows import Row
 
@@ -39,12 +41,12 @@ def run(folder: Path, enhancer: Enhancer, threads: int, quality: int = 95) -> li
     """
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as out:
-        jobs = enhancing.plan(images.find([str(folder)]), out)
+        jobs = batch.plan(images.find([str(folder)]), out)
         enhancer(images.read(jobs[0].source).pixels)
         watch = _Watch(enhancer)
         started = time.perf_counter()
         rows: list[manifest.Row] = []
-        enhancing.run(jobs, enhancing.Work(watch, video.enhance, quality), Ranks(), rows.append)
+        batch.run(jobs, batch.Work(watch, video.enhance, quality), Ranks(), rows.append)
         seconds = time.perf_counter() - started
     for row in rows:
         if row.status == manifest.FAILED:

@@ -17,11 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zdce import exporting, progress, reference, system, video
-from zdce.exporting import Form
-from zdce.images import Pixels
-from zdce.model import DCENet, load
-from zdce.smoothing import Smoothing
+from zdce import reference
+from zdce.convert import exporting
+from zdce.convert.exporting import Form
+from zdce.enhancement import video
+from zdce.enhancement.smoothing import Smoothing
+from zdce.io.images import Pixels
+from zdce.models.network import DCENet, load
+from zdce.runtime import progress, system
 
 from . import arithmetic, clip, memory
 from .engine_process import EngineProcess

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zdce import backends, progress, system
-from zdce.variants import VARIANTS
+from zdce.models.variants import VARIANTS
+from zdce.ops import dispatch
+from zdce.runtime import progress, system
 
 from . import arithmetic
 from .processes import Outcome
@@ -85,7 +86,7 @@ def run(names: Sequence[str], seconds: float = 1.0, least: int = 7) -> Outcome:
     Raises:
         ValueError: the C++ extension is missing.
     """
-    if reason := backends.why_missing("cpp"):
+    if reason := dispatch.why_missing("cpp"):
         raise ValueError(f"layers are the C++ engine's: {reason}")
     outcome = Outcome()
     outcome.notes += [f"{name} is left out: its convolutions are separable" for name in names if VARIANTS[name].separable]

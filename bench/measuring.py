@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zdce import progress, system
+from zdce.runtime import progress, system
 
 from . import correctness, memory
 from .cases import CASES, MODES, Case, Setting, gradients, value

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zdce import atomic
+from zdce.runtime import atomic
 
 from .cases import CASES
 from .engines import ENGINES

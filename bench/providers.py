@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from zdce import backends, ops, reference
+from zdce import ops, reference
+from zdce.ops import dispatch
 
 from .cases import DTYPES, Setting
 
@@ -38,13 +39,13 @@ def _zdce(backend: str) -> Provider:
         function = getattr(ops, name)
 
         def call(*tensors: Any) -> Any:
-            with backends.backend(backend):
+            with dispatch.backend(backend):
                 return function(*tensors)
 
         return call
 
     def missing(setting: Setting) -> str | None:
-        return backends.why_missing(backend, setting.device, DTYPES[setting.dtype])
+        return dispatch.why_missing(backend, setting.device, DTYPES[setting.dtype])
 
     return Provider(functions, missing)
 

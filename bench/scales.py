@@ -8,8 +8,11 @@ from pathlib import Path
 
 import torch
 
-from zdce import Enhancer, atomic, evaluation, images, progress, system
-from zdce.model import DCENet
+from zdce import Enhancer
+from zdce.io import images
+from zdce.metrics import evaluation
+from zdce.models.network import DCENet
+from zdce.runtime import atomic, progress, system
 
 from .rows import Row, spread
 from .timing import Clock, rounds

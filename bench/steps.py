@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from zdce import backends, ops, progress, reference, system
-from zdce.formulas import Objective
-from zdce.model import DCENet
+from zdce import ops, reference
+from zdce.models.network import DCENet
+from zdce.ops import Objective, dispatch
+from zdce.runtime import progress, system
 
 from . import loop, memory
 from .processes import Outcome
@@ -136,7 +137,7 @@ class Trainer:
     def _differentiate(self, lap: Callable[[], None]) -> Tensor:
         """Fills the gradients and gives the loss; ``lap`` is called where ``_LAPS`` change."""
         self.optimizer.zero_grad()
-        with backends.backend(self.provider.backend):
+        with dispatch.backend(self.provider.backend):
             with torch.autocast("cpu", torch.bfloat16, enabled=self.provider.autocast):
                 logits = self._network(self.image)
             lap()

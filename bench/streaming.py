@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from zdce import backends
+from zdce.ops import dispatch
 
 Pass = Callable[[], object]
 
@@ -43,7 +43,7 @@ def streaming(read: int, written: int, device: str) -> Streaming:
     source = torch.ones(read // 4, device=device)
     target = torch.zeros(written // 4, device=device)
     ways = {f"torch {name}": partial(_torch_pass, source, target, name) for name in _READS}
-    if device == "cpu" and backends.why_missing("cpp") is None:
+    if device == "cpu" and dispatch.why_missing("cpp") is None:
         importlib.import_module("zdce._C")
         past_caches = {"C++": False, "C++ past caches": True}
         sum_ = torch.zeros(1)

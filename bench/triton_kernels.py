@@ -21,7 +21,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from zdce import backends, ops
+from zdce import ops
+from zdce.ops import dispatch
 
 from .cases import CASES, DTYPES, Setting, gradients, value
 from .ptx import ptxas_words, widest
@@ -73,15 +74,15 @@ def recording() -> Iterator[dict[Any, Launch]]:
         launches.setdefault((kernel.__name__, *launch.constants.values()), launch)
 
     run = JITFunction.run
-    launchers = backends.BACKENDS["triton"].launcher
-    backends.BACKENDS[_RECORDED] = backends.Backend(lambda device, dtype: None, launchers)
+    launchers = dispatch.BACKENDS["triton"].launcher
+    dispatch.BACKENDS[_RECORDED] = dispatch.Backend(lambda device, dtype: None, launchers)
     JITFunction.run = record
     try:
-        with backends.backend(_RECORDED):
+        with dispatch.backend(_RECORDED):
             yield launches
     finally:
         JITFunction.run = run
-        del backends.BACKENDS[_RECORDED]
+        del dispatch.BACKENDS[_RECORDED]
 
 
 def launches(setting: Setting) -> list[Launch]:

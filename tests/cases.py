@@ -12,7 +12,8 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from zdce import backends, reference
+from zdce import reference
+from zdce.ops import dispatch
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def layouts(tensor):
 
 def run_with_isa(isa: str, program: str) -> None:
     """Runs ``program``, which may import the tests, in a process held to an instruction set, and fails where it does."""
-    if reason := backends.why_missing("cpp"):
+    if reason := dispatch.why_missing("cpp"):
         pytest.skip(reason)
     told = f"{program}\nimport zdce._C\nprint(zdce._C.isa())"
     environment = {**os.environ, "ZDCE_ISA": isa, "PYTHONPATH": str(Path(__file__).parent)}
@@ -66,7 +67,7 @@ def run_with_isa(isa: str, program: str) -> None:
 
 
 def skip_without_float64(backend, device):
-    if reason := backends.why_missing(backend, device, torch.float64):
+    if reason := dispatch.why_missing(backend, device, torch.float64):
         pytest.skip(f"{backend}: {reason}")
 
 

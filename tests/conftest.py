@@ -20,7 +20,7 @@ from PIL import Image
 
 import cuda_on_host
 import zdce
-from zdce import backends
+from zdce.ops import dispatch
 
 torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
@@ -28,14 +28,14 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ON_CPU = ("reference", "cpp", "cuda_on_host")
 
 # The CUDA kernels, compiled for the CPU, pass every test that the other backends pass.
-backends.BACKENDS["cuda_on_host"] = cuda_on_host.BACKEND
+dispatch.BACKENDS["cuda_on_host"] = cuda_on_host.BACKEND
 
 
-@pytest.fixture(params=list(backends.BACKENDS))
+@pytest.fixture(params=list(dispatch.BACKENDS))
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn; one that can't run here is skipped with its reason."""
     device = "cpu" if request.param in ON_CPU else DEVICE
-    if reason := backends.why_missing(request.param, device):
+    if reason := dispatch.why_missing(request.param, device):
         pytest.skip(f"{request.param}: {reason}")
     return request.param
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from zdce.backends import BACKENDS, CUDA_OPERATORS, Backend, why_missing
+from zdce.ops.dispatch import BACKENDS, OPERATORS, Backend, why_missing
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPILER = shutil.which("g++")
@@ -105,7 +105,7 @@ def missing(device, dtype):
 
 
 def launcher(operator):
-    if operator in CUDA_OPERATORS:
+    if "cuda" in OPERATORS[operator].kernels:
         return globals()[operator]
     # What CUDA C++ doesn't cover, Triton does on a GPU; here the quickest backend stands in.
     return BACKENDS["reference" if why_missing("cpp") else "cpp"].launcher(operator)

@@ -58,7 +58,7 @@ def test_curve_and_gradients_match_float64(backend, device, size):
         check(image, maps, grad, 8)
 
 
-@pytest.mark.skipif(zdce.backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+@pytest.mark.skipif(zdce.ops.dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
 @pytest.mark.parametrize(("size", "iterations"), [((576, 640), 8), ((577, 639), 8), ((1680, 1680), 1), ((2160, 3840), 1)])
 def test_outputs_of_34_mb_go_past_the_caches_where_lines_allow(size, iterations):
     # In turn the maps' gradient; none, for its lines lie across blocks; the enhanced image; all, of 4K.
@@ -111,7 +111,7 @@ def test_layouts(backend, device, image_layout, maps_layout):
 
 
 def test_channels_last_is_not_copied():
-    if zdce.backends.why_missing("cpp"):
+    if zdce.ops.dispatch.why_missing("cpp"):
         pytest.skip("cpp is not built")
     image, maps, _ = random_case((64, 64))
     image, maps = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (image, maps))
@@ -171,7 +171,7 @@ def test_drawn_shapes_and_values(backend, device):
 
 
 def test_half_conversions_are_torchs_own():
-    if zdce.backends.why_missing("cpp"):
+    if zdce.ops.dispatch.why_missing("cpp"):
         pytest.skip("cpp is not built")
     for dtype in HALVES:
         bits = torch.arange(2**16, dtype=torch.int32).to(torch.int16)
@@ -255,8 +255,8 @@ def test_nothing_but_the_inputs_is_saved():
 def test_backward_stays_on_forwards_backend(monkeypatch):
     image, maps, grad = random_case((4, 4))
     used = []
-    launch = zdce.backends.launch
-    monkeypatch.setattr(zdce.backends, "launch", lambda *a: used.append((a[0], a[-1])) or launch(*a))
+    launch = zdce.ops.dispatch.launch
+    monkeypatch.setattr(zdce.ops.dispatch, "launch", lambda *a: used.append((a[0], a[-1])) or launch(*a))
     with zdce.backend("reference"):
         enhanced = zdce.ops.apply_curve(image, maps.requires_grad_())
     enhanced.backward(grad)
@@ -265,7 +265,7 @@ def test_backward_stays_on_forwards_backend(monkeypatch):
 
 def test_more_than_2_31_elements_are_addressed():
     # One value expanded to 2.4e9 elements takes no memory and is indexed as they are.
-    if zdce.backends.why_missing("cpp"):
+    if zdce.ops.dispatch.why_missing("cpp"):
         pytest.skip("cpp is not built")
     maps = torch.full((1, 1, 1, 1), -0.5).expand(120, 48, 640, 640)
     image = torch.full((1, 1, 1, 1), 0.25).expand(120, 3, 640, 640)
@@ -310,7 +310,7 @@ def test_bad_arguments_are_named(error, message, arguments):
     ],
 )
 def test_compiled_code_checks_what_reaches_it(arguments):
-    if zdce.backends.why_missing("cpp"):
+    if zdce.ops.dispatch.why_missing("cpp"):
         pytest.skip("cpp is not built")
     with pytest.raises(RuntimeError, match="zdce: "):
         torch.ops.zdce_cpp.apply_curve(*arguments)

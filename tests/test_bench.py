@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 
 import zdce
-from zdce import backends, cli, images, reference, training
+from zdce import cli, reference, training
 from zdce.bench import (
     correctness,
     gpus,
@@ -35,6 +35,8 @@ from zdce.bench import (
 from zdce.bench.cases import CASES, MODES, Setting
 from zdce.bench.providers import PROVIDERS, Provider
 from zdce.bench.rows import Row, spread, to_csv
+from zdce.io import images
+from zdce.ops import dispatch
 
 SMALL = Setting(batch=1, height=32, width=48)
 EAGER = {"reference": PROVIDERS["reference"]}
@@ -231,7 +233,7 @@ def test_a_run_writes_what_it_prints(quick):
 
 
 @needs_linux
-@pytest.mark.skipif(backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+@pytest.mark.skipif(dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
 def test_the_fused_objective_needs_less_memory_than_the_eager_one():
     result = run(
         "ops", "--quick", "--only", "zero_reference_objective", "--provider", "reference", "--provider", "zdce-cpp", "--json"

@@ -16,18 +16,21 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import backends, cli, engine, exporting
+from zdce import cli
 from zdce.bench import arithmetic, clip, engines, infer, memory, timing
 from zdce.bench.engine_process import EngineProcess
 from zdce.bench.engines import ENGINES, FMA_PEAK, SCALED, Task
 from zdce.bench.rows import Row
+from zdce.convert import exporting
+from zdce.models import engine
+from zdce.ops import dispatch
 
 COLUMNS = [field.name for field in fields(Row)]
 HEIGHT, WIDTH = 24, 33
 # float32, a hundred roundings of values below 1; of bfloat16 torch's own distance.
 LEVELS = {"fp32": 255 * 100 * 2**-24, "bf16": infer.TOLERANCES["bf16"]}
 
-needs_cpp = pytest.mark.skipif(backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+needs_cpp = pytest.mark.skipif(dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
 
 
 def run(*arguments):
@@ -166,7 +169,7 @@ def test_multiply_adds_are_counted_and_done(one_thread):
     sums = torch.ones(2, 16)
     arithmetic.multiply_adds(rounds=1)
     done = torch.ops.zdce_cpp.fma_peak(sums, 1000)
-    width = {"avx512": 16, "avx2": 8, "default": 4}[zdce.system.facts()["instruction set"]]
+    width = {"avx512": 16, "avx2": 8, "default": 4}[zdce.runtime.system.facts()["instruction set"]]
     assert done == 2 * 1000 * 12 * width
     # Each of 12 chains converges to x = x / 2 + 1, that is to 2.
     assert torch.equal(sums[:, :width], torch.full((2, width), 24.0))
@@ -287,7 +290,7 @@ def quick(tmp_path_factory):
 def test_a_run_gives_every_figure_of_every_engine(quick):
     _, rows = quick
     metrics = {"error", "time", "frames_per_second", "megapixels_per_second"}
-    metrics |= {"peak_share"} if backends.why_missing("cpp") is None else set()
+    metrics |= {"peak_share"} if dispatch.why_missing("cpp") is None else set()
     metrics |= {"peak_memory"} if memory.why_missing("cpu") is None else set()
     for provider, more in (("zdce", set()), ("torch", {"time_over_zdce"})):
         for threads in (1, 2):
@@ -325,7 +328,7 @@ def test_the_scale_of_videos_and_videos_have_their_rows():
 
 
 def test_videos_without_pyav_are_left_out_with_what_installs_it(monkeypatch):
-    monkeypatch.setattr("zdce.video.why_missing", lambda: "PyAV is not installed: pip install 'zdce[video]'")
+    monkeypatch.setattr("zdce.enhancement.video.why_missing", lambda: "PyAV is not installed: pip install 'zdce[video]'")
     result = run("infer", "--quick", "--mode", "video", "--size", "32x48", "--json")
     assert result.exit_code == 0
     assert result.stderr.strip() == "video is left out: PyAV is not installed: pip install 'zdce[video]'"
@@ -345,7 +348,7 @@ def test_a_run_writes_what_it_prints(quick):
 
 @needs_cpp
 def test_an_instruction_set_holds_the_measure_of_all(tmp_path):
-    if zdce.system.facts()["instruction set"] == "default":
+    if zdce.runtime.system.facts()["instruction set"] == "default":
         pytest.skip("this processor has no AVX2")
     environment = {**os.environ, **infer.ISAS["avx2"]}
     with EngineProcess(Task(FMA_PEAK, str(tmp_path), 16, 16, threads=1), environment) as process:

@@ -7,11 +7,12 @@ import torch
 from click.testing import CliRunner
 
 from cases import run_with_isa
-from zdce import backends, cli
+from zdce import cli
 from zdce.bench import layers
-from zdce.variants import VARIANTS
+from zdce.models.variants import VARIANTS
+from zdce.ops import dispatch
 
-pytestmark = pytest.mark.skipif(backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+pytestmark = pytest.mark.skipif(dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
 
 # Whole and half blocks of channels, and what fills none.
 SHAPES = [(3, 16), (3, 40), (16, 24), (20, 12), (64, 24)]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import zdce
 from zdce import cli
-from zdce.variants import VARIANTS
+from zdce.models.variants import VARIANTS
 
 
 def run(*arguments):

@@ -5,8 +5,9 @@ import torch
 
 import zdce
 from cases import assert_near, layouts, nan_filled_allocations, run_with_isa
-from zdce import backends, reference
-from zdce.variants import VARIANTS, Variant
+from zdce import reference
+from zdce.models.variants import VARIANTS, Variant
+from zdce.ops import dispatch
 
 # Of the largest true value. Winograd's transforms make of each value a sum of some 20 larger ones and back, ten roundings
 # in a row, where direct convolution of the same sums loses a tenth; 64 input channels were seen to lose 2e-6.
@@ -16,7 +17,7 @@ SIZES = [(1, 1), (1, 5), (4, 4), (17, 31), (67, 6), (9, 261)]
 CHANNELS = [((3,), 16), ((16,), 16), ((16, 16), 24), ((20, 7), 12), ((3,), 24), ((32, 32), 32), ((16,), 40)]
 LAYOUTS = ["contiguous", "channels_last", "transposed", "crop", "channels"]
 
-needs_kernels = pytest.mark.skipif(backends.why_missing("cpp") is not None, reason="cpp is not built")
+needs_kernels = pytest.mark.skipif(dispatch.why_missing("cpp") is not None, reason="cpp is not built")
 
 
 # bfloat16 keeps 8 bits: half a unit in the last place, beside the rounding above.
@@ -97,7 +98,7 @@ def test_feature_maps_in_bfloat16(channels, outputs, layout):
 
 @pytest.mark.parametrize("rectified", [False, True])
 def test_bfloat16_in_memory_calculates_as_float32_does(backend, rectified):
-    if reason := backends.why_missing(backend, operator="convolution"):
+    if reason := dispatch.why_missing(backend, operator="convolution"):
         pytest.skip(reason)
     sources, weight, bias, _ = drawn((16, 3), 16, (9, 13))
     sources = [source.bfloat16() for source in sources]
@@ -280,7 +281,7 @@ def test_other_types_run_in_torch(dtype):
     got = zdce.ops.convolution(sources, weight, bias, rectified=True)
     assert got.dtype == dtype
     assert_near(got, reference.convolution(exact(sources), weight.double(), bias.double(), True), torch.finfo(dtype).eps)
-    with zdce.backend("cpp"), pytest.raises(backends.BackendError, match="its convolutions take float32, not"):
+    with zdce.backend("cpp"), pytest.raises(dispatch.BackendError, match="its convolutions take float32, not"):
         zdce.ops.convolution(sources, weight, bias)
 
 

@@ -18,7 +18,7 @@ from zdce.bench.cases import Setting
 
 @pytest.fixture
 def on_host():
-    if reason := zdce.backends.why_missing("cuda_on_host"):
+    if reason := zdce.ops.dispatch.why_missing("cuda_on_host"):
         pytest.skip(reason)
     with zdce.backend("cuda_on_host"), nan_filled_allocations():
         yield
@@ -106,7 +106,7 @@ def test_the_cuda_kernels_have_no_faults(nvcc_words):
 
 
 def test_the_sums_of_100_megapixels_keep_float32():
-    if reason := zdce.backends.why_missing("cuda_on_host"):
+    if reason := zdce.ops.dispatch.why_missing("cuda_on_host"):
         pytest.skip(reason)
     # What 2 images of 100 megapixels leave: 24,576 tiles of 128 x 32 pixels each, brightness near 0.6, in float32.
     tiles, pixels = 24_576, 24_576 * 4096

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from zdce import darkening, data, sample
+from zdce.data import darkening, datasets, sample
 from zdce.srgb import light_of_srgb, srgb_of_light
 
 
@@ -19,7 +19,7 @@ def test_lols_layout_pairs_by_name(tmp_path):
         write(tmp_path / "our485" / "low" / name, i)
     write(tmp_path / "our485" / "high" / "4.bmp", 200)
     for source in (tmp_path, tmp_path / "our485"):
-        pictures = data.collection(str(source))
+        pictures = datasets.collection(str(source))
         assert [item.name for item in pictures.items] == ["10.png", "2.png", "30.png", "4.png"]
         assert [item.name for item in pictures.validation_items()] == ["4.png"]
         assert pictures.items[3].load_reference().max() == 200
@@ -30,21 +30,21 @@ def test_a_folder_is_searched_through(tmp_path):
     for name in ("b/1.jpg", "a.webp", "b/c/2.tiff", "z.bmp"):
         write(tmp_path / name, 9)
     (tmp_path / "notes.txt").write_text("no picture")
-    pictures = data.collection(str(tmp_path))
+    pictures = datasets.collection(str(tmp_path))
     assert [item.name for item in pictures.items] == ["a.webp", "b/1.jpg", "b/c/2.tiff", "z.bmp"]
     assert len(pictures.training_items()) == 3
 
 
 def test_what_can_not_train_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder: nowhere"):
-        data.collection("nowhere")
+        datasets.collection("nowhere")
     write(tmp_path / "one.png", 9)
     with pytest.raises(ValueError, match=r"must hold at least 2 pictures .* got 1"):
-        data.collection(str(tmp_path))
+        datasets.collection(str(tmp_path))
 
 
 def test_lol_splits_as_the_report_does(data_folder):
-    pictures = data.collection(str(data_folder / "lol" / "our485"))
+    pictures = datasets.collection(str(data_folder / "lol" / "our485"))
     assert len(pictures.training_items()) == 399
     assert len(pictures.validation_items()) == 85
     assert all(item.load_reference is not None for item in pictures.validation_items())
@@ -55,8 +55,8 @@ def test_pictures_are_resized_as_pillow_does(tmp_path):
     random = np.random.default_rng(0)
     for i in range(5):
         Image.fromarray(random.integers(0, 255, (40, 60, 3), np.uint8)).save(tmp_path / f"{i}.png")
-    items = data.collection(str(tmp_path)).items
-    stacked = data.load_resized(items, 16, "loading")
+    items = datasets.collection(str(tmp_path)).items
+    stacked = datasets.load_resized(items, 16, "loading")
     assert stacked.shape == (5, 3, 16, 16)
     for i, item in enumerate(items):
         expected = Image.open(tmp_path / item.name).resize((16, 16), Image.Resampling.BILINEAR)
@@ -67,11 +67,11 @@ def test_a_broken_picture_is_named(tmp_path):
     write(tmp_path / "good.png", 9)
     (tmp_path / "bad.png").write_bytes((tmp_path / "good.png").read_bytes()[:40])
     with pytest.raises(OSError, match=r"bad\.png"):
-        data.load_resized(data.collection(str(tmp_path)).items, 16, "loading")
+        datasets.load_resized(datasets.collection(str(tmp_path)).items, 16, "loading")
 
 
 def test_the_sample_is_the_same_every_time_and_dark():
-    pictures = data.collection("sample")
+    pictures = datasets.collection("sample")
     assert [item.name.split("-")[0] for item in pictures.validation_items()] == ["rocket"] * 32
     assert "rocket" not in {item.name.split("-")[0] for item in pictures.training_items()}
     item = pictures.items[5]

@@ -7,6 +7,7 @@ from torch.nn import functional
 import zdce
 from cases import nan_filled_allocations, run_with_isa
 from zdce import reference
+from zdce.ops import interleaved
 
 DTYPES = [torch.uint8, torch.uint16, torch.float32]
 SIZES = [(1, 1), (1, 70), (3, 5), (13, 12), (37, 53), (70, 450), (5, 1000)]
@@ -26,7 +27,7 @@ def pair(size, dtype, seed=0):
     bright = (dark * torch.linspace(0.8, 6.0, size[1])[:, None]).clamp(0, 1)
     if dtype == torch.float32:
         return dark.contiguous(), bright
-    return tuple((values * reference.WHITE[dtype]).round().to(dtype).contiguous() for values in (dark, bright))
+    return tuple((values * interleaved.WHITE[dtype]).round().to(dtype).contiguous() for values in (dark, bright))
 
 
 def check(picture, enhanced, noise=1 / 255):
@@ -34,10 +35,10 @@ def check(picture, enhanced, noise=1 / 255):
         got = zdce.ops.denoise_picture(picture, enhanced, noise)
     assert (got.shape, got.dtype) == (picture.shape, picture.dtype)
     assert got.is_contiguous()
-    white = reference.WHITE.get(picture.dtype, 1)
+    white = interleaved.WHITE.get(picture.dtype, 1)
     images = (values.cpu().double().permute(2, 0, 1)[None] / white for values in (picture, enhanced))
     expected = reference.denoise(*images, noise)[0].permute(1, 2, 0) * white
-    rounding = 0.5 if picture.dtype in reference.WHITE else 0.0
+    rounding = 0.5 if picture.dtype in interleaved.WHITE else 0.0
     assert (got.double().cpu() - expected).abs().max() <= rounding + ERROR * white
 
 
@@ -175,7 +176,7 @@ def test_bad_arguments_are_named(error, message, changes):
     ],
 )
 def test_compiled_code_checks_what_reaches_it(arguments):
-    if zdce.backends.why_missing("cpp"):
+    if zdce.ops.dispatch.why_missing("cpp"):
         pytest.skip("cpp is not built")
     with pytest.raises(RuntimeError, match="zdce: "):
         torch.ops.zdce_cpp.denoise_picture(*arguments)

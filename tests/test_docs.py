@@ -18,9 +18,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import cli, data, sample
+from zdce import cli
 from zdce.bench.engines import dark_picture
 from zdce.bench.infer import lively
+from zdce.data import datasets, sample
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -94,7 +95,7 @@ def _command(words):
 def at_hand(things, tmp_path, monkeypatch):
     """The current folder is a fresh copy of what the pages name; the built-in sample is of photographs a quarter as large."""
     small = replace(sample.PICTURES, load=lambda name: sample.photograph(name)[::4, ::4])
-    monkeypatch.setitem(data.DARKENED, data.SAMPLE, small)
+    monkeypatch.setitem(datasets.DARKENED, datasets.SAMPLE, small)
     shutil.copytree(things, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path

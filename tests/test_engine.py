@@ -10,8 +10,9 @@ from PIL import Image
 
 import zdce
 from cases import nan_filled_allocations, run_with_isa
-from zdce import engine, reference
-from zdce.variants import VARIANTS, Variant
+from zdce import reference
+from zdce.models import engine
+from zdce.models.variants import VARIANTS, Variant
 
 # The largest error in Y that the engine may make in float32, on curves that are far from 0.
 TOLERANCE = 1e-5

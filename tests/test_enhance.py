@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from PIL import ExifTags, Image
 
 import zdce
-from zdce import cli, colour
+from zdce import cli
+from zdce.enhancement import colour
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +260,7 @@ def test_quality(model, photos):
 
 
 def test_fast_is_a_scale(model, photos):
-    scale = zdce.enhancer.FAST_SCALE
+    scale = zdce.enhancement.enhancer.FAST_SCALE
     for name, options in (("fast.png", ["--fast"]), ("scale.png", ["--scale", scale]), ("exact.png", [])):
         assert run(model, "in/b.png", "-o", name, *options).exit_code == 0
     fast, same, exact = ((photos / name).read_bytes() for name in ("fast.png", "scale.png", "exact.png"))

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 import zdce
-from zdce import enhancer
-from zdce.variants import VARIANTS
+from zdce.enhancement import enhancer
+from zdce.models.variants import VARIANTS
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,10 @@ from scipy import ndimage
 from skimage import color, metrics
 
 import zdce
-from zdce import cli, data, evaluation, importing, naturalness
+from zdce import cli
+from zdce.convert import importing
+from zdce.data import datasets
+from zdce.metrics import evaluation, naturalness
 
 
 def pair(seed=0, size=(20, 30)):
@@ -187,7 +190,7 @@ def test_eval_prints_json_and_writes_every_pictures_figures(lol):
     assert rows["input", "input"]["psnr"] is None
     assert rows["input", "input"]["ssim"] == pytest.approx(1.0)
     enhance = zdce.Enhancer(zdce.load(lol / "net.safetensors"))
-    pictures = data.collection(str(lol / "lol")).items
+    pictures = datasets.collection(str(lol / "lol")).items
     expected = np.mean([evaluation.psnr(enhance(p.load()), p.load_reference()) for p in pictures])
     assert rows["model", "reference"]["psnr"] == pytest.approx(expected)
     with (lol / "each.csv").open(newline="") as file:
@@ -246,13 +249,13 @@ def test_what_cannot_be_measured_is_said_before_the_work(lol, monkeypatch):
 def test_naturalness_falls_with_noise_and_is_in_the_table(lol):
     pytest.importorskip("brisque", reason="the extra `naturalness` is not installed")
     score = naturalness.brisque()
-    picture = zdce.sample.photograph("coffee")[::2, ::2]
+    picture = zdce.data.sample.photograph("coffee")[::2, ::2]
     noise = np.random.default_rng(0).normal(0, 20, picture.shape)
     assert score(picture) + 10 < score((picture + noise).clip(0, 255).astype(np.uint8))
     assert math.isnan(score(np.full((40, 40, 3), 9, np.uint8)))
     assert math.isnan(score(picture[:1, :1]))
     rows = json.loads(run(lol / "net.safetensors", lol / "lol", "--json", "--naturalness").stdout)["rows"]
-    image = data.collection(str(lol / "lol")).validation_items()[0].load()
+    image = datasets.collection(str(lol / "lol")).validation_items()[0].load()
     assert {row["brisque"] for row in rows if row["method"] == "input"} == {score(image)}
 
 
@@ -318,7 +321,7 @@ def published_zero_dce_pp(model, image):
 
 def test_published_zero_dce_pp_resamples_as_published(data_folder):
     model = published(data_folder, "zero-dce-pp")
-    item = data.collection(str(data_folder / "lol" / "our485")).validation_items()[0]
+    item = datasets.collection(str(data_folder / "lol" / "our485")).validation_items()[0]
     pixels = item.load()[:396, :600]
     image = torch.from_numpy(pixels / 255.0).float().permute(2, 0, 1)[None]
     with torch.no_grad():

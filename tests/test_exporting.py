@@ -9,9 +9,10 @@ import torch
 from click.testing import CliRunner
 
 import zdce
-from zdce import cli, exporting
+from zdce import cli
 from zdce.bench.infer import lively
-from zdce.variants import VARIANTS
+from zdce.convert import exporting
+from zdce.models.variants import VARIANTS
 
 
 def run(*arguments):

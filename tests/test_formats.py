@@ -12,8 +12,10 @@ from PIL import ExifTags, Image, ImageCms, features
 
 import zdce
 from test_images import gradient, png_16_bit_rgb
-from zdce import cli, colour, deep, images, raw
-from zdce.images import Picture
+from zdce import cli
+from zdce.enhancement import colour
+from zdce.io import images, raw, sixteen_bit
+from zdce.io.images import Picture
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the extra `formats` is not installed")
 
@@ -54,7 +56,7 @@ def test_16_bits_a_colour_are_kept_with_all_that_a_file_carries(tmp_path, suffix
 
     # Pillow knows the high bytes and all the rest.
     with Image.open(tmp_path / f"a{suffix}") as image:
-        assert deep.holds(image)
+        assert sixteen_bit.holds(image)
         assert np.array_equal(np.asarray(image)[..., -1], pixels[..., -1] >> 8)
         assert image.info["icc_profile"] == FLAT
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
@@ -144,8 +146,8 @@ def test_deep_pictures_are_turned_upright(tmp_path, orientation):
     for suffix in ("png", "tif"):
         upright = images.read(tmp_path / f"deep.{suffix}")
         turned = images.read(tmp_path / f"flat.{suffix}").pixels
-        assert np.array_equal(upright.pixels, deep.upright(deep_pixels, orientation))
-        assert np.array_equal(deep.upright(flat, orientation), turned)
+        assert np.array_equal(upright.pixels, sixteen_bit.upright(deep_pixels, orientation))
+        assert np.array_equal(sixteen_bit.upright(flat, orientation), turned)
         assert "exif" not in upright.metadata
 
 
@@ -340,7 +342,7 @@ def test_raw_files_are_developed_as_they_were_exposed(tmp_path, model):
     assert (tmp_path / "a.dng").read_bytes() == before
     for path in (tmp_path / "out" / "a.tif", tmp_path / "a-enhanced.tif"):
         with Image.open(path) as image:
-            assert deep.holds(image)
+            assert sixteen_bit.holds(image)
             assert image.getexif()[ExifTags.Base.Model] == "DCE-1"
         assert images.read(path).pixels.mean() > picture.pixels.mean()
     write_dng(tmp_path / "turned.dng", orientation=6)
@@ -360,7 +362,7 @@ def test_every_kind_is_found_in_folders(tmp_path):
     names = ["a.avif", "a.dng", "a.heic", "a.NEF", "a.png", "a.tif"]
     for name in names:
         (tmp_path / name).touch()
-    found = {found.path.name for found in images.find([str(tmp_path)], zdce.enhancing.suffixes())}
+    found = {found.path.name for found in images.find([str(tmp_path)], zdce.enhancement.batch.suffixes())}
     missing = {name for name, there in (("a.avif", features.check("avif")), ("a.heic", images._HEIF)) if not there}
     missing |= {"a.dng", "a.NEF"} if raw.why_missing() else set()
     assert found == set(names) - missing

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from zdce import reference
-from zdce.formulas import Weights
+from zdce.settings import LossWeights
 
 
 def images(size=(37, 53), seed=0):
@@ -92,7 +92,7 @@ def test_flat_images_give_finite_values_and_gradients(color, dtype):
 def test_total_is_weighted_and_terms_are_not():
     image, _ = images((32, 32))
     logits = torch.randn(2, 24, 32, 32, dtype=torch.float64)
-    weights = Weights(3.0, 0.0, 7.0, 11.0)
+    weights = LossWeights(3.0, 0.0, 7.0, 11.0)
     total, *terms = reference.zero_reference_objective(image, logits, weights)
     torch.testing.assert_close(total, sum(w * t for w, t in zip(weights, terms, strict=True)))
     for term, plain in zip(terms, reference.zero_reference_objective(image, logits)[1:], strict=True):

@@ -12,8 +12,9 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from zdce import atomic, images
-from zdce.images import Picture
+from zdce.io import images
+from zdce.io.images import Picture
+from zdce.runtime import atomic
 
 HEIGHT, WIDTH = 13, 20
 

@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from torch.nn import functional
 
 import zdce
-from zdce import cli, importing
-from zdce.variants import VARIANTS
+from zdce import cli
+from zdce.convert import importing
+from zdce.models.variants import VARIANTS
 
 # What both round differently, in [0, 1].
 EXACT = {"rtol": 0, "atol": 1e-5}

@@ -11,9 +11,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import zdce
-from zdce import images, in_kind
 from zdce.bench.infer import lively
-from zdce.transforms import Enhance
+from zdce.enhancement import enhance
+from zdce.enhancement.transforms import Enhance
+from zdce.io import images
 
 Sample = namedtuple("Sample", "image label")
 
@@ -166,8 +167,8 @@ def test_scale_strength_and_precision_are_the_enhancers(model, pixels):
 
 
 def test_a_file_is_loaded_once_until_it_changes(monkeypatch, pixels, tmp_path):
-    loaded, load = [], in_kind.load
-    monkeypatch.setattr(in_kind, "load", lambda name: loaded.append(name) or load(name))
+    loaded, load = [], enhance.load
+    monkeypatch.setattr(enhance, "load", lambda name: loaded.append(name) or load(name))
     path = tmp_path / "net.safetensors"
     lively("iters4").save(path)
     first = zdce.enhance(pixels, path)
@@ -202,13 +203,13 @@ def test_mistakes(model, image, options, kind, message):
 
 
 def test_no_model_and_no_default(monkeypatch, pixels):
-    monkeypatch.setattr(in_kind, "DEFAULT", None)
+    monkeypatch.setattr(enhance, "DEFAULT", None)
     with pytest.raises(ValueError, match=r"model must be a network or a .safetensors file of zdce train, got None"):
         zdce.enhance(pixels)
 
 
 def test_the_default_is_taken_where_there_is_one(monkeypatch, weights, pixels, expected):
-    monkeypatch.setattr(in_kind, "DEFAULT", str(weights))
+    monkeypatch.setattr(enhance, "DEFAULT", str(weights))
     assert np.array_equal(zdce.enhance(pixels), expected)
     assert np.array_equal(np.asarray(Enhance()(Image.fromarray(pixels))), expected)
 

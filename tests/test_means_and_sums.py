@@ -51,14 +51,14 @@ def test_values_and_gradients_match_float64(backend, device, operator, size):
         check(operator, drawn(operator, size, device=device))
 
 
-@pytest.mark.skipif(zdce.backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+@pytest.mark.skipif(zdce.ops.dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
 @pytest.mark.parametrize("size", [(1680, 1680), (1680, 1679)], ids=str)
 def test_a_gradient_of_34_mb_goes_past_the_caches_where_lines_allow(size):
     with zdce.backend("cpp"):
         check("tv_sums", drawn("tv_sums", size, batch=1))
 
 
-@pytest.mark.skipif(zdce.backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+@pytest.mark.skipif(zdce.ops.dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_a_4k_picture(operator):
     with zdce.backend("cpp"):
@@ -266,7 +266,7 @@ def test_bad_arguments_are_named(error, message, loss, arguments):
     ],
 )
 def test_compiled_code_checks_what_reaches_it(operator, arguments):
-    if zdce.backends.why_missing("cpp"):
+    if zdce.ops.dispatch.why_missing("cpp"):
         pytest.skip("cpp is not built")
     with pytest.raises(RuntimeError, match="zdce: "):
         getattr(torch.ops.zdce_cpp, operator)(*arguments)

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 import zdce
-from zdce.variants import VARIANTS, Variant
+from zdce.models.variants import VARIANTS, Variant
 
 REPORT = ["base", "no-illumination", "no-spatial", "no-color", "no-exposure", "no-concat", "iters4", "filters32", "layers7"]
 

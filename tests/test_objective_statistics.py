@@ -53,7 +53,7 @@ def test_a_size_of_several_tiles(backend, device):
         check(*drawn((34, 133), 1, batch=1, device=device), 1)
 
 
-@pytest.mark.skipif(zdce.backends.why_missing("cpp") is not None, reason="the C++ extension is not built")
+@pytest.mark.skipif(zdce.ops.dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
 @pytest.mark.parametrize("size", [(66, 1061), (144, 2560)], ids=str)
 def test_tiles_of_cpp_beside_each_other(size):
     # The second's gradient, 35 MB in whole lines, is written past the caches.
@@ -151,9 +151,9 @@ def check_objective(image, logits, **options):
 
 
 @pytest.mark.parametrize("normalization", ["paper", "keras"])
-@pytest.mark.parametrize("without", [None, *zdce.Weights._fields])
+@pytest.mark.parametrize("without", [None, *zdce.LossWeights._fields])
 def test_the_objective_with_each_weight_0(backend, device, without, normalization):
-    weights = zdce.Weights() if without is None else zdce.Weights()._replace(**{without: 0.0})
+    weights = zdce.LossWeights() if without is None else zdce.LossWeights()._replace(**{without: 0.0})
     iterations, batch = (1, 1) if backend == "triton" else (8, 2)
     image, logits = drawn((17, 31), iterations, batch=batch, device=device)
     with zdce.backend(backend):
@@ -183,7 +183,7 @@ def test_constant_pictures_have_finite_gradients(backend, device, value):
         assert terms[1] == 0
         assert terms[3] == 0
         assert grad.isfinite().all()
-        only_color = zdce.Weights(0, 0, 5, 0)
+        only_color = zdce.LossWeights(0, 0, 5, 0)
         _, grad = objective_and_gradient(zdce.ops, image, logits, weights=only_color)
     assert torch.equal(grad, torch.zeros_like(grad))
 
@@ -343,7 +343,7 @@ def test_bad_arguments_are_named():
 
 
 def test_compiled_code_checks_what_reaches_it():
-    if zdce.backends.why_missing("cpp"):
+    if zdce.ops.dispatch.why_missing("cpp"):
         pytest.skip("cpp is not built")
     z = torch.zeros
     good = [z(1, 3, 8, 8), z(1, 24, 8, 8), 8, z(1, 2, 2), z(1, 2, 2), z(1, 3), z(2)]

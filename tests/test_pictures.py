@@ -9,6 +9,7 @@ from torch.nn import functional
 import zdce
 from cases import nan_filled_allocations, run_with_isa
 from zdce import reference
+from zdce.ops import interleaved
 
 DTYPES = [torch.uint8, torch.uint16, torch.float32]
 SCALES = [1, 2, 3, 4, 5, 8, 12, 16, 100]
@@ -21,7 +22,7 @@ ERROR = 6 * 255 * 2**-25
 
 def random_picture(size, dtype, seed=0):
     values = torch.rand(*size, 3, generator=torch.Generator().manual_seed(seed))
-    return values if dtype == torch.float32 else (values * reference.WHITE[dtype]).round().to(dtype)
+    return values if dtype == torch.float32 else (values * interleaved.WHITE[dtype]).round().to(dtype)
 
 
 def random_maps(size, scale, channels=24, seed=1):
@@ -31,7 +32,7 @@ def random_maps(size, scale, channels=24, seed=1):
 
 def truth(picture, maps, iterations, scale, align_corners=False, strength=1.0, logits=False):
     """Unrounded, in units of the picture's type."""
-    white = reference.WHITE.get(picture.dtype, 1)
+    white = interleaved.WHITE.get(picture.dtype, 1)
     exact = reference.enhance_picture(
         picture.double() / white, maps.double(), iterations, scale, align_corners, strength, logits
     )
@@ -44,9 +45,9 @@ def check(picture, maps, iterations=8, scale=1, **options):
     assert (got.shape, got.dtype) == (picture.shape, picture.dtype)
     assert got.is_contiguous()
     expected = truth(picture.cpu(), maps.cpu(), iterations, scale, **options)
-    white = reference.WHITE.get(picture.dtype, 1)
+    white = interleaved.WHITE.get(picture.dtype, 1)
     # To the nearest integer is 1/2 at most; where the exact value lies in the middle, float32's error may choose the other.
-    rounding = 0.5 if picture.dtype in reference.WHITE else 0.0
+    rounding = 0.5 if picture.dtype in interleaved.WHITE else 0.0
     assert (got.double().cpu() - expected).abs().max() <= rounding + ERROR * white
     if picture.dtype == torch.uint8:
         off = (got.double().cpu() - expected.round()).abs()
@@ -152,7 +153,7 @@ def test_area_means(backend, device, dtype, scale):
     picture = random_picture(size, dtype).to(device)
     with zdce.backend(backend), nan_filled_allocations():
         got = zdce.ops.reduce_picture(picture, scale)
-    values = (picture.cpu().double() / reference.WHITE.get(dtype, 1)).permute(2, 0, 1)
+    values = (picture.cpu().double() / interleaved.WHITE.get(dtype, 1)).permute(2, 0, 1)
     height, width = (-(-side // scale) for side in size)
     expected = torch.stack(
         [
@@ -173,7 +174,7 @@ def test_samples_are_torchs_bilinear_ones(backend, device, dtype, scale, size):
     picture = random_picture(size, dtype).to(device)
     with zdce.backend(backend), nan_filled_allocations():
         got = zdce.ops.reduce_picture(picture, scale, antialias=False)
-    values = (picture.cpu().double() / reference.WHITE.get(dtype, 1)).permute(2, 0, 1)[None]
+    values = (picture.cpu().double() / interleaved.WHITE.get(dtype, 1)).permute(2, 0, 1)[None]
     expected = functional.interpolate(values, [-(-side // scale) for side in size], mode="bilinear", align_corners=False)
     # Two interpolations one after the other round three times each, of values of at most 1. Torch in float32 also rounds where
     # a sample lies.
@@ -284,7 +285,7 @@ def test_bad_arguments_are_named(error, message, changes):
     ],
 )
 def test_compiled_code_checks_what_reaches_it(arguments):
-    if zdce.backends.why_missing("cpp"):
+    if zdce.ops.dispatch.why_missing("cpp"):
         pytest.skip("cpp is not built")
     with pytest.raises(RuntimeError, match="zdce: "):
         torch.ops.zdce_cpp.enhance_picture(*arguments)

@@ -16,7 +16,7 @@ import torchrun
 import zdce
 from runs import run
 from zdce import cli, training
-from zdce.ranks import RankLostError, Ranks, telling_of_lost
+from zdce.runtime.processes import RankLostError, Ranks, telling_of_lost
 
 SMALL = ["--size", "32", "--lr", "0.001", "--variant", "iters4"]
 EVERYTHING = ["--batch-size", "2", "--accumulate", "2", "--augment", "crops", "--clip", "0.5", "--ema", "0.9"]
@@ -25,7 +25,7 @@ EVERYTHING = ["--batch-size", "2", "--accumulate", "2", "--augment", "crops", "-
 def losses(folder):
     """Epochs and both splits' losses in a run's log, (rows, 6)."""
     with (folder / "log.csv").open(newline="") as file:
-        rows = [[float(row[name]) for name in ("epoch", *zdce.formulas.Objective._fields)] for row in csv.DictReader(file)]
+        rows = [[float(row[name]) for name in ("epoch", *zdce.ops.losses.Objective._fields)] for row in csv.DictReader(file)]
     return np.array(rows)
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import zdce
-from zdce import ray_data
+from zdce.enhancement import ray_data
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 # Ray's own, of its worker processes and their pipes.

@@ -25,13 +25,14 @@ from click.testing import CliRunner
 from PIL import ExifTags, Image
 
 import zdce
-from zdce import cli, images
-from zdce.images import Picture
+from zdce import cli
+from zdce.io import images
+from zdce.io.images import Picture
 from zdce.serving import app, page, server
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
 from zdce.serving.previews import SIDE, Preview, Previews
-from zdce.serving.wishes import FORMATS, Wish
+from zdce.serving.requests import FORMATS, Wish
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -18,7 +18,9 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from zdce import cli, data, locks
+from zdce import cli
+from zdce.data import datasets
+from zdce.runtime import locks
 from zdce.study import claims, measures, results, settings, tables
 from zdce.study.measures import Measured, Source
 from zdce.study.published import published
@@ -621,9 +623,9 @@ def test_the_page_prints(opened):
 
 
 def test_the_study_measures_what_data_gives(pictures):
-    items = data.collection(str(pictures)).items
+    items = datasets.collection(str(pictures)).items
     assert [path.name for path in items[0].files] == ["0.png", "0.png"]
     before = settings.listing(items)
-    assert settings.fingerprint(before) == settings.fingerprint(settings.listing(data.collection(str(pictures)).items))
-    assert settings.listing(data.collection("sample").items) != before
+    assert settings.fingerprint(before) == settings.fingerprint(settings.listing(datasets.collection(str(pictures)).items))
+    assert settings.listing(datasets.collection("sample").items) != before
     assert isinstance(Path(items[0].files[0]), Path)

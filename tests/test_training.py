@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import zdce
 from runs import assert_same_weights, command, run, signal_after_every_step
 from zdce import training
-from zdce.formulas import Weights
+from zdce.settings import LossWeights
 from zdce.training.state import State
 
 SMALL = ["--size", "32", "--batch-size", "4", "--lr", "0.001", "--variant", "iters4"]
@@ -56,7 +56,7 @@ def test_the_log_has_both_splits_and_unweighted_terms(finished):
     assert len(log) == 24
     for row in log:
         total, *terms = (float(row[name]) for name in ("total", "illumination", "spatial", "color", "exposure"))
-        assert total == pytest.approx(sum(w * t for w, t in zip(Weights(), terms, strict=True)), rel=1e-5)
+        assert total == pytest.approx(sum(w * t for w, t in zip(LossWeights(), terms, strict=True)), rel=1e-5)
         assert float(row["seconds"]) >= 0
 
 
@@ -244,7 +244,7 @@ def test_loss_weights_and_variants_weights(dark, tmp_path):
         "exposure=3,spatial=0",
     )
     config = training.Config.from_toml((tmp_path / "a" / "config.toml").read_text())
-    assert config.weights == Weights(1600.0, 0.0, 0.0, 3.0)
+    assert config.weights == LossWeights(1600.0, 0.0, 0.0, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_loss_weights_and_variants_weights(dark, tmp_path):
         (["--loss-weights", "color=blue"], "color must be a number, got 'blue'", 2),
         (
             ["--loss-weights", "color=nan"],
-            "weights must be finite numbers, got Weights(illumination=1600.0, spatial=1.0, color=nan",
+            "weights must be finite numbers, got LossWeights(illumination=1600.0, spatial=1.0, color=nan",
             1,
         ),
         (["--lr", "0"], "lr must be a positive number, got 0.0", 1),
@@ -288,7 +288,7 @@ def test_a_broken_state_is_named(finished, dark, tmp_path):
 
 
 def test_config_round_trips(tmp_path):
-    config = training.Config(variant="layers7", lr=3e-4, weights=Weights(1.0, 2.0, 3.0, 4.0), seed=7)
+    config = training.Config(variant="layers7", lr=3e-4, weights=LossWeights(1.0, 2.0, 3.0, 4.0), seed=7)
     assert training.Config.from_toml(config.to_toml()) == config
     with pytest.raises(ValueError, match="unknown settings: momentum"):
         training.Config.from_toml("momentum = 0.9")
@@ -320,7 +320,7 @@ def losses_of_each_step(backend, data, out, monkeypatch):
 @pytest.mark.parametrize(("kernels", "totals", "terms"), [(False, 2e-6, 2e-5), (True, 2e-5, 2e-4)])
 def test_training_is_the_reference_paths_to_float32_rounding(dark, tmp_path, monkeypatch, kernels, totals, terms):
     if not kernels:
-        monkeypatch.setattr("zdce.model._runs_in_kernels", lambda image, weight: False)
+        monkeypatch.setattr("zdce.models.network._runs_in_kernels", lambda image, weight: False)
     fused = losses_of_each_step("auto", dark, tmp_path / "fused", monkeypatch)
     reference = losses_of_each_step("reference", dark, tmp_path / "reference", monkeypatch)
     assert fused.shape == (21, 5)

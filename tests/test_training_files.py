@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import zdce
 from runs import assert_same_files, command, run, signal_after_every_step
 from zdce import training
-from zdce.data import Item
+from zdce.data.datasets import Item
 from zdce.training import batches, pictures
 from zdce.training.clock import Clock
 from zdce.training.pictures import OnDemand, Pictures

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import zdce
 from runs import assert_same_files, signal_after_every_step
 from zdce import training
-from zdce.formulas import Weights
+from zdce.settings import LossWeights
 from zdce.training import batches, learner
 from zdce.training.config import AMP
 from zdce.training.state import Position
@@ -76,7 +76,7 @@ def test_settings_not_given_are_the_reports(config):
     assert training.Config() == training.Config(
         variant="base", data="sample", epochs=50, batch_size=16, accumulate=1, size=256, augment="none", lr=1e-4,
         schedule="constant", clip=0.0, ema=0.0, activations="float32", amp=False,
-        weights=Weights(), normalization="paper", seed=0, device="cpu",
+        weights=LossWeights(), normalization="paper", seed=0, device="cpu",
         keep_every=10, tensorboard=False,
     )  # fmt: skip
 

@@ -16,8 +16,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import cli, video
+from zdce import cli
 from zdce.bench import flicker
+from zdce.enhancement import video
 
 av = pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video]'")
 

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import cli, data, photographs, sample, training, weights
+from zdce import cli, training
+from zdce.data import datasets, photographs, sample
+from zdce.models import weights
 from zdce.training.learner import Learner
 
 CARD = Path(__file__).resolve().parents[1] / "docs" / "weights.md"
@@ -43,7 +45,7 @@ def test_shipped_weights_are_small_and_their_recipes_name_them():
 
 @pytest.mark.parametrize("name", weights.names())
 def test_shipped_weights_brighten_a_scene_that_training_never_saw(name):
-    item = data.collection("sample").validation_items()[0]
+    item = datasets.collection("sample").validation_items()[0]
     dark, reference = item.load(), item.load_reference()
     enhanced = zdce.Enhancer(zdce.load(name))(dark)
     # Of the distance to the well-lit photograph, at least half is gone.
@@ -63,7 +65,7 @@ def test_enhance_needs_no_model(tmp_path):
 def test_a_name_without_shipped_weights_is_one_line(tmp_path):
     picture = tmp_path / "photo.png"
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(picture)
-    unshipped = next(name for name in zdce.variants.VARIANTS if name not in weights.names())
+    unshipped = next(name for name in zdce.models.variants.VARIANTS if name not in weights.names())
     for name, expected in (
         (unshipped, f"no weights of {unshipped} are shipped, only of {', '.join(weights.names())}"),
         ("bsae", f"no weights at bsae: expected one of {', '.join(weights.names())}, or a .safetensors file"),
@@ -96,7 +98,7 @@ def test_exposure_is_measured_from_the_target(target):
     learner = Learner(training.Config(variant="iters4", target=target))
     expected = zdce.ops.exposure_control(learner.enhance(batch), target)
     losses = learner.step(batch)
-    assert losses[1 + zdce.Weights._fields.index("exposure")] == pytest.approx(float(expected), rel=1e-5)
+    assert losses[1 + zdce.LossWeights._fields.index("exposure")] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_target_is_a_brightness():
@@ -143,7 +145,7 @@ def test_open_photographs_are_made_dark_reduced(empty_cache):
     big = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)).resize((1600, 900))
     for photograph in photographs.missing():
         big.save(photographs.folder() / Path(photograph.path).name)
-    pictures = data.collection("open")
+    pictures = datasets.collection("open")
     assert {item.name.split("-")[0] for item in pictures.validation_items()} == {"rocket"}
     assert np.array_equal(photographs.load("astronaut"), sample.photograph("astronaut"))
     assert photographs.load("china").shape == (405, 720, 3)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 import zdce
-from zdce.transforms import Enhance
+from zdce.enhancement.transforms import Enhance
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
 
     image, logits = torch.zeros(1, 3, 16, 16), torch.zeros(1, 24, 16, 16)
     assert_type(zdce.ops.apply_curve(image, torch.tanh(logits)), Tensor)
-    objective = zdce.ops.zero_reference_objective(image, logits, zdce.Weights(illumination=800.0))
+    objective = zdce.ops.zero_reference_objective(image, logits, zdce.LossWeights(illumination=800.0))
     assert_type(objective, zdce.Objective)
     assert_type(objective.total, Tensor)
     with zdce.backend("reference"):

@@ -2,7 +2,6 @@
 
 import click
 
-from zdce import allocator
 from zdce.commands.bench import bench
 from zdce.commands.enhance import enhance
 from zdce.commands.evaluate import evaluate
@@ -14,6 +13,7 @@ from zdce.commands.photographs import list_photographs
 from zdce.commands.serve import serve
 from zdce.commands.study import report, run_study
 from zdce.commands.train import train
+from zdce.runtime import allocator
 from zdce.version import __version__
 
 

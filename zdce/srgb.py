@@ -5,6 +5,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+# ITU-R BT.709: luma from RGB, whose primaries sRGB has.
+LUMA = (0.2126, 0.7152, 0.0722)
+
 _Floats = TypeVar("_Floats", NDArray[np.float32], NDArray[np.float64])
 
 

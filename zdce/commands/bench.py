@@ -8,7 +8,6 @@ import click
 import torch
 
 import zdce
-from zdce import atomic, enhancing, images, video
 from zdce.bench import cases, engines, flicker, folder, infer, layers, ops, plot, providers, scales, static, steps
 from zdce.bench import train as train_bench
 from zdce.bench.processes import Outcome
@@ -16,7 +15,10 @@ from zdce.bench.rows import Row, to_csv
 from zdce.commands import options
 from zdce.commands.group import Commands
 from zdce.commands.printing import print_json, print_table
-from zdce.variants import VARIANTS
+from zdce.enhancement import batch, video
+from zdce.io import images
+from zdce.models.variants import VARIANTS
+from zdce.runtime import atomic
 
 
 @click.group(cls=Commands)
@@ -340,9 +342,9 @@ def bench_flicker(
     """
     network = zdce.load(model).to(device)
     enhancer = zdce.Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
-    found = images.find(paths, enhancing.suffixes())
+    found = images.find(paths, batch.suffixes())
     if not found:
-        raise ValueError(f"no videos or pictures found: expected {', '.join(sorted(enhancing.suffixes()))}")
+        raise ValueError(f"no videos or pictures found: expected {', '.join(sorted(batch.suffixes()))}")
     rows = [
         row
         for sequence in flicker.sequences([f.path for f in found], fps)

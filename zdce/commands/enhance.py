@@ -10,18 +10,20 @@ from pathlib import Path
 import click
 
 import zdce
-from zdce import colour, enhancing, images, ranks, signals, video
 from zdce.commands import options
-from zdce.enhancer import FAST_SCALE
-from zdce.enhancing import Job
-from zdce.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
+from zdce.enhancement import batch, colour, video
+from zdce.enhancement.batch import Job
+from zdce.enhancement.enhancer import FAST_SCALE
+from zdce.enhancement.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
+from zdce.io import images
+from zdce.runtime import processes, signals
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @options.model
 @click.option("--output", "-o", help="A file for one input, else a folder.  [default: NAME-enhanced beside the input]")
-@click.option("--quality", type=click.IntRange(1, 100), default=enhancing.QUALITY, help="Of JPEG, WebP, AVIF, HEIC.")
+@click.option("--quality", type=click.IntRange(1, 100), default=batch.QUALITY, help="Of JPEG, WebP, AVIF, HEIC.")
 @click.option("--crf", type=click.IntRange(0, 51), default=video.CRF, help="Of videos: 0 is lossless, +6 halves the size.")
 @options.smoothing
 @click.option("--overwrite", is_flag=True, help="Replace results that exist; without it they are kept.")
@@ -72,13 +74,13 @@ def enhance(
     if fast and scale is not None:
         raise click.UsageError("--fast and --scale exclude each other")
     scale = FAST_SCALE if fast else scale
-    with ranks.joined() as among, _stopping():
+    with processes.joined() as among, _stopping():
         network = zdce.load(model).to(device)
         filming = video.Options(smoothing, crf)
-        work = enhancing.Work.of(network, scale, strength, quality, filming, transfer, brightness, noise, precision)
+        work = batch.Work.of(network, scale, strength, quality, filming, transfer, brightness, noise, precision)
         manifest = Manifest(manifest_path) if manifest_path else None
         jobs, others = among.led(partial(_begin, paths, output, overwrite, manifest))
-        counts = enhancing.run(jobs, work, among, manifest.add if manifest else None)
+        counts = batch.run(jobs, work, among, manifest.add if manifest else None)
     if among.first:
         _summarize(counts + others, jobs)
 
@@ -100,13 +102,13 @@ def _begin(
     others: Counter[str] = Counter()
 
     def unreadable(error: OSError) -> None:
-        enhancing.tell_skipped(str(error))
+        batch.tell_skipped(str(error))
         others[FAILED] += 1
 
-    jobs = enhancing.plan(images.find(paths, enhancing.suffixes(), unreadable), output)
-    todo, kept = enhancing.split(jobs, overwrite=overwrite)
+    jobs = batch.plan(images.find(paths, batch.suffixes(), unreadable), output)
+    todo, kept = batch.split(jobs, overwrite=overwrite)
     if manifest is not None:
-        manifest.begin((str(job.target) for job in todo), (enhancing.row(job, KEPT) for job in kept))
+        manifest.begin((str(job.target) for job in todo), (batch.row(job, KEPT) for job in kept))
     others[KEPT] = len(kept)
     return todo, others
 

@@ -9,11 +9,13 @@ import numpy as np
 from PIL import Image
 
 import zdce
-from zdce import atomic, evaluation, images, naturalness
 from zdce.commands import options
 from zdce.commands.printing import print_json, print_table
-from zdce.data import Item, collection
-from zdce.evaluation import BASELINES, Average, Rgb, Score
+from zdce.data.datasets import Item, collection
+from zdce.io import images
+from zdce.metrics import evaluation, naturalness
+from zdce.metrics.evaluation import BASELINES, Average, Rgb, Score
+from zdce.runtime import atomic
 from zdce.study.pictures import Labelled, sheet
 
 _PAIRS = {"all": slice(None), "odd": slice(1, None, 2), "even": slice(0, None, 2)}

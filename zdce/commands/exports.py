@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 import zdce
-from zdce import exporting
 from zdce.commands import options
+from zdce.convert import exporting
 
 
 @click.command()

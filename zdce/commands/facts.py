@@ -2,10 +2,11 @@
 
 import click
 
-from zdce import system, weights
 from zdce.commands import options
 from zdce.commands.printing import print_json, print_table
-from zdce.variants import VARIANTS
+from zdce.models import weights
+from zdce.models.variants import VARIANTS
+from zdce.runtime import system
 
 
 def _cell(value: object) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from zdce import signals
-from zdce.backends import BackendError
+from zdce.ops.dispatch import BackendError
+from zdce.runtime import signals
 
 # What a user's mistake may raise; anything else is a bug and shows its traceback.
 _MISTAKES = (ValueError, OSError, BackendError)

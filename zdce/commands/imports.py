@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from zdce import importing
+from zdce.convert import importing
 
 
 @click.command("import")

@@ -5,16 +5,17 @@ from pathlib import Path
 import click
 import torch
 
-from zdce import ranks, weights
-from zdce.data import DARKENED
-from zdce.enhancer import PRECISIONS
-from zdce.smoothing import SECONDS
+from zdce.data.datasets import DARKENED
+from zdce.enhancement.enhancer import PRECISIONS
+from zdce.enhancement.smoothing import SECONDS
+from zdce.models import weights
+from zdce.runtime import processes
 
 
 def check_device(device: str) -> None:
     """Raises click.BadParameter where ``device`` can't be used here."""
     try:
-        ranks.take_gpu(device)
+        processes.take_gpu(device)
         torch.empty(1, device=device).cpu()  # "meta" has nothing to give back
     except (RuntimeError, AssertionError, ValueError) as error:  # how torch answers depends on what it was built with
         raise click.BadParameter(f"{device!r} can't be used here: {str(error).splitlines()[0]}") from None

@@ -2,9 +2,9 @@
 
 import click
 
-from zdce import photographs
 from zdce.commands import options
 from zdce.commands.printing import print_json, print_table
+from zdce.data import photographs
 
 _COLUMNS = ("name", "title", "author", "license", "package")
 

@@ -5,8 +5,8 @@ import ipaddress
 
 import click
 
-from zdce import weights
 from zdce.commands import options
+from zdce.models import weights
 from zdce.serving.limits import MEGABYTE, MEGAPIXEL, Limits
 
 

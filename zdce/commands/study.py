@@ -10,11 +10,11 @@ import click
 from zdce import training
 from zdce.commands import options
 from zdce.commands.printing import print_table
-from zdce.formulas import NORMALIZATIONS
-from zdce.study import conduct
+from zdce.models.variants import VARIANTS
+from zdce.ops import NORMALIZATIONS
+from zdce.study import run
 from zdce.study.settings import REPORTED, preset
 from zdce.study.stages import Study, StudyInterruptedError
-from zdce.variants import VARIANTS
 
 
 @click.command("study")
@@ -45,19 +45,17 @@ def run_study(
     OUT gets report.html, report.md, results (CSV, JSON), and the runs. Done work is not done again unless what it was made from
     has changed; Ctrl-C keeps it, and the same command goes on.
     """
-    conduct.check_page()
+    run.check_page()
     settings = replace(preset(data, quick=quick), variants=chosen or REPORTED, **given)
-    conduct.use_threads_for(settings)
+    run.use_threads_for(settings)
     study = Study(settings if epochs is None else replace(settings, epochs=epochs), out)
     stages = study.stages()
-    lines = [
-        [p.work, str(p.done), str(p.left), conduct.duration(p.seconds) if p.left else ""] for p in conduct.plan(study, stages)
-    ]
+    lines = [[p.work, str(p.done), str(p.left), run.duration(p.seconds) if p.left else ""] for p in run.plan(study, stages)]
     print_table(f"{out}: {len(study.collection.items)} pictures", ["work", "done", "left", "estimated"], lines)
     if only_plan:
         return
     try:
-        click.echo(f"report: {conduct.run(study, stages)}")
+        click.echo(f"report: {run.run(study, stages)}")
     except (StudyInterruptedError, training.TrainingError) as error:
         click.echo(str(error), err=True)
         sys.exit(130 if isinstance(error, StudyInterruptedError) else 1)
@@ -73,4 +71,4 @@ def run_study(
 )
 def report(folder: Path, out: Path | None) -> None:
     """Write the page of the finished study in FOLDER anew, from its results and pictures alone."""
-    click.echo(f"report: {conduct.report(folder) if out is None else conduct.publish(folder, out)}")
+    click.echo(f"report: {run.report(folder) if out is None else run.publish(folder, out)}")

@@ -10,11 +10,14 @@ from typing import Any
 
 import click
 
-from zdce import locks, ranks, training, variants
+from zdce import training
 from zdce.commands import options
-from zdce.data import SAMPLE
-from zdce.formulas import NORMALIZATIONS, Weights
-from zdce.model import ACTIVATIONS
+from zdce.data.datasets import SAMPLE
+from zdce.models import variants
+from zdce.models.network import ACTIVATIONS
+from zdce.ops import NORMALIZATIONS
+from zdce.runtime import locks, processes
+from zdce.settings import LossWeights
 
 
 def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float]:
@@ -22,8 +25,8 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     weights = {}
     for part in (text or "").split(",") if text else []:
         name, _, value = part.partition("=")
-        if name.strip() not in Weights._fields:
-            raise click.BadParameter(f"expected {'=..., '.join(Weights._fields)}=..., got {part!r}")
+        if name.strip() not in LossWeights._fields:
+            raise click.BadParameter(f"expected {'=..., '.join(LossWeights._fields)}=..., got {part!r}")
         try:
             weights[name.strip()] = float(value)
         except ValueError:
@@ -108,7 +111,7 @@ def train(
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
     try:
-        with ranks.joined() as among:
+        with processes.joined() as among:
             folder = among.led(partial(_folder, ctx, out, config_file))
             config = _config(folder, resume, config_file, settings, given, loss_weights)
             with ExitStack() as held:

@@ -18,15 +18,16 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from zdce import colour, images
-from zdce.images import Picture
-from zdce.serving.desk import BusyError, Desk
+from zdce.enhancement import colour
+from zdce.io import images
+from zdce.io.images import Picture
 from zdce.serving.guard import Guard
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
 from zdce.serving.page import openapi, page
 from zdce.serving.previews import Preview, Previews
-from zdce.serving.wishes import FORMATS, Wish
+from zdce.serving.requests import FORMATS, Wish
+from zdce.serving.work_queue import BusyError, Desk
 from zdce.version import __version__
 
 # Base64 takes 4 characters for 3 bytes; what else a request in JSON says is short.

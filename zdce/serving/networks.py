@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import zdce
-from zdce import video
-from zdce.enhancer import FAST_SCALE, Enhancer
-from zdce.model import DCENet
+from zdce.enhancement import video
+from zdce.enhancement.enhancer import FAST_SCALE, Enhancer
+from zdce.models.network import DCENet
 
 # Beyond this a curve is estimated on a few dozen pixels.
 MOST_SCALE = 64

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from zdce import colour, images
-from zdce.images import Picture
+from zdce.enhancement import colour
+from zdce.io import images
+from zdce.io.images import Picture
 from zdce.serving.limits import Limits
 
 # Longer side in pixels. The maps of a preview take 24 floats a pixel, at scale 1 some 105 MB.

@@ -8,9 +8,9 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Literal, TypeVar
 
+from zdce.models.variants import VARIANTS
 from zdce.study.results import Interval, Loss, Results, interval, mean
 from zdce.study.settings import BASE
-from zdce.variants import VARIANTS
 
 Key = TypeVar("Key", int, str)
 Verdict = Literal["holds", "does not hold", "not decidable"]

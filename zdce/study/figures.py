@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from zdce.formulas import Objective
+from zdce.ops import Objective
 from zdce.study.published import Published
 from zdce.study.results import Results
 from zdce.study.settings import BASE

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
-from zdce.evaluation import Rgb, ciede2000, luma, psnr, ssim
+from zdce.metrics.evaluation import Rgb, ciede2000, luma, psnr, ssim
 
 # What pictures are compared with.
 TARGETS = ("autocontrast", "input", "reference")

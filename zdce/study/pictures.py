@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from zdce.evaluation import Rgb
+from zdce.metrics.evaluation import Rgb
 
 # Longer side of the pictures on the page, in pixels.
 SHOWN_SIDE = 640

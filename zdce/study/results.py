@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from zdce import atomic
+from zdce.runtime import atomic
 from zdce.study.measures import MEASURES, Measured
 
 # Of intervals: the share that they cover, and how often pictures are drawn anew.

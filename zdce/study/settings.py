@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zdce import training, variants
-from zdce.data import DARKENED, SAMPLE, Item
-from zdce.formulas import NORMALIZATIONS
-from zdce.variants import VARIANTS
+from zdce import training
+from zdce.data.datasets import DARKENED, SAMPLE, Item
+from zdce.models import variants
+from zdce.models.variants import VARIANTS
+from zdce.ops import NORMALIZATIONS
 
 # Base and its eight ablations, in the report's order.
 REPORTED = tuple(variant.name for variant in VARIANTS.values() if variant.part != "beyond")
@@ -22,8 +23,8 @@ class Settings:
     """Everything that decides a study's result. Defaults are the report's.
 
     Attributes:
-        data: a folder, or "sample"; see ``zdce.data.collection``.
-        variants: names of ``zdce.variants.VARIANTS``, each trained and measured.
+        data: a folder, or "sample"; see ``zdce.data.datasets.collection``.
+        variants: names of ``zdce.models.variants.VARIANTS``, each trained and measured.
         seeds: how many times each is trained, with the seeds 0, 1, ...
         epochs, size, batch_size, lr, device: as in ``zdce.training.Config``.
         objective: normalisation of the illumination term, "keras" as the report has it, or "paper".

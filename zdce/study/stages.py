@@ -11,17 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from zdce import atomic, data, evaluation, images, locks, progress, system, training
-from zdce.data import Item
-from zdce.enhancer import Enhancer
-from zdce.evaluation import BASELINES, Rgb
-from zdce.model import DCENet, load
+from zdce import training
+from zdce.data import datasets
+from zdce.data.datasets import Item
+from zdce.enhancement.enhancer import Enhancer
+from zdce.io import images
+from zdce.metrics import evaluation
+from zdce.metrics.evaluation import BASELINES, Rgb
+from zdce.models.network import DCENet, load
+from zdce.models.variants import VARIANTS
+from zdce.runtime import atomic, locks, progress, system
 from zdce.study import pictures
 from zdce.study import settings as names
 from zdce.study.measures import MEASURES, Measured, Source, measure
 from zdce.study.results import Loss, Network, Results, from_csv, to_csv
 from zdce.study.settings import BASE, Settings, file_fingerprint, fingerprint
-from zdce.variants import VARIANTS
 
 # Of WebP on the page.
 _QUALITY = 82
@@ -123,7 +127,7 @@ class Study:
     def __init__(self, settings: Settings, out: Path) -> None:
         self.settings = settings
         self.folder = StudyFolder(out)
-        self.collection = data.collection(settings.data)
+        self.collection = datasets.collection(settings.data)
         training_pictures = len(self.collection.items) - self.collection.validation
         if training_pictures < settings.batch_size:
             raise ValueError(f"data must hold {settings.batch_size} training pictures for one batch, got {training_pictures}")

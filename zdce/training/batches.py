@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zdce.data import Window
-from zdce.ranks import ALONE, Ranks
+from zdce.data.datasets import Window
+from zdce.runtime.processes import ALONE, Ranks
 from zdce.training import pictures
 from zdce.training.config import Config
 from zdce.training.pictures import Source

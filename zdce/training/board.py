@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zdce.formulas import Objective
+from zdce.ops import Objective
 
 # Of validation, in their order.
 SHOWN = 4

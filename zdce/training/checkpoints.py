@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from zdce import atomic, overlap
-from zdce.model import DCENet
+from zdce.models.network import DCENet
+from zdce.runtime import atomic, prefetch
 from zdce.training.board import Board, Views
 from zdce.training.errors import TrainingError
 from zdce.training.folder import RunFolder
@@ -63,7 +63,7 @@ class Checkpoint:
 
 
 @contextmanager
-def behind(folder: RunFolder, done: str, board: Board | None) -> Iterator[overlap.Behind[Checkpoint]]:
+def behind(folder: RunFolder, done: str, board: Board | None) -> Iterator[prefetch.Behind[Checkpoint]]:
     """Gives what checkpoints are handed to; ``done`` says how far the state in ``folder`` is.
 
     Raises:
@@ -81,7 +81,7 @@ def behind(folder: RunFolder, done: str, board: Board | None) -> Iterator[overla
             ) from error
         kept = checkpoint.state.done
 
-    with closing(board) if board else nullcontext(), overlap.behind(write, _WAITING) as hand_over:
+    with closing(board) if board else nullcontext(), prefetch.behind(write, _WAITING) as hand_over:
         try:
             yield hand_over
         except Exception:

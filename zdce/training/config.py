@@ -8,9 +8,11 @@ from typing import Any
 import tomli_w
 import torch
 
-from zdce import system, variants
-from zdce.data import SAMPLE
-from zdce.formulas import NORMALIZATIONS, Weights
+from zdce.data.datasets import SAMPLE
+from zdce.models import variants
+from zdce.ops import NORMALIZATIONS
+from zdce.runtime import system
+from zdce.settings import LossWeights
 
 # Weights are kept each time this many epochs are done, unless the configuration says otherwise.
 KEEP_EVERY = 10
@@ -35,8 +37,8 @@ class Config:
     """Everything that decides a run's result. Defaults are the report's.
 
     Attributes:
-        variant: a name of ``zdce.variants.VARIANTS``.
-        data: a folder, "sample" or "open"; see ``zdce.data.collection``.
+        variant: a name of ``zdce.models.variants.VARIANTS``.
+        data: a folder, "sample" or "open"; see ``zdce.data.datasets.collection``.
         epochs: how often every picture is seen.
         batch_size: pictures of one forward and backward.
         accumulate: so many of them make an update; an epoch's pictures that don't fill its last one are left out.
@@ -70,7 +72,7 @@ class Config:
     ema: float = 0.0
     activations: str = "float32"
     amp: bool = False
-    weights: Weights = Weights()  # noqa: RUF009 (immutable)
+    weights: LossWeights = LossWeights()  # noqa: RUF009 (immutable)
     target: float = 0.6
     normalization: str = "paper"
     seed: int = 0

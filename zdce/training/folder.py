@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zdce.formulas import Objective
+from zdce.ops import Objective
 
 LOG_FIELDS = ("epoch", "split", *Objective._fields, "seconds")
 

@@ -13,10 +13,11 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from zdce import ops, ranks
-from zdce.formulas import Objective
-from zdce.model import DCENet
-from zdce.ranks import ALONE, Ranks
+from zdce import ops
+from zdce.models.network import DCENet
+from zdce.ops import Objective
+from zdce.runtime import processes
+from zdce.runtime.processes import ALONE, Ranks
 from zdce.training.config import AMP, Config
 
 
@@ -31,7 +32,7 @@ class Learner:
         torch.manual_seed(config.seed)
         self.model = DCENet(config.variant, config.activations).to(config.device)
         # Its backward averages the gradients of all processes; each sees as large a part of a batch, so that is the batch's.
-        with ranks.telling_of_lost():
+        with processes.telling_of_lost():
             self.parallel: nn.Module = DistributedDataParallel(self.model) if among.world > 1 else self.model
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
         self.schedule = CosineAnnealingLR(self.optimizer, config.epochs) if config.schedule == "cosine" else None
@@ -54,13 +55,13 @@ class Learner:
         Gives the mean total and terms over all processes; where those of a part are not finite, gives them and makes no update.
 
         Raises:
-            zdce.ranks.RankLostError: another process is gone.
+            zdce.runtime.processes.RankLostError: another process is gone.
         """
         self.optimizer.zero_grad()
         parts = batch.split(self.config.batch_size // self.among.world)
         sums = [0.0] * len(Objective._fields)
         for number, part in enumerate(parts, 1):
-            with ranks.telling_of_lost(), self._gradients_said(number == len(parts)):
+            with processes.telling_of_lost(), self._gradients_said(number == len(parts)):
                 objective = self._objective(self.parallel, part)
                 losses = self._mean(objective)
                 if not all(map(math.isfinite, losses)):

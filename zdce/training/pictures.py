@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zdce import data
-from zdce.data import WHOLE, Item, Window
-from zdce.ranks import ALONE, Ranks
+from zdce.data import datasets
+from zdce.data.datasets import WHOLE, Item, Window
+from zdce.runtime.processes import ALONE, Ranks
 from zdce.training.config import Config
 
 # Bytes of pictures that are held in memory, of training's and of validation's each: 5461 at 256x256. What is beyond is decoded
@@ -50,9 +50,9 @@ class OnDemand:
         picture = self._held.get(index)
         if picture is None:
             decoded = self._items[index].load()
-            picture = decoded if self._windows else data.resized(decoded, self._size)
+            picture = decoded if self._windows else datasets.resized(decoded, self._size)
             self._hold(index, picture)
-        return data.resized(picture, self._size, window) if self._windows else picture
+        return datasets.resized(picture, self._size, window) if self._windows else picture
 
     def _hold(self, index: int, picture: NDArray[np.uint8]) -> None:
         with self._lock:
@@ -79,7 +79,7 @@ def check_pictures(config: Config) -> tuple[Sequence[Item], Sequence[Item]]:
         FileNotFoundError: there is no such folder.
         ValueError: there are fewer than one update takes.
     """
-    pictures = data.collection(config.data)
+    pictures = datasets.collection(config.data)
     items = pictures.training_items()
     if len(items) < config.pictures_an_update:
         name = "batch_size" if config.accumulate == 1 else "batch_size * accumulate"
@@ -95,7 +95,7 @@ def load_pictures(config: Config, among: Ranks = ALONE) -> Pictures:
     Raises:
         OSError: one can't be read.
         ValueError: there are fewer than one update takes.
-        zdce.ranks.RankLostError: another process is gone.
+        zdce.runtime.processes.RankLostError: another process is gone.
     """
     training, validation = check_pictures(config)
     return Pictures(
@@ -108,9 +108,9 @@ def _source(items: Sequence[Item], size: int, split: str, among: Ranks, *, windo
     if windows or len(items) * 3 * size * size > MEMORY:
         return OnDemand(items, size, MEMORY, windows)
     if among.world == 1:
-        return data.load_resized(items, size, f"loading {split} pictures")
+        return datasets.load_resized(items, size, f"loading {split} pictures")
     stacked = torch.zeros(len(items), 3, size, size, dtype=torch.uint8)
-    stacked[among.rank :: among.world] = data.load_resized(among.share(items), size, f"loading {split} pictures")
+    stacked[among.rank :: among.world] = datasets.load_resized(among.share(items), size, f"loading {split} pictures")
     return among.summed(stacked)
 
 

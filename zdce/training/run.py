@@ -13,9 +13,9 @@ import torch
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from zdce import atomic, overlap, progress, signals
-from zdce.formulas import Objective
-from zdce.ranks import ALONE, RankLostError, Ranks
+from zdce.ops import Objective
+from zdce.runtime import atomic, prefetch, progress, signals
+from zdce.runtime.processes import ALONE, RankLostError, Ranks
 from zdce.training import batches, board, checkpoints, state
 from zdce.training.board import SHOWN, Views
 from zdce.training.checkpoints import Checkpoint, Epoch
@@ -42,7 +42,7 @@ class _Session:
     pictures: Pictures
     coming: Iterator[Tensor]
     steps: int
-    write: overlap.Behind[Checkpoint]
+    write: prefetch.Behind[Checkpoint]
     signalled: threading.Event
     bar: Progress
     task: TaskID
@@ -136,7 +136,7 @@ class Run:
             checkpoints.behind(self.folder, self._kept, shown) as write,
             signals.heard() as signalled,
             progress.bar() as bar,
-            overlap.ahead(batches.to_come(self.config, loaded.training, self.position, self.among), _AHEAD) as coming,
+            prefetch.ahead(batches.to_come(self.config, loaded.training, self.position, self.among), _AHEAD) as coming,
         ):
             steps = len(loaded.training) // self.config.pictures_an_update
             done = self.position.epoch * steps + self.position.step
@@ -228,7 +228,7 @@ class Run:
 
     def _validate(self, session: _Session) -> list[float]:
         self._clock.lap(_REST)
-        with overlap.ahead(batches.in_order(self.config, session.pictures.validation, self.among), _AHEAD) as coming:
+        with prefetch.ahead(batches.in_order(self.config, session.pictures.validation, self.among), _AHEAD) as coming:
             return self.learner.validate(self._until_asked(coming, session))
 
     def _until_asked(self, coming: Iterable[Tensor], session: _Session) -> Iterator[Tensor]:

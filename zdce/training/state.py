@@ -9,8 +9,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from zdce import atomic
-from zdce.formulas import Objective
+from zdce.ops import Objective
+from zdce.runtime import atomic
 from zdce.training.learner import Learner
 
 

@@ -1,0 +1,227 @@
+"""Weights of other people's code, as networks of this one: the authors' PyTorch files, and the Keras example's."""
+
+import importlib
+import importlib.util
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zdce.models.network import DCENet
+from zdce.models.variants import VARIANTS, Variant
+
+LICENCE = (
+    "the weights that the authors of Zero-DCE and Zero-DCE++ published are for academic use only; so is what is made from them"
+)
+
+# The convolutions of a file from the first to the last, each with its parameters by the names that they have in ``DCENet``.
+_Layers = list[dict[str, Tensor]]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_KERAS_WEIGHTS = "model.weights.h5"
+# Bytes of an archive, unpacked, and of the numbers in a Keras file. The largest network has 320 kB, its optimizer twice that.
+_MOST_BYTES = 1 << 26
+
+_PUBLISHED = ("zero-dce", "zero-dce-pp")
+_PUBLISHED_KEY = re.compile(r"(?:.+\.)?e_conv(\d+)\.(?:(depth|point)_conv\.)?(weight|bias)")
+_PARTS = {None: "", "depth": "depthwise.", "point": "pointwise."}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A network from a file of other code.
+
+    Attributes:
+        model: in eval mode, on the CPU.
+        origin: what the file was recognised as.
+    """
+
+    model: DCENet
+    origin: str
+
+
+def read(path: Path) -> Imported:
+    """Reads weights, whatever their file is called; no code in it is run.
+
+    Args:
+        path: a PyTorch state dict of the authors' Zero-DCE or Zero-DCE++, or the Keras example's network as ``.keras``,
+            ``.weights.h5`` or ``.h5`` of Keras 2 or 3. Keras files need h5py (the extra ``keras``), not Keras. Of the Keras
+            example's form, networks of the report's sizes are recognised too.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds none of these, or h5py is missing.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    with path.open("rb") as file:
+        start = file.read(len(_HDF5))
+    if start == _HDF5:
+        return _from_keras(path, path.read_bytes())
+    if (weights := _in_keras_archive(path)) is not None:
+        return _from_keras(path, weights)
+    return _from_pytorch(path)
+
+
+def _in_keras_archive(path: Path) -> bytes | None:
+    """The weights inside of a .keras file; None where the file is none."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            _check_unpacked(archive, path.stat().st_size)
+            if _KERAS_WEIGHTS not in archive.namelist():
+                return None
+            with archive.open(_KERAS_WEIGHTS) as file:
+                return file.read(archive.getinfo(_KERAS_WEIGHTS).file_size)  # whatever it would unpack to
+    except Exception as error:  # zipfile lets through what decompression and decoding say of broken bytes
+        raise ValueError(f"{path}: the archive is broken: {error}") from error
+
+
+def _check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
+    """Before Keras's file or PyTorch's of ``size`` bytes is unpacked; PyTorch packs nothing."""
+    files = archive.infolist()
+    if any(file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for file in files):
+        raise ValueError("expected files that are stored or deflated")
+    if (unpacked := sum(file.file_size for file in files)) > max(_MOST_BYTES, size):
+        raise ValueError(f"expected at most {_MOST_BYTES} bytes, got {unpacked} unpacked")
+
+
+def _from_pytorch(path: Path) -> Imported:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has no error of its own for broken files
+        raise ValueError(
+            f"{path}: expected a PyTorch state dict that loads without running code, or a Keras .h5 or .keras file"
+        ) from error
+    layers = _published_layers(path, _state_dict(loaded))
+    variant = _variant_of(path, layers, [VARIANTS[name] for name in _PUBLISHED])
+    return Imported(_network(path, variant, layers), f"{variant.summary} ({variant.name}), PyTorch")
+
+
+def _state_dict(loaded: object) -> Mapping[str, Tensor]:
+    """The tensors of a file by name: all that it holds, or those of the state dict that its checkpoint has among others."""
+    if not isinstance(loaded, Mapping):
+        return {}
+    inside = [value for value in loaded.values() if isinstance(value, Mapping)]
+    for state in (loaded, *inside):
+        if state and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+            return state
+    return {}
+
+
+def _published_layers(path: Path, state: Mapping[str, Tensor]) -> _Layers:
+    layers: dict[int, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        match = _PUBLISHED_KEY.fullmatch(key)
+        if match is None:
+            raise ValueError(f"{path}: expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++, got {key!r}")
+        number, part, parameter = match.groups()
+        layers.setdefault(int(number), {})[_PARTS[part] + parameter] = value
+    if sorted(layers) != list(range(1, 8)):
+        raise ValueError(
+            f"{path}: expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++, got {len(state)} tensors"
+        )
+    return [layers[number] for number in sorted(layers)]
+
+
+def _from_keras(path: Path, content: bytes) -> Imported:
+    if importlib.util.find_spec("h5py") is None:
+        raise ValueError("Keras files need h5py: pip install 'zdce[keras]'")
+    h5py = importlib.import_module("h5py")
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            layers = [
+                # Keras keeps filters as (height, width, in, out).
+                {"weight": torch.tensor(kernel[()]).permute(3, 2, 0, 1).contiguous(), "bias": torch.tensor(bias[()])}
+                for kernel, bias in _keras_convolutions(file, h5py.Dataset)
+            ]
+    except Exception as error:  # h5py has no error of its own for broken files
+        raise ValueError(f"{path}: the HDF5 file is broken: {' '.join(str(error).split())}") from error
+    variant = _variant_of(path, layers, [v for v in VARIANTS.values() if not v.separable])
+    for layer, sources in zip(layers, variant.sources, strict=True):
+        layer["weight"] = _in_order(layer["weight"], variant, sources)
+    return Imported(_network(path, variant, layers), f"the Keras example's network ({variant.name})")
+
+
+def _keras_convolutions(file: Any, dataset: type) -> Iterator[tuple[Any, Any]]:
+    """Kernel and bias of each convolution in the file's order of layers."""
+    found: dict[str, dict[int, Any]] = {}
+    for name in _keras_names(file, dataset):
+        place, _, _ = name.rpartition("/")
+        found.setdefault(place, {})[file[name].ndim] = file[name]
+    size = 0
+    for arrays in found.values():
+        if set(arrays) == {4, 1}:
+            # They may be packed, or not be there and all the same.
+            size += arrays[4].nbytes + arrays[1].nbytes
+            if size > _MOST_BYTES:
+                raise ValueError(f"expected convolutions of at most {_MOST_BYTES} bytes, got {size}")
+            yield arrays[4], arrays[1]
+
+
+def _keras_names(file: Any, dataset: type) -> Iterable[str]:
+    """The paths of all weights, an optimizer's left out, in the order of layers."""
+    layered = file.get("model_weights", file)
+    if "layer_names" in layered.attrs:  # Keras 2, and Keras 3 for files that end in .h5 alone
+        return [
+            f"{layered[layer].name}/{_text(weight)}"
+            for layer in map(_text, layered.attrs["layer_names"])
+            for weight in layered[layer].attrs["weight_names"]
+        ]
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, dataset) else None)
+    # Keras 3 numbers layers of a class as they were made: conv2d, conv2d_1, ..., conv2d_10.
+    return sorted((name for name in names if "optimizer" not in name.split("/")), key=_natural)
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _in_order(weight: Tensor, variant: Variant, sources: Sequence[int]) -> Tensor:
+    """``weight`` (O, C, 3, 3) of the Keras example, which concatenates the deeper layer first, for the order of ``sources``."""
+    widths = [3] + [outputs for _, outputs in variant.convolutions()]
+    theirs = sorted(sources, reverse=True)
+    blocks = dict(zip(theirs, weight.split([widths[source] for source in theirs], dim=1), strict=True))
+    return torch.cat([blocks[source] for source in sources], dim=1)
+
+
+def _variant_of(path: Path, layers: _Layers, candidates: Iterable[Variant]) -> Variant:
+    """The first of the candidates whose parameters have these names and shapes."""
+    shapes = _shapes(_state(layers))
+    known = list(candidates)
+    for variant in known:
+        with torch.device("meta"):
+            if _shapes(DCENet(variant).state_dict()) == shapes:
+                return variant
+    got = [tuple(layer["weight"].shape) if "weight" in layer else "separable" for layer in layers]
+    raise ValueError(f"{path}: expected the convolutions of one of {', '.join(v.name for v in known)}, got {got or 'none'}")
+
+
+def _state(layers: _Layers) -> dict[str, Tensor]:
+    return {f"convolutions.{n}.{name}": value for n, layer in enumerate(layers) for name, value in layer.items()}
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
+
+
+def _network(path: Path, variant: Variant, layers: _Layers) -> DCENet:
+    state = {name: value.float() for name, value in _state(layers).items()}
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"{path}: expected finite weights, got others in {broken[0]}")
+    model = DCENet(variant)
+    model.load_state_dict(state)
+    return model.eval()

@@ -1,0 +1,136 @@
+"""The pictures that a network trains on and is judged by: LOL's layout, any folder, or photographs made dark."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from zdce.data import photographs, sample
+from zdce.data.darkening import DarkPictures
+from zdce.io import images
+from zdce.runtime import progress
+
+Load = Callable[[], NDArray[np.uint8]]
+
+# Left, top, right and bottom of a part of a picture, as shares of its width and height.
+Window = tuple[float, float, float, float]
+WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
+
+SAMPLE = "sample"
+# Collections that are no folder: the built-in sample, and more photographs that `zdce photographs --fetch` gets.
+DARKENED = {SAMPLE: sample.PICTURES, "open": photographs.PICTURES}
+
+# The report validates on the last 85 of LOL's 485 pictures, in string order; other sets keep that share.
+_VALIDATION_SHARE = 85 / 485
+
+
+@dataclass(frozen=True)
+class Item:
+    """A low-light picture that can be loaded, (H, W, 3) uint8, and its well-lit reference where there is one.
+
+    ``files`` are theirs; of pictures that have none, ``made_from`` tells what they depend on.
+    """
+
+    name: str
+    load: Load
+    load_reference: Load | None = None
+    files: tuple[Path, ...] = ()
+    made_from: str = ""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Pictures in a fixed order, the last ``validation`` of them kept out of training."""
+
+    items: tuple[Item, ...]
+    validation: int
+
+    def training_items(self) -> tuple[Item, ...]:
+        return self.items[: len(self.items) - self.validation]
+
+    def validation_items(self) -> tuple[Item, ...]:
+        return self.items[len(self.items) - self.validation :]
+
+
+def collection(source: str) -> Collection:
+    """The pictures of ``source``.
+
+    Args:
+        source: ``"sample"`` or ``"open"``, photographs made dark; a folder in LOL's layout, pictures in ``low`` and references
+            of the same names in ``high``, or one that holds such an ``our485``; or any folder of pictures, searched through.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds fewer than two pictures.
+    """
+    if source in DARKENED:
+        return _darkened(DARKENED[source])
+    folder = Path(source)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder: {source} (or {SAMPLE!r} for the built-in sample, 'open' for more)")
+    if (folder / "our485" / "low").is_dir():
+        folder /= "our485"
+    low, high = (folder / "low", folder / "high") if (folder / "low").is_dir() else (folder, None)
+    items = _items(low, high)
+    if len(items) < 2:
+        raise ValueError(f"{source} must hold at least 2 pictures ({', '.join(sorted(images.SUFFIXES))}), got {len(items)}")
+    return Collection(tuple(items), max(1, round(len(items) * _VALIDATION_SHARE)))
+
+
+def _darkened(pictures: DarkPictures) -> Collection:
+    made_from = pictures.description
+    items = (
+        Item(name, partial(pictures.darkened, name), partial(pictures.reference, name), made_from=made_from)
+        for name in pictures.names()
+    )
+    return Collection(tuple(items), pictures.per_photograph)
+
+
+def _items(low: Path, high: Path | None) -> list[Item]:
+    # A reference has its picture's path inside the folder, but maybe another format.
+    references = {} if high is None else {path.relative_to(high).with_suffix(""): path for path in images.in_folder(high)}
+    items = []
+    for path in images.in_folder(low):
+        place = path.relative_to(low)
+        reference = references.get(place.with_suffix(""))
+        load_reference = partial(images.read_rgb, reference) if reference else None
+        files = (path, reference) if reference else (path,)
+        items.append(Item(place.as_posix(), partial(images.read_rgb, path), load_reference, files))
+    return items
+
+
+def resized(picture: NDArray[np.uint8], size: int, window: Window = WHOLE) -> NDArray[np.uint8]:
+    """A ``window`` of ``picture`` (H, W, 3) as (3, size, size).
+
+    The aspect is ignored, as in the report; Pillow's BILINEAR filters over the source pixels that fall together.
+    """
+    height, width = picture.shape[:2]
+    left, top, right, bottom = window
+    box = (left * width, top * height, right * width, bottom * height)
+    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box)).transpose(2, 0, 1)
+
+
+def load_resized(items: Sequence[Item], size: int, description: str) -> Tensor:
+    """All pictures as one uint8 tensor (N, 3, size, size), decoded and ``resized`` in parallel with progress shown.
+
+    Raises:
+        OSError: a picture can't be read.
+    """
+    stacked = torch.empty(len(items), 3, size, size, dtype=torch.uint8)
+    filled = stacked.numpy()
+
+    def fill(i: int) -> None:
+        filled[i] = resized(items[i].load(), size)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in progress.track(pool.map(fill, range(len(items))), len(items), description):
+            pass
+    return stacked

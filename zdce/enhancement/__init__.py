@@ -1,0 +1,1 @@
+"""Pictures and videos enhanced: single ones, files in batches, in pipelines."""

@@ -1,0 +1,257 @@
+"""Pictures and videos enhanced one after another: where each result goes, and what happens to those that can't be done."""
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.markup import escape
+from rich.progress import Progress
+
+from zdce.enhancement import colour, video
+from zdce.enhancement.enhancer import Enhancer
+from zdce.enhancement.manifest import FAILED, PARTLY, STATUSES, WRITTEN, Row
+from zdce.io import images, raw
+from zdce.io.images import Found, Picture
+from zdce.models.network import DCENet
+from zdce.runtime import progress
+from zdce.runtime.processes import Ranks
+
+_MARK = "-enhanced"
+
+# Of JPEG, WebP, AVIF and HEIC, 1 to 100.
+QUALITY = 95
+
+# How torch's allocator on the CPU, and C++, say that there is no memory left.
+_ALLOCATION = re.compile("can't allocate memory|bad_alloc")
+
+# Seconds between looks at how far other processes are.
+_PAUSE = 0.1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture or video file and the file that its enhanced version becomes."""
+
+    source: Path
+    target: Path
+
+
+def suffixes() -> frozenset[str]:
+    """Of the files that are looked for: pictures, and videos where they can be read."""
+    films = frozenset() if video.why_missing() else video.SUFFIXES
+    return images.SUFFIXES | films | (frozenset() if raw.why_missing() else raw.SUFFIXES)
+
+
+def plan(found: Iterable[Found], output: str | None) -> list[Job]:
+    """Where each picture's and video's result goes.
+
+    Without ``output``, ``photo.jpg`` becomes ``photo-enhanced.jpg`` beside it, and what a folder ``F`` holds goes into
+    ``F-enhanced``. With it, one named file becomes that file if it has a suffix of its kind; all else goes into that folder,
+    what was in a folder at its place inside it.
+
+    Raises:
+        ValueError: there is nothing to do, two results have one place, a result would replace an input or be of the other kind,
+            or videos can't be read here.
+    """
+    pictures = list(found)
+    if not pictures:
+        raise ValueError(f"no pictures found: expected {', '.join(sorted(suffixes()))}")
+    reason = video.why_missing()
+    for picture in pictures:
+        if reason and video.is_video(picture.path):
+            raise ValueError(f"{picture.path}: {reason}")
+    if output is None:
+        jobs = [Job(picture.path, _beside(picture)) for picture in pictures]
+        # Results of a former run that a pattern matched as well are no inputs.
+        results = {job.target.resolve() for job in jobs}
+        jobs = [job for job in jobs if job.source.resolve() not in results]
+    elif _is_file(output, pictures):
+        jobs = [Job(pictures[0].path, Path(output))]
+    else:
+        folder = Path(output)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{output} is a file, where a folder is expected for results")
+        inside = folder.resolve()
+        jobs = [
+            Job(p.path, folder / _written(p.place))
+            for p in pictures
+            if p.folder is None or inside not in p.path.resolve().parents
+        ]
+        if not jobs:
+            raise ValueError(f"all pictures found lie in {output}, where results would go; choose another output")
+    _check(jobs)
+    return jobs
+
+
+def _beside(picture: Found) -> Path:
+    if picture.folder is None:
+        return _written(picture.path.with_stem(picture.path.stem + _MARK))
+    folder = picture.folder.resolve()
+    return folder.with_name(folder.name + _MARK) / _written(picture.place)
+
+
+def _written(path: Path) -> Path:
+    """Nobody writes RAW files; TIFF holds what is in them."""
+    return path.with_suffix(".tif") if raw.is_raw(path) else path
+
+
+def _is_file(output: str, pictures: list[Found]) -> bool:
+    target = Path(output)
+    if len(pictures) > 1 or pictures[0].folder is not None or output.endswith(os.sep) or target.is_dir():
+        return False
+    suffix = target.suffix.lower()
+    if suffix in raw.SUFFIXES or images.is_not_written(suffix):
+        formats = ", ".join(sorted(images.SUFFIXES | video.SUFFIXES))
+        raise ValueError(f"{output}: expected a folder (end its name in {os.sep}) or one of the formats {formats}")
+    if suffix not in images.SUFFIXES | video.SUFFIXES:
+        return False
+    if video.is_video(target) != video.is_video(pictures[0].path):
+        kinds = ("a video", "a picture") if video.is_video(pictures[0].path) else ("a picture", "a video")
+        raise ValueError(f"{pictures[0].path} is {kinds[0]} and can't become {kinds[1]}, {output}")
+    return True
+
+
+def _check(jobs: list[Job]) -> None:
+    sources = {job.source.resolve(): job.source for job in jobs}
+    targets: dict[Path, Path] = {}
+    for job in jobs:
+        place = job.target.resolve()
+        if place in sources:
+            raise ValueError(f"{job.target} would replace an input; choose another output")
+        if place in targets:
+            raise ValueError(f"{targets[place]} and {job.source} would both become {job.target}")
+        targets[place] = job.source
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done to a file.
+
+    Attributes:
+        picture: gives the enhanced picture of a picture.
+        film: ``video.enhance`` for a source and a target, with its enhancer and options set.
+        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100.
+    """
+
+    picture: Callable[[Picture], Picture]
+    film: Callable[..., video.Report]
+    quality: int
+
+    @classmethod
+    def of(
+        cls,
+        network: DCENet,
+        scale: int | None = None,
+        strength: float = 1.0,
+        quality: int = QUALITY,
+        filming: video.Options = video.Options(),  # noqa: B008 (immutable)
+        transfer: str = "srgb",
+        brightness: float | None = None,
+        noise: float | None = None,
+        precision: str = "fp32",
+    ) -> "Work":
+        """With ``network``; at ``scale`` None a picture's is the network's own, and a video's its own."""
+        colour.check_transfer(transfer)
+        film = Enhancer(network, precision, video.scale_for(network, scale), strength, brightness, noise)
+        still = Enhancer(network, precision, scale, strength, brightness, noise)
+        return cls(
+            partial(colour.enhance, enhancer=still, transfer=transfer),
+            partial(video.enhance, enhancer=film, options=filming),
+            quality,
+        )
+
+
+def split(jobs: Iterable[Job], *, overwrite: bool) -> tuple[list[Job], list[Job]]:
+    """Those to be done, and those whose results are there and stay."""
+    todo: list[Job] = []
+    kept: list[Job] = []
+    for job in jobs:
+        (kept if job.target.exists() and not overwrite else todo).append(job)
+    return todo, kept
+
+
+def run(jobs: Sequence[Job], work: Work, among: Ranks, tell: Callable[[Row], None] | None = None) -> Counter[str]:
+    """Does the jobs in order, with progress shown; what can't be done is named in one line and the rest goes on.
+
+    Of several processes each does its share of ``jobs``.
+
+    Args:
+        among: those that this call shares counts with.
+        tell: is given a row for each file, when it is done.
+
+    Returns:
+        How many files came to each of ``manifest.STATUSES`` in this process, in the first one, which waits for the others,
+        in all.
+    """
+    counts: Counter[str] = Counter()
+    with progress.bar() as shown:
+        task = shown.add_task("enhancing", total=len(jobs), status="")
+        for job in among.share(jobs):
+            status, reason = do(job, work, shown)
+            if tell is not None:
+                tell(row(job, status, reason))
+            counts[status] += 1
+            shown.update(task, completed=among.count("done", 1))
+        for status in STATUSES:
+            among.count(status, counts[status])
+        among.count("finished", 1)
+        while among.first and among.count("finished") < among.world:
+            time.sleep(_PAUSE)
+            shown.update(task, completed=among.count("done"))
+    return Counter({status: among.count(status) for status in STATUSES}) if among.first else counts
+
+
+def row(job: Job, status: str, reason: str = "") -> Row:
+    """The row of a manifest."""
+    return Row(str(job.source), str(job.target), status, reason)
+
+
+def do(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
+    """Gives the status and its reason; what can't be done is named in one line."""
+    try:
+        with _lack_of_memory(job.source):
+            if video.is_video(job.source):
+                return _do_video(job, work, shown)
+            picture = images.read(job.source)
+            images.write(work.picture(picture), job.target, work.quality)
+    except (OSError, ValueError) as error:
+        reason = str(error) or f"{job.source}: {type(error).__name__}"
+        tell_skipped(reason)
+        return FAILED, reason
+    return WRITTEN, ""
+
+
+def tell_skipped(reason: str) -> None:
+    """One line on stderr."""
+    progress.console.print(f"[red]skipped[/red] {escape(reason)}")
+
+
+@contextmanager
+def _lack_of_memory(source: Path) -> Iterator[None]:
+    """Makes it an OSError that names ``source``: torch has a type of error for a GPU's memory only."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _ALLOCATION.search(str(error)):
+            raise OSError(f"{source}: there is not enough memory for it") from error
+        raise
+
+
+def _do_video(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
+    with progress.frames(shown, escape(job.source.name)) as counted:
+        report = work.film(job.source, job.target, shown=counted)
+    pace = report.frames / report.seconds
+    progress.console.print(f"{job.target}: {report.frames} frames, {pace:.1f} a second", markup=False)
+    for note in report.notes:
+        progress.console.print(f"{job.target}: {note}", markup=False)
+    if report.fault:
+        progress.console.print(report.fault, style="red", markup=False)
+        return PARTLY, report.fault
+    return WRITTEN, ""

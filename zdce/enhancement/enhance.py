@@ -1,0 +1,203 @@
+"""Pictures in whatever form they come, enhanced and given back in the same."""
+
+import functools
+import os
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from zdce.enhancement import colour
+from zdce.enhancement.enhancer import Enhancer
+from zdce.io import images
+from zdce.models import weights
+from zdce.models.network import DCENet, load
+from zdce.ops.interleaved import WHITE
+
+# A network: one that is loaded, or what ``zdce.load`` takes.
+Model = DCENet | str | os.PathLike[str]
+
+# The network where none is named; None: one must be named.
+DEFAULT: str | None = weights.DEFAULT
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+@overload
+def enhance(
+    image: NDArray[_Scalar],
+    model: Model | None = None,
+    *,
+    scale: int | None = None,
+    strength: float = 1.0,
+    precision: str = "fp32",
+    brightness: float | None = None,
+    noise: float | None = None,
+) -> NDArray[_Scalar]: ...
+@overload
+def enhance(
+    image: Tensor, model: Model | None = None, *, scale: int | None = None, strength: float = 1.0, precision: str = "fp32",
+    brightness: float | None = None, noise: float | None = None,
+) -> Tensor: ...  # fmt: skip
+@overload
+def enhance(
+    image: Image.Image | str | os.PathLike[str], model: Model | None = None, *, scale: int | None = None, strength: float = 1.0,
+    precision: str = "fp32", brightness: float | None = None, noise: float | None = None,
+) -> Image.Image: ...  # fmt: skip
+@overload
+def enhance(
+    image: str | os.PathLike[str], model: Model | None = None, *, output: str | os.PathLike[str], scale: int | None = None,
+    strength: float = 1.0, precision: str = "fp32", brightness: float | None = None, noise: float | None = None,
+) -> Path: ...  # fmt: skip
+def enhance(
+    image: Any,
+    model: Model | None = None,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    scale: int | None = None,
+    strength: float = 1.0,
+    precision: str = "fp32",
+    brightness: float | None = None,
+    noise: float | None = None,
+) -> Any:
+    """The enhanced picture, in kind: an array for an array, a tensor for a tensor, a Pillow image for one or for a path.
+
+    A network that is named is loaded once, however often it is asked for, and anew when its file has changed; tensors are
+    enhanced on their own device then. One that is loaded runs where it is, with the weights that it has.
+
+    Args:
+        image: one of
+
+            - an array (H, W, 3); (H, W) or (H, W, 1), grey; (H, W, 4) with opacity, which is kept; (B, H, W, C), several;
+              uint8, uint16, or floating in [0, 1].
+            - a tensor (3, H, W) or (B, 3, H, W); uint8, uint16, or floating in [0, 1]. The result has no gradient.
+            - a Pillow image. Modes RGB, RGBA, L, LA and I;16 are kept, others come back as the nearest of these.
+            - the path of a picture file, which is read upright.
+        model: a loaded network, or what ``zdce.load`` takes.
+        output: of a path: the file to write, in the format of its suffix, with the EXIF and the colour profile of the input. A
+            former file is replaced.
+        scale: the curve is estimated on an image this many times smaller; None is the variant's own.
+        strength: 1 as trained, 0 gives the input back, above 1 stronger.
+        precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
+        brightness: the mean of [0, 1] that a scene with a mean of 0.05 is brought to; 0: as trained. None is the variant's own.
+        noise: deviation of the picture's noise, of [0, 1], of which what the curve makes is smoothed; 0: nothing is.
+            None is the variant's own.
+
+    Returns:
+        As ``image`` in kind, shape and type; ``output`` where that is given.
+
+    Raises:
+        TypeError: ``image`` is none of these.
+        ValueError: it has another shape or values that are not finite, another argument is out of range, ``output`` is the
+            input or given for what is no path, or no model is named.
+        OSError: a file can't be read or written.
+
+    >>> zdce.enhance(np.full((5, 7, 3), 20, np.uint8), zdce.DCENet("iters4")).shape
+    (5, 7, 3)
+    """
+    if output is not None and not isinstance(image, str | os.PathLike):
+        raise ValueError(
+            f"output must be left out where image is no path, got {type(image).__name__} and output {str(output)!r}"
+        )
+    device = str(image.device) if isinstance(image, Tensor) else "cpu"
+    enhancer = enhancer_for(model, device, precision, scale, strength, brightness, noise)
+    if output is not None:
+        return _file(Path(image), Path(output), enhancer)
+    return enhanced(image, enhancer)
+
+
+def enhancer_for(model: Model | None, device: str, *settings: Any) -> Enhancer:
+    """An enhancer with ``model``, on ``device`` where it has to be loaded; the same one again for the same name and file.
+
+    ``settings`` are what ``Enhancer`` takes after its model, in that order.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``zdce.load`` and ``zdce.Enhancer`` do; or no model is named and there is no default.
+    """
+    if isinstance(model, DCENet):
+        return Enhancer(model, *settings)
+    name = DEFAULT if model is None else os.fspath(model)
+    if name is None:
+        raise ValueError("model must be a network or a .safetensors file of zdce train, got None")
+    return _kept(name, _stamp(Path(name)), device, *settings)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=4)
+def _kept(name: str, stamp: tuple[int, int] | None, device: str, *settings: Any) -> Enhancer:
+    return Enhancer(load(name).to(device), *settings)
+
+
+def enhanced(image: Any, enhancer: Enhancer) -> Any:
+    """``image``, whatever ``enhance`` takes, by an enhancer that is ready; results and errors as there."""
+    if isinstance(image, Tensor):
+        return _tensor(image, enhancer)
+    if isinstance(image, np.ndarray):
+        return _array(image, enhancer)
+    if isinstance(image, Image.Image):
+        return images.to_pillow(_picture(images.from_pillow(image), enhancer))
+    if isinstance(image, str | os.PathLike):
+        return images.to_pillow(_picture(images.read(Path(image)), enhancer))
+    raise TypeError(f"image must be an array, a tensor, a Pillow image or a path, got {type(image).__name__}")
+
+
+def _picture(picture: images.Picture, enhancer: Enhancer) -> images.Picture:
+    return colour.enhance(picture, enhancer)
+
+
+def _file(source: Path, target: Path, enhancer: Enhancer) -> Path:
+    if target.resolve() == source.resolve():
+        raise ValueError(f"output must be another file than image, got {target}")
+    images.write(_picture(images.read(source), enhancer), target)
+    return target
+
+
+def _tensor(image: Tensor, enhancer: Enhancer) -> Tensor:
+    """``image`` (3, H, W) or (B, 3, H, W) enhanced."""
+    if not (image.is_floating_point() or image.dtype in WHITE):
+        raise TypeError(f"image must be a uint8, uint16 or floating tensor, got {image.dtype}")
+    if image.dim() not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
+        raise ValueError(f"image must be (3, H, W) or (B, 3, H, W) with no side of 0, got {tuple(image.shape)}")
+    white = WHITE.get(image.dtype, 1)
+    batch = (image.detach() if image.dim() == 4 else image.detach()[None]).to(torch.float32) / white
+    result = enhancer(batch).reshape(image.shape)
+    # A clone of what was made in inference mode can be used in training.
+    return (result * white).round().to(image.dtype) if white > 1 else result.clone().to(image.dtype)
+
+
+def _array(image: NDArray[Any], enhancer: Enhancer) -> NDArray[Any]:
+    """``image`` (H, W), (H, W, C) or (B, H, W, C) enhanced, C being 1, 3 or 4."""
+    if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
+        raise TypeError(f"image must be a uint8, uint16 or floating array, got {image.dtype}")
+    if image.ndim == 2 and image.size:
+        return _colors(image[..., None].repeat(3, 2), enhancer, grey=True)[..., 0]
+    if image.ndim not in (3, 4) or image.shape[-1] not in (1, 3, 4) or not image.size:
+        raise ValueError(f"image must be (H, W), (H, W, C) or (B, H, W, C) with 1, 3 or 4 channels C, got {image.shape}")
+    if image.ndim == 4:
+        return np.stack([_array(one, enhancer) for one in image])
+    if image.shape[2] == 1:
+        return _array(image[..., 0], enhancer)[..., None]
+    return np.concatenate([_colors(image[..., :3], enhancer, grey=False), image[..., 3:]], axis=2)
+
+
+def _colors(image: NDArray[Any], enhancer: Enhancer, grey: bool) -> NDArray[Any]:
+    """``image`` (H, W, 3) enhanced; of ``grey`` the mean (H, W, 1), as the network colours each channel alone."""
+    if np.issubdtype(image.dtype, np.floating):
+        values = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
+        result: NDArray[Any] = enhancer(values)[0].permute(1, 2, 0).numpy()
+    else:
+        result = enhancer(image)
+    if not grey:
+        return result.astype(image.dtype, copy=False)
+    mean = result.mean(axis=2, keepdims=True, dtype=np.float32)
+    return (mean if np.issubdtype(image.dtype, np.floating) else np.rint(mean)).astype(image.dtype)

@@ -1,0 +1,103 @@
+"""What became of many files: a CSV file that grows while they are done, and that a stopped run goes on with."""
+
+import csv
+import importlib
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from zdce.runtime import atomic
+
+# File names are bytes; those that are no UTF-8 come back as they were.
+_AS_THEY_WERE = "surrogateescape"
+
+
+class Row(NamedTuple):
+    """A file, its result's, what became of it (``STATUSES``), and why where that needs a reason."""
+
+    source: str
+    target: str
+    status: str
+    reason: str = ""
+
+
+WRITTEN, PARTLY, KEPT, FAILED = "written", "partly", "kept", "failed"
+
+# "partly": of a broken video what could be decoded; "kept": the result was there already.
+STATUSES = (WRITTEN, PARTLY, KEPT, FAILED)
+
+
+class Manifest:
+    """A CSV file with one ``Row`` for each result, added when it is done; several processes may add to it.
+
+    Whenever they are stopped, by SIGKILL too, every row is whole but maybe the last one, which ``begin`` leaves out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def begin(self, again: Iterable[str], kept: Iterable[Row]) -> None:
+        """Drops the rows of the targets that are done ``again``, and adds those of ``kept`` that former runs left none of.
+
+        Raises:
+            OSError: the file can't be read or written.
+            ValueError: it is something else than a manifest.
+        """
+        passed, there = set(again), {row.target: row for row in kept}
+        with atomic.replacing(self._path) as temporary, temporary.open("w", -1, "utf-8", _AS_THEY_WERE, "") as file:
+            file.write(_line(Row._fields))
+            for row in self._former():
+                # A result that could not be made, and is there: somebody else made it.
+                if row.target not in passed and not (row.status == FAILED and row.target in there):
+                    file.write(_line(row))
+                    passed.add(row.target)
+            file.writelines(_line(row) for target, row in there.items() if target not in passed)
+
+    def add(self, row: Row) -> None:
+        """Adds ``row`` at the end.
+
+        Raises:
+            OSError: the disk takes no more.
+        """
+        try:
+            with self._path.open("ab") as file:
+                # Appending is atomic but for network file systems, some of which have locks; Windows has none of this kind.
+                with suppress(ImportError, OSError):
+                    fcntl = importlib.import_module("fcntl")
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(_line(row).encode("utf-8", _AS_THEY_WERE))
+        except OSError as error:
+            raise OSError(f"{self._path}: {error.strerror or error}") from error
+
+    def _former(self) -> Iterator[Row]:
+        if not self._path.exists():
+            return
+        with self._path.open("r", -1, "utf-8", _AS_THEY_WERE, "") as file:
+            if file.readline() not in {"", _line(Row._fields)}:
+                raise ValueError(f"{self._path} is there and no manifest: expected the columns {', '.join(Row._fields)}")
+            before = ""
+            for line in file:
+                # Names may have line ends in them; what was cut off goes on in no line.
+                row = _row(before + line) or _row(line)
+                before = "" if row else before + line
+                if row:
+                    yield row
+
+
+def _row(text: str) -> Row | None:
+    """What ``_line`` made ``text`` of, where it is whole."""
+    with suppress(csv.Error):
+        values = next(csv.reader([text], strict=True), [])
+        if text.endswith("\n") and len(values) == len(Row._fields) and values[2] in STATUSES:
+            return Row(*values)
+    return None
+
+
+def _line(values: Iterable[str]) -> str:
+    row, text = list(values), io.StringIO()
+    # Python before 3.13 quotes no carriage return, which every reader takes for a line's end.
+    all_of_it = any("\r" in value for value in row)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if all_of_it else csv.QUOTE_MINIMAL).writerow(row)
+    return text.getvalue()

@@ -1,0 +1,145 @@
+"""Pictures and videos enhanced by Ray Data: rows of files, or of pixels, go through actors that each hold a network.
+
+Needs the extra ``ray``; what runs where, and again where a machine is lost, is Ray's. Results appear whole or not at all, and
+those that are there are kept: the same call does the rest.
+"""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zdce.enhancement import batch
+from zdce.enhancement.batch import Job
+from zdce.enhancement.enhancer import Enhancer
+from zdce.enhancement.manifest import KEPT
+from zdce.io import images
+from zdce.io.images import Pixels
+from zdce.models.network import DCENet, load
+from zdce.runtime import progress
+
+
+def files(paths: Sequence[str], output: str | None = None) -> Any:
+    """The files that ``zdce enhance`` would find and where it would put their results.
+
+    Args:
+        paths: files, folders (searched through) or patterns.
+        output: a folder, or a file for one input; None: beside each input.
+
+    Returns:
+        A ``ray.data.Dataset`` with the columns ``source`` and ``target``.
+
+    Raises:
+        FileNotFoundError: a path or pattern names nothing.
+        ValueError: Ray Data is not installed, there is nothing to do, or two results have one place.
+    """
+    jobs = batch.plan(images.find(paths, batch.suffixes()), output)
+    # Actors have folders of their own as working directories.
+    return _ray_data().from_items([{"source": str(j.source.absolute()), "target": str(j.target.absolute())} for j in jobs])
+
+
+def enhance_files(
+    dataset: Any,
+    network: DCENet | str | Path,
+    *,
+    scale: int | None = None,
+    strength: float = 1.0,
+    brightness: float | None = None,
+    noise: float | None = None,
+    quality: int = batch.QUALITY,
+    overwrite: bool = False,
+    device: str = "cpu",
+    **placement: Any,
+) -> Any:
+    """Enhances files; those that can't be done don't end the others.
+
+    Args:
+        dataset: a ``ray.data.Dataset`` with the columns ``source`` and ``target``, paths that all machines see.
+        network: a network, or the name or file of one as ``zdce.load`` takes it, which is read here.
+        scale: the curve is estimated on an image so many times smaller; None: the network's own, and 12 for videos.
+        strength: 1 as trained, 0 nothing, above 1 stronger.
+        brightness, noise: as ``zdce.enhance`` has them.
+        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100.
+        overwrite: whether results that are there are made anew.
+        device: where an actor's network runs, "cuda" with ``num_gpus=1``.
+        placement: what ``ray.data.Dataset.map`` takes: ``compute=ray.data.ActorPoolStrategy(size=4)``, ``num_cpus=8``, ...
+
+    Returns:
+        A ``ray.data.Dataset`` with the columns of ``zdce enhance --manifest``: source, target, status and reason.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such network, or Ray Data is not installed.
+    """
+    options = {"scale": scale, "strength": strength, "quality": quality, "brightness": brightness, "noise": noise}
+    return _map(dataset, _Files, network, device, (options, overwrite), placement)
+
+
+def enhance_images(
+    dataset: Any,
+    network: DCENet | str | Path,
+    *,
+    column: str = "image",
+    scale: int | None = None,
+    strength: float = 1.0,
+    brightness: float | None = None,
+    noise: float | None = None,
+    device: str = "cpu",
+    **placement: Any,
+) -> Any:
+    """Enhances pictures in memory, such as ``ray.data.read_images(folder, mode="RGB")`` reads.
+
+    Args:
+        dataset: a ``ray.data.Dataset`` with arrays (H, W, 3), RGB, uint8 or uint16, in ``column``, and whatever columns else.
+        network, scale, strength, brightness, noise, device, placement: as ``enhance_files`` has them.
+
+    Returns:
+        A ``ray.data.Dataset`` of the same rows, their pictures enhanced.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such network, or Ray Data is not installed.
+    """
+    return _map(
+        dataset,
+        _Images,
+        network,
+        device,
+        (column, {"scale": scale, "strength": strength, "brightness": brightness, "noise": noise}),
+        placement,
+    )
+
+
+def _map(
+    dataset: Any, kind: type, network: DCENet | str | Path, device: str, arguments: tuple[Any, ...], placement: dict[str, Any]
+) -> Any:
+    _ray_data()
+    loaded = network if isinstance(network, DCENet) else load(network)
+    return dataset.map(kind, fn_constructor_args=(loaded, device, *arguments), **placement)
+
+
+class _Files:
+    def __init__(self, network: DCENet, device: str, options: dict[str, Any], overwrite: bool) -> None:
+        self._work = batch.Work.of(network.to(device), **options)
+        self._overwrite = overwrite
+
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+        job = Job(Path(row["source"]), Path(row["target"]))
+        kept = job.target.exists() and not self._overwrite
+        # A bar that is not started shows nothing.
+        status, reason = (KEPT, "") if kept else batch.do(job, self._work, progress.bar())
+        return batch.row(job, status, reason)._asdict()
+
+
+class _Images:
+    def __init__(self, network: DCENet, device: str, column: str, options: dict[str, Any]) -> None:
+        self._column, self._enhancer = column, Enhancer(network.to(device), **options)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        picture: Pixels = row[self._column]
+        return {**row, self._column: self._enhancer(picture)}
+
+
+def _ray_data() -> Any:
+    try:
+        return importlib.import_module("ray.data")
+    except ImportError as error:
+        raise ValueError(f"ray_data needs its extra ({error}): pip install 'zdce[ray]'") from error

@@ -1,0 +1,103 @@
+"""Enhancement as a step of a torchvision-style pipeline."""
+
+import copy
+import sys
+from collections.abc import Iterator
+from typing import Any, TypeVar, overload
+
+from PIL import Image
+from torch import Tensor
+
+from zdce.enhancement.enhance import Model, enhanced, enhancer_for
+
+_Image = TypeVar("_Image", Image.Image, Tensor)
+
+
+class Enhance:
+    """A callable for pipelines such as ``torchvision.transforms.v2.Compose``; torchvision is not needed.
+
+    It takes an image, or as transforms of torchvision's v2 do any sample: several arguments, or tuples, lists and dictionaries
+    of values. Pillow images and torchvision's ``Image`` tensors are enhanced, the first plain tensor where there is neither;
+    everything else (labels, boxes, masks) passes. It can be pickled for the workers of a ``DataLoader``.
+
+    Args:
+        model: a loaded network, or what ``zdce.load`` takes.
+        scale: the curve is estimated on an image this many times smaller; None is the variant's own.
+        strength: 1 as trained, 0 gives the input back, above 1 stronger.
+        precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
+        brightness, noise: as ``zdce.enhance`` has them.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such network, or an argument is out of range.
+
+    >>> brighten = zdce.transforms.Enhance(zdce.DCENet("iters4"))
+    >>> image, label = brighten(torch.rand(3, 20, 30), 7)
+    >>> image.shape, label
+    (torch.Size([3, 20, 30]), 7)
+    """
+
+    def __init__(
+        self, model: Model | None = None, *, scale: int | None = None, strength: float = 1.0, precision: str = "fp32",
+        brightness: float | None = None, noise: float | None = None,
+    ) -> None:  # fmt: skip
+        self._enhancer = enhancer_for(model, "cpu", precision, scale, strength, brightness, noise)
+
+    @overload
+    def __call__(self, image: _Image, /) -> _Image: ...
+
+    @overload
+    def __call__(self, *inputs: Any) -> Any: ...
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The image or sample with its images enhanced.
+
+        Args:
+            inputs: a Pillow image; a tensor (3, H, W) or (B, 3, H, W), uint8, uint16 or floating in [0, 1]; or a sample.
+
+        Raises:
+            TypeError: it holds no image.
+            ValueError: a tensor has another shape.
+        """
+        sample = inputs[0] if len(inputs) == 1 else inputs
+        chosen = _images(list(_leaves(sample)))
+        if not chosen:
+            raise TypeError(f"inputs must hold a Pillow image or a tensor, got {type(sample).__name__}")
+        return self._replaced(sample, chosen)
+
+    def __repr__(self) -> str:
+        enhancer = self._enhancer
+        return f"Enhance({enhancer.model.variant.name}, scale={enhancer.scale}, strength={enhancer.strength})"
+
+    def _replaced(self, value: Any, chosen: set[int]) -> Any:
+        if isinstance(value, dict):
+            replaced = copy.copy(value)  # a defaultdict, say, can't be made of its items alone
+            replaced.update((key, self._replaced(inside, chosen)) for key, inside in value.items())
+            return replaced
+        if isinstance(value, list | tuple):
+            values = [self._replaced(inside, chosen) for inside in value]
+            return type(value)(*values) if hasattr(value, "_fields") else type(value)(values)
+        if id(value) not in chosen:
+            return value
+        result = enhanced(value, self._enhancer)
+        # as_subclass keeps torchvision's Image an Image.
+        return result.as_subclass(type(value)) if isinstance(value, Tensor) else result
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for inside in value.values():
+            yield from _leaves(inside)
+    elif isinstance(value, list | tuple):
+        for inside in value:
+            yield from _leaves(inside)
+    else:
+        yield value
+
+
+def _images(leaves: list[Any]) -> set[int]:
+    """Which of the values are images, by their ``id``."""
+    # Who has an Image tensor has imported torchvision.
+    kinds = (Image.Image, *([sys.modules[name].Image] if (name := "torchvision.tv_tensors") in sys.modules else []))
+    marked = {id(leaf) for leaf in leaves if isinstance(leaf, kinds)}
+    plain = [id(leaf) for leaf in leaves if type(leaf) is Tensor]
+    return marked or set(plain[:1])

@@ -1,0 +1,152 @@
+"""Videos enhanced: decoded, enhanced and encoded side by side, with curves that do not flicker."""
+
+import importlib
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from zdce import ops
+from zdce.enhancement.enhancer import Enhancer
+from zdce.enhancement.smoothing import SECONDS, Smoothing
+from zdce.models.network import DCENet
+from zdce.runtime import atomic, prefetch
+
+# A file's suffix, what it is written as, and by which encoder.
+FORMATS = {
+    ".mp4": ("mp4", "libx264"), ".m4v": ("mp4", "libx264"), ".mov": ("mov", "libx264"), ".mkv": ("matroska", "libx264"),
+    ".webm": ("webm", "libvpx-vp9"),
+}  # fmt: skip
+SUFFIXES = frozenset(FORMATS)
+
+# How many times smaller the image is on which a video's curve is estimated: Zero-DCE++'s own.
+SCALE = 12
+
+# libx264's own default is 23; 18 is taken for visually lossless.
+CRF = 18
+
+# Frames that wait on either side of the enhancer; at 4K each takes 25 MB.
+_WAITING = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """How videos are enhanced and written.
+
+    Attributes:
+        smoothing: time constant of the curve maps' filter in seconds; 0 is none.
+        crf: the encoder's constant rate factor, 0 (lossless) to 51; 6 more make half the size.
+    """
+
+    smoothing: float = SECONDS
+    crf: int = CRF
+
+    def __post_init__(self) -> None:
+        Smoothing(self.smoothing)
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf must be 0 to 51, got {self.crf}")
+
+
+@dataclass
+class Report:
+    """What became of a video.
+
+    Attributes:
+        frames: that were written.
+        seconds: that it took.
+        fault: what was broken in the input, a line, or nothing; the output holds what could be decoded.
+        notes: what the output holds otherwise than the input, a line each.
+    """
+
+    frames: int = 0
+    seconds: float = 0.0
+    fault: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def is_video(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def why_missing() -> str | None:
+    """Why videos can't be read here, or None."""
+    if importlib.util.find_spec("av") is None:
+        return "PyAV is not installed: pip install 'zdce[video]'"
+    return None
+
+
+def scale_for(model: DCENet, scale: int | None) -> int:
+    """The scale that was asked for, else the variant's own where it has one, else ``SCALE``."""
+    if scale is not None:
+        return scale
+    return model.variant.scale if model.variant.scale > 1 else SCALE
+
+
+def smoothing_for(enhancer: Enhancer, seconds: float) -> Smoothing:
+    """A filter for the maps that ``enhancer`` applies."""
+
+    def curve(image: Tensor, maps: Tensor) -> Tensor:
+        return ops.apply_curve(image, (maps * enhancer.strength).clamp_(-1.0, 1.0), enhancer.model.variant.iterations)
+
+    return Smoothing(seconds, curve)
+
+
+def containers() -> Any:
+    """The module that reads and writes video files, the only one that needs PyAV.
+
+    Raises:
+        ValueError: PyAV is missing.
+    """
+    if reason := why_missing():
+        raise ValueError(reason)
+    return importlib.import_module("zdce.io.video_files")
+
+
+def enhance(
+    source: Path,
+    target: Path,
+    enhancer: Enhancer,
+    options: Options | None = None,
+    shown: Callable[[int, int | None], object] = lambda frames, total: None,
+) -> Report:
+    """Writes the enhanced video ``source`` to ``target``, whole or not at all.
+
+    Timestamps, sound, subtitles, rotation, colour tags, depth and chroma sampling are kept. A broken input gives what can be
+    decoded of it, and ``fault`` in the report.
+
+    Args:
+        shown: called after every frame with their number so far and how many there will be, None where that is not known.
+
+    Raises:
+        ValueError: PyAV is missing, or ``target`` is no video's name.
+        OSError: no frame of ``source`` can be decoded, or ``target`` can't be written.
+    """
+    options = options or Options()
+    if target.suffix.lower() not in FORMATS:
+        raise ValueError(f"{target}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
+    files = containers()
+    report, began = Report(), time.monotonic()
+    smoothing = smoothing_for(enhancer, options.smoothing)
+    with (
+        files.Reader(source) as reader,
+        atomic.replacing(target) as temporary,
+        files.Writer(temporary, reader, *FORMATS[target.suffix.lower()], options.crf) as writer,
+        prefetch.behind(writer.write, _WAITING) as write,
+        prefetch.ahead(reader, _WAITING) as items,
+    ):
+        report.notes = writer.notes
+        for item in items:
+            if isinstance(item, files.Shot):
+                maps = smoothing(enhancer.maps(item.pixels), item.pixels, item.time)
+                write(item.with_pixels(enhancer.apply(item.pixels, maps)))
+                report.frames += 1
+                shown(report.frames, reader.frames)
+            else:
+                write(item)
+        report.fault = reader.fault()
+    report.seconds = time.monotonic() - began
+    return report

@@ -1,0 +1,1 @@
+"""Picture and video files: read, written, with what they carry."""

@@ -1,0 +1,392 @@
+"""Video files, by PyAV: frames as RGB among the packets of the other streams, read, and written with their time and tags."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition, Stream
+from av.video.format import VideoFormat
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+
+from zdce.io.images import Pixels
+
+# A file that ends so many frames before the time it announces was cut off; more where only the whole file announces one, which
+# sound may round.
+_MISSING, _ROUNDED = 0.75, 0.05
+
+# The formats whose header announces how long they are; elsewhere FFmpeg guesses.
+_ANNOUNCING = ("mov", "matroska")
+
+# Before a path: what comes before a colon in a file's name would be a protocol's.
+_FILE = "file:"
+
+# Of what is copied. Other data streams (time codes, motion sensors) most formats refuse or garble.
+_COPIED = ("audio", "subtitle", "attachment")
+
+# FFmpeg's fast conversions lose a level of brightness.
+_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+
+# AVColorSpace of RGB: it has no matrix.
+_RGB = 0
+
+# Speed against size: the encoder has to keep up with the enhancer.
+_ENCODER_OPTIONS = {
+    "libx264": {"preset": "veryfast"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "6", "row-mt": "1", "b": "0"},
+    "libsvtav1": {"preset": "8"},  # above 9 it warns of artifacts
+}
+
+# SVT-AV1 takes 0 for a number that is not given.
+_LEAST_CRF = {"libx264": 0, "libvpx-vp9": 0, "libsvtav1": 1}
+
+# What takes more than 8 bits for the same containers where the encoder was built without them, as PyAV's libvpx is.
+_DEEP_ENCODERS = {"libvpx-vp9": "libsvtav1"}
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One frame.
+
+    Attributes:
+        pixels: RGB, (H, W, 3), uint8, or uint16 where the video has more than 8 bits.
+        pts, duration: when it is shown and how long, in units of ``time_base`` seconds; a duration of 0 is not known.
+    """
+
+    pixels: Pixels
+    pts: int
+    duration: int
+    time_base: Fraction
+
+    @property
+    def time(self) -> float:
+        """When it is shown, in seconds."""
+        return float(self.pts * self.time_base)
+
+    def with_pixels(self, pixels: Pixels) -> "Shot":
+        """The same frame with other ``pixels`` (H, W, 3)."""
+        return replace(self, pixels=pixels)
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """FFmpeg has errors of its own beside the system's."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise OSError(error.strerror or str(error)) from error
+
+
+# Generic to a type checker only.
+Packet: TypeAlias = "av.Packet[Any]"
+Item: TypeAlias = "Shot | av.Packet[Any]"
+
+
+class Reader:
+    """A video's frames and the packets of the streams that are copied, in the file's order. To be iterated once, in any thread.
+
+    Raises:
+        OSError: the file can't be read, or no frame of it decoded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.container = av.open(_FILE + str(path), "r", metadata_errors="replace")
+        except av.error.FFmpegError as error:
+            reason = error.strerror or str(error)
+            named = reason if isinstance(error, OSError) else f"not a video that can be read ({reason})"
+            raise OSError(f"{path}: {named}") from None
+        try:
+            self._begin()
+        except BaseException:
+            self.container.close()
+            raise
+
+    def _begin(self) -> None:
+        streams = self.container.streams
+        films = [stream for stream in streams.video if not stream.disposition & Disposition.attached_pic]
+        if not films:
+            raise OSError(f"{self.path}: it holds no video")
+        self.stream: VideoStream = films[0]
+        self.stream.thread_type = "AUTO"
+        covers = [stream for stream in streams.video if stream.disposition & Disposition.attached_pic]
+        self.copied: list[Stream] = [*covers, *(stream for stream in streams if stream.type in _COPIED)]
+        self.left_out = [stream for stream in streams if stream is not self.stream and stream not in self.copied]
+        self._decoded, self._undecodable, self._corrupt = 0, 0, 0
+        self._error, self._end, self._last = "", 0.0, -(2**63)
+        self._reformatter = VideoReformatter()
+        self._items = self._read()
+        # What the output must know before it is opened stands in the first frame.
+        self.first: av.VideoFrame | None = None
+        self._before: list[Item] = []
+        for item in self._items:
+            self._before.append(item)
+            if isinstance(item, Shot):
+                return
+        raise OSError(f"{self.path}: no frame of it can be decoded" + (f" ({self._error})" if self._error else ""))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.container.close()
+
+    def __iter__(self) -> Iterator[Item]:
+        while self._before:
+            yield self._before.pop(0)
+        yield from self._items
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames there are, by the file's own account or by its length, or None."""
+        if self.stream.frames:
+            return self.stream.frames
+        rate, duration = self.stream.guessed_rate, self.container.duration
+        return round(duration / av.time_base * rate) if rate and duration else None
+
+    @property
+    def deep(self) -> bool:
+        """Whether it has more than 8 bits."""
+        assert self.first is not None
+        return _bits(self.first.format) > 8
+
+    def fault(self) -> str:
+        """What was broken, after everything was read: a line, or nothing."""
+        reasons = [
+            f"{self._undecodable} packets can't be decoded" if self._undecodable else "",
+            f"{self._corrupt} frames are damaged" if self._corrupt else "",
+            self._error,
+            self._shortfall(),
+        ]
+        told = ", ".join(reason for reason in reasons if reason)
+        return f"{self.path}: broken: {told}; the {self._decoded} frames that could be decoded were written" if told else ""
+
+    def _shortfall(self) -> str:
+        frame = float(1 / (self.stream.guessed_rate or 25))
+        if self.stream.duration and self.stream.time_base:
+            announced, tolerated = float(self.stream.duration * self.stream.time_base), _MISSING * frame
+        elif any(name in self.container.format.name for name in _ANNOUNCING):
+            announced, tolerated = (self.container.duration or 0) / av.time_base, max(_ROUNDED, _MISSING * frame)
+        else:
+            return ""
+        return f"it ends after {self._end:.1f} of {announced:.1f} s" if announced - self._end > tolerated else ""
+
+    def _read(self) -> Iterator[Item]:
+        try:
+            for packet in self.container.demux([self.stream, *self.copied]):
+                self._note_end(packet)
+                if packet.stream is self.stream:
+                    yield from self._decode(packet)
+                elif packet.size and not packet.is_corrupt:
+                    yield packet
+        except av.error.FFmpegError as error:
+            self._error = error.strerror or str(error)
+            yield from self._decode(None)
+
+    def _note_end(self, packet: Packet) -> None:
+        """How far the video got, or where its own length is not known, any stream."""
+        if packet.pts is None or packet.is_corrupt or (self.stream.duration and packet.stream is not self.stream):
+            return
+        end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+        start = (self.stream.start_time or 0) * packet.time_base if self.stream.duration else 0
+        self._end = max(self._end, end - float(start))
+
+    def _decode(self, packet: "av.Packet[Any] | None") -> Iterator[Shot]:
+        try:
+            frames = self.stream.decode(packet)
+        except av.error.EOFError:  # it was flushed before
+            return
+        except av.error.FFmpegError:
+            self._undecodable += 1
+            return
+        for frame in frames:
+            yield self._shot(frame)
+
+    def _shot(self, frame: av.VideoFrame) -> Shot:
+        if self.first is None:
+            self.first = frame
+        self._decoded += 1
+        self._corrupt += frame.is_corrupt
+        # A later size of a stream that changes it becomes the first one; where it does not, nothing is scaled.
+        layout = "rgb48le" if self.deep else "rgb24"
+        try:
+            rgb = self._reformatter.reformat(frame, self.first.width, self.first.height, layout, interpolation=_EXACT)
+        except av.error.FFmpegError as error:  # constant luminance, YCgCo and other matrices that hardly any camera has
+            what = f"{frame.format.name} of colour matrix {frame.colorspace}"
+            raise OSError(f"{self.path}: {what} can't be turned into RGB ({error.strerror})") from None
+        base = frame.time_base or self.stream.time_base
+        assert base is not None
+        # Only a broken file has frames without a time or out of order; a player needs times that grow.
+        unknown = self._last + 1 if self._decoded > 1 else 0
+        self._last = max(frame.pts if frame.pts is not None else unknown, self._last + 1)
+        pixels: Any = rgb.to_ndarray()
+        return Shot(pixels, self._last, frame.duration or 0, base)
+
+
+class Writer:
+    """A video file with the time, tags and copied streams of a ``Reader``.
+
+    What it holds otherwise is said in ``notes``. Odd sides become even, where the encoder's chroma sampling needs it, by a last
+    row or column twice.
+
+    Args:
+        container: FFmpeg's name of the format.
+        codec: FFmpeg's name of the encoder.
+        crf: its constant rate factor.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+
+    def __init__(self, path: Path, source: Reader, container: str, codec: str, crf: int) -> None:
+        assert source.first is not None
+        self.notes: list[str] = []
+        self._first, self._deep, self._reformatter = source.first, source.deep, VideoReformatter()
+        base = source.stream.time_base
+        # Else the mp4 family multiplies a coarse time base by powers of two.
+        timescale = {"video_track_timescale": str(base.denominator)} if container in ("mp4", "mov") and base else {}
+        self.container = av.open(_FILE + str(path), "w", container, container_options=timescale)
+        try:
+            with _as_os_errors():
+                self._stream = self._add_video(source, codec, crf)
+                self._copies = self._add_copies(source)
+                self.container.metadata.update(source.container.metadata)
+                self.container.set_chapters(source.container.chapters())
+                self.container.start_encoding()
+        except BaseException:
+            self.container.close()
+            raise
+
+    def _add_video(self, source: Reader, codec: str, crf: int) -> VideoStream:
+        first, base = self._first, source.stream.time_base
+        codec, self._format, changed = _written(first.format, codec)
+        self.notes += changed
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings otherwise; 1 is errors
+        # H.264 counts its size in whole chroma samples.
+        across, down = {"420": (2, 2), "422": (2, 1)}.get(self._format[3:6], (1, 1)) if codec == "libx264" else (1, 1)
+        self._width, self._height = -(-first.width // across) * across, -(-first.height // down) * down
+        if (self._width, self._height) != (first.width, first.height):
+            self.notes.append(f"{first.width}x{first.height} became {self._width}x{self._height}: H.264 needs even sides")
+        options = {**_ENCODER_OPTIONS[codec], "crf": str(max(crf, _LEAST_CRF[codec]))}
+        stream = self.container.add_stream(
+            codec, rate=source.stream.guessed_rate, options=options,
+            width=self._width, height=self._height, pix_fmt=self._format, time_base=base,
+        )  # fmt: skip
+        assert isinstance(stream, VideoStream)
+        if base is not None:
+            stream.time_base = base
+        # RGB has no matrix; what is written in its place has BT.709's.
+        self._colorspace = first.colorspace if first.colorspace != _RGB else int(Colorspace.ITU709)
+        self._range = _written_range(first)
+        context = stream.codec_context
+        context.colorspace, context.color_range = self._colorspace, self._range
+        context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+        if source.stream.sample_aspect_ratio:
+            context.sample_aspect_ratio = source.stream.sample_aspect_ratio
+        side_data: Any = first.side_data
+        if SideDataType.DISPLAYMATRIX in side_data:
+            stream.set_display_matrix(np.frombuffer(side_data[SideDataType.DISPLAYMATRIX], np.int32).tolist())
+        stream.metadata.update(source.stream.metadata)
+        stream.disposition = source.stream.disposition
+        if any(component.is_alpha for component in first.format.components):
+            self.notes.append("its transparency was left out")
+        return stream
+
+    def _add_copies(self, source: Reader) -> dict[int, Stream]:
+        """The output's stream for each of the input's, by its index."""
+        copies: dict[int, Stream] = {}
+        left_out = list(source.left_out)
+        for stream in source.copied:
+            try:
+                copies[stream.index] = copy = self.container.add_stream_from_template(stream, opaque=True)
+            except ValueError:  # the format takes no such stream
+                left_out.append(stream)
+                continue
+            copy.metadata.update(stream.metadata)
+            copy.disposition = stream.disposition
+        self.notes += [f"stream {stream.index} ({stream.type}, {stream.name or 'unknown'}) was left out" for stream in left_out]
+        return copies
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                with _as_os_errors():
+                    self.container.mux(self._stream.encode(None))
+        finally:
+            # Also writes what is in memory: a full disk shows here at the latest.
+            self.container.close()
+
+    def write(self, item: Item) -> None:
+        """Encodes a frame, or copies a packet of another stream."""
+        with _as_os_errors():
+            if isinstance(item, Shot):
+                self.container.mux(self._stream.encode(self._frame(item)))
+            elif item.stream.index in self._copies:
+                item.stream = self._copies[item.stream.index]
+                self.container.mux(item)
+
+    def _frame(self, shot: Shot) -> av.VideoFrame:
+        height, width = shot.pixels.shape[:2]
+        pixels: Any = shot.pixels
+        if (height, width) != (self._height, self._width):
+            pixels = np.pad(pixels, ((0, self._height - height), (0, self._width - width), (0, 0)), mode="edge")
+        rgb = av.VideoFrame.from_ndarray(pixels, "rgb48le" if self._deep else "rgb24")
+        frame = self._reformatter.reformat(
+            rgb, format=self._format, interpolation=_EXACT, dst_colorspace=self._colorspace, dst_color_range=self._range
+        )
+        frame.pts, frame.duration, frame.time_base = shot.pts, shot.duration, shot.time_base
+        frame.color_primaries, frame.color_trc = self._first.color_primaries, self._first.color_trc
+        return frame
+
+
+def _written(source: VideoFormat, codec: str) -> tuple[str, str, list[str]]:
+    """The encoder, ``codec`` or one in its stead, its pixel format for ``source``, and what that changes, a line each."""
+    deep = _bits(source) > 8
+    sampling = wanted = _sampling(source)
+    if deep and f"yuv{wanted}p10le" not in _formats(codec):
+        instead = _DEEP_ENCODERS.get(codec, "")
+        if deep := "yuv420p10le" in _formats(instead):
+            codec, sampling = instead, "420"
+    depth = 10 if deep else 8
+    changed = [] if depth >= _bits(source) else [f"its {_bits(source)} bits became {depth}"]
+    if sampling != wanted:
+        changed.append(f"its chroma sampling {':'.join(wanted)} became {':'.join(sampling)}")
+    return codec, f"yuv{sampling}p10le" if deep else f"yuv{sampling}p", changed
+
+
+def _formats(codec: str) -> set[str]:
+    """FFmpeg's names of the pixel formats that an encoder takes, none where it is missing."""
+    if codec not in av.codecs_available:
+        return set()
+    return {taken.name for taken in av.Codec(codec, "w").video_formats or ()}
+
+
+def _bits(pixels: VideoFormat) -> int:
+    return max(component.bits for component in pixels.components)
+
+
+def _sampling(pixels: VideoFormat) -> str:
+    if len(pixels.components) < 3:  # grey
+        return "420"
+    return {(8, 8): "420", (8, 16): "422"}.get((pixels.chroma_width(16), pixels.chroma_height(16)), "444")
+
+
+def _written_range(first: av.VideoFrame) -> int:
+    """Full where the input says so, by its tag or, as JPEG's old formats do, by its name; RGB becomes limited."""
+    if first.format.is_rgb:
+        return int(ColorRange.MPEG)
+    return int(ColorRange.JPEG) if first.format.name.startswith("yuvj") else first.color_range

@@ -1,0 +1,241 @@
+"""DCE-Net in all its variants, and their weights in files that describe themselves."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zdce import ops, reference
+from zdce.models import scene, variants, weights
+from zdce.models.scene import Curve
+from zdce.models.variants import Variant
+from zdce.ops import dispatch
+from zdce.runtime import atomic
+
+# The safetensors metadata key that holds the variant as JSON.
+_VARIANT_KEY = "zdce.variant"
+
+
+# What feature maps are kept in between layers and for backward, by the names that ``DCENet`` takes.
+ACTIVATIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
+    """Whether ``zdce.ops.convolution`` has kernels for it; compilers and exporters are shown torch's own operators."""
+    return (
+        not torch.compiler.is_compiling()
+        and (sources[0].device.type, weight.dtype) == ("cpu", torch.float32)
+        and all(source.dtype in ACTIVATIONS.values() for source in sources)
+        and not torch.is_autocast_enabled("cpu")
+        and dispatch.requested() in ("auto", "cpp")
+        and dispatch.why_missing("cpp", "cpu", torch.float32, "convolution") is None
+    )
+
+
+def _enlarged(maps: Tensor, scale: int, height: int, width: int) -> Tensor:
+    """``maps`` (B, C, ceil(H / scale), ceil(W / scale)) at H x W: pixel y samples them at ``(y + 0.5) / scale - 0.5``."""
+    if torch.onnx.is_in_onnx_export():
+        # Of its resampling by both factor and size ONNX knows the factor only.
+        return functional.interpolate(maps, scale_factor=float(scale), mode="bilinear")[..., :height, :width]
+    # An exported program of the lines above would be held to sizes that scale divides, or to those that it does not.
+    return torch.ops.aten.upsample_bilinear2d.default(maps, [height, width], False, float(scale), float(scale))
+
+
+def _concatenated(sources: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(sources), 1) if len(sources) > 1 else sources[0]
+
+
+class Conv2d(nn.Conv2d):
+    """A 3x3 convolution of concatenated inputs, and where ``rectified`` a ReLU: (B, C_i, H, W) each -> (B, o, H, W).
+
+    ``kept``, where given, is the result's dtype; inputs may be bfloat16 then whatever the weights are.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, rectified: bool, kept: torch.dtype | None = None) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+        self.rectified = rectified
+        self.kept = kept
+
+    def forward(self, *sources: Tensor) -> Tensor:
+        takes = self.kept is not None or sources[0].dtype == self.weight.dtype
+        if self.bias is not None and takes and _runs_in_kernels(sources, self.weight):
+            return ops.convolution(sources, self.weight, self.bias, self.rectified, self.kept)
+        x = _concatenated(sources)
+        x = super().forward(x if self.kept is None else x.to(self.weight.dtype))
+        x = functional.relu(x) if self.rectified else x
+        return x if self.kept is None else x.to(self.kept)
+
+
+class SeparableConv2d(nn.Module):
+    """A depthwise 3x3 and a pointwise 1x1 convolution (Zero-DCE++) of concatenated inputs, and where ``rectified`` a ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, rectified: bool) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels)
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1)
+        self.rectified = rectified
+
+    def forward(self, *sources: Tensor) -> Tensor:
+        x = self.pointwise(self.depthwise(_concatenated(sources)))
+        return functional.relu(x) if self.rectified else x
+
+
+class DCENet(nn.Module):
+    """The network that estimates light-enhancement curves, of any variant.
+
+    Args:
+        variant: a name of ``zdce.models.variants.VARIANTS`` or a ``Variant`` of one's own.
+        activations: ``"float32"``, or ``"bfloat16"``: between its layers and for backward the network keeps feature maps and
+            their gradients in half the memory, rounded to 8 bits; weights, arithmetic and logits stay float32.
+
+    Raises:
+        ValueError: there is no variant of that name, or separable layers, which run in torch, are to keep bfloat16.
+
+    >>> zdce.DCENet("iters4")(torch.rand(1, 3, 20, 30)).shape
+    torch.Size([1, 12, 20, 30])
+    """
+
+    def __init__(self, variant: str | Variant = "base", activations: str = "float32") -> None:
+        super().__init__()
+        self.variant = variants.variant(variant) if isinstance(variant, str) else variant
+        if activations not in ACTIVATIONS:
+            raise ValueError(f"activations must be one of {', '.join(ACTIVATIONS)}, got {activations!r}")
+        if self.variant.separable and activations != "float32":
+            raise ValueError(
+                f"activations must be float32 where layers are separable, as in {self.variant.name}, got {activations!r}"
+            )
+        self.activations = activations
+        self.convolutions = nn.ModuleList(self._layers())
+        for parameter in self.parameters():
+            if parameter.dim() == 4:
+                nn.init.xavier_uniform_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+    def _layers(self) -> Iterator[nn.Module]:
+        layers = self.variant.convolutions()
+        for n, (inputs, outputs) in enumerate(layers, 1):
+            hidden = n < len(layers)
+            if self.variant.separable:
+                yield SeparableConv2d(inputs, outputs, hidden)
+            elif self.activations == "float32":
+                yield Conv2d(inputs, outputs, hidden)
+            else:
+                # Neighbouring logits are subtracted from each other (illumination smoothness): they are not rounded.
+                yield Conv2d(inputs, outputs, hidden, ACTIVATIONS[self.activations] if hidden else torch.float32)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The logits of the curve maps.
+
+        Args:
+            image: images in [0, 1], shape (B, 3, H, W).
+
+        Returns:
+            Shape (B, 3T, H, W), or (B, 3, H, W) where the variant shares its maps; their tanh is the curve maps.
+        """
+        features = [image]
+        for sources, convolution in zip(self.variant.sources, self.convolutions, strict=True):
+            features.append(convolution(*(features[s] for s in sources)))
+        return features[-1]
+
+    def curve_maps(self, image: Tensor, scale: int | None = None) -> Tensor:
+        """Curve maps in [-1, 1] for ``image``, as trained, whatever strength its scene wants.
+
+        Args:
+            image: images in [0, 1], shape (B, 3, H, W).
+            scale: they are estimated on an image this many times smaller, as ``zdce.Enhancer`` does; None: the variant's own.
+
+        Returns:
+            Shape (B, 3T, H, W), or (B, 3, H, W) where the variant shares its maps.
+        """
+        scale = self.variant.scale if scale is None else scale
+        if scale == 1:
+            return torch.tanh(self(image))
+        height, width = image.shape[2:]
+        if self.variant.scale == 1:
+            # Without padding that counts, a window that reaches beyond the border is the mean of the pixels that are there.
+            small = functional.avg_pool2d(image, scale, ceil_mode=True, count_include_pad=False)
+            return _enlarged(torch.tanh(self(small)), scale, height, width)
+        # Zero-DCE++ as published: bilinear down without antialiasing, the maps up with their corners aligned.
+        size = ((height + scale - 1) // scale, (width + scale - 1) // scale)  # ONNX would round -(-H // scale) towards 0
+        small = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        return functional.interpolate(torch.tanh(self(small)), size=(height, width), mode="bilinear", align_corners=True)
+
+    def wanted(self, image: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
+        """The strength that the scene of each ``image`` (B, 3, H, W) wants its maps to have, (B, 1, 1, 1), without gradient.
+
+        It is 1 where the variant seeks none.
+
+        Args:
+            curve: applies maps (B, 3T or 3, H, W) to an image (B, 3, H, W) in T steps.
+        """
+        if self.variant.brightness == 0:
+            return image.new_ones(image.shape[0], 1, 1, 1)
+        small = scene.thumbnail(image.detach())
+        return scene.strength(small, torch.tanh(self(small)).detach(), self.variant.iterations, self.variant.brightness, curve)
+
+    def enhance(self, image: Tensor, scale: int | None = None, curve: Curve = ops.apply_curve) -> Tensor:
+        """The enhanced images in [0, 1].
+
+        All but the curve is plain torch, and with ``zdce.reference.apply_curve`` that too: for training, and for exporters.
+        ``zdce.Enhancer`` gives the same and is faster.
+
+        Args:
+            image: images in [0, 1], shape (B, 3, H, W).
+            scale: as ``curve_maps`` has it.
+            curve: applies maps (B, 3T or 3, H, W) to an image (B, 3, H, W) in T steps.
+
+        Returns:
+            Shape (B, 3, H, W).
+        """
+        maps = self.curve_maps(image, scale)
+        if self.variant.brightness:
+            maps = (maps * self.wanted(image, curve)).clamp(-1, 1)
+        enhanced = curve(image, maps, self.variant.iterations)
+        return reference.denoise(image, enhanced, self.variant.noise) if self.variant.noise else enhanced
+
+    def save(self, path: str | Path) -> None:
+        """Writes the weights with the variant's description as a ``.safetensors`` file; a former file is replaced whole."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        metadata = {_VARIANT_KEY: json.dumps(self.variant.to_dict())}
+        atomic.write_bytes(Path(path), safetensors.torch.save(tensors, metadata))
+
+
+def _without_subnormals(tensor: Tensor) -> Tensor:
+    # Weight decay leaves them in dead filters (a third of the published Zero-DCE's weights). On the CPU they make convolutions
+    # 30 times slower; what they add is below the rounding of any result.
+    return torch.where(tensor.abs() < torch.finfo(tensor.dtype).tiny, 0.0, tensor) if tensor.is_floating_point() else tensor
+
+
+def load(path_or_name: str | Path) -> DCENet:
+    """A trained network, in eval mode, on the CPU; subnormal weights are 0.
+
+    Args:
+        path_or_name: a variant's name, for the weights that come with the package (``zdce variants`` shows which do); or a
+            ``.safetensors`` file that ``DCENet.save`` or ``zdce train`` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no zdce network, or is the name of a variant with no shipped weights.
+
+    >>> zdce.load("base").variant.name
+    'base'
+    """
+    path = weights.resolve(path_or_name)
+    if not path.is_file():
+        expected = f"one of {', '.join(weights.names())}, or a .safetensors file of zdce train"
+        raise FileNotFoundError(f"no weights at {path}: expected {expected}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: _without_subnormals(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        model = DCENet(Variant.from_dict(json.loads(metadata[_VARIANT_KEY])))
+        model.load_state_dict(tensors)
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} holds no zdce network: {' '.join(str(error).split())}") from error
+    return model.eval()

@@ -1,0 +1,135 @@
+"""The networks, as data: one entry a variant."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from zdce.settings import LossWeights
+
+# Each convolution's inputs, concatenated in this order: 0 is the image, n the n-th convolution's result.
+Sources = tuple[tuple[int, ...], ...]
+
+_CHAIN: Sources = ((0,), (1,), (2,), (3,), (4,))
+_FIVE_LAYERS: Sources = ((0,), (1,), (2,), (3, 2), (4, 1))
+_SEVEN_LAYERS: Sources = ((0,), (1,), (2,), (3,), (4, 3), (5, 2), (6, 1))
+_PUBLISHED: Sources = ((0,), (1,), (2,), (3,), (3, 4), (2, 5), (1, 6))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A curve-estimating network and how it is trained.
+
+    Attributes:
+        name: what the command line calls it.
+        summary: what sets it apart, in a few words.
+        part: the part of the report that it belongs to, or "beyond".
+        sources: each 3x3 convolution's inputs; all but the last are followed by a ReLU.
+        filters: channels of every hidden convolution.
+        iterations: T, the curve's steps.
+        shared_maps: one triplet of curve maps for all steps, instead of one a step.
+        separable: depthwise 3x3 and pointwise 1x1 convolutions instead of full ones.
+        scale: in use, the curve is estimated on an image this many times smaller.
+        weights: what each loss counts.
+        brightness: in use, the maps' strength is what brings a dark scene, with a mean of 0.05, to this mean, of [0, 1]
+            (``zdce.models.scene``); 0: none is sought.
+        noise: in use, what the curve made of noise of this deviation, of [0, 1], is smoothed (``zdce.ops.denoise_picture``); 0:
+            nothing is.
+    """
+
+    name: str
+    summary: str
+    part: str
+    sources: Sources = _FIVE_LAYERS
+    filters: int = 16
+    iterations: int = 8
+    shared_maps: bool = False
+    separable: bool = False
+    scale: int = 1
+    weights: LossWeights = LossWeights()  # noqa: RUF009 (immutable)
+    brightness: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("brightness", self.brightness), ("noise", self.noise)):
+            if not (isinstance(value, int | float) and 0 <= value < 1):
+                raise ValueError(f"{name} must be a number of at least 0 and below 1, got {value!r}")
+
+    @property
+    def maps(self) -> int:
+        """Channels of the curve maps."""
+        return 3 if self.shared_maps else 3 * self.iterations
+
+    def convolutions(self) -> list[tuple[int, int]]:
+        """(input channels, output channels) of each convolution."""
+        outputs = [3] + [self.filters] * (len(self.sources) - 1) + [self.maps]
+        return [(sum(outputs[s] for s in sources), out) for sources, out in zip(self.sources, outputs[1:], strict=True)]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers."""
+        return sum(10 * i + i * o + o if self.separable else 9 * i * o + o for i, o in self.convolutions())
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates a pixel of the image that the network sees."""
+        return sum(i * (9 + o) if self.separable else 9 * i * o for i, o in self.convolutions())
+
+    @property
+    def receptive_field(self) -> int:
+        """Side in pixels of the square of input that one output pixel depends on."""
+        return 2 * len(self.sources) + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; ``from_dict`` reads it back."""
+        return {**asdict(self), "weights": self.weights._asdict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Variant":
+        """Reads what ``to_dict`` gave; how it is used, which networks of other codes know nothing of, may be missing.
+
+        Raises:
+            ValueError: a field is missing or unknown.
+        """
+        known = {field.name for field in fields(cls)}
+        if not known - {"brightness", "noise"} <= set(values) <= known:
+            raise ValueError(f"a variant must have the fields {sorted(known)}, got {sorted(values)}")
+        sources = tuple(tuple(step) for step in values["sources"])
+        return cls(**{**values, "sources": sources, "weights": LossWeights(**values["weights"])})
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("base", "the report's DCE-Net*", "1"),
+        Variant("no-illumination", "no illumination smoothness", "2", weights=LossWeights(illumination=0.0)),
+        Variant("no-spatial", "no spatial consistency", "2", weights=LossWeights(spatial=0.0)),
+        Variant("no-color", "no colour constancy", "2", weights=LossWeights(color=0.0)),
+        Variant("no-exposure", "no exposure control", "2", weights=LossWeights(exposure=0.0)),
+        Variant("no-concat", "no skip connections", "3", sources=_CHAIN),
+        Variant("iters4", "4 iterations", "3", iterations=4),
+        Variant("filters32", "32 filters", "3", filters=32),
+        Variant("layers7", "7 layers", "3", sources=_SEVEN_LAYERS),
+        Variant("zero-dce", "the paper's network", "beyond", sources=_PUBLISHED, filters=32),
+        Variant(
+            "zero-dce-pp",
+            "Zero-DCE++",
+            "beyond",
+            sources=_PUBLISHED,
+            filters=32,
+            shared_maps=True,
+            separable=True,
+            scale=12,
+        ),
+        Variant("adaptive", "base, each scene exposed and denoised", "beyond", brightness=0.28, noise=1.4 / 255),
+    )
+}
+
+
+def variant(name: str) -> Variant:
+    """The variant of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}")
+    return VARIANTS[name]

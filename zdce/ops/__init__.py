@@ -1,0 +1,34 @@
+"""The fused operations, for any PyTorch code: a file each, with its checks, float64 reference, schema, outputs and gradient."""
+
+from zdce.ops import run_network  # noqa: F401 (defines the engine's operators)
+from zdce.ops.apply_curve import apply_curve
+from zdce.ops.arguments import MAX_ITERATIONS, MAX_SCALE, NORMALIZATIONS
+from zdce.ops.convolution import convolution
+from zdce.ops.denoise_picture import denoise_picture
+from zdce.ops.enhance_picture import enhance_picture
+from zdce.ops.formulas import Objective
+from zdce.ops.losses import (
+    color_constancy,
+    exposure_control,
+    illumination_smoothness,
+    spatial_consistency,
+    zero_reference_objective,
+)
+from zdce.ops.reduce_picture import reduce_picture
+
+__all__ = [
+    "MAX_ITERATIONS",
+    "MAX_SCALE",
+    "NORMALIZATIONS",
+    "Objective",
+    "apply_curve",
+    "color_constancy",
+    "convolution",
+    "denoise_picture",
+    "enhance_picture",
+    "exposure_control",
+    "illumination_smoothness",
+    "reduce_picture",
+    "spatial_consistency",
+    "zero_reference_objective",
+]

@@ -1,0 +1,71 @@
+"""Checks that operations share: each error names the argument, what was expected and what came."""
+
+import torch
+from torch import Tensor
+
+MAX_ITERATIONS = 16
+MAX_SCALE = 2**20
+NORMALIZATIONS = ("paper", "keras")
+
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_PIXELS = (torch.uint8, torch.uint16, torch.float32)
+
+
+def check_tensor(name: str, tensor: Tensor, channels: int | None, at_least: int = 1) -> None:
+    """``tensor`` must be floating (B, channels, H, W); ``channels`` None stands for curve maps' 3T."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.dtype not in _DTYPES:
+        raise TypeError(f"{name} must be float64, float32, bfloat16 or float16, got {tensor.dtype}")
+    shape, batch_and_channels = tuple(tensor.shape), f"(B, {channels or '3T'}, H, W)"
+    if tensor.dim() != 4 or tensor.shape[1] != (channels or tensor.shape[1]) or min(tensor.shape[2:]) < 1:
+        raise ValueError(f"{name} must be {batch_and_channels}, got {shape}")
+    if min(tensor.shape[2:]) < at_least or tensor.shape[0] < 1:
+        raise ValueError(f"{name} must be {batch_and_channels} with H and W at least {at_least}, got {shape}")
+
+
+def check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Batch, height, width and device must agree."""
+    if tensor.device != other.device:
+        raise ValueError(f"{name} must be on {other_name}'s device {other.device}, got {tensor.device}")
+    if (tensor.shape[0], *tensor.shape[2:]) != (other.shape[0], *other.shape[2:]):
+        raise ValueError(
+            f"{name} must have {other_name}'s batch, height and width {tuple(other.shape)}, got {tuple(tensor.shape)}"
+        )
+
+
+def check_iterations(name: str, maps: Tensor, iterations: int | None) -> int:
+    """The number of steps T that maps (B, C, H, W) and ``iterations`` agree on."""
+    channels = maps.shape[1]
+    steps = channels // 3 if iterations is None else iterations
+    if channels < 3 or channels % 3 or (channels != 3 and channels != 3 * steps):
+        raise ValueError(f"{name} must have 3 channels or 3 for each of T iterations, got {channels} for T = {steps}")
+    if not 1 <= steps <= MAX_ITERATIONS:
+        raise ValueError(f"iterations must be 1 to {MAX_ITERATIONS}, got {steps}")
+    return steps
+
+
+def check_picture(name: str, picture: Tensor) -> None:
+    """``picture`` must be interleaved, (H, W, 3)."""
+    if not isinstance(picture, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(picture).__name__}")
+    if picture.dtype not in _PIXELS:
+        raise TypeError(f"{name} must be uint8, uint16 or float32, got {picture.dtype}")
+    if picture.dim() != 3 or picture.shape[2] != 3 or min(picture.shape) < 1:
+        raise ValueError(f"{name} must be (H, W, 3) with H and W at least 1, got {tuple(picture.shape)}")
+
+
+def check_scale(scale: int) -> None:
+    if not 1 <= scale <= MAX_SCALE:
+        raise ValueError(f"scale must be 1 to {MAX_SCALE}, got {scale}")
+
+
+def check_region(region: int) -> int:
+    if region < 1:
+        raise ValueError(f"region must be at least 1, got {region}")
+    return region
+
+
+def check_normalization(normalization: str) -> None:
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")

@@ -1,0 +1,235 @@
+"""The backends that can run an operator, what each needs, and the choice between them."""
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class BackendError(RuntimeError):
+    """A backend was asked for that can't run here."""
+
+
+# Takes an operator's inputs, then its outputs, which it writes.
+Launcher = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What runs one operator.
+
+    Attributes:
+        reference: plain torch that takes the inputs and returns the outputs.
+        kernels: the other backends that have a kernel of its name.
+        float32_only: whether the C++ kernel takes no other dtype of weights.
+    """
+
+    reference: Callable[..., Any]
+    kernels: frozenset[str]
+    float32_only: bool = False
+
+
+# By name; ``zdce.ops.operator.define`` adds each one.
+OPERATORS: dict[str, Operator] = {}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run the operators. ``missing`` tells why it can't run on a device with a dtype, or gives None."""
+
+    missing: Callable[[str, torch.dtype], str | None]
+    launcher: Callable[[str], Launcher]
+
+
+def _never_missing(device: str, dtype: torch.dtype) -> str | None:
+    return None
+
+
+def _reference_launcher(operator: str) -> Launcher:
+    compute = OPERATORS[operator].reference
+
+    def launch(*arguments: object) -> None:
+        inputs = arguments[: compute.__code__.co_argcount]
+        outputs = arguments[len(inputs) :]
+        results = compute(*(_widened_all(value) for value in inputs))
+        _copy(outputs, results if isinstance(results, tuple) else (results,))
+
+    return launch
+
+
+def _copy(outputs: Iterable[Any], results: Iterable[Any]) -> None:
+    """Outputs and lists of them take the results; None and tensors without elements are not wanted."""
+    for output, result in zip(outputs, results, strict=True):
+        if isinstance(output, list):
+            _copy(output, result)
+        elif output is not None and output.numel() > 0:
+            output.copy_(result)
+
+
+def _widened_all(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_widened_all(one) for one in value]
+    return widened(value) if isinstance(value, Tensor) else value
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Half types as float32, in which all backends calculate; other types as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+@cache
+def _import_error(module: str) -> str | None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a library that doesn't load is as good as absent, whatever it raised
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+def _cpp_missing(device: str, dtype: torch.dtype) -> str | None:
+    if device != "cpu":
+        return f"it runs on CPU tensors, not on {device}"
+    if error := _import_error("zdce._C"):
+        return f"the C++ extension is not built ({error}); install a C++ compiler and reinstall zdce"
+    return None
+
+
+def _cpp_launcher(operator: str) -> Launcher:
+    return getattr(torch.ops.zdce_cpp, operator).default
+
+
+def _triton_missing(device: str, dtype: torch.dtype) -> str | None:
+    if error := _import_error("triton"):
+        return f"triton is not installed ({error})"
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if device != "cuda" and not interpreted:
+        return f"it runs on CUDA tensors, not on {device} (TRITON_INTERPRET=1 set before Python starts interprets it)"
+    if dtype == torch.float64:
+        return "it takes float32, bfloat16 and float16, not float64"
+    return None
+
+
+def _triton_launcher(operator: str) -> Launcher:
+    return getattr(importlib.import_module(f"zdce.kernels.{operator.removesuffix('_backward')}"), operator)
+
+
+def _cuda_missing(device: str, dtype: torch.dtype) -> str | None:
+    if device != "cuda":
+        return f"it runs on CUDA tensors, not on {device}"
+    if error := _import_error("zdce._cuda"):
+        return f"the CUDA extension is not built ({error}); reinstall zdce with ZDCE_CUDA=1 and nvcc"
+    if dtype == torch.float64:
+        return "it takes float32, bfloat16 and float16, not float64"
+    return None
+
+
+def _cuda_launcher(operator: str) -> Launcher:
+    # The operators that CUDA C++ leaves out are Triton's on this backend too.
+    if "cuda" not in OPERATORS[operator].kernels:
+        return _triton_launcher(operator)
+    return getattr(torch.ops.zdce_cuda, operator).default
+
+
+def _kernel_missing(name: str, operator: Operator, dtype: torch.dtype) -> str | None:
+    """Why backend ``name``, which may run here, has no kernel of ``operator`` for ``dtype``; None where it has."""
+    if name == "reference":
+        return None
+    if not operator.kernels & ({"cuda", "triton"} if name.startswith("cuda") else {name}):
+        return "it has no kernel of this operator"
+    if operator.float32_only and dtype != torch.float32:
+        return f"its kernel takes float32, not {str(dtype).removeprefix('torch.')}"
+    return None
+
+
+BACKENDS = {
+    "reference": Backend(_never_missing, _reference_launcher),
+    "cpp": Backend(_cpp_missing, _cpp_launcher),
+    "triton": Backend(_triton_missing, _triton_launcher),
+    "cuda": Backend(_cuda_missing, _cuda_launcher),
+}
+
+# What ``auto`` tries, best first; on every other device it takes the reference.
+_AUTO = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
+
+_forced: ContextVar[str | None] = ContextVar("zdce_backend", default=None)
+
+
+def _checked(name: str, source: str) -> str:
+    if name != "auto" and name not in BACKENDS:
+        raise ValueError(f"{source} must be one of auto, {', '.join(BACKENDS)}, got {name!r}")
+    return name
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Forces the backend of all operators called inside the ``with``, in this thread and in their backward passes.
+
+    Args:
+        name: ``"auto"``, ``"reference"``, ``"cpp"``, ``"triton"`` or ``"cuda"``. ``ZDCE_BACKEND`` sets the default, else
+            ``"auto"``.
+
+    Raises:
+        ValueError: there is no such backend.
+        BackendError: an operator called inside finds that the backend can't run here; the message says why.
+
+    >>> with zdce.backend("reference"):
+    ...     zdce.ops.apply_curve(torch.full((1, 3, 1, 1), 0.25), torch.full((1, 3, 1, 1), -1.0)).flatten().tolist()
+    [0.4375, 0.4375, 0.4375]
+    """
+    token = _forced.set(_checked(name, "backend"))
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def requested() -> str:
+    """The backend asked for at this point: ``auto`` or a forced one."""
+    forced = _forced.get()
+    return _checked(os.environ.get("ZDCE_BACKEND") or "auto", "ZDCE_BACKEND") if forced is None else forced
+
+
+def why_missing(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, operator: str | None = None) -> str | None:
+    """Why backend ``name`` can't run ``operator`` (None: most of them) on ``device`` with ``dtype``; None where it can."""
+    if operator is not None and (reason := _kernel_missing(name, OPERATORS[operator], dtype)):
+        return reason
+    return BACKENDS[name].missing(device, dtype)
+
+
+def choose(name: str, device: str, dtype: torch.dtype, operator: str | None = None) -> str:
+    """The backend that serves a request for ``name``, which a forced one must be itself.
+
+    Raises:
+        BackendError: the forced backend can't run here.
+    """
+    if name == "auto":
+        candidates = _AUTO.get(device, ("reference",))
+        return next(candidate for candidate in candidates if why_missing(candidate, device, dtype, operator) is None)
+    if reason := why_missing(name, device, dtype, operator):
+        raise BackendError(f"backend {name!r} was asked for but can't run: {reason}")
+    return name
+
+
+def launch(operator: str, inputs: tuple[object, ...], outputs: tuple[Tensor | None, ...], name: str) -> None:
+    """Runs ``operator`` on backend ``name`` (or the best, for ``auto``), writing ``outputs``; None outputs are not wanted."""
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    dtypes = {tensor.dtype for tensor in tensors}
+    if torch.float64 in dtypes:
+        dtype = torch.float64
+    elif OPERATORS[operator].float32_only and torch.float32 not in dtypes:  # with float32 weights, feature maps may be bfloat16
+        dtype = tensors[0].dtype
+    else:
+        dtype = torch.float32
+    _launcher(operator, name, tensors[0].device.type, dtype)(*inputs, *outputs)
+
+
+@cache
+def _launcher(operator: str, name: str, device: str, dtype: torch.dtype) -> Launcher:
+    return BACKENDS[choose(name, device, dtype, operator)].launcher(operator)

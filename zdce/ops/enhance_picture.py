@@ -1,0 +1,130 @@
+"""``enhance_picture``: picture (H, W, 3), maps (1, 3T or 3, ceil(H / scale), ceil(W / scale)) -> enhanced (H, W, 3)."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from zdce.ops import operator
+from zdce.ops.apply_curve import reference as curve_reference
+from zdce.ops.arguments import check_iterations, check_picture, check_scale, check_tensor
+from zdce.ops.interleaved import fractions, to_dtype, with_contiguous_rows
+from zdce.ops.objective_statistics import in_common_dtype
+
+
+def enhance_picture(
+    picture: Tensor,
+    maps: Tensor,
+    iterations: int | None = None,
+    *,
+    scale: int = 1,
+    strength: float = 1.0,
+    align_corners: bool = False,
+    logits: bool = False,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The curves of small maps on a whole picture in one pass: maps interpolated in registers, T steps, rounding.
+
+    Args:
+        picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where
+            each row's pixels are contiguous.
+        maps: curve maps in [-1, 1], shape (1, 3T, ceil(H / scale), ceil(W / scale)), float32, bfloat16 or float16; or with 3
+            channels and ``iterations``, shared by all steps.
+        iterations: T, from 1 to 16; None takes it from the channels of ``maps``.
+        scale: how many times smaller the maps are. They are interpolated bilinearly: pixel (y, x) samples them at
+            ``(y + 0.5) / scale - 0.5``, clamped at the border.
+        strength: what the maps are multiplied with, clamped to [-1, 1], before they are interpolated: 1 as trained, 0 gives the
+            picture back, above 1 stronger, negative darkens.
+        align_corners: samples at ``y (h - 1) / (H - 1)`` instead, as Zero-DCE++ was published.
+        logits: ``maps`` are what the network's last convolution gives; their tanh is taken first.
+        out: written and returned where given, so that frames reuse memory: as ``picture`` in shape, type and device, each row's
+            pixels contiguous. ``picture`` itself will do.
+
+    Returns:
+        The enhanced picture, (H, W, 3) in the type of ``picture``; integers are rounded to nearest. No gradient.
+
+    Raises:
+        TypeError, ValueError: arguments are not as above, or one requires a gradient.
+
+    >>> picture = torch.full((25, 36, 3), 51, dtype=torch.uint8)
+    >>> zdce.ops.enhance_picture(picture, torch.full((1, 24, 3, 3), -0.25), scale=12)[0, 0]
+    tensor([163, 163, 163], dtype=torch.uint8)
+    """
+    check_picture("picture", picture)
+    check_scale(scale)
+    _check_small_maps(maps, picture, scale)
+    steps = check_iterations("maps", maps, iterations)
+    if not math.isfinite(strength):
+        raise ValueError(f"strength must be a finite number, got {strength}")
+    if out is None:
+        out = torch.empty_like(picture, memory_format=torch.contiguous_format)
+    else:
+        _check_output(out, picture)
+    torch.ops.zdce.enhance_picture(picture, maps, steps, scale, align_corners, strength, logits, out)
+    return out
+
+
+def _check_small_maps(maps: Tensor, picture: Tensor, scale: int) -> None:
+    """Maps (1, C, h, w) that belong to ``picture`` (H, W, 3) at ``scale``."""
+    check_tensor("maps", maps, channels=None)
+    if maps.dtype == torch.float64:
+        raise TypeError("maps must be float32, bfloat16 or float16, got torch.float64")
+    if maps.device != picture.device:
+        raise ValueError(f"maps must be on picture's device {picture.device}, got {maps.device}")
+    height, width = (-(-side // scale) for side in picture.shape[:2])
+    if (maps.shape[0], *maps.shape[2:]) != (1, height, width):
+        raise ValueError(f"maps must be (1, 3T or 3, {height}, {width}) for this picture and scale, got {tuple(maps.shape)}")
+    if maps.requires_grad or picture.requires_grad:
+        raise ValueError("picture and maps must not require a gradient: enhance_picture has none, apply_curve has")
+
+
+def _check_output(out: Tensor, picture: Tensor) -> None:
+    check_picture("out", out)
+    if (out.shape, out.dtype, out.device) != (picture.shape, picture.dtype, picture.device):
+        raise ValueError(
+            f"out must be {tuple(picture.shape)} of {picture.dtype} on {picture.device} as picture is,"
+            f" got {tuple(out.shape)} of {out.dtype} on {out.device}"
+        )
+    if out.stride()[1:] != (3, 1):
+        raise ValueError(f"out must have each row's pixels contiguous, strides (any, 3, 1), got {out.stride()}")
+
+
+# The float64 reference.
+
+
+def reference(
+    picture: Tensor, maps: Tensor, iterations: int, scale: int, align_corners: bool, strength: float, logits: bool
+) -> Tensor:
+    """The picture (H, W, 3) enhanced by ``maps`` (1, 3T or 3, ceil(H / scale), ceil(W / scale)): its shape and type."""
+    # uint8 fused: 3 bytes read and 3 written, and 96 / scale^2 of the maps. Eager also writes and reads full maps, 192 bytes,
+    # and the curve's 288.
+    maps = torch.tanh(maps) if logits else maps
+    maps = (maps * strength).clamp(-1, 1)
+    image = fractions(picture)
+    size = image.shape[2:]
+    if scale > 1 and align_corners:
+        maps = functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+    elif scale > 1:
+        maps = functional.interpolate(maps, scale_factor=float(scale), mode="bilinear", align_corners=False)
+        maps = maps[..., : size[0], : size[1]]
+    enhanced = curve_reference(*in_common_dtype(image, maps), iterations)[0].permute(1, 2, 0)
+    return to_dtype(enhanced, picture.dtype)
+
+
+# The operator writes an argument, so that a caller may bring its memory; it has no gradient.
+
+
+def _arguments(
+    picture: Tensor, maps: Tensor, iterations: int, scale: int, align_corners: bool, strength: float, logits: bool
+) -> tuple[object, ...]:
+    return with_contiguous_rows(picture), maps, iterations, scale, align_corners, strength, logits
+
+
+operator.define_in_place(
+    "enhance_picture(Tensor picture, Tensor maps, int iterations, int scale, bool align_corners, float strength, bool logits,"
+    " Tensor(a!) enhanced) -> ()",
+    reference,
+    _arguments,
+    kernels=("cpp", "triton"),
+)

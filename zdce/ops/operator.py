@@ -1,0 +1,115 @@
+"""How an operator ``torch.ops.zdce.*`` is defined: its schema, its outputs, its gradient, and the way to a backend's kernel.
+
+Each operator has one implementation for every device: it allocates the outputs, as the fake does, and a backend's kernel writes
+them. Backward is an operator of its own and runs on the backend that forward was asked for, its last argument. Compiled code
+registers under private namespaces and takes the inputs, then the outputs.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zdce.ops import dispatch
+
+_zdce = torch.library.Library("zdce", "DEF")
+_cpp = torch.library.Library("zdce_cpp", "DEF")
+_cuda = torch.library.Library("zdce_cuda", "DEF")
+
+# From an operator's inputs and outputs to what a kernel takes.
+Arguments = Callable[..., tuple[tuple[object, ...], tuple[Tensor | None, ...]]]
+
+
+def empty_in_layout(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """An output in the layout of ``like`` (B, C, H, W): channels_last where that is what it has, else contiguous."""
+    layout = torch.channels_last if is_channels_last(like) else torch.contiguous_format
+    return torch.empty_like(like, dtype=dtype, memory_format=layout)
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+
+def empty_statistic(shape: tuple[int, ...], *inputs: Tensor) -> Tensor:
+    """A small output of ``shape``: float64 where an input is, else float32."""
+    wide = any(tensor.dtype == torch.float64 for tensor in inputs)
+    return inputs[0].new_empty(shape, dtype=torch.float64 if wide else torch.float32)
+
+
+def _unchanged(inputs: tuple[object, ...], outputs: tuple[Tensor, ...]) -> Any:
+    return inputs, outputs
+
+
+def define(
+    schema: str,
+    kernel: str,
+    reference: Callable[..., Any],
+    allocate: Callable[..., Any],
+    arguments: Arguments = _unchanged,
+    *,
+    kernels: tuple[str, ...] = ("cpp", "triton"),
+    float32_only: bool = False,
+) -> None:
+    """Defines ``zdce::<schema>`` and, for compiled code, ``<kernel>`` with the same name.
+
+    Args:
+        schema: the public operator's.
+        kernel: the schema of what compiled code registers, the inputs followed by the outputs that it writes.
+        reference: plain torch that takes the kernel's inputs and returns its outputs.
+        allocate: takes the operator's arguments and makes its outputs.
+        arguments: turns inputs (backward's without the backend) and outputs into what kernels take.
+        kernels: the backends that have a kernel of the operator, beside the reference.
+        float32_only: whether the C++ kernel takes no other dtype of weights.
+    """
+    name = schema.partition("(")[0]
+    dispatch.OPERATORS[name] = dispatch.Operator(reference, frozenset(kernels), float32_only)
+    _zdce.define(schema)
+    _cpp.define(kernel)
+    if "cuda" in kernels:
+        _cuda.define(kernel)
+
+    backward = name.endswith("_backward")
+
+    def compute(*values: Any) -> Any:
+        inputs, backend = (values[:-1], values[-1]) if backward else (values, dispatch.requested())
+        outputs = allocate(*values)
+        dispatch.launch(name, *arguments(inputs, outputs if isinstance(outputs, tuple) else (outputs,)), backend)
+        return outputs
+
+    _zdce.impl(name, compute, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"zdce::{name}", allocate, lib=_zdce)
+
+
+def define_in_place(
+    schema: str, reference: Callable[..., Any], arguments: Callable[..., tuple[object, ...]], *, kernels: tuple[str, ...]
+) -> None:
+    """Defines an operator that writes its last argument, the same for compiled code; it has no gradient.
+
+    ``arguments`` turns the inputs into what kernels take.
+    """
+    name = schema.partition("(")[0]
+    dispatch.OPERATORS[name] = dispatch.Operator(reference, frozenset(kernels))
+    _zdce.define(schema)
+    _cpp.define(schema)
+
+    def compute(*values: Any) -> None:
+        dispatch.launch(name, arguments(*values[:-1]), (values[-1],), dispatch.requested())
+
+    _zdce.impl(name, compute, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"zdce::{name}", lambda *_: None, lib=_zdce)
+
+
+def define_compiled(schema: str) -> None:
+    """Defines an operator that only C++ has, ``zdce_cpp::<schema>``."""
+    _cpp.define(schema)
+
+
+def register_gradient(name: str, setup: Callable[..., None], backward: Callable[..., Any]) -> None:
+    """Gives operator ``name`` its gradient; ``ctx.backend`` is the backend that forward was asked for."""
+
+    def setup_with_backend(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.backend = dispatch.requested()
+        setup(ctx, inputs, output)
+
+    torch.library.register_autograd(f"zdce::{name}", backward, setup_context=setup_with_backend, lib=_zdce)

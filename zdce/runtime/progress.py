@@ -1,0 +1,57 @@
+"""What long work shows while it runs: a bar with the time left, on stderr, where a person watches; plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from zdce.runtime import processes
+
+T = TypeVar("T")
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def bar() -> Progress:
+    """A progress display with counts, time passed and time left; ``{task.fields[status]}`` stands at the end of its line.
+
+    Of several processes with one job the first one shows it.
+    """
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=console,
+        transient=True,
+        disable=not processes.first(),
+    )
+
+
+def track(iterable: Iterable[T], total: int, description: str) -> Iterator[T]:
+    """Yields from ``iterable`` under a bar of ``total`` steps."""
+    with bar() as shown:
+        task = shown.add_task(description, total=total, status="")
+        for value in iterable:
+            yield value
+            shown.advance(task)
+
+
+@contextmanager
+def frames(shown: Progress, name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A line of ``shown`` for one video. It gives a function to be told how many frames are done, and of how many, if known."""
+    task, began = shown.add_task(name, total=None, status=""), time.monotonic()
+
+    def told(done: int, total: int | None) -> None:
+        pace = done / max(time.monotonic() - began, 1e-9)
+        shown.update(task, completed=done, total=total, status=f"{pace:.1f} frames a second")
+
+    try:
+        yield told
+    finally:
+        shown.remove_task(task)

@@ -1,0 +1,80 @@
+"""What this installation is: versions, backends, instruction set, threads."""
+
+import importlib
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zdce.ops import dispatch
+from zdce.version import __version__
+
+_LIBRARIES = ("triton", "numpy", "pillow", "scikit-image")
+
+
+def facts() -> dict[str, Any]:
+    """Everything that ``zdce info`` shows, as JSON takes it."""
+    return {
+        "zdce": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        **{name: _version(name) for name in _LIBRARIES},
+        "instruction set": _instruction_set(),
+        "threads": torch.get_num_threads(),
+        "gpu": _gpu(),
+        "backends": [_backend(name, device) for name, device in _places()],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that a trained network's bits depend on, as TOML takes it."""
+    libraries = {name: version for name in _LIBRARIES if (version := _version(name))}
+    return {"zdce": __version__, "python": platform.python_version(), "torch": torch.__version__, **libraries}
+
+
+def machine() -> dict[str, str | int]:
+    """Where that is trained, as TOML takes it."""
+    found = {"processor": processor(), "instruction set": _instruction_set(), "gpu": _gpu()}
+    return {"platform": platform.platform(), "threads": torch.get_num_threads(), **{k: v for k, v in found.items() if v}}
+
+
+def _gpu() -> str | None:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _instruction_set() -> str | None:
+    """What the C++ kernels run with, or None where they are not built."""
+    if dispatch.why_missing("cpp"):
+        return None
+    isa: str = importlib.import_module("zdce._C").isa()
+    return isa
+
+
+def processor() -> str:
+    """The CPU as Linux names it, elsewhere its architecture."""
+    try:
+        models = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        models = []
+    return models[0] if models else platform.machine()
+
+
+def _places() -> list[tuple[str, str]]:
+    gpu = "cuda" if torch.cuda.is_available() else "cpu"
+    return [("reference", "cpu"), ("cpp", "cpu"), ("triton", gpu), ("cuda", gpu)]
+
+
+def _backend(name: str, device: str) -> dict[str, Any]:
+    reason = dispatch.why_missing(name, device)
+    return {"name": name, "device": device, "available": reason is None, "reason": reason}

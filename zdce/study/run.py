@@ -1,0 +1,108 @@
+"""A whole study: what it will do and how long that takes, the doing, and the page."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from zdce.runtime import locks, progress
+from zdce.study.settings import Settings
+from zdce.study.stages import Stage, Study
+
+# Pixels of a batch up to which one thread trains fastest: on two cores a step took a seventh of two threads' time, which wait
+# for each other by spinning, in forward and in backward.
+_SMALL = 16 * 64 * 64
+
+
+class Planned(NamedTuple):
+    """One kind of work: stages done and left, and an estimate of what is left in seconds."""
+
+    work: str
+    done: int
+    left: int
+    seconds: float
+
+
+def check_page() -> None:
+    """To be asked before hours of work.
+
+    Raises:
+        ValueError: what the page is made with is not installed.
+    """
+    for name in ("jinja2", "matplotlib"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(f"the report needs {name} ({error}): pip install 'zdce[study]'") from error
+
+
+def use_threads_for(settings: Settings) -> None:
+    """One thread of torch's for the rest of the process where the study's batches are small."""
+    if settings.batch_size * settings.size**2 <= _SMALL:
+        torch.set_num_threads(1)
+
+
+def plan(study: Study, stages: Sequence[Stage]) -> list[Planned]:
+    """What is done and what is left of each kind of work."""
+    left = todo(study, stages)
+    kinds = list(dict.fromkeys(stage.kind for stage in stages))
+    planned = []
+    for kind in kinds:
+        of = [stage for stage in left if stage.kind == kind]
+        done = sum(stage.kind == kind for stage in stages) - len(of)
+        planned.append(Planned(kind, done, len(of), sum(stage.seconds for stage in of)))
+    return planned
+
+
+def todo(study: Study, stages: Sequence[Stage]) -> list[Stage]:
+    """The stages that are not done, or were done with other inputs."""
+    return [stage for stage in stages if not study.is_done(stage)]
+
+
+def run(study: Study, stages: Sequence[Stage]) -> Path:
+    """Does what is left, writes the results and the page, and gives the page's path.
+
+    Raises:
+        ValueError: another process is at work in the folder.
+        zdce.study.stages.StudyInterruptedError: what was done is kept.
+    """
+    with locks.alone_in(study.folder.path):
+        remaining = sum(stage.seconds for stage in todo(study, stages))
+        for number, stage in enumerate(stages, 1):
+            if study.is_done(stage):
+                continue
+            left = f"about {duration(remaining)} left in all"
+            progress.console.print(f"[{number}/{len(stages)}] {stage.label}, {left}", markup=False)
+            study.run(stage)
+            remaining = max(0.0, remaining - stage.seconds)
+        study.results().save(study.folder.results)
+        return report(study.folder.path)
+
+
+def report(folder: Path) -> Path:
+    """Writes the page of the results in ``folder`` and gives its path.
+
+    Raises:
+        FileNotFoundError: ``folder`` holds no results.
+        ValueError: they are broken, or what the page is made with is not installed.
+    """
+    check_page()
+    path: Path = importlib.import_module("zdce.study.page").write(folder)
+    return path
+
+
+def publish(folder: Path, out: Path) -> Path:
+    """Writes the results in ``folder`` as Markdown without pictures into ``out`` and gives its path; raises as ``report``."""
+    check_page()
+    path: Path = importlib.import_module("zdce.study.page").publish(folder, out)
+    return path
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3 h 20 min``."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
