@@ -59,7 +59,11 @@ def run_with_isa(isa: str, program: str) -> None:
     if reason := dispatch.why_missing("cpp"):
         pytest.skip(reason)
     told = f"{program}\nimport zdce._C\nprint(zdce._C.isa())"
-    environment = {**os.environ, "ZDCE_ISA": isa, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {
+        **os.environ,
+        "ZDCE_ISA": isa,
+        "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), str(Path(__file__).parent / "ops"))),
+    }
     done = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=False)
     if "is not supported by this processor" in done.stderr:
         pytest.skip(f"this processor has no {isa}")

@@ -13,12 +13,12 @@ if not Path("/dev/nvidiactl").exists():
 # Several workers share the cores: threads that wait in loops would take them from each other. OpenMP reads it when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import cuda_on_host
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-import cuda_on_host
 import zdce
 from zdce.ops import dispatch
 

@@ -34,7 +34,7 @@ from zdce.serving.networks import Networks
 from zdce.serving.previews import SIDE, Preview, Previews
 from zdce.serving.requests import FORMATS, Wish
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def dark(height=60, width=90, seed=0):

@@ -9,9 +9,9 @@ import tifffile
 import torch
 from click.testing import CliRunner
 from PIL import ExifTags, Image, ImageCms, features
+from test_images import gradient, png_16_bit_rgb
 
 import zdce
-from test_images import gradient, png_16_bit_rgb
 from zdce import cli
 from zdce.enhancement import colour
 from zdce.io import images, raw, sixteen_bit

@@ -18,7 +18,7 @@ from zdce.data import datasets, photographs, sample
 from zdce.models import weights
 from zdce.training.learner import Learner
 
-CARD = Path(__file__).resolve().parents[1] / "docs" / "weights.md"
+CARD = Path(__file__).resolve().parents[2] / "docs" / "weights.md"
 
 
 def run(*arguments):

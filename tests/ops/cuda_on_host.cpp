@@ -6,8 +6,8 @@
 #include <limits>
 #include <vector>
 
-#include "../csrc/cuda/apply_curve.cuh"
-#include "../csrc/cuda/objective.cuh"
+#include "../../csrc/cuda/apply_curve.cuh"
+#include "../../csrc/cuda/objective.cuh"
 
 using namespace zdce::cuda;
 

@@ -11,7 +11,7 @@ import torch
 
 from zdce.ops.dispatch import BACKENDS, OPERATORS, Backend, why_missing
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMPILER = shutil.which("g++")
 FLAGS = ["-std=c++20", "-pthread", "-fno-strict-aliasing", "-Wall", "-Wno-psabi", "-Wno-unknown-pragmas"]
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # enum Type of planes.cuh
@@ -43,7 +43,7 @@ def library():
     """Compiled once a session."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "cuda_on_host.so"
-        source = ROOT / "tests" / "cuda_on_host.cpp"
+        source = ROOT / "tests" / "ops" / "cuda_on_host.cpp"
         subprocess.run([COMPILER, *FLAGS, "-O2", "-fPIC", "-shared", source, "-o", target], check=True)
         return ctypes.CDLL(str(target))
 

@@ -235,7 +235,7 @@ def test_other_instruction_sets(isa):
     run_with_isa(
         isa,
         """
-import zdce, test_pictures as t
+import zdce, test_enhance_and_reduce_picture as t
 with zdce.backend("cpp"):
     for dtype in t.DTYPES:
         for scale in (1, 2, 5, 12, 100):

@@ -49,7 +49,7 @@ def way(request):
 def test_tiles_are_exact(monkeypatch, lively, way, name):
     monkeypatch.setattr(enhancer, "_TILE", 24)
     image = picture(67, 83) // 4  # dark enough that every variant changes it
-    # What is denoised is rounded before as well, and noise takes that far: tests/test_exposure.py has it.
+    # What is denoised is rounded before as well, and noise takes that far: tests/models/test_scene.py has it.
     model = lively(name)
     model.variant = replace(model.variant, noise=0.0)
     got = zdce.Enhancer(model)(image)

@@ -6,8 +6,8 @@
 #include <memory>
 #include <random>
 
-#include "../csrc/core/engine/pack.h"
-#include "../csrc/core/engine/pass.h"
+#include "../../csrc/core/engine/pack.h"
+#include "../../csrc/core/engine/pass.h"
 
 namespace {
 

@@ -21,7 +21,7 @@
 #include <thread>
 #include <vector>
 
-#include "../csrc/core/halves.h"
+#include "../../csrc/core/halves.h"
 
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>

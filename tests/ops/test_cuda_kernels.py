@@ -6,10 +6,10 @@ import itertools
 import re
 from collections import Counter
 
+import cuda_on_host
 import pytest
 import torch
 
-import cuda_on_host
 import zdce
 from cases import layouts, nan_filled_allocations, random_case
 from zdce.bench import cuda_kernels, static

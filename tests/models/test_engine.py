@@ -135,7 +135,7 @@ def test_any_strides(view):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_bfloat16_is_close(name):
     # Feature maps and weights keep 8 bits; 55 dB is an error of about half a level of 8 bits.
-    photograph = np.asarray(Image.open(Path(__file__).parents[1] / "docs" / "dark.jpg"))[100:160, 50:260]
+    photograph = np.asarray(Image.open(Path(__file__).parents[2] / "docs" / "dark.jpg"))[100:160, 50:260]
     model, image = lively(name), torch.from_numpy(photograph / np.float32(255))
     error = packed(model, "bf16").enhance(image, 1.0) - packed(model).enhance(image, 1.0)
     assert 0 < error.square().mean() < 10**-5.5
