@@ -57,7 +57,7 @@ def nvcc_words() -> dict[str, tuple[str, str]]:
 
 
 def _start(name: str, folder: Path) -> "subprocess.Popen[str]":
-    from torch.utils.cpp_extension import include_paths  # noqa: PLC0415 (slow, and needed here only)
+    from torch.utils.cpp_extension import include_paths
 
     build = _build()
     macros = ["-DTORCH_TARGET_VERSION=0x020a000000000000", *(f"-isystem={path}" for path in include_paths())]

@@ -103,3 +103,39 @@ def test_a_device_that_is_not_there_is_named():
         result = run("enhance", "x.jpg", "-m", "none", "--device", device)
         assert result.exit_code == 2
         assert f"{device!r} can't be used here" in result.stderr
+
+
+def imported_by(program):
+    """The modules that a fresh Python has imported after ``program``."""
+    told = f"{program}\nimport sys\nprint('\\n'.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+HEAVY = {"torch", "scipy", "skimage", "numpy", "PIL", "rich", "matplotlib", "safetensors"}
+
+
+@pytest.mark.parametrize("program", ["import zdce", "from zdce.cli import main\nmain(['--help'], standalone_mode=False)"])
+def test_help_waits_for_no_library(program):
+    assert not imported_by(program) & HEAVY
+
+
+def test_enhancing_imports_nothing_of_other_commands():
+    modules = imported_by("import zdce.commands.enhance, zdce.enhancement.enhance")
+    others = ("skimage", "scipy", "zdce.bench", "zdce.study", "zdce.serving", "zdce.training", "matplotlib")
+    assert not [name for name in modules if name.startswith(others)]
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_each_command_is_where_the_list_says(name):
+    command = cli.COMMANDS[name].load()
+    assert command.name == name
+    assert name in run("--help").stdout
+
+
+def test_public_names_are_found():
+    for name in zdce.__all__:
+        assert getattr(zdce, name) is not None
+    assert set(zdce.__all__) <= set(dir(zdce))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = zdce.nothing

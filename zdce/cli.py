@@ -1,33 +1,37 @@
-"""The command line: each command (``zdce/commands``) reads its options, calls the package, and prints."""
+"""The command line: each command (``zdce/commands``) reads its options, calls the package, and prints.
+
+A command is imported when it is used, so that help does not wait for PyTorch.
+"""
 
 import click
 
-from zdce.commands.bench import bench
-from zdce.commands.enhance import enhance
-from zdce.commands.evaluate import evaluate
-from zdce.commands.exports import export
-from zdce.commands.facts import info, list_variants
-from zdce.commands.group import Commands
-from zdce.commands.imports import import_weights
-from zdce.commands.photographs import list_photographs
-from zdce.commands.serve import serve
-from zdce.commands.study import report, run_study
-from zdce.commands.train import train
+from zdce.commands.group import Commands, Lazy
 from zdce.runtime import allocator
 from zdce.version import __version__
 
+# Where each command is, and the first sentence of its help.
+COMMANDS = {
+    "train": Lazy("zdce.commands.train:train", "Train a network without references."),
+    "eval": Lazy("zdce.commands.evaluate:evaluate", "Measure a network on pictures, beside simple methods."),
+    "enhance": Lazy("zdce.commands.enhance:enhance", "Brighten dark pictures and videos."),
+    "serve": Lazy("zdce.commands.serve:serve", "Serve a page to try networks on, and an interface for programs."),
+    "study": Lazy("zdce.commands.study:run_study", "Train and measure the whole report, and write its page."),
+    "report": Lazy("zdce.commands.study:report", "Write the page of a finished study anew."),
+    "bench": Lazy("zdce.commands.bench:bench", "Measure speed and memory beside other libraries."),
+    "import": Lazy("zdce.commands.imports:import_weights", "Convert weights of other code."),
+    "export": Lazy("zdce.commands.exports:export", "Write a network for other programs."),
+    "variants": Lazy("zdce.commands.facts:list_variants", "List the networks, and which come with trained weights."),
+    "photographs": Lazy("zdce.commands.photographs:list_photographs", "List the open photographs to train on."),
+    "info": Lazy("zdce.commands.facts:info", "Show versions, backends, instruction set and threads."),
+}
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+
+@click.group(cls=Commands, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="zdce")
 def main() -> None:
     """Zero-reference low-light image enhancement."""
     allocator.keep_freed_memory()
 
-
-for _command in (
-    train, evaluate, enhance, serve, run_study, report, bench, import_weights, export, list_variants, list_photographs, info,
-):  # fmt: skip
-    main.add_command(_command)
 
 if __name__ == "__main__":
     main()

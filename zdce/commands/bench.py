@@ -8,7 +8,7 @@ import click
 import torch
 
 import zdce
-from zdce.bench import cases, engines, flicker, folder, infer, layers, ops, plot, providers, scales, static, steps
+from zdce.bench import cases, engines, flicker, folder, infer, layers, ops, plot, providers, scales, startup, static, steps
 from zdce.bench import train as train_bench
 from zdce.bench.processes import Outcome
 from zdce.bench.rows import Row, to_csv
@@ -282,6 +282,18 @@ def bench_folder(
             list(folder.COLUMNS),
             folder.table(rows),
         )
+
+
+@bench.command("startup")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, help="Runs of each command.")
+@options.csv
+@options.as_json
+def bench_startup(rounds: int, csv_path: Path | None, as_json: bool) -> None:
+    """Time and memory of whole processes: help, imports, and `zdce enhance` beside Pillow that only decodes and encodes."""
+    rows = startup.run(rounds)
+    _save_rows(rows, csv_path, as_json)
+    if not as_json:
+        print_table(f"startup: {rows[0].device}", list(startup.COLUMNS), startup.table(rows))
 
 
 @bench.command("static")

@@ -1,12 +1,15 @@
-"""What every command does: a user's mistake is one line, never a traceback."""
+"""What every command does: it is imported when it is used, and a user's mistake is one line, never a traceback."""
 
 import logging
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
-from zdce.ops.dispatch import BackendError
+from zdce.errors import BackendError
 from zdce.runtime import signals
 
 # What a user's mistake may raise; anything else is a bug and shows its traceback.
@@ -16,8 +19,45 @@ _MISTAKES = (ValueError, OSError, BackendError)
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
+class Lazy(NamedTuple):
+    """A command that is not imported yet: where it is, as ``module:name``, and the first sentence of its help."""
+
+    place: str
+    summary: str
+
+    def load(self) -> click.Command:
+        module, _, name = self.place.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
 class Commands(click.Group):
-    """Shows a user's mistake as one line on stderr, exit code 1."""
+    """Commands of which those in ``lazy`` are imported when they are used; a user's mistake is one line, exit code 1."""
+
+    def __init__(self, *arguments: Any, lazy: Mapping[str, Lazy] | None = None, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.lazy:
+            return self.lazy[cmd_name].load()
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self.lazy:
+            super().format_commands(ctx, formatter)
+            return
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in self.lazy.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if not self.lazy:
+            return super().shell_complete(ctx, incomplete)
+        found = [CompletionItem(name, help=c.summary) for name, c in self.lazy.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

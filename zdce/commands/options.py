@@ -3,17 +3,18 @@
 from pathlib import Path
 
 import click
-import torch
 
-from zdce.data.datasets import DARKENED
 from zdce.enhancement.enhancer import PRECISIONS
 from zdce.enhancement.smoothing import SECONDS
 from zdce.models import weights
-from zdce.runtime import processes
 
 
 def check_device(device: str) -> None:
     """Raises click.BadParameter where ``device`` can't be used here."""
+    import torch
+
+    from zdce.runtime import processes
+
     try:
         processes.take_gpu(device)
         torch.empty(1, device=device).cpu()  # "meta" has nothing to give back
@@ -74,4 +75,6 @@ def data_source(ctx: click.Context, parameter: click.Parameter, data: str) -> st
 
 def absolute(data: str) -> str:
     """A run is resumed from wherever the user stands then: its folder of pictures is kept as an absolute path."""
+    from zdce.data.datasets import DARKENED
+
     return data if data in DARKENED else str(Path(data).absolute())

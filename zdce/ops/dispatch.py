@@ -12,10 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
-class BackendError(RuntimeError):
-    """A backend was asked for that can't run here."""
-
+from zdce.errors import BackendError
 
 # Takes an operator's inputs, then its outputs, which it writes.
 Launcher = Callable[..., None]

@@ -1,0 +1,97 @@
+"""``zdce bench startup``: whole processes as the shell starts them, beside Pillow that only decodes and encodes."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from zdce.runtime import system
+
+from .rows import Row
+
+SUITE = "startup"
+
+# (height, width) of the JPEG files that are enhanced: a small photograph, and 12 megapixels.
+SIZES = ((400, 600), (3000, 4000))
+
+_PILLOW = "import sys\nfrom PIL import Image\nImage.open(sys.argv[1]).convert('RGB').save(sys.argv[2], quality=95)"
+
+
+def _commands(folder: Path) -> dict[tuple[str, str, str], list[str]]:
+    """Shape, case and provider of what is timed, with its command."""
+    python, zdce = [sys.executable, "-c"], [sys.executable, "-m", "zdce"]
+    commands = {
+        ("", "start", "python"): [*python, "pass"],
+        ("", "start", "import zdce"): [*python, "import zdce"],
+        ("", "start", "zdce --help"): [*zdce, "--help"],
+        ("", "start", "import torch"): [*python, "import torch"],
+    }
+    for height, width in SIZES:
+        source, shape = str(folder / f"{width}.jpg"), f"{height}x{width}"
+        commands[shape, "enhance", "zdce"] = [*zdce, "enhance", source, "--overwrite", "-o", str(folder / f"{width}-zdce.jpg")]
+        commands[shape, "enhance", "pillow"] = [*python, _PILLOW, source, str(folder / f"{width}-pillow.jpg")]
+    return commands
+
+
+def _photograph(height: int, width: int) -> Image.Image:
+    """Dark blocks under noise, which take a JPEG decoder as long as a photograph does."""
+    random = np.random.default_rng(0)
+    blocks = random.integers(5, 60, (height // 50, width // 50, 3), np.uint8)
+    large = np.asarray(Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
+    return Image.fromarray((large + random.integers(-3, 4, (height, width, 1))).clip(0, 255).astype(np.uint8))
+
+
+def _measured(command: list[str]) -> tuple[float, float]:
+    """Seconds that a process takes and its peak memory in MiB."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise OSError(f"{' '.join(command)}: {process.stderr.read() if process.stderr else ''}")
+    kib = usage.ru_maxrss / 1024 if sys.platform == "darwin" else usage.ru_maxrss
+    return seconds, kib / 1024
+
+
+def run(rounds: int) -> list[Row]:
+    """Times every command ``rounds`` times, in turns, after one that does not count.
+
+    Raises:
+        OSError: a command failed.
+    """
+    rows, device = [], system.processor()
+    with tempfile.TemporaryDirectory() as place:
+        for height, width in SIZES:
+            _photograph(height, width).save(Path(place) / f"{width}.jpg", quality=95)
+        commands = _commands(Path(place))
+        figures: dict[tuple[str, str, str], list[tuple[float, float]]] = {key: [] for key in commands}
+        for number in range(rounds + 1):
+            for key, command in commands.items():
+                figure = _measured(command)
+                if number:
+                    figures[key].append(figure)
+    for (shape, case, provider), measured in figures.items():
+        for metric, unit, values in zip(("time", "memory"), ("s", "MiB"), zip(*measured, strict=True), strict=True):
+            rows.append(Row.of(SUITE, case, provider, "process", metric, unit, values, shape, "uint8", None, device))
+    return rows
+
+
+COLUMNS = ("case", "provider", "shape", "s", "20-80 %", "MiB")
+
+
+def table(rows: list[Row]) -> list[list[str]]:
+    """A line a command."""
+    memory = {(row.case, row.provider, row.shape): row.value for row in rows if row.metric == "memory"}
+    return [
+        [
+            row.case, row.provider, row.shape, f"{row.value:.3f}", "" if row.p20 is None else f"{row.p20:.3f}-{row.p80:.3f}",
+            f"{memory[row.case, row.provider, row.shape]:.0f}",
+        ]
+        for row in rows if row.metric == "time"
+    ]  # fmt: skip
