@@ -69,18 +69,22 @@ def run(page):
         if language == "python":
             exec(compile(code, page, "exec"), names)
         elif language == "bash":
-            for line in code.splitlines():
-                _command(shlex.split(line, comments=True))
+            for command in re.split("\n|&&", code):
+                _command(shlex.split(command, comments=True))
     return names
 
 
 def _command(words):
+    if not words:
+        return
     if words[:2] == ["pip", "install"]:
         # Not installed anew: what it names must be there to install.
         extras = re.findall(r"\.\[([\w,]+)\]", words[-1])
         known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         assert words[2:5] == ["-c", "constraints.txt", "-e"]
         assert set(",".join(extras).split(",")) - {""} <= set(known)
+    elif words[0] == "pytest":
+        assert words[1:] == ["-n", "2", "--dist", "loadscope"]
     elif words[0] == "torchrun":
         command = [sys.executable, "-m", "torch.distributed.run", *words[1:]]
         done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
@@ -121,10 +125,21 @@ def test_the_code_of_every_page_runs(page, at_hand):
     _run_where_possible(page)
 
 
+def test_the_readme_runs_and_its_two_commands_are_ci_s(at_hand, capsys):
+    shutil.copytree(DOCS, "docs", ignore=shutil.ignore_patterns("*.md", "results"))
+    names = run("../README.md")
+    assert size_of("bright.jpg") == size_of("docs/dark.jpg")
+    assert names["bright"].size == (52, 36)
+    assert names["enhanced"].mean() > names["dark"].mean()
+    two = [line for _, code in BLOCK.findall((ROOT / "README.md").read_text())[:2] for line in code.splitlines()]
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert all(line in ci for line in two)
+
+
 def test_blocks_are_in_languages_that_are_run():
-    for path in DOCS.glob("*.md"):
+    for path in (*DOCS.glob("*.md"), ROOT / "README.md"):
         languages = {language for language, _ in BLOCK.findall(path.read_text())}
-        assert languages <= {"python", "bash", ""}, path
+        assert languages <= {"python", "bash", "", "bibtex", "text"}, path
         # A block with braces is Sphinx's: contents, inclusion, the reference.
         assert path.read_text().count("```") == 2 * len(re.findall(r"^```[\w{]", path.read_text(), re.MULTILINE)), path
 
