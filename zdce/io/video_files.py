@@ -14,10 +14,11 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition, Stream
 from av.video.format import VideoFormat
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from zdce.io.images import Pixels
+from zdce.io.video_frames import DEFAULT_SITING, FromRGB, ToRGB, layout_of, sampling
 
 # A file that ends so many frames before the time it announces was cut off; more where only the whole file announces one, which
 # sound may round.
@@ -32,9 +33,6 @@ _FILE = "file:"
 # Of what is copied. Other data streams (time codes, motion sensors) most formats refuse or garble.
 _COPIED = ("audio", "subtitle", "attachment")
 
-# FFmpeg's fast conversions lose a level of brightness.
-_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-
 # AVColorSpace of RGB: it has no matrix.
 _RGB = 0
 
@@ -47,6 +45,14 @@ _ENCODER_OPTIONS = {
 
 # SVT-AV1 takes 0 for a number that is not given.
 _LEAST_CRF = {"libx264": 0, "libvpx-vp9": 0, "libsvtav1": 1}
+
+# Places of chroma samples that an encoder, or the only container that it is for, can name.
+_ALL_SITINGS = frozenset({"left", "center", "topleft", "top", "bottomleft", "bottom"})
+_SITINGS = {
+    "libx264": _ALL_SITINGS,
+    "libvpx-vp9": frozenset({"left", "center", "topleft", "top"}),
+    "libsvtav1": frozenset({"left", "topleft"}),
+}
 
 # What takes more than 8 bits for the same containers where the encoder was built without them, as PyAV's libvpx is.
 _DEEP_ENCODERS = {"libvpx-vp9": "libsvtav1"}
@@ -125,7 +131,6 @@ class Reader:
         self.left_out = [stream for stream in streams if stream is not self.stream and stream not in self.copied]
         self._decoded, self._undecodable, self._corrupt = 0, 0, 0
         self._error, self._end, self._last = "", 0.0, -(2**63)
-        self._reformatter = VideoReformatter()
         self._items = self._read()
         # What the output must know before it is opened stands in the first frame.
         self.first: av.VideoFrame | None = None
@@ -213,15 +218,19 @@ class Reader:
         for frame in frames:
             yield self._shot(frame)
 
+    def _see_first(self, frame: av.VideoFrame) -> None:
+        self.first, self.layout = frame, layout_of(frame)
+        siting = DEFAULT_SITING if self.layout.siting == "unspecified" else self.layout.siting
+        self._to_rgb = ToRGB(frame.width, frame.height, siting, deep=self.deep)
+
     def _shot(self, frame: av.VideoFrame) -> Shot:
         if self.first is None:
-            self.first = frame
+            self._see_first(frame)
         self._decoded += 1
         self._corrupt += frame.is_corrupt
         # A later size of a stream that changes it becomes the first one; where it does not, nothing is scaled.
-        layout = "rgb48le" if self.deep else "rgb24"
         try:
-            rgb = self._reformatter.reformat(frame, self.first.width, self.first.height, layout, interpolation=_EXACT)
+            pixels = self._to_rgb(frame)
         except av.error.FFmpegError as error:  # constant luminance, YCgCo and other matrices that hardly any camera has
             what = f"{frame.format.name} of colour matrix {frame.colorspace}"
             raise OSError(f"{self.path}: {what} can't be turned into RGB ({error.strerror})") from None
@@ -230,7 +239,6 @@ class Reader:
         # Only a broken file has frames without a time or out of order; a player needs times that grow.
         unknown = self._last + 1 if self._decoded > 1 else 0
         self._last = max(frame.pts if frame.pts is not None else unknown, self._last + 1)
-        pixels: Any = rgb.to_ndarray()
         return Shot(pixels, self._last, frame.duration or 0, base)
 
 
@@ -252,7 +260,7 @@ class Writer:
     def __init__(self, path: Path, source: Reader, container: str, codec: str, crf: int) -> None:
         assert source.first is not None
         self.notes: list[str] = []
-        self._first, self._deep, self._reformatter = source.first, source.deep, VideoReformatter()
+        self._first = source.first
         base = source.stream.time_base
         # Else the mp4 family multiplies a coarse time base by powers of two.
         timescale = {"video_track_timescale": str(base.denominator)} if container in ("mp4", "mov") and base else {}
@@ -279,6 +287,8 @@ class Writer:
         if (self._width, self._height) != (first.width, first.height):
             self.notes.append(f"{first.width}x{first.height} became {self._width}x{self._height}: H.264 needs even sides")
         options = {**_ENCODER_OPTIONS[codec], "crf": str(max(crf, _LEAST_CRF[codec]))}
+        siting = _written_siting(source.layout.siting, codec)
+        options["chroma_sample_location"] = siting
         stream = self.container.add_stream(
             codec, rate=source.stream.guessed_rate, options=options,
             width=self._width, height=self._height, pix_fmt=self._format, time_base=base,
@@ -292,6 +302,7 @@ class Writer:
         context = stream.codec_context
         context.colorspace, context.color_range = self._colorspace, self._range
         context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+        self._from_rgb = FromRGB(self._format, self._colorspace, self._range, siting, source.layout.order)
         if source.stream.sample_aspect_ratio:
             context.sample_aspect_ratio = source.stream.sample_aspect_ratio
         side_data: Any = first.side_data
@@ -344,10 +355,8 @@ class Writer:
         pixels: Any = shot.pixels
         if (height, width) != (self._height, self._width):
             pixels = np.pad(pixels, ((0, self._height - height), (0, self._width - width), (0, 0)), mode="edge")
-        rgb = av.VideoFrame.from_ndarray(pixels, "rgb48le" if self._deep else "rgb24")
-        frame = self._reformatter.reformat(
-            rgb, format=self._format, interpolation=_EXACT, dst_colorspace=self._colorspace, dst_color_range=self._range
-        )
+        frame = self._from_rgb(pixels)
+        frame.colorspace, frame.color_range = self._colorspace, self._range
         frame.pts, frame.duration, frame.time_base = shot.pts, shot.duration, shot.time_base
         frame.color_primaries, frame.color_trc = self._first.color_primaries, self._first.color_trc
         return frame
@@ -356,16 +365,16 @@ class Writer:
 def _written(source: VideoFormat, codec: str) -> tuple[str, str, list[str]]:
     """The encoder, ``codec`` or one in its stead, its pixel format for ``source``, and what that changes, a line each."""
     deep = _bits(source) > 8
-    sampling = wanted = _sampling(source)
+    chosen = wanted = sampling(source)
     if deep and f"yuv{wanted}p10le" not in _formats(codec):
         instead = _DEEP_ENCODERS.get(codec, "")
         if deep := "yuv420p10le" in _formats(instead):
-            codec, sampling = instead, "420"
+            codec, chosen = instead, "420"
     depth = 10 if deep else 8
     changed = [] if depth >= _bits(source) else [f"its {_bits(source)} bits became {depth}"]
-    if sampling != wanted:
-        changed.append(f"its chroma sampling {':'.join(wanted)} became {':'.join(sampling)}")
-    return codec, f"yuv{sampling}p10le" if deep else f"yuv{sampling}p", changed
+    if chosen != wanted:
+        changed.append(f"its chroma sampling {':'.join(wanted)} became {':'.join(chosen)}")
+    return codec, f"yuv{chosen}p10le" if deep else f"yuv{chosen}p", changed
 
 
 def _formats(codec: str) -> set[str]:
@@ -379,10 +388,9 @@ def _bits(pixels: VideoFormat) -> int:
     return max(component.bits for component in pixels.components)
 
 
-def _sampling(pixels: VideoFormat) -> str:
-    if len(pixels.components) < 3:  # grey
-        return "420"
-    return {(8, 8): "420", (8, 16): "422"}.get((pixels.chroma_width(16), pixels.chroma_height(16)), "444")
+def _written_siting(source: str, codec: str) -> str:
+    """Where the chroma samples of the output lie: as in the input, where the encoder can say so."""
+    return source if source in _SITINGS[codec] else DEFAULT_SITING
 
 
 def _written_range(first: av.VideoFrame) -> int:

@@ -1,0 +1,141 @@
+"""Frames of videos as RGB and back, by FFmpeg's filters: colour matrix, range, and where the chroma samples lie."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.filter import Graph
+from av.video.format import VideoFormat
+from av.video.reformatter import ColorRange
+
+from zdce.io.images import Pixels
+
+# FFmpeg's fast conversions lose a level of brightness.
+_FLAGS = "bicubic+accurate_rnd+full_chroma_inp+full_chroma_int+bitexact"
+
+# What H.264, HEVC and MPEG-2 mean where they say nothing, and what nearly every encoder is given.
+DEFAULT_SITING = "left"
+
+# FFmpeg's names of AVColorSpace's matrices that have a conversion; BT.601's where none is given, as FFmpeg has it.
+_MATRICES = {1: "bt709", 2: "bt601", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+
+_LAYOUT = re.compile(r"\bcl:(\w+) .*\bi:([PTB]) ")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a frame's samples lie.
+
+    Attributes:
+        siting: FFmpeg's name of the place of the chroma samples; "unspecified" where nothing tells it.
+        order: "P" for a progressive frame, "T" or "B" for two fields of which the top or the bottom one is the first.
+    """
+
+    siting: str
+    order: str
+
+
+def layout_of(frame: av.VideoFrame) -> Layout:
+    """The layout of a decoded frame. Only FFmpeg's log tells it to Python."""
+    graph = _graph(frame, frame.time_base, [("showinfo", "checksum=0")])
+    level = av.logging.get_level()
+    # The outer one takes what other threads log meanwhile.
+    with av.logging.Capture(False), av.logging.Capture() as logs:
+        av.logging.set_level(av.logging.INFO)
+        try:
+            graph.push(frame)
+            graph.vpull()
+        finally:
+            av.logging.set_level(level)
+    match = _LAYOUT.search("".join(message for _, _, message in logs))
+    return Layout(match[1], match[2]) if match else Layout("unspecified", "P")
+
+
+def _graph(frame: av.VideoFrame, base: Fraction | None, filters: list[tuple[str, str]]) -> Graph:
+    """``filters`` in a row, for frames like ``frame``."""
+    graph = Graph()
+    described = {
+        "video_size": f"{frame.width}x{frame.height}", "pix_fmt": frame.format.name, "time_base": str(base or Fraction(1)),
+        "colorspace": frame.colorspace, "range": frame.color_range,
+    }  # fmt: skip
+    nodes = [graph.add("buffer", ":".join(f"{name}={value}" for name, value in described.items()))]
+    nodes += [graph.add(name, options) for name, options in filters]
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    return graph
+
+
+def sampling(pixels: VideoFormat) -> str:
+    """The chroma sampling, "420", "422" or "444", that holds the chroma of ``pixels``."""
+    if len(pixels.components) < 3:  # grey
+        return "420"
+    return {(8, 8): "420", (8, 16): "422"}.get((pixels.chroma_width(16), pixels.chroma_height(16)), "444")
+
+
+def _is_subsampled(pixels: VideoFormat) -> bool:
+    return len(pixels.components) >= 3 and (pixels.chroma_width(16), pixels.chroma_height(16)) != (16, 16)
+
+
+class ToRGB:
+    """Turns frames into RGB arrays (height, width, 3), uint16 if ``deep``, else uint8.
+
+    Args:
+        siting: where the chroma samples lie, where they are fewer.
+
+    Raises (on a call):
+        av.error.FFmpegError: the frame's colour matrix or pixel format has no conversion.
+    """
+
+    def __init__(self, width: int, height: int, siting: str, *, deep: bool) -> None:
+        self._size, self._siting, self._format = f"{width}:{height}", siting, "rgb48le" if deep else "rgb24"
+        self._made_for: tuple[object, ...] = ()
+        self._graph: Graph | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> Pixels:
+        """The pixels of a decoded frame; another size than the first one's is scaled."""
+        like = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        if self._graph is None or like != self._made_for:
+            # interl=-1: in frames of two fields each field has chroma samples of its own.
+            options = f"{self._size}:flags={_FLAGS}:interl=-1"
+            if _is_subsampled(frame.format):
+                options += f":in_chroma_loc={self._siting}"
+            self._graph = _graph(frame, frame.time_base, [("scale", options), ("format", self._format)])
+            self._made_for = like
+        self._graph.push(frame)
+        pixels: Any = self._graph.vpull().to_ndarray()
+        return pixels
+
+
+class FromRGB:
+    """Turns RGB arrays (height, width, 3) into frames for an encoder.
+
+    Args:
+        pixel_format: FFmpeg's name of the frames' format.
+        matrix, color_range: AVColorSpace and AVColorRange of the frames.
+        siting: where the chroma samples shall lie, where they are fewer.
+        order: of the fields, as in ``Layout``.
+    """
+
+    def __init__(self, pixel_format: str, matrix: int, color_range: int, siting: str, order: str) -> None:
+        # A range that is not given is the limited one.
+        named = {
+            "out_color_matrix": _MATRICES.get(matrix, "bt601"),
+            "out_range": "pc" if color_range == ColorRange.JPEG else "tv",
+        }
+        if _is_subsampled(VideoFormat(pixel_format)):
+            named["out_chroma_loc"] = siting
+        options = f"flags={_FLAGS}:interl={int(order != 'P')}" + "".join(f":{name}={value}" for name, value in named.items())
+        field = {"P": "prog", "T": "tff", "B": "bff"}[order]
+        self._filters = [("setfield", field), ("scale", options), ("format", pixel_format)]
+        self._graph: Graph | None = None
+
+    def __call__(self, pixels: Pixels) -> av.VideoFrame:
+        """The frame of ``pixels`` (height, width, 3), uint8 or uint16, all alike; without a time."""
+        values: Any = np.ascontiguousarray(pixels)
+        frame = av.VideoFrame.from_ndarray(values, "rgb48le" if pixels.dtype == np.uint16 else "rgb24")
+        if self._graph is None:
+            self._graph = _graph(frame, None, self._filters)
+        self._graph.push(frame)
+        return self._graph.vpull()
