@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from zdce.errors import FileError
+
 from .ptx import ptxas_words, widest
 
 SOURCES = Path(__file__).resolve().parents[1] / "csrc" / "cuda"
@@ -52,7 +54,7 @@ def nvcc_words() -> dict[str, tuple[str, str]]:
         reports = {name: process.communicate()[0] for name, process in running.items()}
         for name, process in running.items():
             if process.returncode != 0:
-                raise OSError(f"nvcc could not compile {name}.cu: {reports[name].strip()}")
+                raise FileError(f"nvcc could not compile {name}.cu: {reports[name].strip()}")
         return {name: (reports[name], (Path(folder) / f"{name}.ptx").read_text()) for name in _FILES}
 
 

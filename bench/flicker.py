@@ -12,6 +12,7 @@ import torch
 
 from zdce.enhancement import video
 from zdce.enhancement.enhancer import Enhancer
+from zdce.errors import InputError
 from zdce.io import images
 from zdce.io.images import Pixels
 from zdce.runtime import progress, system
@@ -52,7 +53,7 @@ def flicker(levels: Sequence[float]) -> float:
 
 def _changes(levels: Sequence[float]) -> list[float]:
     if len(levels) < 2:
-        raise ValueError(f"flicker needs at least 2 frames, got {len(levels)}")
+        raise InputError(f"flicker needs at least 2 frames, got {len(levels)}")
     return [abs(after - before) for before, after in pairwise(levels)]
 
 
@@ -75,14 +76,14 @@ def sequences(paths: Iterable[Path], fps: float) -> list[Frames]:
         elif match := _NUMBERED.match(path.stem):
             bursts.setdefault((path.parent, match[1], match[3] + path.suffix), []).append((int(match[2]), path))
         else:
-            raise ValueError(f"{path}: expected a video, or pictures that are numbered")
+            raise InputError(f"{path}: expected a video, or pictures that are numbered")
     found = [_burst([path for _, path in sorted(burst)], fps) for burst in bursts.values()]
     return [*found, *films]
 
 
 def _burst(paths: list[Path], fps: float) -> Frames:
     if len(paths) < 2:
-        raise ValueError(f"{paths[0]}: a burst needs at least 2 pictures, got 1")
+        raise InputError(f"{paths[0]}: a burst needs at least 2 pictures, got 1")
     return Frames(
         f"{paths[0].name} ... {paths[-1].name}", lambda: ((images.read_rgb(path), i / fps) for i, path in enumerate(paths))
     )

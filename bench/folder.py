@@ -8,6 +8,7 @@ import torch
 
 from zdce.enhancement import batch, colour, manifest, video
 from zdce.enhancement.enhancer import Enhancer
+from zdce.errors import FileError
 from zdce.io import images
 from zdce.io.images import Picture
 from zdce.runtime import system
@@ -46,11 +47,13 @@ def run(folder: Path, enhancer: Enhancer, threads: int, quality: int = 95) -> li
         watch = _Watch(enhancer)
         started = time.perf_counter()
         rows: list[manifest.Row] = []
-        batch.run(jobs, batch.Work(watch, video.enhance, quality), Ranks(), rows.append)
+        counts = batch.run(jobs, batch.Work(watch, video.enhance, quality), Ranks(), rows.append)
         seconds = time.perf_counter() - started
+    if counts[batch.BUGS]:
+        raise RuntimeError(next(row.reason for row in rows if row.status == manifest.FAILED))
     for row in rows:
         if row.status == manifest.FAILED:
-            raise OSError(row.reason)
+            raise FileError(row.reason)
     figures = {
         ("time", "s"): seconds,
         ("pictures_per_second", "1/s"): len(jobs) / seconds,

@@ -22,6 +22,7 @@ from zdce.convert import exporting
 from zdce.convert.exporting import Form
 from zdce.enhancement import video
 from zdce.enhancement.smoothing import Smoothing
+from zdce.errors import InputError
 from zdce.io.images import Pixels
 from zdce.models.network import DCENet, load
 from zdce.runtime import progress, system
@@ -153,9 +154,9 @@ def run(options: Options) -> Outcome:
     """
     for modes, (height, width) in options.groups():
         if min(height, width) < 16:
-            raise ValueError(f"size must be at least 16 pixels, got {height}x{width}")
+            raise InputError(f"size must be at least 16 pixels, got {height}x{width}")
         if VIDEO in modes and (height % 2 or width % 2):
-            raise ValueError(f"size must be even for videos, got {height}x{width}")
+            raise InputError(f"size must be even for videos, got {height}x{width}")
     outcome = Outcome()
     if VIDEO in options.modes and (reason := video.why_missing()):
         outcome.notes.append(f"{VIDEO} is left out: {reason}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zdce.errors import InputError
 from zdce.models.variants import VARIANTS
 from zdce.ops import dispatch
 from zdce.runtime import progress, system
@@ -87,7 +88,7 @@ def run(names: Sequence[str], seconds: float = 1.0, least: int = 7) -> Outcome:
         ValueError: the C++ extension is missing.
     """
     if reason := dispatch.why_missing("cpp"):
-        raise ValueError(f"layers are the C++ engine's: {reason}")
+        raise InputError(f"layers are the C++ engine's: {reason}")
     outcome = Outcome()
     outcome.notes += [f"{name} is left out: its convolutions are separable" for name in names if VARIANTS[name].separable]
     found = shapes(names)

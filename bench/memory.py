@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from zdce.errors import FileError
+
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 # In a process with these settings every block above 64 KiB is the kernel's own pages, returned when freed: what is resident is
@@ -45,5 +47,5 @@ def peak(call: Callable[[], Iterable[Tensor]], device: str) -> int:
 def _resident(which: str) -> int:
     found = re.search(rf"^{which}:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
     if found is None:
-        raise OSError(f"{_STATUS} has no {which}")
+        raise FileError(f"{_STATUS} has no {which}")
     return int(found[1]) * 1024

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from zdce.errors import InputError
+
 from . import memory
 from .cases import CASES, MODES, Setting
 from .measuring import STREAMING, Job
@@ -68,11 +70,11 @@ def run_on_gpu(setting: Setting) -> list[Row]:
 def _check(options: Options) -> None:
     setting = options.setting
     if min(setting.height, setting.width) < 16:
-        raise ValueError(f"size must be at least 16 pixels, got {setting.height}x{setting.width}")
+        raise InputError(f"size must be at least 16 pixels, got {setting.height}x{setting.width}")
     if setting.device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"device must be cpu here, got {setting.device!r}: torch sees no GPU")
+        raise InputError(f"device must be cpu here, got {setting.device!r}: torch sees no GPU")
     if setting.device != "cpu" and setting.dtype == "float64":
-        raise ValueError("dtype must be float32, bfloat16 or float16 on a GPU, got float64")
+        raise InputError("dtype must be float32, bfloat16 or float16 on a GPU, got float64")
 
 
 def _jobs(options: Options) -> list[tuple[Job, dict[str, str]]]:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from zdce.errors import InputError
 from zdce.runtime import atomic
 
 from .cases import CASES
@@ -26,11 +27,11 @@ def check(path: Path) -> None:
         ValueError: ``path`` is neither .png nor .svg, or matplotlib is missing.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"the plot must be a {' or '.join(SUFFIXES)} file, got {path.name!r}")
+        raise InputError(f"the plot must be a {' or '.join(SUFFIXES)} file, got {path.name!r}")
     try:
         importlib.import_module("matplotlib")
     except ImportError as error:
-        raise ValueError(f"a plot needs matplotlib ({error}): pip install 'zdce[bench]'") from error
+        raise InputError(f"a plot needs matplotlib ({error}): pip install 'zdce[bench]'") from error
 
 
 # Draws on the axes that it is given.

@@ -16,6 +16,7 @@ from zdce.commands import options
 from zdce.commands.group import Commands
 from zdce.commands.printing import print_json, print_table
 from zdce.enhancement import batch, video
+from zdce.errors import InputError
 from zdce.io import images
 from zdce.models.variants import VARIANTS
 from zdce.runtime import atomic
@@ -356,7 +357,7 @@ def bench_flicker(
     enhancer = zdce.Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
     found = images.find(paths, batch.suffixes())
     if not found:
-        raise ValueError(f"no videos or pictures found: expected {', '.join(sorted(batch.suffixes()))}")
+        raise InputError(f"no videos or pictures found: expected {', '.join(sorted(batch.suffixes()))}")
     rows = [
         row
         for sequence in flicker.sequences([f.path for f in found], fps)
@@ -384,7 +385,7 @@ def bench_scales(
         plot.check(plot_path)
     found = images.find(paths)
     if not found:
-        raise ValueError(f"no pictures found: expected {', '.join(sorted(images.SUFFIXES))}")
+        raise InputError(f"no pictures found: expected {', '.join(sorted(images.SUFFIXES))}")
     rows = scales.run(zdce.load(model), [picture.path for picture in found])
     _save_rows(rows, csv_path, as_json)
     if plot_path is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 import zdce
+from zdce import errors
 from zdce.commands import options
 from zdce.enhancement import batch, colour, video
 from zdce.enhancement.batch import Job
@@ -102,7 +103,7 @@ def _begin(
     others: Counter[str] = Counter()
 
     def unreadable(error: OSError) -> None:
-        batch.tell_skipped(str(error))
+        batch.tell_skipped(str(error), error)
         others[FAILED] += 1
 
     jobs = batch.plan(images.find(paths, batch.suffixes(), unreadable), output)
@@ -114,7 +115,7 @@ def _begin(
 
 
 def _summarize(counts: Counter[str], jobs: Sequence[Job]) -> None:
-    """One line, and exit code 1 where something is missing."""
+    """One line, and exit code 1 where something is missing, 70 where that is a bug's doing."""
     described = {
         WRITTEN: "written",
         PARTLY: "written as far as possible",
@@ -124,5 +125,8 @@ def _summarize(counts: Counter[str], jobs: Sequence[Job]) -> None:
     click.echo(", ".join(f"{counts[status]} {what}" for status, what in described.items() if counts[status]))
     if len(jobs) == 1 and not counts[FAILED]:
         click.echo(jobs[0].target)
+    if counts[batch.BUGS]:
+        click.echo(f"{counts[batch.BUGS]} of them failed by a bug of zdce. {errors.REPORT}", err=True)
+        sys.exit(errors.BUG_EXIT_CODE)
     if counts[FAILED] or counts[PARTLY]:
         sys.exit(1)

@@ -12,6 +12,7 @@ import zdce
 from zdce.commands import options
 from zdce.commands.printing import print_json, print_table
 from zdce.data.datasets import Item, collection
+from zdce.errors import InputError
 from zdce.io import images
 from zdce.metrics import evaluation, naturalness
 from zdce.metrics.evaluation import BASELINES, Average, Rgb, Score
@@ -136,9 +137,9 @@ def _check_worst(path: Path, data: str, items: Sequence[Item]) -> None:
         ValueError: the worst can't be told, or not written.
     """
     if not any(item.load_reference for item in items):
-        raise ValueError(f"--worst needs true references, and {data} has none for these pictures")
+        raise InputError(f"--worst needs true references, and {data} has none for these pictures")
     if path.suffix.lower() not in images.SUFFIXES:
-        raise ValueError(f"{path}: expected one of the formats {', '.join(sorted(images.SUFFIXES))}")
+        raise InputError(f"{path}: expected one of the formats {', '.join(sorted(images.SUFFIXES))}")
 
 
 def _draw_worst(

@@ -1,4 +1,4 @@
-"""What every command does: it is imported when it is used, and a user's mistake is one line, never a traceback."""
+"""What every command does: it is imported when it is used; a user's mistake is one line, a bug of zdce a traceback."""
 
 import logging
 import warnings
@@ -9,11 +9,8 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from zdce.errors import BackendError
+from zdce import errors
 from zdce.runtime import signals
-
-# What a user's mistake may raise; anything else is a bug and shows its traceback.
-_MISTAKES = (ValueError, OSError, BackendError)
 
 # It tells of every oddity of a file, which is read all the same or named as broken. A handler keeps Python from printing that.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -32,7 +29,10 @@ class Lazy(NamedTuple):
 
 
 class Commands(click.Group):
-    """Commands of which those in ``lazy`` are imported when they are used; a user's mistake is one line, exit code 1."""
+    """Commands of which those in ``lazy`` are imported when they are used; a user's mistake is one line, exit code 1.
+
+    Any other exception is a bug: it shows its traceback, and the exit code is 70.
+    """
 
     def __init__(self, *arguments: Any, lazy: Mapping[str, Lazy] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -66,7 +66,13 @@ class Commands(click.Group):
                 # Of a broken file Pillow warns, with a line of its own code, whether it can be read or is named as broken.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # click ends quietly where nobody reads any more
-        except _MISTAKES as error:
-            raise click.ClickException(" ".join(str(error).split()) or type(error).__name__) from error
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click's own, which it shows; and it ends quietly where nobody reads any more
+        except Exception as error:
+            line = errors.explanation(error)
+            if line is None or errors.debugging():
+                click.echo(errors.formatted(error), err=True)
+            if line is None:
+                click.echo(errors.REPORT, err=True)
+                ctx.exit(errors.BUG_EXIT_CODE)
+            raise click.ClickException(line) from error

@@ -6,6 +6,7 @@ import ipaddress
 import click
 
 from zdce.commands import options
+from zdce.errors import InputError
 from zdce.models import weights
 from zdce.serving.limits import MEGABYTE, MEGAPIXEL, Limits
 
@@ -52,7 +53,7 @@ def serve(
     try:
         server, networks = (importlib.import_module(f"zdce.serving.{name}") for name in ("server", "networks"))
     except ImportError as error:
-        raise ValueError(f"the page needs starlette and uvicorn ({error}): pip install 'zdce[serve]'") from error
+        raise InputError(f"the page needs starlette and uvicorn ({error}): pip install 'zdce[serve]'") from error
     limits = Limits(
         most_megabytes * MEGABYTE, most_megapixels * MEGAPIXEL, most_pictures, memory * MEGABYTE, 60 * keep, workers, queue
     )

@@ -13,6 +13,7 @@ import click
 from zdce import training
 from zdce.commands import options
 from zdce.data.datasets import SAMPLE
+from zdce.errors import InputError, library_call
 from zdce.models import variants
 from zdce.models.network import ACTIVATIONS
 from zdce.ops import NORMALIZATIONS
@@ -152,9 +153,11 @@ def _config(
 
 def _read(file: Path) -> training.Config:
     try:
-        config = training.Config.from_toml(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        with library_call(InputError):
+            text = file.read_text(encoding="utf-8")
+        config = training.Config.from_toml(text)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
     return replace(config, data=options.absolute(config.data))
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from zdce import reference
 from zdce.enhancement.enhancer import Enhancer
+from zdce.errors import InputError
 from zdce.models.network import DCENet
 from zdce.runtime import atomic
 
@@ -62,9 +63,9 @@ class Form:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+            raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.scale is not None and not 1 <= self.scale <= MOST_SCALE:
-            raise ValueError(f"scale must be 1 to {MOST_SCALE}, got {self.scale}")
+            raise InputError(f"scale must be 1 to {MOST_SCALE}, got {self.scale}")
 
 
 class _Half(DCENet):
@@ -131,7 +132,7 @@ def to_onnx(model: DCENet, form: Form) -> bytes:
         ValueError: onnx or onnxscript is missing.
     """
     if reason := why_no_onnx():
-        raise ValueError(reason)
+        raise InputError(reason)
     image, axes = _argument(model, form)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -206,14 +207,14 @@ def export(model: DCENet, path: Path, form: Form) -> float:
         ValueError: another suffix, the extra ``export`` is missing, or the check failed; nothing is written then.
     """
     if path.suffix not in _FORMATS:
-        raise ValueError(f"{path}: expected one of the formats {', '.join(_FORMATS)}")
+        raise InputError(f"{path}: expected one of the formats {', '.join(_FORMATS)}")
     kind = _FORMATS[path.suffix]
     if kind.packages and (reason := why_no_onnx(*kind.packages)):
-        raise ValueError(reason)
+        raise InputError(reason)
     exported = content(model, path.suffix, form)
     worst = _check(kind.run(exported), model, form)
     if not worst <= TOLERANCES[form.precision]:
-        raise ValueError(
+        raise InputError(
             f"{path} is not written: the export is {worst:.3g} levels of 255 off the network,"
             f" {TOLERANCES[form.precision]:.3g} are tolerated in {form.precision}"
         )

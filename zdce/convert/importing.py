@@ -5,14 +5,17 @@ import importlib.util
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from zdce.errors import InputError, MissingFileError, library_call
 from zdce.models.network import DCENet
 from zdce.models.variants import VARIANTS, Variant
 
@@ -22,6 +25,8 @@ LICENCE = (
 
 # The convolutions of a file from the first to the last, each with its parameters by the names that they have in ``DCENet``.
 _Layers = list[dict[str, Tensor]]
+
+Floats = NDArray[np.float32]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _KERAS_WEIGHTS = "model.weights.h5"
@@ -59,7 +64,7 @@ def read(path: Path) -> Imported:
         ValueError: it holds none of these, or h5py is missing.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+        raise MissingFileError(f"no such file: {path}")
     with path.open("rb") as file:
         start = file.read(len(_HDF5))
     if start == _HDF5:
@@ -72,35 +77,37 @@ def read(path: Path) -> Imported:
 def _in_keras_archive(path: Path) -> bytes | None:
     """The weights inside of a .keras file; None where the file is none."""
     try:
-        if not zipfile.is_zipfile(path):
-            return None
-        with zipfile.ZipFile(path) as archive:
+        with library_call(InputError):  # zipfile lets through what decompression and decoding say of broken bytes
+            if not zipfile.is_zipfile(path):
+                return None
+            archive = zipfile.ZipFile(path)
+        with archive:
             _check_unpacked(archive, path.stat().st_size)
             if _KERAS_WEIGHTS not in archive.namelist():
                 return None
-            with archive.open(_KERAS_WEIGHTS) as file:
+            with library_call(InputError), archive.open(_KERAS_WEIGHTS) as file:
                 return file.read(archive.getinfo(_KERAS_WEIGHTS).file_size)  # whatever it would unpack to
-    except Exception as error:  # zipfile lets through what decompression and decoding say of broken bytes
-        raise ValueError(f"{path}: the archive is broken: {error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: the archive is broken: {error}") from error
 
 
 def _check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
     """Before Keras's file or PyTorch's of ``size`` bytes is unpacked; PyTorch packs nothing."""
     files = archive.infolist()
     if any(file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for file in files):
-        raise ValueError("expected files that are stored or deflated")
+        raise InputError("expected files that are stored or deflated")
     if (unpacked := sum(file.file_size for file in files)) > max(_MOST_BYTES, size):
-        raise ValueError(f"expected at most {_MOST_BYTES} bytes, got {unpacked} unpacked")
+        raise InputError(f"expected at most {_MOST_BYTES} bytes, got {unpacked} unpacked")
 
 
 def _from_pytorch(path: Path) -> Imported:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has no error of its own for broken files
-        raise ValueError(
+    except Exception as error:  # torch's own call: it has no error of its own for broken files
+        raise InputError(
             f"{path}: expected a PyTorch state dict that loads without running code, or a Keras .h5 or .keras file"
         ) from error
-    layers = _published_layers(path, _state_dict(loaded))
+    layers = _published_layers(path, _dense(path, _state_dict(loaded)))
     variant = _variant_of(path, layers, [VARIANTS[name] for name in _PUBLISHED])
     return Imported(_network(path, variant, layers), f"{variant.summary} ({variant.name}), PyTorch")
 
@@ -116,16 +123,25 @@ def _state_dict(loaded: object) -> Mapping[str, Tensor]:
     return {}
 
 
+def _dense(path: Path, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """``state``, each of its tensors with all of its numbers in memory; sparse and quantized ones are none of this code's."""
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or not tensor.is_floating_point():
+            kind = "quantized" if tensor.is_quantized else "meta" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}"
+            raise InputError(f"{path}: expected dense floating-point tensors, got {name!r} ({kind})")
+    return state
+
+
 def _published_layers(path: Path, state: Mapping[str, Tensor]) -> _Layers:
     layers: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
         match = _PUBLISHED_KEY.fullmatch(key)
         if match is None:
-            raise ValueError(f"{path}: expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++, got {key!r}")
+            raise InputError(f"{path}: expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++, got {key!r}")
         number, part, parameter = match.groups()
         layers.setdefault(int(number), {})[_PARTS[part] + parameter] = value
     if sorted(layers) != list(range(1, 8)):
-        raise ValueError(
+        raise InputError(
             f"{path}: expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++, got {len(state)} tensors"
         )
     return [layers[number] for number in sorted(layers)]
@@ -133,50 +149,55 @@ def _published_layers(path: Path, state: Mapping[str, Tensor]) -> _Layers:
 
 def _from_keras(path: Path, content: bytes) -> Imported:
     if importlib.util.find_spec("h5py") is None:
-        raise ValueError("Keras files need h5py: pip install 'zdce[keras]'")
+        raise InputError("Keras files need h5py: pip install 'zdce[keras]'")
     h5py = importlib.import_module("h5py")
     try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            layers = [
-                # Keras keeps filters as (height, width, in, out).
-                {"weight": torch.tensor(kernel[()]).permute(3, 2, 0, 1).contiguous(), "bias": torch.tensor(bias[()])}
-                for kernel, bias in _keras_convolutions(file, h5py.Dataset)
-            ]
-    except Exception as error:  # h5py has no error of its own for broken files
-        raise ValueError(f"{path}: the HDF5 file is broken: {' '.join(str(error).split())}") from error
+        with library_call(InputError):  # h5py has no error of its own for broken files
+            opened = h5py.File(io.BytesIO(content), "r")
+        with opened as file:
+            arrays = _keras_convolutions(file, h5py.Dataset)
+    except InputError as error:
+        raise InputError(f"{path}: the HDF5 file is broken: {error}") from error
+    # Keras keeps filters as (height, width, in, out).
+    layers = [
+        {"weight": torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous(), "bias": torch.from_numpy(bias)}
+        for kernel, bias in arrays
+    ]
     variant = _variant_of(path, layers, [v for v in VARIANTS.values() if not v.separable])
     for layer, sources in zip(layers, variant.sources, strict=True):
         layer["weight"] = _in_order(layer["weight"], variant, sources)
     return Imported(_network(path, variant, layers), f"the Keras example's network ({variant.name})")
 
 
-def _keras_convolutions(file: Any, dataset: type) -> Iterator[tuple[Any, Any]]:
+def _keras_convolutions(file: Any, dataset: type) -> list[tuple[Floats, Floats]]:
     """Kernel and bias of each convolution in the file's order of layers."""
     found: dict[str, dict[int, Any]] = {}
     for name in _keras_names(file, dataset):
         place, _, _ = name.rpartition("/")
-        found.setdefault(place, {})[file[name].ndim] = file[name]
-    size = 0
-    for arrays in found.values():
-        if set(arrays) == {4, 1}:
-            # They may be packed, or not be there and all the same.
-            size += arrays[4].nbytes + arrays[1].nbytes
-            if size > _MOST_BYTES:
-                raise ValueError(f"expected convolutions of at most {_MOST_BYTES} bytes, got {size}")
-            yield arrays[4], arrays[1]
+        with library_call(InputError):
+            found.setdefault(place, {})[file[name].ndim] = file[name]
+    layers = [(arrays[4], arrays[1]) for arrays in found.values() if set(arrays) == {4, 1}]
+    with library_call(InputError):
+        # They may be packed, or not be there and all the same.
+        size = sum(kernel.nbytes + bias.nbytes for kernel, bias in layers)
+    if size > _MOST_BYTES:
+        raise InputError(f"expected convolutions of at most {_MOST_BYTES} bytes, got {size}")
+    with library_call(InputError):
+        return [(kernel[()].astype(np.float32), bias[()].astype(np.float32)) for kernel, bias in layers]
 
 
 def _keras_names(file: Any, dataset: type) -> Iterable[str]:
     """The paths of all weights, an optimizer's left out, in the order of layers."""
-    layered = file.get("model_weights", file)
-    if "layer_names" in layered.attrs:  # Keras 2, and Keras 3 for files that end in .h5 alone
-        return [
-            f"{layered[layer].name}/{_text(weight)}"
-            for layer in map(_text, layered.attrs["layer_names"])
-            for weight in layered[layer].attrs["weight_names"]
-        ]
-    names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, dataset) else None)
+    with library_call(InputError):
+        layered = file.get("model_weights", file)
+        if "layer_names" in layered.attrs:  # Keras 2, and Keras 3 for files that end in .h5 alone
+            return [
+                f"{layered[layer].name}/{_text(weight)}"
+                for layer in map(_text, layered.attrs["layer_names"])
+                for weight in layered[layer].attrs["weight_names"]
+            ]
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, dataset) else None)
     # Keras 3 numbers layers of a class as they were made: conv2d, conv2d_1, ..., conv2d_10.
     return sorted((name for name in names if "optimizer" not in name.split("/")), key=_natural)
 
@@ -206,7 +227,7 @@ def _variant_of(path: Path, layers: _Layers, candidates: Iterable[Variant]) -> V
             if _shapes(DCENet(variant).state_dict()) == shapes:
                 return variant
     got = [tuple(layer["weight"].shape) if "weight" in layer else "separable" for layer in layers]
-    raise ValueError(f"{path}: expected the convolutions of one of {', '.join(v.name for v in known)}, got {got or 'none'}")
+    raise InputError(f"{path}: expected the convolutions of one of {', '.join(v.name for v in known)}, got {got or 'none'}")
 
 
 def _state(layers: _Layers) -> dict[str, Tensor]:
@@ -221,7 +242,7 @@ def _network(path: Path, variant: Variant, layers: _Layers) -> DCENet:
     state = {name: value.float() for name, value in _state(layers).items()}
     broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:
-        raise ValueError(f"{path}: expected finite weights, got others in {broken[0]}")
+        raise InputError(f"{path}: expected finite weights, got others in {broken[0]}")
     model = DCENet(variant)
     model.load_state_dict(state)
     return model.eval()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zdce.data import photographs, sample
 from zdce.data.darkening import DarkPictures
+from zdce.errors import InputError, MissingFileError
 from zdce.io import images
 from zdce.runtime import progress
 
@@ -75,13 +76,13 @@ def collection(source: str) -> Collection:
         return _darkened(DARKENED[source])
     folder = Path(source)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no such folder: {source} (or {SAMPLE!r} for the built-in sample, 'open' for more)")
+        raise MissingFileError(f"no such folder: {source} (or {SAMPLE!r} for the built-in sample, 'open' for more)")
     if (folder / "our485" / "low").is_dir():
         folder /= "our485"
     low, high = (folder / "low", folder / "high") if (folder / "low").is_dir() else (folder, None)
     items = _items(low, high)
     if len(items) < 2:
-        raise ValueError(f"{source} must hold at least 2 pictures ({', '.join(sorted(images.SUFFIXES))}), got {len(items)}")
+        raise InputError(f"{source} must hold at least 2 pictures ({', '.join(sorted(images.SUFFIXES))}), got {len(items)}")
     return Collection(tuple(items), max(1, round(len(items) * _VALIDATION_SHARE)))
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from zdce.data import sample
 from zdce.data.darkening import DarkPictures, Rgb
+from zdce.errors import FileError, MissingFileError
 from zdce.runtime import atomic
 
 _SKIMAGE = "scikit-image (PyPI)"
@@ -125,9 +126,9 @@ def _run(command: list[str], folder: Path) -> None:
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        raise OSError(f"the photographs can't be fetched here: there is no {command[0]}") from None
+        raise FileError(f"the photographs can't be fetched here: there is no {command[0]}") from None
     except subprocess.CalledProcessError as error:
-        raise OSError(f"{' '.join(command)} failed: {error.stderr.strip() or error.returncode}") from error
+        raise FileError(f"{' '.join(command)} failed: {error.stderr.strip() or error.returncode}") from error
 
 
 def folder() -> Path:
@@ -159,7 +160,7 @@ def _keep(photograph: Photograph, place: Path) -> None:
     content = (place / photograph.path).read_bytes()
     got = hashlib.sha256(content).hexdigest()
     if got != photograph.sha256:
-        raise OSError(f"{photograph.path} of {photograph.package} must have the SHA-256 {photograph.sha256}, got {got}")
+        raise FileError(f"{photograph.path} of {photograph.package} must have the SHA-256 {photograph.sha256}, got {got}")
     atomic.write_bytes(_file(photograph), content)
 
 
@@ -178,7 +179,7 @@ def load(name: str) -> Rgb:
     if not photograph.path:
         return sample.photograph(name)
     if not _file(photograph).is_file():
-        raise FileNotFoundError(f"{_file(photograph)} is not there: `zdce photographs --fetch` gets the open photographs")
+        raise MissingFileError(f"{_file(photograph)} is not there: `zdce photographs --fetch` gets the open photographs")
     with Image.open(_file(photograph)) as picture:
         picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         pixels = np.array(picture.convert("RGB"))

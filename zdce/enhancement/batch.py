@@ -1,22 +1,22 @@
 """Pictures and videos enhanced one after another: where each result goes, and what happens to those that can't be done."""
 
 import os
-import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-import torch
 from rich.markup import escape
 from rich.progress import Progress
 
+from zdce import errors
 from zdce.enhancement import colour, video
 from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.manifest import FAILED, PARTLY, STATUSES, WRITTEN, Row
+from zdce.errors import InputError
 from zdce.io import images, raw
 from zdce.io.images import Found, Picture
 from zdce.models.network import DCENet
@@ -28,8 +28,9 @@ _MARK = "-enhanced"
 # Of JPEG, WebP, AVIF and HEIC, 1 to 100.
 QUALITY = 95
 
-# How torch's allocator on the CPU, and C++, say that there is no memory left.
-_ALLOCATION = re.compile("can't allocate memory|bad_alloc")
+# Of ``run``'s counts, beside the statuses: files that failed by a bug of zdce.
+BUGS = "bugs"
+_COUNTED = (*STATUSES, BUGS)
 
 # Seconds between looks at how far other processes are.
 _PAUSE = 0.1
@@ -62,11 +63,11 @@ def plan(found: Iterable[Found], output: str | None) -> list[Job]:
     """
     pictures = list(found)
     if not pictures:
-        raise ValueError(f"no pictures found: expected {', '.join(sorted(suffixes()))}")
+        raise InputError(f"no pictures found: expected {', '.join(sorted(suffixes()))}")
     reason = video.why_missing()
     for picture in pictures:
         if reason and video.is_video(picture.path):
-            raise ValueError(f"{picture.path}: {reason}")
+            raise InputError(f"{picture.path}: {reason}")
     if output is None:
         jobs = [Job(picture.path, _beside(picture)) for picture in pictures]
         # Results of a former run that a pattern matched as well are no inputs.
@@ -77,7 +78,7 @@ def plan(found: Iterable[Found], output: str | None) -> list[Job]:
     else:
         folder = Path(output)
         if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{output} is a file, where a folder is expected for results")
+            raise InputError(f"{output} is a file, where a folder is expected for results")
         inside = folder.resolve()
         jobs = [
             Job(p.path, folder / _written(p.place))
@@ -85,7 +86,7 @@ def plan(found: Iterable[Found], output: str | None) -> list[Job]:
             if p.folder is None or inside not in p.path.resolve().parents
         ]
         if not jobs:
-            raise ValueError(f"all pictures found lie in {output}, where results would go; choose another output")
+            raise InputError(f"all pictures found lie in {output}, where results would go; choose another output")
     _check(jobs)
     return jobs
 
@@ -109,12 +110,12 @@ def _is_file(output: str, pictures: list[Found]) -> bool:
     suffix = target.suffix.lower()
     if suffix in raw.SUFFIXES or images.is_not_written(suffix):
         formats = ", ".join(sorted(images.SUFFIXES | video.SUFFIXES))
-        raise ValueError(f"{output}: expected a folder (end its name in {os.sep}) or one of the formats {formats}")
+        raise InputError(f"{output}: expected a folder (end its name in {os.sep}) or one of the formats {formats}")
     if suffix not in images.SUFFIXES | video.SUFFIXES:
         return False
     if video.is_video(target) != video.is_video(pictures[0].path):
         kinds = ("a video", "a picture") if video.is_video(pictures[0].path) else ("a picture", "a video")
-        raise ValueError(f"{pictures[0].path} is {kinds[0]} and can't become {kinds[1]}, {output}")
+        raise InputError(f"{pictures[0].path} is {kinds[0]} and can't become {kinds[1]}, {output}")
     return True
 
 
@@ -124,9 +125,9 @@ def _check(jobs: list[Job]) -> None:
     for job in jobs:
         place = job.target.resolve()
         if place in sources:
-            raise ValueError(f"{job.target} would replace an input; choose another output")
+            raise InputError(f"{job.target} would replace an input; choose another output")
         if place in targets:
-            raise ValueError(f"{targets[place]} and {job.source} would both become {job.target}")
+            raise InputError(f"{targets[place]} and {job.source} would both become {job.target}")
         targets[place] = job.source
 
 
@@ -188,24 +189,28 @@ def run(jobs: Sequence[Job], work: Work, among: Ranks, tell: Callable[[Row], Non
 
     Returns:
         How many files came to each of ``manifest.STATUSES`` in this process, in the first one, which waits for the others,
-        in all.
+        in all; under ``BUGS`` how many of those that failed did so by a bug of zdce.
     """
     counts: Counter[str] = Counter()
+    told: set[tuple[str, str, int]] = set()
     with progress.bar() as shown:
         task = shown.add_task("enhancing", total=len(jobs), status="")
         for job in among.share(jobs):
-            status, reason = do(job, work, shown)
+            outcome = do(job, work, shown)
+            if outcome.bug is not None:
+                counts[BUGS] += 1
+                _tell_bug(outcome.bug, told)
             if tell is not None:
-                tell(row(job, status, reason))
-            counts[status] += 1
+                tell(row(job, outcome.status, outcome.reason))
+            counts[outcome.status] += 1
             shown.update(task, completed=among.count("done", 1))
-        for status in STATUSES:
-            among.count(status, counts[status])
+        for counted in _COUNTED:
+            among.count(counted, counts[counted])
         among.count("finished", 1)
         while among.first and among.count("finished") < among.world:
             time.sleep(_PAUSE)
             shown.update(task, completed=among.count("done"))
-    return Counter({status: among.count(status) for status in STATUSES}) if among.first else counts
+    return Counter({counted: among.count(counted) for counted in _COUNTED}) if among.first else counts
 
 
 def row(job: Job, status: str, reason: str = "") -> Row:
@@ -213,38 +218,50 @@ def row(job: Job, status: str, reason: str = "") -> Row:
     return Row(str(job.source), str(job.target), status, reason)
 
 
-def do(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
-    """Gives the status and its reason; what can't be done is named in one line."""
+class Outcome(NamedTuple):
+    """What became of a file: its status, the reason where it needs one, and the bug that the reason is, if it is one."""
+
+    status: str
+    reason: str = ""
+    bug: Exception | None = None
+
+
+def do(job: Job, work: Work, shown: Progress) -> Outcome:
+    """Does one job; what can't be done is named in one line, a bug too, which must not cost the other files their results."""
     try:
-        with _lack_of_memory(job.source):
-            if video.is_video(job.source):
-                return _do_video(job, work, shown)
-            picture = images.read(job.source)
-            images.write(work.picture(picture), job.target, work.quality)
-    except (OSError, ValueError) as error:
-        reason = str(error) or f"{job.source}: {type(error).__name__}"
-        tell_skipped(reason)
-        return FAILED, reason
-    return WRITTEN, ""
+        if video.is_video(job.source):
+            return _do_video(job, work, shown)
+        picture = images.read(job.source)
+        images.write(work.picture(picture), job.target, work.quality)
+    except Exception as error:
+        if errors.is_lack_of_memory(error):
+            reason = f"{job.source}: there is not enough memory for it"
+        elif (known := errors.explanation(error)) is not None:
+            reason = known
+        else:
+            reason = f"{job.source}: a bug of zdce, {type(error).__name__}: {errors.one_line(error)}"
+            tell_skipped(reason)
+            return Outcome(FAILED, reason, error)
+        tell_skipped(reason, error)
+        return Outcome(FAILED, reason)
+    return Outcome(WRITTEN)
 
 
-def tell_skipped(reason: str) -> None:
-    """One line on stderr."""
+def tell_skipped(reason: str, error: BaseException | None = None) -> None:
+    """One line on stderr, and where ``ZDCE_DEBUG`` asks for it the traceback of ``error``."""
+    if error is not None and errors.debugging():
+        progress.console.print(errors.formatted(error), markup=False)
     progress.console.print(f"[red]skipped[/red] {escape(reason)}")
 
 
-@contextmanager
-def _lack_of_memory(source: Path) -> Iterator[None]:
-    """Makes it an OSError that names ``source``: torch has a type of error for a GPU's memory only."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _ALLOCATION.search(str(error)):
-            raise OSError(f"{source}: there is not enough memory for it") from error
-        raise
+def _tell_bug(bug: Exception, told: set[tuple[str, str, int]]) -> None:
+    """The traceback on stderr, of a bug that meets many files once."""
+    if errors.place(bug) not in told:
+        told.add(errors.place(bug))
+        progress.console.print(errors.formatted(bug), markup=False)
 
 
-def _do_video(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
+def _do_video(job: Job, work: Work, shown: Progress) -> Outcome:
     with progress.frames(shown, escape(job.source.name)) as counted:
         report = work.film(job.source, job.target, shown=counted)
     pace = report.frames / report.seconds
@@ -253,5 +270,5 @@ def _do_video(job: Job, work: Work, shown: Progress) -> tuple[str, str]:
         progress.console.print(f"{job.target}: {note}", markup=False)
     if report.fault:
         progress.console.print(report.fault, style="red", markup=False)
-        return PARTLY, report.fault
-    return WRITTEN, ""
+        return Outcome(PARTLY, report.fault)
+    return Outcome(WRITTEN)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from zdce.enhancement.enhancer import Enhancer
+from zdce.errors import InputError
 from zdce.io import images
 from zdce.io.images import Picture, Pixels
 from zdce.srgb import light_of_srgb, srgb_of_light
@@ -95,7 +96,7 @@ def _integers(fractions: Floats, dtype: np.dtype[Any]) -> Pixels:
 def check_transfer(transfer: str) -> None:
     """Raises a ValueError where ``transfer`` is none of ``TRANSFERS``."""
     if transfer not in TRANSFERS:
-        raise ValueError(f"transfer must be one of {', '.join(TRANSFERS)}, got {transfer!r}")
+        raise InputError(f"transfer must be one of {', '.join(TRANSFERS)}, got {transfer!r}")
 
 
 def srgb(picture: Picture) -> Picture:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zdce.enhancement import colour
 from zdce.enhancement.enhancer import Enhancer
+from zdce.errors import InputError
 from zdce.io import images
 from zdce.models import weights
 from zdce.models.network import DCENet, load
@@ -100,7 +101,7 @@ def enhance(
     (5, 7, 3)
     """
     if output is not None and not isinstance(image, str | os.PathLike):
-        raise ValueError(
+        raise InputError(
             f"output must be left out where image is no path, got {type(image).__name__} and output {str(output)!r}"
         )
     device = str(image.device) if isinstance(image, Tensor) else "cpu"
@@ -122,7 +123,7 @@ def enhancer_for(model: Model | None, device: str, *settings: Any) -> Enhancer:
         return Enhancer(model, *settings)
     name = DEFAULT if model is None else os.fspath(model)
     if name is None:
-        raise ValueError("model must be a network or a .safetensors file of zdce train, got None")
+        raise InputError("model must be a network or a .safetensors file of zdce train, got None")
     return _kept(name, _stamp(Path(name)), device, *settings)
 
 
@@ -157,7 +158,7 @@ def _picture(picture: images.Picture, enhancer: Enhancer) -> images.Picture:
 
 def _file(source: Path, target: Path, enhancer: Enhancer) -> Path:
     if target.resolve() == source.resolve():
-        raise ValueError(f"output must be another file than image, got {target}")
+        raise InputError(f"output must be another file than image, got {target}")
     images.write(_picture(images.read(source), enhancer), target)
     return target
 
@@ -167,7 +168,7 @@ def _tensor(image: Tensor, enhancer: Enhancer) -> Tensor:
     if not (image.is_floating_point() or image.dtype in WHITE):
         raise TypeError(f"image must be a uint8, uint16 or floating tensor, got {image.dtype}")
     if image.dim() not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
-        raise ValueError(f"image must be (3, H, W) or (B, 3, H, W) with no side of 0, got {tuple(image.shape)}")
+        raise InputError(f"image must be (3, H, W) or (B, 3, H, W) with no side of 0, got {tuple(image.shape)}")
     white = WHITE.get(image.dtype, 1)
     batch = (image.detach() if image.dim() == 4 else image.detach()[None]).to(torch.float32) / white
     result = enhancer(batch).reshape(image.shape)
@@ -182,7 +183,7 @@ def _array(image: NDArray[Any], enhancer: Enhancer) -> NDArray[Any]:
     if image.ndim == 2 and image.size:
         return _colors(image[..., None].repeat(3, 2), enhancer, grey=True)[..., 0]
     if image.ndim not in (3, 4) or image.shape[-1] not in (1, 3, 4) or not image.size:
-        raise ValueError(f"image must be (H, W), (H, W, C) or (B, H, W, C) with 1, 3 or 4 channels C, got {image.shape}")
+        raise InputError(f"image must be (H, W), (H, W, C) or (B, H, W, C) with 1, 3 or 4 channels C, got {image.shape}")
     if image.ndim == 4:
         return np.stack([_array(one, enhancer) for one in image])
     if image.shape[2] == 1:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zdce import ops
+from zdce.errors import InputError
 from zdce.io.images import Pixels
 from zdce.models import scene
 from zdce.models.engine import Engine, why_unsupported
@@ -99,9 +100,9 @@ class Enhancer:
         noise: float | None = None,
     ) -> None:
         if precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+            raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         if scale is not None and scale < 1:
-            raise ValueError(f"scale must be at least 1, got {scale}")
+            raise InputError(f"scale must be at least 1, got {scale}")
         self.model = model.eval()
         self.precision = precision
         self.scale = model.variant.scale if scale is None else scale
@@ -293,13 +294,13 @@ class Enhancer:
 
 def _checked_strength(strength: float) -> float:
     if not np.isfinite(strength):
-        raise ValueError(f"strength must be a finite number, got {strength}")
+        raise InputError(f"strength must be a finite number, got {strength}")
     return strength
 
 
 def _checked_share(name: str, value: float) -> float:
     if not 0 <= value < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+        raise InputError(f"{name} must be at least 0 and below 1, got {value}")
     return value
 
 

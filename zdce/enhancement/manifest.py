@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from zdce import errors
+from zdce.errors import FileError, InputError
 from zdce.runtime import atomic
 
 # File names are bytes; those that are no UTF-8 come back as they were.
@@ -69,14 +71,14 @@ class Manifest:
                     fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(_line(row).encode("utf-8", _AS_THEY_WERE))
         except OSError as error:
-            raise OSError(f"{self._path}: {error.strerror or error}") from error
+            raise FileError(f"{self._path}: {errors.one_line(error)}") from error
 
     def _former(self) -> Iterator[Row]:
         if not self._path.exists():
             return
         with self._path.open("r", -1, "utf-8", _AS_THEY_WERE, "") as file:
             if file.readline() not in {"", _line(Row._fields)}:
-                raise ValueError(f"{self._path} is there and no manifest: expected the columns {', '.join(Row._fields)}")
+                raise InputError(f"{self._path} is there and no manifest: expected the columns {', '.join(Row._fields)}")
             before = ""
             for line in file:
                 # Names may have line ends in them; what was cut off goes on in no line.

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zdce import errors
 from zdce.enhancement import batch
 from zdce.enhancement.batch import Job
 from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.manifest import KEPT
+from zdce.errors import InputError
 from zdce.io import images
 from zdce.io.images import Pixels
 from zdce.models.network import DCENet, load
@@ -125,8 +127,10 @@ class _Files:
         job = Job(Path(row["source"]), Path(row["target"]))
         kept = job.target.exists() and not self._overwrite
         # A bar that is not started shows nothing.
-        status, reason = (KEPT, "") if kept else batch.do(job, self._work, progress.bar())
-        return batch.row(job, status, reason)._asdict()
+        outcome = batch.Outcome(KEPT) if kept else batch.do(job, self._work, progress.bar())
+        if outcome.bug is not None:
+            progress.console.print(errors.formatted(outcome.bug), markup=False)
+        return batch.row(job, outcome.status, outcome.reason)._asdict()
 
 
 class _Images:
@@ -142,4 +146,4 @@ def _ray_data() -> Any:
     try:
         return importlib.import_module("ray.data")
     except ImportError as error:
-        raise ValueError(f"ray_data needs its extra ({error}): pip install 'zdce[ray]'") from error
+        raise InputError(f"ray_data needs its extra ({error}): pip install 'zdce[ray]'") from error

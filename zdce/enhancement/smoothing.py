@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zdce import ops
+from zdce.errors import InputError
 from zdce.io.images import Pixels
 from zdce.srgb import LUMA
 
@@ -74,7 +75,7 @@ class Smoothing:
 
     def __init__(self, seconds: float = SECONDS, curve: Callable[[Tensor, Tensor], Tensor] = ops.apply_curve) -> None:
         if not (seconds >= 0 and math.isfinite(seconds)):
-            raise ValueError(f"smoothing must be a number of seconds, at least 0, got {seconds}")
+            raise InputError(f"smoothing must be a number of seconds, at least 0, got {seconds}")
         self.seconds, self.curve = seconds, curve
         self._smooth: Tensor | None = None
         self._thumbnail: NDArray[np.float32] | None = None

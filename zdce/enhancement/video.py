@@ -13,6 +13,7 @@ from torch import Tensor
 from zdce import ops
 from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.smoothing import SECONDS, Smoothing
+from zdce.errors import InputError
 from zdce.models.network import DCENet
 from zdce.runtime import atomic, prefetch
 
@@ -48,7 +49,7 @@ class Options:
     def __post_init__(self) -> None:
         Smoothing(self.smoothing)
         if not 0 <= self.crf <= 51:
-            raise ValueError(f"crf must be 0 to 51, got {self.crf}")
+            raise InputError(f"crf must be 0 to 51, got {self.crf}")
 
 
 @dataclass
@@ -102,7 +103,7 @@ def containers() -> Any:
         ValueError: PyAV is missing.
     """
     if reason := why_missing():
-        raise ValueError(reason)
+        raise InputError(reason)
     return importlib.import_module("zdce.io.video_files")
 
 
@@ -127,14 +128,14 @@ def enhance(
     """
     options = options or Options()
     if target.suffix.lower() not in FORMATS:
-        raise ValueError(f"{target}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
+        raise InputError(f"{target}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
     files = containers()
     report, began = Report(), time.monotonic()
     smoothing = smoothing_for(enhancer, options.smoothing)
     with (
         files.Reader(source) as reader,
         atomic.replacing(target) as temporary,
-        files.Writer(temporary, reader, *FORMATS[target.suffix.lower()], options.crf) as writer,
+        files.Writer(temporary, reader, *FORMATS[target.suffix.lower()], options.crf, str(target)) as writer,
         prefetch.behind(writer.write, _WAITING) as write,
         prefetch.ahead(reader, _WAITING) as items,
     ):

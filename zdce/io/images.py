@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError, features
 
+from zdce import errors
+from zdce.errors import FileError, InputError, MissingFileError, ZdceError, library_call
 from zdce.io import raw, sixteen_bit, untrusted
 from zdce.runtime import atomic
 
@@ -116,7 +118,7 @@ def find(
         # A file whose own name looks like a pattern, "IMG[1].jpg" say, is that file.
         matches = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(text, recursive=True))]
         if not matches:
-            raise FileNotFoundError(f"no such file or folder: {text}")
+            raise MissingFileError(f"no such file or folder: {text}")
         for match in matches:
             if match.is_dir():
                 found.update((inside, Found(inside, match)) for inside in in_folder(match, suffixes, unreadable))
@@ -195,7 +197,7 @@ def read(path: Path) -> Picture:
     """
     if not raw.is_raw(path):
         return decode(path, str(path))
-    with _named_errors(str(path)):
+    with _named(str(path)):
         pixels = raw.read(path, MOST_PIXELS)
         return Picture(pixels, metadata=_with_exif({}, _describing_exif(raw.exif(path))))
 
@@ -220,16 +222,18 @@ def decode(
         OSError: as ``read`` says, or it has more than ``most_pixels``.
     """
     _plug_ins()
-    with _named_errors(name), _no_limit, _opened(source, formats) as image:
+    with _named(name), _no_limit, _opened(source, formats) as image:
         _check_kind(image, most_pixels)
         holds_deep = deep_colour and sixteen_bit.holds(image)
-        # Pillow turns TIFF files upright while it loads them.
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        image.load()
+        with library_call():
+            # Pillow turns TIFF files upright while it loads them.
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            image.load()
         exif = _describing_exif(image.getexif(), image.format == "TIFF")
         for key in _EXIF_KEYS:  # else it is written anew while the picture is turned, broken tags and all
             image.info.pop(key, None)
-        ImageOps.exif_transpose(image, in_place=True)
+        with library_call():
+            ImageOps.exif_transpose(image, in_place=True)
         exif.pop(ExifTags.Base.Orientation, None)
         format_name = image.format or ""
         picture = _picture(image, exif)
@@ -242,41 +246,41 @@ def decode(
 def _opened(source: Path | bytes, formats: tuple[str, ...] | None) -> Image.Image:
     if isinstance(source, bytes):
         untrusted.check(source)
-        return Image.open(io.BytesIO(source), formats=formats)
-    return Image.open(source, formats=formats)
+    with library_call():
+        try:
+            return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
+        except UnidentifiedImageError:
+            raise FileError("not a picture that can be read") from None
 
 
 def _check_kind(image: Image.Image, most_pixels: int) -> None:
     if image.width * image.height > most_pixels:
-        raise ValueError(f"expected at most {most_pixels} pixels, got {image.width} x {image.height}")
-    # To count the pages of a TIFF takes time by their square, which whoever sends it would choose.
-    if getattr(image, "is_animated", False) and image.format not in _FIRST_OF_SEVERAL:
-        raise ValueError("expected one picture, got an animation or a stack of pages")
-    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_DEPTH_TAG, 1) != 1:
-        raise ValueError("expected one picture, got a volume of many")
-    if image.format == "TIFF" and image.getexif().get(ExifTags.Base.NewSubfileType, 0) == 1:
-        raise ValueError(f"expected a picture, got the small one inside of a RAW file ({', '.join(sorted(raw.SUFFIXES))})")
+        raise InputError(f"expected at most {most_pixels} pixels, got {image.width} x {image.height}")
+    with library_call():
+        # To count the pages of a TIFF takes time by their square, which whoever sends it would choose.
+        several = getattr(image, "is_animated", False)
+        depth = getattr(image, "tag_v2", {}).get(_DEPTH_TAG, 1)
+        kind = image.getexif().get(ExifTags.Base.NewSubfileType, 0) if image.format == "TIFF" else 0
+    if several and image.format not in _FIRST_OF_SEVERAL:
+        raise InputError("expected one picture, got an animation or a stack of pages")
+    if image.format == "TIFF" and depth != 1:
+        raise InputError("expected one picture, got a volume of many")
+    if kind == 1:
+        raise InputError(f"expected a picture, got the small one inside of a RAW file ({', '.join(sorted(raw.SUFFIXES))})")
 
 
 @contextmanager
-def _named_errors(name: str) -> Iterator[None]:
-    """What goes wrong with a picture is an OSError with its name."""
+def _named(name: str) -> Iterator[None]:
+    """What is wrong with a picture becomes a FileError with its name; a bug passes as it is."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{name}: {_reason(error)}") from error
-    except MemoryError as error:
-        raise OSError(f"{name}: there is not enough memory for it") from error
-    except UnidentifiedImageError:
-        raise OSError(f"{name}: not a picture that can be read") from None
-    except Exception as error:  # a broken file makes Pillow raise whatever its bytes lead to
-        raise OSError(f"{name}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without a name that the system's errors repeat."""
-    words = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-    return " ".join(words.split())
+    except Exception as error:
+        if errors.is_lack_of_memory(error):
+            raise FileError(f"{name}: there is not enough memory for it") from error
+        if errors.explanation(error) is None:
+            raise
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else FileError
+        raise kind(f"{name}: {errors.one_line(error)}") from error
 
 
 def _deepened(picture: Picture, pixels: NDArray[np.uint16]) -> Picture:
@@ -297,7 +301,7 @@ def from_pillow(image: Image.Image) -> Picture:
         ValueError: it has no pixels, or floating-point ones.
     """
     if 0 in image.size:
-        raise ValueError(f"image must have at least one pixel, got {image.width} x {image.height}")
+        raise InputError(f"image must have at least one pixel, got {image.width} x {image.height}")
     picture = _picture(image, Image.Exif())
     exif = {"exif": image.info["exif"]} if "exif" in image.info else {}
     return replace(picture, metadata={**picture.metadata, **exif})
@@ -332,19 +336,17 @@ def _picture(image: Image.Image, exif: Image.Exif) -> Picture:
     if image.mode in _DEPTH_16_MODES:
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError(f"expected pixels of 8 or 16 bits, got numbers from {levels.min()} to {levels.max()}")
+            raise InputError(f"expected pixels of 8 or 16 bits, got numbers from {levels.min()} to {levels.max()}")
         return Picture(np.repeat(levels.astype(np.uint16)[..., None], 3, axis=2), grey=True, metadata=metadata)
     if image.mode == "F":
-        raise ValueError("expected pixels of 8 or 16 bits, got floating-point ones")
+        raise InputError("expected pixels of 8 or 16 bits, got floating-point ones")
     if image.mode == "CMYK":
         image = _rgb_of_cmyk(image, metadata.pop("icc_profile", None))
-    alpha = None
-    if image.has_transparency_data:
-        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
     grey = image.mode in ("1", "L", "LA", "La")
-    return Picture(
-        np.asarray(image.convert("L" if grey else "RGBA" if alpha is not None else "RGB").convert("RGB")), grey, alpha, metadata
-    )
+    with library_call(InputError):  # of modes that Pillow can't convert
+        alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
+        rgb = image.convert("L" if grey else "RGBA" if alpha is not None else "RGB").convert("RGB")
+    return Picture(np.asarray(rgb), grey, alpha, metadata)
 
 
 def _with_exif(metadata: dict[str, Any], exif: Image.Exif) -> dict[str, Any]:
@@ -411,16 +413,14 @@ def encode(picture: Picture, path: Path, quality: int = 95) -> bytes:
     _plug_ins()
     format_name = Image.registered_extensions().get(path.suffix.lower())
     if path.suffix.lower() not in SUFFIXES or format_name is None:
-        raise ValueError(f"{path}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
+        raise InputError(f"{path}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
     if picture.alpha is not None and format_name in ("JPEG", "BMP"):  # others read Pillow's BMP files as opaque
-        raise ValueError(f"{path}: {format_name} can't hold transparency; choose .png, .webp or .tiff")
+        raise InputError(f"{path}: {format_name} can't hold transparency; choose .png, .webp or .tiff")
     try:
         return _encoded(picture, format_name, _save_options(picture.metadata, format_name, quality))
-    except MemoryError:
-        raise
-    except Exception as error:  # encoders refuse each in its own way what their format has no room for
+    except ZdceError as error:
         height, width = picture.pixels.shape[:2]
-        raise ValueError(f"{path}: {width} x {height} pixels can't be written as {format_name}: {_reason(error)}") from error
+        raise InputError(f"{path}: {width} x {height} pixels can't be written as {format_name}: {error}") from error
 
 
 def _encoded(picture: Picture, format_name: str, options: dict[str, Any]) -> bytes:
@@ -429,7 +429,8 @@ def _encoded(picture: Picture, format_name: str, options: dict[str, Any]) -> byt
         return _DEEP[format_name](_channels(picture), options)
     image = _image(picture, deep=format_name in _DEEP)
     encoded = io.BytesIO()
-    image.save(encoded, format_name, **options)
+    with library_call(InputError):  # encoders refuse each in its own way what their format has no room for
+        image.save(encoded, format_name, **options)
     return encoded.getvalue()
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zdce.errors import InputError, library_call
+
 SUFFIXES = frozenset({".dng", ".nef", ".arw", ".cr2"})
 
 # sRGB's curve as LibRaw takes it: the power's inverse and the slope at black.
@@ -32,16 +34,15 @@ def read(path: Path, most_pixels: int) -> NDArray[np.uint16]:
 
     Raises:
         ValueError: rawpy is missing, or it has more than ``most_pixels``.
-        OSError: there is no such file.
-        Exception: LibRaw's own, where it can't read the file.
+        OSError: there is no such file, or LibRaw can't read it.
     """
     if reason := why_missing():
-        raise ValueError(reason)
+        raise InputError(reason)
     rawpy: Any = importlib.import_module("rawpy")
-    with path.open("rb") as file, rawpy.imread(file) as opened:
+    with path.open("rb") as file, library_call(), rawpy.imread(file) as opened:
         sizes = opened.sizes
         if sizes.width * sizes.height > most_pixels:
-            raise ValueError(f"expected at most {most_pixels} pixels, got {sizes.width} x {sizes.height}")
+            raise InputError(f"expected at most {most_pixels} pixels, got {sizes.width} x {sizes.height}")
         # Brightening is the network's part: LibRaw's own would make every night a day first, and its white the brightest pixel.
         return opened.postprocess(
             output_bps=16, use_camera_wb=True, no_auto_bright=True, adjust_maximum_thr=0.0, gamma=_GAMMA,

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from zdce.errors import InputError, library_call
+
 Deep = NDArray[np.uint16]
 
 # How Pillow's decoder calls such pixels in a PNG file.
@@ -57,7 +59,7 @@ def check() -> None:
     """
     for name in ("imagecodecs", "tifffile"):
         if importlib.util.find_spec(name) is None:
-            raise ValueError(f"16-bit colour needs {name}: pip install 'zdce[formats]'")
+            raise InputError(f"16-bit colour needs {name}: pip install 'zdce[formats]'")
 
 
 def read(source: Path | bytes, format_name: str) -> Deep:
@@ -65,16 +67,17 @@ def read(source: Path | bytes, format_name: str) -> Deep:
     check()
     if format_name == "PNG":
         data = source if isinstance(source, bytes) else source.read_bytes()
-        pixels = importlib.import_module("imagecodecs").png_decode(data)
+        with library_call():
+            pixels = importlib.import_module("imagecodecs").png_decode(data)
     else:
         pixels = _read_tiff(io.BytesIO(source) if isinstance(source, bytes) else source)
     if pixels.dtype != np.uint16 or pixels.ndim != 3:
-        raise ValueError(f"expected 16 bits a colour, got {pixels.dtype} of shape {pixels.shape}")
+        raise InputError(f"expected 16 bits a colour, got {pixels.dtype} of shape {pixels.shape}")
     return pixels
 
 
 def _read_tiff(source: Path | io.BytesIO) -> NDArray[Any]:
-    with importlib.import_module("tifffile").TiffFile(source) as file:
+    with library_call(), importlib.import_module("tifffile").TiffFile(source) as file:
         page = file.pages.first
         # (planes, depth, H, W, channels of a plane): channels lie in planes of their own, or beside each other.
         stored = page.asarray(squeeze=False)
@@ -107,14 +110,16 @@ def upright(pixels: Deep, orientation: int) -> Deep:
 def png(pixels: Deep, options: Mapping[str, Any]) -> bytes:
     """A PNG file of ``pixels`` (H, W, channels), with what Pillow writes for ``options``."""
     check()
-    data: bytes = importlib.import_module("imagecodecs").png_encode(pixels)
+    with library_call(InputError):
+        data: bytes = importlib.import_module("imagecodecs").png_encode(pixels)
     # The signature takes 8 bytes, the header 25; what describes the picture follows them.
     return data[:33] + _describing_chunks(options) + data[33:]
 
 
 def _describing_chunks(options: Mapping[str, Any]) -> bytes:
     small = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(small, "PNG", **options)
+    with library_call(InputError):
+        Image.new("RGB", (1, 1)).save(small, "PNG", **options)
     data, at, chunks = small.getvalue(), 8, b""
     while at < len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -138,12 +143,13 @@ def tiff(pixels: Deep, options: Mapping[str, Any]) -> bytes:
     tags = [(tag, _ASCII, 0, value, True) for tag, value in exif.items() if isinstance(value, str)]
     compression = _COMPRESSIONS[options["compression"]]
     file = io.BytesIO()
-    tifffile.imwrite(
-        file, pixels, byteorder="<", photometric="rgb",
-        planarconfig="contig", extrasamples=["unassalpha"] * (pixels.shape[2] - 3), compression=compression,
-        predictor=compression in _PREDICTED, iccprofile=options.get("icc_profile"), metadata=None, software=False,
-        extratags=tags, **_resolution(options),
-    )  # fmt: skip
+    with library_call(InputError):
+        tifffile.imwrite(
+            file, pixels, byteorder="<", photometric="rgb",
+            planarconfig="contig", extrasamples=["unassalpha"] * (pixels.shape[2] - 3), compression=compression,
+            predictor=compression in _PREDICTED, iccprofile=options.get("icc_profile"), metadata=None, software=False,
+            extratags=tags, **_resolution(options),
+        )  # fmt: skip
     return _with_directories(file.getvalue(), exif)
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from PIL import TiffImagePlugin
 
+from zdce.errors import InputError
+
 # A progressive JPEG file has some ten; libtiff too allows those inside of its files a hundred.
 _MOST_SCANS = 100
 
@@ -47,7 +49,7 @@ def _check_scans(jpeg: bytes) -> None:
     while (marker := _JPEG_MARKER.search(jpeg, at)) and marker[1] != _JPEG_END:
         scans += marker[1] == _JPEG_SCAN
         if scans > _MOST_SCANS:
-            raise ValueError(f"expected at most {_MOST_SCANS} scans")
+            raise InputError(f"expected at most {_MOST_SCANS} scans")
         # Its length, which counts itself, is followed.
         alone = marker[1] == _JPEG_START
         at = marker.end() + (0 if alone else int.from_bytes(jpeg[marker.end() : marker.end() + 2]))
@@ -65,7 +67,7 @@ def _check_blocks(entries: Iterable[_Entry]) -> None:
     """For each strip or tile Pillow makes objects of some 300 bytes, while it opens a file; a row of one pixel may be one."""
     for entry in entries:
         if entry.tag in _TIFF_BLOCKS and entry.length > _MOST_BLOCKS:
-            raise ValueError(f"expected at most {_MOST_BLOCKS} strips or tiles, got {entry.length}")
+            raise InputError(f"expected at most {_MOST_BLOCKS} strips or tiles, got {entry.length}")
 
 
 def _check_tiles(entries: Sequence[_Entry]) -> None:
@@ -73,9 +75,9 @@ def _check_tiles(entries: Sequence[_Entry]) -> None:
     most = max([_TILE_SIDE, *(entry.value + 15 for entry in entries if entry.tag in _TIFF_SIDES)])
     for entry in entries:
         if entry.tag in _TIFF_TILE_SIDES and not 0 < entry.value <= most:
-            raise ValueError(f"expected tiles of at most {most} pixels a side, got {entry.value}")
+            raise InputError(f"expected tiles of at most {most} pixels a side, got {entry.value}")
         if entry.tag == _TIFF_DEPTH and entry.value != 1:
-            raise ValueError(f"expected one picture, got {entry.value} as a volume")
+            raise InputError(f"expected one picture, got {entry.value} as a volume")
 
 
 # Of TIFF's types those of whole numbers without a sign: SHORT, LONG, and BigTIFF's LONG8.

@@ -17,6 +17,7 @@ from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
+from zdce.errors import FileError
 from zdce.io.images import Pixels
 from zdce.io.video_frames import DEFAULT_SITING, FromRGB, ToRGB, layout_of, sampling
 
@@ -83,14 +84,12 @@ class Shot:
 
 
 @contextmanager
-def _as_os_errors() -> Iterator[None]:
-    """FFmpeg has errors of its own beside the system's."""
+def _as_file_errors(name: str) -> Iterator[None]:
+    """What FFmpeg says, which has errors of its own beside the system's, of the file ``name``."""
     try:
         yield
     except av.error.FFmpegError as error:
-        if isinstance(error, OSError):
-            raise
-        raise OSError(error.strerror or str(error)) from error
+        raise FileError(f"{name}: {error.strerror or error}") from error
 
 
 # Generic to a type checker only.
@@ -112,7 +111,7 @@ class Reader:
         except av.error.FFmpegError as error:
             reason = error.strerror or str(error)
             named = reason if isinstance(error, OSError) else f"not a video that can be read ({reason})"
-            raise OSError(f"{path}: {named}") from None
+            raise FileError(f"{path}: {named}") from None
         try:
             self._begin()
         except BaseException:
@@ -123,7 +122,7 @@ class Reader:
         streams = self.container.streams
         films = [stream for stream in streams.video if not stream.disposition & Disposition.attached_pic]
         if not films:
-            raise OSError(f"{self.path}: it holds no video")
+            raise FileError(f"{self.path}: it holds no video")
         self.stream: VideoStream = films[0]
         self.stream.thread_type = "AUTO"
         covers = [stream for stream in streams.video if stream.disposition & Disposition.attached_pic]
@@ -139,7 +138,7 @@ class Reader:
             self._before.append(item)
             if isinstance(item, Shot):
                 return
-        raise OSError(f"{self.path}: no frame of it can be decoded" + (f" ({self._error})" if self._error else ""))
+        raise FileError(f"{self.path}: no frame of it can be decoded" + (f" ({self._error})" if self._error else ""))
 
     def __enter__(self) -> Self:
         return self
@@ -233,7 +232,7 @@ class Reader:
             pixels = self._to_rgb(frame)
         except av.error.FFmpegError as error:  # constant luminance, YCgCo and other matrices that hardly any camera has
             what = f"{frame.format.name} of colour matrix {frame.colorspace}"
-            raise OSError(f"{self.path}: {what} can't be turned into RGB ({error.strerror})") from None
+            raise FileError(f"{self.path}: {what} can't be turned into RGB ({error.strerror})") from None
         base = frame.time_base or self.stream.time_base
         assert base is not None
         # Only a broken file has frames without a time or out of order; a player needs times that grow.
@@ -252,21 +251,24 @@ class Writer:
         container: FFmpeg's name of the format.
         codec: FFmpeg's name of the encoder.
         crf: its constant rate factor.
+        name: what errors call the file; nothing: ``path``.
 
     Raises:
         OSError: the file can't be written.
     """
 
-    def __init__(self, path: Path, source: Reader, container: str, codec: str, crf: int) -> None:
+    def __init__(self, path: Path, source: Reader, container: str, codec: str, crf: int, name: str = "") -> None:
         assert source.first is not None
+        self._name = name or str(path)
         self.notes: list[str] = []
         self._first = source.first
         base = source.stream.time_base
         # Else the mp4 family multiplies a coarse time base by powers of two.
         timescale = {"video_track_timescale": str(base.denominator)} if container in ("mp4", "mov") and base else {}
-        self.container = av.open(_FILE + str(path), "w", container, container_options=timescale)
+        with _as_file_errors(self._name):
+            self.container = av.open(_FILE + str(path), "w", container, container_options=timescale)
         try:
-            with _as_os_errors():
+            with _as_file_errors(self._name):
                 self._stream = self._add_video(source, codec, crf)
                 self._copies = self._add_copies(source)
                 self.container.metadata.update(source.container.metadata)
@@ -335,15 +337,16 @@ class Writer:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
-                with _as_os_errors():
+                with _as_file_errors(self._name):
                     self.container.mux(self._stream.encode(None))
         finally:
             # Also writes what is in memory: a full disk shows here at the latest.
-            self.container.close()
+            with _as_file_errors(self._name):
+                self.container.close()
 
     def write(self, item: Item) -> None:
         """Encodes a frame, or copies a packet of another stream."""
-        with _as_os_errors():
+        with _as_file_errors(self._name):
             if isinstance(item, Shot):
                 self.container.mux(self._stream.encode(self._frame(item)))
             elif item.stream.index in self._copies:

@@ -19,6 +19,7 @@ from skimage.filters import gaussian
 from skimage.metrics import structural_similarity
 
 from zdce.data.datasets import Item
+from zdce.errors import InputError
 from zdce.runtime import progress
 
 Rgb = NDArray[np.uint8]  # (H, W, 3)
@@ -195,7 +196,7 @@ def score(item: Item, image: Rgb, enhanced: Rgb, naturalness: Callable[[Rgb], fl
     if item.load_reference is not None:
         targets["reference"] = item.load_reference()
         if targets["reference"].shape != image.shape:
-            raise ValueError(f"{item.name}: reference must be {image.shape}, got {targets['reference'].shape}")
+            raise InputError(f"{item.name}: reference must be {image.shape}, got {targets['reference'].shape}")
     alone = {name: _alone(result, naturalness) for name, result in results.items()}
     return [
         Score(item.name, method, against, *_beside(result, target, against), *alone[method])

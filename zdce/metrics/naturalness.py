@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from zdce.errors import InputError
 from zdce.metrics.evaluation import Rgb
 
 # A smaller picture, halved, is smaller than the window of 7 pixels and its neighbours.
@@ -24,7 +25,7 @@ def brisque() -> Callable[[Rgb], float]:
     try:
         scorer = importlib.import_module("brisque").BRISQUE()
     except ImportError:
-        raise ValueError("naturalness needs brisque and OpenCV: pip install 'zdce[naturalness]'") from None
+        raise InputError("naturalness needs brisque and OpenCV: pip install 'zdce[naturalness]'") from None
     scaled = scorer.scale_features
     # Features come as arrays of one value, which NumPy from 2.4 on refuses to take for numbers.
     scorer.scale_features = lambda features: scaled([np.ravel(feature)[0] for feature in features])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zdce import ops, reference
+from zdce.errors import InputError, MissingFileError
 from zdce.models import scene, variants, weights
 from zdce.models.scene import Curve
 from zdce.models.variants import Variant
@@ -104,9 +105,9 @@ class DCENet(nn.Module):
         super().__init__()
         self.variant = variants.variant(variant) if isinstance(variant, str) else variant
         if activations not in ACTIVATIONS:
-            raise ValueError(f"activations must be one of {', '.join(ACTIVATIONS)}, got {activations!r}")
+            raise InputError(f"activations must be one of {', '.join(ACTIVATIONS)}, got {activations!r}")
         if self.variant.separable and activations != "float32":
-            raise ValueError(
+            raise InputError(
                 f"activations must be float32 where layers are separable, as in {self.variant.name}, got {activations!r}"
             )
         self.activations = activations
@@ -229,7 +230,7 @@ def load(path_or_name: str | Path) -> DCENet:
     path = weights.resolve(path_or_name)
     if not path.is_file():
         expected = f"one of {', '.join(weights.names())}, or a .safetensors file of zdce train"
-        raise FileNotFoundError(f"no weights at {path}: expected {expected}")
+        raise MissingFileError(f"no weights at {path}: expected {expected}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -237,5 +238,5 @@ def load(path_or_name: str | Path) -> DCENet:
         model = DCENet(Variant.from_dict(json.loads(metadata[_VARIANT_KEY])))
         model.load_state_dict(tensors)
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no zdce network: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} holds no zdce network: {' '.join(str(error).split())}") from error
     return model.eval()

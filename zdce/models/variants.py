@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from zdce.errors import InputError
 from zdce.settings import LossWeights
 
 # Each convolution's inputs, concatenated in this order: 0 is the image, n the n-th convolution's result.
@@ -51,7 +52,7 @@ class Variant:
     def __post_init__(self) -> None:
         for name, value in (("brightness", self.brightness), ("noise", self.noise)):
             if not (isinstance(value, int | float) and 0 <= value < 1):
-                raise ValueError(f"{name} must be a number of at least 0 and below 1, got {value!r}")
+                raise InputError(f"{name} must be a number of at least 0 and below 1, got {value!r}")
 
     @property
     def maps(self) -> int:
@@ -91,7 +92,7 @@ class Variant:
         """
         known = {field.name for field in fields(cls)}
         if not known - {"brightness", "noise"} <= set(values) <= known:
-            raise ValueError(f"a variant must have the fields {sorted(known)}, got {sorted(values)}")
+            raise InputError(f"a variant must have the fields {sorted(known)}, got {sorted(values)}")
         sources = tuple(tuple(step) for step in values["sources"])
         return cls(**{**values, "sources": sources, "weights": LossWeights(**values["weights"])})
 
@@ -131,5 +132,5 @@ def variant(name: str) -> Variant:
         ValueError: there is none.
     """
     if name not in VARIANTS:
-        raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}")
+        raise InputError(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}")
     return VARIANTS[name]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zdce.errors import BackendError
+from zdce.errors import BackendError, InputError
 
 # Takes an operator's inputs, then its outputs, which it writes.
 Launcher = Callable[..., None]
@@ -160,7 +160,7 @@ _forced: ContextVar[str | None] = ContextVar("zdce_backend", default=None)
 
 def _checked(name: str, source: str) -> str:
     if name != "auto" and name not in BACKENDS:
-        raise ValueError(f"{source} must be one of auto, {', '.join(BACKENDS)}, got {name!r}")
+        raise InputError(f"{source} must be one of auto, {', '.join(BACKENDS)}, got {name!r}")
     return name
 
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from zdce import errors
+from zdce.errors import FileError, ZdceError
 from zdce.runtime import locks
 
 # A temporary file's name, with that of the system that it was made on.
@@ -38,8 +40,12 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with _temporary(path) as temporary:
             yield temporary
+    except ZdceError:
+        raise
     except OSError as error:
-        raise OSError(f"{path}: {error.strerror or error}") from error
+        if errors.explanation(error) is None:
+            raise
+        raise FileError(f"{path}: {errors.one_line(error)}") from error
 
 
 @contextmanager

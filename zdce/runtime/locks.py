@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from zdce.errors import InputError
+
 
 def lock(descriptor: int, *, wait: bool) -> bool | None:
     """Whether the open file or folder is this process's alone now; None where the system or the file system has no locks."""
@@ -46,7 +48,7 @@ def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         if lock(descriptor, wait=False) is False:
-            raise ValueError(f"{folder}: another process is at work in it")
+            raise InputError(f"{folder}: another process is at work in it")
         yield
     finally:
         os.close(descriptor)

@@ -15,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from zdce.errors import InputError, ZdceError
+
 T = TypeVar("T")
 
 # A process that says nothing for so long is given up; one that died is noticed at once.
@@ -24,7 +26,7 @@ _PATIENCE = timedelta(minutes=30)
 _GONE = re.compile(r"gloo|nccl|connection|peer|timed out", re.IGNORECASE)
 
 
-class RankLostError(ConnectionError):
+class RankLostError(ZdceError, ConnectionError):
     """Another process of the job ended, or can't be reached."""
 
 
@@ -49,7 +51,7 @@ def take_gpu(device: str) -> None:
     if wanted.type != "cuda" or not several():
         return
     if wanted.index is not None:
-        raise ValueError("several processes must have device cuda, each its own GPU")
+        raise InputError("several processes must have device cuda, each its own GPU")
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
@@ -78,7 +80,7 @@ class Ranks:
             ValueError: they can't be shared out evenly.
         """
         if count % self.world:
-            raise ValueError(f"batch_size must be a multiple of the {self.world} processes, got {count}")
+            raise InputError(f"batch_size must be a multiple of the {self.world} processes, got {count}")
         size = count // self.world
         return slice(self.rank * size, (self.rank + 1) * size)
 

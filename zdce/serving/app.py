@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from zdce.enhancement import colour
+from zdce.errors import FileError, InputError
 from zdce.io import images
 from zdce.io.images import Picture
 from zdce.serving.guard import Guard
@@ -188,7 +189,7 @@ class Application:
     def _decoded(self, data: bytes) -> Picture:
         try:
             return images.decode(data, _UPLOAD, self.limits.pixels, images.FORMATS)
-        except OSError as error:
+        except FileError as error:
             if isinstance(error.__cause__, MemoryError):
                 raise error.__cause__ from None
             raise HTTPException(415, str(error).removeprefix(f"{_UPLOAD}: ")) from None
@@ -276,13 +277,13 @@ def _from_json(text: bytes) -> tuple[bytes, Wish]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError("expected JSON, got something else") from None
+        raise InputError("expected JSON, got something else") from None
     if not isinstance(values, dict) or not isinstance(values.get("image"), str):
-        raise ValueError('expected a JSON object with an "image", the picture\'s file in base64')
+        raise InputError('expected a JSON object with an "image", the picture\'s file in base64')
     try:
         data = base64.b64decode(values.pop("image"), validate=True)
     except ValueError:
-        raise ValueError("image must be base64, got something else") from None
+        raise InputError("image must be base64, got something else") from None
     return data, Wish.of(values)
 
 
@@ -322,7 +323,7 @@ def _refusals(limits: Limits) -> dict[Any, Answer]:
     async def told(request: Request, error: HTTPException) -> Response:
         return await refuse(request, error.status_code, error.detail, dict(error.headers or {}))
 
-    async def wrong(request: Request, error: ValueError) -> Response:
+    async def wrong(request: Request, error: InputError) -> Response:
         return await refuse(request, 400, str(error))
 
     async def busy(request: Request, error: BusyError) -> Response:
@@ -339,7 +340,7 @@ def _refusals(limits: Limits) -> dict[Any, Answer]:
 
     return {
         HTTPException: told,
-        ValueError: wrong,
+        InputError: wrong,
         BusyError: busy,
         MemoryError: too_large,
         ClientDisconnect: gone,

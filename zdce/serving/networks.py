@@ -8,6 +8,7 @@ from typing import Any
 import zdce
 from zdce.enhancement import video
 from zdce.enhancement.enhancer import FAST_SCALE, Enhancer
+from zdce.errors import InputError
 from zdce.models.network import DCENet
 
 # Beyond this a curve is estimated on a few dozen pixels.
@@ -57,7 +58,7 @@ class Networks:
         """
         name = self.default if name is None else name
         if name not in self._networks:
-            raise ValueError(f"model must be one of {', '.join(self._networks)}, got {reprlib.repr(name)}")
+            raise InputError(f"model must be one of {', '.join(self._networks)}, got {reprlib.repr(name)}")
         network = self._networks[name]
         key = name, network.variant.scale if scale is None else scale
         if key not in self._enhancers:
@@ -72,10 +73,10 @@ def _scales(network: DCENet) -> list[int]:
 
 def _names(sources: Sequence[str]) -> list[str]:
     if not sources:
-        raise ValueError("expected at least one model")
+        raise InputError("expected at least one model")
     paths = [Path(source.removesuffix(".safetensors")) for source in sources]
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(names)) == len(names):
             return names
-    raise ValueError(f"expected each model once, got {', '.join(sources)}")
+    raise InputError(f"expected each model once, got {', '.join(sources)}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+from zdce.errors import InputError
 from zdce.serving.networks import MOST_SCALE
 
 N = TypeVar("N", int, float)
@@ -42,12 +43,12 @@ class Wish:
         """
         known = [field.name for field in fields(cls)]
         if unknown := [name for name in values if name not in known]:
-            raise ValueError(f"expected the parameters {', '.join(known)}, got {reprlib.repr(unknown[0])}")
+            raise InputError(f"expected the parameters {', '.join(known)}, got {reprlib.repr(unknown[0])}")
         given = {name: value for name, value in values.items() if value is not None}
         if not isinstance(given.get("model", ""), str):
-            raise ValueError(f"model must be a name, got {reprlib.repr(given['model'])}")
+            raise InputError(f"model must be a name, got {reprlib.repr(given['model'])}")
         if given.get("format", "same") not in list(FORMATS):
-            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {reprlib.repr(given['format'])}")
+            raise InputError(f"format must be one of {', '.join(FORMATS)}, got {reprlib.repr(given['format'])}")
         for name, kind, least, most in (
             ("scale", int, 1, MOST_SCALE), ("strength", float, -MOST_STRENGTH, MOST_STRENGTH), ("quality", int, 1, 100),
         ):  # fmt: skip
@@ -65,5 +66,5 @@ def _number(name: str, value: Any, kind: type[N], least: N, most: N) -> N:
         if not least <= number <= most:  # also what is no number at all
             raise ValueError
     except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"{name} must be {what} from {least:g} to {most:g}, got {reprlib.repr(value)}") from None
+        raise InputError(f"{name} must be {what} from {least:g} to {most:g}, got {reprlib.repr(value)}") from None
     return number

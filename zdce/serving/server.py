@@ -10,6 +10,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from zdce.errors import FileError
 from zdce.serving.app import application
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
@@ -31,7 +32,7 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        raise OSError(f"can't listen at {host}, port {port}: {error.strerror or error}") from error
+        raise FileError(f"can't listen at {host}, port {port}: {error.strerror or error}") from error
 
 
 def address(listening: socket.socket) -> str:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from zdce.errors import InputError, MissingFileError
 from zdce.runtime import atomic
 from zdce.study.measures import MEASURES, Measured
 
@@ -74,7 +75,7 @@ def from_csv(kind: type[Row], path: Path) -> list[Row]:
         with path.open(newline="", encoding="utf-8") as file:
             return [kind(**{name: types[name](value) for name, value in row.items()}) for row in csv.DictReader(file)]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} must have the columns {', '.join(types)}, got {error}") from error
+        raise InputError(f"{path} must have the columns {', '.join(types)}, got {error}") from error
 
 
 class Interval(tuple[float, float]):
@@ -207,13 +208,13 @@ class Results:
         """
         path = folder / "results.json"
         if not path.is_file():
-            raise FileNotFoundError(f"no results of a study in {folder}: expected {path.name} and its tables there")
+            raise MissingFileError(f"no results of a study in {folder}: expected {path.name} and its tables there")
         try:
             head = json.loads(path.read_text(encoding="utf-8"))
             kept = {name: head[name] for name in ("settings", "environment", "seconds")}
             shown = tuple(head["shown"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no results of a study: {error}") from error
+            raise InputError(f"{path} holds no results of a study: {error}") from error
         tables = (from_csv(Measured, folder / "measures.csv"), from_csv(Loss, folder / "losses.csv"))
         networks = from_csv(Network, folder / "networks.csv")
         return cls(**kept, shown=shown, measured=tuple(tables[0]), losses=tuple(tables[1]), networks=tuple(networks))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from zdce.errors import InputError
 from zdce.runtime import locks, progress
 from zdce.study.settings import Settings
 from zdce.study.stages import Stage, Study
@@ -35,7 +36,7 @@ def check_page() -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise ValueError(f"the report needs {name} ({error}): pip install 'zdce[study]'") from error
+            raise InputError(f"the report needs {name} ({error}): pip install 'zdce[study]'") from error
 
 
 def use_threads_for(settings: Settings) -> None:

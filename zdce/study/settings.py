@@ -9,6 +9,7 @@ from typing import Any
 
 from zdce import training
 from zdce.data.datasets import DARKENED, SAMPLE, Item
+from zdce.errors import InputError
 from zdce.models import variants
 from zdce.models.variants import VARIANTS
 from zdce.ops import NORMALIZATIONS
@@ -48,14 +49,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.variants:
-            raise ValueError("variants must name at least one")
+            raise InputError("variants must name at least one")
         for name in self.variants:
             variants.variant(name)
         if self.objective not in NORMALIZATIONS:
-            raise ValueError(f"objective must be one of {', '.join(NORMALIZATIONS)}, got {self.objective!r}")
+            raise InputError(f"objective must be one of {', '.join(NORMALIZATIONS)}, got {self.objective!r}")
         for name in ("seeds", "epochs", "shown"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     @property
     def keep_every(self) -> int:

@@ -15,6 +15,7 @@ from zdce import training
 from zdce.data import datasets
 from zdce.data.datasets import Item
 from zdce.enhancement.enhancer import Enhancer
+from zdce.errors import InputError, library_call
 from zdce.io import images
 from zdce.metrics import evaluation
 from zdce.metrics.evaluation import BASELINES, Rgb
@@ -104,9 +105,10 @@ class Ledger:
         self.entries: dict[str, dict[str, Any]] = {}
         if path.is_file():
             try:
-                self.entries = json.loads(path.read_text())
-            except ValueError as error:
-                raise ValueError(f"{path} must be JSON that zdce study wrote: {error}") from error
+                with library_call(InputError):
+                    self.entries = json.loads(path.read_text(encoding="utf-8"))
+            except InputError as error:
+                raise InputError(f"{path} must be JSON that zdce study wrote: {error}") from error
 
     def begun(self, name: str, inputs: str) -> bool:
         return self.entries.get(name, {}).get("inputs") == inputs
@@ -130,7 +132,7 @@ class Study:
         self.collection = datasets.collection(settings.data)
         training_pictures = len(self.collection.items) - self.collection.validation
         if training_pictures < settings.batch_size:
-            raise ValueError(f"data must hold {settings.batch_size} training pictures for one batch, got {training_pictures}")
+            raise InputError(f"data must hold {settings.batch_size} training pictures for one batch, got {training_pictures}")
         self.items = _spread(self.collection.validation_items(), settings.measured)
         self.shown = {item.name: i for i, item in enumerate(_spread(self.items, settings.shown))}
         self.ledger = Ledger(self.folder.ledger)
@@ -397,7 +399,7 @@ def _loaded(item: Item, side: int | None) -> tuple[Rgb, dict[str, Rgb]]:
     picture = item.load()
     reference = item.load_reference and item.load_reference()
     if reference is not None and reference.shape != picture.shape:
-        raise ValueError(f"{item.name}: reference must be {picture.shape}, got {reference.shape}")
+        raise InputError(f"{item.name}: reference must be {picture.shape}, got {reference.shape}")
     small = pictures.reduced(picture, side)
     targets = {"autocontrast": evaluation.autocontrast(small), "input": small}
     return small, targets if reference is None else {**targets, "reference": pictures.reduced(reference, side)}

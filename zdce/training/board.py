@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zdce.errors import InputError
 from zdce.ops import Objective
 
 # Of validation, in their order.
@@ -37,7 +38,7 @@ def found() -> Any:
     try:
         return importlib.import_module("torch.utils.tensorboard")
     except ImportError as error:
-        raise ValueError(f"tensorboard needs its extra ({error}): pip install 'zdce[tensorboard]'") from error
+        raise InputError(f"tensorboard needs its extra ({error}): pip install 'zdce[tensorboard]'") from error
 
 
 class Board:

@@ -9,6 +9,7 @@ import tomli_w
 import torch
 
 from zdce.data.datasets import SAMPLE
+from zdce.errors import InputError, library_call
 from zdce.models import variants
 from zdce.ops import NORMALIZATIONS
 from zdce.runtime import system
@@ -84,22 +85,22 @@ class Config:
         variants.variant(self.variant)
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("size", 16), ("seed", 0), ("keep_every", 1)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr must be a positive number, got {self.lr}")
+            raise InputError(f"lr must be a positive number, got {self.lr}")
         if not (math.isfinite(self.clip) and self.clip >= 0):
-            raise ValueError(f"clip must be a positive number, or 0 for none, got {self.clip}")
+            raise InputError(f"clip must be a positive number, or 0 for none, got {self.clip}")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
+            raise InputError(f"ema must be in [0, 1), got {self.ema}")
         if not 0 <= self.target <= 1:
-            raise ValueError(f"target must be in [0, 1], got {self.target}")
+            raise InputError(f"target must be in [0, 1], got {self.target}")
         for name, known in (("normalization", NORMALIZATIONS), ("schedule", SCHEDULES), ("augment", AUGMENTATIONS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if not all(map(math.isfinite, self.weights)):
-            raise ValueError(f"weights must be finite numbers, got {self.weights}")
+            raise InputError(f"weights must be finite numbers, got {self.weights}")
         if self.amp and self.device.partition(":")[0] not in AMP:
-            raise ValueError(f"amp needs one of the devices {', '.join(AMP)}, got {self.device!r}")
+            raise InputError(f"amp needs one of the devices {', '.join(AMP)}, got {self.device!r}")
 
     @property
     def pictures_an_update(self) -> int:
@@ -116,7 +117,7 @@ class Config:
             if name in settings and settings[name] != getattr(self, name):
                 where = " with a cosine" if name in _FIXED_BY_COSINE else ""
                 was, got = getattr(self, name), settings[name]
-                raise ValueError(f"{name} can't change in a run{where}: it was {was!r}, got {got!r}")
+                raise InputError(f"{name} can't change in a run{where}: it was {was!r}, got {got!r}")
         return replace(self, **settings, weights=self.weights._replace(**weights))
 
     def for_another_run(self, settings: dict[str, Any], weights: dict[str, float]) -> "Config":
@@ -139,7 +140,9 @@ class Config:
         Raises:
             ValueError: the text is no TOML, has other fields, or a value of the wrong type.
         """
-        values = {name: value for name, value in tomllib.loads(text).items() if name not in _DESCRIPTIONS}
+        with library_call(InputError):
+            loaded = tomllib.loads(text)
+        values = {name: value for name, value in loaded.items() if name not in _DESCRIPTIONS}
         weights = values.pop("weights", {})
         values = _checked(values, {f.name: f.default for f in fields(cls) if f.name != "weights"}, "settings")
         own = variants.variant(values.get("variant", cls.variant)).weights
@@ -149,12 +152,12 @@ class Config:
 def _checked(values: Any, defaults: dict[str, Any], called: str) -> dict[str, Any]:
     """``values`` in the types of ``defaults``."""
     if not isinstance(values, dict):
-        raise ValueError(f"{called} must be a table, got {values!r}")
+        raise InputError(f"{called} must be a table, got {values!r}")
     if unknown := set(values) - set(defaults):
-        raise ValueError(f"unknown {called}: {', '.join(sorted(unknown))}")
+        raise InputError(f"unknown {called}: {', '.join(sorted(unknown))}")
     for name, value in values.items():
         wanted = type(defaults[name])
         # True is an int to isinstance.
         if type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise ValueError(f"{name} must be of type {wanted.__name__}, got {value!r}")
+            raise InputError(f"{name} must be of type {wanted.__name__}, got {value!r}")
     return {name: type(defaults[name])(value) for name, value in values.items()}

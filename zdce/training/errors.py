@@ -1,7 +1,9 @@
 """How training ends before its last epoch."""
 
+from zdce.errors import ZdceError
 
-class TrainingError(Exception):
+
+class TrainingError(ZdceError):
     """Training ended before its last epoch; the message says why and how to go on."""
 
 

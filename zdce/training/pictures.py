@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zdce.data import datasets
 from zdce.data.datasets import WHOLE, Item, Window
+from zdce.errors import InputError
 from zdce.runtime.processes import ALONE, Ranks
 from zdce.training.config import Config
 
@@ -83,7 +84,7 @@ def check_pictures(config: Config) -> tuple[Sequence[Item], Sequence[Item]]:
     items = pictures.training_items()
     if len(items) < config.pictures_an_update:
         name = "batch_size" if config.accumulate == 1 else "batch_size * accumulate"
-        raise ValueError(f"{name} must be at most the {len(items)} training pictures, got {config.pictures_an_update}")
+        raise InputError(f"{name} must be at most the {len(items)} training pictures, got {config.pictures_an_update}")
     return items, pictures.validation_items()
 
 
@@ -123,7 +124,7 @@ def batch(source: Source, indices: NDArray[np.int64], windows: Sequence[Window] 
     """
     if isinstance(source, Tensor):
         if windows is not None:
-            raise ValueError("pictures must be those that load_pictures gives for crops, got resized ones")
+            raise InputError("pictures must be those that load_pictures gives for crops, got resized ones")
         # numpy's, for threads: torch would open a team of its own in each, spinning beside the training's.
         return source.numpy()[indices]
     return source.batch(indices.tolist(), [WHOLE] * len(indices) if windows is None else windows)

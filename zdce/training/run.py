@@ -13,6 +13,7 @@ import torch
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
+from zdce.errors import ExistingFileError, InputError
 from zdce.ops import Objective
 from zdce.runtime import atomic, prefetch, progress, signals
 from zdce.runtime.processes import ALONE, RankLostError, Ranks
@@ -77,7 +78,7 @@ class Run:
         """
         folder = RunFolder(out)
         if among.first and folder.state.exists():
-            raise FileExistsError(f"{out} holds a run already: --resume goes on with it, another --out starts a new one")
+            raise ExistingFileError(f"{out} holds a run already: --resume goes on with it, another --out starts a new one")
         run = cls(config, folder, among)
         if among.first:
             atomic.write_text(folder.config, config.to_toml())
@@ -148,7 +149,7 @@ class Run:
         """An epoch's order follows from the number of its pictures: what is done of it holds for that number only."""
         before = self.position.pictures
         if self.position.step and before not in (0, pictures):
-            raise ValueError(
+            raise InputError(
                 f"{self.config.data} must hold the {before} training pictures that the epoch began with, got {pictures}"
             )
         self.position.pictures = pictures

@@ -9,6 +9,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from zdce.errors import InputError, MissingFileError
 from zdce.ops import Objective
 from zdce.runtime import atomic
 from zdce.training.learner import Learner
@@ -56,7 +57,7 @@ def load(path: Path, learner: Learner) -> Position:
         ValueError: it is broken or another network's.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no run to resume in {path.parent}")
+        raise MissingFileError(f"no run to resume in {path.parent}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata()
@@ -64,5 +65,5 @@ def load(path: Path, learner: Learner) -> Position:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             learner.load(tensors, json.loads(metadata.get("learner", "{}")))
     except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} is no state of this run: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} is no state of this run: {' '.join(str(error).split())}") from error
     return position

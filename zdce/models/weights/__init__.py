@@ -6,6 +6,7 @@
 
 from pathlib import Path
 
+from zdce.errors import InputError
 from zdce.models.variants import VARIANTS
 
 FOLDER = Path(__file__).parent
@@ -38,5 +39,5 @@ def resolve(path_or_name: str | Path) -> Path:
     if path_or_name not in VARIANTS:
         return Path(path_or_name)
     if path_or_name not in names():
-        raise ValueError(f"no weights of {path_or_name} are shipped, only of {', '.join(names())}: train it or name a file")
+        raise InputError(f"no weights of {path_or_name} are shipped, only of {', '.join(names())}: train it or name a file")
     return file(str(path_or_name))
