@@ -218,15 +218,6 @@ def test_bfloat16_is_nearly_float32(model, photos):
     assert distance.mean() < 1
 
 
-def test_other_errors_are_no_skipped_pictures(model, photos, monkeypatch):
-    def broken(*arguments, **options):
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(colour, "enhance", broken)
-    with pytest.raises(RuntimeError, match="a bug"):
-        run(model, "a.jpg")
-
-
 def test_broken_files_are_named_and_the_rest_is_done(model, photos):
     (photos / "in" / "cut.png").write_bytes((photos / "in" / "b.png").read_bytes()[:500])
     (photos / "in" / "text.jpg").write_text("hello")

@@ -453,7 +453,7 @@ def _grey(pixels: Pixels) -> Pixels:
 
 def _image(picture: Picture, deep: bool) -> Image.Image:
     """As Pillow can hold it; ``deep`` grey without transparency keeps 16 bits."""
-    pixels = picture.pixels if sixteen_bit and picture.grey and picture.alpha is None else as_uint8(picture.pixels)
+    pixels = picture.pixels if deep and picture.grey and picture.alpha is None else as_uint8(picture.pixels)
     image = Image.fromarray(_grey(pixels) if picture.grey else pixels)
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(as_uint8(picture.alpha)))

@@ -2,6 +2,7 @@
 
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -59,12 +60,10 @@ class Wish:
 
 def _number(name: str, value: Any, kind: type[N], least: N, most: N) -> N:
     what = "a whole number" if kind is int else "a number"
-    try:
-        if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
-            raise ValueError
-        number = kind(value)
-        if not least <= number <= most:  # also what is no number at all
-            raise ValueError
-    except (ValueError, TypeError, OverflowError):
-        raise InputError(f"{name} must be {what} from {least:g} to {most:g}, got {reprlib.repr(value)}") from None
+    number: N | None = None
+    if not isinstance(value, bool) and not (kind is int and isinstance(value, float) and not value.is_integer()):
+        with suppress(ValueError, TypeError, OverflowError):
+            number = kind(value)
+    if number is None or not least <= number <= most:  # also what is no number at all
+        raise InputError(f"{name} must be {what} from {least:g} to {most:g}, got {reprlib.repr(value)}")
     return number
