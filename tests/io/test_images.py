@@ -353,7 +353,7 @@ def test_to_ask_for_the_umask_changes_nothing(monkeypatch, tmp_path):
 
 _WRITING = """
 import pathlib, sys
-from zdce import atomic
+from zdce.runtime import atomic
 with atomic.replacing(pathlib.Path("photo.jpg")) as temporary:
     temporary.write_text("half")
     print(temporary.name, flush=True)
