@@ -29,7 +29,7 @@ cuda = Extension(
     depends=["csrc/curve.h", *(f"csrc/cuda/{name}.cuh" for name in ("apply_curve", "launch", "objective", "planes"))],
     include_dirs=include_paths(),
     library_dirs=[TORCH_LIB_PATH],
-    libraries=["torch", "torch_cpu", "cudart"],
+    libraries=["torch", "torch_cpu"],
     define_macros=cpp.define_macros,
     extra_compile_args=["-std=c++20", "-O3", "-fvisibility=hidden", "-Wall"],
     extra_link_args=["-Wl,--no-as-needed", "-ltorch"],

@@ -62,9 +62,10 @@ def _start(name: str, folder: Path) -> "subprocess.Popen[str]":
     from torch.utils.cpp_extension import include_paths
 
     build = _build()
+    home = build.cuda_home()
     macros = ["-DTORCH_TARGET_VERSION=0x020a000000000000", *(f"-isystem={path}" for path in include_paths())]
     command = [
-        build.cuda_home() / "bin" / "nvcc", *build.NVCC_FLAGS, "-Xptxas=-v", "-Xcompiler=-fPIC", *macros,
+        home / "bin" / "nvcc", *build.NVCC_FLAGS, *build.targets(home), "-Xptxas=-v", "-Xcompiler=-fPIC", *macros,
         "--keep", f"--keep-dir={folder}", "-c", SOURCES / f"{name}.cu", "-o", folder / f"{name}.o",
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -33,7 +33,14 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64", torch.uint8: "u8"}
+_TYPES = {
+    torch.float32: "fp32",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.float64: "fp64",
+    torch.uint8: "u8",
+    torch.uint16: "u16",
+}
 _RECORDED = "recorded"
 
 # Of pictures: full size, and one that shares samples of the maps between rows.
@@ -63,15 +70,14 @@ class Launch:
 
 
 @contextlib.contextmanager
-def recording() -> Iterator[dict[Any, Launch]]:
-    """Launches by the kernel's name and constants, the first of each; nothing runs, so that outputs hold what they held."""
-    launches: dict[Any, Launch] = {}
+def recording() -> Iterator[list[Launch]]:
+    """The launches inside the ``with``; nothing runs, so that outputs hold what they held."""
+    launches: list[Launch] = []
 
     def record(kernel: Any, *positional: Any, grid: Any, warmup: bool, **named: Any) -> None:
         values = dict(zip(kernel.arg_names, positional, strict=False))
         values |= {name: named.pop(name) for name in kernel.arg_names if name in named}
-        launch = Launch(kernel, values, named)
-        launches.setdefault((kernel.__name__, *launch.constants.values()), launch)
+        launches.append(Launch(kernel, values, named))
 
     run = JITFunction.run
     launchers = dispatch.BACKENDS["triton"].launcher
@@ -86,13 +92,13 @@ def recording() -> Iterator[dict[Any, Launch]]:
 
 
 def launches(setting: Setting) -> list[Launch]:
-    """Every kernel of every operation, forward and backward, as launched for ``setting``."""
+    """Every kernel of every operation, forward and backward, as first launched for ``setting`` with each set of constants."""
     with recording() as found:
         for case in CASES.values():
             tensors = case.tensors(setting)
             gradients(value(getattr(ops, case.name), tensors), tensors, case.gradient(setting))
         _pictures(setting)
-    return list(found.values())
+    return list({(launch.kernel.__name__, *launch.constants.values()): launch for launch in reversed(found)}.values())[::-1]
 
 
 def _pictures(setting: Setting) -> None:
@@ -109,15 +115,18 @@ def _pictures(setting: Setting) -> None:
 
 
 def source(launch: Launch) -> ASTSource:
-    """The kernel with its arguments' types, constants and divisibility, as Triton finds them at a launch."""
+    """The kernel with its arguments' types, constants and divisibility, as Triton finds them at a launch: of those that the
+    kernel wants specialised."""
     signature, constants, divisible = {}, {}, {}
     for i, parameter in enumerate(launch.kernel.params):
         argument = launch.arguments[parameter.name]
-        if parameter.is_constexpr or (isinstance(argument, int) and argument == 1):
+        counts = not parameter.do_not_specialize
+        if parameter.is_constexpr or (counts and isinstance(argument, int) and argument == 1):
             signature[parameter.name], constants[parameter.name] = "constexpr", argument
             continue
         signature[parameter.name] = _type(argument)
-        if not isinstance(argument, float) and (argument.data_ptr() if isinstance(argument, Tensor) else argument) % 16 == 0:
+        address = argument.data_ptr() if isinstance(argument, Tensor) else argument
+        if counts and not isinstance(argument, float) and address % 16 == 0:
             divisible[i,] = [["tt.divisibility", 16]]
     return ASTSource(launch.kernel, signature, constants, divisible)
 

@@ -8,7 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zdce.kernels.tiles import device_function
+from zdce.kernels.launch import launch
+from zdce.kernels.tiles import device_function, wide
 
 
 @device_function
@@ -26,6 +27,7 @@ def curve_forward(
     p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     b = tl.program_id(1).to(tl.int64)
     inside = p < pixels
+    image_c, maps_c, enhanced_c = wide(image_c), wide(maps_c), wide(enhanced_c)
     for c in tl.static_range(3):
         x = tl.load(image_ptr + b * image_b + c * image_c + p * image_p, mask=inside).to(tl.float32)
         for t in tl.static_range(T):
@@ -48,6 +50,8 @@ def curve_backward(
     p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     b = tl.program_id(1).to(tl.int64)
     inside = p < pixels
+    grad_c, image_c, maps_c = wide(grad_c), wide(image_c), wide(maps_c)
+    grad_image_c, grad_maps_c = wide(grad_image_c), wide(grad_maps_c)
     for c in tl.static_range(3):
         x = tl.load(image_ptr + b * image_b + c * image_c + p * image_p, mask=inside).to(tl.float32)
         xs, maps = (), ()
@@ -101,7 +105,8 @@ def apply_curve(image: Tensor, maps: Tensor, iterations: int, enhanced: Tensor) 
     batch, _, pixels = image.shape
     grid = (triton.cdiv(pixels, FORWARD_BLOCK), batch)
     strides = (*image.stride(), *maps.stride(), *enhanced.stride())
-    curve_forward[grid](
+    launch(
+        curve_forward, grid,
         image, maps, enhanced, pixels, *strides,
         T=iterations, SHARED=maps.shape[1] == 3, BLOCK=FORWARD_BLOCK, num_warps=WARPS,
     )  # fmt: skip
@@ -118,7 +123,8 @@ def apply_curve_backward(
     # A pointer that is never written through stands in for a gradient that is not wanted.
     outputs = (image if grad_image is None else grad_image, maps if grad_maps is None else grad_maps)
     strides = [stride for tensor in (grad, image, maps, *outputs) for stride in tensor.stride()]
-    curve_backward[grid](
+    launch(
+        curve_backward, grid,
         grad, image, maps, *outputs, pixels, *strides,
         T=iterations, SHARED=maps.shape[1] == 3, IMAGE_WANTED=grad_image is not None, MAPS_WANTED=grad_maps is not None,
         PAIRED=many and maps.element_size() == 2, BLOCK=block, num_warps=WARPS,

@@ -4,7 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zdce.kernels.tiles import load
+from zdce.kernels.launch import launch
+from zdce.kernels.tiles import load, wide
 
 
 @triton.jit
@@ -12,6 +13,7 @@ def channel_forward(image_ptr, sums_ptr, pixels, image_b, image_c, image_p, STEP
     # Grid (runs of STEPS blocks of pixels, B); sums_ptr (B, 3, runs). All colours, so that channels_last lines are read once.
     b = tl.program_id(1).to(tl.int64)
     p = tl.program_id(0).to(tl.int64) * (STEPS * BLOCK) + tl.arange(0, BLOCK)
+    image_c = wide(image_c)
     red = tl.zeros((BLOCK,), tl.float32)
     green, blue = tl.zeros_like(red), tl.zeros_like(red)
     for step in tl.static_range(STEPS):
@@ -32,6 +34,7 @@ def channel_backward(grad_ptr, grad_image_ptr, pixels, grad_image_b, grad_image_
     # Grid (blocks of pixels, B); grad_ptr (B, 3). All three colours, so that channels_last lines are written once.
     p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     b = tl.program_id(1).to(tl.int64)
+    grad_image_c = wide(grad_image_c)
     for c in tl.static_range(3):
         grad = tl.load(grad_ptr + b * 3 + c) / pixels
         to = grad_image_ptr + b * grad_image_b + c * grad_image_c + p * grad_image_p
@@ -50,7 +53,7 @@ def channel_means(image: Tensor, means: Tensor) -> None:
     batch, _, pixels = planes.shape
     runs = triton.cdiv(pixels, STEPS * BLOCK)
     sums = means.new_empty((batch, 3, runs))
-    channel_forward[runs, batch](planes, sums, pixels, *planes.stride(), STEPS=STEPS, BLOCK=BLOCK, num_warps=WARPS)
+    launch(channel_forward, (runs, batch), planes, sums, pixels, *planes.stride(), STEPS=STEPS, BLOCK=BLOCK, num_warps=WARPS)
     means.copy_(sums.double().sum(2) / pixels)
 
 
@@ -59,4 +62,4 @@ def channel_means_backward(grad: Tensor, height: int, width: int, grad_image: Te
     planes = grad_image.flatten(2)
     batch, _, pixels = planes.shape
     grid = (triton.cdiv(pixels, BLOCK), batch)
-    channel_backward[grid](grad, planes, pixels, *planes.stride(), BLOCK=BLOCK, num_warps=WARPS)
+    launch(channel_backward, grid, grad, planes, pixels, *planes.stride(), BLOCK=BLOCK, num_warps=WARPS)

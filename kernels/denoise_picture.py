@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zdce.kernels.launch import launch
 from zdce.kernels.pictures import WHITE
 from zdce.kernels.tiles import device_function
 
@@ -49,7 +50,13 @@ def near_weight(squared: tl.constexpr):
     return near if squared < 5 else (0.17620431 if squared == 5 else 0.06217652)
 
 
-@triton.jit
+# No access is a wide one: 3 of a pixel's values, or one of neighbours whose rows end anywhere in a program.
+@triton.jit(
+    do_not_specialize=[
+        "picture_ptr", "enhanced_ptr", "luma_ptr", "guide_ptr", "slope_ptr", "red_ptr", "blue_ptr",
+        "height", "width", "picture_y", "enhanced_y",
+    ]
+)  # fmt: skip
 def guide_forward(
     picture_ptr, enhanced_ptr, luma_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr, height, width, picture_y, enhanced_y,
     TOP: tl.constexpr, PIXELS: tl.constexpr,
@@ -80,7 +87,12 @@ def guide_forward(
     tl.store(blue_ptr + to, blue, mask=inside)
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        "enhanced_ptr", "luma_ptr", "guide_ptr", "slope_ptr", "red_ptr", "blue_ptr", "denoised_ptr",
+        "height", "width", "enhanced_y", "denoised_y",
+    ]
+)  # fmt: skip
 def denoise_forward(
     enhanced_ptr, luma_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr, denoised_ptr, height, width, enhanced_y, denoised_y,
     limit, chroma, TOP: tl.constexpr, PIXELS: tl.constexpr,
@@ -137,11 +149,13 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, denoised: T
     height, width, _ = picture.shape
     planes = picture.new_empty(5, height + 4, width + 4, dtype=torch.float32)
     top = WHITE[picture.dtype]
-    guide_forward[(triton.cdiv((height + 4) * (width + 4), PIXELS),)](
+    launch(
+        guide_forward, (triton.cdiv((height + 4) * (width + 4), PIXELS),),
         picture, enhanced, *planes, height, width, picture.stride(0), enhanced.stride(0),
         TOP=top, PIXELS=PIXELS, num_warps=WARPS,
     )  # fmt: skip
-    denoise_forward[(triton.cdiv(height * width, PIXELS),)](
+    launch(
+        denoise_forward, (triton.cdiv(height * width, PIXELS),),
         enhanced, *planes, denoised, height, width, enhanced.stride(0), denoised.stride(0),
         (2 * 255 * noise) ** 2, noise / BLURRED, TOP=top, PIXELS=PIXELS, num_warps=WARPS,
     )  # fmt: skip

@@ -9,8 +9,9 @@ import triton.language as tl
 from torch import Tensor
 
 from zdce.kernels.apply_curve import step
+from zdce.kernels.launch import launch
 from zdce.kernels.pictures import WHITE
-from zdce.kernels.tiles import device_function, hyperbolic_tangent, load
+from zdce.kernels.tiles import device_function, hyperbolic_tangent, load, wide
 
 
 @device_function
@@ -24,20 +25,28 @@ def activated(pointers, mask, strength, LOGITS: tl.constexpr):
     return tl.where(a < -1.0, -1.0, a)
 
 
-@triton.jit
+# Of the maps alone rows are read in wide accesses.
+@triton.jit(
+    do_not_specialize=[
+        "picture_ptr", "enhanced_ptr", "height", "maps_height", "maps_width", "picture_y", "enhanced_y",
+        "factor_y", "offset_y", "divisor_y", "factor_x", "offset_x", "divisor_x", "tiles",
+    ]
+)  # fmt: skip
 def picture_forward(
     picture_ptr, maps_ptr, enhanced_ptr, height, width, maps_height, maps_width, picture_y, enhanced_y, maps_c, maps_y, maps_x,
-    factor_y, offset_y, divisor_y, factor_x, offset_x, divisor_x, strength, TOP: tl.constexpr, T: tl.constexpr,
-    SHARED: tl.constexpr, INTERPOLATED: tl.constexpr, LOGITS: tl.constexpr, TILES: tl.constexpr,
+    factor_y, offset_y, divisor_y, factor_x, offset_x, divisor_x, tiles, strength, TOP: tl.constexpr, T: tl.constexpr,
+    SHARED: tl.constexpr, INTERPOLATED: tl.constexpr, LOGITS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    # Grid (blocks of columns, TILES for each band of rows). Row y samples the maps at (y factor_y + offset_y) / divisor_y, and
-    # band b has the rows from b to b + 1 there; the first, -1, is what the upper border clamps. Columns likewise.
-    band = (tl.program_id(1) // TILES).to(tl.int64) - 1
+    # Grid (blocks of columns x `tiles` for each band of rows). Row y samples the maps at (y factor_y + offset_y) / divisor_y,
+    # and band b has the rows from b to b + 1 there; the first, -1, is what the upper border clamps. Columns likewise.
+    blocks = tl.cdiv(width, COLUMNS)
+    tile = tl.program_id(0) // blocks
+    band = (tile // tiles).to(tl.int64) - 1
     begin = tl.maximum((divisor_y * band - offset_y + factor_y - 1) // factor_y, 0)
     end = tl.maximum((divisor_y * (band + 1) - offset_y + factor_y - 1) // factor_y, 0)
-    y = begin + (tl.program_id(1) % TILES) * ROWS + tl.arange(0, ROWS)
-    x = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    y = begin + tile % tiles * ROWS + tl.arange(0, ROWS)
+    x = (tl.program_id(0) % blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     inside = ((y < end) & (y < height))[:, None] & (x < width)[None, :]
     upper, lower = tl.maximum(band, 0) * maps_y, tl.minimum(band + 1, maps_height - 1) * maps_y
     if INTERPOLATED:
@@ -49,7 +58,7 @@ def picture_forward(
         weight_y = (y * factor_y + offset_y - divisor_y * band).to(tl.float32) / divisor_y
     else:
         left = x * maps_x  # so that the compiler sees neighbours
-    valid = x < width
+    valid, maps_c = x < width, wide(maps_c)
     for c in tl.static_range(3):
         v = tl.load(picture_ptr + y[:, None] * picture_y + 3 * x[None, :] + c, mask=inside, other=0).to(tl.float32) / TOP
         for t in tl.static_range(T):
@@ -93,10 +102,11 @@ def enhance_picture(
     rows = min(MOST_ROWS, triton.next_power_of_2(band))
     tiles = triton.cdiv(band, rows)
     columns = PIXELS // rows
-    picture_forward[triton.cdiv(width, columns), (maps_height + 1) * tiles](
+    launch(
+        picture_forward, (triton.cdiv(width, columns) * (maps_height + 1) * tiles,),
         picture, maps, enhanced, height, width, maps_height, maps_width, picture.stride(0), enhanced.stride(0),
-        *maps.stride()[1:], *down, *across, strength, TOP=WHITE[picture.dtype], T=iterations, SHARED=maps.shape[1] == 3,
-        INTERPOLATED=scale > 1, LOGITS=logits, TILES=tiles, ROWS=rows, COLUMNS=columns, num_warps=WARPS,
+        *maps.stride()[1:], *down, *across, tiles, strength, TOP=WHITE[picture.dtype], T=iterations, SHARED=maps.shape[1] == 3,
+        INTERPOLATED=scale > 1, LOGITS=logits, ROWS=rows, COLUMNS=columns, num_warps=WARPS,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from zdce.kernels.apply_curve import step
+from zdce.kernels.launch import launch
 from zdce.kernels.tiles import (
     BACKWARD_ROWS,
     FORWARD_ROWS,
@@ -27,10 +28,11 @@ from zdce.kernels.tiles import (
     sums_of_4,
     tangent_beside,
     tile_columns,
+    wide,
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["enhanced_regions_ptr", "image_regions_ptr", "sums_ptr", "height"])
 def statistics_forward(
     image_ptr, logits_ptr, enhanced_regions_ptr, image_regions_ptr, sums_ptr, height, width,
     image_b, image_c, image_y, image_x, logits_b, logits_c, logits_y, logits_x,
@@ -43,7 +45,7 @@ def statistics_forward(
     y0, x0 = corner(tile, width, ROWS, N if ALL else 4 * N)
     colour, first, x = tile_columns(x0, width, N, ALL)
     image, logits = image_ptr + b * image_b + colour * image_c, logits_ptr + b * logits_b + colour * logits_c
-    step_c = 3 * logits_c  # from a map to the next of its colour
+    step_c = 3 * wide(logits_c)  # from a map to the next of its colour
     above = ()
     for t in tl.static_range(0, MAPS, GROUP):
         at = logits + t * step_c + (y0 - 1) * logits_y
@@ -98,7 +100,7 @@ def statistics_forward(
     store_sum(sums + 2, along_x, colour, ALL)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["grad_regions_ptr", "grad_channels_ptr", "grad_tv_ptr", "height"])
 def statistics_backward(
     grad_regions_ptr, grad_channels_ptr, grad_tv_ptr, image_ptr, logits_ptr, grad_logits_ptr, height, width,
     image_b, image_c, image_y, image_x, logits_b, logits_c, logits_y, logits_x,
@@ -115,7 +117,7 @@ def statistics_backward(
     # The fourth slot of three colours stands for the third: nothing of it is stored.
     grad_channel = tl.load(grad_channels_ptr + b * 3 + tl.minimum(colour, 2)).to(tl.float32) / (height.to(tl.float32) * width)
     grad_y, grad_x = 2 * tl.load(grad_tv_ptr).to(tl.float32), 2 * tl.load(grad_tv_ptr + 1).to(tl.float32)
-    step_c, grad_step_c = 3 * logits_c, 3 * grad_logits_c  # from a map to the next of its colour
+    step_c, grad_step_c = 3 * wide(logits_c), 3 * wide(grad_logits_c)  # from a map to the next of its colour
     above, current = (), ()
     for t in tl.static_range(0, MAPS, GROUP):
         at = logits + t * step_c + y0 * logits_y
@@ -207,7 +209,8 @@ def objective_statistics(
     grid = _grid(logits, tiling)
     shares = enhanced_regions.new_empty((2, 3, *enhanced_regions.shape))
     sums = channel_means.new_empty((batch, 3, grid[0], 3))
-    statistics_forward[grid](
+    launch(
+        statistics_forward, grid,
         image, logits, shares[0], shares[1], sums, height, width, *image.stride(), *logits.stride(),
         T=iterations, **tiling,
     )  # fmt: skip
@@ -226,7 +229,8 @@ def objective_statistics_backward(
     writes grad_logits, shaped as logits."""
     height, width = logits.shape[2:]
     tiling = _tiling(logits, BACKWARD_ROWS)
-    statistics_backward[_grid(logits, tiling)](
+    launch(
+        statistics_backward, _grid(logits, tiling),
         grad_regions, grad_channels, grad_tv, image, logits, grad_logits, height, width,
         *image.stride(), *logits.stride(), *grad_logits.stride(),
         T=iterations, **tiling,

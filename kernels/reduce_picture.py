@@ -4,19 +4,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zdce.kernels.launch import launch
 from zdce.kernels.pictures import WHITE
-from zdce.kernels.tiles import device_function
+from zdce.kernels.tiles import device_function, wide
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["picture_ptr", "small_ptr", "height", "width", "down", "across", "picture_y", "scale"])
 def reduce_forward(
-    picture_ptr, small_ptr, height, width, across, picture_y, scale, TOP: tl.constexpr,
+    picture_ptr, small_ptr, height, width, down, across, picture_y, scale, TOP: tl.constexpr,
     AREAS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    # Grid (blocks of AREAS areas in a row of them, rows of areas); small_ptr (3, rows, across).
-    area = tl.program_id(0).to(tl.int64) * AREAS + tl.arange(0, AREAS)
-    row = tl.program_id(1).to(tl.int64)
-    down = tl.num_programs(1)
+    # Grid (blocks of AREAS areas in a row of them x rows of areas); small_ptr (3, down, across).
+    blocks = tl.cdiv(across, AREAS)
+    area = (tl.program_id(0) % blocks).to(tl.int64) * AREAS + tl.arange(0, AREAS)
+    row, plane = (tl.program_id(0) // blocks).to(tl.int64), wide(down) * across
     last = tl.minimum((row + 1) * scale, height)
     columns = tl.minimum((area + 1) * scale, width) - area * scale
     pixels = (tl.maximum(columns, 1) * (last - row * scale)).to(tl.float32) * TOP  # areas beyond the last have none
@@ -32,8 +33,8 @@ def reduce_forward(
             blue += tl.load(from_ + 2, mask=inside, other=0).to(tl.float32)
     to = small_ptr + row * across + area
     tl.store(to, tl.sum(red, axis=1) / pixels, mask=area < across)
-    tl.store(to + down * across, tl.sum(green, axis=1) / pixels, mask=area < across)
-    tl.store(to + 2 * down * across, tl.sum(blue, axis=1) / pixels, mask=area < across)
+    tl.store(to + plane, tl.sum(green, axis=1) / pixels, mask=area < across)
+    tl.store(to + 2 * plane, tl.sum(blue, axis=1) / pixels, mask=area < across)
 
 
 @device_function
@@ -44,12 +45,13 @@ def sampled(i, pixels, number):
     return first, (at - first * 2 * number).to(tl.float32) / (2 * number)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["picture_ptr", "small_ptr", "height", "width", "down", "across", "picture_y"])
 def sample_forward(picture_ptr, small_ptr, height, width, down, across, picture_y, TOP: tl.constexpr, SAMPLES: tl.constexpr):
-    # Grid (blocks of SAMPLES samples in a row, rows of samples, 3 colours); small_ptr (3, down, across).
-    i = tl.program_id(0).to(tl.int64) * SAMPLES + tl.arange(0, SAMPLES)
-    rows = tl.program_id(1).to(tl.int64) + tl.zeros_like(i)
-    c, inside = tl.program_id(2).to(tl.int64), i < across
+    # Grid (blocks of SAMPLES samples in a row x rows of samples, 3 colours); small_ptr (3, down, across).
+    blocks = tl.cdiv(across, SAMPLES)
+    i = (tl.program_id(0) % blocks).to(tl.int64) * SAMPLES + tl.arange(0, SAMPLES)
+    rows = (tl.program_id(0) // blocks).to(tl.int64) + tl.zeros_like(i)
+    c, inside = tl.program_id(1).to(tl.int64), i < across
     y, below = sampled(rows, height, down)
     x, beside = sampled(i, width, across)
     upper = picture_ptr + y * picture_y + c
@@ -75,7 +77,8 @@ def reduce_picture(picture: Tensor, scale: int, antialias: bool, small: Tensor) 
     height, width, _ = picture.shape
     _, _, down, across = small.shape
     if not antialias:
-        sample_forward[triton.cdiv(across, SAMPLES), down, 3](
+        launch(
+            sample_forward, (triton.cdiv(across, SAMPLES) * down, 3),
             picture, small, height, width, down, across, picture.stride(0),
             TOP=WHITE[picture.dtype], SAMPLES=SAMPLES, num_warps=WARPS,
         )  # fmt: skip
@@ -83,7 +86,8 @@ def reduce_picture(picture: Tensor, scale: int, antialias: bool, small: Tensor) 
     scale = min(scale, max(height, width))  # larger areas are the same one
     columns = min(triton.next_power_of_2(scale), PIXELS)
     areas = PIXELS // columns
-    reduce_forward[triton.cdiv(across, areas), down](
-        picture, small, height, width, across, picture.stride(0), scale,
+    launch(
+        reduce_forward, (triton.cdiv(across, areas) * down,),
+        picture, small, height, width, down, across, picture.stride(0), scale,
         TOP=WHITE[picture.dtype], AREAS=areas, COLUMNS=columns, num_warps=WARPS,
     )  # fmt: skip

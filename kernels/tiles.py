@@ -36,6 +36,12 @@ def inside(y, x, height, width):
 
 
 @device_function
+def wide(stride):
+    # 64 bits for what a stride is multiplied by: from 93 megapixels on, 23 channels are beyond 2^31 elements.
+    return tl.cast(stride, tl.int64)
+
+
+@device_function
 def load(pointers, mask):
     # Arithmetic is float32 whatever lies in memory.
     return tl.load(pointers, mask=mask, other=0.0).to(tl.float32)

@@ -4,10 +4,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zdce.kernels.launch import launch
 from zdce.kernels.tiles import BACKWARD_ROWS, FORWARD_ROWS, WARPS, N, gaps_along_x, inside, load, squares_along_x
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height"])
 def tv_forward(
     maps_ptr, sums_ptr, height, width, maps_b, maps_c, maps_y, maps_x, ROWS: tl.constexpr, N: tl.constexpr
 ):  # fmt: skip
@@ -32,7 +33,7 @@ def tv_forward(
     tl.store(sums_ptr + 2 * program + 1, tl.sum(along_x))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height"])
 def tv_backward(
     grad_ptr, maps_ptr, grad_maps_ptr, height, width,
     maps_b, maps_c, maps_y, maps_x, grad_maps_b, grad_maps_c, grad_maps_y, grad_maps_x, ROWS: tl.constexpr, N: tl.constexpr,
@@ -64,7 +65,7 @@ def tv_sums(maps: Tensor, sums: Tensor) -> None:
     batch, channels, height, width = maps.shape
     grid = (triton.cdiv(height, FORWARD_ROWS) * triton.cdiv(width, 4 * N), channels, batch)
     partials = sums.new_empty((grid[0] * channels * batch, 2))
-    tv_forward[grid](maps, partials, height, width, *maps.stride(), ROWS=FORWARD_ROWS, N=N, num_warps=WARPS)
+    launch(tv_forward, grid, maps, partials, height, width, *maps.stride(), ROWS=FORWARD_ROWS, N=N, num_warps=WARPS)
     sums.copy_(partials.double().sum(0))
 
 
@@ -72,6 +73,7 @@ def tv_sums_backward(grad: Tensor, maps: Tensor, grad_maps: Tensor) -> None:
     """grad (2,), maps (B, C, H, W); writes grad_maps, shaped as maps."""
     batch, channels, height, width = maps.shape
     grid = (triton.cdiv(height, BACKWARD_ROWS) * triton.cdiv(width, 4 * N), channels, batch)
-    tv_backward[grid](
-        grad, maps, grad_maps, height, width, *maps.stride(), *grad_maps.stride(), ROWS=BACKWARD_ROWS, N=N, num_warps=WARPS
+    launch(
+        tv_backward, grid, grad, maps, grad_maps, height, width, *maps.stride(), *grad_maps.stride(),
+        ROWS=BACKWARD_ROWS, N=N, num_warps=WARPS,
     )  # fmt: skip

@@ -1,0 +1,80 @@
+"""Every Triton kernel started once, on tensors of any size and device; and what a folder of sizes would have compiled."""
+
+import json
+import sys
+from collections import defaultdict
+
+import torch
+
+from zdce.bench import triton_kernels
+from zdce.kernels import (
+    apply_curve,
+    channel_means,
+    denoise_picture,
+    enhance_picture,
+    objective_statistics,
+    reduce_picture,
+    region_means,
+    tv_sums,
+)
+
+KERNELS = {
+    *(f"{name}_{way}" for name in ("curve", "channel", "region", "statistics", "tv") for way in ("forward", "backward")),
+    *("denoise_forward", "guide_forward", "picture_forward", "reduce_forward", "sample_forward"),
+}
+
+
+def start_every_kernel(height, width, device="cpu"):
+    def empty(*shape, dtype=torch.float32):
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    region = 4 if min(height, width) >= 4 else 1
+    image, maps, sums = empty(1, 3, height, width), empty(1, 24, height, width), empty(2)
+    small, means = empty(1, height // region, width // region), empty(1, 3)
+    apply_curve.apply_curve(image.flatten(2), maps.flatten(2), 8, empty(1, 3, height * width))
+    apply_curve.apply_curve_backward(*(t.flatten(2) for t in (image, image, maps)), 8, image.flatten(2), maps.flatten(2))
+    channel_means.channel_means(image, means)
+    channel_means.channel_means_backward(means, height, width, image)
+    region_means.region_means(image, region, small)
+    region_means.region_means_backward(small, region, height, width, image)
+    tv_sums.tv_sums(maps, sums)
+    tv_sums.tv_sums_backward(sums, maps, maps)
+    objective_statistics.objective_statistics(image, maps, 8, small, small, means, sums)
+    objective_statistics.objective_statistics_backward(small, means, sums, image, maps, 8, maps)
+
+    picture, enhanced = (empty(height, width, 3, dtype=torch.uint8) for _ in range(2))
+    denoise_picture.denoise_picture(picture, enhanced, 0.01, enhanced)
+    for scale, channels, align_corners in ((1, 24, False), (12, 24, False), (12, 3, True)):
+        reduced = (-(-side // scale) for side in (height, width))
+        enhance_picture.enhance_picture(
+            picture, empty(1, channels, *reduced), 8, scale, align_corners, 1.0, True, enhanced
+        )  # fmt: skip
+    for antialias in (False, True):
+        reduced = (-(-side // 12) for side in (height, width))
+        reduce_picture.reduce_picture(picture, 12, antialias, empty(1, 3, *reduced))
+
+
+def main() -> None:
+    """Prints as JSON how many versions of each kernel, its constants apart, the sizes of the arguments compile; with
+    ``compile`` before them compiles each for sm_90."""
+    arguments = sys.argv[1:]
+    wanted = "compile" in arguments
+    with triton_kernels.recording() as launches:
+        for size in arguments[wanted:]:
+            start_every_kernel(*map(int, size.split("x")))
+    versions = defaultdict(dict)
+    for launch in launches:
+        source = triton_kernels.source(launch)
+        plain = json.dumps([[*map(str, part.items())] for part in (source.signature, source.constants, source.attrs)])
+        versions[launch.kernel.__name__, *launch.constants.values()][plain] = launch
+    if wanted:
+        for launch in (launch for same in versions.values() for launch in same.values()):
+            triton_kernels.compiled(launch, "sm_90")
+    counts = defaultdict(int)
+    for (name, *_), same in versions.items():
+        counts[name] = max(counts[name], len(same))
+    print(json.dumps(counts))  # noqa: T201 (the answer)
+
+
+if __name__ == "__main__":
+    main()
