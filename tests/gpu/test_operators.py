@@ -1,0 +1,79 @@
+"""Both GPU backends against float64, where a GPU can differ from its stand-ins: every T, type and layout, and large grids.
+
+The other tests of the operators run on a GPU too: ``pytest tests -k "triton or cuda"``.
+"""
+
+import pytest
+import torch
+
+import zdce
+from cases import layouts, nan_filled_allocations, random_case
+from zdce import reference
+
+# Of the largest true value. float32: each step may double what was lost before; half types round what they store.
+TOLERANCES = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 1.6e-2}
+SIZES = [(16, 16), (17, 31), (64, 130), (33, 1), (1, 40), (270, 480)]
+
+
+@pytest.fixture(params=["triton", "cuda"])
+def backend(request, gpu):
+    if reason := zdce.backends.why_missing(request.param, gpu.type):
+        pytest.skip(f"{request.param}: {reason}")
+    with zdce.backend(request.param), nan_filled_allocations():
+        yield request.param
+
+
+def near(got, truth, dtype):
+    scale = truth.abs().max().item() or 1.0
+    torch.testing.assert_close(got.detach().double().cpu(), truth.detach(), rtol=0, atol=TOLERANCES[dtype] * scale)
+
+
+def differentiated(function, image, maps, grad):
+    leaves = [tensor.detach().requires_grad_() for tensor in (image, maps)]
+    result = function(*leaves)
+    return result, *torch.autograd.grad(result, leaves, grad.to(result))
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCES), ids=str)
+@pytest.mark.parametrize("iterations", range(1, 17))
+def test_the_curve_for_every_number_of_steps(backend, gpu, iterations, dtype):
+    size = SIZES[iterations % len(SIZES)]
+    for layout in ("contiguous", "channels_last", "crop", "channels"):
+        image, maps, grad = random_case(size, iterations, dtype=dtype, device=gpu, seed=iterations)
+        image, maps = layouts(image)[layout], layouts(maps)[layout]
+        got = differentiated(zdce.ops.apply_curve, image, maps, grad)
+        exact = [tensor.double().cpu() for tensor in (image, maps, grad)]
+        for one, truth in zip(got, differentiated(reference.apply_curve, *exact), strict=True):
+            near(one, truth, dtype)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCES), ids=str)
+@pytest.mark.parametrize("iterations", range(1, 17))
+def test_the_objective_for_every_number_of_steps(backend, gpu, iterations, dtype):
+    for layout, size in (("contiguous", (64, 128)), ("channels_last", (37, 51)), ("crop", (48, 65)), ("channels", (16, 33))):
+        image, logits, _ = random_case(size, iterations, dtype=dtype, device=gpu, seed=iterations)
+        image, logits = layouts(image)[layout], layouts(logits)[layout]
+
+        def total(function, image, logits):
+            leaf = logits.detach().requires_grad_()
+            objective = function(image, leaf, iterations=iterations)
+            return *(term.detach() for term in objective), torch.autograd.grad(objective.total, leaf)[0]
+
+        exact = total(reference.zero_reference_objective, image.double().cpu(), logits.double().cpu())
+        got = total(zdce.ops.zero_reference_objective, image, logits)
+        for one, truth in zip(got[:-1], exact[:-1], strict=True):
+            torch.testing.assert_close(one.double().cpu(), truth, rtol=1e-4, atol=1e-7)
+        near(got[-1], exact[-1], dtype)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_large_picture(backend, gpu, shared):
+    if gpu.type != "cuda":
+        pytest.skip("on a GPU only: 100 megapixels")
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 8192, 12288, device=gpu, dtype=torch.float16)
+    maps = torch.rand(1, 3 if shared else 24, 8192, 12288, device=gpu, dtype=torch.float16)
+    got = zdce.ops.apply_curve(image, maps, 8)
+    rows = slice(8128, 8192)  # the last ones, whose channels lie furthest apart
+    truth = reference.apply_curve(image[..., rows, :].double().cpu(), maps[..., rows, :].double().cpu(), 8)
+    near(got[..., rows, :], truth, torch.float16)

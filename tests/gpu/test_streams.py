@@ -1,0 +1,129 @@
+"""Operators and enhancer as part of a GPU's stream of work: other streams, CUDA graphs, compilers, autocast."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import zdce
+from cases import random_case
+from zdce import reference
+
+BACKENDS = ("triton", "cuda")
+
+# A twentieth of a second on any GPU: whoever does not wait for it is done long before.
+DELAY = 100_000_000
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request, gpu):
+    if reason := zdce.backends.why_missing(request.param, gpu.type):
+        pytest.skip(f"{request.param}: {reason}")
+    with zdce.backend(request.param):
+        yield request.param
+
+
+def objective_and_gradient(image, logits):
+    leaf = logits.detach().requires_grad_()
+    objective = zdce.ops.zero_reference_objective(image, leaf)
+    (grad,) = torch.autograd.grad(objective.total, leaf)
+    return objective.total.detach(), grad
+
+
+def test_work_waits_for_its_streams_past(backend, streams):
+    image, logits, _ = random_case((40, 56), device=streams)
+    expected = zdce.ops.apply_curve(image, logits), *objective_and_gradient(image, logits)
+    given, maps = torch.full_like(image, float("nan")), torch.full_like(logits, float("nan"))
+    torch.cuda.synchronize()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(DELAY)
+        given.copy_(image)
+        maps.copy_(logits)
+        got = zdce.ops.apply_curve(given, maps), *objective_and_gradient(given, maps)
+    stream.synchronize()
+    assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
+
+
+def test_nothing_waits_for_the_gpu(backend, streams):
+    image, logits, _ = random_case((40, 56), device=streams)
+    objective_and_gradient(image, logits)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        zdce.ops.apply_curve(image, logits)
+        objective_and_gradient(image, logits)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_graph_gives_what_was_captured(backend, streams):
+    image, logits, _ = random_case((40, 56), device=streams)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # compiles the kernels and sets the autograd up
+        objective_and_gradient(image, logits)
+        zdce.ops.apply_curve(image, logits)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = zdce.ops.apply_curve(image, logits), *objective_and_gradient(image, logits)
+    for seed in (1, 2):
+        other_image, other_logits, _ = random_case((40, 56), device=streams, seed=seed)
+        image.copy_(other_image)
+        logits.copy_(other_logits)
+        graph.replay()
+        expected = zdce.ops.apply_curve(other_image, other_logits), *objective_and_gradient(other_image, other_logits)
+        assert all(torch.equal(one, other) for one, other in zip(captured, expected, strict=True))
+
+
+def test_compiled_functions_give_the_same(backend, gpu):
+    image, logits, _ = random_case((40, 56), device=gpu)
+
+    def total(image, logits):
+        return zdce.ops.zero_reference_objective(image, torch.tanh(logits)).total
+
+    compiled = torch.compile(total, fullgraph=True)
+    results = []
+    for function in (total, compiled):
+        leaf = logits.detach().requires_grad_()
+        value = function(image, leaf)
+        results.append((value.detach(), torch.autograd.grad(value, leaf)[0]))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_logits_go_in_as_they_are(backend, gpu, dtype):
+    image, logits, _ = random_case((40, 56), device=gpu)
+    weight = torch.randn(24, 24, 1, 1, device=gpu) / 24
+    with torch.autocast(gpu.type, dtype):
+        mixed = torch.nn.functional.conv2d(logits, weight)
+        assert mixed.dtype == dtype
+        objective = zdce.ops.zero_reference_objective(image, mixed)
+    truth = reference.zero_reference_objective(image.double().cpu(), mixed.double().cpu())
+    for got, expected in zip(objective, truth, strict=True):
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got.double().cpu(), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_enhancer_works_on_any_stream(streams):
+    enhancer = zdce.Enhancer(zdce.load("base").to(streams))
+    pixels = np.random.default_rng(0).integers(0, 90, (64, 80, 3), np.uint8)
+    expected = enhancer(pixels)
+    for _ in range(3):  # eager, captured, replayed
+        with torch.cuda.stream(torch.cuda.Stream()):
+            torch.cuda._sleep(DELAY)
+            np.testing.assert_array_equal(enhancer(pixels), expected)
+
+
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+def test_the_sanitizer_finds_nothing(compute_sanitizer, tool):
+    program = Path(__file__).parent / "sanitized.py"
+    command = [compute_sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-P", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
+    if "Device not supported" in done.stdout + done.stderr:
+        pytest.skip("compute-sanitizer does not support this device")
+    assert done.returncode == 0, done.stdout + done.stderr
