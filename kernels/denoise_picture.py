@@ -26,6 +26,15 @@ def pixel(picture_ptr, stride, y, x, height, width, TOP: tl.constexpr):
 
 
 @device_function
+def rows_and_columns(width, PIXELS: tl.constexpr):
+    """Of a program's pixels, in rows of `width`. The first pixel's alone are divided in 64 bits, which takes a call."""
+    begin = tl.program_id(0).to(tl.int64) * PIXELS
+    row = begin // width
+    x = (begin - row * width).to(tl.int32) + tl.arange(0, PIXELS)
+    return row + x // width, x % width
+
+
+@device_function
 def luma(colors):
     return 0.2126 * colors[0] + 0.7152 * colors[1] + 0.0722 * colors[2]
 
@@ -62,8 +71,9 @@ def guide_forward(
     TOP: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of the planes' pixels); red_ptr and blue_ptr get the chroma blurred along the row.
-    to = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
-    y, x = to // (width + 4) - 2, to % (width + 4) - 2
+    y, x = rows_and_columns(width + 4, PIXELS)
+    to, inside = y * (width + 4) + x, y < height + 4
+    y, x = y - 2, x - 2
     own = pixel(enhanced_ptr, enhanced_y, y, x, height, width, TOP)
     light, guide = luma(own), tl.zeros((PIXELS,), tl.float32)
     bright, dark, red, blue = tl.zeros_like(guide), tl.zeros_like(guide), tl.zeros_like(guide), tl.zeros_like(guide)
@@ -79,7 +89,6 @@ def guide_forward(
         red += chroma_weight(j) * (colors[0] - near)
         blue += chroma_weight(j) * (colors[2] - near)
     bright, dark = bright / 25, dark / 25
-    inside = to // (width + 4) < height + 4
     tl.store(luma_ptr + to, light, mask=inside)
     tl.store(guide_ptr + to, 255 * guide, mask=inside)
     tl.store(slope_ptr + to, bright * (1.0 - bright) / (dark * (1.0 - dark) + 1e-3), mask=inside)
@@ -98,10 +107,9 @@ def denoise_forward(
     limit, chroma, TOP: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of the picture's pixels).
-    number = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
-    inside, pitch = number // width < height, width + 4
-    y = tl.minimum(number // width, height - 1)
-    x = number % width
+    y, x = rows_and_columns(width, PIXELS)
+    inside, pitch = y < height, width + 4
+    y = tl.minimum(y, height - 1)
     at = (y + 2) * pitch + x + 2
     slope, own, own_guide = tl.load(slope_ptr + at), tl.load(luma_ptr + at), tl.load(guide_ptr + at)
     limits = limit * tl.maximum(slope * slope - 1.0, 0.0)
