@@ -44,6 +44,6 @@ def run(backend: str) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("PYTORCH_NO_CUDA_MEMORY_CACHING", "1")  # each tensor an allocation of its own, with an end
     for name in BACKENDS:
-        if reason := zdce.backends.why_missing(name, DEVICE):
+        if reason := zdce.ops.dispatch.why_missing(name, DEVICE):
             sys.exit(f"{name}: {reason}")
         run(name)

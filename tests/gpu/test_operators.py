@@ -17,7 +17,7 @@ SIZES = [(16, 16), (17, 31), (64, 130), (33, 1), (1, 40), (270, 480)]
 
 @pytest.fixture(params=["triton", "cuda"])
 def backend(request, gpu):
-    if reason := zdce.backends.why_missing(request.param, gpu.type):
+    if reason := zdce.ops.dispatch.why_missing(request.param, gpu.type):
         pytest.skip(f"{request.param}: {reason}")
     with zdce.backend(request.param), nan_filled_allocations():
         yield request.param

@@ -20,7 +20,7 @@ DELAY = 100_000_000
 
 @pytest.fixture(params=BACKENDS)
 def backend(request, gpu):
-    if reason := zdce.backends.why_missing(request.param, gpu.type):
+    if reason := zdce.ops.dispatch.why_missing(request.param, gpu.type):
         pytest.skip(f"{request.param}: {reason}")
     with zdce.backend(request.param):
         yield request.param

@@ -31,7 +31,7 @@ def losses(device, steps, amp=False):
 
 @pytest.mark.parametrize("backend", ["triton", "cuda"])
 def test_200_steps_have_the_cpus_losses(gpu, backend):
-    if reason := zdce.backends.why_missing(backend, gpu.type):
+    if reason := zdce.ops.dispatch.why_missing(backend, gpu.type):
         pytest.skip(f"{backend}: {reason}")
     torch.backends.cudnn.conv.fp32_precision, before = "ieee", torch.backends.cudnn.conv.fp32_precision
     try:

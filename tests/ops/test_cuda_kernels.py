@@ -14,6 +14,7 @@ import zdce
 from cases import layouts, nan_filled_allocations, random_case
 from zdce.bench import cuda_kernels, static
 from zdce.bench.cases import Setting
+from zdce.ops import dispatch
 
 
 @pytest.fixture
@@ -123,3 +124,42 @@ def test_the_cuda_backend_says_why_it_cannot_run():
     message = "backend 'cuda' was asked for but can't run: it runs on CUDA tensors, not on cpu"
     with pytest.raises(RuntimeError, match=message), zdce.backend("cuda"):
         zdce.ops.apply_curve(image, maps)
+
+
+class TestAGpuThatIsNotThere:
+    """What the backends say of a GPU, of which only torch's answers are given here."""
+
+    @pytest.fixture(autouse=True)
+    def gpus(self, monkeypatch):
+        self.capabilities = {"cuda": (9, 0), "cuda:0": (9, 0), "cuda:1": (7, 5)}
+        self.broken = {}
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", self.capabilities.__getitem__)
+        monkeypatch.setattr(dispatch, "_import_error", self.broken.get)
+
+    def test_every_backend_runs_on_a_new_one(self):
+        for operator in (None, "apply_curve", "region_means"):
+            assert dispatch.why_missing("cuda", "cuda", operator=operator) is None
+            assert dispatch.why_missing("triton", "cuda:0", operator=operator) is None
+            assert dispatch.choose("auto", "cuda", torch.float32, operator) == "cuda"
+
+    def test_cuda_needs_what_it_was_compiled_for(self):
+        message = "it needs a GPU of compute capability 8.0, cuda:1 has 7.5"
+        assert dispatch.why_missing("cuda", "cuda:1") == message
+        assert dispatch.choose("auto", "cuda:1", torch.float32, "apply_curve") == "triton"
+        with pytest.raises(dispatch.BackendError, match=message):
+            dispatch.choose("cuda", "cuda:1", torch.float32, "apply_curve")
+
+    def test_triton_needs_a_gpu_that_it_compiles_for(self):
+        self.capabilities["cuda"] = (6, 1)
+        assert dispatch.why_missing("triton", "cuda") == "it needs a GPU of compute capability 7.0, cuda has 6.1"
+        assert dispatch.choose("auto", "cuda", torch.float32, "apply_curve") == "reference"
+
+    def test_cuda_needs_triton_where_the_operator_is_tritons(self):
+        self.broken["triton"] = "ModuleNotFoundError: No module named 'triton'"
+        reason = "most of its operators are Triton's: triton is not installed (ModuleNotFoundError: No module named 'triton')"
+        assert dispatch.why_missing("cuda", "cuda") == reason
+        assert dispatch.why_missing("cuda", "cuda", operator="region_means") == reason
+        assert dispatch.why_missing("cuda", "cuda", operator="objective_statistics_backward") is None
+        assert dispatch.choose("auto", "cuda", torch.float32, "objective_statistics") == "cuda"
+        assert dispatch.choose("auto", "cuda", torch.float32, "denoise_picture") == "reference"

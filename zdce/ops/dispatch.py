@@ -45,6 +45,26 @@ class Backend:
     launcher: Callable[[str], Launcher]
 
 
+def _kind(device: str) -> str:
+    """``cuda`` of ``cuda:1``."""
+    return device.partition(":")[0]
+
+
+# The oldest GPUs that there is code for: what csrc/cuda/build.py compiles, and what Triton does.
+_CUDA_CAPABILITY, _TRITON_CAPABILITY = (8, 0), (7, 0)
+
+
+def _too_old(device: str, least: tuple[int, int]) -> str | None:
+    """Why there is no such GPU or it is too old, None where it is not; ``cuda`` is the current one."""
+    if not torch.cuda.is_available():
+        return "torch finds no GPU"
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= least:
+        return None
+    needed, got = (".".join(map(str, which)) for which in (least, capability))
+    return f"it needs a GPU of compute capability {needed}, {device} has {got}"
+
+
 def _never_missing(device: str, dtype: torch.dtype) -> str | None:
     return None
 
@@ -91,7 +111,7 @@ def _import_error(module: str) -> str | None:
 
 
 def _cpp_missing(device: str, dtype: torch.dtype) -> str | None:
-    if device != "cpu":
+    if _kind(device) != "cpu":
         return f"it runs on CPU tensors, not on {device}"
     if error := _import_error("zdce._C"):
         return f"the C++ extension is not built ({error}); install a C++ compiler and reinstall zdce"
@@ -106,11 +126,11 @@ def _triton_missing(device: str, dtype: torch.dtype) -> str | None:
     if error := _import_error("triton"):
         return f"triton is not installed ({error})"
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if device != "cuda" and not interpreted:
+    if _kind(device) != "cuda" and not interpreted:
         return f"it runs on CUDA tensors, not on {device} (TRITON_INTERPRET=1 set before Python starts interprets it)"
     if dtype == torch.float64:
         return "it takes float32, bfloat16 and float16, not float64"
-    return None
+    return _too_old(device, _TRITON_CAPABILITY) if _kind(device) == "cuda" else None
 
 
 def _triton_launcher(operator: str) -> Launcher:
@@ -118,13 +138,13 @@ def _triton_launcher(operator: str) -> Launcher:
 
 
 def _cuda_missing(device: str, dtype: torch.dtype) -> str | None:
-    if device != "cuda":
+    if _kind(device) != "cuda":
         return f"it runs on CUDA tensors, not on {device}"
     if error := _import_error("zdce._cuda"):
         return f"the CUDA extension is not built ({error}); reinstall zdce with ZDCE_CUDA=1 and nvcc"
     if dtype == torch.float64:
         return "it takes float32, bfloat16 and float16, not float64"
-    return None
+    return _too_old(device, _CUDA_CAPABILITY)
 
 
 def _cuda_launcher(operator: str) -> Launcher:
@@ -197,7 +217,12 @@ def why_missing(name: str, device: str = "cpu", dtype: torch.dtype = torch.float
     """Why backend ``name`` can't run ``operator`` (None: most of them) on ``device`` with ``dtype``; None where it can."""
     if operator is not None and (reason := _kernel_missing(name, OPERATORS[operator], dtype)):
         return reason
-    return BACKENDS[name].missing(device, dtype)
+    if reason := BACKENDS[name].missing(device, dtype):
+        return reason
+    if name == "cuda" and (operator is None or "cuda" not in OPERATORS[operator].kernels):
+        reason = _triton_missing(device, dtype)
+        return reason and f"most of its operators are Triton's: {reason}"
+    return None
 
 
 def choose(name: str, device: str, dtype: torch.dtype, operator: str | None = None) -> str:
@@ -207,7 +232,7 @@ def choose(name: str, device: str, dtype: torch.dtype, operator: str | None = No
         BackendError: the forced backend can't run here.
     """
     if name == "auto":
-        candidates = _AUTO.get(device, ("reference",))
+        candidates = _AUTO.get(_kind(device), ("reference",))
         return next(candidate for candidate in candidates if why_missing(candidate, device, dtype, operator) is None)
     if reason := why_missing(name, device, dtype, operator):
         raise BackendError(f"backend {name!r} was asked for but can't run: {reason}")
@@ -224,7 +249,7 @@ def launch(operator: str, inputs: tuple[object, ...], outputs: tuple[Tensor | No
         dtype = tensors[0].dtype
     else:
         dtype = torch.float32
-    _launcher(operator, name, tensors[0].device.type, dtype)(*inputs, *outputs)
+    _launcher(operator, name, str(tensors[0].device), dtype)(*inputs, *outputs)
 
 
 @cache

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SOURCE = """
 #include <cuda_runtime.h>
 extern "C" __attribute__((visibility("default"))) int zdce_version() {
@@ -61,7 +61,7 @@ def test_a_toolkit_without_the_static_runtime_is_named(build, tmp_path):
 
 def test_no_shared_cuda_runtime_is_needed(build, tmp_path):
     # A shared one would have to be of the major version that the extension was built with.
-    from setuptools import Distribution  # noqa: PLC0415 (the lint environment's types don't know it)
+    from setuptools import Distribution
 
     home = build.cuda_home()
     if home is None:

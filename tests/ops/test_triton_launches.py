@@ -12,9 +12,9 @@ import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
+import triton_launches
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-import triton_launches
 import zdce
 from cases import is_interpreted, random_case
 from conftest import DEVICE
@@ -134,7 +134,7 @@ def test_gradients_beyond_32_bits(backend):
         pytest.skip("done in virtual memory, by the interpreter")
     image, maps, grad = (tensor.flatten(2) for tensor in random_case((8, 12), 2, batch=1, dtype=torch.float16))
     expected, far = torch.empty_like(maps), far_channels(maps[..., None])[..., 0]
-    kernel = zdce.backends.BACKENDS[backend].launcher("apply_curve_backward")
+    kernel = zdce.ops.dispatch.BACKENDS[backend].launcher("apply_curve_backward")
     kernel(grad, image, maps, 2, None, expected)
     kernel(grad, image, maps, 2, None, far)
     assert torch.equal(far, expected)
