@@ -19,7 +19,7 @@ from torch import Tensor
 
 from zdce import reference
 from zdce.convert import exporting
-from zdce.convert.exporting import Form
+from zdce.convert.exporting import ExportOptions
 from zdce.enhancement import video
 from zdce.enhancement.smoothing import Smoothing
 from zdce.errors import InputError
@@ -87,14 +87,14 @@ class Options:
     """What ``zdce bench infer`` was asked for.
 
     Attributes:
-        model: a weights file; None takes ``variants`` with random weights.
+        models: weights, by name or file; none takes ``variants`` with random weights.
         variants, engines, threads, precisions, modes: what is measured.
         sizes: (H, W) of pictures; None takes ``SIZES``.
         isa: of ``ISAS``, or None for all that the processor has.
         seconds: of each setting's rounds, which are ``least`` or more.
     """
 
-    model: str | None = None
+    models: tuple[str, ...] = ()
     variants: tuple[str, ...] = ("base",)
     sizes: tuple[tuple[int, int], ...] | None = None
     threads: tuple[int, ...] = (1,)
@@ -166,7 +166,7 @@ def run(options: Options) -> Outcome:
     if reason := arithmetic.why_missing():
         outcome.notes.append(f"the share of the FMA peak is left out: {reason}")
     with tempfile.TemporaryDirectory() as folder:
-        networks = 1 if options.model else len(options.variants)
+        networks = len(options.models or options.variants)
         total = networks * len(list(options.groups())) * len(options.precisions) * len(options.threads)
         for setting in progress.track(_settings(options, Path(folder), outcome), total, SUITE):
             _Contest(options, setting, folder, outcome).run()
@@ -176,7 +176,7 @@ def run(options: Options) -> Outcome:
 
 def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Setting]:
     """Each with its files in ``folder``, whose former ones go."""
-    models = [load(options.model)] if options.model else map(lively, options.variants)
+    models = map(load, options.models) if options.models else map(lively, options.variants)
     for model in models:
         model.save(folder / "net.safetensors")
         _export(options, model, folder, outcome)
@@ -242,7 +242,7 @@ def film_truth(model: DCENet, path: Path) -> NDArray[np.float64]:
 def _small_maps(exact: DCENet, values: Tensor) -> Tensor:
     """Curve maps (1, C, h, w) of ``values`` (H, W, 3) in [0, 1] at the scale of ``scale-12`` and ``video``."""
     small = reference.reduce_picture(values, video.scale_for(exact, None), antialias=exact.variant.scale == 1)
-    return torch.tanh(exact(small)) * exact.wanted(values.permute(2, 0, 1)[None], reference.apply_curve)
+    return torch.tanh(exact(small)) * exact.scene_strength(values.permute(2, 0, 1)[None], reference.apply_curve)
 
 
 # Rows of maps that are interpolated at a time: all of a large picture's would take gigabytes in float64.
@@ -280,7 +280,7 @@ def _export(options: Options, model: DCENet, folder: Path, outcome: Outcome) -> 
             file = folder / f"{mode}{suffix}"
             file.unlink(missing_ok=True)
             try:
-                form = Form(scale=scale_in(mode, model), uint8=mode != NETWORK)
+                form = ExportOptions(scale=scale_in(mode, model), uint8=mode != NETWORK)
                 file.write_bytes(exporting.content(model, suffix, form))
             except Exception as error:  # the exporter raises what its many parts raise
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"

@@ -236,7 +236,7 @@ def test_a_run_writes_what_it_prints(quick):
 @pytest.mark.skipif(dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
 def test_the_fused_objective_needs_less_memory_than_the_eager_one():
     result = run(
-        "ops", "--quick", "--only", "zero_reference_objective", "--provider", "reference", "--provider", "zdce-cpp", "--json"
+        "ops", "--quick", "--case", "zero_reference_objective", "--provider", "reference", "--provider", "zdce-cpp", "--json"
     )
     rows = [row for row in json.loads(result.stdout) if row["metric"] == "extra_memory" and row["mode"] == "both"]
     extra = {row["provider"]: row["value"] for row in rows}
@@ -264,7 +264,7 @@ def test_scaling_and_the_tables_on_screen(monkeypatch):
         (["ops", "--size", "8"], "size must be at least 16 pixels, got 8x8", 1),
         (["ops", "--size", "big"], "expected a side or HEIGHTxWIDTH in pixels, got 'big'", 2),
         (["ops", "--threads", "0"], "Invalid value for '--threads'", 2),
-        (["ops", "--only", "sharpen"], "Invalid value for '--only'", 2),
+        (["ops", "--case", "sharpen"], "Invalid value for '--case'", 2),
         (["ops", "--plot", "rows.pdf"], "the plot must be a .png or .svg file, got 'rows.pdf'", 1),
         pytest.param(
             ["ops", "--device", "cuda"], "device must be cpu here, got 'cuda': torch sees no GPU", 1,

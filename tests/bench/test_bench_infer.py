@@ -48,7 +48,7 @@ def exports(model):
 
     @functools.cache
     def content(suffix, mode):
-        form = exporting.Form(scale=engines.scale_in(mode, model), uint8=mode != "network")
+        form = exporting.ExportOptions(scale=engines.scale_in(mode, model), uint8=mode != "network")
         return exporting.content(model, suffix, form)
 
     return content

@@ -66,10 +66,10 @@ def options(form):
 @pytest.mark.parametrize(
     ("name", "form"),
     [
-        ("base", exporting.Form()),
-        ("base", exporting.Form("fp16", scale=4, uint8=True)),
-        ("zero-dce-pp", exporting.Form()),  # its resampling as published
-        ("adaptive", exporting.Form(scale=4, uint8=True)),
+        ("base", exporting.ExportOptions()),
+        ("base", exporting.ExportOptions("fp16", scale=4, uint8=True)),
+        ("zero-dce-pp", exporting.ExportOptions()),  # its resampling as published
+        ("adaptive", exporting.ExportOptions(scale=4, uint8=True)),
     ],
 )
 def test_onnx_files_take_any_batch_and_size(saved, tmp_path, name, form):
@@ -97,7 +97,7 @@ def test_onnx_files_take_any_batch_and_size(saved, tmp_path, name, form):
 
 
 def test_programs_need_torch_alone(saved, tmp_path):
-    name, form = "iters4", exporting.Form(scale=3)
+    name, form = "iters4", exporting.ExportOptions(scale=3)
     target = tmp_path / "net.pt2"
     assert run(saved(name), "-o", target, *options(form)).exit_code == 0
     described = {"zdce.variant": ""}
@@ -128,7 +128,7 @@ def test_a_network_that_gives_no_numbers_is_an_error(tmp_path):
     model = zdce.DCENet("iters4").eval()
     model.convolutions[4].bias.data[0] = torch.nan
     with pytest.raises(ValueError, match="is not written: the export is nan levels"):
-        exporting.export(model, tmp_path / "net.pt2", exporting.Form())
+        exporting.export(model, tmp_path / "net.pt2", exporting.ExportOptions())
     assert not list(tmp_path.iterdir())
 
 
@@ -145,10 +145,10 @@ def test_mistakes_are_one_line(saved, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else found(name))
     assert "Error: ONNX files need onnxruntime: pip install 'zdce[export]'" in run(model, "-o", "net.onnx").stderr
     with pytest.raises(ValueError, match="precision must be one of fp32, fp16, got 'fp8'"):
-        exporting.Form("fp8")
+        exporting.ExportOptions("fp8")
     for scale in (0, 513):
         with pytest.raises(ValueError, match=f"scale must be 1 to 512, got {scale}"):
-            exporting.Form(scale=scale)
+            exporting.ExportOptions(scale=scale)
 
 
 @pytest.mark.parametrize(("name", "scale"), [("base", 5), ("zero-dce-pp", 5), ("zero-dce-pp", None), ("iters4", 1)])

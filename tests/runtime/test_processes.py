@@ -16,7 +16,7 @@ import torchrun
 import zdce
 from runs import run
 from zdce import cli, training
-from zdce.runtime.processes import RankLostError, Ranks, telling_of_lost
+from zdce.runtime.processes import RankLostError, Ranks, raising_rank_lost
 
 SMALL = ["--size", "32", "--lr", "0.001", "--variant", "iters4"]
 EVERYTHING = ["--batch-size", "2", "--accumulate", "2", "--augment", "crops", "--clip", "0.5", "--ema", "0.9"]
@@ -174,7 +174,7 @@ def test_a_manifest_knows_names_with_line_ends_again(photos, name):
 
 
 def test_alone_no_error_is_another_processs_end():
-    with pytest.raises(RuntimeError, match="no connection") as raised, telling_of_lost():
+    with pytest.raises(RuntimeError, match="no connection") as raised, raising_rank_lost():
         raise RuntimeError("no connection between these layers")
     assert not isinstance(raised.value, RankLostError)
 

@@ -68,7 +68,7 @@ def run(*arguments):
 def finished(pictures, tmp_path_factory):
     """A quick study of base, an ablation of part 2 and one of part 3."""
     out = tmp_path_factory.mktemp("study") / "out"
-    only = [word for name in ("base", "no-color", "iters4") for word in ("--only", name)]
+    only = [word for name in ("base", "no-color", "iters4") for word in ("--variant", name)]
     result = run("study", "--data", pictures, "--out", out, "--quick", *only)
     assert result.exit_code == 0, result.output
     assert f"report: {out / 'report.html'}" in result.stdout
@@ -339,7 +339,7 @@ def test_settings_keep_the_reports_epochs():
     assert len(settings.REPORTED) == 9
     assert settings.preset("elsewhere", quick=False) == settings.Settings("elsewhere")
     with pytest.raises(ValueError, match="objective must be one of paper, keras, got 'other'"):
-        settings.Settings(objective="other")
+        settings.Settings(normalization="other")
 
 
 def test_results_come_back_as_they_were_written(finished):
@@ -373,7 +373,20 @@ def stamps(folder, pattern):
 
 def test_a_finished_study_does_nothing_again_but_what_changed(finished, pictures, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
-    command = ["study", "--data", pictures, "--out", out, "--quick", "--only", "base", "--only", "no-color", "--only", "iters4"]
+    command = [
+        "study",
+        "--data",
+        pictures,
+        "--out",
+        out,
+        "--quick",
+        "--variant",
+        "base",
+        "--variant",
+        "no-color",
+        "--variant",
+        "iters4",
+    ]
     before = stamps(out, "*.safetensors") | stamps(out / "measured", "*")
     assert run(*command).exit_code == 0
     assert stamps(out, "*.safetensors") | stamps(out / "measured", "*") == before
@@ -382,7 +395,7 @@ def test_a_finished_study_does_nothing_again_but_what_changed(finished, pictures
     assert re.search(r"training\s+3\s+0", plan)
     assert re.search(r"measuring\s+15\s+1\b", plan)
     # Another objective is another network, but pictures and simple methods are as they were.
-    plan = run(*command, "--plan", "--objective", "paper").stdout
+    plan = run(*command, "--plan", "--normalization", "paper").stdout
     assert re.search(r"training\s+0\s+3", plan)
     assert re.search(r"measuring\s+1\s+15", plan)
 
@@ -390,7 +403,7 @@ def test_a_finished_study_does_nothing_again_but_what_changed(finished, pictures
 def test_one_process_at_a_time_works_on_a_study(finished, pictures, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
     with locks.alone_in(out):
-        result = run("study", "--data", pictures, "--out", out, "--quick", "--only", "base")
+        result = run("study", "--data", pictures, "--out", out, "--quick", "--variant", "base")
     assert (result.exit_code, result.stderr) == (1, f"Error: {out}: another process is at work in it\n")
 
 
@@ -398,7 +411,7 @@ def test_another_picture_makes_the_study_anew(finished, pictures, tmp_path):
     lol = shutil.copytree(pictures, tmp_path / "lol")
     out = shutil.copytree(finished, tmp_path / "out")
     Image.fromarray(pair(99)[0]).save(lol / "low" / "3.png")
-    plan = run("study", "--data", lol, "--out", out, "--quick", "--only", "base", "--plan").stdout
+    plan = run("study", "--data", lol, "--out", out, "--quick", "--variant", "base", "--plan").stdout
     assert re.search(r"training\s+0\s+1", plan)
 
 
@@ -406,14 +419,14 @@ def test_more_epochs_go_on_from_what_is_trained(finished, pictures, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
     weights = out / "runs" / "base-0" / "epoch-003.safetensors"
     before = weights.read_bytes(), weights.stat().st_mtime_ns
-    assert run("study", "--data", pictures, "--out", out, "--quick", "--only", "base", "--epochs", 7).exit_code == 0
+    assert run("study", "--data", pictures, "--out", out, "--quick", "--variant", "base", "--epochs", 7).exit_code == 0
     assert (weights.read_bytes(), weights.stat().st_mtime_ns) == before
     assert Results.load(out / "results").epochs == tuple(range(1, 8))
 
 
 def test_an_interrupted_study_goes_on_to_the_same_figures(finished, pictures, tmp_path):
     out = tmp_path / "out"
-    arguments = ["study", "--data", pictures, "--out", out, "--quick", "--only", "base"]
+    arguments = ["study", "--data", pictures, "--out", out, "--quick", "--variant", "base"]
     command = [sys.executable, "-m", "zdce", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -520,7 +533,9 @@ def test_numbers_lie_beside_the_page(finished):
 
 
 def test_pictures_without_references_have_a_report(finished, pictures, tmp_path):
-    result = run("study", "--data", pictures / "low", "--out", tmp_path / "out", "--quick", "--only", "iters4", "--epochs", 1)
+    result = run(
+        "study", "--data", pictures / "low", "--out", tmp_path / "out", "--quick", "--variant", "iters4", "--epochs", 1
+    )
     assert result.exit_code == 0, result.output
     html = (tmp_path / "out" / "report.html").read_text()
     assert "These pictures have no true references" in html

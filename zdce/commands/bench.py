@@ -51,9 +51,15 @@ def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
 @click.option("--layout", type=click.Choice(list(cases.LAYOUTS)), default="contiguous")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the CPU.  [default: torch's own number]")
-@click.option("--only", "chosen", type=click.Choice(list(cases.CASES)), multiple=True, help="Case to measure; may be repeated.")
 @click.option(
-    "--provider", "peers", type=click.Choice(list(providers.PROVIDERS)), multiple=True, help="Who is measured; may be repeated."
+    "--case", "chosen", type=click.Choice(list(cases.CASES)), multiple=True, help="Operation to measure; may be repeated."
+)
+@click.option(
+    "--provider",
+    "peers",
+    type=click.Choice(list(providers.PROVIDERS)),
+    multiple=True,
+    help="Library to measure; may be repeated.",
 )
 @click.option("--quick", is_flag=True, help="Two images and few rounds, under a minute.")
 @click.option("--default-allocator", is_flag=True, help="A second table, with the C library's allocator as it is.")
@@ -126,7 +132,13 @@ def _end(outcome: Outcome) -> None:
     multiple=True,
     help="With random weights; may be repeated.  [default: base]",
 )
-@click.option("--model", "-m", help="Shipped weights by their name, or a .safetensors file, instead.")
+@click.option(
+    "--model",
+    "-m",
+    "models",
+    multiple=True,
+    help="Weights to measure, by name or as a .safetensors file, instead of --variant.",
+)
 @click.option(
     "--size",
     "sizes",
@@ -142,18 +154,17 @@ def _end(outcome: Outcome) -> None:
 @click.option("--isa", type=click.Choice(list(infer.ISAS)), help="Hold all that can be held to an instruction set.")
 @click.option(
     "--provider",
-    "--only",
     "peers",
     type=click.Choice(list(engines.ENGINES)),
     multiple=True,
-    help="Who is measured; may be repeated.  [default: all]",
+    help="Library to measure; may be repeated.  [default: all]",
 )
 @click.option("--quick", is_flag=True, help="The smaller size, pictures only, nothing compiled, few rounds: under a minute.")
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
 @options.csv
 @options.as_json
 def bench_infer(
-    chosen: tuple[str, ...], model: str | None, sizes: tuple[tuple[int, int], ...], threads: tuple[int, ...],
+    chosen: tuple[str, ...], models: tuple[str, ...], sizes: tuple[tuple[int, int], ...], threads: tuple[int, ...],
     precisions: tuple[str, ...], modes: tuple[str, ...], isa: str | None, peers: tuple[str, ...], quick: bool,
     plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -170,11 +181,11 @@ def bench_infer(
     """
     if plot_path is not None:
         plot.check(plot_path)
-    if model is not None and chosen:
+    if models and chosen:
         raise click.UsageError("--model has its own variant: --variant can't be given too")
     defaults = infer.quick() if quick else infer.Options()
     asked = infer.Options(
-        model, chosen or defaults.variants, sizes or defaults.sizes, threads, precisions, modes or defaults.modes,
+        models, chosen or defaults.variants, sizes or defaults.sizes, threads, precisions, modes or defaults.modes,
         tuple(name for name in engines.ENGINES if name in (peers or defaults.engines)), isa, defaults.seconds, defaults.least,
     )  # fmt: skip
     outcome = infer.run(asked)
@@ -221,7 +232,7 @@ def bench_layers(names: tuple[str, ...], quick: bool, csv_path: Path | None, as_
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
 @click.option("--threads", callback=_numbers, help="Numbers with commas between, 1,2 say.  [default: torch's own]")
 @click.option(
-    "--provider", "peers", type=click.Choice(list(steps.PROVIDERS)), multiple=True, help="Who is measured; may be repeated."
+    "--provider", "peers", type=click.Choice(list(steps.PROVIDERS)), multiple=True, help="Library to measure; may be repeated."
 )
 @click.option(
     "--seconds", type=click.FloatRange(min=0), default=20.0, help="Of each variant's rounds, which are three at least."

@@ -23,7 +23,7 @@ from zdce.runtime import processes, signals
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @options.model
-@click.option("--output", "-o", help="A file for one input, else a folder.  [default: NAME-enhanced beside the input]")
+@click.option("--out", "-o", "output", help="A file for one input, else a folder.  [default: NAME-enhanced beside the input]")
 @click.option("--quality", type=click.IntRange(1, 100), default=batch.QUALITY, help="Of JPEG, WebP, AVIF, HEIC.")
 @click.option("--crf", type=click.IntRange(0, 51), default=video.CRF, help="Of videos: 0 is lossless, +6 halves the size.")
 @options.smoothing
@@ -75,14 +75,14 @@ def enhance(
     if fast and scale is not None:
         raise click.UsageError("--fast and --scale exclude each other")
     scale = FAST_SCALE if fast else scale
-    with processes.joined() as among, _stopping():
+    with processes.process_group() as ranks, _stopping():
         network = zdce.load(model).to(device)
         filming = video.Options(smoothing, crf)
         work = batch.Work.of(network, scale, strength, quality, filming, transfer, brightness, noise, precision)
         manifest = Manifest(manifest_path) if manifest_path else None
-        jobs, others = among.led(partial(_begin, paths, output, overwrite, manifest))
-        counts = batch.run(jobs, work, among, manifest.add if manifest else None)
-    if among.first:
+        jobs, others = ranks.broadcast_from_first(partial(_begin, paths, output, overwrite, manifest))
+        counts = batch.run(jobs, work, ranks, manifest.add if manifest else None)
+    if ranks.first:
         _summarize(counts + others, jobs)
 
 

@@ -12,7 +12,7 @@ from zdce.convert import exporting
 @click.command()
 @click.argument("model")
 @click.option(
-    "--output", "-o", required=True, type=click.Path(path_type=Path, dir_okay=False),
+    "--out", "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False),
     help="A .onnx file (the extra `export`), or .pt2 for torch.export.load.",
 )  # fmt: skip
 @click.option("--precision", type=click.Choice(exporting.PRECISIONS), default="fp32", help="Of convolutions and their weights.")
@@ -27,7 +27,7 @@ def export(model: str, output: Path, precision: str, scale: int | None, uint8: b
 
     The file is checked against the network at three sizes before it is written.
     """
-    form = exporting.Form(precision, scale, uint8)
+    form = exporting.ExportOptions(precision, scale, uint8)
     worst = exporting.export(zdce.load(model), output, form)
     click.echo(f"checked at 3 sizes: at most {worst:.2g} levels of 255 off", err=True)
     click.echo(output)

@@ -9,14 +9,16 @@ from zdce.convert import importing
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .safetensors file.")
+@click.option(
+    "--out", "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .safetensors file."
+)
 def import_weights(file: Path, output: Path) -> None:
     """Read weights of other code: the authors' PyTorch files, or the Keras example's .h5 and .keras (the extra `keras`).
 
     FILE is recognised by what it holds; no code in it is run. The authors' own weights are for academic use only.
     """
     if output.suffix != ".safetensors":
-        raise click.BadParameter(f"expected a .safetensors file, got {str(output)!r}", param_hint="--output")
+        raise click.BadParameter(f"expected a .safetensors file, got {str(output)!r}", param_hint="--out")
     found = importing.read(file)
     found.model.save(output)
     click.echo(f"{file}: {found.origin}")

@@ -16,7 +16,7 @@ def check_device(device: str) -> None:
     from zdce.runtime import processes
 
     try:
-        processes.take_gpu(device)
+        processes.use_own_gpu(device)
         torch.empty(1, device=device).cpu()  # "meta" has nothing to give back
     except (RuntimeError, AssertionError, ValueError) as error:  # how torch answers depends on what it was built with
         raise click.BadParameter(f"{device!r} can't be used here: {str(error).splitlines()[0]}") from None

@@ -24,9 +24,17 @@ from zdce.study.stages import Study, StudyInterruptedError
     help="A folder of pictures, LOL's layout, or `sample`.  [default: a small study of the built-in sample]",
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the study.")
-@click.option("--only", "chosen", type=click.Choice(list(VARIANTS)), multiple=True, help="A variant of it; may be repeated.")
+@click.option(
+    "--variant",
+    "chosen",
+    type=click.Choice(list(VARIANTS)),
+    multiple=True,
+    help="Variant to train; may be repeated.  [default: all nine]",
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="[default: 50, or 5 with --quick]")
-@click.option("--objective", type=click.Choice(NORMALIZATIONS), default="keras", help="Normalisation of the illumination term.")
+@click.option(
+    "--normalization", type=click.Choice(NORMALIZATIONS), default="keras", help="Normalisation of the illumination term."
+)
 @click.option("--seeds", type=click.IntRange(min=1), default=1, help="Train each variant so many times.")
 @click.option("--quick", is_flag=True, help="Every part in about a minute, too little for conclusions.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would be done and how long it takes, and do nothing.")

@@ -112,14 +112,14 @@ def train(
         if ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     }
     try:
-        with processes.joined() as among:
-            folder = among.led(partial(_folder, ctx, out, config_file))
+        with processes.process_group() as ranks:
+            folder = ranks.broadcast_from_first(partial(_folder, ctx, out, config_file))
             config = _config(folder, resume, config_file, settings, given, loss_weights)
             with ExitStack() as held:
-                among.led(lambda: held.enter_context(locks.alone_in(folder)))
-                run = (training.Run.resume if resume else training.Run.start)(config, folder, among)
+                ranks.broadcast_from_first(lambda: held.enter_context(locks.alone_in(folder)))
+                run = (training.Run.resume if resume else training.Run.start)(config, folder, ranks)
                 run.train()
-            if among.first:
+            if ranks.first:
                 click.echo(f"weights: {run.folder.last}")
     except training.TrainingError as error:
         click.echo(str(error), err=True)

@@ -45,7 +45,7 @@ _Program = Callable[[Tensor], NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Form:
+class ExportOptions:
     """What an exported network takes and how it computes.
 
     Attributes:
@@ -78,7 +78,7 @@ class _Half(DCENet):
 class _Whole(nn.Module):
     """All that an export does, in torch's own operators."""
 
-    def __init__(self, model: DCENet, form: Form) -> None:
+    def __init__(self, model: DCENet, form: ExportOptions) -> None:
         super().__init__()
         kind, dtype = (_Half, torch.float16) if form.precision == "fp16" else (DCENet, torch.float32)
         self.model = kind(model.variant)
@@ -97,7 +97,7 @@ class _Whole(nn.Module):
         return self.model.enhance(image, self.form.scale, reference.apply_curve)
 
 
-def _argument(model: DCENet, form: Form) -> tuple[Tensor, dict[int, str]]:
+def _argument(model: DCENet, form: ExportOptions) -> tuple[Tensor, dict[int, str]]:
     """An image to trace with, of sides that no scale divides, and the axes of which any length is taken."""
     side = max(41, 2 * (form.scale or model.variant.scale) + 1)
     image = torch.zeros(2, 3, side, side + 2)
@@ -125,7 +125,7 @@ def why_no_onnx(*packages: str) -> str | None:
     return f"ONNX files need {' and '.join(absent)}: pip install 'zdce[export]'" if absent else None
 
 
-def to_onnx(model: DCENet, form: Form) -> bytes:
+def to_onnx(model: DCENet, form: ExportOptions) -> bytes:
     """The network as an ONNX file: input ``image``, output ``enhanced``, any batch, height and width.
 
     Raises:
@@ -144,7 +144,7 @@ def to_onnx(model: DCENet, form: Form) -> bytes:
     return program.model_proto.SerializeToString()
 
 
-def to_pt2(model: DCENet, form: Form) -> bytes:
+def to_pt2(model: DCENet, form: ExportOptions) -> bytes:
     """The network as a file of ``torch.export.load``: it runs without zdce, with any batch, and sides above the scale."""
     image, axes = _argument(model, form)
     dynamic = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
@@ -155,7 +155,7 @@ def to_pt2(model: DCENet, form: Form) -> bytes:
     return file.getvalue()
 
 
-def _description(model: DCENet, form: Form) -> dict[str, str]:
+def _description(model: DCENet, form: ExportOptions) -> dict[str, str]:
     scale = str(form.scale or model.variant.scale)
     return {"zdce.variant": json.dumps(model.variant.to_dict()), "zdce.scale": scale, "zdce.precision": form.precision}
 
@@ -176,7 +176,7 @@ def _in_torch(content: bytes) -> _Program:
 
 @dataclass(frozen=True)
 class _Format:
-    write: Callable[[DCENet, Form], bytes]
+    write: Callable[[DCENet, ExportOptions], bytes]
     run: Callable[[bytes], _Program]
     packages: tuple[str, ...] = ()
 
@@ -187,12 +187,12 @@ _FORMATS = {
 }
 
 
-def content(model: DCENet, suffix: str, form: Form) -> bytes:
+def content(model: DCENet, suffix: str, form: ExportOptions) -> bytes:
     """The unchecked content of a file with that suffix, ``.onnx`` or ``.pt2``; errors as ``to_onnx`` has them."""
     return _FORMATS[suffix].write(model, form)
 
 
-def export(model: DCENet, path: Path, form: Form) -> float:
+def export(model: DCENet, path: Path, form: ExportOptions) -> float:
     """Writes the network for other programs, after it gave what ``zdce.Enhancer`` gives.
 
     Args:
@@ -222,7 +222,7 @@ def export(model: DCENet, path: Path, form: Form) -> float:
     return worst
 
 
-def _check(program: _Program, model: DCENet, form: Form) -> float:
+def _check(program: _Program, model: DCENet, form: ExportOptions) -> float:
     enhancer = Enhancer(model, scale=form.scale)
     generator = torch.Generator().manual_seed(0)
     worst = []

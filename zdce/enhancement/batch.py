@@ -178,13 +178,13 @@ def split(jobs: Iterable[Job], *, overwrite: bool) -> tuple[list[Job], list[Job]
     return todo, kept
 
 
-def run(jobs: Sequence[Job], work: Work, among: Ranks, tell: Callable[[Row], None] | None = None) -> Counter[str]:
+def run(jobs: Sequence[Job], work: Work, ranks: Ranks, tell: Callable[[Row], None] | None = None) -> Counter[str]:
     """Does the jobs in order, with progress shown; what can't be done is named in one line and the rest goes on.
 
     Of several processes each does its share of ``jobs``.
 
     Args:
-        among: those that this call shares counts with.
+        ranks: those that this call shares counts with.
         tell: is given a row for each file, when it is done.
 
     Returns:
@@ -195,7 +195,7 @@ def run(jobs: Sequence[Job], work: Work, among: Ranks, tell: Callable[[Row], Non
     told: set[tuple[str, str, int]] = set()
     with progress.bar() as shown:
         task = shown.add_task("enhancing", total=len(jobs), status="")
-        for job in among.share(jobs):
+        for job in ranks.share(jobs):
             outcome = do(job, work, shown)
             if outcome.bug is not None:
                 counts[BUGS] += 1
@@ -203,14 +203,14 @@ def run(jobs: Sequence[Job], work: Work, among: Ranks, tell: Callable[[Row], Non
             if tell is not None:
                 tell(row(job, outcome.status, outcome.reason))
             counts[outcome.status] += 1
-            shown.update(task, completed=among.count("done", 1))
+            shown.update(task, completed=ranks.count("done", 1))
         for counted in _COUNTED:
-            among.count(counted, counts[counted])
-        among.count("finished", 1)
-        while among.first and among.count("finished") < among.world:
+            ranks.count(counted, counts[counted])
+        ranks.count("finished", 1)
+        while ranks.first and ranks.count("finished") < ranks.world:
             time.sleep(_PAUSE)
-            shown.update(task, completed=among.count("done"))
-    return Counter({counted: among.count(counted) for counted in _COUNTED}) if among.first else counts
+            shown.update(task, completed=ranks.count("done"))
+    return Counter({counted: ranks.count(counted) for counted in _COUNTED}) if ranks.first else counts
 
 
 def row(job: Job, status: str, reason: str = "") -> Row:

@@ -167,7 +167,7 @@ class DCENet(nn.Module):
         small = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
         return functional.interpolate(torch.tanh(self(small)), size=(height, width), mode="bilinear", align_corners=True)
 
-    def wanted(self, image: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
+    def scene_strength(self, image: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
         """The strength that the scene of each ``image`` (B, 3, H, W) wants its maps to have, (B, 1, 1, 1), without gradient.
 
         It is 1 where the variant seeks none.
@@ -196,7 +196,7 @@ class DCENet(nn.Module):
         """
         maps = self.curve_maps(image, scale)
         if self.variant.brightness:
-            maps = (maps * self.wanted(image, curve)).clamp(-1, 1)
+            maps = (maps * self.scene_strength(image, curve)).clamp(-1, 1)
         enhanced = curve(image, maps, self.variant.iterations)
         return reference.denoise(image, enhanced, self.variant.noise) if self.variant.noise else enhanced
 

@@ -40,7 +40,7 @@ def first() -> bool:
     return not several() or os.environ.get("RANK", "0") == "0"
 
 
-def take_gpu(device: str) -> None:
+def use_own_gpu(device: str) -> None:
     """Makes torch's "cuda" the GPU of this process's number on its machine, where several share ``device``.
 
     Raises:
@@ -91,11 +91,11 @@ class Ranks:
             RankLostError: one of them is gone.
         """
         if self.world > 1:
-            with telling_of_lost():
+            with raising_rank_lost():
                 dist.all_reduce(values)
         return values
 
-    def led(self, work: Callable[[], T]) -> T:
+    def broadcast_from_first(self, work: Callable[[], T]) -> T:
         """What ``work`` gives in the first process, the only one to do it.
 
         Raises:
@@ -103,7 +103,7 @@ class Ranks:
         """
         told: list[Any] = [work() if self.first else None]
         if self.world > 1:
-            with telling_of_lost():
+            with raising_rank_lost():
                 dist.broadcast_object_list(told)
         return told[0]
 
@@ -118,8 +118,8 @@ class Ranks:
     def count(self, name: str, more: int = 0) -> int:
         """Adds ``more`` to a number of that name, 0 at first, that all processes share, and gives it. Waits for none of them.
 
-        >>> among = Ranks()
-        >>> among.count("pictures", 2), among.count("pictures")
+        >>> ranks = Ranks()
+        >>> ranks.count("pictures", 2), ranks.count("pictures")
         (2, 2)
         """
         if self._store is not None:
@@ -132,7 +132,7 @@ ALONE = Ranks()
 
 
 @contextmanager
-def telling_of_lost() -> Iterator[None]:
+def raising_rank_lost() -> Iterator[None]:
     """Turns what PyTorch raises where another process is gone into a ``RankLostError``; alone nobody can be."""
     try:
         yield
@@ -143,7 +143,7 @@ def telling_of_lost() -> Iterator[None]:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def process_group() -> Iterator[Ranks]:
     """This process's place among those that torchrun started, or alone where it started no others.
 
     They talk through gloo on the CPU, and nccl between the tensors of GPUs. Of several processes that fail, by the same mistake

@@ -290,7 +290,7 @@ class Page:
         """What a reader needs to do it again."""
         settings, environment = self.results.settings, self.results.environment
         times = ", ".join(f"{kind} {duration(seconds)}" for kind, seconds in self.results.seconds.items())
-        own = {name: settings[name] for name in ("objective", "epochs", "size", "batch_size", "lr", "seeds")}
+        own = {name: settings[name] for name in ("normalization", "epochs", "size", "batch_size", "lr", "seeds")}
         return [
             ("Pictures", "the built-in sample" if settings["data"] == SAMPLE else settings["data"]),
             ("Trained on", f"{settings['training pictures']} pictures"),

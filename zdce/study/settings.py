@@ -28,7 +28,7 @@ class Settings:
         variants: names of ``zdce.models.variants.VARIANTS``, each trained and measured.
         seeds: how many times each is trained, with the seeds 0, 1, ...
         epochs, size, batch_size, lr, device: as in ``zdce.training.Config``.
-        objective: normalisation of the illumination term, "keras" as the report has it, or "paper".
+        normalization: normalisation of the illumination term, "keras" as the report has it, or "paper".
         measured: at most this many validation pictures are measured, evenly spaced in their order; None takes all.
         side: measured pictures are reduced until their longer side has this many pixels; None takes them as they are.
         shown: pictures on the page, evenly spaced among the measured ones.
@@ -38,7 +38,7 @@ class Settings:
     variants: tuple[str, ...] = REPORTED
     seeds: int = 1
     epochs: int = 50
-    objective: str = "keras"
+    normalization: str = "keras"
     size: int = 256
     batch_size: int = 16
     lr: float = 1e-4
@@ -52,8 +52,8 @@ class Settings:
             raise InputError("variants must name at least one")
         for name in self.variants:
             variants.variant(name)
-        if self.objective not in NORMALIZATIONS:
-            raise InputError(f"objective must be one of {', '.join(NORMALIZATIONS)}, got {self.objective!r}")
+        if self.normalization not in NORMALIZATIONS:
+            raise InputError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {self.normalization!r}")
         for name in ("seeds", "epochs", "shown"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -79,7 +79,7 @@ class Settings:
             "size": self.size,
             "lr": self.lr,
             "weights": VARIANTS[variant].weights,
-            "normalization": self.objective,
+            "normalization": self.normalization,
             "seed": seed,
             "device": self.device,
             "keep_every": self.keep_every,

@@ -18,12 +18,12 @@ from zdce.training.state import Position
 _LEAST_SHARE = 0.6
 
 
-def to_come(config: Config, source: Source, position: Position, among: Ranks = ALONE) -> Iterator[Tensor]:
+def to_come(config: Config, source: Source, position: Position, ranks: Ranks = ALONE) -> Iterator[Tensor]:
     """One batch for each update from ``position`` to the end, (accumulate * B, 3, size, size) uint8.
 
     B is a process's part of batch_size: all of them together see what one alone would.
     """
-    size, part = config.pictures_an_update, among.part(config.batch_size)
+    size, part = config.pictures_an_update, ranks.part(config.batch_size)
     first = position.step
     for epoch in range(position.epoch, config.epochs):
         order = np.random.default_rng([config.seed, epoch]).permutation(len(source))
@@ -33,9 +33,9 @@ def to_come(config: Config, source: Source, position: Position, among: Ranks = A
         first = 0
 
 
-def in_order(config: Config, source: Source, among: Ranks = ALONE) -> Iterator[Tensor]:
+def in_order(config: Config, source: Source, ranks: Ranks = ALONE) -> Iterator[Tensor]:
     """This process's share of all pictures once, unchanged, (batch_size or less, 3, size, size) uint8 each."""
-    share = np.arange(among.rank, len(source), among.world)
+    share = np.arange(ranks.rank, len(source), ranks.world)
     for first in range(0, len(share), config.batch_size):
         yield _on_its_way(pictures.batch(source, share[first : first + config.batch_size]), config)
 

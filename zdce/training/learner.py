@@ -22,18 +22,18 @@ from zdce.training.config import AMP, Config
 
 
 class Learner:
-    """The network of ``config`` with everything that changes with it from update to update, the same on all ``among``."""
+    """The network of ``config`` with everything that changes with it from update to update, the same on all ``ranks``."""
 
-    def __init__(self, config: Config, among: Ranks = ALONE) -> None:
+    def __init__(self, config: Config, ranks: Ranks = ALONE) -> None:
         self.config = config
-        self.among = among
+        self.ranks = ranks
         self._device = torch.device(config.device).type
         self._autocast = AMP.get(self._device, torch.float32)
         torch.manual_seed(config.seed)
         self.model = DCENet(config.variant, config.activations).to(config.device)
         # Its backward averages the gradients of all processes; each sees as large a part of a batch, so that is the batch's.
-        with processes.telling_of_lost():
-            self.parallel: nn.Module = DistributedDataParallel(self.model) if among.world > 1 else self.model
+        with processes.raising_rank_lost():
+            self.parallel: nn.Module = DistributedDataParallel(self.model) if ranks.world > 1 else self.model
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
         self.schedule = CosineAnnealingLR(self.optimizer, config.epochs) if config.schedule == "cosine" else None
         self.scaler = torch.amp.GradScaler(self._device, enabled=config.amp and self._autocast == torch.float16)
@@ -58,10 +58,10 @@ class Learner:
             zdce.runtime.processes.RankLostError: another process is gone.
         """
         self.optimizer.zero_grad()
-        parts = batch.split(self.config.batch_size // self.among.world)
+        parts = batch.split(self.config.batch_size // self.ranks.world)
         sums = [0.0] * len(Objective._fields)
         for number, part in enumerate(parts, 1):
-            with processes.telling_of_lost(), self._gradients_said(number == len(parts)):
+            with processes.raising_rank_lost(), self._gradients_said(number == len(parts)):
                 objective = self._objective(self.parallel, part)
                 losses = self._mean(objective)
                 if not all(map(math.isfinite, losses)):
@@ -80,7 +80,7 @@ class Learner:
     def _mean(self, objective: Objective) -> list[float]:
         """Over all processes."""
         values = torch.stack(objective).detach().double().cpu()
-        return (self.among.summed(values) / self.among.world).tolist()
+        return (self.ranks.summed(values) / self.ranks.world).tolist()
 
     def _update(self) -> None:
         if self.config.clip:
@@ -119,7 +119,7 @@ class Learner:
         for batch in batches:
             sums += len(batch) * torch.stack(self._objective(self.kept, batch)).double().cpu()
             images += len(batch)
-        *totals, count = self.among.summed(torch.cat([sums, sums.new_tensor([images])])).tolist()
+        *totals, count = self.ranks.summed(torch.cat([sums, sums.new_tensor([images])])).tolist()
         return [total / count for total in totals]
 
     @torch.no_grad()

@@ -88,7 +88,7 @@ def check_pictures(config: Config) -> tuple[Sequence[Item], Sequence[Item]]:
     return items, pictures.validation_items()
 
 
-def load_pictures(config: Config, among: Ranks = ALONE) -> Pictures:
+def load_pictures(config: Config, ranks: Ranks = ALONE) -> Pictures:
     """The pictures of ``config.data``, resized; those of many or to be cropped are decoded as they are needed.
 
     Each process decodes its share of those that are held, and has the others' from them.
@@ -100,19 +100,19 @@ def load_pictures(config: Config, among: Ranks = ALONE) -> Pictures:
     """
     training, validation = check_pictures(config)
     return Pictures(
-        _source(training, config.size, "training", among, windows=config.augment == "crops"),
-        _source(validation, config.size, "validation", among, windows=False),
+        _source(training, config.size, "training", ranks, windows=config.augment == "crops"),
+        _source(validation, config.size, "validation", ranks, windows=False),
     )
 
 
-def _source(items: Sequence[Item], size: int, split: str, among: Ranks, *, windows: bool) -> Source:
+def _source(items: Sequence[Item], size: int, split: str, ranks: Ranks, *, windows: bool) -> Source:
     if windows or len(items) * 3 * size * size > MEMORY:
         return OnDemand(items, size, MEMORY, windows)
-    if among.world == 1:
+    if ranks.world == 1:
         return datasets.load_resized(items, size, f"loading {split} pictures")
     stacked = torch.zeros(len(items), 3, size, size, dtype=torch.uint8)
-    stacked[among.rank :: among.world] = datasets.load_resized(among.share(items), size, f"loading {split} pictures")
-    return among.summed(stacked)
+    stacked[ranks.rank :: ranks.world] = datasets.load_resized(ranks.share(items), size, f"loading {split} pictures")
+    return ranks.summed(stacked)
 
 
 def batch(source: Source, indices: NDArray[np.int64], windows: Sequence[Window] | None = None) -> NDArray[np.uint8]:

@@ -52,24 +52,24 @@ class _Session:
 class Run:
     """One training run in a folder: made new by ``start``, gone on with by ``resume``.
 
-    All processes of ``among`` train together, and the first one writes.
+    All processes of ``ranks`` train together, and the first one writes.
     """
 
-    def __init__(self, config: Config, folder: RunFolder, among: Ranks = ALONE) -> None:
+    def __init__(self, config: Config, folder: RunFolder, ranks: Ranks = ALONE) -> None:
         if config.tensorboard:
             board.found()
-        among.part(config.batch_size)
+        ranks.part(config.batch_size)
         self.config = config
         self.folder = folder
-        self.among = among
+        self.ranks = ranks
         self.position = Position()
         self.rows: list[dict[str, Any]] = []
-        self.learner = Learner(config, among)
+        self.learner = Learner(config, ranks)
         self._clock = Clock()
         self._kept = str(self.position)  # what the state in the folder is of
 
     @classmethod
-    def start(cls, config: Config, out: Path, among: Ranks = ALONE) -> "Run":
+    def start(cls, config: Config, out: Path, ranks: Ranks = ALONE) -> "Run":
         """A new run in ``out``.
 
         Raises:
@@ -77,25 +77,25 @@ class Run:
             ValueError: a batch can't be shared out evenly.
         """
         folder = RunFolder(out)
-        if among.first and folder.state.exists():
+        if ranks.first and folder.state.exists():
             raise ExistingFileError(f"{out} holds a run already: --resume goes on with it, another --out starts a new one")
-        run = cls(config, folder, among)
-        if among.first:
+        run = cls(config, folder, ranks)
+        if ranks.first:
             atomic.write_text(folder.config, config.to_toml())
             run._state().write(folder.state)
         return run
 
     @classmethod
-    def resume(cls, config: Config, out: Path, among: Ranks = ALONE) -> "Run":
+    def resume(cls, config: Config, out: Path, ranks: Ranks = ALONE) -> "Run":
         """The run in ``out``, where it was stopped, with the settings of ``config``, by however many processes.
 
         Raises:
             FileNotFoundError: there is no run in ``out``.
             ValueError: its state is broken or another network's, or a batch can't be shared out evenly.
         """
-        run = cls(config, RunFolder(out), among)
-        run._take_over(among.led(run._saved))
-        if not among.first:
+        run = cls(config, RunFolder(out), ranks)
+        run._take_over(ranks.broadcast_from_first(run._saved))
+        if not ranks.first:
             return run
         # A row that was written just before the run was killed, its state not yet: that epoch is done again.
         run.rows = [row for row in read_log(run.folder) if int(row["epoch"]) <= run.position.epoch]
@@ -129,15 +129,15 @@ class Run:
             ) from error
 
     def _train(self, pictures: Pictures | None) -> None:
-        loaded = load_pictures(self.config, self.among) if pictures is None else pictures
+        loaded = load_pictures(self.config, self.ranks) if pictures is None else pictures
         self._check_same(len(loaded.training))
-        shows = self.config.tensorboard and self.among.first
+        shows = self.config.tensorboard and self.ranks.first
         shown = board.Board(self.folder.board, self.position.epoch) if shows else None
         with (
             checkpoints.behind(self.folder, self._kept, shown) as write,
             signals.heard() as signalled,
             progress.bar() as bar,
-            prefetch.ahead(batches.to_come(self.config, loaded.training, self.position, self.among), _AHEAD) as coming,
+            prefetch.ahead(batches.to_come(self.config, loaded.training, self.position, self.ranks), _AHEAD) as coming,
         ):
             steps = len(loaded.training) // self.config.pictures_an_update
             done = self.position.epoch * steps + self.position.step
@@ -178,11 +178,11 @@ class Run:
 
     def _stop_where_asked(self, session: _Session) -> None:
         # All processes stop after the same step, or one would wait for another's gradients.
-        if self.among.summed(torch.tensor(int(session.signalled.is_set()))):
-            if self.among.first:
+        if self.ranks.summed(torch.tensor(int(session.signalled.is_set()))):
+            if self.ranks.first:
                 session.write(Checkpoint(self._state()))
                 session.write.wait()
-            self.among.wait()
+            self.ranks.wait()
             raise TrainingInterruptedError(
                 f"stopped in epoch {self.position.epoch + 1} after {self.position.step} of {session.steps} steps; go on with:"
                 f" zdce train --out {self.folder.path} --resume"
@@ -206,7 +206,7 @@ class Run:
         means = {"train": [total / session.steps for total in self.position.sums], "validation": validation}
         rate = self.learner.rate
         milestone = self._is_milestone(self.position.epoch + 1)
-        views = self._views(session) if milestone and self.config.tensorboard and self.among.first else None
+        views = self._views(session) if milestone and self.config.tensorboard and self.ranks.first else None
         seconds = {"train": self.position.seconds, "validation": self._clock.lap(_VALIDATION)}
         self.learner.end_epoch()
         self.position = Position(epoch=self.position.epoch + 1, pictures=self.position.pictures)
@@ -214,7 +214,7 @@ class Run:
         for split, values in means.items():
             row = (number, split, *values, round(seconds[split], 3))
             self.rows.append(dict(zip(LOG_FIELDS, row, strict=True)))
-        if not self.among.first:
+        if not self.ranks.first:
             return
         network = copy.deepcopy(self.learner.kept)
         left = Epoch(number, network, milestone, log_text(self.rows), means, rate, views)
@@ -229,13 +229,13 @@ class Run:
 
     def _validate(self, session: _Session) -> list[float]:
         self._clock.lap(_REST)
-        with prefetch.ahead(batches.in_order(self.config, session.pictures.validation, self.among), _AHEAD) as coming:
+        with prefetch.ahead(batches.in_order(self.config, session.pictures.validation, self.ranks), _AHEAD) as coming:
             return self.learner.validate(self._until_asked(coming, session))
 
     def _until_asked(self, coming: Iterable[Tensor], session: _Session) -> Iterator[Tensor]:
         for batch in coming:
             # Processes with unequal shares can't ask each other here.
-            if self.among.world == 1:
+            if self.ranks.world == 1:
                 self._stop_where_asked(session)
             yield batch
 
