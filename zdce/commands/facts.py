@@ -1,5 +1,7 @@
 """`zdce variants` and `zdce info`."""
 
+from typing import Any
+
 import click
 
 from zdce.commands import options
@@ -48,10 +50,24 @@ def list_variants(as_json: bool) -> None:
 @options.as_json
 def info(as_json: bool) -> None:
     """Versions, backends and why one is missing, instruction set, threads."""
-    facts = system.facts()
+    facts = {**system.facts(), "backends": _backends()}
     if as_json:
         print_json(facts)
         return
     print_table("zdce", ["what", "here"], [[key, str(value)] for key, value in facts.items() if key != "backends"])
     rows = [[b["name"], b["device"], "yes" if b["available"] else "no", b["reason"] or ""] for b in facts["backends"]]
     print_table("Backends", ["backend", "device", "runs", "why not"], rows)
+
+
+def _backends() -> list[dict[str, Any]]:
+    """Each backend, the device that it is asked for, and why it can't run there."""
+    import torch
+
+    from zdce.ops import dispatch
+
+    gpu = "cuda" if torch.cuda.is_available() else "cpu"
+    found = []
+    for name, device in (("reference", "cpu"), ("cpp", "cpu"), ("triton", gpu), ("cuda", gpu)):
+        reason = dispatch.why_missing(name, device)
+        found.append({"name": name, "device": device, "available": reason is None, "reason": reason})
+    return found

@@ -12,6 +12,7 @@ from zdce.commands import options
 from zdce.commands.printing import print_table
 from zdce.models.variants import VARIANTS
 from zdce.ops import NORMALIZATIONS
+from zdce.runtime.progress import duration
 from zdce.study import run
 from zdce.study.settings import REPORTED, preset
 from zdce.study.stages import Study, StudyInterruptedError
@@ -58,7 +59,7 @@ def run_study(
     run.use_threads_for(settings)
     study = Study(settings if epochs is None else replace(settings, epochs=epochs), out)
     stages = study.stages()
-    lines = [[p.work, str(p.done), str(p.left), run.duration(p.seconds) if p.left else ""] for p in run.plan(study, stages)]
+    lines = [[p.work, str(p.done), str(p.left), duration(p.seconds) if p.left else ""] for p in run.plan(study, stages)]
     print_table(f"{out}: {len(study.collection.items)} pictures", ["work", "done", "left", "estimated"], lines)
     if only_plan:
         return

@@ -55,3 +55,11 @@ def frames(shown: Progress, name: str) -> Iterator[Callable[[int, int | None], N
         yield told
     finally:
         shown.remove_task(task)
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3 h 20 min``."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,4 +1,4 @@
-"""What this installation is: versions, backends, instruction set, threads."""
+"""What this installation is: versions, instruction set, threads."""
 
 import importlib
 import platform
@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 
-from zdce.ops import dispatch
 from zdce.version import __version__
 
 _LIBRARIES = ("triton", "numpy", "pillow", "scikit-image")
 
 
 def facts() -> dict[str, Any]:
-    """Everything that ``zdce info`` shows, as JSON takes it."""
+    """Versions, instruction set, threads and GPU, as JSON takes them."""
     return {
         "zdce": __version__,
         "python": platform.python_version(),
@@ -26,7 +25,6 @@ def facts() -> dict[str, Any]:
         "instruction set": _instruction_set(),
         "threads": torch.get_num_threads(),
         "gpu": _gpu(),
-        "backends": [_backend(name, device) for name, device in _places()],
     }
 
 
@@ -55,9 +53,10 @@ def _version(distribution: str) -> str | None:
 
 def _instruction_set() -> str | None:
     """What the C++ kernels run with, or None where they are not built."""
-    if dispatch.why_missing("cpp"):
+    try:
+        isa: str = importlib.import_module("zdce._C").isa()
+    except ImportError:
         return None
-    isa: str = importlib.import_module("zdce._C").isa()
     return isa
 
 
@@ -68,13 +67,3 @@ def processor() -> str:
     except OSError:
         models = []
     return models[0] if models else platform.machine()
-
-
-def _places() -> list[tuple[str, str]]:
-    gpu = "cuda" if torch.cuda.is_available() else "cpu"
-    return [("reference", "cpu"), ("cpp", "cpu"), ("triton", gpu), ("cuda", gpu)]
-
-
-def _backend(name: str, device: str) -> dict[str, Any]:
-    reason = dispatch.why_missing(name, device)
-    return {"name": name, "device": device, "available": reason is None, "reason": reason}

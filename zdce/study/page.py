@@ -18,12 +18,12 @@ from zdce.data.datasets import SAMPLE
 from zdce.metrics.evaluation import BASELINES
 from zdce.models.variants import VARIANTS
 from zdce.runtime import atomic
+from zdce.runtime.progress import duration
 from zdce.study import claims, figures, tables
 from zdce.study.measures import Source
 from zdce.study.pictures import Labelled, sheet
 from zdce.study.published import published
 from zdce.study.results import Results, to_json
-from zdce.study.run import duration
 from zdce.study.settings import BASE
 from zdce.study.stages import StudyFolder, slug
 from zdce.study.tables import Table

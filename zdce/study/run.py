@@ -74,7 +74,7 @@ def run(study: Study, stages: Sequence[Stage]) -> Path:
         for number, stage in enumerate(stages, 1):
             if study.is_done(stage):
                 continue
-            left = f"about {duration(remaining)} left in all"
+            left = f"about {progress.duration(remaining)} left in all"
             progress.console.print(f"[{number}/{len(stages)}] {stage.label}, {left}", markup=False)
             study.run(stage)
             remaining = max(0.0, remaining - stage.seconds)
@@ -99,11 +99,3 @@ def publish(folder: Path, out: Path) -> Path:
     check_page()
     path: Path = importlib.import_module("zdce.study.page").publish(folder, out)
     return path
-
-
-def duration(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``3 h 20 min``."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
