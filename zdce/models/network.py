@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zdce import ops, reference
+from zdce import ops
 from zdce.errors import InputError, MissingFileError
 from zdce.models import scene, variants, weights
 from zdce.models.scene import Curve
 from zdce.models.variants import Variant
 from zdce.ops import dispatch
+from zdce.ops.denoise_picture import denoise
 from zdce.runtime import atomic
 
 # The safetensors metadata key that holds the variant as JSON.
@@ -198,7 +199,7 @@ class DCENet(nn.Module):
         if self.variant.brightness:
             maps = (maps * self.scene_strength(image, curve)).clamp(-1, 1)
         enhanced = curve(image, maps, self.variant.iterations)
-        return reference.denoise(image, enhanced, self.variant.noise) if self.variant.noise else enhanced
+        return denoise(image, enhanced, self.variant.noise) if self.variant.noise else enhanced
 
     def save(self, path: str | Path) -> None:
         """Writes the weights with the variant's description as a ``.safetensors`` file; a former file is replaced whole."""
