@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ if not Path("/dev/nvidiactl").exists():
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import cuda_on_host
+
+# A shell starts what runs in the background with Ctrl-C ignored, and children inherit that: tests send it to them.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 import numpy as np
 import pytest
 import torch
