@@ -1,6 +1,5 @@
 """The video of ``zdce bench infer``: a dark scene that moves sideways, with the noise of a sensor."""
 
-import importlib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -36,7 +35,8 @@ def frames(height: int, width: int) -> Iterator[Pixels]:
 
 def write(path: Path, height: int, width: int) -> None:
     """The clip as an MP4; its sides must be even."""
-    av = importlib.import_module("av")
+    import av
+
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=FPS, width=width, height=height, pix_fmt="yuv420p", options={"crf": "18"})
         for i, pixels in enumerate(frames(height, width)):

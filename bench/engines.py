@@ -7,8 +7,6 @@ have it, or by the network's own scale where it has one. All have their input be
 output again and again. In ``video`` zdce decodes, enhances and encodes a file.
 """
 
-import importlib
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,6 +25,7 @@ from zdce.enhancement import video
 from zdce.enhancement.enhancer import Enhancer
 from zdce.models.network import DCENet, load
 from zdce.ops import dispatch
+from zdce.runtime import packages
 
 from . import arithmetic
 
@@ -140,10 +139,7 @@ class Engine:
     modes: tuple[str, ...] = (PICTURE, NETWORK, SCALED)
 
     def why_missing(self, precision: str, isa: str | None) -> str | None:
-        absent = [name for name in self.packages if importlib.util.find_spec(name) is None]
-        if absent:
-            return f"{' and '.join(absent)} must be installed: pip install 'zdce[bench]'"
-        return self.missing(precision, isa)
+        return packages.missing(*self.packages, extra="bench") or self.missing(precision, isa)
 
     @property
     def versions(self) -> str:
@@ -175,7 +171,9 @@ def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -
     textbook: Callable[[Tensor], Tensor] = Textbook(task.model(), mode, layout).eval()
     if compiled:
         # Frozen weights are packed once, which takes a third off; channels_last was the faster layout.
-        setattr(importlib.import_module("torch._inductor.config"), "freezing", True)  # noqa: B010 (its attributes are made at run time)
+        import torch._inductor.config as inductor
+
+        inductor.freezing = True
         textbook = torch.compile(textbook, fullgraph=True, dynamic=False)
     argument = task.floats().to(memory_format=layout) if mode == NETWORK else torch.from_numpy(task.image())
 
@@ -189,7 +187,8 @@ def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -
 
 
 def _onnxruntime(task: Task, mode: str) -> Call:
-    onnxruntime = importlib.import_module("onnxruntime")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.threads
     # Its own time is the same within 2%, but threads that spin on take a sixth of the next engine's speed on two cores.
@@ -211,7 +210,8 @@ def _onnxruntime(task: Task, mode: str) -> Call:
 
 
 def _openvino(task: Task, mode: str) -> Call:
-    openvino = importlib.import_module("openvino")
+    import openvino
+
     settings = {
         # Its default is bfloat16 where the processor has that.
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[task.precision],

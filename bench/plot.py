@@ -1,13 +1,12 @@
 """Rows of ``zdce bench ops``, ``zdce bench infer`` and ``zdce bench train`` as a picture."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from zdce.errors import InputError
-from zdce.runtime import atomic
+from zdce.runtime import atomic, packages
 
 from .cases import CASES
 from .engines import ENGINES
@@ -28,10 +27,7 @@ def check(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"the plot must be a {' or '.join(SUFFIXES)} file, got {path.name!r}")
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError as error:
-        raise InputError(f"a plot needs matplotlib ({error}): pip install 'zdce[bench]'") from error
+    packages.require("matplotlib", extra="bench")
 
 
 # Draws on the axes that it is given.
@@ -78,11 +74,13 @@ def _of_threads(row: Row) -> str:
 
 def _save(panels: dict[str, Panel], title: str, path: Path) -> None:
     check(path)
-    backend, figures = (importlib.import_module(f"matplotlib.{part}") for part in ("backends.backend_agg", "figure"))
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     across = min(3, len(panels))
     down = -(-len(panels) // across)
-    figure = figures.Figure(figsize=(4.5 * across, 2.6 * down), layout="constrained")
-    backend.FigureCanvasAgg(figure)
+    figure = Figure(figsize=(4.5 * across, 2.6 * down), layout="constrained")
+    FigureCanvasAgg(figure)
     for i, (name, draw) in enumerate(panels.items()):
         axes = figure.add_subplot(down, across, i + 1)
         axes.set_title(name, fontsize=10)

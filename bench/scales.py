@@ -1,6 +1,5 @@
 """``zdce bench scales``: what estimating the curve on a smaller image costs in exactness and saves in time."""
 
-import importlib
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -84,10 +83,12 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
 
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Exactness against speed, a point a scale, with the spread over the pictures."""
-    backend, figures = (importlib.import_module(f"matplotlib.{part}") for part in ("backends.backend_agg", "figure"))
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     found = {(row.provider, row.metric): row for row in rows if row.case == "all"}
-    figure = figures.Figure(figsize=(5.5, 3.6), layout="constrained")
-    backend.FigureCanvasAgg(figure)
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     points = [(found[f"scale {s}", "rate"], found[f"scale {s}", "psnr"], s) for s in SCALES if (f"scale {s}", "psnr") in found]
     rates, values = [rate.value for rate, _, _ in points], [psnr.value for _, psnr, _ in points]

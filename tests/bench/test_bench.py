@@ -283,7 +283,7 @@ def test_a_plot_without_matplotlib_is_refused_before_anything_is_measured(monkey
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run("ops", "--plot", tmp_path / "plot.png")
     assert result.exit_code == 1
-    assert "a plot needs matplotlib" in result.stderr
+    assert "matplotlib is needed for this benchmark" in result.stderr
     assert "pip install 'zdce[bench]'" in result.stderr
 
 

@@ -143,7 +143,7 @@ def test_mistakes_are_one_line(saved, tmp_path, monkeypatch):
         assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
     found = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else found(name))
-    assert "Error: ONNX files need onnxruntime: pip install 'zdce[export]'" in run(model, "-o", "net.onnx").stderr
+    assert "Error: onnxruntime is needed for ONNX files: pip install 'zdce[export]'" in run(model, "-o", "net.onnx").stderr
     with pytest.raises(ValueError, match="precision must be one of fp32, fp16, got 'fp8'"):
         exporting.ExportOptions("fp8")
     for scale in (0, 513):

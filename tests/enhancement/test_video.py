@@ -399,7 +399,7 @@ def test_without_pyav_a_video_is_refused_in_one_line_and_pictures_go_on(model, f
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "av" else found(name, *rest))
     result = run(model, "clip.mp4")
     assert result.exit_code == 1
-    assert result.stderr == "Error: clip.mp4: PyAV is not installed: pip install 'zdce[video]'\n"
+    assert result.stderr == "Error: clip.mp4: av is needed for videos: pip install 'zdce[video]'\n"
     assert run(model, ".", "-o", "out").exit_code == 0
     assert os.listdir("out") == ["photo.png"]
 

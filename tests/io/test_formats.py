@@ -185,9 +185,9 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch, tmp_path):
     images.write(Picture(dark()), tmp_path / "a.png")
     (tmp_path / "a.dng").touch()
     without(monkeypatch, "imagecodecs", "rawpy")
-    with pytest.raises(OSError, match=r"a\.png: 16-bit colour needs imagecodecs: pip install 'zdce\[formats\]'"):
+    with pytest.raises(OSError, match=r"a\.png: imagecodecs is needed for RAW and 16-bit files: pip install 'zdce\[formats\]'"):
         images.read(tmp_path / "a.png")
-    with pytest.raises(OSError, match=r"a\.dng: RAW files need rawpy: pip install 'zdce\[formats\]'"):
+    with pytest.raises(OSError, match=r"a\.dng: rawpy is needed for RAW and 16-bit files: pip install 'zdce\[formats\]'"):
         images.read(tmp_path / "a.dng")
     assert np.abs(images.read_rgb(tmp_path / "a.png") - dark() / 257).max() <= 1
 

@@ -239,7 +239,7 @@ def test_what_cannot_be_measured_is_said_before_the_work(lol, monkeypatch):
         (dark, ("--worst", lol / "w.png"), 1, "--worst needs true references, and"),
         (lol / "lol", ("--worst", lol / "w.txt"), 1, "w.txt: expected one of the formats"),
         (lol / "lol", ("--below", "CLAHE"), 2, "give --worst FILE too"),
-        (lol / "lol", ("--naturalness",), 1, "naturalness needs brisque and OpenCV: pip install 'zdce[naturalness]'"),
+        (lol / "lol", ("--naturalness",), 1, "brisque is needed for naturalness scores: pip install 'zdce[naturalness]'"),
     ):
         result = run(lol / "net.safetensors", data_folder, *arguments)
         assert result.exit_code == code

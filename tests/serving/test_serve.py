@@ -564,7 +564,6 @@ def test_mistakes_on_the_command_line_are_one_line(models, port):
 
 
 def test_a_missing_framework_is_named_with_its_extra(models, monkeypatch):
-    monkeypatch.delitem(sys.modules, "zdce.serving.server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     result = CliRunner().invoke(cli.main, ["serve", "-m", models[0]], catch_exceptions=False)
     assert result.exit_code == 1

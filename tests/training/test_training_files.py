@@ -226,7 +226,7 @@ def test_tensorboard_has_the_log_and_pictures_of_kept_epochs_once(dark, tmp_path
 
 
 def test_without_tensorboard_its_extra_is_named(dark, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     result = run("--data", dark, "--out", tmp_path / "run", "--tensorboard", *SMALL)
     assert result.exit_code == 1
     assert "pip install 'zdce[tensorboard]'" in result.stderr

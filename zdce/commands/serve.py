@@ -1,13 +1,12 @@
 """`zdce serve`."""
 
-import importlib
 import ipaddress
 
 import click
 
 from zdce.commands import options
-from zdce.errors import InputError
 from zdce.models import weights
+from zdce.runtime import packages
 from zdce.serving.limits import MEGABYTE, MEGAPIXEL, Limits
 
 
@@ -50,10 +49,9 @@ def serve(
 
     Pictures stay in memory and are never written to disk. Ctrl-C ends it, after the answers that are due.
     """
-    try:
-        server, networks = (importlib.import_module(f"zdce.serving.{name}") for name in ("server", "networks"))
-    except ImportError as error:
-        raise InputError(f"the page needs starlette and uvicorn ({error}): pip install 'zdce[serve]'") from error
+    packages.require("starlette", "uvicorn", extra="serve")
+    from zdce.serving import networks, server
+
     limits = Limits(
         most_megabytes * MEGABYTE, most_megapixels * MEGAPIXEL, most_pictures, memory * MEGABYTE, 60 * keep, workers, queue
     )

@@ -1,7 +1,5 @@
 """Networks for other programs: ONNX files and ``torch.export`` programs with curve and resampling, checked, then written."""
 
-import importlib
-import importlib.util
 import io
 import json
 import logging
@@ -21,7 +19,7 @@ from zdce import reference
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError
 from zdce.models.network import DCENet
-from zdce.runtime import atomic
+from zdce.runtime import atomic, packages
 
 PRECISIONS = ("fp32", "fp16")
 
@@ -29,7 +27,7 @@ PRECISIONS = ("fp32", "fp16")
 # bits make logits wrong by a thousandth, which the curve takes to half a level or less; networks of larger weights to more.
 TOLERANCES = {"fp32": 1e-4 * 255, "fp16": 2.0}
 
-_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_EXPORTER = ("onnx", "onnxscript")
 
 # (B, H, W) beyond the scale on either side: odd ones, more than one image.
 _CHECKED = ((1, 48, 64), (2, 33, 71), (1, 101, 36))
@@ -119,20 +117,13 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def why_no_onnx(*packages: str) -> str | None:
-    """Why ONNX files can't be written here, or None; ``packages`` are needed beside the exporter's own."""
-    absent = [name for name in (*_ONNX_PACKAGES[:2], *packages) if importlib.util.find_spec(name) is None]
-    return f"ONNX files need {' and '.join(absent)}: pip install 'zdce[export]'" if absent else None
-
-
 def to_onnx(model: DCENet, form: ExportOptions) -> bytes:
     """The network as an ONNX file: input ``image``, output ``enhanced``, any batch, height and width.
 
     Raises:
         ValueError: onnx or onnxscript is missing.
     """
-    if reason := why_no_onnx():
-        raise InputError(reason)
+    packages.require(*_EXPORTER, extra="export")
     image, axes = _argument(model, form)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -161,7 +152,8 @@ def _description(model: DCENet, form: ExportOptions) -> dict[str, str]:
 
 
 def _in_onnxruntime(content: bytes) -> _Program:
-    onnxruntime = importlib.import_module("onnxruntime")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of every float16 operator that it does in float32
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -182,7 +174,7 @@ class _Format:
 
 
 _FORMATS = {
-    ".onnx": _Format(to_onnx, _in_onnxruntime, _ONNX_PACKAGES),
+    ".onnx": _Format(to_onnx, _in_onnxruntime, (*_EXPORTER, "onnxruntime")),
     ".pt2": _Format(to_pt2, _in_torch),
 }
 
@@ -209,8 +201,8 @@ def export(model: DCENet, path: Path, form: ExportOptions) -> float:
     if path.suffix not in _FORMATS:
         raise InputError(f"{path}: expected one of the formats {', '.join(_FORMATS)}")
     kind = _FORMATS[path.suffix]
-    if kind.packages and (reason := why_no_onnx(*kind.packages)):
-        raise InputError(reason)
+    if kind.packages:
+        packages.require(*kind.packages, extra="export")
     exported = content(model, path.suffix, form)
     worst = _check(kind.run(exported), model, form)
     if not worst <= TOLERANCES[form.precision]:

@@ -1,7 +1,5 @@
 """Weights of other people's code, as networks of this one: the authors' PyTorch files, and the Keras example's."""
 
-import importlib
-import importlib.util
 import io
 import re
 import zipfile
@@ -18,6 +16,7 @@ from torch import Tensor
 from zdce.errors import InputError, MissingFileError, library_call
 from zdce.models.network import DCENet
 from zdce.models.variants import VARIANTS, Variant
+from zdce.runtime import packages
 
 LICENCE = (
     "the weights that the authors of Zero-DCE and Zero-DCE++ published are for academic use only; so is what is made from them"
@@ -148,9 +147,9 @@ def _published_layers(path: Path, state: Mapping[str, Tensor]) -> _Layers:
 
 
 def _from_keras(path: Path, content: bytes) -> Imported:
-    if importlib.util.find_spec("h5py") is None:
-        raise InputError("Keras files need h5py: pip install 'zdce[keras]'")
-    h5py = importlib.import_module("h5py")
+    packages.require("h5py", extra="keras")
+    import h5py
+
     try:
         with library_call(InputError):  # h5py has no error of its own for broken files
             opened = h5py.File(io.BytesIO(content), "r")

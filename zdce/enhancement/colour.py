@@ -1,7 +1,5 @@
 """From a picture's own encoding of light to sRGB, which networks are trained on, and back."""
 
-import importlib
-import importlib.util
 import io
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +13,7 @@ from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError
 from zdce.io import images
 from zdce.io.images import Picture, Pixels
+from zdce.runtime import packages
 from zdce.srgb import light_of_srgb, srgb_of_light
 
 Floats = NDArray[np.float32]
@@ -118,7 +117,7 @@ def _of_profile(profile: bytes) -> Encoding | None:
         _converted_8_bits(np.zeros((1, 1, 3), np.float32), _SRGB, profile)
     except (OSError, ValueError, ImageCms.PyCMSError):  # a name of its colours in other letters than ASCII's is a ValueError
         return None
-    convert = _converted if importlib.util.find_spec("imagecodecs") else _converted_8_bits
+    convert = _converted_8_bits if packages.missing("imagecodecs", extra="formats") else _converted
     return Encoding(partial(convert, source=profile, target=_SRGB), partial(convert, source=_SRGB, target=profile))
 
 
@@ -134,9 +133,10 @@ def _is_srgb(profile: bytes) -> bool:
 
 def _converted(colours: Floats, source: bytes, target: bytes) -> Floats:
     """In floating point, which keeps what the other profile's range does not hold."""
-    codecs = importlib.import_module("imagecodecs")
+    import imagecodecs
+
     intent = int(ImageCms.Intent.RELATIVE_COLORIMETRIC)
-    converted: Floats = codecs.cms_transform(
+    converted: Floats = imagecodecs.cms_transform(
         np.ascontiguousarray(colours), source, target, colorspace="rgb", outcolorspace="rgb", outdtype="f4", intent=intent
     )
     return converted

@@ -1,7 +1,6 @@
 """What became of many files: a CSV file that grows while they are done, and that a stopped run goes on with."""
 
 import csv
-import importlib
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -67,7 +66,8 @@ class Manifest:
             with self._path.open("ab") as file:
                 # Appending is atomic but for network file systems, some of which have locks; Windows has none of this kind.
                 with suppress(ImportError, OSError):
-                    fcntl = importlib.import_module("fcntl")
+                    import fcntl
+
                     fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(_line(row).encode("utf-8", _AS_THEY_WERE))
         except OSError as error:

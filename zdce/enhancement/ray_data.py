@@ -4,7 +4,6 @@ Needs the extra ``ray``; what runs where, and again where a machine is lost, is 
 those that are there are kept: the same call does the rest.
 """
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from zdce.enhancement import batch
 from zdce.enhancement.batch import Job
 from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.manifest import KEPT
-from zdce.errors import InputError
 from zdce.io import images
 from zdce.io.images import Pixels
 from zdce.models.network import DCENet, load
-from zdce.runtime import progress
+from zdce.runtime import packages, progress
 
 
 def files(paths: Sequence[str], output: str | None = None) -> Any:
@@ -143,7 +141,7 @@ class _Images:
 
 
 def _ray_data() -> Any:
-    try:
-        return importlib.import_module("ray.data")
-    except ImportError as error:
-        raise InputError(f"ray_data needs its extra ({error}): pip install 'zdce[ray]'") from error
+    packages.require("ray.data", extra="ray")
+    import ray.data
+
+    return ray.data

@@ -1,7 +1,5 @@
 """Videos enhanced: decoded, enhanced and encoded side by side, with curves that do not flicker."""
 
-import importlib
-import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.smoothing import SECONDS, Smoothing
 from zdce.errors import InputError
 from zdce.models.network import DCENet
-from zdce.runtime import atomic, prefetch
+from zdce.runtime import atomic, packages, prefetch
 
 # A file's suffix, what it is written as, and by which encoder.
 FORMATS = {
@@ -75,9 +73,7 @@ def is_video(path: Path) -> bool:
 
 def why_missing() -> str | None:
     """Why videos can't be read here, or None."""
-    if importlib.util.find_spec("av") is None:
-        return "PyAV is not installed: pip install 'zdce[video]'"
-    return None
+    return packages.missing("av", extra="video")
 
 
 def scale_for(model: DCENet, scale: int | None) -> int:
@@ -102,9 +98,10 @@ def containers() -> Any:
     Raises:
         ValueError: PyAV is missing.
     """
-    if reason := why_missing():
-        raise InputError(reason)
-    return importlib.import_module("zdce.io.video_files")
+    packages.require("av", extra="video")
+    from zdce.io import video_files
+
+    return video_files
 
 
 def enhance(

@@ -1,8 +1,6 @@
 """Picture files: found, read upright in RGB whatever their mode, and written with what they carried."""
 
 import glob
-import importlib
-import importlib.util
 import io
 import os
 import threading
@@ -20,12 +18,12 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError, fea
 from zdce import errors
 from zdce.errors import FileError, InputError, MissingFileError, ZdceError, library_call
 from zdce.io import raw, sixteen_bit, untrusted
-from zdce.runtime import atomic
+from zdce.runtime import atomic, packages
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 _AVIF = frozenset({".avif"}) if features.check("avif") else frozenset()
-_HEIF = frozenset({".heic", ".heif"}) if importlib.util.find_spec("pillow_heif") else frozenset()
+_HEIF = frozenset({".heic", ".heif"}) if packages.missing("pillow_heif", extra="formats") is None else frozenset()
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}) | _AVIF | _HEIF
 
 # Pillow's names of what is read from whoever sends it: its other decoders are old, or call other programs.
@@ -179,7 +177,9 @@ def _plug_ins() -> None:
     """Makes Pillow know every format that it can read here."""
     Image.init()
     if _HEIF:
-        importlib.import_module("pillow_heif").register_heif_opener()
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 def is_not_written(suffix: str) -> bool:

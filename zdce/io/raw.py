@@ -1,18 +1,16 @@
 """Cameras' RAW files, developed by LibRaw (rawpy): camera white balance, sRGB, 16 bits, the exposure as it was."""
 
-import importlib
-import importlib.util
 import io
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from zdce.errors import InputError, library_call
+from zdce.runtime import packages
 
 SUFFIXES = frozenset({".dng", ".nef", ".arw", ".cr2"})
 
@@ -26,7 +24,7 @@ def is_raw(path: Path) -> bool:
 
 def why_missing() -> str | None:
     """Why RAW files can't be read here, or None."""
-    return None if importlib.util.find_spec("rawpy") else "RAW files need rawpy: pip install 'zdce[formats]'"
+    return packages.missing("rawpy", extra="formats")
 
 
 def read(path: Path, most_pixels: int) -> NDArray[np.uint16]:
@@ -36,9 +34,9 @@ def read(path: Path, most_pixels: int) -> NDArray[np.uint16]:
         ValueError: rawpy is missing, or it has more than ``most_pixels``.
         OSError: there is no such file, or LibRaw can't read it.
     """
-    if reason := why_missing():
-        raise InputError(reason)
-    rawpy: Any = importlib.import_module("rawpy")
+    packages.require("rawpy", extra="formats")
+    import rawpy
+
     with path.open("rb") as file, library_call(), rawpy.imread(file) as opened:
         sizes = opened.sizes
         if sizes.width * sizes.height > most_pixels:

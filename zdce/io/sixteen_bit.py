@@ -1,7 +1,5 @@
 """PNG and TIFF files of 16 bits a colour, which Pillow makes 8: pixels by imagecodecs and tifffile, the rest by Pillow."""
 
-import importlib
-import importlib.util
 import io
 import struct
 from collections.abc import Mapping
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from zdce.errors import InputError, library_call
+from zdce.runtime import packages
 
 Deep = NDArray[np.uint16]
 
@@ -57,18 +56,18 @@ def check() -> None:
     Raises:
         ValueError: what that needs is missing.
     """
-    for name in ("imagecodecs", "tifffile"):
-        if importlib.util.find_spec(name) is None:
-            raise InputError(f"16-bit colour needs {name}: pip install 'zdce[formats]'")
+    packages.require("imagecodecs", "tifffile", extra="formats")
 
 
 def read(source: Path | bytes, format_name: str) -> Deep:
     """The pixels of a file, (H, W, channels) with 1, 2 (grey and opacity), 3 or 4 channels, none multiplied by opacity."""
     check()
     if format_name == "PNG":
+        import imagecodecs
+
         data = source if isinstance(source, bytes) else source.read_bytes()
         with library_call():
-            pixels = importlib.import_module("imagecodecs").png_decode(data)
+            pixels = imagecodecs.png_decode(data)
     else:
         pixels = _read_tiff(io.BytesIO(source) if isinstance(source, bytes) else source)
     if pixels.dtype != np.uint16 or pixels.ndim != 3:
@@ -77,7 +76,9 @@ def read(source: Path | bytes, format_name: str) -> Deep:
 
 
 def _read_tiff(source: Path | io.BytesIO) -> NDArray[Any]:
-    with library_call(), importlib.import_module("tifffile").TiffFile(source) as file:
+    import tifffile
+
+    with library_call(), tifffile.TiffFile(source) as file:
         page = file.pages.first
         # (planes, depth, H, W, channels of a plane): channels lie in planes of their own, or beside each other.
         stored = page.asarray(squeeze=False)
@@ -110,8 +111,10 @@ def upright(pixels: Deep, orientation: int) -> Deep:
 def png(pixels: Deep, options: Mapping[str, Any]) -> bytes:
     """A PNG file of ``pixels`` (H, W, channels), with what Pillow writes for ``options``."""
     check()
+    import imagecodecs
+
     with library_call(InputError):
-        data: bytes = importlib.import_module("imagecodecs").png_encode(pixels)
+        data = bytes(imagecodecs.png_encode(pixels))
     # The signature takes 8 bytes, the header 25; what describes the picture follows them.
     return data[:33] + _describing_chunks(options) + data[33:]
 
@@ -135,9 +138,10 @@ def tiff(pixels: Deep, options: Mapping[str, Any]) -> bytes:
     Grey with opacity becomes colour with opacity, which others, Pillow too, can read.
     """
     check()
+    import tifffile
+
     if pixels.shape[2] == 2:
         pixels = np.ascontiguousarray(pixels[..., [0, 0, 0, 1]])
-    tifffile = importlib.import_module("tifffile")
     exif = Image.Exif()
     exif.load(options.get("exif", b""))
     tags = [(tag, _ASCII, 0, value, True) for tag, value in exif.items() if isinstance(value, str)]

@@ -1,12 +1,11 @@
 """How natural a picture looks, judged with no reference (the extra `naturalness`)."""
 
-import importlib
 from collections.abc import Callable
 
 import numpy as np
 
-from zdce.errors import InputError
 from zdce.metrics.evaluation import Rgb
+from zdce.runtime import packages
 
 # A smaller picture, halved, is smaller than the window of 7 pixels and its neighbours.
 _LEAST = 16
@@ -22,10 +21,10 @@ def brisque() -> Callable[[Rgb], float]:
     Raises:
         ValueError: the package, or OpenCV, which it needs, is not installed.
     """
-    try:
-        scorer = importlib.import_module("brisque").BRISQUE()
-    except ImportError:
-        raise InputError("naturalness needs brisque and OpenCV: pip install 'zdce[naturalness]'") from None
+    packages.require("brisque", extra="naturalness")
+    from brisque import BRISQUE
+
+    scorer = BRISQUE()
     scaled = scorer.scale_features
     # Features come as arrays of one value, which NumPy from 2.4 on refuses to take for numbers.
     scorer.scale_features = lambda features: scaled([np.ravel(feature)[0] for feature in features])

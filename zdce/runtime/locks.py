@@ -1,6 +1,5 @@
 """Locks of the system's, which a process loses when it ends, by SIGKILL too."""
 
-import importlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from zdce.errors import InputError
 def lock(descriptor: int, *, wait: bool) -> bool | None:
     """Whether the open file or folder is this process's alone now; None where the system or the file system has no locks."""
     try:
-        fcntl = importlib.import_module("fcntl")
+        import fcntl
+
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False

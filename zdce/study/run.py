@@ -1,14 +1,12 @@
 """A whole study: what it will do and how long that takes, the doing, and the page."""
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from zdce.errors import InputError
-from zdce.runtime import locks, progress
+from zdce.runtime import locks, packages, progress
 from zdce.study.settings import Settings
 from zdce.study.stages import Stage, Study
 
@@ -32,11 +30,7 @@ def check_page() -> None:
     Raises:
         ValueError: what the page is made with is not installed.
     """
-    for name in ("jinja2", "matplotlib"):
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise InputError(f"the report needs {name} ({error}): pip install 'zdce[study]'") from error
+    packages.require("jinja2", "matplotlib", extra="study")
 
 
 def use_threads_for(settings: Settings) -> None:
@@ -90,12 +84,14 @@ def report(folder: Path) -> Path:
         ValueError: they are broken, or what the page is made with is not installed.
     """
     check_page()
-    path: Path = importlib.import_module("zdce.study.page").write(folder)
-    return path
+    from zdce.study import page
+
+    return page.write(folder)
 
 
 def publish(folder: Path, out: Path) -> Path:
     """Writes the results in ``folder`` as Markdown without pictures into ``out`` and gives its path; raises as ``report``."""
     check_page()
-    path: Path = importlib.import_module("zdce.study.page").publish(folder, out)
-    return path
+    from zdce.study import page
+
+    return page.publish(folder, out)

@@ -1,6 +1,5 @@
 """A run as TensorBoard shows it: losses of both splits, and validation pictures before and after."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zdce.errors import InputError
 from zdce.ops import Objective
+from zdce.runtime import packages
 
 # Of validation, in their order.
 SHOWN = 4
@@ -35,10 +34,10 @@ def found() -> Any:
     Raises:
         ValueError: TensorBoard is not installed.
     """
-    try:
-        return importlib.import_module("torch.utils.tensorboard")
-    except ImportError as error:
-        raise InputError(f"tensorboard needs its extra ({error}): pip install 'zdce[tensorboard]'") from error
+    packages.require("tensorboard", extra="tensorboard")
+    from torch.utils import tensorboard
+
+    return tensorboard
 
 
 class Board:
