@@ -2,6 +2,10 @@
 
 from typing import NamedTuple
 
+# Steps of the curve that the kernels are made for, and how many times smaller the image may be on which it is estimated.
+MAX_ITERATIONS = 16
+MAX_SCALE = 2**20
+
 
 class LossWeights(NamedTuple):
     """What each term counts in the objective's total (Zero-DCE's own, illumination on the paper's scale)."""

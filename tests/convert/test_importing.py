@@ -176,6 +176,22 @@ def test_keras_convolutions_of_more_than_any_network_are_refused_before(tmp_path
             "expected the convolutions of one of zero-dce, zero-dce-pp, got",
         ),
         (
+            changed(**{"e_conv4.weight": torch.zeros(32, 32, 3, 3).to_sparse()}),
+            "expected dense floating-point tensors, got 'e_conv4.weight' (torch.sparse_coo, torch.float32)",
+        ),
+        (
+            changed(**{"e_conv4.bias": torch.zeros(32, dtype=torch.int32)}),
+            "expected dense floating-point tensors, got 'e_conv4.bias' (torch.strided, torch.int32)",
+        ),
+        (
+            changed(**{"e_conv4.bias": torch.zeros(32, dtype=torch.complex64)}),
+            "expected dense floating-point tensors, got 'e_conv4.bias' (torch.strided, torch.complex64)",
+        ),
+        (
+            changed(**{"e_conv4.bias": torch.zeros(32, device="meta")}),
+            "expected dense floating-point tensors, got 'e_conv4.bias' (meta)",
+        ),
+        (
             changed(**{"e_conv4.bias": torch.full((32,), torch.nan)}),
             "expected finite weights, got others in convolutions.3.bias",
         ),

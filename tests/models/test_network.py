@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 import zdce
+from zdce.errors import InputError
 from zdce.models.variants import VARIANTS, Variant
 
 REPORT = ["base", "no-illumination", "no-spatial", "no-color", "no-exposure", "no-concat", "iters4", "filters32", "layers7"]
@@ -121,6 +122,94 @@ def test_what_is_no_network_is_refused(tmp_path):
         zdce.load(tmp_path / "newer.safetensors")
     with pytest.raises(ValueError, match=r"variant must be one of base, .*, got 'unet'"):
         zdce.DCENet("unet")
+
+
+def described(**changes):
+    """Metadata of a network that differs from ``base``."""
+    return {"zdce.variant": json.dumps({**VARIANTS["base"].to_dict(), **changes})}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    path = tmp_path / "net.safetensors"
+    model = zdce.DCENet("base")
+    with torch.no_grad():
+        model.convolutions[2].bias[3] = value
+    model.save(path)
+    with pytest.raises(InputError, match=r"net\.safetensors holds no zdce network: convolutions\.2\.bias must be finite"):
+        zdce.load(path)
+    # 1e300 is finite as a float64, and infinite as what the network calculates with.
+    state = zdce.DCENet("base").state_dict()
+    state["convolutions.0.bias"] = torch.full((16,), 1e300, dtype=torch.float64)
+    safetensors.torch.save_file(state, path, described())
+    with pytest.raises(InputError, match=r"convolutions\.0\.bias must be finite"):
+        zdce.load(path)
+    state["convolutions.0.bias"] = torch.zeros(16, dtype=torch.int8)
+    safetensors.torch.save_file(state, path, described())
+    with pytest.raises(InputError, match=r"convolutions\.0\.bias must be floating-point, got torch\.int8"):
+        zdce.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scale": 0}, "scale must be a whole number from 1 to 1048576, got 0"),
+        ({"scale": 2.5}, "scale must be a whole number"),
+        ({"scale": True}, "scale must be a whole number"),
+        ({"filters": 0}, "filters must be a whole number from 1 to 1024, got 0"),
+        ({"filters": 2500}, "filters must be a whole number from 1 to 1024, got 2500"),
+        ({"filters": 1000}, r"convolutions\.0\.bias must be of shape \(1000,\) in 'base', got of shape \(16,\)"),
+        ({"iterations": 17}, "iterations must be a whole number from 1 to 16, got 17"),
+        ({"iterations": "8"}, "iterations must be a whole number from 1 to 16, got '8'"),
+        ({"shared_maps": 1}, "shared_maps must be true or false, got 1"),
+        ({"separable": None}, "separable must be true or false, got None"),
+        ({"separable": True}, "must be absent in 'base', got of shape"),
+        ({"name": 3}, "name must be a text, got 3"),
+        ({"sources": []}, "sources must be of 1 to 64 convolutions, got 0"),
+        ({"sources": [[0]] * 65}, "sources must be of 1 to 64 convolutions, got 65"),
+        ({"sources": 5}, "sources must be a list of lists, got 5"),
+        ({"sources": [[0], [2]]}, r"sources of convolution 2 must be 1 to 2 numbers from 0 to 1, got \(2,\)"),
+        ({"sources": [[0], [-1]]}, "sources of convolution 2 must be"),
+        ({"sources": [[0], []]}, "sources of convolution 2 must be"),
+        ({"sources": [[0], [1]]}, r"convolutions\.1\.bias must be"),
+        ({"weights": {"illumination": 1}}, "weights must be of illumination, spatial, color, exposure"),
+        ({"weights": dict.fromkeys(("illumination", "spatial", "color", "exposure"), float("nan"))}, "weights must be finite"),
+        ({"brightness": 1}, "brightness must be a number of at least 0 and below 1, got 1"),
+        ({"noise": "much"}, "noise must be a number of at least 0 and below 1, got 'much'"),
+        ({"noise": float("nan")}, "noise must be a number of at least 0 and below 1, got nan"),
+    ],
+)
+def test_metadata_that_describes_no_network_is_refused_before_anything_is_allocated(tmp_path, monkeypatch, changes, words):
+    path = tmp_path / "net.safetensors"
+    safetensors.torch.save_file(zdce.DCENet("base").state_dict(), path, described(**changes))
+    allocated = []
+    empty = torch.empty
+
+    def watched(*arguments, **options):
+        made = empty(*arguments, **options)
+        allocated.append(0 if made.is_meta else made.numel())
+        return made
+
+    monkeypatch.setattr(torch, "empty", watched)
+    with pytest.raises(InputError, match=rf"net\.safetensors holds no zdce network: .*{words}"):
+        zdce.load(path)
+    assert not any(allocated)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "null", '"base"', "[" * 100_000])
+def test_metadata_that_is_no_description_is_refused(tmp_path, text):
+    path = tmp_path / "net.safetensors"
+    safetensors.torch.save_file(zdce.DCENet("base").state_dict(), path, {"zdce.variant": text})
+    with pytest.raises(InputError, match="holds no zdce network"):
+        zdce.load(path)
+
+
+def test_half_precision_weights_are_taken(tmp_path):
+    model = zdce.DCENet("iters4").half()
+    model.save(tmp_path / "net.safetensors")
+    loaded = zdce.load(tmp_path / "net.safetensors")
+    assert {tensor.dtype for tensor in loaded.state_dict().values()} == {torch.float32}
+    assert torch.equal(loaded.convolutions[0].weight, model.convolutions[0].weight.float())
 
 
 def test_the_network_compiles_whole():

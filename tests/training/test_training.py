@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -9,14 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import zdce
 from runs import assert_same_weights, command, run, signal_after_every_step
 from zdce import training
+from zdce.errors import InputError
 from zdce.settings import LossWeights
+from zdce.training import learner
 from zdce.training.state import State
 
 SMALL = ["--size", "32", "--batch-size", "4", "--lr", "0.001", "--variant", "iters4"]
@@ -276,6 +281,84 @@ def test_a_finished_folder_is_not_overwritten(finished, dark):
     result = run("--data", dark, "--out", finished, "--epochs", 1, *SMALL)
     assert result.exit_code == 1
     assert "holds a run already" in result.stderr
+
+
+def test_a_run_of_twelve_is_no_run_of_two(finished, tmp_path):
+    """config.toml tells by which settings what is done was done."""
+    out = tmp_path / "again"
+    shutil.copytree(finished, out)
+    before = (out / "config.toml").read_bytes()
+    for given, words in (
+        (["--epochs", 2], "epochs must be at least the 12 that are done or begun, got 2"),
+        (["--lr", 0.5], "lr can't change where all epochs are done: it was 0.001, got 0.5"),
+        (["--loss-weights", "color=0"], "weights can't change where all epochs are done"),
+    ):
+        result = run("--out", out, "--resume", *given)
+        assert result.exit_code == 1
+        assert words in result.stderr
+        assert (out / "config.toml").read_bytes() == before
+    assert run("--out", out, "--resume").exit_code == 0
+    assert (out / "config.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("cut", "got"),
+    [
+        (lambda log: log[:-30], r"line 25: expected a row of epoch, split, .*, got '12,validation"),
+        (lambda log: log[:-1], r"line 25: .*got '12,validation"),
+        (lambda log: log.replace("\n3,train,", "\n3,tra", 1), "line 6: .*, got '3,tra"),
+        (lambda log: log.replace("\n2,", "\ntwo,", 1), "line 4: .*, got 'two,"),
+        (lambda log: log[20:], "expected the columns epoch, split"),
+        (lambda log: log + "\x00\x00\x00", "line 26: "),
+    ],
+)
+def test_a_log_that_was_cut_is_an_error(finished, tmp_path, cut, got):
+    out = tmp_path / "cut"
+    shutil.copytree(finished, out)
+    log = (out / "log.csv").read_text()
+    (out / "log.csv").write_text(cut(log))
+    result = run("--out", out, "--resume", "--epochs", 13)
+    assert result.exit_code == 1
+    assert re.search(got, result.stderr)
+    assert (out / "log.csv").read_text() == cut(log)
+
+
+def test_seeds_beyond_64_bits_are_refused(dark, tmp_path):
+    for name, value, words in (
+        ("seed", 2**64, "0<=x<=18446744073709551615"),
+        ("seed", 10**40, "0<=x<="),
+        ("size", 10**30, "16<=x<=8192"),
+    ):
+        result = run("--data", dark, "--out", tmp_path / "run", f"--{name}", value)
+        assert result.exit_code == 2
+        assert words in result.stderr
+        with pytest.raises(InputError, match=f"{name} must be from"):
+            training.Config(**{name: value})
+    learner.Learner(training.Config(seed=2**64 - 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensors: tensors.update({"model.convolutions.0.bias": torch.zeros(3)}), r"must be \(16,\), got \(3,\)"),
+        (lambda tensors: tensors.pop("model.convolutions.0.bias"), r"model\.convolutions\.0\.bias must be .*, got absent"),
+        (lambda tensors: tensors.pop("adam.0.step"), r"adam\.0\.step must be \(\), got absent"),
+        (lambda tensors: tensors.update({"adam.99.step": torch.zeros(())}), r"adam\.99\.step must be absent"),
+        (lambda tensors: tensors["model.convolutions.0.bias"].fill_(float("nan")), r"bias must be finite"),
+    ],
+)
+def test_a_state_of_another_network_is_named(finished, tmp_path, change, words):
+    out = tmp_path / "other"
+    shutil.copytree(finished, out)
+    path = out / "state.safetensors"
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata)
+    result = run("--out", out, "--resume", "--epochs", 13)
+    assert result.exit_code == 1
+    assert re.search(rf"is no state of this run: .*{words}", result.stderr)
 
 
 def test_a_broken_state_is_named(finished, dark, tmp_path):

@@ -46,7 +46,9 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 @click.option("--epochs", type=click.IntRange(min=1), default=50)
 @click.option("--batch-size", type=click.IntRange(min=1), default=16)
 @click.option("--accumulate", type=click.IntRange(min=1), default=1, help="Batches that make an update.")
-@click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels that pictures are resized to.")
+@click.option(
+    "--size", type=click.IntRange(16, training.MAX_SIZE), default=256, help="Side in pixels that pictures are resized to."
+)
 @click.option(
     "--augment",
     type=click.Choice(training.AUGMENTATIONS),
@@ -73,7 +75,7 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 @click.option("--loss-weights", callback=_weights, help="illumination=1600,spatial=1,...  [default: the variant's own]")
 @click.option("--target", type=click.FloatRange(0, 1), default=0.6, help="The brightness that the exposure loss pulls towards.")
 @click.option("--normalization", type=click.Choice(NORMALIZATIONS), default="paper", help="Of the illumination term.")
-@click.option("--seed", type=click.IntRange(min=0), default=0)
+@click.option("--seed", type=click.IntRange(0, training.MAX_SEED), default=0)
 @options.device
 @click.option("--tensorboard/--no-tensorboard", help="Losses and pictures for TensorBoard too (the extra `tensorboard`).")
 @click.option(

@@ -123,10 +123,10 @@ def _state_dict(loaded: object) -> Mapping[str, Tensor]:
 
 
 def _dense(path: Path, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """``state``, each of its tensors with all of its numbers in memory; sparse and quantized ones are none of this code's."""
+    """``state``, each of its tensors with all of its numbers in memory."""
     for name, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or not tensor.is_floating_point():
-            kind = "quantized" if tensor.is_quantized else "meta" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}"
+        if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
+            kind = "meta" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}"
             raise InputError(f"{path}: expected dense floating-point tensors, got {name!r} ({kind})")
     return state
 

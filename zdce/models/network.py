@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zdce import ops
-from zdce.errors import InputError, MissingFileError
+from zdce.errors import InputError, MissingFileError, ZdceError, library_call
 from zdce.models import scene, variants, weights
 from zdce.models.scene import Curve
 from zdce.models.variants import Variant
@@ -211,7 +211,7 @@ class DCENet(nn.Module):
 def _without_subnormals(tensor: Tensor) -> Tensor:
     # Weight decay leaves them in dead filters (a third of the published Zero-DCE's weights). On the CPU they make convolutions
     # 30 times slower; what they add is below the rounding of any result.
-    return torch.where(tensor.abs() < torch.finfo(tensor.dtype).tiny, 0.0, tensor) if tensor.is_floating_point() else tensor
+    return torch.where(tensor.abs() < torch.finfo(tensor.dtype).tiny, 0.0, tensor)
 
 
 def load(path_or_name: str | Path) -> DCENet:
@@ -223,7 +223,8 @@ def load(path_or_name: str | Path) -> DCENet:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no zdce network, or is the name of a variant with no shipped weights.
+        ValueError: it holds no zdce network, or one whose weights are not finite or not those of the variant that it describes;
+            or it is the name of a variant with no shipped weights.
 
     >>> zdce.load("base").variant.name
     'base'
@@ -233,11 +234,53 @@ def load(path_or_name: str | Path) -> DCENet:
         expected = f"one of {', '.join(weights.names())}, or a .safetensors file of zdce train"
         raise MissingFileError(f"no weights at {path}: expected {expected}")
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: _without_subnormals(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        model = DCENet(Variant.from_dict(json.loads(metadata[_VARIANT_KEY])))
-        model.load_state_dict(tensors)
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path} holds no zdce network: {' '.join(str(error).split())}") from error
+        variant = _described(path)
+        tensors = _read(path)
+    except ZdceError as error:
+        raise InputError(f"{path} holds no zdce network: {error}") from error
+    model = DCENet(variant)
+    model.load_state_dict(tensors)
     return model.eval()
+
+
+def _described(path: Path) -> Variant:
+    """The variant that a file describes, whose parameters are those that it holds: nothing of them is read or allocated.
+
+    Raises:
+        InputError, FileError: it describes none, or holds others.
+    """
+    with library_call(InputError), safetensors.safe_open(path, framework="pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+        held = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    if _VARIANT_KEY not in metadata:
+        raise InputError(f"expected {_VARIANT_KEY!r} in its metadata, got {', '.join(metadata) or 'none'}")
+    with library_call(InputError):
+        description = json.loads(metadata[_VARIANT_KEY])
+    variant = Variant.from_dict(description)
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in DCENet(variant).state_dict().items()}
+    for name in sorted({*expected, *held}):
+        if expected.get(name) != held.get(name):
+            raise InputError(f"{name} must be {_shaped(expected, name)} in {variant.name!r}, got {_shaped(held, name)}")
+    return variant
+
+
+def _shaped(shapes: dict[str, tuple[int, ...]], name: str) -> str:
+    return f"of shape {shapes[name]}" if name in shapes else "absent"
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, float32, without subnormals.
+
+    Raises:
+        InputError, FileError: they can't be read, are no floating-point numbers, or not finite.
+    """
+    with library_call(InputError), safetensors.safe_open(path, framework="pt") as file:
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise InputError(f"{name} must be floating-point, got {tensor.dtype}")
+        tensors[name] = _without_subnormals(tensor.float())
+        if not tensors[name].isfinite().all():
+            raise InputError(f"{name} must be finite, got values that are not")
+    return tensors

@@ -1,13 +1,18 @@
 """The networks, as data: one entry a variant."""
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from zdce.errors import InputError
-from zdce.settings import LossWeights
+from zdce.settings import MAX_ITERATIONS, MAX_SCALE, LossWeights
 
 # Each convolution's inputs, concatenated in this order: 0 is the image, n the n-th convolution's result.
 Sources = tuple[tuple[int, ...], ...]
+
+# Bounds of what a weights file may describe; the largest network here has 32 filters in 7 layers.
+MAX_FILTERS = 1024
+MAX_LAYERS = 64
 
 _CHAIN: Sources = ((0,), (1,), (2,), (3,), (4,))
 _FIVE_LAYERS: Sources = ((0,), (1,), (2,), (3, 2), (4, 1))
@@ -18,6 +23,9 @@ _PUBLISHED: Sources = ((0,), (1,), (2,), (3,), (3, 4), (2, 5), (1, 6))
 @dataclass(frozen=True)
 class Variant:
     """A curve-estimating network and how it is trained.
+
+    Raises:
+        ValueError: a field is out of range or of another type.
 
     Attributes:
         name: what the command line calls it.
@@ -50,9 +58,29 @@ class Variant:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in (("brightness", self.brightness), ("noise", self.noise)):
-            if not (isinstance(value, int | float) and 0 <= value < 1):
-                raise InputError(f"{name} must be a number of at least 0 and below 1, got {value!r}")
+        for field in ("name", "summary", "part"):
+            if not isinstance(getattr(self, field), str):
+                raise InputError(f"{field} must be a text, got {getattr(self, field)!r}")
+        for field, most in (("filters", MAX_FILTERS), ("iterations", MAX_ITERATIONS), ("scale", MAX_SCALE)):
+            if not (_is_whole(getattr(self, field)) and 1 <= getattr(self, field) <= most):
+                raise InputError(f"{field} must be a whole number from 1 to {most}, got {getattr(self, field)!r}")
+        for field in ("shared_maps", "separable"):
+            if not isinstance(getattr(self, field), bool):
+                raise InputError(f"{field} must be true or false, got {getattr(self, field)!r}")
+        for field in ("brightness", "noise"):
+            if not (_is_number(getattr(self, field)) and 0 <= getattr(self, field) < 1):
+                raise InputError(f"{field} must be a number of at least 0 and below 1, got {getattr(self, field)!r}")
+        if not all(_is_number(weight) and math.isfinite(weight) for weight in self.weights):
+            raise InputError(f"weights must be finite numbers, got {tuple(self.weights)}")
+        self._check_sources()
+
+    def _check_sources(self) -> None:
+        if not 1 <= len(self.sources) <= MAX_LAYERS:
+            raise InputError(f"sources must be of 1 to {MAX_LAYERS} convolutions, got {len(self.sources)}")
+        for n, sources in enumerate(self.sources):
+            # The n-th convolution, from 0, has the image and the results of the n before it.
+            if not 1 <= len(sources) <= n + 1 or not all(_is_whole(source) and 0 <= source <= n for source in sources):
+                raise InputError(f"sources of convolution {n + 1} must be 1 to {n + 1} numbers from 0 to {n}, got {sources}")
 
     @property
     def maps(self) -> int:
@@ -88,13 +116,28 @@ class Variant:
         """Reads what ``to_dict`` gave; how it is used, which networks of other codes know nothing of, may be missing.
 
         Raises:
-            ValueError: a field is missing or unknown.
+            ValueError: a field is missing, unknown, or not what it must be.
         """
+        if not isinstance(values, dict):
+            raise InputError(f"a variant must be a table of its fields, got {values!r}")
         known = {field.name for field in fields(cls)}
         if not known - {"brightness", "noise"} <= set(values) <= known:
             raise InputError(f"a variant must have the fields {sorted(known)}, got {sorted(values)}")
-        sources = tuple(tuple(step) for step in values["sources"])
-        return cls(**{**values, "sources": sources, "weights": LossWeights(**values["weights"])})
+        sources, weights = values["sources"], values["weights"]
+        if not isinstance(sources, list | tuple) or not all(isinstance(step, list | tuple) for step in sources):
+            raise InputError(f"sources must be a list of lists, got {sources!r}")
+        if not isinstance(weights, dict) or set(weights) != set(LossWeights._fields):
+            raise InputError(f"weights must be of {', '.join(LossWeights._fields)}, got {weights!r}")
+        return cls(**{**values, "sources": tuple(map(tuple, sources)), "weights": LossWeights(**weights)})
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is an int; True is one to isinstance."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_whole(value) or isinstance(value, float)
 
 
 VARIANTS = {

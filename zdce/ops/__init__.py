@@ -2,7 +2,7 @@
 
 from zdce.ops import run_network  # noqa: F401 (defines the engine's operators)
 from zdce.ops.apply_curve import apply_curve
-from zdce.ops.arguments import MAX_ITERATIONS, MAX_SCALE, NORMALIZATIONS
+from zdce.ops.arguments import NORMALIZATIONS
 from zdce.ops.convolution import convolution
 from zdce.ops.denoise_picture import denoise_picture
 from zdce.ops.enhance_picture import enhance_picture
@@ -15,6 +15,7 @@ from zdce.ops.losses import (
     zero_reference_objective,
 )
 from zdce.ops.reduce_picture import reduce_picture
+from zdce.settings import MAX_ITERATIONS, MAX_SCALE
 
 __all__ = [
     "MAX_ITERATIONS",

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-MAX_ITERATIONS = 16
-MAX_SCALE = 2**20
+from zdce.settings import MAX_ITERATIONS, MAX_SCALE
+
 NORMALIZATIONS = ("paper", "keras")
 
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

@@ -1,6 +1,6 @@
 """Training without references: the loop, what it logs, and state that a stopped run goes on from, bit for bit."""
 
-from zdce.training.config import AUGMENTATIONS, KEEP_EVERY, SCHEDULES, Config
+from zdce.training.config import AUGMENTATIONS, KEEP_EVERY, MAX_SEED, MAX_SIZE, SCHEDULES, Config
 from zdce.training.errors import TrainingError, TrainingInterruptedError
 from zdce.training.folder import RunFolder, read_log
 from zdce.training.pictures import Pictures, check_pictures, load_pictures
@@ -10,6 +10,8 @@ from zdce.training.state import Position
 __all__ = [
     "AUGMENTATIONS",
     "KEEP_EVERY",
+    "MAX_SEED",
+    "MAX_SIZE",
     "SCHEDULES",
     "Config",
     "Pictures",

@@ -18,6 +18,10 @@ from zdce.settings import LossWeights
 # Weights are kept each time this many epochs are done, unless the configuration says otherwise.
 KEEP_EVERY = 10
 
+# Torch's generators take 64 bits. Larger pictures than that are no patches any more, and a batch of them fits nowhere.
+MAX_SEED = 2**64 - 1
+MAX_SIZE = 8192
+
 SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("none", "flips", "crops")
 
@@ -83,9 +87,12 @@ class Config:
 
     def __post_init__(self) -> None:
         variants.variant(self.variant)
-        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("size", 16), ("seed", 0), ("keep_every", 1)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("keep_every", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name, least, most in (("size", 16, MAX_SIZE), ("seed", 0, MAX_SEED)):
+            if not least <= getattr(self, name) <= most:
+                raise InputError(f"{name} must be from {least} to {most}, got {getattr(self, name)}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise InputError(f"lr must be a positive number, got {self.lr}")
         if not (math.isfinite(self.clip) and self.clip >= 0):

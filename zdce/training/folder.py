@@ -2,13 +2,16 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zdce.errors import InputError, library_call
 from zdce.ops import Objective
 
+SPLITS = ("train", "validation")
 LOG_FIELDS = ("epoch", "split", *Objective._fields, "seconds")
 
 
@@ -44,11 +47,36 @@ class RunFolder:
 
 
 def read_log(folder: RunFolder) -> list[dict[str, Any]]:
-    """The rows of a run's log as text, by the names of their columns; none where no epoch is done."""
+    """The rows of a run's log as text, by the names of their columns; none where no epoch is done.
+
+    Raises:
+        ValueError: a line is cut off, or is no row of a log.
+    """
     if not folder.log.exists():
         return []
-    with folder.log.open(newline="") as file:
-        return list(csv.DictReader(file))
+    with library_call(InputError):
+        text = folder.log.read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    if lines and lines[0].strip() != ",".join(LOG_FIELDS):
+        raise InputError(f"{folder.log}: expected the columns {', '.join(LOG_FIELDS)}, got {lines[0].strip()!r}")
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        values = line.strip().split(",")
+        # A line that is cut off may end in the middle of a number.
+        if not line.endswith("\n") or not _is_row(values):
+            raise InputError(f"{folder.log}, line {number}: expected a row of {', '.join(LOG_FIELDS)}, got {line.strip()!r}")
+        rows.append(dict(zip(LOG_FIELDS, values, strict=True)))
+    return rows
+
+
+def _is_row(values: list[str]) -> bool:
+    """Whether all values of a line are there and what they must be."""
+    if len(values) != len(LOG_FIELDS) or values[1] not in SPLITS or not values[0].isdecimal():
+        return False
+    try:
+        return all(math.isfinite(float(value)) for value in values[2:])
+    except ValueError:  # float's own
+        return False
 
 
 def log_text(rows: Iterable[dict[str, Any]]) -> str:

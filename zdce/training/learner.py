@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from zdce import ops
+from zdce.errors import InputError
 from zdce.models.network import DCENet
 from zdce.ops import Objective
 from zdce.runtime import processes
@@ -140,12 +141,39 @@ class Learner:
         """All else that ``load`` needs, as JSON takes it."""
         return {"scaler": self.scaler.state_dict(), "schedule": self.schedule.state_dict() if self.schedule else {}}
 
-    def load(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Takes over what ``tensors`` and ``numbers`` gave. An average that is not there begins at the weights.
+    def check(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """To be asked before ``load``.
 
         Raises:
-            KeyError, RuntimeError, ValueError: they are of another network.
+            InputError: ``tensors`` or ``numbers`` are another network's, or weights are not finite.
         """
+        for kind, expected in self._shapes().items():
+            held = {name: tensor.shape for name, tensor in _under(kind, tensors).items()}
+            # Before the first update Adam has nothing; an average that is asked for only now neither.
+            if held != expected and (held or kind == "model"):
+                name = min(name for name in {**held, **expected} if held.get(name) != expected.get(name))
+                must, got = (tuple(shapes[name]) if name in shapes else "absent" for shapes in (expected, held))
+                raise InputError(f"{kind}.{name} must be {must}, got {got}")
+        for name, tensor in _under("model", tensors).items():
+            if not tensor.isfinite().all():
+                raise InputError(f"model.{name} must be finite, got values that are not")
+        if self.schedule is not None and not {"last_epoch", "_last_lr"} <= set(numbers.get("schedule") or {}):
+            raise InputError(f"expected a schedule's numbers, got {numbers.get('schedule')!r}")
+
+    def _shapes(self) -> dict[str, dict[str, torch.Size]]:
+        """Of the tensors that ``load`` takes, by kind and name."""
+        shapes = {"model": {name: tensor.shape for name, tensor in self.model.state_dict().items()}}
+        shapes["adam"] = {
+            f"{i}.{name}": shape
+            for i, p in enumerate(self.model.parameters())
+            for name, shape in (("step", torch.Size()), ("exp_avg", p.shape), ("exp_avg_sq", p.shape))
+        }
+        if self.average is not None:
+            shapes["average"] = {name: tensor.shape for name, tensor in self.average.state_dict().items()}
+        return shapes
+
+    def load(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Takes over what ``tensors`` and ``numbers`` gave, checked. An average that is not there begins at the weights."""
         model, adam = _under("model", tensors), _under("adam", tensors)
         self.model.load_state_dict(model)
         state: dict[int, dict[str, Tensor]] = {}

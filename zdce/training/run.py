@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from zdce.training.state import Position, State
 
 # Batches that are prepared while a step runs.
 _AHEAD = 3
+
+# Settings that say nothing of how the epochs that are done came about.
+_FREE = ("epochs", "data", "device", "keep_every", "tensorboard")
 
 # What a clock's laps are spent on: steps, validation, and what holds steps up (waiting for pictures, handing checkpoints over).
 _STEPS, _VALIDATION, _REST = "steps", "validation", "rest"
@@ -91,16 +94,35 @@ class Run:
 
         Raises:
             FileNotFoundError: there is no run in ``out``.
-            ValueError: its state is broken or another network's, or a batch can't be shared out evenly.
+            ValueError: its state or its log is broken or another network's, ``config`` has fewer epochs than are done, or a
+                batch can't be shared out evenly.
         """
         run = cls(config, RunFolder(out), ranks)
         run._take_over(ranks.broadcast_from_first(run._saved))
+        run._check_epochs()
         if not ranks.first:
             return run
         # A row that was written just before the run was killed, its state not yet: that epoch is done again.
         run.rows = [row for row in read_log(run.folder) if int(row["epoch"]) <= run.position.epoch]
-        atomic.write_text(run.folder.config, config.to_toml())
+        if run.position.epoch < config.epochs or config.epochs != run._former().epochs:
+            atomic.write_text(run.folder.config, config.to_toml())
         return run
+
+    def _check_epochs(self) -> None:
+        """Of what is done, config.toml goes on saying by which settings."""
+        begun = self.position.epoch + (self.position.step > 0)
+        if self.config.epochs < begun:
+            raise InputError(f"epochs must be at least the {begun} that are done or begun, got {self.config.epochs}")
+        if self.position.epoch == self.config.epochs:
+            former = self._former()
+            for field in fields(Config):
+                was, got = getattr(former, field.name), getattr(self.config, field.name)
+                if was != got and field.name not in _FREE:
+                    raise InputError(f"{field.name} can't change where all epochs are done: it was {was!r}, got {got!r}")
+
+    def _former(self) -> Config:
+        """The settings in the folder."""
+        return Config.from_toml(self.folder.config.read_text(encoding="utf-8"))
 
     @property
     def step_share(self) -> float:

@@ -1,7 +1,7 @@
 """What a stopped run goes on from, bit for bit: how far it is, and its learner."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from zdce.errors import InputError, MissingFileError
+from zdce.errors import InputError, MissingFileError, ZdceError, library_call
 from zdce.ops import Objective
 from zdce.runtime import atomic
 from zdce.training.learner import Learner
@@ -59,11 +59,22 @@ def load(path: Path, learner: Learner) -> Position:
     if not path.is_file():
         raise MissingFileError(f"no run to resume in {path.parent}")
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            position = Position(**json.loads(metadata["position"]))
+        with library_call(InputError), safetensors.safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            learner.load(tensors, json.loads(metadata.get("learner", "{}")))
-    except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is no state of this run: {' '.join(str(error).split())}") from error
+        position = Position(**_numbers(metadata, "position", {field.name for field in fields(Position)}))
+        numbers = _numbers(metadata, "learner", set(learner.numbers()))
+        learner.check(tensors, numbers)
+    except ZdceError as error:
+        raise InputError(f"{path} is no state of this run: {error}") from error
+    learner.load(tensors, numbers)
     return position
+
+
+def _numbers(metadata: dict[str, str], key: str, known: set[str]) -> dict[str, Any]:
+    """What ``metadata`` has under ``key``, a part of ``known``."""
+    with library_call(InputError):
+        values = json.loads(metadata.get(key, "null"))
+    if not isinstance(values, dict) or not set(values) <= known:
+        raise InputError(f"expected {', '.join(sorted(known))} as {key!r} in its metadata, got {values!r}")
+    return values
