@@ -1,8 +1,11 @@
 """The weights that ship, and the photographs that they were trained on."""
 
 import hashlib
+import io
 import json
 import re
+import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +31,7 @@ def run(*arguments):
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(photographs, "_roots", lambda: [tmp_path / "installed"])
     photographs.load.cache_clear()
     yield tmp_path
     photographs.load.cache_clear()
@@ -106,38 +110,90 @@ def test_a_target_is_a_brightness():
         training.Config(target=1.5)
 
 
-def test_photographs_are_checked_before_they_are_kept(empty_cache, monkeypatch):
-    made = b"not the photograph"
+MADE = b"not the photograph"
 
-    def unpack(folder):
-        for photograph in photographs.PHOTOGRAPHS:
-            if photograph.path:
-                (folder / photograph.path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / photograph.path).write_bytes(made)
 
-    monkeypatch.setattr(photographs, "_UNPACK", dict.fromkeys(photographs._UNPACK, unpack))
-    result = run("photographs", "--fetch")
-    assert result.exit_code == 1
-    assert f"got {hashlib.sha256(made).hexdigest()}" in result.stderr
-    assert len(photographs.missing()) == 11
-    fitting = tuple(replace(p, sha256=p.path and hashlib.sha256(made).hexdigest()) for p in photographs.PHOTOGRAPHS)
-    monkeypatch.setattr(photographs, "PHOTOGRAPHS", fitting)
-    rows = json.loads(run("photographs", "--fetch", "--json").stdout)
+@pytest.fixture
+def made(monkeypatch):
+    """Photographs whose expected content is ``MADE``; their paths."""
+    changed = tuple(replace(p, sha256=p.path and hashlib.sha256(MADE).hexdigest()) for p in photographs.PHOTOGRAPHS)
+    monkeypatch.setattr(photographs, "PHOTOGRAPHS", changed)
+    return [p.path for p in changed if p.path]
+
+
+def ar(name, content):
+    return f"{name:<48}{len(content):<10}`\n".encode() + content + b"\n" * (len(content) % 2)
+
+
+def packed(folder, kind, paths):
+    """A folder or archive of ``kind`` with ``paths``, and a file that is no photograph."""
+    source, contents = folder / f"package{kind}", {"readme": b"text", **dict.fromkeys(paths, MADE)}
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w:xz") as archive:
+        for path, content in contents.items():
+            member = tarfile.TarInfo(f"./{path}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    if kind == ".whl":
+        with zipfile.ZipFile(source, "w") as archive:
+            for path, content in contents.items():
+                archive.writestr(path, content)
+    elif kind == ".tar.xz":
+        source.write_bytes(tar.getvalue())
+    elif kind == ".deb":
+        members = {"debian-binary": b"2.0", "control.tar.xz": b"12345", "data.tar.xz": tar.getvalue()}
+        source.write_bytes(b"!<arch>\n" + b"".join(ar(*member) for member in members.items()))
+    else:
+        for path, content in contents.items():
+            (source / path).parent.mkdir(parents=True, exist_ok=True)
+            (source / path).write_bytes(content)
+    return source
+
+
+@pytest.mark.parametrize("kind", ["", ".whl", ".tar.xz", ".deb"])
+def test_photographs_are_taken_from_folders_and_archives(empty_cache, made, kind):
+    rows = json.loads(run("photographs", "--from", packed(empty_cache, kind, made), "--json").stdout)
     assert all(row["here"] for row in rows)
-    assert {path.read_bytes() for path in photographs.folder().iterdir()} == {made}
+    assert [path.read_bytes() for path in photographs.folder().iterdir()] == [MADE] * len(made)
 
 
-def test_a_command_that_fails_or_is_not_there_is_named(empty_cache):
-    with pytest.raises(OSError, match="there is no no-such-command"):
-        photographs._run(["no-such-command"], empty_cache)
-    with pytest.raises(OSError, match=r"dpkg-deb --extract none\.deb|there is no dpkg-deb"):
-        photographs._run(["dpkg-deb", "--extract", "none.deb", "."], empty_cache)
+def test_a_file_with_another_content_is_refused_and_the_others_are_kept(empty_cache, made):
+    source = packed(empty_cache, "", made)
+    (source / made[1]).write_bytes(b"another")
+    result = run("photographs", "--from", source)
+    assert result.exit_code == 1
+    expected = f"must have the SHA-256 {hashlib.sha256(MADE).hexdigest()}, got {hashlib.sha256(b'another').hexdigest()}"
+    assert expected in result.stderr
+    assert [p.path for p in photographs.missing()] == [made[1]]
+
+
+@pytest.mark.parametrize("content", [None, b"no archive", b"!<arch>\n", b"!<arch>\n" + ar("data.tar.zst", b"unknown")])
+def test_a_source_without_photographs_is_named(empty_cache, content):
+    source = empty_cache / "source"
+    if content is None:
+        source.mkdir()
+    else:
+        source.write_bytes(content)
+    result = run("photographs", "--from", source)
+    assert result.exit_code == 1
+    assert f"Error: {source}" in result.stderr
+    assert ("none of the missing photographs" if content is None else "expected a folder, a wheel") in result.stderr
+
+
+def test_photographs_of_installed_packages_are_used_where_they_are_if_unchanged(empty_cache, made):
+    packed(empty_cache, "", made).rename(empty_cache / "installed")
+    (empty_cache / "installed" / made[0]).write_bytes(b"of another version")
+    assert [p.path for p in photographs.missing()] == made[:1]
+    assert not photographs.folder().exists()
 
 
 def test_training_without_the_photographs_says_how_to_get_them(empty_cache):
     result = run("train", "--data", "open", "--out", empty_cache / "run")
     assert result.exit_code == 1
-    assert "`zdce photographs --fetch` gets the open photographs" in result.stderr
+    assert (
+        "the photograph china is missing: install scikit-learn (PyPI), or give its file to `zdce photographs --from`"
+        in result.stderr
+    )
 
 
 def test_open_photographs_are_made_dark_reduced(empty_cache):

@@ -1,5 +1,7 @@
 """`zdce photographs`."""
 
+from pathlib import Path
+
 import click
 
 from zdce.commands import options
@@ -10,12 +12,22 @@ _COLUMNS = ("name", "title", "author", "license", "package")
 
 
 @click.command("photographs")
-@click.option("--fetch", is_flag=True, help="Get those that are missing with pip and apt-get (25 MB), into the user's cache.")
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Folder, wheel, Debian package, ZIP or tar archive from which missing photographs are copied into the user's cache;"
+    " may be repeated.",
+)
 @options.as_json
-def list_photographs(fetch: bool, as_json: bool) -> None:
-    """The well-lit photographs that `--data open` makes dark: CC0, CC BY or in the public domain."""
-    if fetch:
-        photographs.fetch()
+def list_photographs(sources: tuple[Path, ...], as_json: bool) -> None:
+    """List the well-lit photographs that `--data open` makes dark: CC0, CC BY or in the public domain.
+
+    Photographs of installed packages are found by themselves. Every file's SHA-256 is checked.
+    """
+    for source in sources:
+        photographs.add(source)
     missing = photographs.missing()
     rows = [
         {**{column: str(getattr(photograph, column)) for column in _COLUMNS}, "here": photograph not in missing}

