@@ -84,7 +84,7 @@ def test_flat_noise_is_its_definition():
     plain, noise = scene()
     reference, result = grey(plain), grey(60 + noise)
     result[..., 1] = result[..., 1] // 2  # not only greys
-    weights = np.array([0.299, 0.587, 0.114])
+    weights = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
     light, truth = (sum(w * image[..., c] for c, w in enumerate(weights)) for image in (result, reference))
     details = light - ndimage.gaussian_filter(light, 2, mode="nearest")
     blocks = [(slice(y, y + 16), slice(x, x + 16)) for y in range(0, 160, 16) for x in range(0, 160, 16)]

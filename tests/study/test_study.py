@@ -108,7 +108,7 @@ def test_light_and_colour_of_a_plain_picture():
     targets = {"autocontrast": grey, "input": grey}
     got = measures.measure(Source("m", 1, 10), "p", yellow, targets)
     assert (got.method, got.seed, got.epoch, got.picture) == ("m", 1, 10, "p")
-    assert got.brightness == pytest.approx((0.886 * 200 + 0.114 * 50) / 255)
+    assert got.brightness == pytest.approx((0.9278 * 200 + 0.0722 * 50) / 255)  # blue has 0.0722 of BT.709's luma
     assert (got.contrast, got.noise, got.sharpness) == pytest.approx((0, 0, 0), abs=1e-9)
     assert got.saturation == pytest.approx(0.75)
     assert got.yellowness > 50

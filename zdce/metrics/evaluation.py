@@ -21,11 +21,9 @@ from skimage.metrics import structural_similarity
 from zdce.data.datasets import Item
 from zdce.errors import InputError
 from zdce.runtime import progress
+from zdce.srgb import LUMA
 
 Rgb = NDArray[np.uint8]  # (H, W, 3)
-
-# ITU-R BT.601: luma from RGB.
-_LUMA = np.array([0.299, 0.587, 0.114])
 
 # Of ``flat_noise``: the side of a block, the share of blocks that counts as flat, and the blur that takes slopes away.
 _BLOCK, _FLATTEST, _SLOPE_SIGMA = 16, 0.1, 2.0
@@ -135,8 +133,8 @@ def ssim(result: Rgb, target: Rgb) -> float:
 
 
 def luma(image: Rgb) -> NDArray[np.float64]:
-    """Luma of ``image`` (H, W, 3) after ITU-R BT.601, (H, W) in [0, 1]."""
-    return image @ _LUMA / 255
+    """Luma (ITU-R BT.709) of ``image`` (H, W, 3), shape (H, W), in [0, 1]."""
+    return image @ np.array(LUMA) / 255
 
 
 def ciede2000(result: Rgb, reference: Rgb) -> float:

@@ -22,6 +22,7 @@ from zdce.metrics.evaluation import BASELINES, Rgb
 from zdce.models.network import DCENet, load
 from zdce.models.variants import VARIANTS
 from zdce.runtime import atomic, locks, progress, system
+from zdce.srgb import LUMA
 from zdce.study import pictures
 from zdce.study import settings as names
 from zdce.study.measures import MEASURES, Measured, Source, measure
@@ -265,7 +266,7 @@ class Study:
     def _inputs_of_measures(self, trained: str = "", weights: Path | None = None) -> str:
         """With the training's own inputs, so that measures of weights that will be trained anew are not taken for done."""
         found = file_fingerprint(weights) if weights and weights.is_file() else ""
-        return fingerprint(trained, found, self._validation, self.settings.side, list(self.shown), MEASURES)
+        return fingerprint(trained, found, self._validation, self.settings.side, list(self.shown), MEASURES, LUMA)
 
     def _called(self, variant: str, seed: int) -> str:
         return f"{variant}, seed {seed}" if self.settings.seeds > 1 else variant
