@@ -254,13 +254,16 @@ def test_naturalness_falls_with_noise_and_is_in_the_table(lol):
     assert score(picture) + 10 < score((picture + noise).clip(0, 255).astype(np.uint8))
     assert math.isnan(score(np.full((40, 40, 3), 9, np.uint8)))
     assert math.isnan(score(picture[:1, :1]))
-    rows = json.loads(run(lol / "net.safetensors", lol / "lol", "--json", "--naturalness").stdout)["rows"]
+    rows = json.loads(run(lol / "net.safetensors", lol / "lol", "--split", "validation", "--json", "--naturalness").stdout)[
+        "rows"
+    ]
     image = datasets.collection(str(lol / "lol")).validation_items()[0].load()
     assert {row["brisque"] for row in rows if row["method"] == "input"} == {score(image)}
 
 
-def test_eval_takes_validation_pictures_where_there_are_references(lol):
-    assert json.loads(run(lol / "net.safetensors", lol / "lol", "--json").stdout)["images"] == 1
+def test_eval_takes_all_pictures_unless_asked_for_others(lol):
+    assert json.loads(run(lol / "net.safetensors", lol / "lol", "--json").stdout)["images"] == 4
+    assert json.loads(run(lol / "net.safetensors", lol / "lol", "--split", "validation", "--json").stdout)["images"] == 1
     assert json.loads(run(lol / "net.safetensors", lol / "lol" / "low", "--json").stdout)["images"] == 4
     assert "reference" in run(lol / "net.safetensors", lol / "lol").stdout
 
@@ -290,7 +293,7 @@ def oracle_rows(data_folder, tmp_path_factory):
     """Runs `zdce eval` on the published Zero-DCE and LOL's 85 validation pairs."""
     path = tmp_path_factory.mktemp("oracle") / "zero-dce.safetensors"
     published(data_folder, "zero-dce").save(path)
-    report = json.loads(run(path, data_folder / "lol" / "our485", "--json").stdout)
+    report = json.loads(run(path, data_folder / "lol" / "our485", "--split", "validation", "--json").stdout)
     assert report["images"] == 85
     return {(row["method"], row["against"]): (row["psnr"], row["ssim"]) for row in report["rows"]}
 

@@ -38,9 +38,11 @@ _COLUMNS = {
 @click.argument("data")
 @click.option(
     "--split",
-    type=click.Choice(["validation", "all"]),
-    help="[default: validation where DATA has references, else all]",
+    type=click.Choice(["all", "validation"]),
+    default="all",
+    help="validation: only the pictures that `zdce train` keeps out of training, the last ones in the order of their names.",
 )
+@click.option("--unpaired", is_flag=True, help="Measure pictures without a reference too where others have one.")
 @click.option(
     "--pairs",
     type=click.Choice(list(_PAIRS)),
@@ -70,7 +72,8 @@ _COLUMNS = {
 def evaluate(
     model: str,
     data: str,
-    split: str | None,
+    split: str,
+    unpaired: bool,
     pairs: str,
     csv_path: Path | None,
     natural: bool,
@@ -86,7 +89,7 @@ def evaluate(
 ) -> None:
     """PSNR and SSIM of MODEL (shipped weights by their name, or a .safetensors file) on DATA (a folder, `sample` or `open`).
 
-    Against PIL's autocontrast of the input and the input itself, as in the report, and true references where DATA has them;
+    All pictures of DATA are measured, against PIL's autocontrast and the input itself, as in the report, and true references;
     beside it the input itself, autocontrast, gamma 0.4, CLAHE and a Retinex. Also the share of clipped pixels, and against true
     references CIEDE2000 and the noise where they are flat, as a share of the brightness there.
     """
@@ -94,9 +97,10 @@ def evaluate(
         raise click.UsageError("--below says which pictures --worst draws: give --worst FILE too")
     network = zdce.load(model).to(device)
     pictures = collection(data)
-    if split is None:
-        split = "validation" if any(item.load_reference for item in pictures.items) else "all"
     items = (pictures.items if split == "all" else pictures.validation_items())[_PAIRS[pairs]]
+    if not unpaired:
+        pictures.check_paired(items, "; --unpaired measures what there is")
+    measured = _described(len(items), len(pictures.items), sum(item.load_reference is not None for item in items), split, pairs)
     if worst is not None:
         _check_worst(worst, data, items)
     brisque = naturalness.brisque() if natural else None
@@ -112,9 +116,17 @@ def evaluate(
     if worst is not None:
         _draw_worst(worst, items, evaluation.worst(scores, below), enhance)
     if as_json:
-        print_json({"images": len(items), "rows": [average.to_dict() for average in averages]})
+        which = {"data": data, "measured": measured, "split": split, "pairs": pairs, "pictures": [item.name for item in items]}
+        print_json({"images": len(items), "rows": [average.to_dict() for average in averages], **which})
         return
-    _print(f"{model} on {data}, {split}" + ("" if pairs == "all" else f", {pairs} pairs"), averages)
+    _print(f"{model} on {data}: {measured}", averages)
+
+
+def _described(count: int, total: int, references: int, split: str, pairs: str) -> str:
+    """What is measured, in words: how many, and which."""
+    chosen = [word for word in (split, pairs) if word != "all"]
+    which = f"{count} of {total} pictures ({', '.join(chosen)})" if chosen else f"all {total} pictures"
+    return f"{which}, {references or 'none'} with a reference"
 
 
 def _print(title: str, averages: Sequence[Average]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zdce.data import photographs, sample
+from zdce.data import pairing, photographs, sample
 from zdce.data.darkening import DarkPictures
 from zdce.errors import InputError, MissingFileError
 from zdce.io import images
@@ -49,10 +49,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Collection:
-    """Pictures in a fixed order, the last ``validation`` of them kept out of training."""
+    """Pictures in a fixed order, the last ``validation`` of them kept out of training.
+
+    Attributes:
+        layout: how a folder's pictures and references are called, ``low/high``; nothing where it holds no references.
+        strays: its references of no picture.
+    """
 
     items: tuple[Item, ...]
     validation: int
+    layout: str = ""
+    strays: tuple[Path, ...] = ()
 
     def training_items(self) -> tuple[Item, ...]:
         return self.items[: len(self.items) - self.validation]
@@ -60,30 +67,54 @@ class Collection:
     def validation_items(self) -> tuple[Item, ...]:
         return self.items[len(self.items) - self.validation :]
 
+    def check_paired(self, items: Sequence[Item], hint: str = "") -> None:
+        """To be asked before ``items`` are measured against references. Strays count where these are all of the pictures.
+
+        Raises:
+            InputError: there are references, and a picture has none, or a reference no picture; ``hint`` ends the message.
+        """
+        if not self.layout:
+            return
+        missing = [item.files[0] for item in items if item.load_reference is None]
+        strays = self.strays if len(items) == len(self.items) else ()
+        parts = [f"{len(missing)} pictures have no reference ({_some(missing)})"] if missing else []
+        parts += [f"{len(strays)} references have no picture ({_some(strays)})"] if strays else []
+        if parts:
+            raise InputError(f"{self.layout}: expected a reference of every picture, got others: {'; '.join(parts)}{hint}")
+
+
+def _some(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
+
 
 def collection(source: str) -> Collection:
     """The pictures of ``source``.
 
     Args:
-        source: ``"sample"`` or ``"open"``, photographs made dark; a folder in LOL's layout, pictures in ``low`` and references
-            of the same names in ``high``, or one that holds such an ``our485``; or any folder of pictures, searched through.
+        source: ``"sample"`` or ``"open"``, photographs made dark; a folder of dark pictures and one of their references in a
+            layout of ``zdce.data.pairing``, such as LOL's ``low`` and ``high``, or one that holds such an ``our485``; a folder
+            that holds ``low`` alone; or any folder of pictures, searched through.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it holds fewer than two pictures.
+        ValueError: it holds fewer than two pictures, several data sets, or two references of one picture.
     """
     if source in DARKENED:
         return _darkened(DARKENED[source])
     folder = Path(source)
     if not folder.is_dir():
         raise MissingFileError(f"no such folder: {source} (or {SAMPLE!r} for the built-in sample, 'open' for more)")
-    if (folder / "our485" / "low").is_dir():
-        folder /= "our485"
-    low, high = (folder / "low", folder / "high") if (folder / "low").is_dir() else (folder, None)
-    items = _items(low, high)
+    paired = pairing.pairs(folder)
+    items = tuple(_item(path, reference, paired.folder) for path, reference in paired.pictures)
     if len(items) < 2:
         raise InputError(f"{source} must hold at least 2 pictures ({', '.join(sorted(images.SUFFIXES))}), got {len(items)}")
-    return Collection(tuple(items), max(1, round(len(items) * _VALIDATION_SHARE)))
+    return Collection(items, max(1, round(len(items) * _VALIDATION_SHARE)), paired.layout, tuple(paired.strays))
+
+
+def _item(path: Path, reference: Path | None, folder: Path) -> Item:
+    load_reference = partial(images.read_rgb, reference) if reference else None
+    files = (path, reference) if reference else (path,)
+    return Item(path.relative_to(folder).as_posix(), partial(images.read_rgb, path), load_reference, files)
 
 
 def _darkened(pictures: DarkPictures) -> Collection:
@@ -93,19 +124,6 @@ def _darkened(pictures: DarkPictures) -> Collection:
         for name in pictures.names()
     )
     return Collection(tuple(items), pictures.per_photograph)
-
-
-def _items(low: Path, high: Path | None) -> list[Item]:
-    # A reference has its picture's path inside the folder, but maybe another format.
-    references = {} if high is None else {path.relative_to(high).with_suffix(""): path for path in images.in_folder(high)}
-    items = []
-    for path in images.in_folder(low):
-        place = path.relative_to(low)
-        reference = references.get(place.with_suffix(""))
-        load_reference = partial(images.read_rgb, reference) if reference else None
-        files = (path, reference) if reference else (path,)
-        items.append(Item(place.as_posix(), partial(images.read_rgb, path), load_reference, files))
-    return items
 
 
 def resized(picture: NDArray[np.uint8], size: int, window: Window = WHOLE) -> NDArray[np.uint8]:

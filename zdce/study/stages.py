@@ -135,6 +135,7 @@ class Study:
         if training_pictures < settings.batch_size:
             raise InputError(f"data must hold {settings.batch_size} training pictures for one batch, got {training_pictures}")
         self.items = _spread(self.collection.validation_items(), settings.measured)
+        self.collection.check_paired(self.items)
         self.shown = {item.name: i for i, item in enumerate(_spread(self.items, settings.shown))}
         self.ledger = Ledger(self.folder.ledger)
         self._loaded: training.Pictures | None = None

@@ -1,0 +1,190 @@
+"""Which reference belongs to which dark picture: how the field's data sets name their folders and files."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from zdce.errors import InputError
+from zdce.io import images
+
+
+class Scheme(NamedTuple):
+    """What a data set calls its dark pictures and their references, case ignored.
+
+    Folders are called so, and files have it before or behind the name that both share (``low0001``, ``normal0001``); nothing
+    stands for whatever folders or files the other word leaves.
+    """
+
+    dark: str
+    reference: str
+    known_from: str
+
+
+# Two folders beside each other. Names of files need not have the words, and may have those of another scheme.
+FOLDERS = (
+    Scheme("low", "high", "LOL's our485 and eval15, LSRW"),
+    Scheme("low", "normal", "LOL-v2, real and synthetic"),
+    Scheme("low", "gt", "SDSD, SMID"),
+    Scheme("input", "gt", "UHD-LL, BAID"),
+    Scheme("input", "target", "FiveK as restoration networks lay it out"),
+    Scheme("dark", "bright", "own collections"),
+    Scheme("short", "long", "SID"),
+    Scheme("", "label", "SICE: each scene's exposures in a folder of the name of its reference"),
+)
+
+# Both in one folder: every file's name begins or ends in one of the words, set apart by a "_", "-" or space.
+FILES = (
+    Scheme("low", "high", ""),
+    Scheme("low", "normal", ""),
+    Scheme("low", "gt", ""),
+    Scheme("input", "gt", ""),
+    Scheme("dark", "bright", ""),
+    Scheme("dark", "light", ""),
+    Scheme("dark", "", "a_dark.png is a.png made dark"),
+    Scheme("low", "", "a_low.png is a.png made dark"),
+)
+
+# Folders of folders are looked through so far down for pairs of them.
+_DEPTH = 3
+
+
+class Pairs(NamedTuple):
+    """Dark pictures and their references.
+
+    Attributes:
+        folder: what the pictures' names begin in.
+        pictures: in the string order of their paths, each with its reference where it has one.
+        strays: references of no picture.
+        layout: what folders or files are called, ``low/high``; nothing where no references are looked for.
+    """
+
+    folder: Path
+    pictures: list[tuple[Path, Path | None]]
+    strays: list[Path]
+    layout: str = ""
+
+
+def pairs(folder: Path) -> Pairs:
+    """The dark pictures of ``folder``: in two folders of a known scheme, one of a scheme, or any.
+
+    Raises:
+        InputError: there are several data sets in it, or two references of one picture.
+    """
+    if (folder / "our485" / "low").is_dir():
+        folder /= "our485"
+    if found := _in_folders(folder):
+        return found
+    if (low := _named(folder, "low")) is not None:
+        return Pairs(low, [(path, None) for path in images.in_folder(low)], [])
+    inside = list(_data_sets(folder, _DEPTH))
+    if len(inside) == 1:
+        return pairs(inside[0])
+    if inside:
+        several = ", ".join(place.relative_to(folder).as_posix() for place in inside)
+        raise InputError(f"{folder} holds several data sets with references: name one of {several}")
+    files = images.in_folder(folder)
+    return _in_files(folder, files) or Pairs(folder, [(path, None) for path in files], [])
+
+
+def _named(folder: Path, word: str) -> Path | None:
+    """The folder of that name, case ignored, inside of ``folder``."""
+    found = (place for place in sorted(folder.iterdir()) if place.name.lower() == word and place.is_dir())
+    return next(found, None)
+
+
+def _data_sets(folder: Path, depth: int) -> Iterator[Path]:
+    """The folders below ``folder`` that hold the two folders of a scheme."""
+    for place in sorted(folder.iterdir()) if depth else []:
+        if place.is_dir() and not place.name.startswith("."):
+            if _scheme_of(place):
+                yield place
+            else:
+                yield from _data_sets(place, depth - 1)
+
+
+def _scheme_of(folder: Path) -> tuple[Scheme, Path, Path] | None:
+    """The first scheme by which ``folder`` is laid out, and the folders of its dark pictures and references."""
+    for scheme in FOLDERS:
+        dark = _named(folder, scheme.dark) if scheme.dark else folder
+        reference = _named(folder, scheme.reference)
+        if dark is not None and reference is not None:
+            return scheme, dark, reference
+    return None
+
+
+def _in_folders(folder: Path) -> Pairs | None:
+    laid_out = _scheme_of(folder)
+    if laid_out is None:
+        return None
+    scheme, dark, reference = laid_out
+    pictures = [path for path in images.in_folder(dark) if reference not in path.parents]
+    if scheme.dark:
+        names = {path: (_name(path, dark), _shared(_name(path, dark), _DARK)) for path in pictures}
+    else:
+        # The folder of a picture is the name of its reference.
+        places = {path: path.relative_to(dark).parts[0].lower() for path in pictures if path.parent != dark}
+        names = {path: (place, place) for path, place in places.items()}
+    layout = f"{dark.name}/{reference.name}" if scheme.dark else f"*/{reference.name}"
+    references = {path: _name(path, reference) for path in images.in_folder(reference)}
+    return _matched(dark, names, references, layout)
+
+
+def _in_files(folder: Path, files: list[Path]) -> Pairs | None:
+    for scheme in FILES:
+        dark = {path for path in files if _marked(_name(path, folder), scheme.dark)}
+        others = [path for path in files if path not in dark]
+        marked = not scheme.reference or all(_marked(_name(path, folder), scheme.reference) for path in others)
+        if not (dark and others and marked):
+            continue
+        names = {path: (_shared(_name(path, folder), {scheme.dark}),) * 2 for path in files if path in dark}
+        references = {path: _shared(_name(path, folder), {scheme.reference} - {""}) for path in others}
+        found = _matched(folder, names, references, f"*_{scheme.dark}/*{'_' * bool(scheme.reference)}{scheme.reference}")
+        if scheme.reference or not found.strays:  # else files without the word may be anything
+            return found
+    return None
+
+
+def _matched(folder: Path, names: dict[Path, tuple[str, str]], references: dict[Path, str], layout: str) -> Pairs:
+    """Pictures by their whole name, else by what is left of it without a scheme's word; ``references`` by their whole name."""
+    whole, shared = _by_name(references), _by_name({path: _shared(name, _REFERENCE) for path, name in references.items()})
+    pictures = [(path, _only(path, whole.get(name) or shared.get(short) or [])) for path, (name, short) in names.items()]
+    used = {reference for _, reference in pictures}
+    return Pairs(folder, pictures, [path for path in references if path not in used], layout)
+
+
+_DARK = {scheme.dark for scheme in FOLDERS + FILES} - {""}
+_REFERENCE = {scheme.reference for scheme in FOLDERS + FILES} - {""}
+
+
+def _name(path: Path, folder: Path) -> str:
+    """The path inside ``folder`` without its suffix, in small letters."""
+    return path.relative_to(folder).with_suffix("").as_posix().lower()
+
+
+def _shared(name: str, words: Iterable[str]) -> str:
+    """``name`` without the first of ``words`` that the file's own name begins or ends in, and its separator."""
+    place, slash, own = name.rpartition("/")
+    for word in sorted(words):
+        rest = re.sub(rf"^{word}[-_ ]?(?=.)|(?<=.)[-_ ]?{word}$", "", own, count=1)
+        if rest != own:
+            return f"{place}{slash}{rest.strip('-_ ')}"
+    return name
+
+
+def _marked(name: str, word: str) -> bool:
+    """Whether the file's own name begins or ends in ``word``, set apart by a separator."""
+    return re.search(rf"^{word}[-_ ].|.[-_ ]{word}$", name.rpartition("/")[2]) is not None
+
+
+def _by_name(names: dict[Path, str]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path, name in names.items():
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def _only(picture: Path, references: list[Path]) -> Path | None:
+    if len(references) > 1:
+        raise InputError(f"{picture} must have one reference, got {references[0]} and {references[1]}")
+    return references[0] if references else None
