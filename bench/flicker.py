@@ -58,7 +58,7 @@ def _changes(levels: Sequence[float]) -> list[float]:
 
 
 def brightness(pixels: Pixels) -> float:
-    """Mean luminance of a frame (H, W, 3), in levels of 255."""
+    """Mean luma of a frame (H, W, 3), in levels of 255."""
     means = pixels.mean(axis=(0, 1), dtype=np.float64) / np.iinfo(pixels.dtype).max
     return float(255 * means @ LUMA)
 

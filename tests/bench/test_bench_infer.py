@@ -373,12 +373,12 @@ def test_folder_throughput_counts_every_picture(tmp_path, model):
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (["infer", "--threads", "1,none"], "expected numbers above 0 with commas between, got '1,none'", 2),
-        (["infer", "--threads", "0"], "expected numbers above 0 with commas between, got '0'", 2),
+        (["infer", "--threads", "1,none"], "expected numbers above 0, separated by commas, got '1,none'", 2),
+        (["infer", "--threads", "0"], "expected numbers above 0, separated by commas, got '0'", 2),
         (["infer", "--size", "0x16"], "size must be at least 16 pixels, got 0x16", 1),
         (["infer", "--mode", "video", "--size", "17x16"], "size must be even for videos, got 17x16", 1),
         (["infer", "--provider", "tensorrt"], "Invalid value for '--provider'", 2),
-        (["infer", "-m", "net.safetensors", "--variant", "base"], "--model has its own variant", 2),
+        (["infer", "-m", "net.safetensors", "--variant", "base"], "--model includes its variant", 2),
         (["infer", "-m", "no-such.safetensors"], "no weights at no-such.safetensors", 1),
         (["infer", "--plot", "rows.pdf"], "the plot must be a .png or .svg file, got 'rows.pdf'", 1),
     ],

@@ -186,7 +186,7 @@ def test_ahead_gives_all_in_order_and_never_makes_more_than_asked():
             made.append(i)
             yield i
 
-    with prefetch.ahead(numbers(), 3) as values:
+    with prefetch.prefetched(numbers(), 3) as values:
         for value in values:
             taken.append(value)
             most = max(most, len(made) - len(taken))
@@ -202,7 +202,7 @@ def test_behind_waits_when_too_much_is_not_done():
         gate.wait(10)
         done.append(value)
 
-    with prefetch.behind(slow, 2) as hand_over:
+    with prefetch.in_background(slow, 2) as hand_over:
         for i in range(2):
             hand_over(i)
         assert not done
@@ -218,14 +218,14 @@ def test_errors_of_either_thread_come_out_and_end_the_others():
         yield 1
         raise OSError("cut off")
 
-    with pytest.raises(OSError, match="cut off"), prefetch.ahead(broken(), 2) as values:
+    with pytest.raises(OSError, match="cut off"), prefetch.prefetched(broken(), 2) as values:
         list(values)
 
     def refuse(value):
         raise OSError(f"no {value}")
 
     def all_of(count):
-        with prefetch.behind(refuse, 2) as hand_over, prefetch.ahead(iter(range(10**9)), 2) as values:
+        with prefetch.in_background(refuse, 2) as hand_over, prefetch.prefetched(iter(range(10**9)), 2) as values:
             for value in values:
                 hand_over(value)
                 if value == count:
@@ -245,7 +245,7 @@ def test_what_follows_a_failure_is_not_begun_and_a_check_tells():
         begun.append(value)
         raise OSError(f"no {value}")
 
-    with prefetch.behind(refuse, 3) as hand_over:
+    with prefetch.in_background(refuse, 3) as hand_over:
         for i in range(3):
             hand_over(i)
             hand_over.check()
@@ -263,7 +263,7 @@ def test_leaving_early_drops_what_was_not_begun():
         time.sleep(0.05)
 
     def leave():
-        with prefetch.behind(slow, 4) as hand_over:
+        with prefetch.in_background(slow, 4) as hand_over:
             for i in range(4):
                 hand_over(i)
             raise KeyboardInterrupt

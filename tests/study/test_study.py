@@ -402,9 +402,9 @@ def test_a_finished_study_does_nothing_again_but_what_changed(finished, pictures
 
 def test_one_process_at_a_time_works_on_a_study(finished, pictures, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
-    with locks.alone_in(out):
+    with locks.exclusive(out):
         result = run("study", "--data", pictures, "--out", out, "--quick", "--variant", "base")
-    assert (result.exit_code, result.stderr) == (1, f"Error: {out}: another process is at work in it\n")
+    assert (result.exit_code, result.stderr) == (1, f"Error: {out}: another process is using it\n")
 
 
 def test_another_picture_makes_the_study_anew(finished, pictures, tmp_path):

@@ -122,7 +122,7 @@ def test_one_process_at_a_time_trains_in_a_folder(dark, tmp_path):
         files = {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in out.iterdir()}
         for second in (["--out", out, "--resume", "--lr", 1], arguments):
             result = run(*second)
-            assert (result.exit_code, result.stderr) == (1, f"Error: {out}: another process is at work in it\n")
+            assert (result.exit_code, result.stderr) == (1, f"Error: {out}: another process is using it\n")
         assert {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in out.iterdir()} == files
     finally:
         process.kill()

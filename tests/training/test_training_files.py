@@ -304,7 +304,7 @@ def test_out_is_needed_and_config_does_not_resume(tmp_path):
     (tmp_path / "that.toml").write_text("")
     both = run("--config", tmp_path / "that.toml", "--out", tmp_path / "run", "--resume")
     assert both.exit_code == 2
-    assert "--config starts a new run, --resume goes on with one" in both.stderr
+    assert "--config starts a new run, --resume continues one" in both.stderr
 
 
 @pytest.mark.slow

@@ -24,11 +24,11 @@ from zdce.runtime import atomic
 
 @click.group(cls=Commands)
 def bench() -> None:
-    """How fast, how large, how near to what the machine can do."""
+    """Measure speed and memory beside other libraries."""
 
 
 def _size(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
-    """``256`` or ``480x640`` as height and width."""
+    """Text such as ``256`` or ``480x640`` as height and width."""
     height, _, width = text.partition("x")
     try:
         return int(height), int(width or height)
@@ -44,13 +44,13 @@ def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
 
 
 @bench.command("ops")
-@click.option("--batch", type=click.IntRange(min=1), default=8)
+@click.option("--batch", type=click.IntRange(min=1), default=8, help="Number of images.")
 @click.option("--size", callback=_size, default="256", help="Side in pixels, or HEIGHTxWIDTH.")
-@click.option("--iterations", type=click.IntRange(1, 16), default=8)
-@click.option("--dtype", type=click.Choice(list(cases.DTYPES)), default="float32")
-@click.option("--layout", type=click.Choice(list(cases.LAYOUTS)), default="contiguous")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
-@click.option("--threads", type=click.IntRange(min=1), help="Of the CPU.  [default: torch's own number]")
+@click.option("--iterations", type=click.IntRange(1, 16), default=8, help="Steps of the curve.")
+@click.option("--dtype", type=click.Choice(list(cases.DTYPES)), default="float32", help="Type of the tensors.")
+@click.option("--layout", type=click.Choice(list(cases.LAYOUTS)), default="contiguous", help="Memory layout of the tensors.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Device to measure.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: torch's own number]")
 @click.option(
     "--case", "chosen", type=click.Choice(list(cases.CASES)), multiple=True, help="Operation to measure; may be repeated."
 )
@@ -61,20 +61,22 @@ def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
     multiple=True,
     help="Library to measure; may be repeated.",
 )
-@click.option("--quick", is_flag=True, help="Two images and few rounds, under a minute.")
-@click.option("--default-allocator", is_flag=True, help="A second table, with the C library's allocator as it is.")
-@click.option("--scaling", is_flag=True, help="Also time per pixel of one image from 1 to 12 megapixels.")
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
+@click.option("--quick", is_flag=True, help="Measure two images in few rounds, in less than a minute.")
+@click.option("--default-allocator", is_flag=True, help="Also measure with the default settings of the C library's allocator.")
+@click.option("--scaling", is_flag=True, help="Also measure the time per pixel of one image of 1 to 12 megapixels.")
+@click.option(
+    "--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a chart to this .png or .svg file."
+)
 @options.csv
 @options.as_json
 def bench_ops(
     size: tuple[int, int], threads: int | None, chosen: tuple[str, ...], peers: tuple[str, ...], quick: bool,
     default_allocator: bool, scaling: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool, **setting: Any,
 ) -> None:  # fmt: skip
-    """The operations beside the eager reference and torch.compile of it.
+    """Measure operations beside the eager reference and torch.compile of it.
 
-    All are checked against float64 first; who fails is not timed, and the exit code is 1. Times are medians with the 20th and
-    80th percentile. "streaming" reads and writes what the operation must, and does nothing else.
+    All results are checked against float64 first; a wrong one is not timed, and the exit code is 1. Times are medians with the
+    20th and 80th percentile. "streaming" only reads and writes the bytes that the operation must read and write.
     """
     if plot_path is not None:
         plot.check(plot_path)
@@ -97,27 +99,27 @@ def _sizes(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...
 
 
 def _threads(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
-    """``1,2`` as numbers; one thread and all that torch uses where nothing is said."""
+    """Text such as ``1,2`` as numbers; by default one thread and torch's own number."""
     return _numbers(ctx, parameter, text) or tuple(sorted({1, torch.get_num_threads()}))
 
 
 def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
-    """``1,2`` as numbers; none where nothing is said."""
+    """Text such as ``1,2`` as numbers; empty by default."""
     if text is None:
         return ()
     numbers = text.split(",")
     if not all(number.strip().isdecimal() and int(number) > 0 for number in numbers):
-        raise click.BadParameter(f"expected numbers above 0 with commas between, got {text!r}")
+        raise click.BadParameter(f"expected numbers above 0, separated by commas, got {text!r}")
     return tuple(map(int, numbers))
 
 
 _each_threads = click.option(
-    "--threads", callback=_threads, help="Numbers with commas between, 1,2 say.  [default: 1 and torch's own]"
+    "--threads", callback=_threads, help="Numbers of threads, separated by commas, such as 1,2.  [default: 1 and torch's own]"
 )
 
 
 def _end(outcome: Outcome) -> None:
-    """What was left out, and exit code 1 where somebody failed the check."""
+    """Prints what was left out; ends with exit code 1 if a result was wrong."""
     for note in outcome.notes:
         click.echo(note, err=True)
     if outcome.wrong:
@@ -130,28 +132,35 @@ def _end(outcome: Outcome) -> None:
     "chosen",
     type=click.Choice(list(VARIANTS)),
     multiple=True,
-    help="With random weights; may be repeated.  [default: base]",
+    help="Variant to measure, with random weights; may be repeated.  [default: base]",
 )
 @click.option(
     "--model",
     "-m",
     "models",
     multiple=True,
-    help="Weights to measure, by name or as a .safetensors file, instead of --variant.",
+    help="Weights to measure instead of --variant, by name or as a .safetensors file; may be repeated.",
 )
 @click.option(
     "--size",
     "sizes",
     callback=_sizes,
     multiple=True,
-    help="HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200, scale-12 2160x3840, video 720x1280]",
+    help="Size as HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200, scale-12 2160x3840, video 720x1280]",
 )
 @_each_threads
 @click.option(
-    "--precision", "precisions", type=click.Choice(list(infer.DTYPES)), multiple=True, default=["fp32"], help="May be repeated."
+    "--precision",
+    "precisions",
+    type=click.Choice(list(infer.DTYPES)),
+    multiple=True,
+    default=["fp32"],
+    help="Precision to measure; may be repeated.",
 )
-@click.option("--mode", "modes", type=click.Choice(engines.MODES), multiple=True, help="May be repeated.  [default: all]")
-@click.option("--isa", type=click.Choice(list(infer.ISAS)), help="Hold all that can be held to an instruction set.")
+@click.option(
+    "--mode", "modes", type=click.Choice(engines.MODES), multiple=True, help="Mode to measure; may be repeated.  [default: all]"
+)
+@click.option("--isa", type=click.Choice(list(infer.ISAS)), help="Limit the libraries that allow it to this instruction set.")
 @click.option(
     "--provider",
     "peers",
@@ -159,8 +168,14 @@ def _end(outcome: Outcome) -> None:
     multiple=True,
     help="Library to measure; may be repeated.  [default: all]",
 )
-@click.option("--quick", is_flag=True, help="The smaller size, pictures only, nothing compiled, few rounds: under a minute.")
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Measure pictures of the smaller size in few rounds, without torch.compile, in less than a minute.",
+)
+@click.option(
+    "--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a chart to this .png or .svg file."
+)
 @options.csv
 @options.as_json
 def bench_infer(
@@ -168,21 +183,22 @@ def bench_infer(
     precisions: tuple[str, ...], modes: tuple[str, ...], isa: str | None, peers: tuple[str, ...], quick: bool,
     plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Whole networks beside eager and compiled PyTorch, and beside what reads the files of `zdce export`: torch, and with the
-    extra `bench` ONNX Runtime and OpenVINO.
+    """Measure whole networks beside eager and compiled PyTorch, and beside programs that read the files of `zdce export`:
+    torch.export and, with the extra `bench`, ONNX Runtime and OpenVINO.
 
-    Picture: a uint8 array becomes another. Network: a float tensor does. Scale-12: a picture, its curve from an image 12 times
-    smaller (`zdce enhance --scale 12`), or by the network's own scale. Video: a clip of 24 frames decoded, enhanced and encoded
-    (zdce alone; FFmpeg takes the threads that it likes). Each runs in a process of its own, in turns with the others, after a
-    check against float64; who fails that is not timed, and the exit code is 1.
-    "share" is the network's direct multiply-adds over the measured FMA peak: Winograd's fewer ones, or bfloat16, may pass 1.
-    "error" is the largest, in levels of 255, for pictures beyond rounding; of videos the mean. "MiB" is what the first call
-    adds to a fresh process.
+    Mode picture: uint8 array to uint8 array. Mode network: float tensor to float tensor. Mode scale-12: a picture whose curve
+    is estimated on an image 12 times smaller (`zdce enhance --scale 12`), or at the network's own scale. Mode video: a clip of
+    24 frames, decoded, enhanced and encoded (only zdce; FFmpeg chooses its own number of threads). Each library runs in its own
+    process, in turns with the others, after a check against float64; a wrong one is not timed, and the exit code is 1.
+
+    "share" is the number of multiply-adds of direct convolutions over the measured FMA peak: Winograd convolutions need fewer
+    and bfloat16 is faster, so it can exceed 1. "error" is the largest difference in levels of 255 (pictures: without rounding;
+    videos: the mean). "MiB" is the memory that the first call adds to a new process.
     """
     if plot_path is not None:
         plot.check(plot_path)
     if models and chosen:
-        raise click.UsageError("--model has its own variant: --variant can't be given too")
+        raise click.UsageError("--model includes its variant: --variant can't be given too")
     defaults = infer.quick() if quick else infer.Options()
     asked = infer.Options(
         models, chosen or defaults.variants, sizes or defaults.sizes, threads, precisions, modes or defaults.modes,
@@ -208,16 +224,17 @@ def bench_infer(
     multiple=True,
     default=list(VARIANTS),
     show_default=False,
-    help="Whose layers; may be repeated.  [default: all]",
+    help="Variant whose layers are measured; may be repeated.  [default: all]",
 )
-@click.option("--quick", is_flag=True, help="Few rounds.")
+@click.option("--quick", is_flag=True, help="Measure few rounds.")
 @options.csv
 @options.as_json
 def bench_layers(names: tuple[str, ...], quick: bool, csv_path: Path | None, as_json: bool) -> None:
-    """The networks' convolutions on one core: direct, with Winograd's along one axis, and along two as the engine has it.
+    """Measure the networks' convolutions on one core: direct, Winograd along one axis, and along two axes as in the engine.
 
-    All are checked against float64 first; who fails is not timed, and the exit code is 1. GMAC/s counts what the direct way
-    multiplies: Winograd's fewer multiplications may pass the measured FMA peak. Rows stay in the second-level cache.
+    All results are checked against float64 first; a wrong one is not timed, and the exit code is 1. GMAC/s counts the
+    multiplications of the direct method: Winograd needs fewer, so it can exceed the measured FMA peak. Rows stay in the
+    second-level cache.
     """
     outcome = layers.run(names, 0.0, 3) if quick else layers.run(names)
     _save_rows(outcome.rows, csv_path, as_json)
@@ -227,31 +244,44 @@ def bench_layers(names: tuple[str, ...], quick: bool, csv_path: Path | None, as_
 
 
 @bench.command("train")
-@click.option("--variant", "names", type=click.Choice(list(VARIANTS)), multiple=True, default=["base"], help="May be repeated.")
-@click.option("--batch", type=click.IntRange(min=1), default=16)
+@click.option(
+    "--variant",
+    "names",
+    type=click.Choice(list(VARIANTS)),
+    multiple=True,
+    default=["base"],
+    help="Variant to train; may be repeated.",
+)
+@click.option("--batch", type=click.IntRange(min=1), default=16, help="Number of images.")
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
-@click.option("--threads", callback=_numbers, help="Numbers with commas between, 1,2 say.  [default: torch's own]")
+@click.option(
+    "--threads", callback=_numbers, help="Numbers of threads, separated by commas, such as 1,2.  [default: torch's own]"
+)
 @click.option(
     "--provider", "peers", type=click.Choice(list(steps.PROVIDERS)), multiple=True, help="Library to measure; may be repeated."
 )
 @click.option(
-    "--seconds", type=click.FloatRange(min=0), default=20.0, help="Of each variant's rounds, which are three at least."
+    "--seconds", type=click.FloatRange(min=0), default=20.0, help="Time to measure each variant for, in at least three rounds."
 )
-@click.option("--quick", is_flag=True, help="Two images, few rounds, short loss curves, nothing compiled.")
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
+@click.option(
+    "--quick", is_flag=True, help="Measure two images in few rounds, with short loss curves and without torch.compile."
+)
+@click.option(
+    "--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a chart to this .png or .svg file."
+)
 @options.csv
 @options.as_json
 def bench_train(
     names: tuple[str, ...], batch: int, size: int, threads: tuple[int, ...], peers: tuple[str, ...], seconds: float,
     quick: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Whole training steps beside eager PyTorch with the reference losses and what makes it faster, on the CPU.
+    """Measure whole training steps on the CPU beside eager PyTorch with the reference losses, and faster ways to run it.
 
-    A step is the network ("convolutions") and the objective, their gradients, and Adam. Gradients are checked against float64
-    and 200 steps' losses against eager's first; who fails is not timed, and the exit code is 1. Times are medians in
-    milliseconds, "x threads" the speed over that with the fewest threads, MiB what a step needs beyond images and parameters.
-    "zdce_bf16" keeps feature maps in bfloat16. Last, a short `zdce train --augment crops` on 600x400 JPEGs: how much of its
-    loop, which decodes each of them, lies inside steps.
+    A step is the network ("convolutions") and the objective, their gradients, and Adam. First, gradients are checked against
+    float64 and the losses of 200 steps against eager PyTorch's; a wrong one is not timed, and the exit code is 1. Times are
+    medians in milliseconds, "x threads" is the speed relative to the fewest threads, "MiB" the memory of a step beyond images
+    and parameters. "zdce_bf16" keeps feature maps in bfloat16. At the end, a short `zdce train --augment crops` on 600x400
+    JPEGs shows the share of its loop, which decodes every picture, that is spent in steps.
     """
     if plot_path is not None:
         plot.check(plot_path)
@@ -275,13 +305,13 @@ def bench_train(
 @click.argument("pictures", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @options.model
 @_each_threads
-@click.option("--precision", type=click.Choice(list(infer.DTYPES)), default="fp32")
+@click.option("--precision", type=click.Choice(list(infer.DTYPES)), default="fp32", help="Precision of convolutions.")
 @options.csv
 @options.as_json
 def bench_folder(
     pictures: Path, model: str, threads: tuple[int, ...], precision: str, csv_path: Path | None, as_json: bool
 ) -> None:
-    """Pictures a second of `zdce enhance PICTURES`, decoding and encoding included.
+    """Measure pictures per second of `zdce enhance PICTURES`, with decoding and encoding.
 
     "engine" is the enhancer's share of the time.
     """
@@ -297,11 +327,11 @@ def bench_folder(
 
 
 @bench.command("startup")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, help="Runs of each command.")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, help="Number of runs of each command.")
 @options.csv
 @options.as_json
 def bench_startup(rounds: int, csv_path: Path | None, as_json: bool) -> None:
-    """Time and memory of whole processes: help, imports, and `zdce enhance` beside Pillow that only decodes and encodes."""
+    """Measure time and memory of whole processes: help, imports, `zdce enhance`, and Pillow decoding and encoding alone."""
     rows = startup.run(rounds)
     _save_rows(rows, csv_path, as_json)
     if not as_json:
@@ -309,19 +339,18 @@ def bench_startup(rounds: int, csv_path: Path | None, as_json: bool) -> None:
 
 
 @bench.command("static")
-@click.option("--batch", type=click.IntRange(min=1), default=8)
+@click.option("--batch", type=click.IntRange(min=1), default=8, help="Number of images.")
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
-@click.option("--iterations", type=click.IntRange(1, 16), default=8)
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32")
-@click.option("--layout", type=click.Choice(list(cases.LAYOUTS)), default="contiguous")
+@click.option("--iterations", type=click.IntRange(1, 16), default=8, help="Steps of the curve.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", help="Type of the tensors.")
+@click.option("--layout", type=click.Choice(list(cases.LAYOUTS)), default="contiguous", help="Memory layout of the tensors.")
 @options.csv
 @options.as_json
 def bench_static(batch: int, size: int, iterations: int, dtype: str, layout: str, csv_path: Path | None, as_json: bool) -> None:
-    """What is known of the GPU kernels without a GPU; with one, they are measured as well.
+    """Compile the GPU kernels for A100, H100 and B200 and show what the compiler reports; with a GPU, measure them too.
 
-    Compiled for A100, H100 and B200: a kernel that spills registers or touches too much makes the exit code 1. "touched" is
-    what a program reads and writes, halo included, over the least; "floor" is the time that the least takes at the published
-    bandwidth, a prediction.
+    A kernel that spills registers or accesses too much memory makes the exit code 1. "touched" is the memory that a program
+    accesses, halo included, over the minimum; "floor" is a prediction, the time of the minimum at the published bandwidth.
     """
     setting = cases.Setting(batch, size, size, iterations, dtype, layout)
     outcome = static.run(setting)
@@ -341,7 +370,7 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, layout: str
 @bench.command("flicker")
 @click.argument("paths", nargs=-1, required=True)
 @options.model
-@click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Pictures a second of a burst.")
+@click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Pictures per second of a burst.")
 @options.device
 @options.scale
 @options.strength
@@ -359,10 +388,10 @@ def bench_flicker(
     csv_path: Path | None,
     as_json: bool,
 ) -> None:
-    """How much videos, and bursts of pictures, flicker: as they are, enhanced frame by frame, and smoothed.
+    """Measure the flicker of videos and bursts of pictures: of the input, enhanced frame by frame, and smoothed.
 
-    Flicker is the mean absolute change of the mean luminance between neighbouring frames, in levels of 255; excess is that of
-    the output less that of the input. Pictures whose names differ in their last number are one burst, in that order.
+    Flicker is the mean absolute change of the mean luma between neighbouring frames, in levels of 255; excess is the flicker
+    of the output minus that of the input. Pictures whose names differ only in their last number are one burst, in that order.
     """
     network = zdce.load(model).to(device)
     enhancer = zdce.Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
@@ -382,15 +411,17 @@ def bench_flicker(
 @bench.command("scales")
 @click.argument("paths", nargs=-1, default=("docs/dark.jpg",))
 @options.model
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw a .png or .svg.")
+@click.option(
+    "--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a chart to this .png or .svg file."
+)
 @options.csv
 @options.as_json
 def bench_scales(
     paths: tuple[str, ...], model: str, plot_path: Path | None, csv_path: Path | None, as_json: bool
 ) -> None:  # fmt: skip
-    """What a smaller image for the curve costs and saves: PSNR to scale 1, and frames a second, on pictures of yours.
+    """Measure PSNR to scale 1 and frames per second, on PATHS, where the curve is estimated on smaller images.
 
-    Medians over the pictures with the 20th and 80th percentile; --csv and --json have each picture too.
+    Values are medians over the pictures with the 20th and 80th percentile; --csv and --json have each picture too.
     """
     if plot_path is not None:
         plot.check(plot_path)

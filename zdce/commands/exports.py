@@ -13,15 +13,19 @@ from zdce.convert import exporting
 @click.argument("model")
 @click.option(
     "--out", "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False),
-    help="A .onnx file (the extra `export`), or .pt2 for torch.export.load.",
+    help="File to write: .onnx (needs the extra `export`), or .pt2 for torch.export.load.",
 )  # fmt: skip
-@click.option("--precision", type=click.Choice(exporting.PRECISIONS), default="fp32", help="Of convolutions and their weights.")
+@click.option(
+    "--precision", type=click.Choice(exporting.PRECISIONS), default="fp32", help="Precision of convolutions and weights."
+)
 @options.scale
-@click.option("--uint8", is_flag=True, help="Pictures in and out as decoded, (B, H, W, 3), not float32 (B, 3, H, W) in [0, 1].")
+@click.option(
+    "--uint8", is_flag=True, help="Take and return uint8 pictures (B, H, W, 3) instead of float32 (B, 3, H, W) in [0, 1]."
+)
 def export(model: str, output: Path, precision: str, scale: int | None, uint8: bool) -> None:
-    """Write MODEL for other programs, with its curve, for any batch, height and width.
+    """Write MODEL with its curve as a file for other programs, for any batch size, height and width.
 
-    Where its variant finds each scene's strength, and denoises, the file does both.
+    If the variant adapts its strength to the scene and denoises, so does the file.
 
     MODEL is a network that `zdce variants` lists with weights, or a .safetensors file.
 
@@ -29,5 +33,5 @@ def export(model: str, output: Path, precision: str, scale: int | None, uint8: b
     """
     form = exporting.ExportOptions(precision, scale, uint8)
     worst = exporting.export(zdce.load(model), output, form)
-    click.echo(f"checked at 3 sizes: at most {worst:.2g} levels of 255 off", err=True)
+    click.echo(f"checked at 3 sizes: largest difference {worst:.2g} levels of 255", err=True)
     click.echo(output)

@@ -20,7 +20,7 @@ def _cell(value: object) -> str:
 @click.command("variants")
 @options.as_json
 def list_variants(as_json: bool) -> None:
-    """The networks that can be trained, and which come with trained weights."""
+    """List the networks that can be trained; some come with trained weights."""
     shipped = weights.names()
     rows = [
         {
@@ -49,7 +49,7 @@ def list_variants(as_json: bool) -> None:
 @click.command()
 @options.as_json
 def info(as_json: bool) -> None:
-    """Versions, backends and why one is missing, instruction set, threads."""
+    """Show versions, instruction set, threads, and the backends; for a missing backend, the reason."""
     facts = {**system.facts(), "backends": _backends()}
     if as_json:
         print_json(facts)
@@ -60,7 +60,7 @@ def info(as_json: bool) -> None:
 
 
 def _backends() -> list[dict[str, Any]]:
-    """Each backend, the device that it is asked for, and why it can't run there."""
+    """Each backend with its device; if it can't run there, the reason."""
     import torch
 
     from zdce.ops import dispatch

@@ -10,12 +10,12 @@ from zdce.convert import importing
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--out", "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .safetensors file."
+    "--out", "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write, .safetensors."
 )
 def import_weights(file: Path, output: Path) -> None:
-    """Read weights of other code: the authors' PyTorch files, or the Keras example's .h5 and .keras (the extra `keras`).
+    """Convert weights of other code: the authors' PyTorch files, or the Keras example's .h5 and .keras (extra `keras`).
 
-    FILE is recognised by what it holds; no code in it is run. The authors' own weights are for academic use only.
+    The kind of FILE is recognised by its content; code in it is not run. The authors' own weights are for academic use only.
     """
     if output.suffix != ".safetensors":
         raise click.BadParameter(f"expected a .safetensors file, got {str(output)!r}", param_hint="--out")

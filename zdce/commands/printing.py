@@ -1,4 +1,4 @@
-"""What commands show: JSON for a script, tables for people."""
+"""Output of commands: JSON for scripts, tables for people."""
 
 import json
 from typing import Any

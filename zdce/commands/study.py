@@ -22,7 +22,7 @@ from zdce.study.stages import Study, StudyInterruptedError
 @click.option(
     "--data",
     callback=lambda ctx, parameter, data: data and options.data_source(ctx, parameter, data),
-    help="A folder of pictures, LOL's layout, or `sample`.  [default: a small study of the built-in sample]",
+    help="Folder of pictures, or of LOL's layout, or `sample`.  [default: a small study of the built-in sample]",
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the study.")
 @click.option(
@@ -32,13 +32,15 @@ from zdce.study.stages import Study, StudyInterruptedError
     multiple=True,
     help="Variant to train; may be repeated.  [default: all nine]",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="[default: 50, or 5 with --quick]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over all pictures.  [default: 50, or 5 with --quick]")
 @click.option(
     "--normalization", type=click.Choice(NORMALIZATIONS), default="keras", help="Normalisation of the illumination term."
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=1, help="Train each variant so many times.")
-@click.option("--quick", is_flag=True, help="Every part in about a minute, too little for conclusions.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would be done and how long it takes, and do nothing.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, help="Number of trainings of each variant, with seeds 0, 1, ..."
+)
+@click.option("--quick", is_flag=True, help="Do every part in about a minute; the results are too few for conclusions.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show the work to do and its estimated time, and stop.")
 @options.device
 def run_study(
     data: str | None,
@@ -49,10 +51,10 @@ def run_study(
     only_plan: bool,
     **given: Any,
 ) -> None:
-    """The whole report: train base and its eight ablations, measure them, judge the report's claims, write the page.
+    """Reproduce the whole report: train base and its eight ablations, measure them, test the report's claims, write the page.
 
-    OUT gets report.html, report.md, results (CSV, JSON), and the runs. Done work is not done again unless what it was made from
-    has changed; Ctrl-C keeps it, and the same command goes on.
+    OUT gets report.html, report.md, results (CSV, JSON), and the runs. Work is repeated only if its inputs have changed: after
+    Ctrl-C the same command continues.
     """
     run.check_page()
     settings = replace(preset(data, quick=quick), variants=chosen or REPORTED, **given)
@@ -76,8 +78,8 @@ def run_study(
     "--publish",
     "out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write only the Markdown there, with tables and curves but none of the pictures, which may not be anybody's to show.",
+    help="Folder to write only the Markdown to: tables and curves, without the pictures, which may not be free to publish.",
 )
 def report(folder: Path, out: Path | None) -> None:
-    """Write the page of the finished study in FOLDER anew, from its results and pictures alone."""
+    """Write the page of the finished study in FOLDER again, from its results and pictures."""
     click.echo(f"report: {run.report(folder) if out is None else run.publish(folder, out)}")

@@ -22,7 +22,7 @@ from zdce.settings import LossWeights
 
 
 def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, float]:
-    """``illumination=1600,color=0`` as a dictionary."""
+    """Text such as ``illumination=1600,color=0`` as a dictionary."""
     weights = {}
     for part in (text or "").split(",") if text else []:
         name, _, value = part.partition("=")
@@ -36,16 +36,16 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 
 
 @click.command()
-@click.option("--variant", default="base", help="The network; `zdce variants` lists them.")
+@click.option("--variant", default="base", help="Network to train; `zdce variants` lists them.")
 @click.option(
     "--data",
     default=SAMPLE,
     callback=options.data_source,
-    help="A folder of pictures, LOL's layout, `sample` for the built-in ones, or `open` for those of `zdce photographs`.",
+    help="Folder of pictures, or of LOL's layout; `sample`: the built-in pictures; `open`: those of `zdce photographs`.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=50)
-@click.option("--batch-size", type=click.IntRange(min=1), default=16)
-@click.option("--accumulate", type=click.IntRange(min=1), default=1, help="Batches that make an update.")
+@click.option("--epochs", type=click.IntRange(min=1), default=50, help="Passes over all pictures.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, help="Pictures in a batch.")
+@click.option("--accumulate", type=click.IntRange(min=1), default=1, help="Batches whose gradients are added for one update.")
 @click.option(
     "--size", type=click.IntRange(16, training.MAX_SIZE), default=256, help="Side in pixels that pictures are resized to."
 )
@@ -53,43 +53,61 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     "--augment",
     type=click.Choice(training.AUGMENTATIONS),
     default="none",
-    help="Mirror half of the pictures; crops: and take a random window of each, anew in each epoch.",
+    help="flips: mirror half of the pictures; crops: also take a random window of each; both are drawn anew in each epoch.",
 )
 @click.option("--lr", type=float, default=1e-4, help="Adam's learning rate.")
-@click.option("--schedule", type=click.Choice(training.SCHEDULES), default="constant", help="Of the learning rate.")
-@click.option("--clip", type=float, default=0.0, metavar="NORM", help="The most that the gradient's norm may be; 0: any.")
+@click.option(
+    "--schedule", type=click.Choice(training.SCHEDULES), default="constant", help="Change of the learning rate over the epochs."
+)
+@click.option("--clip", type=float, default=0.0, metavar="NORM", help="Upper bound of the gradient's norm; 0: none.")
 @click.option(
     "--ema",
     type=float,
     default=0.0,
     metavar="DECAY",
-    help="Validate and keep the weights' moving average, of which each update leaves this share (0.999, say); 0: the weights.",
+    help="Validate and save a moving average of the weights with this decay per update, such as 0.999; 0 turns it off.",
 )
 @click.option(
     "--activations",
     type=click.Choice(list(ACTIVATIONS)),
     default="float32",
-    help="bfloat16 keeps feature maps in half the memory on the CPU.",
+    help="Type of feature maps on the CPU; bfloat16 halves their memory.",
 )
 @click.option("--amp/--no-amp", help="Mixed precision: float16 on a GPU, bfloat16 on the CPU.")
-@click.option("--loss-weights", callback=_weights, help="illumination=1600,spatial=1,...  [default: the variant's own]")
-@click.option("--target", type=click.FloatRange(0, 1), default=0.6, help="The brightness that the exposure loss pulls towards.")
-@click.option("--normalization", type=click.Choice(NORMALIZATIONS), default="paper", help="Of the illumination term.")
-@click.option("--seed", type=click.IntRange(0, training.MAX_SEED), default=0)
+@click.option(
+    "--loss-weights",
+    callback=_weights,
+    metavar="NAME=WEIGHT,...",
+    help="Weights of losses, such as illumination=1600,spatial=1.  [default: the variant's own]",
+)
+@click.option("--target", type=click.FloatRange(0, 1), default=0.6, help="Mean brightness that the exposure loss aims at.")
+@click.option(
+    "--normalization", type=click.Choice(NORMALIZATIONS), default="paper", help="Normalisation of the illumination term."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, training.MAX_SEED),
+    default=0,
+    help="Seed of first weights, picture order and augmentation.",
+)
 @options.device
-@click.option("--tensorboard/--no-tensorboard", help="Losses and pictures for TensorBoard too (the extra `tensorboard`).")
+@click.option(
+    "--tensorboard/--no-tensorboard", help="Also write losses and pictures for TensorBoard (needs the extra `tensorboard`)."
+)
 @click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Take the settings of this file, such as a run's config.toml, but for those given.",
+    help="Read settings from this file, such as a run's config.toml; options on the command line take precedence.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the run.  [required; default with --config: a new one beside that file's]",
+    help="Folder of the run.  [required; default with --config: a new folder beside that file or its run]",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in --out; its settings are kept, but for those given.")
+@click.option(
+    "--resume", is_flag=True, help="Continue the run in --out with its settings; options on the command line take precedence."
+)
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -102,12 +120,12 @@ def train(
 ) -> None:
     """Train a network without references.
 
-    OUT gets config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last ones (last.safetensors).
-    Ctrl-C saves; --resume goes on, to the same weights bit for bit. The defaults are the report's settings. Under
-    `torchrun --nproc-per-node N -m` N processes share each batch; --resume may take another number of them.
+    OUT gets config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last weights (last.safetensors).
+    Ctrl-C saves the state and stops; --resume continues and gives the same weights bit for bit. The defaults are the report's
+    settings. With `torchrun --nproc-per-node N -m zdce train` N processes share each batch; --resume may use another number.
     """
     if resume and config_file:
-        raise click.UsageError("--config starts a new run, --resume goes on with one: give one of them")
+        raise click.UsageError("--config starts a new run, --resume continues one: give only one of them")
     given = {
         name: value
         for name, value in settings.items()
@@ -118,7 +136,7 @@ def train(
             folder = ranks.broadcast_from_first(partial(_folder, ctx, out, config_file))
             config = _config(folder, resume, config_file, settings, given, loss_weights)
             with ExitStack() as held:
-                ranks.broadcast_from_first(lambda: held.enter_context(locks.alone_in(folder)))
+                ranks.broadcast_from_first(lambda: held.enter_context(locks.exclusive(folder)))
                 run = (training.Run.resume if resume else training.Run.start)(config, folder, ranks)
                 run.train()
             if ranks.first:
@@ -148,7 +166,7 @@ def _config(
         config = training.Config(**settings, weights=own._replace(**weights))
     options.check_device(config.device)
     if not resume:
-        # Before a folder is made for it.
+        # Errors are found before the folder is made.
         training.check_pictures(config)
     return config
 
@@ -172,8 +190,8 @@ def _folder(ctx: click.Context, out: Path | None, config_file: Path | None) -> P
 
 
 def _beside(config_file: Path) -> Path:
-    """A folder that is not there: ``runs/base-2`` for ``runs/base/config.toml`` of a run, ``that`` for ``that.toml``."""
+    """New folder: ``runs/base-2`` for ``runs/base/config.toml`` of a run, ``x`` for ``x.toml`` that is in no run's folder."""
     run = config_file.absolute().parent
-    wanted = run if training.RunFolder(run).state.exists() else config_file.with_suffix("")
-    numbered = (wanted.with_name(f"{wanted.name}-{n}") for n in itertools.count(2))
-    return next(folder for folder in itertools.chain([wanted], numbered) if not folder.exists())
+    first = run if training.RunFolder(run).state.exists() else config_file.with_suffix("")
+    numbered = (first.with_name(f"{first.name}-{n}") for n in itertools.count(2))
+    return next(folder for folder in itertools.chain([first], numbered) if not folder.exists())

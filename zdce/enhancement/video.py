@@ -133,8 +133,8 @@ def enhance(
         files.Reader(source) as reader,
         atomic.replacing(target) as temporary,
         files.Writer(temporary, reader, *FORMATS[target.suffix.lower()], options.crf, str(target)) as writer,
-        prefetch.behind(writer.write, _WAITING) as write,
-        prefetch.ahead(reader, _WAITING) as items,
+        prefetch.in_background(writer.write, _WAITING) as write,
+        prefetch.prefetched(reader, _WAITING) as items,
     ):
         report.notes = writer.notes
         for item in items:

@@ -1,1 +1,1 @@
-"""What every long-running command needs: files put in place whole, locks, processes, signals, progress."""
+"""Services for commands: atomic file writes, locks, processes, signals, progress, optional packages."""

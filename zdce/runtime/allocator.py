@@ -1,4 +1,4 @@
-"""glibc's allocator, told to keep large blocks: fresh memory costs more than the arithmetic on it."""
+"""Setting of glibc's allocator: keep large blocks, because fresh memory costs more time than the arithmetic on it."""
 
 import ctypes
 import sys
@@ -8,9 +8,9 @@ _M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> bool:
-    """Makes this process reuse the large blocks it frees; without that, each one is new, zeroed pages.
+    """Make this process reuse the large blocks that it frees; by default each large block is new, zeroed pages.
 
-    An eager training step takes about half the time then. Gives whether the C library is one that can be told.
+    An eager training step takes about half the time with it. Returns False if the C library has no such setting.
     """
     if not sys.platform.startswith("linux"):
         return False

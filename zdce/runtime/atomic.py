@@ -1,7 +1,7 @@
-"""Files appear whole or not at all: written beside, then renamed into place.
+"""Atomic file writes: a file is written under a temporary name in the same folder, then renamed.
 
-Whoever writes holds a lock on the temporary file, which the system takes from a process that ends, by SIGKILL too. What nobody
-holds any more goes when anything is written in the same folder.
+The writing process locks its temporary file; the system releases the lock when the process ends, by SIGKILL too. Temporary
+files without a lock are removed at the next write into the same folder.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from zdce import errors
 from zdce.errors import FileError, ZdceError
 from zdce.runtime import locks
 
-# A temporary file's name, with that of the system that it was made on.
+# Name of a temporary file, with an identifier of the running system that made it.
 _TEMPORARY = re.compile(r"(?s)\..*-[a-z0-9_]{8}\.zdce-([0-9a-f]{8})(\..*)?")
 
-# Network file systems may know the locks of one system alone. Another's file is left when it was not written to for so long.
+# Locks on network file systems may be visible on one system only: another system's file is removed if unchanged for this long.
 _LEFT_SECONDS = 86400.0
 
 _UMASK = re.compile(r"^Umask:\s*([0-7]+)$", re.MULTILINE)
@@ -30,12 +30,13 @@ _UMASK = re.compile(r"^Umask:\s*([0-7]+)$", re.MULTILINE)
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside ``path``, with its suffix; what was written there takes its place at the end of the block.
+    """Temporary path in the folder of ``path``, with its suffix; the file written there replaces ``path`` at the end of the
+    block.
 
-    Where the block or the disk fails, a former file stays as it was and the temporary one is removed.
+    If the block or the disk fails, an existing file stays unchanged and the temporary one is removed.
 
     Raises:
-        OSError: the file can't be written; the message names ``path``, which what the system says of a full disk does not.
+        FileError: the file can't be written; the message names ``path``, which the system's message about a full disk does not.
     """
     try:
         with _temporary(path) as temporary:
@@ -54,7 +55,7 @@ def _temporary(path: Path) -> Iterator[Path]:
     _sweep(path.parent.absolute())
     descriptor, temporary = _made_beside(path)
     try:
-        # mkstemp makes files that only their owner may read: give them the mode that an ordinary new file has.
+        # mkstemp makes files that only their owner may read: set the mode of an ordinary new file.
         os.fchmod(descriptor, 0o666 & ~_umask())
         yield temporary
         with temporary.open("rb+") as written:
@@ -68,12 +69,12 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def _made_beside(path: Path) -> tuple[int, Path]:
-    """An empty file that this process has locked, where it can, and the descriptor that holds the lock."""
+    """Descriptor and path of a new empty file, locked if the file system has locks."""
     while True:
-        # Of a long name only a part: with what is added it would be too long.
+        # Long names are shortened: with the additions they could be too long for the file system.
         descriptor, name = tempfile.mkstemp(f".zdce-{_system()}{path.suffix}", f".{path.stem[:40]}-", path.parent)
         locks.lock(descriptor, wait=True)
-        # Between these lines others may have found it without a lock.
+        # Another process may have removed the file before it was locked.
         if os.fstat(descriptor).st_nlink:
             return descriptor, Path(name)
         os.close(descriptor)
@@ -81,12 +82,12 @@ def _made_beside(path: Path) -> tuple[int, Path]:
 
 @cache  # once a process and folder: some hold a hundred thousand files
 def _sweep(folder: Path) -> None:
-    """Removes the temporary files that nobody writes any more."""
+    """Remove temporary files whose writing process has ended."""
     ours: list[tuple[os.DirEntry[str], re.Match[str]]] = []
-    with suppress(OSError), os.scandir(folder) as entries:  # a folder that takes files may show none
+    with suppress(OSError), os.scandir(folder) as entries:  # a folder may be writable but not readable
         ours = [(entry, match) for entry in entries if (match := _TEMPORARY.fullmatch(entry.name))]
     for entry, match in ours:
-        with suppress(OSError):  # it is in its place by now, or somebody else's to remove
+        with suppress(OSError):  # already renamed, or removed by another process
             if match[1] == _system() or time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_SECONDS:
                 _remove_unlocked(entry.path)
 
@@ -102,7 +103,7 @@ def _remove_unlocked(path: str) -> None:
 
 @cache
 def _system() -> str:
-    """Eight digits that are this running system's, whatever the container."""
+    """Eight hexadecimal digits that identify the running system, the same in all of its containers."""
     try:
         name = Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:
@@ -116,18 +117,18 @@ def _umask() -> int:
             return int(found[1], 8)
     except OSError:
         pass
-    # To ask is to set: files that other threads make in between are everybody's to write.
+    # The mask can only be read by setting it: for a moment, files of other threads are writable for everybody.
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replaces ``path`` by a file of ``data``."""
+    """Replace ``path`` by a file of ``data``."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces ``path`` by a UTF-8 file of ``text``."""
+    """Replace ``path`` by a UTF-8 file of ``text``."""
     write_bytes(path, text.encode())

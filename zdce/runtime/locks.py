@@ -26,7 +26,7 @@ def lock(descriptor: int, *, wait: bool) -> bool | None:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Lock ``folder`` against other processes for the length of the block; a missing folder is made, and removed if left empty.
 
     Raises:
@@ -51,7 +51,7 @@ def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         if lock(descriptor, wait=False) is False:
-            raise InputError(f"{folder}: another process is at work in it")
+            raise InputError(f"{folder}: another process is using it")
         yield
     finally:
         os.close(descriptor)

@@ -1,7 +1,8 @@
-"""Work of several threads in a row: what comes before and after is done while the caller works, a few items ahead or behind.
+"""Pipelines of threads: items are prepared before the caller needs them, and results are processed while the caller goes on.
 
-Each side has one thread and at most ``count`` items under way, so order is kept and memory is bounded. What a thread raises is
-raised in the caller; leaving the block, also by an error or Ctrl-C, drops what was not begun and waits for what was.
+Each side has one thread and at most ``count`` items in progress, so order is kept and memory is bounded. An exception in a
+thread is raised in the caller. Leaving the block, also by an error or Ctrl-C, waits for the item in progress and drops the
+others.
 """
 
 from collections import deque
@@ -25,15 +26,15 @@ def _one_thread(name: str) -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def ahead(iterable: Iterable[T], count: int) -> Iterator[Iterator[T]]:
-    """Gives the values of ``iterable``, which a thread makes up to ``count`` ahead.
+def prefetched(iterable: Iterable[T], count: int) -> Iterator[Iterator[T]]:
+    """Iterate over ``iterable`` in a thread that is up to ``count`` values ahead of the caller.
 
-    >>> with ahead(range(5), 2) as numbers:
+    >>> with prefetched(range(5), 2) as numbers:
     ...     list(numbers)
     [0, 1, 2, 3, 4]
     """
     iterator = iter(iterable)
-    with _one_thread("ahead") as executor:
+    with _one_thread("prefetched") as executor:
         pending = deque(executor.submit(next, iterator, _END) for _ in range(count))
 
         def values() -> Generator[T]:
@@ -44,8 +45,8 @@ def ahead(iterable: Iterable[T], count: int) -> Iterator[Iterator[T]]:
         yield values()
 
 
-class Behind(Generic[T]):
-    """Work that a thread does while the caller goes on: see ``behind``."""
+class BackgroundWork(Generic[T]):
+    """Work that a thread does while the caller goes on: see ``in_background``."""
 
     def __init__(self, work: Callable[[T], object], count: int, executor: ThreadPoolExecutor) -> None:
         self._work, self._count, self._executor = work, count, executor
@@ -53,19 +54,19 @@ class Behind(Generic[T]):
         self._failed = False
 
     def __call__(self, value: T) -> None:
-        """Hands ``value`` over, and waits while ``count`` are not done."""
+        """Hand ``value`` over; wait while ``count`` values are unfinished."""
         self.check()
         if len(self._pending) == self._count:
             self._pending.popleft().result()
         self._pending.append(self._executor.submit(self._do, value))
 
     def check(self) -> None:
-        """Raises what work has raised; doesn't wait."""
+        """Raise an exception of the work so far, if there is one; do not wait."""
         while self._pending and self._pending[0].done():
             self._pending.popleft().result()
 
     def wait(self) -> None:
-        """Returns when all is done, or raises what work raises."""
+        """Wait until all work is done; raise its first exception."""
         while self._pending:
             self._pending.popleft().result()
 
@@ -80,20 +81,20 @@ class Behind(Generic[T]):
 
 
 @contextmanager
-def behind(work: Callable[[T], object], count: int) -> Iterator[Behind[T]]:
-    """Gives a function that hands a value to ``work`` in a thread, and waits while ``count`` are not done.
+def in_background(work: Callable[[T], object], count: int) -> Iterator[BackgroundWork[T]]:
+    """Return a function that hands a value to ``work`` in a thread, and waits while ``count`` values are unfinished.
 
-    At the end of the block all are done; an error of ``work`` is raised by the function, its ``check`` or that end, and nothing
-    that was handed over after the failing value is begun.
+    At the end of the block all work is done. An exception of ``work`` is raised by the function, by its ``check`` or at the end
+    of the block; values after the failing one are dropped.
 
     >>> done = []
-    >>> with behind(done.append, 2) as append:
+    >>> with in_background(done.append, 2) as append:
     ...     for i in range(5):
     ...         append(i)
     >>> done
     [0, 1, 2, 3, 4]
     """
-    with _one_thread("behind") as executor:
-        handing_over = Behind(work, count, executor)
-        yield handing_over
-        handing_over.wait()
+    with _one_thread("in_background") as executor:
+        background = BackgroundWork(work, count, executor)
+        yield background
+        background.wait()

@@ -1,4 +1,4 @@
-"""What long work shows while it runs: a bar with the time left, on stderr, where a person watches; plain lines elsewhere."""
+"""Progress of long work, on stderr: a bar with the time left in a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +16,9 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def bar() -> Progress:
-    """A progress display with counts, time passed and time left; ``{task.fields[status]}`` stands at the end of its line.
+    """Progress display with counts, time passed and time left; each task has a field ``status``, shown at the end of its line.
 
-    Of several processes with one job the first one shows it.
+    If several processes share one job, only the first one shows it.
     """
     return Progress(
         TextColumn("{task.description}"),
@@ -34,7 +34,7 @@ def bar() -> Progress:
 
 
 def track(iterable: Iterable[T], total: int, description: str) -> Iterator[T]:
-    """Yields from ``iterable`` under a bar of ``total`` steps."""
+    """Yield from ``iterable`` and show a bar of ``total`` steps."""
     with bar() as shown:
         task = shown.add_task(description, total=total, status="")
         for value in iterable:
@@ -44,21 +44,21 @@ def track(iterable: Iterable[T], total: int, description: str) -> Iterator[T]:
 
 @contextmanager
 def frames(shown: Progress, name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A line of ``shown`` for one video. It gives a function to be told how many frames are done, and of how many, if known."""
-    task, began = shown.add_task(name, total=None, status=""), time.monotonic()
+    """Add a line for one video to ``shown``; the returned function takes the frames done and their total (None: unknown)."""
+    task, started = shown.add_task(name, total=None, status=""), time.monotonic()
 
-    def told(done: int, total: int | None) -> None:
-        pace = done / max(time.monotonic() - began, 1e-9)
+    def update(done: int, total: int | None) -> None:
+        pace = done / max(time.monotonic() - started, 1e-9)
         shown.update(task, completed=done, total=total, status=f"{pace:.1f} frames a second")
 
     try:
-        yield told
+        yield update
     finally:
         shown.remove_task(task)
 
 
 def duration(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``3 h 20 min``."""
+    """Text such as ``40 s``, ``12 min`` or ``3 h 20 min``."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{max(1, round(seconds))} s"

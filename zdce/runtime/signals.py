@@ -1,4 +1,4 @@
-"""Signals that ask long work to stop: it stops where it may, or at once."""
+"""SIGINT and SIGTERM: an event that long work checks where it can stop, or a KeyboardInterrupt at once."""
 
 import signal
 import threading
@@ -8,8 +8,8 @@ from typing import Any
 
 
 @contextmanager
-def heard() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a SIGINT after either raises KeyboardInterrupt. Only the main thread can listen."""
+def stop_requested() -> Iterator[threading.Event]:
+    """Event that the first SIGINT or SIGTERM sets; a later SIGINT raises KeyboardInterrupt. Works in the main thread only."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
@@ -29,7 +29,7 @@ def heard() -> Iterator[threading.Event]:
 
 @contextmanager
 def as_interrupts() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt too, so that half-written files go. Only the main thread can listen."""
+    """Let SIGTERM raise KeyboardInterrupt too, so that unfinished files are removed. Works in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

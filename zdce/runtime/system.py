@@ -1,4 +1,4 @@
-"""What this installation is: versions, instruction set, threads."""
+"""Facts about this installation and machine: versions, instruction set, threads, GPU."""
 
 import importlib
 import platform
@@ -15,7 +15,7 @@ _LIBRARIES = ("triton", "numpy", "pillow", "scikit-image")
 
 
 def facts() -> dict[str, Any]:
-    """Versions, instruction set, threads and GPU, as JSON takes them."""
+    """Versions, instruction set, threads and GPU, for JSON."""
     return {
         "zdce": __version__,
         "python": platform.python_version(),
@@ -29,13 +29,13 @@ def facts() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of everything that a trained network's bits depend on, as TOML takes it."""
+    """Versions of everything that a trained network's bits depend on, for TOML."""
     libraries = {name: version for name in _LIBRARIES if (version := _version(name))}
     return {"zdce": __version__, "python": platform.python_version(), "torch": torch.__version__, **libraries}
 
 
 def machine() -> dict[str, str | int]:
-    """Where that is trained, as TOML takes it."""
+    """Machine that a network is trained on, for TOML."""
     found = {"processor": processor(), "instruction set": _instruction_set(), "gpu": _gpu()}
     return {"platform": platform.platform(), "threads": torch.get_num_threads(), **{k: v for k, v in found.items() if v}}
 
@@ -52,7 +52,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _instruction_set() -> str | None:
-    """What the C++ kernels run with, or None where they are not built."""
+    """Instruction set of the C++ kernels; None if they are not built."""
     try:
         isa: str = importlib.import_module("zdce._C").isa()
     except ImportError:
@@ -61,7 +61,7 @@ def _instruction_set() -> str | None:
 
 
 def processor() -> str:
-    """The CPU as Linux names it, elsewhere its architecture."""
+    """Name of the CPU on Linux, its architecture elsewhere."""
     try:
         models = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

@@ -63,7 +63,7 @@ def run(study: Study, stages: Sequence[Stage]) -> Path:
         ValueError: another process is at work in the folder.
         zdce.study.stages.StudyInterruptedError: what was done is kept.
     """
-    with locks.alone_in(study.folder.path):
+    with locks.exclusive(study.folder.path):
         remaining = sum(stage.seconds for stage in todo(study, stages))
         for number, stage in enumerate(stages, 1):
             if study.is_done(stage):

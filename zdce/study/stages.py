@@ -239,7 +239,7 @@ class Study:
         if not goes_on:
             shutil.rmtree(folder.path, ignore_errors=True)
             self.ledger.note(name, inputs)
-        with locks.alone_in(folder.path):
+        with locks.exclusive(folder.path):
             run = (training.Run.resume if goes_on else training.Run.start)(config, folder.path)
             run.train(self._pictures_of(config))
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zdce.data.datasets import Window
-from zdce.runtime.processes import ALONE, Ranks
+from zdce.runtime.processes import SINGLE_PROCESS, Ranks
 from zdce.training import pictures
 from zdce.training.config import Config
 from zdce.training.pictures import Source
@@ -18,7 +18,7 @@ from zdce.training.state import Position
 _LEAST_SHARE = 0.6
 
 
-def to_come(config: Config, source: Source, position: Position, ranks: Ranks = ALONE) -> Iterator[Tensor]:
+def to_come(config: Config, source: Source, position: Position, ranks: Ranks = SINGLE_PROCESS) -> Iterator[Tensor]:
     """One batch for each update from ``position`` to the end, (accumulate * B, 3, size, size) uint8.
 
     B is a process's part of batch_size: all of them together see what one alone would.
@@ -33,7 +33,7 @@ def to_come(config: Config, source: Source, position: Position, ranks: Ranks = A
         first = 0
 
 
-def in_order(config: Config, source: Source, ranks: Ranks = ALONE) -> Iterator[Tensor]:
+def in_order(config: Config, source: Source, ranks: Ranks = SINGLE_PROCESS) -> Iterator[Tensor]:
     """This process's share of all pictures once, unchanged, (batch_size or less, 3, size, size) uint8 each."""
     share = np.arange(ranks.rank, len(source), ranks.world)
     for first in range(0, len(share), config.batch_size):

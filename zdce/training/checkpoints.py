@@ -63,7 +63,7 @@ class Checkpoint:
 
 
 @contextmanager
-def behind(folder: RunFolder, done: str, board: Board | None) -> Iterator[prefetch.Behind[Checkpoint]]:
+def behind(folder: RunFolder, done: str, board: Board | None) -> Iterator[prefetch.BackgroundWork[Checkpoint]]:
     """Gives what checkpoints are handed to; ``done`` says how far the state in ``folder`` is.
 
     Raises:
@@ -81,7 +81,7 @@ def behind(folder: RunFolder, done: str, board: Board | None) -> Iterator[prefet
             ) from error
         kept = checkpoint.state.done
 
-    with closing(board) if board else nullcontext(), prefetch.behind(write, _WAITING) as hand_over:
+    with closing(board) if board else nullcontext(), prefetch.in_background(write, _WAITING) as hand_over:
         try:
             yield hand_over
         except Exception:

@@ -18,14 +18,14 @@ from zdce.errors import InputError
 from zdce.models.network import DCENet
 from zdce.ops import Objective
 from zdce.runtime import processes
-from zdce.runtime.processes import ALONE, Ranks
+from zdce.runtime.processes import SINGLE_PROCESS, Ranks
 from zdce.training.config import AMP, Config
 
 
 class Learner:
     """The network of ``config`` with everything that changes with it from update to update, the same on all ``ranks``."""
 
-    def __init__(self, config: Config, ranks: Ranks = ALONE) -> None:
+    def __init__(self, config: Config, ranks: Ranks = SINGLE_PROCESS) -> None:
         self.config = config
         self.ranks = ranks
         self._device = torch.device(config.device).type

@@ -14,7 +14,7 @@ from torch import Tensor
 from zdce.data import datasets
 from zdce.data.datasets import WHOLE, Item, Window
 from zdce.errors import InputError
-from zdce.runtime.processes import ALONE, Ranks
+from zdce.runtime.processes import SINGLE_PROCESS, Ranks
 from zdce.training.config import Config
 
 # Bytes of pictures that are held in memory, of training's and of validation's each: 5461 at 256x256. What is beyond is decoded
@@ -88,7 +88,7 @@ def check_pictures(config: Config) -> tuple[Sequence[Item], Sequence[Item]]:
     return items, pictures.validation_items()
 
 
-def load_pictures(config: Config, ranks: Ranks = ALONE) -> Pictures:
+def load_pictures(config: Config, ranks: Ranks = SINGLE_PROCESS) -> Pictures:
     """The pictures of ``config.data``, resized; those of many or to be cropped are decoded as they are needed.
 
     Each process decodes its share of those that are held, and has the others' from them.

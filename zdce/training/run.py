@@ -16,7 +16,7 @@ from torch import Tensor
 from zdce.errors import ExistingFileError, InputError
 from zdce.ops import Objective
 from zdce.runtime import atomic, prefetch, progress, signals
-from zdce.runtime.processes import ALONE, RankLostError, Ranks
+from zdce.runtime.processes import SINGLE_PROCESS, RankLostError, Ranks
 from zdce.training import batches, board, checkpoints, state
 from zdce.training.board import SHOWN, Views
 from zdce.training.checkpoints import Checkpoint, Epoch
@@ -46,7 +46,7 @@ class _Session:
     pictures: Pictures
     coming: Iterator[Tensor]
     steps: int
-    write: prefetch.Behind[Checkpoint]
+    write: prefetch.BackgroundWork[Checkpoint]
     signalled: threading.Event
     bar: Progress
     task: TaskID
@@ -58,7 +58,7 @@ class Run:
     All processes of ``ranks`` train together, and the first one writes.
     """
 
-    def __init__(self, config: Config, folder: RunFolder, ranks: Ranks = ALONE) -> None:
+    def __init__(self, config: Config, folder: RunFolder, ranks: Ranks = SINGLE_PROCESS) -> None:
         if config.tensorboard:
             board.found()
         ranks.part(config.batch_size)
@@ -72,7 +72,7 @@ class Run:
         self._kept = str(self.position)  # what the state in the folder is of
 
     @classmethod
-    def start(cls, config: Config, out: Path, ranks: Ranks = ALONE) -> "Run":
+    def start(cls, config: Config, out: Path, ranks: Ranks = SINGLE_PROCESS) -> "Run":
         """A new run in ``out``.
 
         Raises:
@@ -89,7 +89,7 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, config: Config, out: Path, ranks: Ranks = ALONE) -> "Run":
+    def resume(cls, config: Config, out: Path, ranks: Ranks = SINGLE_PROCESS) -> "Run":
         """The run in ``out``, where it was stopped, with the settings of ``config``, by however many processes.
 
         Raises:
@@ -157,9 +157,9 @@ class Run:
         shown = board.Board(self.folder.board, self.position.epoch) if shows else None
         with (
             checkpoints.behind(self.folder, self._kept, shown) as write,
-            signals.heard() as signalled,
+            signals.stop_requested() as signalled,
             progress.bar() as bar,
-            prefetch.ahead(batches.to_come(self.config, loaded.training, self.position, self.ranks), _AHEAD) as coming,
+            prefetch.prefetched(batches.to_come(self.config, loaded.training, self.position, self.ranks), _AHEAD) as coming,
         ):
             steps = len(loaded.training) // self.config.pictures_an_update
             done = self.position.epoch * steps + self.position.step
@@ -251,7 +251,7 @@ class Run:
 
     def _validate(self, session: _Session) -> list[float]:
         self._clock.lap(_REST)
-        with prefetch.ahead(batches.in_order(self.config, session.pictures.validation, self.ranks), _AHEAD) as coming:
+        with prefetch.prefetched(batches.in_order(self.config, session.pictures.validation, self.ranks), _AHEAD) as coming:
             return self.learner.validate(self._until_asked(coming, session))
 
     def _until_asked(self, coming: Iterable[Tensor], session: _Session) -> Iterator[Tensor]:
