@@ -88,7 +88,7 @@ def test_what_tifffile_says_of_a_tag_is_not_shown(model, photos):
         (["in/**/*.webp", "-o", "out"], {"out/c.webp"}),
         (["a.jpg", "-o", "out"], {"out/a.jpg"}),
         (["a.jpg", "-o", "out/new.png"], {"out/new.png"}),
-        (["in", "-o", "out.png"], {"out.png/b.png", "out.png/deep/c.webp", "out.png/deep/b.png"}),
+        (["in", "-o", "out.png/"], {"out.png/b.png", "out.png/deep/c.webp", "out.png/deep/b.png"}),
         (["in", "-o", "in/bright"], {"in/bright/b.png", "in/bright/deep/c.webp", "in/bright/deep/b.png"}),
     ],
 )

@@ -363,6 +363,6 @@ def test_every_kind_is_found_in_folders(tmp_path):
     for name in names:
         (tmp_path / name).touch()
     found = {found.path.name for found in images.find([str(tmp_path)], zdce.enhancement.batch.suffixes())}
-    missing = {name for name, there in (("a.avif", features.check("avif")), ("a.heic", images._HEIF)) if not there}
+    missing = {name for name, there in (("a.avif", features.check("avif")), ("a.heic", images.SUFFIXES)) if not there}
     missing |= {"a.dng", "a.NEF"} if raw.why_missing() else set()
     assert found == set(names) - missing

@@ -23,8 +23,18 @@ from zdce.runtime import processes, signals
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @options.model
-@click.option("--out", "-o", "output", help="A file for one input, else a folder.  [default: NAME-enhanced beside the input]")
-@click.option("--quality", type=click.IntRange(1, 100), default=batch.QUALITY, help="Of JPEG, WebP, AVIF, HEIC.")
+@click.option(
+    "--out",
+    "-o",
+    "output",
+    help="A file for one input, else a folder: one that exists, or a name that ends in / or has no suffix.  "
+    "[default: NAME-enhanced beside the input]",
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    help=f"Of JPEG, WebP, AVIF, HEIC.  [default: a JPEG file's own, else {images.QUALITY}]",
+)
 @click.option("--crf", type=click.IntRange(0, 51), default=video.CRF, help="Of videos: 0 is lossless, +6 halves the size.")
 @options.smoothing
 @click.option("--overwrite", is_flag=True, help="Replace results that exist; without it they are kept.")
@@ -51,7 +61,7 @@ def enhance(
     paths: tuple[str, ...],
     model: str,
     output: str | None,
-    quality: int,
+    quality: int | None,
     crf: int,
     smoothing: float,
     overwrite: bool,

@@ -23,6 +23,7 @@ from PIL import Image
 from zdce.data import sample
 from zdce.data.darkening import DarkPictures, Rgb
 from zdce.errors import FileError, MissingFileError, library_call
+from zdce.io import formats
 from zdce.runtime import atomic
 
 _SKIMAGE = "scikit-image (PyPI)"
@@ -215,7 +216,7 @@ def load(name: str) -> Rgb:
         raise MissingFileError(
             f"the photograph {name} is missing: install {photograph.package}, or give its file to `zdce photographs --from`"
         )
-    with Image.open(path) as picture:
+    with Image.open(path, formats=formats.allowed()) as picture:
         picture.thumbnail((_LONGER_SIDE, _LONGER_SIDE), Image.Resampling.LANCZOS)
         pixels = np.array(picture.convert("RGB"))
     pixels.flags.writeable = False  # shared by all of its crops

@@ -25,9 +25,6 @@ from zdce.runtime.processes import Ranks
 
 _MARK = "-enhanced"
 
-# Of JPEG, WebP, AVIF and HEIC, 1 to 100.
-QUALITY = 95
-
 # Of ``run``'s counts, beside the statuses: files that failed by a bug of zdce.
 BUGS = "bugs"
 _COUNTED = (*STATUSES, BUGS)
@@ -45,45 +42,38 @@ class Job:
 
 
 def suffixes() -> frozenset[str]:
-    """Of the files that are looked for: pictures, and videos where they can be read."""
-    films = frozenset() if video.why_missing() else video.SUFFIXES
-    return images.SUFFIXES | films | (frozenset() if raw.why_missing() else raw.SUFFIXES)
+    """Of the files that are looked for, also where what reads them is not installed: each is named then."""
+    return images.SUFFIXES | video.SUFFIXES | raw.SUFFIXES
 
 
 def plan(found: Iterable[Found], output: str | None) -> list[Job]:
     """Where each picture's and video's result goes.
 
     Without ``output``, ``photo.jpg`` becomes ``photo-enhanced.jpg`` beside it, and what a folder ``F`` holds goes into
-    ``F-enhanced``. With it, one named file becomes that file if it has a suffix of its kind; all else goes into that folder,
-    what was in a folder at its place inside it.
+    ``F-enhanced``. With it, one named file becomes that file if it has a suffix; all else goes into that folder, what was in a
+    folder at its place inside it. A name with a suffix is a folder's only where that exists, or where the name ends in a slash.
 
     Raises:
         ValueError: there is nothing to do, two results have one place, a result would replace an input or be of the other kind,
-            or videos can't be read here.
+            or ``output`` has a suffix of no format, or of one where several files have to go.
     """
     pictures = list(found)
     if not pictures:
         raise InputError(f"no pictures found: expected {', '.join(sorted(suffixes()))}")
-    reason = video.why_missing()
-    for picture in pictures:
-        if reason and video.is_video(picture.path):
-            raise InputError(f"{picture.path}: {reason}")
     if output is None:
         jobs = [Job(picture.path, _beside(picture)) for picture in pictures]
         # Results of a former run that a pattern matched as well are no inputs.
-        results = {job.target.resolve() for job in jobs}
-        jobs = [job for job in jobs if job.source.resolve() not in results]
+        results = {_real(job.target) for job in jobs}
+        jobs = [job for job in jobs if _real(job.source) not in results]
     elif _is_file(output, pictures):
         jobs = [Job(pictures[0].path, Path(output))]
     else:
         folder = Path(output)
-        if folder.exists() and not folder.is_dir():
+        if os.path.lexists(folder) and not folder.is_dir():
             raise InputError(f"{output} is a file, where a folder is expected for results")
-        inside = folder.resolve()
+        inside = _real(folder)
         jobs = [
-            Job(p.path, folder / _written(p.place))
-            for p in pictures
-            if p.folder is None or inside not in p.path.resolve().parents
+            Job(p.path, folder / _written(p.place)) for p in pictures if p.folder is None or inside not in _real(p.path).parents
         ]
         if not jobs:
             raise InputError(f"all pictures found lie in {output}, where results would go; choose another output")
@@ -94,7 +84,7 @@ def plan(found: Iterable[Found], output: str | None) -> list[Job]:
 def _beside(picture: Found) -> Path:
     if picture.folder is None:
         return _written(picture.path.with_stem(picture.path.stem + _MARK))
-    folder = picture.folder.resolve()
+    folder = _real(picture.folder)
     return folder.with_name(folder.name + _MARK) / _written(picture.place)
 
 
@@ -103,16 +93,22 @@ def _written(path: Path) -> Path:
     return path.with_suffix(".tif") if raw.is_raw(path) else path
 
 
+def _real(path: Path) -> Path:
+    """The path without links; a link to itself, which has no such path, stays as it is."""
+    return Path(os.path.realpath(path))
+
+
 def _is_file(output: str, pictures: list[Found]) -> bool:
+    """Whether ``output`` is a file's name: it has a suffix, and no folder is called so."""
     target = Path(output)
-    if len(pictures) > 1 or pictures[0].folder is not None or output.endswith(os.sep) or target.is_dir():
+    if output.endswith((os.sep, "/")) or target.is_dir() or not target.suffix:
         return False
-    suffix = target.suffix.lower()
-    if suffix in raw.SUFFIXES or images.is_not_written(suffix):
+    if target.suffix.lower() not in images.SUFFIXES | video.SUFFIXES:
         formats = ", ".join(sorted(images.SUFFIXES | video.SUFFIXES))
         raise InputError(f"{output}: expected a folder (end its name in {os.sep}) or one of the formats {formats}")
-    if suffix not in images.SUFFIXES | video.SUFFIXES:
-        return False
+    if len(pictures) > 1 or pictures[0].folder is not None:
+        kind = "file" if os.path.lexists(target) else f"file's name (end it in {os.sep})"
+        raise InputError(f"{output} is a {kind}, where a folder is expected for results")
     if video.is_video(target) != video.is_video(pictures[0].path):
         kinds = ("a video", "a picture") if video.is_video(pictures[0].path) else ("a picture", "a video")
         raise InputError(f"{pictures[0].path} is {kinds[0]} and can't become {kinds[1]}, {output}")
@@ -120,10 +116,10 @@ def _is_file(output: str, pictures: list[Found]) -> bool:
 
 
 def _check(jobs: list[Job]) -> None:
-    sources = {job.source.resolve(): job.source for job in jobs}
+    sources = {_real(job.source): job.source for job in jobs}
     targets: dict[Path, Path] = {}
     for job in jobs:
-        place = job.target.resolve()
+        place = _real(job.target)
         if place in sources:
             raise InputError(f"{job.target} would replace an input; choose another output")
         if place in targets:
@@ -138,12 +134,12 @@ class Work:
     Attributes:
         picture: gives the enhanced picture of a picture.
         film: ``video.enhance`` for a source and a target, with its enhancer and options set.
-        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100.
+        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100; None is the source's own where that is known, else 95.
     """
 
     picture: Callable[[Picture], Picture]
     film: Callable[..., video.Report]
-    quality: int
+    quality: int | None
 
     @classmethod
     def of(
@@ -151,7 +147,7 @@ class Work:
         network: DCENet,
         scale: int | None = None,
         strength: float = 1.0,
-        quality: int = QUALITY,
+        quality: int | None = None,
         filming: video.Options = video.Options(),  # noqa: B008 (immutable)
         transfer: str = "srgb",
         brightness: float | None = None,
@@ -229,10 +225,7 @@ class Outcome(NamedTuple):
 def do(job: Job, work: Work, shown: Progress) -> Outcome:
     """Does one job; what can't be done is named in one line, a bug too, which must not cost the other files their results."""
     try:
-        if video.is_video(job.source):
-            return _do_video(job, work, shown)
-        picture = images.read(job.source)
-        images.write(work.picture(picture), job.target, work.quality)
+        return _do_video(job, work, shown) if video.is_video(job.source) else _do_picture(job, work)
     except Exception as error:
         if errors.is_lack_of_memory(error):
             reason = f"{job.source}: there is not enough memory for it"
@@ -244,7 +237,15 @@ def do(job: Job, work: Work, shown: Progress) -> Outcome:
             return Outcome(FAILED, reason, error)
         tell_skipped(reason, error)
         return Outcome(FAILED, reason)
-    return Outcome(WRITTEN)
+
+
+def _do_picture(job: Job, work: Work) -> Outcome:
+    picture = images.read(job.source)
+    images.check(picture, job.target)
+    notes = [*picture.notes, *images.write(work.picture(picture), job.target, work.quality)]
+    for note in notes:
+        progress.console.print(f"{job.target}: {note}", markup=False)
+    return Outcome(WRITTEN, "; ".join(notes))
 
 
 def tell_skipped(reason: str, error: BaseException | None = None) -> None:
@@ -262,6 +263,8 @@ def _tell_bug(bug: Exception, told: set[tuple[str, str, int]]) -> None:
 
 
 def _do_video(job: Job, work: Work, shown: Progress) -> Outcome:
+    if reason := video.why_missing():
+        raise InputError(f"{job.source}: {reason}")
     with progress.frames(shown, escape(job.source.name)) as counted:
         report = work.film(job.source, job.target, shown=counted)
     pace = report.frames / report.seconds
@@ -270,5 +273,5 @@ def _do_video(job: Job, work: Work, shown: Progress) -> Outcome:
         progress.console.print(f"{job.target}: {note}", markup=False)
     if report.fault:
         progress.console.print(report.fault, style="red", markup=False)
-        return Outcome(PARTLY, report.fault)
-    return Outcome(WRITTEN)
+        return Outcome(PARTLY, "; ".join([report.fault, *report.notes]))
+    return Outcome(WRITTEN, "; ".join(report.notes))

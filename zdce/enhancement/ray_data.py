@@ -46,7 +46,7 @@ def enhance_files(
     strength: float = 1.0,
     brightness: float | None = None,
     noise: float | None = None,
-    quality: int = batch.QUALITY,
+    quality: int | None = None,
     overwrite: bool = False,
     device: str = "cpu",
     **placement: Any,

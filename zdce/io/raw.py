@@ -1,15 +1,15 @@
 """Cameras' RAW files, developed by LibRaw (rawpy): camera white balance, sRGB, 16 bits, the exposure as it was."""
 
-import io
 import struct
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from zdce.errors import InputError, library_call
+from zdce.io import buffers
+from zdce.io.directories import Block
+from zdce.io.exif import of_tiff
 from zdce.runtime import packages
 
 SUFFIXES = frozenset({".dng", ".nef", ".arw", ".cr2"})
@@ -48,9 +48,10 @@ def read(path: Path, most_pixels: int) -> NDArray[np.uint16]:
         )  # fmt: skip
 
 
-def exif(path: Path) -> Image.Exif:
-    """What the first directory says, since these files are TIFF's kin; nothing where it can't be read."""
-    found = Image.Exif()
-    with path.open("rb") as file, suppress(SyntaxError, ValueError, struct.error):  # as Pillow says so
-        found.load_from_fp(io.BytesIO(file.read()))
-    return found
+def exif(path: Path) -> bytes:
+    """EXIF's block of what the first directory says, since these files are TIFF's kin; nothing where it can't be read."""
+    with buffers.opened(path) as data:
+        try:
+            return of_tiff(Block(data))
+        except (ValueError, struct.error):
+            return b""

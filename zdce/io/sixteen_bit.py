@@ -1,14 +1,13 @@
-"""PNG and TIFF files of 16 bits a colour, which Pillow makes 8: pixels by imagecodecs and tifffile, the rest by Pillow."""
+"""PNG and TIFF files of 16 bits a colour, which Pillow makes 8: their pixels, by imagecodecs and tifffile."""
 
 import io
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 from zdce.errors import InputError, library_call
 from zdce.runtime import packages
@@ -30,9 +29,6 @@ _COMPRESSIONS = {
     "tiff_deflate": "zlib", "tiff_adobe_deflate": "zlib",
 }  # fmt: skip
 _PREDICTED = ("lzw", "zlib", "zstd", "lzma")
-
-# TIFF's types: ASCII, unsigned 32 bits; and its version for files below 4 GiB. Larger ones go without EXIF's own directories.
-_ASCII, _LONG, _CLASSIC = 2, 4, 42
 
 
 def holds(image: Image.Image) -> bool:
@@ -69,13 +65,14 @@ def read(source: Path | bytes, format_name: str) -> Deep:
         with library_call():
             pixels = imagecodecs.png_decode(data)
     else:
-        pixels = _read_tiff(io.BytesIO(source) if isinstance(source, bytes) else source)
+        pixels = read_tiff(io.BytesIO(source) if isinstance(source, bytes) else source)
     if pixels.dtype != np.uint16 or pixels.ndim != 3:
         raise InputError(f"expected 16 bits a colour, got {pixels.dtype} of shape {pixels.shape}")
     return pixels
 
 
-def _read_tiff(source: Path | io.BytesIO) -> NDArray[Any]:
+def read_tiff(source: Path | io.BytesIO, white: int = 65535, black: int = 0) -> Deep:
+    """The pixels of a TIFF file as ``read`` gives them; its numbers ``black`` and ``white`` become 0 and 65535."""
     import tifffile
 
     with library_call(), tifffile.TiffFile(source) as file:
@@ -84,9 +81,16 @@ def _read_tiff(source: Path | io.BytesIO) -> NDArray[Any]:
         stored = page.asarray(squeeze=False)
         photometric, extra = int(page.photometric), tuple(page.extrasamples)
     pixels = stored[:, 0].transpose(1, 2, 0, 3).reshape(*stored.shape[2:4], -1)
+    if (black, white) != (0, 65535) and pixels.dtype == np.uint16:
+        pixels = _scaled(pixels, black, white)
     if photometric == _WHITE_IS_ZERO:
         return np.invert(pixels)
     return _unmultiplied(pixels) if extra[:1] == (_MULTIPLIED,) else pixels
+
+
+def _scaled(pixels: Deep, black: int, white: int) -> Deep:
+    above = np.arange(65536).clip(black, white) - black
+    return ((above * 65535 + (white - black) // 2) // (white - black)).astype(np.uint16)[pixels]
 
 
 def _unmultiplied(pixels: Deep) -> Deep:
@@ -108,32 +112,17 @@ def upright(pixels: Deep, orientation: int) -> Deep:
     return np.ascontiguousarray(pixels[::down, ::across])
 
 
-def png(pixels: Deep, options: Mapping[str, Any]) -> bytes:
-    """A PNG file of ``pixels`` (H, W, channels), with what Pillow writes for ``options``."""
+def png(pixels: Deep) -> bytes:
+    """A PNG file of ``pixels`` (H, W, channels)."""
     check()
     import imagecodecs
 
     with library_call(InputError):
-        data = bytes(imagecodecs.png_encode(pixels))
-    # The signature takes 8 bytes, the header 25; what describes the picture follows them.
-    return data[:33] + _describing_chunks(options) + data[33:]
+        return bytes(imagecodecs.png_encode(pixels))
 
 
-def _describing_chunks(options: Mapping[str, Any]) -> bytes:
-    small = io.BytesIO()
-    with library_call(InputError):
-        Image.new("RGB", (1, 1)).save(small, "PNG", **options)
-    data, at, chunks = small.getvalue(), 8, b""
-    while at < len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if kind not in (b"IHDR", b"IDAT", b"IEND"):
-            chunks += data[at : at + 12 + length]
-        at += 12 + length
-    return chunks
-
-
-def tiff(pixels: Deep, options: Mapping[str, Any]) -> bytes:
-    """A TIFF file of ``pixels`` (H, W, channels), with what ``options`` give Pillow: exif, icc_profile, dpi, compression.
+def tiff(pixels: Deep, order: str, compression: str, icc_profile: bytes | None, dpi: tuple[float, float] | None) -> bytes:
+    """A TIFF file of ``pixels`` (H, W, channels) in byte order "<" or ">"; ``compression`` is Pillow's name of it.
 
     Grey with opacity becomes colour with opacity, which others, Pillow too, can read.
     """
@@ -142,42 +131,13 @@ def tiff(pixels: Deep, options: Mapping[str, Any]) -> bytes:
 
     if pixels.shape[2] == 2:
         pixels = np.ascontiguousarray(pixels[..., [0, 0, 0, 1]])
-    exif = Image.Exif()
-    exif.load(options.get("exif", b""))
-    tags = [(tag, _ASCII, 0, value, True) for tag, value in exif.items() if isinstance(value, str)]
-    compression = _COMPRESSIONS[options["compression"]]
-    file = io.BytesIO()
+    packed, file = _COMPRESSIONS[compression], io.BytesIO()
+    resolution: dict[str, Any] = {"resolution": tuple(map(float, dpi)), "resolutionunit": "INCH"} if dpi else {}
     with library_call(InputError):
         tifffile.imwrite(
-            file, pixels, byteorder="<", photometric="rgb",
-            planarconfig="contig", extrasamples=["unassalpha"] * (pixels.shape[2] - 3), compression=compression,
-            predictor=compression in _PREDICTED, iccprofile=options.get("icc_profile"), metadata=None, software=False,
-            extratags=tags, **_resolution(options),
+            file, pixels, byteorder=order, photometric="rgb" if pixels.shape[2] > 1 else "minisblack",
+            planarconfig="contig" if pixels.shape[2] > 1 else None, extrasamples=["unassalpha"] * (pixels.shape[2] - 3),
+            compression=packed, predictor=packed in _PREDICTED, iccprofile=icc_profile, metadata=None, software=False,
+            **resolution,
         )  # fmt: skip
-    return _with_directories(file.getvalue(), exif)
-
-
-def _resolution(options: Mapping[str, Any]) -> dict[str, Any]:
-    dpi = options.get("dpi")
-    return {"resolution": tuple(map(float, dpi)), "resolutionunit": "INCH"} if dpi else {}
-
-
-def _with_directories(data: bytes, exif: Image.Exif) -> bytes:
-    """The file with EXIF's own directories, which tifffile leaves out, behind it, and a first directory that knows them."""
-    directories = {tag: exif.get_ifd(tag) for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)}
-    version, first = struct.unpack_from("<HI", data, 2)
-    if not any(directories.values()) or version != _CLASSIC:
-        return data
-    (count,) = struct.unpack_from("<H", data, first)
-    entries = {data[at : at + 2]: data[at : at + 12] for at in range(first + 2, first + 2 + 12 * count, 12)}
-    for tag, values in directories.items():
-        if values:
-            data += b"\0" * (-len(data) % 2)  # directories begin at even places
-            entries[struct.pack("<H", tag)] = struct.pack("<HHII", tag, _LONG, 1, len(data))
-            directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
-            directory.update(values)
-            data += directory.tobytes(len(data))
-    data += b"\0" * (-len(data) % 2)
-    ordered = sorted(entries.values(), key=lambda entry: struct.unpack_from("<H", entry))
-    written = struct.pack("<H", len(ordered)) + b"".join(ordered) + struct.pack("<I", 0)
-    return data[:4] + struct.pack("<I", len(data)) + data[8:] + written
+    return file.getvalue()

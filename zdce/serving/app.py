@@ -188,7 +188,7 @@ class Application:
 
     def _decoded(self, data: bytes) -> Picture:
         try:
-            return images.decode(data, _UPLOAD, self.limits.pixels, images.FORMATS)
+            return images.decode(data, _UPLOAD, self.limits.pixels)
         except FileError as error:
             if isinstance(error.__cause__, MemoryError):
                 raise error.__cause__ from None
@@ -234,7 +234,7 @@ def _shown(picture: Picture, times: dict[str, float]) -> Result:
 
 
 def _encoded(picture: Picture, suffix: str, quality: int, times: dict[str, float]) -> Result:
-    data = images.encode(picture, Path(f"result{suffix}"), quality)
+    data = images.encode(picture, Path(f"result{suffix}"), quality).data
     height, width = picture.pixels.shape[:2]
     return Result(data, Image.MIME[Image.registered_extensions()[suffix]], width, height, times)
 

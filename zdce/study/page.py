@@ -15,6 +15,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from zdce.data.datasets import SAMPLE
+from zdce.io import formats
 from zdce.metrics.evaluation import BASELINES
 from zdce.models.variants import VARIANTS
 from zdce.runtime import atomic
@@ -124,7 +125,7 @@ class Page:
         return slug(Source(BASE if self.has(BASE) else self.results.variants[0], 0, self.last))
 
     def _aspect(self) -> float:
-        with Image.open(self.folder.picture(0, Source("input"))) as image:
+        with Image.open(self.folder.picture(0, Source("input")), formats=formats.allowed()) as image:
             return round(image.width / image.height, 4)
 
     def _facts(self) -> list[tuple[str, str, str]]:
@@ -406,5 +407,5 @@ def _write_sheets(folder: StudyFolder, context: dict[str, Any]) -> None:
 
 
 def _labelled(pictures: Path, shot: Shot) -> Labelled:
-    with Image.open(pictures / f"{shot.key}.webp") as image:
+    with Image.open(pictures / f"{shot.key}.webp", formats=("WEBP",)) as image:
         return Labelled(image.convert("RGB"), shot.label)

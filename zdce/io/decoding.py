@@ -1,0 +1,325 @@
+"""Picture files read: upright, in RGB whatever their mode, with what they carry."""
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
+
+from zdce import errors
+from zdce.errors import FileError, InputError, MissingFileError, library_call
+from zdce.io import buffers, exif, formats, isobmff, jpeg, png, raw, sixteen_bit, tiff, untrusted, xmp
+from zdce.io.buffers import Buffer
+from zdce.io.directories import Block
+from zdce.io.picture import Picture, Stored, as_uint8
+
+# Formats that hold several pictures of which the first is the photograph (phones append depth maps and previews), and what that
+# one is.
+_FIRST_OF_SEVERAL = {"MPO": "JPEG", "HEIF": "HEIF"}
+
+_DEPTH_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
+
+# How many planes an SGI volume in a TIFF file has, and what part of a file a picture is.
+_DEPTH_TAG, _SUBFILE_TAG = 32997, 254
+
+# Where Pillow keeps EXIF as it lies in a file.
+_EXIF_KEYS = ("exif", "Raw profile type exif")
+
+# A panorama of a gigapixel takes 3 GB. Pillow's limit, meant against attacks, warns from 0.09 gigapixels on.
+MOST_PIXELS = 1 << 30
+
+# JPEG files have 16 bits for it; TIFF files may have 0/0, or more than any other format takes.
+_MOST_DPI = 65535
+
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+
+
+class _NoLimit:
+    """Pillow's own limit on pixels, which lies below what today's panoramas have, is off while anyone reads.
+
+    It is one number for all threads: the first to come takes it away and the last to go puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._kept: int | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                Image.MAX_IMAGE_PIXELS = self._kept
+
+
+_no_limit = _NoLimit()
+
+
+def read(path: Path) -> Picture:
+    """Reads a picture of up to 2^30 pixels: turned upright, palettes and CMYK as RGB, 16 bits in full depth, RAW developed.
+
+    Raises:
+        OSError: the file can't be read or is broken, or it is an animation, a stack of pages, or of floating-point pixels; or
+            what reads its kind is not installed.
+    """
+    if not raw.is_raw(path):
+        return decode(path, str(path))
+    with _named(str(path)):
+        pixels = raw.read(path, MOST_PIXELS)
+        block = exif.upright(raw.exif(path), 1, pixels.shape[1::-1])
+        return Picture(pixels, metadata={"exif": exif.PREFIX + block} if block else {})
+
+
+def decode(
+    source: Path | bytes,
+    name: str,
+    most_pixels: int = MOST_PIXELS,
+    *,
+    deep_colour: bool = True,
+) -> Picture:
+    """Reads a picture as ``read`` does, but no RAW, from a file or from the bytes of one, which may be a stranger's.
+
+    Args:
+        name: what errors call it.
+        most_pixels: no picture with more is decoded.
+        deep_colour: whether 16-bit colour stays so, or becomes 8 bits.
+
+    Raises:
+        OSError: as ``read`` says, or it has more than ``most_pixels``.
+    """
+    with _named(name), _no_limit, buffers.opened(source) as data:
+        if isinstance(source, bytes):
+            untrusted.check(source)
+        elif reason := formats.why_missing(source):
+            raise InputError(reason)
+        file = tiff.opened(data)
+        if file is not None and (layout := tiff.odd_layout(file)):
+            return _odd(data, file, layout, most_pixels)
+        opened = source if isinstance(source, Path) and not isinstance(data, bytes) else io.BytesIO(data)
+        with _opened(opened) as image:
+            return _decoded(image, source, data, most_pixels, deep_colour=deep_colour)
+
+
+def _opened(source: Path | io.BytesIO) -> Image.Image:
+    with library_call():
+        try:
+            return Image.open(source, formats=formats.allowed())
+        except UnidentifiedImageError:
+            raise FileError("not a picture that can be read") from None
+
+
+def _decoded(image: Image.Image, source: Path | bytes, data: Buffer, most_pixels: int, *, deep_colour: bool) -> Picture:
+    _check_kind(image, most_pixels)
+    holds_deep = deep_colour and sixteen_bit.holds(image)
+    format_name = _FIRST_OF_SEVERAL.get(image.format or "", image.format or "")
+    described, notes = _carried(image, format_name, data)
+    stored = _stored(image, format_name, described, data)
+    turn = described.pop("turn", None) or _orientation(image, format_name, described)
+    with library_call():
+        image.load()
+    for key in _EXIF_KEYS:  # else it is written anew while the picture is turned, broken tags and all
+        image.info.pop(key, None)
+    # Pillow turns TIFF files upright while it loads them, and libheif its own.
+    if format_name not in ("TIFF", "HEIF") and turn > 1:
+        image = image.transpose(_TRANSPOSED[turn])
+    picture = _picture(image, format_name)
+    if holds_deep:
+        # Only after Pillow has found nothing broken, which it is better at.
+        pixels = sixteen_bit.read(data if isinstance(data, bytes) else source, format_name)
+        picture = _deepened(picture, sixteen_bit.upright(pixels, turn))
+    bits = described.pop("bits", 8)
+    if bits > 8:
+        notes.append(f"its {bits} bits became 8")
+    return _with_description(replace(picture, format=format_name, stored=stored, notes=tuple(notes)), described, turn)
+
+
+def _with_description(picture: Picture, described: dict[str, Any], turn: int) -> Picture:
+    """``picture``, turned from EXIF's orientation ``turn``, with what its file says of it as far as it is still right."""
+    notes, metadata = list(picture.notes), {**picture.metadata, **described}
+    height, width = picture.pixels.shape[:2]
+    if "exif" in metadata:
+        block = exif.upright(metadata.pop("exif"), turn, (width, height))
+        metadata |= {"exif": exif.PREFIX + block} if block else {}
+    for key in ("xmp", "extended_xmp"):
+        if packet := metadata.pop(key, b""):
+            packet = packet.encode() if isinstance(packet, str) else packet
+            if cleaned := xmp.cleaned(packet, turn):
+                metadata[key] = cleaned
+            else:
+                notes.append("XMP left out: it points at what is left out, and can't be read")
+    if turn >= 5 and "dpi" in metadata:
+        metadata["dpi"] = metadata["dpi"][::-1]
+    return replace(picture, metadata=metadata, notes=tuple(dict.fromkeys(notes)))
+
+
+def _carried(image: Image.Image, format_name: str, data: Buffer) -> tuple[dict[str, Any], list[str]]:
+    """What a file says of its picture, and what of it is left out, a line each."""
+    described = {key: image.info[key] for key in ("exif", "xmp") if image.info.get(key)}
+    if "exif" in described:
+        described["exif"] = exif.PREFIX + exif.block(described["exif"])
+    notes = list[str]()
+    if format_name == "JPEG":
+        described, notes = jpeg.carried(data)
+    elif format_name == "PNG":
+        described, notes = png.carried(data)
+    elif format_name == "TIFF":
+        described, notes = tiff.carried(Block(data))
+    elif format_name in ("AVIF", "HEIF"):
+        found, notes = isobmff.carried(data)
+        if format_name == "AVIF" and found.pop("turn", 1) and "exif" in described:
+            # Pillow writes EXIF anew where the file's own turning is not in it.
+            found["turn"] = exif.orientation(described["exif"]) or 1
+        described |= found
+    if packet := described.get("xmp"):
+        notes += [f"{what} left out" for what in xmp.pointed_at(packet) if not any(what in note for note in notes)]
+    return described, notes
+
+
+def _orientation(image: Image.Image, format_name: str, described: dict[str, Any]) -> int:
+    """How the stored picture lies, by EXIF or else by XMP."""
+    if format_name == "TIFF":
+        tags: Any = getattr(image, "tag_v2", {})
+        turn = tags.get(274, 1)
+        return turn if turn in range(1, 9) else 1
+    if format_name == "HEIF":
+        return 1
+    return exif.orientation(described.get("exif", b"")) or xmp.orientation(described.get("xmp", b"")) or 1
+
+
+def _stored(image: Image.Image, format_name: str, described: dict[str, Any], data: Buffer) -> Stored:
+    progressive = described.pop("progressive", False)
+    if format_name == "JPEG" and image.mode in ("L", "RGB"):
+        tables: dict[int, Any] = getattr(image, "quantization", {})
+        sampling = _SUBSAMPLINGS.get(JpegImagePlugin.get_sampling(image), "")
+        return Stored(tuple(tuple(tables[n]) for n in sorted(tables)), sampling, progressive)
+    if format_name == "WEBP":
+        return Stored(lossless=bytes(data[12:16]) == b"VP8L" or (data[12:16] == b"VP8X" and data.find(b"VP8L", 20) >= 0))
+    return Stored(bits=1 if image.mode == "1" else 8, palette=image.mode == "P")
+
+
+def _odd(data: Buffer, file: Block, layout: tiff.Layout, most_pixels: int) -> Picture:
+    """A TIFF file of 10, 12 or 14 bits, say, in 16."""
+    if layout.width * layout.height > most_pixels:
+        raise InputError(f"expected at most {most_pixels} pixels, got {layout.width} x {layout.height}")
+    described, notes = tiff.carried(file)
+    entry = file.find(file.first, 274)
+    turn = file.number(entry, 1) if entry else 1
+    turn = turn if turn in range(1, 9) else 1
+    profile = file.find(file.first, 34675)
+    if profile:
+        described["icc_profile"] = file.bytes(profile)
+    pixels = sixteen_bit.upright(tiff.read(data, file, layout), turn)
+    picture = _deepened(Picture(np.zeros((1, 1, 3), np.uint8), format="TIFF"), pixels, has_alpha=pixels.shape[2] in (2, 4))
+    if layout.bits < 16:
+        notes.append(f"its {layout.bits} bits became 16")
+    return _with_description(replace(picture, metadata={"compression": "tiff_deflate"}, notes=tuple(notes)), described, turn)
+
+
+def _check_kind(image: Image.Image, most_pixels: int) -> None:
+    if image.width * image.height > most_pixels:
+        raise InputError(f"expected at most {most_pixels} pixels, got {image.width} x {image.height}")
+    with library_call():
+        # To count the pages of a TIFF takes time by their square, which whoever sends it would choose.
+        several = getattr(image, "is_animated", False)
+        tags: Any = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+        depth, part = tags.get(_DEPTH_TAG, 1), tags.get(_SUBFILE_TAG, 0)
+    if several and image.format not in _FIRST_OF_SEVERAL:
+        raise InputError("expected one picture, got an animation or a stack of pages")
+    if depth != 1:
+        raise InputError("expected one picture, got a volume of many")
+    if part == 1:
+        raise InputError(f"expected a picture, got the small one inside of a RAW file ({', '.join(sorted(raw.SUFFIXES))})")
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """What is wrong with a picture becomes a FileError with its name; a bug passes as it is."""
+    try:
+        yield
+    except Exception as error:
+        if errors.is_lack_of_memory(error):
+            raise FileError(f"{name}: there is not enough memory for it") from error
+        if errors.explanation(error) is None:
+            raise
+        kind = MissingFileError if isinstance(error, FileNotFoundError) else FileError
+        raise kind(f"{name}: {errors.one_line(error)}") from error
+
+
+def _deepened(picture: Picture, pixels: NDArray[np.uint16], *, has_alpha: bool = False) -> Picture:
+    """``picture`` with the full depth of its file's ``pixels`` (H, W, 1 to 4 channels)."""
+    channels = pixels.shape[2]
+    grey = channels <= 2
+    # A fourth channel may be none of opacity, which Pillow knows.
+    opaque = channels in (1, 3) or (channels == 4 and picture.alpha is None and not has_alpha)
+    alpha = None if opaque else pixels[..., channels - 1]
+    colours = np.repeat(pixels[..., :1], 3, axis=2) if grey else np.ascontiguousarray(pixels[..., :3])
+    return replace(picture, pixels=colours, grey=grey, alpha=alpha)
+
+
+def from_pillow(image: Image.Image) -> Picture:
+    """An image in memory as it stands, its rows not turned; modes as ``read`` takes them.
+
+    Raises:
+        ValueError: it has no pixels, or floating-point ones.
+    """
+    if 0 in image.size:
+        raise InputError(f"image must have at least one pixel, got {image.width} x {image.height}")
+    picture = _picture(image, "")
+    metadata = {key: image.info[key] for key in ("exif", "xmp") if image.info.get(key)}
+    return replace(picture, metadata={**picture.metadata, **metadata})
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """The pixels of a picture, upright, shape (H, W, 3), 16-bit ones as 8, off by less than a level; errors as ``read``."""
+    picture = read(path) if raw.is_raw(path) else decode(path, str(path), deep_colour=False)
+    return as_uint8(picture.pixels)
+
+
+def _picture(image: Image.Image, format_name: str) -> Picture:
+    """From an upright image."""
+    metadata = {key: image.info[key] for key in ("icc_profile", "dpi", "compression") if image.info.get(key)}
+    if not all(0 < float(side) <= _MOST_DPI for side in metadata.get("dpi", ())):
+        del metadata["dpi"]
+    if image.mode in _DEPTH_16_MODES:
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise InputError(f"expected pixels of 8 or 16 bits, got numbers from {levels.min()} to {levels.max()}")
+        if image.mode == "I" and format_name == "TIFF":  # what their white is can't be known
+            raise InputError("expected pixels of 8 or 16 bits, got 32 bits or numbers with a sign")
+        return Picture(np.repeat(levels.astype(np.uint16)[..., None], 3, axis=2), grey=True, metadata=metadata)
+    if image.mode == "F":
+        raise InputError("expected pixels of 8 or 16 bits, got floating-point ones")
+    if image.mode == "CMYK":
+        image = _rgb_of_cmyk(image, metadata.pop("icc_profile", None))
+    grey = image.mode in ("1", "L", "LA", "La")
+    with library_call(InputError):  # of modes that Pillow can't convert
+        alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
+        rgb = image.convert("L" if grey else "RGBA" if alpha is not None else "RGB").convert("RGB")
+    return Picture(np.asarray(rgb), grey, alpha, metadata)
+
+
+def _rgb_of_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """CMYK as sRGB, by its own profile where it has a valid one."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            return converted if converted is not None else image.convert("RGB")
+        except (OSError, ImageCms.PyCMSError):  # it is no profile, or none of CMYK
+            pass
+    return image.convert("RGB")

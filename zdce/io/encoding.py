@@ -1,0 +1,270 @@
+"""Picture files written, in their source's own kind, with what they carried."""
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zdce.errors import InputError, ZdceError, library_call
+from zdce.io import exif, formats, isobmff, jpeg, png, sixteen_bit, tiff, xmp
+from zdce.io.formats import Format
+from zdce.io.picture import Picture, Pixels, as_uint8
+from zdce.runtime import atomic
+
+# Of JPEG, WebP, AVIF and HEIC, where neither a caller nor the source says another.
+QUALITY = 95
+
+_LOSSLESS_TIFF = frozenset({"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd", "lzma"})
+_FAX = frozenset({"group3", "group4", "tiff_ccitt", "packbits"})
+
+_NAMES = {
+    "exif": "EXIF", "icc_profile": "the colour profile", "xmp": "XMP", "dpi": "the resolution",
+    "photoshop": "IPTC and Photoshop's data", "iptc": "IPTC", "comments": "the comment",
+    "segments": "makers' further segments", "colour_tags": "the colour tags",
+}  # fmt: skip
+
+# Colours that a table holds.
+_PALETTE = 256
+
+
+class Encoded(NamedTuple):
+    """A file's bytes, and what of the picture it does not hold, a line each."""
+
+    data: bytes
+    notes: list[str]
+
+
+def write(picture: Picture, path: Path, quality: int | None = None) -> list[str]:
+    """Writes a picture in the format of ``path``'s suffix, whole or not at all.
+
+    Args:
+        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100; None is a JPEG file's own where it is written as JPEG again, else 95.
+
+    Returns:
+        What the file does not hold of the picture, a line each.
+
+    Raises:
+        OSError: the disk takes no more.
+        ValueError: the format can't be written, or can't hold the picture's transparency or size.
+    """
+    # By way of memory: when a disk fills up in the middle of a write, Pillow takes the part for the whole.
+    encoded = encode(picture, path, quality)
+    atomic.write_bytes(path, encoded.data)
+    return encoded.notes
+
+
+def check(picture: Picture, path: Path) -> Format:
+    """The format of ``path``'s suffix, which can hold ``picture``: to be asked before it is enhanced.
+
+    Raises:
+        ValueError: there is no such format, or it has no room for the picture's transparency, size or colours.
+    """
+    form = formats.of_suffix(path)
+    if form is None:
+        raise InputError(f"{path}: expected one of the formats {', '.join(sorted(formats.SUFFIXES))}")
+    if missing := formats.why_missing(path):
+        raise InputError(f"{path}: {missing}")
+    if picture.alpha is not None and not form.alpha:  # others read Pillow's BMP files as opaque
+        raise InputError(f"{path}: {form.name} can't hold transparency; choose .png, .webp or .tiff")
+    height, width = picture.pixels.shape[:2]
+    if max(height, width) > form.side or 0 < form.pixels < height * width:
+        most = f"{form.side} a side" + (f" and {form.pixels} in all" if form.pixels else "")
+        raise InputError(f"{path}: {width} x {height} pixels can't be written as {form.name}: it holds {most}")
+    return form
+
+
+def encode(picture: Picture, path: Path, quality: int | None = None) -> Encoded:
+    """The bytes of the file that ``write`` writes; errors as there."""
+    form = check(picture, path)
+    formats.plug_ins()
+    try:
+        return _ENCODERS[form.name](_fitted(picture, form), picture, quality)
+    except ZdceError as error:
+        height, width = picture.pixels.shape[:2]
+        raise InputError(f"{path}: {width} x {height} pixels can't be written as {form.name}: {error}") from error
+
+
+class _Fitted(NamedTuple):
+    """What of a picture's metadata a format holds, and what it does not, a line each."""
+
+    metadata: dict[str, Any]
+    notes: list[str]
+
+
+def _fitted(picture: Picture, form: Format) -> _Fitted:
+    given = dict(picture.metadata)
+    texts = png.texts(given)
+    left_out = [_NAMES[key] for key in _NAMES if given.get(key) and key not in form.holds]
+    if "chunks" not in form.holds:
+        left_out += [f"the text {keyword!r}" for keyword in texts.keywords]
+        if texts.comments and "comments" in form.holds:
+            given["comments"] = (*given.get("comments", ()), *texts.comments)
+        elif texts.comments:
+            left_out.append("the comment")
+    if form.name != "JPEG" and given.get("xmp"):
+        given["xmp"] = xmp.merged(given["xmp"], given.pop("extended_xmp", b""))
+    kept = {key: value for key, value in given.items() if key in form.holds}
+    notes = [f"{what} left out: {form.name} has no place for it" for what in dict.fromkeys(left_out)]
+    return _Fitted(kept, notes)
+
+
+def _jpeg(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
+    stored, image = picture.stored, _image(picture)
+    options: dict[str, Any] = {"progressive": stored.progressive} | _kept(fitted.metadata, "dpi")
+    tables = stored.quantization[: 1 if picture.grey else 2]
+    if quality is None and tables and max(map(max, tables)) < 256:
+        options |= {"qtables": [list(table) for table in tables], "subsampling": stored.subsampling or "4:4:4"}
+    else:
+        # Colour at full resolution: what was dark has its colour noise in single pixels, and halving it smears.
+        options |= {"quality": quality or QUALITY, "subsampling": "4:4:4"}
+    data, notes = jpeg.with_metadata(_saved(image, "JPEG", options), fitted.metadata)
+    return Encoded(data, fitted.notes + notes)
+
+
+def _png(fitted: _Fitted, picture: Picture, _quality: int | None) -> Encoded:
+    notes = list(fitted.notes)
+    if picture.pixels.dtype == np.uint16 and not (picture.grey and picture.alpha is None):
+        data = sixteen_bit.png(_channels(picture))
+    else:
+        data = _saved(_in_its_kind(picture, notes), "PNG", {})
+    return Encoded(png.with_metadata(data, fitted.metadata), notes)
+
+
+def _tiff(fitted: _Fitted, picture: Picture, _quality: int | None) -> Encoded:
+    notes, stored = list(fitted.notes), picture.metadata.get("compression", "raw")
+    compression = stored if stored in _LOSSLESS_TIFF else "tiff_deflate"
+    order = tiff.order(fitted.metadata)
+    if picture.pixels.dtype == np.uint16 and not (picture.grey and picture.alpha is None):
+        data = sixteen_bit.tiff(
+            _channels(picture), order, compression, fitted.metadata.get("icc_profile"), fitted.metadata.get("dpi")
+        )
+    else:
+        image = _in_its_kind(picture, notes)
+        if image.mode.startswith("I;16") and order == ">":
+            image = Image.frombytes("I;16B", image.size, _grey(picture.pixels).astype(">u2").tobytes())
+        if image.mode == "1" and stored in _FAX:
+            compression = stored
+        data = _saved(image, "TIFF", {"compression": compression, **_kept(fitted.metadata, "icc_profile", "dpi")})
+    whole, further = tiff.with_metadata(data, fitted.metadata)
+    return Encoded(whole, notes + further)
+
+
+def _webp(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
+    options = _kept(fitted.metadata, "exif", "icc_profile", "xmp")
+    if picture.stored.lossless and quality is None:
+        options |= {"lossless": True, "exact": True}
+    else:
+        options["quality"] = quality or QUALITY
+    return Encoded(_saved(_image(picture), "WEBP", options), fitted.notes)
+
+
+def _avif(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
+    options = _kept(fitted.metadata, "icc_profile", "xmp") | {
+        "subsampling": "4:4:4",
+        "quality": quality or QUALITY,
+    }
+    if block := exif.block(fitted.metadata.get("exif", b"")):
+        # Pillow writes a block anew that has an orientation.
+        options["exif"] = exif.without_orientation(block)
+    data = _saved(_image(picture), "AVIF", options)
+    return Encoded(isobmff.with_code_points(data, fitted.metadata.get("colour_tags")), fitted.notes)
+
+
+def _heif(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
+    options = _kept(fitted.metadata, "exif", "icc_profile", "xmp") | {
+        "chroma": 444,
+        "quality": quality or QUALITY,
+    }
+    data = _saved(_image(picture), "HEIF", options)
+    return Encoded(isobmff.with_code_points(data, fitted.metadata.get("colour_tags")), fitted.notes)
+
+
+def _bmp(fitted: _Fitted, picture: Picture, _quality: int | None) -> Encoded:
+    notes = list(fitted.notes)
+    return Encoded(_saved(_in_its_kind(picture, notes, deep=False), "BMP", _kept(fitted.metadata, "dpi")), notes)
+
+
+_ENCODERS: dict[str, Callable[[_Fitted, Picture, int | None], Encoded]] = {
+    "JPEG": _jpeg, "PNG": _png, "TIFF": _tiff, "WEBP": _webp, "AVIF": _avif, "HEIF": _heif, "BMP": _bmp,
+}  # fmt: skip
+
+
+def _kept(metadata: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: metadata[key] for key in keys if key in metadata}
+
+
+def _saved(image: Image.Image, format_name: str, options: Mapping[str, Any]) -> bytes:
+    encoded = io.BytesIO()
+    with library_call(InputError):  # encoders refuse each in its own way what their format has no room for
+        image.save(encoded, format_name, **options)
+    return encoded.getvalue()
+
+
+def _channels(picture: Picture) -> NDArray[np.uint16]:
+    """16 bits of grey or colour, and of opacity where there is one, (H, W, 2 to 4)."""
+    pixels = _grey(picture.pixels)[..., None] if picture.grey else picture.pixels
+    if picture.alpha is None:
+        return np.ascontiguousarray(pixels)
+    alpha = picture.alpha if picture.alpha.dtype == np.uint16 else picture.alpha.astype(np.uint16) * 257
+    return np.dstack([pixels, alpha])
+
+
+def _grey(pixels: Pixels) -> Pixels:
+    # The network colours each channel alone; a grey picture stays grey.
+    return np.rint(pixels.mean(axis=2, dtype=np.float32)).astype(pixels.dtype)
+
+
+def _image(picture: Picture, *, deep: bool = False) -> Image.Image:
+    """As Pillow can hold it; ``deep`` grey without transparency keeps 16 bits."""
+    pixels = picture.pixels if deep and picture.grey and picture.alpha is None else as_uint8(picture.pixels)
+    image = Image.fromarray(_grey(pixels) if picture.grey else pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(as_uint8(picture.alpha)))
+    return image
+
+
+def _in_its_kind(picture: Picture, notes: list[str], *, deep: bool = True) -> Image.Image:
+    """Of 1 bit, or with a palette, as its file was, where that holds every pixel; else of 8 bits, which ``notes`` say."""
+    image = _image(picture, deep=deep)
+    if picture.stored.bits == 1 and picture.alpha is None:
+        if set(np.unique(picture.pixels)) <= {0, 255}:
+            return image.convert("1", dither=Image.Dither.NONE)
+        notes.append("its 1 bit became 8")
+    if picture.stored.palette and image.mode in ("RGB", "RGBA"):
+        paletted = _with_palette(np.asarray(image))
+        if paletted is not None:
+            return paletted
+        notes.append(f"its palette became full colour: there are more than {_PALETTE} now")
+    return image
+
+
+def _with_palette(pixels: NDArray[np.uint8]) -> Image.Image | None:
+    """The image of ``pixels`` (H, W, 3 or 4) with a table of its colours, where they fit into one."""
+    channels = pixels.shape[2]
+    codes = np.zeros(pixels.shape[:2], np.uint32)
+    for channel in range(channels):
+        codes <<= 8
+        codes |= pixels[..., channel]
+    colours, places = np.unique(codes, return_inverse=True)
+    if len(colours) > _PALETTE:
+        return None
+    table = np.stack([colours >> shift & 255 for shift in range(8 * (channels - 1), -1, -8)], -1).astype(np.uint8)
+    image = Image.fromarray(places.reshape(codes.shape).astype(np.uint8), "P")
+    image.putpalette(table[:, :3].tobytes(), "RGB")
+    if channels == 4:
+        image.info["transparency"] = table[:, 3].tobytes()
+    return image
+
+
+_KNOWN_TO_PILLOW = ("exif", "icc_profile", "xmp", "dpi", "compression")
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """RGB, RGBA, L, LA or, of 16 bits, I;16; what Pillow can write with the picture stands in ``info``."""
+    image = _image(picture, deep=True)
+    image.info.update(_kept(picture.metadata, *_KNOWN_TO_PILLOW))
+    return image

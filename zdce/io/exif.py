@@ -1,0 +1,296 @@
+"""EXIF blocks, carried byte for byte: only tags that a picture's turning makes wrong are changed, where they stand.
+
+A block is what JPEG, PNG, WebP, AVIF and HEIC files have: a TIFF structure without pixels. Makers' notes in it may name places
+of the whole block, so nothing in it moves.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+
+from zdce.io import directories
+from zdce.io.directories import EXIF, GPS, INTEROPERABILITY, MAKER_NOTE, Block, Entry
+
+# What goes before a block in JPEG files, and Pillow's names for one have it too.
+PREFIX = b"Exif\0\0"
+
+_ORIENTATION = 0x0112
+_COLOR_SPACE, _ADOBE_RGB, _INTEROPERABILITY_INDEX = 0xA001, 2, 1
+_SUBJECTS = (0x9214, 0xA214)
+
+# Tags of width and height, in the first directory and EXIF's own: sizes, and resolutions of the picture and of the sensor.
+_FIRST_PAIRS = ((0x0100, 0x0101), (0x011A, 0x011B))
+_EXIF_PAIRS = ((0xA002, 0xA003), (0xA20E, 0xA20F))
+
+# The thumbnail's own: its JPEG data and their length, or its strips and theirs.
+_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))
+
+# Bytes after the last thing of a block that belong to nothing.
+_PADDING = 8
+
+
+def block(data: bytes) -> bytes:
+    """A block without what JPEG files put before it."""
+    return data[len(PREFIX) :] if data.startswith(PREFIX) else data
+
+
+def orientation(data: bytes) -> int | None:
+    """How the picture lies, 1 to 8, or None where the block does not say it."""
+    try:
+        opened = Block(block(data))
+        entry = opened.find(opened.first, _ORIENTATION)
+        value = opened.number(entry, 0) if entry else 0
+    except (ValueError, struct.error):
+        return None
+    return value if value in range(1, 9) else None
+
+
+def upright(data: bytes, turn: int, size: tuple[int, int]) -> bytes:
+    """The block of a picture that lies upright now, and without its thumbnail, which would stay dark.
+
+    Args:
+        turn: the orientation that it had.
+        size: the upright picture's width and height.
+
+    Returns:
+        The block; nothing where it said no more than how the picture lies.
+    """
+    try:
+        changed = bytearray(block(data))
+        opened = Block(changed)
+        _patch(opened, changed, turn, size)
+        empty = {entry.tag for entry in opened.entries(opened.first)} == {_ORIENTATION}
+    except (ValueError, struct.error):
+        return block(data)
+    return b"" if empty else bytes(_without_thumbnail(opened, changed))
+
+
+def _patch(opened: Block, data: bytearray, turn: int, size: tuple[int, int]) -> None:
+    own = opened.below(opened.first, EXIF)
+    if (entry := opened.find(opened.first, _ORIENTATION)) and opened.number(entry, 1) != 1:
+        _put(opened, data, entry, [1])
+    if turn >= 5:
+        for directory, pairs in ((opened.first, _FIRST_PAIRS), (own, _EXIF_PAIRS)):
+            for pair in pairs:
+                _swap(opened, data, directory, pair)
+    if turn > 1:
+        for tag in _SUBJECTS:
+            if (entry := opened.find(own, tag)) and len(place := opened.numbers(entry)) >= 2:
+                _put(opened, data, entry, _turned_place(place, turn, size))
+
+
+def _put(opened: Block, data: bytearray, entry: Entry, values: Sequence[int]) -> None:
+    form = {1: "B", 3: "H", 4: "I"}.get(entry.kind)
+    if form and all(0 <= value < 1 << 8 * struct.calcsize(form) for value in values):
+        struct.pack_into(f"{opened.order}{len(values)}{form}", data, entry.value, *values)
+
+
+def _swap(opened: Block, data: bytearray, directory: int, pair: tuple[int, int]) -> None:
+    """Exchanges two entries' types, counts and values."""
+    found = [opened.find(directory, tag) for tag in pair]
+    if found[0] and found[1]:
+        first, second = (slice(entry.place + 2, entry.place + 12) for entry in found if entry)
+        data[first], data[second] = data[second], data[first]
+
+
+def _turned_place(place: Sequence[int], turn: int, size: tuple[int, int]) -> list[int]:
+    """A subject's centre (and the size of its frame) in an upright picture."""
+    width, height = size if turn < 5 else size[::-1]
+    (x, y), frame = place[:2], list(place[2:])
+    if turn in (2, 3, 7, 8):
+        x = width - 1 - x
+    if turn in (3, 4, 6, 7):
+        y = height - 1 - y
+    return [x, y, *frame] if turn < 5 else [y, x, *reversed(frame)]
+
+
+def _without_thumbnail(opened: Block, data: bytearray) -> bytearray:
+    """Its directory is left out of the chain, and it is cut off where it stands at the end, as it does in most files."""
+    small = opened.next(opened.first)
+    if not small:
+        return data
+    own = opened.below(opened.first, EXIF)
+    live = [opened.first, own, opened.below(opened.first, GPS), opened.below(own, INTEROPERABILITY)]
+    needed = max(end for directory in live for _, end in _ranges(opened, directory))
+    parts = [*_ranges(opened, small), *_pictures(opened, small)]
+    struct.pack_into(opened.order + "I", data, opened.end(opened.first), 0)
+    end = len(data)
+    for start, stop in sorted(parts, reverse=True):
+        if needed <= start < end and end - stop <= _PADDING:
+            end = start
+    return data[:end]
+
+
+def _ranges(opened: Block, directory: int) -> list[tuple[int, int]]:
+    """From where to where a directory and its values go."""
+    if not directory:
+        return [(0, 0)]
+    values = [(entry.value, entry.value + entry.size) for entry in opened.entries(directory)]
+    return [(directory, opened.end(directory) + 4), *values]
+
+
+def _pictures(opened: Block, directory: int) -> Iterable[tuple[int, int]]:
+    for place, length in _THUMBNAILS:
+        starts, lengths = opened.find(directory, place), opened.find(directory, length)
+        if starts and lengths:
+            yield from ((at, at + n) for at, n in zip(opened.numbers(starts), opened.numbers(lengths), strict=False))
+
+
+def without_orientation(data: bytes) -> bytes:
+    """The block without this tag: entries after it move up by one, values stay where they are."""
+    try:
+        opened = Block(data)
+        entry = opened.find(opened.first, _ORIENTATION)
+    except (ValueError, struct.error):
+        return data
+    if entry is None:
+        return data
+    result, end = bytearray(data), opened.end(opened.first) + 4
+    (count,) = struct.unpack_from(opened.order + "H", data, opened.first)
+    struct.pack_into(opened.order + "H", result, opened.first, count - 1)
+    result[entry.place : end] = data[entry.place + 12 : end] + bytes(12)
+    # A value in the entry itself moves with it; so does nothing else.
+    return bytes(result)
+
+
+def is_adobe_rgb(data: bytes) -> bool:
+    """Whether it says so, as cameras do instead of a profile: by its colour space or, by DCF's rules, by its file's index."""
+    try:
+        opened = Block(block(data))
+        own = opened.below(opened.first, EXIF)
+        space = opened.find(own, _COLOR_SPACE)
+        index = opened.find(opened.below(own, INTEROPERABILITY), _INTEROPERABILITY_INDEX)
+    except (ValueError, struct.error):
+        return False
+    value = opened.number(space, 1) if space else 1
+    return value == _ADOBE_RGB or (value != 1 and index is not None and opened.bytes(index).startswith(b"R03"))
+
+
+def has_maker_note(data: bytes) -> bool:
+    """Whether a block has a camera maker's own data, which may name places in it."""
+    try:
+        opened = Block(data)
+        return opened.find(opened.below(opened.first, EXIF), MAKER_NOTE) is not None
+    except (ValueError, struct.error):
+        return False
+
+
+# Tags of a TIFF file that say how its pixels are stored, or that are kept or named in other ways; all others describe it.
+_STORAGE = frozenset({
+    *range(254, 260), *range(262, 267), 273, 274, *range(277, 285), *range(288, 298), 301, *range(317, 318), *range(320, 348),
+    *range(512, 522), *range(529, 533), 700, 18246 + 1, *range(32995, 32999), 33421, 33422, 33723, 34377, 34675, 37724,
+    *range(37393, 37400), *range(50706, 52553),
+}) - {333, 337}  # fmt: skip
+_POINTERS = (EXIF, GPS, INTEROPERABILITY)
+_IFD = 13
+
+
+def describing(opened: Block) -> list[Entry]:
+    """The entries of a TIFF structure's first directory that say what the picture shows."""
+    return [entry for entry in opened.entries(opened.first) if entry.tag not in _STORAGE]
+
+
+def of_tiff(opened: Block) -> bytes:
+    """A block of what a TIFF or RAW file says of its picture; nothing where it says nothing.
+
+    Makers' notes stay at their place where that lies near enough to the beginning, else what in them names places is moved too.
+    """
+    try:
+        return _Copy(opened).data()
+    except struct.error:
+        return b""
+
+
+class _Copy:
+    """A block that is put together of another's directories."""
+
+    def __init__(self, source: Block) -> None:
+        self._source = source
+        self._note = source.find(source.below(source.first, EXIF), MAKER_NOTE)
+        self._fixed = self._note.value if self._note and 8 < self._note.value <= _FARTHEST else 0
+        self._parts: dict[int, bytes] = {}
+        self._end = 8
+
+    def data(self) -> bytes:
+        first = self._directory(describing(self._source))
+        if not first:
+            return b""
+        mark = b"II*\0" if self._source.order == "<" else b"MM\0*"
+        result = bytearray(self._end)
+        self._parts[0] = mark + struct.pack(self._source.order + "I", first)
+        for at, part in self._parts.items():
+            result[at : at + len(part)] = part
+        return bytes(result)
+
+    def _place(self, size: int) -> int:
+        """Room for ``size`` bytes, which a note that stays where it is does not have."""
+        self._end += self._end % 2
+        at = self._end
+        if self._note and self._fixed and at < self._fixed + self._note.size and at + size > self._fixed:
+            at = self._fixed + self._note.size + self._note.size % 2
+        self._end = at + size
+        if self._end > len(self._source.data) + _FARTHEST:
+            raise struct.error("its values lie upon each other")
+        return at
+
+    def _directory(self, entries: list[Entry], depth: int = 0) -> int:
+        """Where a directory of ``entries`` and what it names is put; 0 where nothing is left of it."""
+        kept = sorted({entry.tag: entry for entry in entries if self._is_kept(entry)}.values())
+        if not kept or depth > 2:
+            return 0
+        order = self._source.order
+        at = self._place(2 + 12 * len(kept) + 4)
+        written = [struct.pack(order + "HHI", *self._shape(entry)) + self._field(entry, depth) for entry in kept]
+        self._parts[at] = struct.pack(order + "H", len(kept)) + b"".join(written) + bytes(4)
+        return at
+
+    def _is_kept(self, entry: Entry) -> bool:
+        return bool(self._below(entry)) if entry.tag in _POINTERS else entry.kind != _IFD
+
+    def _shape(self, entry: Entry) -> tuple[int, int, int]:
+        return (entry.tag, 4, 1) if entry.tag in _POINTERS else (entry.tag, entry.kind, entry.length)
+
+    def _below(self, entry: Entry) -> list[Entry]:
+        return self._source.entries(self._source.number(entry, 0))
+
+    def _field(self, entry: Entry, depth: int) -> bytes:
+        order, values = self._source.order, self._source.bytes(entry)
+        if entry.tag in _POINTERS:
+            return struct.pack(order + "I", self._directory(self._below(entry), depth + 1))
+        if len(values) <= 4:
+            return values.ljust(4, b"\0")
+        if entry.tag == MAKER_NOTE and self._fixed:
+            self._end, at = max(self._end, self._fixed + len(values)), self._fixed
+        else:
+            at = self._place(len(values))
+        self._parts[at] = _moved(values, order, entry.value, at) if entry.tag == MAKER_NOTE else values
+        return struct.pack(order + "I", at)
+
+
+# A block of more than 64 KiB fits into no single segment of a JPEG file.
+_FARTHEST = 60000
+
+# What makers put before the directory that their notes are; others bring a TIFF structure of their own, which moves as one.
+_NOTE_HEADS = {b"SONY DSC \0\0\0": 12, b"SONY CAM \0\0\0": 12, b"Panasonic\0\0\0": 12, b"OLYMP\0": 8, b"AGFA \0": 8}
+
+
+def _moved(note: bytes, order: str, before: int, after: int) -> bytes:
+    """A maker's note that began at ``before`` and begins at ``after``.
+
+    Where it is a directory, and all the places that this names lie inside of it, they are counted from the block's beginning
+    and move with it.
+    """
+    head = next((size for start, size in _NOTE_HEADS.items() if note.startswith(start)), 0)
+    if before == after or len(note) < head + 2:
+        return note
+    (count,) = struct.unpack_from(order + "H", note, head)
+    if not 0 < count <= (len(note) - head - 2) // 12:
+        return note
+    result = bytearray(note)
+    for place in range(head + 2, head + 2 + 12 * count, 12):
+        _, kind, number, value = struct.unpack_from(order + "HHII", note, place)
+        size = directories.size_of(kind) * number
+        if size > 4:
+            if not before <= value <= before + len(note) - size:
+                return note
+            struct.pack_into(order + "I", result, place + 8, value - before + after)
+    return bytes(result)

@@ -1,0 +1,84 @@
+"""Picture files found by names, in folders and by patterns."""
+
+import glob
+import os
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from zdce.errors import FileError, MissingFileError
+from zdce.io.formats import SUFFIXES
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture file, and the folder that was searched, or None where the file itself was named."""
+
+    path: Path
+    folder: Path | None = None
+
+    @property
+    def place(self) -> Path:
+        """Its path inside the folder, or its own name."""
+        return Path(self.path.name) if self.folder is None else self.path.relative_to(self.folder)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def find(
+    paths: Iterable[str], suffixes: frozenset[str] = SUFFIXES, unreadable: Callable[[OSError], object] = _refuse
+) -> list[Found]:
+    """Every picture that files, folders (searched through, hidden files left out) and patterns name, in order, each once.
+
+    Args:
+        suffixes: of what counts as one in folders and patterns; a file that is named is taken as it is.
+        unreadable: is told of each folder that can't be read, by an error that names it.
+
+    Raises:
+        FileNotFoundError: a path or pattern names nothing.
+        OSError: a folder can't be read, where ``unreadable`` is left out.
+    """
+    found: dict[Path, Found] = {}
+    for text in paths:
+        path = Path(text)
+        # A file whose own name looks like a pattern, "IMG[1].jpg" say, is that file; so is a link to nothing.
+        matches = [path] if os.path.lexists(path) else [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+        if not matches:
+            raise MissingFileError(f"no such file or folder: {text}")
+        for match in matches:
+            if os.path.isdir(match):
+                found.update((inside, Found(inside, match)) for inside in in_folder(match, suffixes, unreadable))
+            elif match == path or match.suffix.lower() in suffixes:
+                found[match] = Found(match)
+    return list(found.values())
+
+
+def in_folder(
+    folder: Path, suffixes: frozenset[str] = SUFFIXES, unreadable: Callable[[OSError], object] = _refuse
+) -> list[Path]:
+    """The files below ``folder`` with one of ``suffixes``, in the string order of their paths; hidden ones are left out.
+
+    ``unreadable`` is told of each folder that can't be read; where it is left out that is an OSError.
+    """
+
+    def told(error: OSError) -> None:
+        unreadable(FileError(f"{error.filename}: {error.strerror}"))
+
+    pictures = []
+    for place, folders, names in os.walk(folder, onerror=told):
+        folders[:] = (name for name in folders if not name.startswith("."))
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() in suffixes and _may_be_picture(path):
+                pictures.append(path)
+    return sorted(pictures, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _may_be_picture(path: Path) -> bool:
+    """Whether reading it gives a picture or an error that names it: pipes, sockets and devices are passed over."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # a link to nothing or to itself, or what may not be looked at
+        return True

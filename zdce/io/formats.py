@@ -1,0 +1,85 @@
+"""The picture formats that are read and written, and no others: their suffixes, what each needs and what each can hold."""
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, features
+
+from zdce.io import raw
+from zdce.runtime import packages
+
+
+class Format(NamedTuple):
+    """A format by Pillow's name.
+
+    Attributes:
+        suffixes: of its files, the first one is the usual.
+        side: the most pixels of a side.
+        pixels: the most pixels in all, or 0 where only memory counts.
+        alpha: whether it holds transparency that other programs read.
+        holds: what it has a place for beside pixels, by the names of ``Picture.metadata``.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    side: int
+    pixels: int
+    alpha: bool
+    holds: frozenset[str]
+
+
+_COMMON = ("exif", "icc_profile", "xmp")
+
+# Sides: libjpeg's, libwebp's, libavif's and x265's limits; PNG has 31 bits, and TIFF and BMP 32.
+_TABLE = (
+    Format("JPEG", (".jpg", ".jpeg", ".jfif", ".jpe"), 65500, 0, False,
+           frozenset({*_COMMON, "dpi", "extended_xmp", "photoshop", "iptc", "comments", "segments"})),
+    Format("PNG", (".png",), 2**31 - 1, 0, True,
+           frozenset({*_COMMON, "dpi", "extended_xmp", "comments", "chunks", "colour_tags"})),
+    Format("WEBP", (".webp",), 16383, 0, True, frozenset({*_COMMON, "extended_xmp"})),
+    Format("BMP", (".bmp",), 2**31 - 1, 0, False, frozenset({"dpi"})),
+    Format("TIFF", (".tif", ".tiff"), 2**32 - 1, 0, True,
+           frozenset({*_COMMON, "dpi", "extended_xmp", "photoshop", "iptc"})),
+    Format("AVIF", (".avif",), 65536, 1 << 28, True, frozenset({*_COMMON, "extended_xmp", "colour_tags"})),
+    Format("HEIF", (".heic", ".heif", ".hif"), 65536, 1 << 27, True, frozenset({*_COMMON, "extended_xmp", "colour_tags"})),
+)  # fmt: skip
+
+_BY_SUFFIX = {suffix: each for each in _TABLE for suffix in each.suffixes}
+
+# Also of pictures that can't be read here, so that nothing in a folder is passed over in silence.
+SUFFIXES = frozenset(_BY_SUFFIX)
+
+
+def of_suffix(path: Path) -> Format | None:
+    """The format of a file's name, or None."""
+    return _BY_SUFFIX.get(path.suffix.lower())
+
+
+def why_missing(path: Path) -> str | None:
+    """Why files of this name can't be read or written here, or None."""
+    form = of_suffix(path)
+    if form is None:
+        return raw.why_missing() if raw.is_raw(path) else None
+    if form.name == "HEIF":
+        return packages.missing("pillow_heif", extra="formats")
+    if form.name == "AVIF" and not features.check("avif"):
+        return "AVIF files need a Pillow that was built with libavif: pip install --upgrade pillow"
+    return None
+
+
+@cache
+def plug_ins() -> None:
+    """Makes Pillow know the formats that it can read here."""
+    Image.init()
+    if packages.missing("pillow_heif", extra="formats") is None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
+@cache
+def allowed() -> tuple[str, ...]:
+    """Pillow's names of what is opened, whatever a file's name: its other decoders are old, or start other programs."""
+    plug_ins()
+    return tuple(each.name for each in _TABLE if why_missing(Path(f"a{each.suffixes[0]}")) is None)

@@ -1,0 +1,66 @@
+"""A photograph in memory, with all that its file said of it."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a file stored its pixels, which a file of the same format does again.
+
+    Attributes:
+        quantization: JPEG's tables, of which its quality is made.
+        subsampling: JPEG's, ``"4:2:0"`` say.
+        progressive: JPEG's scans.
+        lossless: WebP without loss.
+        bits: of a channel.
+        palette: colours are few, and stand in a table.
+    """
+
+    quantization: tuple[tuple[int, ...], ...] = ()
+    subsampling: str = ""
+    progressive: bool = False
+    lossless: bool = False
+    bits: int = 8
+    palette: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photograph in memory.
+
+    Attributes:
+        pixels: upright RGB, shape (H, W, 3), uint8, or uint16 for files of more than 8 bits.
+        grey: the file has one channel; the three of ``pixels`` are the same.
+        alpha: opacity, shape (H, W), uint8 or uint16, where the file has one.
+        metadata: what is written back with it. By Pillow's names ``exif``, ``icc_profile``, ``xmp``, ``dpi``, ``compression``;
+            ``extended_xmp`` (more than one segment of JPEG holds), ``photoshop`` (resources), ``iptc``, ``comments``,
+            ``segments`` (JPEG's others), ``chunks`` (PNG's texts and others), ``colour_tags`` (``ColourTags``).
+        format: Pillow's name of the format that it was read from, or nothing.
+        stored: how the file stored its pixels.
+        notes: what the file held beside, and is left out, a line each.
+    """
+
+    pixels: Pixels
+    grey: bool = False
+    alpha: Pixels | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    format: str = ""
+    stored: Stored = field(default_factory=Stored)
+    notes: tuple[str, ...] = ()
+
+    def with_pixels(self, pixels: Pixels) -> "Picture":
+        """The same picture with other ``pixels`` (H, W, 3)."""
+        return replace(self, pixels=pixels)
+
+
+def as_uint8(pixels: Pixels) -> NDArray[np.uint8]:
+    """8-bit pixels; 16-bit ones are divided by 257, which takes 65535 to 255, and rounded."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -1,0 +1,185 @@
+"""XMP packets: carried as they are but for what is wrong after an enhancement.
+
+That is what points at pictures and videos that are left out, previews, which would stay dark, and how the picture lies.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+_GOOGLE = "http://ns.google.com/photos/1.0/"
+_DYNAMIC_DEPTH = "http://ns.google.com/photos/dd/1.0/"
+
+# Namespaces, or beginnings of them, and what their properties point at or describe.
+_POINTERS = {
+    "http://ns.adobe.com/hdr-gain-map/": "gain map",
+    "http://ns.apple.com/HDRGainMap/": "gain map",
+    "http://ns.apple.com/pixeldatainfo/": "gain map",
+    _GOOGLE + "depthmap/": "depth map",
+    _DYNAMIC_DEPTH: "depth map",
+    _GOOGLE + "image/": "further picture",
+    _GOOGLE + "audio/": "sound",
+    _GOOGLE + "container/": "",
+}
+_CAMERA = _GOOGLE + "camera/"
+_VIDEO = ("MotionPhoto", "MicroVideo")
+_PREVIEWS = ("http://ns.adobe.com/xap/1.0/", "Thumbnails")
+_NOTE = "http://ns.adobe.com/xmp/note/"
+_TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
+
+# Of a container's items: what they are for.
+_SEMANTICS = {b"GainMap": "gain map", b"MotionPhoto": "motion photo's video", b"Depth": "depth map"}
+_SEMANTIC = re.compile(rb'Semantic(?:="|>)(\w+)')
+
+_SIGNS = tuple(name.encode() for name in (*_POINTERS, _CAMERA, "Thumbnails"))
+_TURNING = re.compile(rb"Orientation|PixelXDimension|ImageWidth")
+
+# A packet that is read takes a kilobyte of memory for each.
+_MOST_TAGS = 100_000
+
+# What stands for the digest that only the writer of a file knows.
+_ANY_DIGEST = b"0" * 32
+_DIGEST = re.compile(rb"""(HasExtendedXMP(?:\s*=\s*["']|>\s*))[0-9A-Fa-f]{32}""")
+
+
+def pointed_at(packet: bytes) -> dict[str, int]:
+    """What a packet says that its file holds beside the picture, by name."""
+    found = [what for name, what in _POINTERS.items() if what and name.encode() in packet]
+    found += [_SEMANTICS[item] for item in _SEMANTIC.findall(packet) if item in _SEMANTICS]
+    if any(re.search(rb":" + name.encode() + rb"""\s*(?:=\s*["']|>\s*)1""", packet) for name in _VIDEO):
+        found.append("motion photo's video")
+    return dict.fromkeys(found, 1)
+
+
+def orientation(packet: bytes) -> int | None:
+    """How the picture lies, 1 to 8, or None where the packet does not say it."""
+    found = re.search(rb"""tiff:Orientation(?:\s*=\s*["']|>)\s*([1-8])""", packet)
+    return int(found[1]) if found else None
+
+
+def cleaned(packet: bytes, turn: int) -> bytes:
+    """The packet of an enhanced picture that was turned by EXIF's orientation ``turn``; nothing where it can't be read.
+
+    It comes back byte for byte where nothing in it is wrong.
+    """
+    if not any(sign in packet for sign in _SIGNS) and not (_TURNING.search(packet) and turn > 1):
+        return packet
+    if packet.count(b"<") > _MOST_TAGS:
+        return b""
+    try:
+        document = minidom.parseString(packet.rstrip(b"\0"))
+        for element in list(_elements(document)):
+            _clean(element)
+            if turn > 1:
+                _turn(element, swap=turn >= 5)
+        return _text(document)
+    except (ExpatError, ValueError, RecursionError):
+        return b""
+
+
+def _elements(node: minidom.Node) -> Iterator[minidom.Element]:
+    for child in list(node.childNodes):
+        if isinstance(child, minidom.Element):
+            yield child
+            yield from _elements(child)
+
+
+def _text(document: minidom.Document) -> bytes:
+    return "\n".join(node.toxml() for node in document.childNodes).encode()
+
+
+def _is_stale(name: str | None, local: str | None) -> bool:
+    space, local = name or "", local or ""
+    return space.startswith(tuple(_POINTERS)) or (space == _CAMERA and local.startswith(_VIDEO)) or (space, local) == _PREVIEWS
+
+
+def _clean(element: minidom.Element) -> None:
+    if element.parentNode is not None and _is_stale(element.namespaceURI, element.localName):
+        element.parentNode.removeChild(element)
+        return
+    for attribute in list((element.attributes or {}).values()):
+        if _is_stale(attribute.namespaceURI, attribute.localName) or str(attribute.value).startswith(tuple(_POINTERS)):
+            element.removeAttributeNode(attribute)
+
+
+def _turn(element: minidom.Element, *, swap: bool) -> None:
+    """Properties of how the picture lies and of its sides, as attributes and as elements."""
+    if (orientation := element.getAttributeNodeNS(_TIFF, "Orientation")) is not None:
+        orientation.value = "1"
+    if (element.namespaceURI, element.localName) == (_TIFF, "Orientation"):
+        _set(element, "1")
+    if swap:
+        for space, names in ((_TIFF, ("ImageWidth", "ImageLength")), (_EXIF, ("PixelXDimension", "PixelYDimension"))):
+            _exchange(element, space, names)
+
+
+def _exchange(element: minidom.Element, space: str, names: tuple[str, str]) -> None:
+    first, second = (element.getAttributeNodeNS(space, name) for name in names)
+    if first is not None and second is not None:
+        first.value, second.value = second.value, first.value
+    children = [child for name in names for child in element.getElementsByTagNameNS(space, name) if child.parentNode is element]
+    if len(children) == 2:
+        texts = ["".join(node.toxml() for node in child.childNodes) for child in children]
+        for child, text in zip(children, reversed(texts), strict=True):
+            _set(child, text)
+
+
+def _set(element: minidom.Element, text: str) -> None:
+    for child in list(element.childNodes):
+        element.removeChild(child)
+    if element.ownerDocument is not None:
+        element.appendChild(element.ownerDocument.createTextNode(text))
+
+
+def merged(main: bytes, rest: bytes) -> bytes:
+    """One packet of the two that a JPEG file with more than 64 KiB of XMP has."""
+    if not rest and _NOTE.encode() not in main:
+        return main
+    if main.count(b"<") + rest.count(b"<") > _MOST_TAGS:
+        return main
+    with suppress(ExpatError, ValueError, IndexError, RecursionError):
+        document = minidom.parseString(main.rstrip(b"\0"))
+        for element in list(_elements(document)):
+            if element.hasAttributeNS(_NOTE, "HasExtendedXMP"):
+                element.removeAttributeNS(_NOTE, "HasExtendedXMP")
+            elif (element.namespaceURI, element.localName) == (_NOTE, "HasExtendedXMP") and element.parentNode is not None:
+                element.parentNode.removeChild(element)
+        if rest:
+            _add(document, minidom.parseString(rest.rstrip(b"\0")))
+        return _text(document)
+    return main
+
+
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+
+
+def _add(document: minidom.Document, other: minidom.Document) -> None:
+    target, source = (each.getElementsByTagNameNS(_RDF, "RDF")[0] for each in (document, other))
+    above = [element for element in (other.documentElement, source) if element is not None]
+    spaces = [attribute for element in above for attribute in (element.attributes or {}).values()]
+    for description in list(source.childNodes):
+        if isinstance(description, minidom.Element):
+            for attribute in spaces:
+                if attribute.name.startswith("xmlns:") and not description.hasAttribute(attribute.name):
+                    description.setAttribute(attribute.name, attribute.value)
+            target.appendChild(document.importNode(description, True))
+
+
+_POINTING = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="%b"><rdf:Description rdf:about="" xmlns:xmpNote="%b" '
+    b'xmpNote:HasExtendedXMP="%b"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+def split(packet: bytes) -> tuple[bytes, bytes]:
+    """A packet that names another, and that one, which holds everything."""
+    start, end = packet.find(b"<x:xmpmeta"), packet.rfind(b"</x:xmpmeta>")
+    rest = packet[start : end + len(b"</x:xmpmeta>")] if 0 <= start < end else packet
+    return _POINTING % (_RDF.encode(), _NOTE.encode(), _ANY_DIGEST), rest
+
+
+def with_digest(main: bytes, digest: bytes) -> bytes:
+    """A packet that names the rest by its ``digest``, where it names one."""
+    return _DIGEST.sub(lambda found: found[1] + digest, main) if digest else merged(main, b"")
