@@ -110,7 +110,8 @@ def decode(
         file = tiff.opened(data)
         if file is not None and (layout := tiff.odd_layout(file)):
             return _odd(data, file, layout, most_pixels)
-        opened = source if isinstance(source, Path) and not isinstance(data, bytes) else io.BytesIO(data)
+        whole = png.without_texts(data) if isinstance(data, bytes) and data.startswith(png.START) else data
+        opened = io.BytesIO(whole) if isinstance(whole, bytes) or isinstance(source, bytes) else source
         with _opened(opened) as image:
             return _decoded(image, source, data, most_pixels, deep_colour=deep_colour)
 

@@ -167,11 +167,14 @@ def _avif(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
         "subsampling": "4:4:4",
         "quality": quality or QUALITY,
     }
-    if block := exif.block(fitted.metadata.get("exif", b"")):
+    notes, block = list(fitted.notes), exif.block(fitted.metadata.get("exif", b""))
+    if block and exif.is_block(block):
         # Pillow writes a block anew that has an orientation.
         options["exif"] = exif.without_orientation(block)
+    elif block:
+        notes.append("EXIF left out: AVIF takes no broken one")
     data = _saved(_image(picture), "AVIF", options)
-    return Encoded(isobmff.with_code_points(data, fitted.metadata.get("colour_tags")), fitted.notes)
+    return Encoded(isobmff.with_code_points(data, fitted.metadata.get("colour_tags")), notes)
 
 
 def _heif(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:

@@ -33,6 +33,14 @@ def block(data: bytes) -> bytes:
     return data[len(PREFIX) :] if data.startswith(PREFIX) else data
 
 
+def is_block(data: bytes) -> bool:
+    """Whether it begins as a block does."""
+    try:
+        return data[2:4] in (b"*\0", b"\0*") and not Block(data).big
+    except (ValueError, struct.error):
+        return False
+
+
 def orientation(data: bytes) -> int | None:
     """How the picture lies, 1 to 8, or None where the block does not say it."""
     try:

@@ -144,7 +144,7 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
 
 
 def _line(what: str, count: int) -> str:
-    return f"{what} left out" if count == 1 else f"{count} times {what} left out"
+    return f"{what} left out" if count == 1 else f"{count} {what}s left out"
 
 
 def _described(items: Items) -> dict[str, Any]:

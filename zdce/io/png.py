@@ -10,6 +10,7 @@ from zdce.io import exif
 from zdce.io.buffers import Buffer
 from zdce.io.colour_tags import ColourTags
 
+START = b"\x89PNG\r\n\x1a\n"
 _SIGNATURE = 8
 _HEAD = 33  # with the header's chunk
 _XMP = b"XML:com.adobe.xmp"
@@ -58,6 +59,19 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
     if kept:
         described["chunks"] = tuple(kept)
     return described, left_out
+
+
+def without_texts(data: bytes) -> bytes:
+    """The file without its texts, which ``carried`` reads: Pillow refuses pictures with long ones."""
+    at, kept, start = _SIGNATURE, list[bytes](), 0
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if kind in _TEXT:
+            kept.append(data[start:at])
+            start = end
+        at = end
+    return b"".join([*kept, data[start:]]) if kept else data
 
 
 def _colours(data: Buffer) -> Iterator[Chunk]:

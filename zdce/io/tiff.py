@@ -61,9 +61,9 @@ def odd_layout(file: Block) -> Layout | None:
     tags = {entry.tag: entry for entry in file.entries(file.first)}
 
     def values(tag: int, *otherwise: int) -> tuple[int, ...]:
-        return file.numbers(tags[tag]) if tag in tags else otherwise
+        return (file.numbers(tags[tag]) if tag in tags else ()) or otherwise
 
-    (width,), (height,), bits = values(_WIDTH, 0)[:1], values(_HEIGHT, 0)[:1], set(values(_BITS, 1))
+    width, height, bits = values(_WIDTH, 0)[0], values(_HEIGHT, 0)[0], set(values(_BITS, 1))
     if any(kind not in _UNSIGNED for kind in values(_FORMAT, 1)) and max(bits, default=1) <= 8:
         raise InputError("expected pixels of 8 or 16 unsigned bits, got signed ones")
     declared, white = values(_MOST_VALUE), values(_WHITE)
@@ -76,7 +76,7 @@ def odd_layout(file: Block) -> Layout | None:
         raise InputError("expected one picture, got an animation or a stack of pages")
     (depth,) = bits
     tallest = (1 << depth) - 1
-    black = max(values(_BLACK, 0)[:1] or (0,))
+    black = values(_BLACK, 0)[0]
     top = max(white or (declared if depth == 16 else ()) or (tallest,))
     if not black < top <= tallest:
         raise InputError(f"expected a white above black {black} and up to {tallest}, got {top}")
@@ -148,24 +148,17 @@ def with_metadata(encoded: bytes, metadata: Mapping[str, Any]) -> tuple[bytes, l
     """
     block = exif.block(metadata.get("exif", b""))
     if block and not exif.has_maker_note(block):
-        block = exif.of_tiff(Block(block)) if _is_block(block) else block
+        block = exif.of_tiff(Block(block)) if exif.is_block(block) else block
     further = _further(metadata)
     if not (block or further):
         return encoded, []
-    if not _is_block(block):
+    if not exif.is_block(block):
         block = (b"II*\0" if encoded.startswith(b"II") else b"MM\0*") + bytes(4)
     pixels = Block(encoded)
     size = len(block) + len(encoded) + sum(len(value) for value in further.values())
     if pixels.big or size >= _CLASSIC_BYTES - (1 << 20):
         return encoded, ["EXIF, XMP and IPTC left out: a TIFF file of more than 4 GiB has no place for them"]
     return _Assembly(Block(block), pixels).data(further), []
-
-
-def _is_block(block: bytes) -> bool:
-    try:
-        return not Block(block).big
-    except (ValueError, struct.error):
-        return False
 
 
 def _further(metadata: Mapping[str, Any]) -> dict[int, bytes]:

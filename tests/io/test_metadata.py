@@ -1,0 +1,364 @@
+"""What files say of their pictures: kept byte for byte where nothing in it must change, else named."""
+
+import hashlib
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from test_images import gradient
+
+from zdce.errors import InputError
+from zdce.io import exif, formats, images, jpeg, tiff
+from zdce.io.directories import Block
+from zdce.io.picture import Picture
+
+COPYRIGHT = "© José".encode()
+NOTE = 150  # where the maker's note begins
+
+
+def exif_block(orientation=1, order="<", size=(40, 30), thumbnail=b""):
+    """A block with text that is not ASCII, a note that names a place of the whole block, and sides of the picture."""
+
+    def entry(tag, kind, count, value):
+        return struct.pack(order + "HHI", tag, kind, count) + (
+            struct.pack(order + "HH", value, 0) if kind == 3 else struct.pack(order + "I", value)
+        )
+
+    # Types: 2 ASCII, 3 SHORT, 4 LONG, 7 UNDEFINED.
+    first = [entry(0x0112, 3, 1, orientation), entry(0x8298, 2, len(COPYRIGHT), 90), entry(0x8769, 4, 1, 100)]
+    own = [entry(0x927C, 7, 30, NOTE), entry(0xA002, 3, 1, size[0]), entry(0xA003, 4, 1, size[1])]
+    # A directory of one entry whose 4 shorts lie at a place of the block, inside of the note.
+    note = struct.pack(order + "H", 1) + entry(0x0001, 3, 4, NOTE + 18) + bytes(4) + struct.pack(order + "4H", 7, 8, 9, 10)
+    data = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    data += struct.pack(order + "H", len(first)) + b"".join(first) + struct.pack(order + "I", 180 if thumbnail else 0)
+    data = data.ljust(90, b"\0") + COPYRIGHT
+    data = data.ljust(100, b"\0") + struct.pack(order + "H", len(own)) + b"".join(own) + bytes(4)
+    data = data.ljust(NOTE, b"\0") + note.ljust(30, b"\0")
+    if thumbnail:
+        data += struct.pack(order + "H", 2) + entry(0x0201, 4, 1, 210) + entry(0x0202, 4, 1, len(thumbnail)) + bytes(4)
+        data += thumbnail
+    return data
+
+
+def kept(path):
+    """EXIF's block in a file that was written."""
+    return exif.block(images.read(path).metadata["exif"])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".avif", ".heic", ".tif"])
+def test_exif_is_kept_byte_for_byte(tmp_path, suffix, order):
+    block = exif_block(order=order)
+    images.write(Picture(np.zeros((30, 40, 3), np.uint8), metadata={"exif": exif.PREFIX + block}), tmp_path / f"a{suffix}")
+    if suffix == ".tif":  # a directory of its own, around the same values at the same places
+        file = Block((tmp_path / "a.tif").read_bytes())
+        own = file.below(file.first, 0x8769)
+        note = file.find(own, 0x927C)
+        assert (file.order, note.value, file.bytes(note)) == (order, NOTE, block[NOTE : NOTE + 30])
+        assert file.bytes(file.find(file.first, 0x8298)) == COPYRIGHT
+    elif suffix == ".avif":  # without the orientation, which it says elsewhere
+        assert block[62:] == kept(tmp_path / "a.avif")[62:]
+    else:
+        assert kept(tmp_path / f"a{suffix}") == block
+    for last in (".jpg", ".tif", ".png"):
+        images.write(images.read(tmp_path / f"a{suffix}"), tmp_path / f"b{last}")
+        opened = Block(kept(tmp_path / f"b{last}"))
+        note = opened.find(opened.below(opened.first, 0x8769), 0x927C)
+        assert (note.value, opened.bytes(note)) == (NOTE, block[NOTE : NOTE + 30])
+        assert opened.bytes(opened.find(opened.first, 0x8298)) == COPYRIGHT
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_only_what_turning_makes_wrong_changes(tmp_path, orientation, order):
+    before = exif_block(orientation, order)
+    Image.new("RGB", (40, 30), (9, 20, 9)).save(tmp_path / "a.jpg", exif=exif.PREFIX + before)
+    images.write(images.read(tmp_path / "a.jpg"), tmp_path / "b.jpg")
+    after, turned = kept(tmp_path / "b.jpg"), orientation >= 5
+    opened = Block(after)
+    own = opened.below(opened.first, 0x8769)
+    sides = [opened.number(opened.find(own, tag), 0) for tag in (0xA002, 0xA003)]
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert sides == list(image.size) == ([30, 40] if turned else [40, 30])
+    assert opened.number(opened.find(opened.first, 0x0112), 0) == 1
+    changed = {at for at, (a, b) in enumerate(zip(before, after, strict=True)) if a != b}
+    allowed = {18, 19} | (set(range(116, 138)) if turned else set())
+    assert changed <= allowed
+
+
+def test_a_thumbnail_goes_and_the_rest_stays(tmp_path):
+    thumbnail = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(thumbnail, "JPEG")
+    data = exif_block(thumbnail=thumbnail.getvalue())
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg", exif=exif.PREFIX + data)
+    images.write(images.read(tmp_path / "a.jpg"), tmp_path / "b.jpg")
+    after = kept(tmp_path / "b.jpg")
+    assert after == exif_block()[:180]
+    assert thumbnail.getvalue() not in (tmp_path / "b.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits", "zstd", "lzma"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_compressed_tiffs_keep_exif_and_gps(tmp_path, compression, dtype, order):
+    pixels = gradient(3, 8 * np.dtype(dtype).itemsize)
+    plain = Image.Exif()
+    plain.endian = order
+    plain[0x010F] = "Maker"
+    plain.get_ifd(0x8769)[0x8827] = 3200
+    plain.get_ifd(0x8825)[1] = "N"
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", compression=compression, metadata=None, byteorder=order)
+    whole, _ = tiff.with_metadata((tmp_path / "a.tif").read_bytes(), {"exif": plain.tobytes(), "xmp": b"<x/>"})
+    (tmp_path / "a.tif").write_bytes(whole)
+    picture = images.read(tmp_path / "a.tif")
+    assert np.array_equal(picture.pixels, pixels)
+    assert images.write(picture, tmp_path / "b.tif") == []
+    with Image.open(tmp_path / "b.tif") as image:
+        assert image.getexif()[0x010F] == "Maker"
+        assert image.getexif().get_ifd(0x8769)[0x8827] == 3200
+        assert image.getexif().get_ifd(0x8825)[1] == "N"
+        assert (image.info["compression"] == "raw") == (compression is None)
+    assert np.array_equal(images.read(tmp_path / "b.tif").pixels, pixels)
+    assert images.read(tmp_path / "b.tif").metadata["xmp"] == b"<x/>"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_grey_tiffs_take_the_byte_order_of_their_exif(tmp_path, dtype, order):
+    grey = gradient(1, 8 * np.dtype(dtype).itemsize)
+    block = exif.PREFIX + exif_block(order=order)
+    images.write(Picture(np.repeat(grey, 3, 2), grey=True, metadata={"exif": block}), tmp_path / "a.tif")
+    assert np.array_equal(images.read(tmp_path / "a.tif").pixels[..., :1], grey)
+    assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), grey[..., 0])
+
+
+@pytest.mark.parametrize("bits", [9, 10, 12, 14])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("packed", [True, False])
+def test_other_depths_are_scaled_by_their_own_white(tmp_path, bits, channels, packed):
+    white = (1 << bits) - 1
+    levels = np.linspace(0, white, 13 * 20 * channels).round().astype(np.uint16).reshape(13, 20, channels)
+    kind = "rgb" if channels == 3 else "minisblack"
+    stored = levels if channels == 3 else levels[..., 0]
+    if packed:
+        tifffile.imwrite(tmp_path / "a.tif", stored, photometric=kind, bitspersample=bits, metadata=None)
+    else:  # in 16 bits, of which the file says how many count
+        tifffile.imwrite(tmp_path / "a.tif", stored, photometric=kind, extratags=[(281, 3, 1, white, True)], metadata=None)
+    picture = images.read(tmp_path / "a.tif")
+    assert picture.grey == (channels == 1)
+    assert np.abs(picture.pixels - levels * (65535 / white)).max() <= 0.5
+    assert picture.pixels.min() == 0
+    assert picture.pixels.max() == 65535
+    assert images.decode((tmp_path / "a.tif").read_bytes(), "a").notes == ((f"its {bits} bits became 16",) if packed else ())
+    if packed:  # the same bits, each sample in two bytes
+        data = (tmp_path / "a.tif").read_bytes()
+        tifffile.imwrite(tmp_path / "w.tif", stored, photometric=kind, metadata=None)
+        words = bytearray((tmp_path / "w.tif").read_bytes())
+        entry = Block(words).find(Block(words).first, 258)
+        struct.pack_into(f"<{entry.length}H", words, entry.value, *[bits] * entry.length)
+        assert len(words) > len(data)
+        assert np.array_equal(images.decode(bytes(words), "words").pixels, picture.pixels)
+
+
+def test_whites_and_blacks_of_dng_count_and_odd_ones_are_refused(tmp_path):
+    levels = np.uint16([[[100, 100, 100], [2100, 2100, 2100], [4100, 4100, 4100]]])
+    tags = [(50714, 3, 1, 100, True), (50717, 3, 1, 4100, True)]
+    tifffile.imwrite(tmp_path / "a.tif", levels, photometric="rgb", extratags=tags, metadata=None)
+    assert images.read(tmp_path / "a.tif").pixels[0, :, 0].tolist() == [0, 32768, 65535]
+    tifffile.imwrite(tmp_path / "32.tif", np.uint32([[0, 60000]]), metadata=None)
+    tifffile.imwrite(tmp_path / "signed.tif", np.int8([[0, 100]]), metadata=None)
+    tifffile.imwrite(tmp_path / "cfa.tif", np.uint16([[0, 4095]]), photometric="cfa", bitspersample=12, metadata=None)
+    for name in ("32.tif", "signed.tif", "cfa.tif"):
+        with pytest.raises(OSError, match=f"{name}: "):
+            images.read(tmp_path / name)
+
+
+def packet(more=b""):
+    return (
+        b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        b'<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="5"' + more +
+        b"/></rdf:RDF></x:xmpmeta>\n" + b" " * 60 + b'<?xpacket end="w"?>'
+    )  # fmt: skip
+
+
+IPTC = b"\x1c\x02\x19\0\x05night"
+RESOURCES = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC
+
+
+@pytest.mark.parametrize("suffix", sorted(formats.SUFFIXES))
+def test_a_description_is_kept_or_named(tmp_path, suffix):
+    metadata = {"xmp": packet(), "photoshop": RESOURCES, "comments": (b"a comment",)}
+    metadata["chunks"] = ((b"tEXt", b"Title\0Night"),)
+    notes = images.write(Picture(np.zeros((32, 32, 3), np.uint8), metadata=metadata), tmp_path / f"a{suffix}")
+    again = images.read(tmp_path / f"a{suffix}")
+    form = formats.of_suffix(tmp_path / f"a{suffix}").name
+    words = {"xmp": "XMP", "photoshop": "IPTC", "comments": "comment", "chunks": "'Title'"}
+    for key, word in words.items():
+        named = any(word in note for note in notes)
+        same = again.metadata.get(key) == metadata[key]
+        if (form, key) == ("PNG", "comments"):
+            assert (b"tEXt", b"Comment\0a comment") in again.metadata["chunks"]
+        elif (form, key) == ("PNG", "chunks"):
+            assert metadata[key][0] in again.metadata[key]
+        else:
+            assert same != named, (key, notes)
+
+
+def test_iptc_goes_between_jpeg_and_tiff(tmp_path):
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    images.write(Picture(pixels, metadata={"iptc": IPTC}), tmp_path / "a.jpg")
+    assert images.read(tmp_path / "a.jpg").metadata["photoshop"] == RESOURCES
+    images.write(images.read(tmp_path / "a.jpg"), tmp_path / "b.tif")
+    assert images.read(tmp_path / "b.tif").metadata["iptc"] == IPTC
+
+
+def test_more_than_64_kib_go_into_several_segments_of_a_jpeg(tmp_path):
+    note = os.urandom(150_000)
+    block = exif_block() + note
+    many = packet(b' xmp:Label="' + b"x" * 200_000 + b'"')
+    images.write(Picture(np.zeros((8, 8, 3), np.uint8), metadata={"exif": block, "xmp": many}), tmp_path / "a.jpg")
+    again = images.read(tmp_path / "a.jpg")
+    assert exif.block(again.metadata["exif"]) == block
+    rest = again.metadata["extended_xmp"]
+    assert hashlib.md5(rest).hexdigest().upper().encode() in again.metadata["xmp"]
+    assert rest in many
+    images.write(again, tmp_path / "b.jpg")
+    assert images.read(tmp_path / "b.jpg").metadata == again.metadata
+    # Formats without that limit have one packet.
+    images.write(again, tmp_path / "b.png")
+    assert b"x" * 200_000 in images.read(tmp_path / "b.png").metadata["xmp"]
+    assert b"HasExtended" not in images.read(tmp_path / "b.png").metadata["xmp"]
+
+
+GAIN = b' xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0"'
+MOTION = b' xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion="1"'
+
+
+def jpeg_bytes(value=20, **options):
+    data = io.BytesIO()
+    Image.new("RGB", (32, 32), (value,) * 3).save(data, "JPEG", **options)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        (jpeg_bytes(xmp=packet(GAIN)) + jpeg_bytes(xmp=packet(GAIN)), "gain map"),
+        (jpeg_bytes() + jpeg_bytes(9) + jpeg_bytes(8), "2 further pictures"),
+        (jpeg_bytes(xmp=packet(MOTION)) + b"\0\0\0\x18ftypmp42" + bytes(99), "motion photo's video"),
+        (jpeg_bytes() + b"what else there may be", "22 bytes behind the picture's end"),
+    ],
+)
+def test_what_lies_behind_a_picture_is_named_and_nothing_points_at_it(tmp_path, data, note):
+    (tmp_path / "a.jpg").write_bytes(data)
+    picture = images.read(tmp_path / "a.jpg")
+    assert picture.notes == (f"{note} left out",)
+    images.write(picture, tmp_path / "b.jpg")
+    written = (tmp_path / "b.jpg").read_bytes()
+    for name in (b"hdrgm", b"MotionPhoto", b"ftyp"):
+        assert name not in written
+    assert (b'Rating="5"' in data) == (b'Rating="5"' in written)
+    assert images.read(tmp_path / "b.jpg").notes == ()
+
+
+def test_further_pictures_of_heic_are_named(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    frames = [Image.new("RGB", (64, 64), (10 * n + 9,) * 3) for n in range(3)]
+    file = heif.from_pillow(frames[0])
+    for frame in frames[1:]:
+        file.add_from_pillow(frame)
+    file.save(tmp_path / "a.heic")
+    assert images.read(tmp_path / "a.heic").notes == ("2 further pictures left out",)
+
+
+def test_xmp_says_how_the_picture_lies_no_more(tmp_path):
+    turned = packet(
+        b' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" tiff:ImageWidth="40" tiff:ImageLength="30"'
+    )
+    (tmp_path / "a.jpg").write_bytes(jpeg_bytes(xmp=turned))
+    after = images.read(tmp_path / "a.jpg").metadata["xmp"]
+    assert b'Orientation="1"' in after
+    assert b'ImageWidth="30"' in after
+    straight = packet(b' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="1"')
+    (tmp_path / "a.jpg").write_bytes(jpeg_bytes(xmp=straight))
+    assert images.read(tmp_path / "a.jpg").metadata["xmp"] == straight
+
+
+def test_the_sources_own_kind_is_the_default(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 50, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.webp", lossless=True)
+    images.write(images.read(tmp_path / "a.webp"), tmp_path / "b.webp")
+    assert np.array_equal(images.read(tmp_path / "b.webp").pixels, noise)
+    Image.fromarray(noise).save(tmp_path / "a.jpg", quality=61, progressive=True, subsampling="4:2:0")
+    images.write(images.read(tmp_path / "a.jpg"), tmp_path / "b.jpg")
+    before, after = (images.read(tmp_path / name).stored for name in ("a.jpg", "b.jpg"))
+    assert before == after
+    assert before.progressive
+    for mode, colours in (("1", 2), ("P", 16)):
+        image = (
+            Image.fromarray(noise).quantize(colours) if mode == "P" else Image.fromarray(noise[..., 0] % 2 * 255).convert("1")
+        )
+        image.save(tmp_path / "a.png")
+        picture = images.read(tmp_path / "a.png")
+        assert images.write(picture, tmp_path / "b.png") == []
+        with Image.open(tmp_path / "b.png") as again:
+            assert again.mode == mode
+            assert np.array_equal(np.asarray(again.convert("RGB")), picture.pixels)
+    notes = images.write(picture.with_pixels(noise), tmp_path / "c.png")
+    assert notes == ["its palette became full colour: there are more than 256 now"]
+
+
+def test_palettes_keep_their_opacity(tmp_path):
+    image = Image.fromarray(gradient()).quantize(8)
+    image.save(tmp_path / "a.png", transparency=3)
+    picture = images.read(tmp_path / "a.png")
+    images.write(picture, tmp_path / "b.png")
+    again = images.read(tmp_path / "b.png")
+    assert np.array_equal(again.alpha, picture.alpha)
+    assert np.array_equal(again.pixels, picture.pixels)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp", ".avif", ".heic"])
+def test_broken_descriptions_are_no_bugs(tmp_path, suffix):
+    """Files with random bytes changed are read, or refused as files."""
+    metadata = {"exif": exif.PREFIX + exif_block(), "xmp": packet(GAIN), "comments": (b"c",), "photoshop": RESOURCES}
+    images.write(Picture(np.zeros((16, 16, 3), np.uint8), metadata=metadata), tmp_path / f"a{suffix}")
+    whole, random = (tmp_path / f"a{suffix}").read_bytes(), np.random.default_rng(1)
+    for _ in range(150):
+        data = bytearray(whole)
+        for at in random.integers(0, len(data), 4):
+            data[at] = random.integers(0, 256)
+        try:
+            picture = images.decode(bytes(data), "a")
+            for last in (".jpg", ".tif", ".png", ".avif"):
+                images.check(picture, tmp_path / f"b{last}")
+        except (OSError, InputError):
+            continue
+        for last in (".jpg", ".tif", ".png", ".avif"):
+            images.encode(picture, tmp_path / f"b{last}")
+
+
+def test_an_inflating_text_is_bounded():
+    bomb = zlib.compress(bytes(1 << 28))
+    data = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(data, "PNG")
+    chunk = b"iTXtXML:com.adobe.xmp\0\1\0\0\0" + bomb
+    whole = data.getvalue()
+    whole = whole[:33] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + whole[33:]
+    assert len(images.decode(whole, "a").metadata.get("xmp", b"")) <= 1 << 26
+
+
+def test_segments_that_are_not_known_stay(tmp_path):
+    data = jpeg_bytes()
+    thermal = struct.pack(">BBH", 0xFF, 0xE4, 8) + b"THERMO"
+    (tmp_path / "a.jpg").write_bytes(data[:2] + thermal + data[2:])
+    images.write(images.read(tmp_path / "a.jpg"), tmp_path / "b.jpg")
+    assert thermal in (tmp_path / "b.jpg").read_bytes()
+    assert [segment.marker for segment in jpeg.segments((tmp_path / "b.jpg").read_bytes())].count(0xE4) == 1
