@@ -4,6 +4,7 @@ import ctypes
 import os
 import resource
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -122,6 +123,11 @@ def test_results_are_replaced_only_when_told(model, photos):
         (["none.jpg"], "no such file or folder: none.jpg"),
         (["in", "-o", "a.jpg"], "a.jpg is a file, where a folder is expected for results"),
         (["in/b.png", "-o", "b.gif"], "b.gif: expected a folder (end its name in /) or one of the formats .avif, .bmp,"),
+        (["in/b.png", "-o", "b.jxl"], "b.jxl: expected a folder (end its name in /) or one of the formats .avif, .bmp,"),
+        (["in/b.png", "-o", "b.txt"], "b.txt: expected a folder (end its name in /) or one of the formats .avif, .bmp,"),
+        (["in", "-o", "night.v2"], "night.v2: expected a folder (end its name in /) or one of the formats .avif, .bmp,"),
+        (["in/b.png", "a.jpg", "-o", "o.png"], "o.png is a file's name (end it in /), where a folder is expected for results"),
+        (["in", "-o", "o.png"], "o.png is a file's name (end it in /), where a folder is expected for results"),
         (["in/b.png", "-o", "b.DNG"], "b.DNG: expected a folder (end its name in /) or one of the formats .avif, .bmp,"),
         (["a.jpg", "--model", "none"], "no weights at none"),
     ],
@@ -334,3 +340,47 @@ def test_a_real_dark_photo_gets_bright(model, data_folder, tmp_path):
         assert after.size == before.size
         assert np.mean(after) > np.mean(before) + 20
         assert after.getexif()[ExifTags.Base.Make] == before.getexif()[ExifTags.Base.Make]
+
+
+def test_nothing_that_lies_in_a_folder_stops_the_rest(model, photos):
+    (photos / "in" / "self.jpg").symlink_to("self.jpg")
+    (photos / "in" / "gone.png").symlink_to("nowhere.png")
+    (photos / "in" / "round.png").symlink_to("there.png")
+    (photos / "in" / "there.png").symlink_to("round.png")
+    (photos / "in" / "above").symlink_to(photos)
+    os.mkfifo(photos / "in" / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("in/socket.png")
+        result = run(model, "in", "-o", "out/")
+    assert (result.exit_code, result.stdout) == (1, "3 written, 4 failed\n")
+    for name in ("self.jpg", "gone.png", "round.png", "there.png"):
+        assert f"in/{name}: " in result.stderr
+    for options in ([], ["-o", "one.png"]):
+        assert "self.jpg: Too many levels of symbolic links" in run(model, "in/self.jpg", *options).stderr
+
+
+@pytest.mark.parametrize("name", ["holiday.jpg", "holiday.eps", "holiday.png"])
+def test_postscript_starts_no_other_program(model, photos, monkeypatch, name):
+    head = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%%EndComments\n0 0 60 40 rectfill\nshowpage\n"
+    (photos / name).write_text(head)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert "not a picture that can be read" in run(model, name).stderr
+    with pytest.raises(OSError, match="not a picture that can be read"):
+        zdce.enhance(name, output="bright.png")
+
+
+def test_what_is_left_out_stands_in_the_manifest(model, photos):
+    first = Image.new("RGB", (32, 32), (20, 20, 20))
+    first.save("two.jpg", "MPO", save_all=True, append_images=[first])
+    result = run(model, "two.jpg", "-o", "out.jpg", "--manifest", "all.csv")
+    assert "out.jpg: further picture left out" in result.stderr
+    assert "two.jpg,out.jpg,written,further picture left out" in (photos / "all.csv").read_text()
+
+
+@pytest.mark.parametrize(("suffix", "most"), [("jpg", 65500), ("webp", 16383), ("heic", 65536)])
+def test_a_format_without_room_is_told_before_the_work(model, photos, monkeypatch, suffix, most):
+    Image.new("L", (most + 1, 1)).save("wide.png")
+    monkeypatch.setattr(zdce.Enhancer, "__call__", None)
+    result = run(model, "wide.png", "-o", f"wide.{suffix}")
+    assert result.exit_code == 1
+    assert f"{most + 1} x 1 pixels can't be written as" in result.stderr.replace("\n", " ")

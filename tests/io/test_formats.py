@@ -8,13 +8,13 @@ import pytest
 import tifffile
 import torch
 from click.testing import CliRunner
-from PIL import ExifTags, Image, ImageCms, features
+from PIL import ExifTags, Image, ImageCms
 from test_images import gradient, png_16_bit_rgb
 
 import zdce
 from zdce import cli
-from zdce.enhancement import colour
-from zdce.io import images, raw, sixteen_bit
+from zdce.enhancement import batch, colour
+from zdce.io import images, sixteen_bit
 from zdce.io.images import Picture
 
 imagecodecs = pytest.importorskip("imagecodecs", reason="the extra `formats` is not installed")
@@ -358,11 +358,27 @@ def test_the_small_picture_in_a_raw_file_is_not_taken_for_it(tmp_path):
         images.read(tmp_path / "a.tif")
 
 
-def test_every_kind_is_found_in_folders(tmp_path):
-    names = ["a.avif", "a.dng", "a.heic", "a.NEF", "a.png", "a.tif"]
+def test_every_kind_is_found_in_folders(monkeypatch, tmp_path):
+    names = ["a.avif", "a.dng", "a.heic", "a.hif", "a.jfif", "a.jpe", "a.mp4", "a.NEF", "a.png", "a.tif"]
     for name in names:
         (tmp_path / name).touch()
-    found = {found.path.name for found in images.find([str(tmp_path)], zdce.enhancement.batch.suffixes())}
-    missing = {name for name, there in (("a.avif", features.check("avif")), ("a.heic", images.SUFFIXES)) if not there}
-    missing |= {"a.dng", "a.NEF"} if raw.why_missing() else set()
-    assert found == set(names) - missing
+    without(monkeypatch, "pillow_heif", "rawpy", "av")
+    found = {found.path.name for found in images.find([str(tmp_path)], batch.suffixes())}
+    assert found == set(names)
+
+
+def test_files_that_an_extra_reads_are_named_with_it(monkeypatch, tmp_path, model):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(gradient()).save("in/a.jfif", "JPEG")
+    for name in ("b.dng", "c.heic", "d.mp4"):
+        (tmp_path / "in" / name).touch()
+    without(monkeypatch, "pillow_heif", "rawpy", "av")
+    result = run("in", "-m", model, "-o", "out/", "--manifest", "all.csv")
+    assert (result.exit_code, result.stdout) == (1, "1 written, 3 failed\n")
+    listed = (tmp_path / "all.csv").read_text()
+    for name, package in (("b.dng", "rawpy"), ("c.heic", "pillow-heif"), ("d.mp4", "av")):
+        line = next(line for line in result.stderr.replace("\n", " ").split("skipped ") if f"in/{name}" in line)
+        assert package in line
+        assert "pip install 'zdce[" in line
+        assert f"in/{name}" in listed
