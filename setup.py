@@ -5,13 +5,13 @@ from setuptools import Extension, setup
 from torch.utils.cpp_extension import TORCH_LIB_PATH, include_paths
 
 # No flag of the build machine's: the kernels choose their instruction set at run time.
-flags = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wall", "-Wno-psabi"]
+flags = ["-std=c++20", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wno-psabi"]
 
 # The stable ABI of PyTorch 2.10: one wheel serves that version and every later one.
 cpp = Extension(
     "zdce._C",
-    sources=sorted(glob("csrc/core/*.cpp") + glob("csrc/torch/*.cpp")),
-    depends=["csrc/curve.h", *glob("csrc/core/**/*.h", recursive=True)],
+    sources=sorted(glob("csrc/core/**/*.cpp", recursive=True) + glob("csrc/torch/*.cpp")),
+    depends=["csrc/curve.h", *glob("csrc/core/**/*.h", recursive=True), *glob("csrc/torch/*.h")],
     include_dirs=include_paths(),
     library_dirs=[TORCH_LIB_PATH],
     libraries=["torch", "torch_cpu"],

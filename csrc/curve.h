@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "core/limits.h"
+
 #if defined(__CUDACC__)
 #define ZDCE_INLINE __host__ __device__ __forceinline__
 #else
@@ -62,9 +64,5 @@ ZDCE_INLINE V hyperbolic_tangent(V x) {
 
 // For double, the type that tests differentiate in, the library's own.
 ZDCE_INLINE double hyperbolic_tangent(double x) { return std::tanh(x); }
-
-// More steps than any published network takes; it bounds the kernels' registers and tables.
-constexpr int kMaxIterations = 16;
-constexpr int kMaxMaps = 3 * kMaxIterations;
 
 }  // namespace zdce

@@ -7,19 +7,8 @@
 namespace zdce {
 namespace {
 
-bool supported(Isa isa) {
-#if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return isa == Isa::kDefault || (isa == Isa::kAvx2 && avx2) || (isa == Isa::kAvx512 && avx512);
-#else
-  return isa == Isa::kDefault;
-#endif
-}
-
 Isa chosen() {
-  constexpr Isa best_first[] = {Isa::kAvx512, Isa::kAvx2, Isa::kDefault};
+  constexpr Isa best_first[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kDefault};
   const char* forced = std::getenv("ZDCE_ISA");
   for (Isa isa : best_first) {
     if (forced == nullptr || *forced == '\0') {
@@ -29,10 +18,23 @@ Isa chosen() {
       throw std::runtime_error(std::string("ZDCE_ISA=") + forced + " is not supported by this processor");
     }
   }
-  throw std::runtime_error(std::string("ZDCE_ISA must be default, avx2 or avx512, got ") + forced);
+  throw std::runtime_error(std::string("ZDCE_ISA must be default, neon, avx2 or avx512, got ") + forced);
 }
 
 }  // namespace
+
+bool supported(Isa isa) {
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return isa == Isa::kDefault || (isa == Isa::kAvx2 && avx2) || (isa == Isa::kAvx512 && avx512);
+#elif defined(__aarch64__)
+  return isa == Isa::kDefault || isa == Isa::kNeon;
+#else
+  return isa == Isa::kDefault;
+#endif
+}
 
 Isa isa() {
   static const Isa isa = chosen();
@@ -45,6 +47,8 @@ const char* isa_name(Isa isa) {
       return "avx512";
     case Isa::kAvx2:
       return "avx2";
+    case Isa::kNeon:
+      return "neon";
     case Isa::kDefault:
       return "default";
   }

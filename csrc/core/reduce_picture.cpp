@@ -1,15 +1,13 @@
 // reduce_picture on the CPU: area means of an interleaved picture, which is read once, or bilinear samples of it. A
 // task is one row of either.
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
 #include <vector>
 
-#include "isa.h"
-#include "pictures.h"
-#include "tiles.h"
+#include "kernels.h"
+#include "operations.h"
+#include "parallel.h"
 
 namespace zdce {
 namespace {
@@ -20,19 +18,19 @@ template <class E>
 struct Sums {
   using Narrow = double;
   using Wide = double;
-  static constexpr int64_t kRows = int64_t{1} << 31;
+  static constexpr int64_t kMostRows = int64_t{1} << 31;
 };
 template <>
 struct Sums<uint8_t> {
   using Narrow = uint16_t;
   using Wide = uint64_t;
-  static constexpr int64_t kRows = 257;
+  static constexpr int64_t kMostRows = 257;
 };
 template <>
 struct Sums<uint16_t> {
   using Narrow = uint32_t;
   using Wide = uint64_t;
-  static constexpr int64_t kRows = 65537;
+  static constexpr int64_t kMostRows = 65537;
 };
 
 template <class E>
@@ -41,29 +39,19 @@ template <class E>
 using Wide = typename Sums<E>::Wide;
 
 template <class E>
-struct AddRows {
-  ZDCE_INLINE static void run(const char* from, int64_t stride, int64_t rows, int64_t n, Narrow<E>* sums) {
-    for (int64_t y = 0; y < rows; ++y) {
-      const E* const row = reinterpret_cast<const E*>(from + y * stride);
-      for (int64_t i = 0; i < n; ++i) sums[i] += row[i];
-    }
-  }
-};
-
-template <class E>
 void reduce(const Picture& picture, int64_t scale, int64_t height, int64_t width, float* small) {
-  const Isa best = isa();
+  const Kernels& set = kernels();
   const int64_t n = 3 * picture.width;
-  torch::stable::parallel_for(0, height, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(height, 1, [&](int64_t begin, int64_t end) {
     std::vector<Narrow<E>> sums(n);
     std::vector<Wide<E>> areas(3 * width);
     for (int64_t y = begin; y < end; ++y) {
       const int64_t last = std::min((y + 1) * scale, picture.height);
       std::fill(areas.begin(), areas.end(), 0);
-      for (int64_t row = y * scale; row < last; row += Sums<E>::kRows) {
+      for (int64_t row = y * scale; row < last; row += Sums<E>::kMostRows) {
         std::fill(sums.begin(), sums.end(), 0);
-        dispatch<AddRows<E>>(best, static_cast<const char*>(picture.row(row)), picture.row_stride,
-                             std::min(Sums<E>::kRows, last - row), n, sums.data());
+        set.add_rows(picture.element, picture.row(row), picture.row_stride * static_cast<int64_t>(sizeof(E)),
+                     std::min(Sums<E>::kMostRows, last - row), n, sums.data());
         for (int64_t x = 0; x < width; ++x) {
           Wide<E> colors[3] = {};
           for (int64_t i = 3 * x * scale; i < std::min(3 * (x + 1) * scale, n); i += 3) {
@@ -105,7 +93,7 @@ std::vector<Sample> samples(int64_t pixels, int64_t number) {
 template <class E>
 void sample(const Picture& picture, int64_t height, int64_t width, float* small) {
   const std::vector<Sample> rows = samples(picture.height, height), columns = samples(picture.width, width);
-  torch::stable::parallel_for(0, height, 16, [&](int64_t begin, int64_t end) {
+  parallel_for(height, 16, [&](int64_t begin, int64_t end) {
     for (int64_t y = begin; y < end; ++y) {
       const E* const upper = reinterpret_cast<const E*>(picture.row(rows[y].first));
       const E* const lower = reinterpret_cast<const E*>(picture.row(rows[y].next));
@@ -124,20 +112,17 @@ void sample(const Picture& picture, int64_t height, int64_t width, float* small)
   });
 }
 
-// picture: (H, W, 3); small: (1, 3, ceil(H / scale), ceil(W / scale)), written: means, or without antialiasing samples.
-void reduce_picture(const Tensor picture_tensor, int64_t scale, bool antialias, const Tensor small) {
-  const Picture p = picture(picture_tensor, "picture");
+}  // namespace
+
+void reduce_picture(const Picture& picture, int64_t scale, bool antialias, float* small) {
   check_scale(scale);
-  const int64_t height = small_side(p.height, scale), width = small_side(p.width, scale);
-  float* const to = grid<float>(small, "small", {1, 3, height, width});
-  with_pixel(p.dtype, [&](auto element) {
+  check_interleaved(picture, "picture");
+  const int64_t height = small_side(picture.height, scale), width = small_side(picture.width, scale);
+  with_pixel(picture.element, [&](auto element) {
     using E = decltype(element);
-    if (antialias) return reduce<E>(p, scale, height, width, to);
-    sample<E>(p, height, width, to);
+    if (antialias) return reduce<E>(picture, scale, height, width, small);
+    sample<E>(picture, height, width, small);
   });
 }
 
-}  // namespace
 }  // namespace zdce
-
-STABLE_TORCH_LIBRARY_IMPL(zdce_cpp, CPU, m) { m.impl("reduce_picture", TORCH_BOX(&zdce::reduce_picture)); }

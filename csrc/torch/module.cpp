@@ -2,13 +2,22 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <torch/csrc/stable/ops.h>
 
 #include <exception>
 
-#include "../core/engine/amx.h"
-#include "../core/isa.h"
+#include "../core/kernels.h"
+#include "../core/parallel.h"
 
 namespace {
+
+// PyTorch's own threads do the work, as many as torch.set_num_threads says.
+constexpr zdce::Executor kTorchThreads = {
+    [] { return static_cast<int>(torch::stable::get_num_threads()); },
+    [](int64_t count, int64_t grain, void (*body)(void*, int64_t, int64_t), void* context) {
+      torch::stable::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+    },
+};
 
 PyObject* isa(PyObject*, PyObject*) {
   try {
@@ -19,10 +28,10 @@ PyObject* isa(PyObject*, PyObject*) {
   }
 }
 
-PyObject* has_bfloat16(PyObject*, PyObject*) { return PyBool_FromLong(zdce::engine::can_run_bfloat16()); }
+PyObject* has_bfloat16(PyObject*, PyObject*) { return PyBool_FromLong(zdce::can_run_bfloat16()); }
 
 PyMethodDef methods[] = {
-    {"isa", isa, METH_NOARGS, "The instruction set that the kernels run with: default, avx2 or avx512."},
+    {"isa", isa, METH_NOARGS, "The instruction set that the kernels run with: default, neon, avx2 or avx512."},
     {"has_bfloat16", has_bfloat16, METH_NOARGS, "Whether the engine can run networks in bfloat16 here."},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -31,4 +40,7 @@ PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods, nullptr
 
 }  // namespace
 
-PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__C() {
+  zdce::set_executor(kTorchThreads);
+  return PyModule_Create(&module);
+}

@@ -1,0 +1,37 @@
+// As much of JSON as the header of a .safetensors file needs: a strict reader of whole texts.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace zdce {
+
+struct Json {
+  enum class Kind { kNull, kBoolean, kNumber, kString, kArray, kObject };
+
+  Kind kind = Kind::kNull;
+  bool boolean = false;
+  double number = 0;
+  std::string string;
+  std::vector<Json> array;
+  std::map<std::string, Json, std::less<>> object;
+
+  // The value of a key. Throws std::runtime_error where there is none, or this is no object; likewise below.
+  const Json& at(std::string_view key) const;
+  const Json* find(std::string_view key) const;
+  const std::string& text() const;
+  // A whole number of [low, high].
+  int64_t integer(int64_t low, int64_t high) const;
+  double real() const;
+  bool flag() const;
+  const std::vector<Json>& list() const;
+};
+
+// Throws std::runtime_error where the text is not one JSON value, or one nested deeper than 16.
+Json parse_json(std::string_view text);
+
+}  // namespace zdce

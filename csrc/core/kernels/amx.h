@@ -1,0 +1,179 @@
+// Convolutions in bfloat16 on the processor's matrix unit (Intel AMX): 16 pixels times 32 values times 16 outputs
+// an instruction, sums in float32.
+#pragma once
+
+#include "bands.h"
+
+namespace zdce::ZDCE_TARGET {
+
+#if ZDCE_HAS_AMX
+
+// All eight registers as full matrices, for the thread that holds this.
+class MatrixUnit {
+ public:
+  MatrixUnit() {
+    struct alignas(64) {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } configuration;
+    asm volatile("ldtilecfg %0" ::"m"(configuration));
+  }
+  ~MatrixUnit() { asm volatile("tilerelease" ::); }
+  MatrixUnit(const MatrixUnit&) = delete;
+  MatrixUnit& operator=(const MatrixUnit&) = delete;
+};
+
+#define ZDCE_MATRIX_LOAD(number, from, stride) \
+  asm volatile("tileloadd (%0,%1,1), %%tmm" #number::"r"(from), "r"(static_cast<int64_t>(stride)) : "memory")
+#define ZDCE_MATRIX_STORE(number, to, stride) \
+  asm volatile("tilestored %%tmm" #number ", (%0,%1,1)" ::"r"(to), "r"(static_cast<int64_t>(stride)) : "memory")
+#define ZDCE_MATRIX_ZERO(number) asm volatile("tilezero %%tmm" #number::)
+// sums += values * weights
+#define ZDCE_MATRIX_MULTIPLY(sums, values, weights) \
+  asm volatile("tdpbf16ps %%tmm" #weights ", %%tmm" #values ", %%tmm" #sums::)
+
+// 4 rows x 16 pixels x 16 outputs at a time.
+struct AmxBand {
+  ZDCE_INLINE static void run(const Band<Brain>* band, const Finish* finish) {
+    if (finish == nullptr) {
+      hidden(*band);
+    } else {
+      last(*band, *finish);
+    }
+  }
+
+  // A block's weights stay in the first-level cache for the whole row.
+  ZDCE_INLINE static void hidden(const Band<Brain>& band) {
+    for (int o = 0; o < band.layer->blocks; ++o) {
+      for (int x = band.left; x < band.right; x += kBlock) {
+        multiply(band, x, o, band.products, kBlock);
+        store(band, x, o, band.products);
+      }
+    }
+  }
+
+  ZDCE_INLINE static void last(const Band<Brain>& band, const Finish& finish) {
+    const int lanes = band.layer->lanes();
+    for (int x = band.left; x < band.right; x += kBlock) {
+      for (int o = 0; o < band.layer->blocks; ++o) multiply(band, x, o, band.products + o * kBlock, lanes);
+      for (int r = 0; r < kBandRows; ++r) {
+        finish_pixels<1>(band.products + r * kBlock * lanes, *band.layer, r, x, finish);
+      }
+    }
+  }
+
+  // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, lanes).
+  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to, int lanes) {
+    const Layer& layer = *band.layer;
+    const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix;
+    const float* const bias = layer.bias + o * kBlock;
+    ZDCE_MATRIX_LOAD(0, bias, 0);
+    ZDCE_MATRIX_LOAD(1, bias, 0);
+    ZDCE_MATRIX_LOAD(2, bias, 0);
+    ZDCE_MATRIX_LOAD(3, bias, 0);
+    for (size_t s = 0; s < layer.widths.size(); ++s) {
+      const int64_t pixel = layer.widths[s] * kBlock;
+      int64_t at = (x - 1) * pixel;
+      for (int step = 0; step < row_steps(layer.widths[s]); ++step, at += 2 * kBlock, weights += 3 * kMatrix) {
+        multiply_rows(band.inputs[s], at, 2 * pixel, weights);
+      }
+    }
+    const int64_t row = static_cast<int64_t>(kBlock) * lanes;
+    ZDCE_MATRIX_STORE(0, to, lanes * 4);
+    ZDCE_MATRIX_STORE(1, to + row, lanes * 4);
+    ZDCE_MATRIX_STORE(2, to + 2 * row, lanes * 4);
+    ZDCE_MATRIX_STORE(3, to + 3 * row, lanes * 4);
+  }
+
+  // Values `at` to at + 31, and those of the 15 pixels behind, `pixel` bytes apart, of six rows times the weights of
+  // three: all four rows of outputs share the loads. In this order two products at least pass before one adds to the
+  // same sums again, which takes the unit as long as three.
+  ZDCE_INLINE static void multiply_rows(const Brain* const (&rows)[6], int64_t at, int64_t pixel,
+                                        const Brain* weights) {
+    ZDCE_MATRIX_LOAD(5, weights, 64);
+    ZDCE_MATRIX_LOAD(6, weights + kMatrix, 64);
+    ZDCE_MATRIX_LOAD(7, weights + 2 * kMatrix, 64);
+    ZDCE_MATRIX_LOAD(4, rows[2] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(0, 4, 7);
+    ZDCE_MATRIX_MULTIPLY(1, 4, 6);
+    ZDCE_MATRIX_MULTIPLY(2, 4, 5);
+    ZDCE_MATRIX_LOAD(4, rows[3] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(3, 4, 5);
+    ZDCE_MATRIX_MULTIPLY(1, 4, 7);
+    ZDCE_MATRIX_MULTIPLY(2, 4, 6);
+    ZDCE_MATRIX_LOAD(4, rows[0] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(0, 4, 5);
+    ZDCE_MATRIX_LOAD(4, rows[5] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(3, 4, 7);
+    ZDCE_MATRIX_LOAD(4, rows[1] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(1, 4, 5);
+    ZDCE_MATRIX_MULTIPLY(0, 4, 6);
+    ZDCE_MATRIX_LOAD(4, rows[4] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(2, 4, 7);
+    ZDCE_MATRIX_MULTIPLY(3, 4, 6);
+  }
+
+  // from: (4, 16 pixels, 16). Rounded to the nearest, halves to even; as integers, too, just the negative are below 0.
+  ZDCE_INLINE static void store(const Band<Brain>& band, int x, int o, const float* from) {
+    typedef int16_t Halves __attribute__((vector_size(32)));
+    for (int r = 0; r < kBandRows; ++r) {
+      Brain* to = band.outputs[o][r] + static_cast<int64_t>(x) * band.pitch;
+      for (int p = 0; p < kBlock; ++p, to += band.pitch, from += kBlock) {
+        Halves rounded;
+        asm("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(load_register(from)));
+        rounded = rounded > 0 ? rounded : 0;
+        std::memcpy(to, &rounded, sizeof(rounded));
+      }
+    }
+  }
+};
+
+// The 1x1 products of 16 pixels of separable layers. Coefficients: (steps, 16 pixels, two blocks of 16).
+struct AmxProducts {
+  static constexpr int kPixel = 2 * kBlock;
+
+  ZDCE_INLINE static Brain* place(float* coefficients, int block) {
+    return reinterpret_cast<Brain*>(coefficients) + block / 2 * kMatrix + block % 2 * kBlock;
+  }
+
+  ZDCE_INLINE static void multiply(const Band<float>& band) {
+    const int inputs = band.layer->inputs / kBlock, outputs = band.layer->blocks;
+    // The last step's second block has no weights, but 0 times what is no number would be none.
+    for (int p = 0; inputs % 2 == 1 && p < kBlock; ++p) {
+      std::fill_n(place(band.coefficients, inputs) + p * kPixel, kBlock, Brain{0});
+    }
+    for (int o = 0; o < outputs; o += 2) {
+      if (o + 1 < outputs) {
+        multiply<2>(band, pointwise_steps(inputs), o);
+      } else {
+        multiply<1>(band, pointwise_steps(inputs), o);
+      }
+    }
+  }
+
+  template <int kOutputs>
+  ZDCE_INLINE static void multiply(const Band<float>& band, int steps, int o) {
+    const Brain* weights = band.layer->matrices + static_cast<int64_t>(o) * steps * kMatrix;
+    const Brain* values = place(band.coefficients, 0);
+    const int stride = band.layer->lanes() * 4;
+    ZDCE_MATRIX_ZERO(0);
+    ZDCE_MATRIX_ZERO(1);
+    for (int step = 0; step < steps; ++step, weights += kMatrix, values += kMatrix) {
+      ZDCE_MATRIX_LOAD(4, values, 64);
+      ZDCE_MATRIX_LOAD(6, weights, 64);
+      ZDCE_MATRIX_MULTIPLY(0, 4, 6);
+      if constexpr (kOutputs > 1) {
+        ZDCE_MATRIX_LOAD(7, weights + static_cast<int64_t>(steps) * kMatrix, 64);
+        ZDCE_MATRIX_MULTIPLY(1, 4, 7);
+      }
+    }
+    float* const to = band.products + o * kBlock;
+    ZDCE_MATRIX_STORE(0, to, stride);
+    if constexpr (kOutputs > 1) ZDCE_MATRIX_STORE(1, to + kBlock, stride);
+  }
+};
+
+#endif
+
+}  // namespace zdce::ZDCE_TARGET

@@ -1,0 +1,344 @@
+// Four rows of one layer, from rows of its inputs to rows of its feature maps or, in the last layer, to enhanced
+// pixels.
+#pragma once
+
+#include "winograd.h"
+
+namespace zdce::ZDCE_TARGET {
+
+// Where the rows of one layer's inputs and outputs lie. Columns are counted from the beginning of the rows' memory;
+// left and right differ by a multiple of 4, and inputs are read from left - 1 to right.
+template <class F>
+struct Band {
+  const Layer* layer;
+  int left, right;
+  // Rows y - 1 to y + 4 of the picture's colours, for the first layer.
+  const float* const (*colors)[6];
+  // Rows y - 1 to y + 4 of each block of input channels, for the others; in bfloat16, of each source's pixels.
+  const F* const (*inputs)[6];
+  // Rows y to y + 3 of each block of output channels. Null in the last layer.
+  F* const (*outputs)[kBandRows];
+  // (12, input blocks, kStripTiles, 16), (36, kStripTiles, lanes), (16 pixels, lanes): scratch.
+  float *coefficients, *products, *pixels;
+  // From a pixel of a block of outputs to the next.
+  int pitch = kBlock;
+};
+
+// What becomes of the last layer's logits.
+struct Finish {
+  int maps, iterations;
+  float strength;
+  // Rows y to y + 3 of the picture's colours and of the result's; the result is the enhanced picture, or the curve maps
+  // (row r of map k at results[k][r]).
+  const float* colors[3][kBandRows];
+  float* results[kMaxMaps][kBandRows];
+  bool curve;
+};
+
+// Lanes 0, n, 1, n + 1, ... of a and b side by side: the first half of them, and the second.
+template <bool kSecond, int... kLane>
+ZDCE_INLINE Register interleave(Register a, Register b, std::integer_sequence<int, kLane...>) {
+  constexpr int first = kSecond ? kRegisterLanes / 2 : 0;
+  return shuffle<(first + kLane / 2 + kLane % 2 * kRegisterLanes)...>(a, b);
+}
+
+template <bool kSecond>
+ZDCE_INLINE Register interleave(Register a, Register b) {
+  return interleave<kSecond>(a, b, std::make_integer_sequence<int, kRegisterLanes>());
+}
+
+// from: (16, lanes of 16 from `from` on, `stride` apart); to: (16, 16) transposed.
+ZDCE_INLINE void transpose(const float* from, int stride, float* to) {
+  constexpr int n = kRegisterLanes;
+  for (int row = 0; row < kBlock; row += n) {
+    for (int lane = 0; lane < kBlock; lane += n) {
+      Register v[n], w[n];
+      for (int i = 0; i < n; ++i) v[i] = load_register(from + (row + i) * stride + lane);
+      for (int stage = 1; stage < n; stage *= 2) {
+        for (int i = 0; i < n / 2; ++i) {
+          w[2 * i] = interleave<false>(v[i], v[i + n / 2]);
+          w[2 * i + 1] = interleave<true>(v[i], v[i + n / 2]);
+        }
+        for (int i = 0; i < n; ++i) v[i] = w[i];
+      }
+      for (int i = 0; i < n; ++i) store_register(to + (lane + i) * kBlock + row, v[i]);
+    }
+  }
+}
+
+// Logits become scaled curve maps, three vectors side by side. One division serves them all: on AVX-512 it takes as
+// long as 16 multiplications. Denominators are at most 512, so their product is far from float's limits.
+ZDCE_INLINE void activate(float* maps, float strength) {
+  Fraction<Register> y[3];
+  for (int i = 0; i < 3; ++i) y[i] = tangent_fraction(load_register(maps + i * kRegisterLanes));
+  const Register first_two = y[0].denominator * y[1].denominator;
+  const Register inverse = strength / (first_two * y[2].denominator), of_two = inverse * y[2].denominator;
+  store_register(maps, within_one(y[0].numerator * (of_two * y[1].denominator)));
+  store_register(maps + kRegisterLanes, within_one(y[1].numerator * (of_two * y[0].denominator)));
+  store_register(maps + 2 * kRegisterLanes, within_one(y[2].numerator * (inverse * first_two)));
+}
+
+// Outputs of 16 pixels, planar. pixels: (16, blocks and perhaps a half one in 16 lanes); planes: (16 * blocks and
+// perhaps 8, 16).
+ZDCE_INLINE void to_planes(const float* pixels, int blocks, bool half, float* planes) {
+  const int stride = (blocks + half) * kBlock;
+  for (int o = 0; o < blocks; ++o) transpose(pixels + o * kBlock, stride, planes + o * kBlock * kBlock);
+  if (half) {
+    alignas(64) float folded[kBlock * kBlock];
+    transpose(pixels + blocks * kBlock, stride, folded);
+    for (int i = 0; i < 8; ++i) {
+      for (int p = 0; p < kBlock; p += kRegisterLanes) {
+        const Register even = load_register(folded + 2 * i * kBlock + p),
+                odd = load_register(folded + (2 * i + 1) * kBlock + p);
+        store_register(planes + (blocks * kBlock + i) * kBlock + p, even + odd);
+      }
+    }
+  }
+}
+
+// 16 pixels from column x on, in kHigh rows from the band's row y on. logits: (16 pixels, lanes).
+template <int kHigh>
+ZDCE_INLINE void finish_pixels(const float* logits, const Layer& layer, int y, int x, const Finish& finish) {
+  constexpr int wide = kBlock / kHigh;
+  alignas(64) float maps[(kMaxMaps + kBlock) * kBlock];  // (maps, 16 pixels)
+  to_planes(logits, layer.blocks, layer.half, maps);
+  for (int k = 0; k < finish.maps * kBlock; k += 3 * kRegisterLanes) activate(maps + k, finish.strength);
+  if (!finish.curve) {
+    for (int k = 0; k < finish.maps; ++k) {
+      for (int r = 0; r < kHigh; ++r) std::memcpy(finish.results[k][y + r] + x, maps + k * kBlock + r * wide, 4 * wide);
+    }
+    return;
+  }
+  for (int c = 0; c < 3; ++c) {
+    alignas(64) float color[kBlock];
+    for (int r = 0; r < kHigh; ++r) std::memcpy(color + wide * r, finish.colors[c][y + r] + x, 4 * wide);
+    for (int p = 0; p < kBlock; p += kRegisterLanes) {
+      Register v = load_register(color + p);
+      for (int t = 0; t < finish.iterations; ++t) {
+        v = step(v, load_register(maps + (finish.maps == 3 ? c : 3 * t + c) * kBlock + p));
+      }
+      store_register(color + p, v);
+    }
+    for (int r = 0; r < kHigh; ++r) std::memcpy(finish.results[c][y + r] + x, color + wide * r, 4 * wide);
+  }
+}
+
+ZDCE_INLINE Register rectified(Register v) {
+  const Register zero{};
+  return v > zero ? v : zero;
+}
+
+ZDCE_INLINE void store_feature(float* to, Register v) {
+  store_register(to, v);
+}
+
+// Rounded to the nearest, halves to even. Finite values only.
+ZDCE_INLINE void store_feature(Brain* to, Register v) {
+  typedef uint16_t Halves __attribute__((vector_size(ZDCE_REGISTER_BYTES / 2)));
+  auto bits = reinterpret_cast<RegisterBits>(v);
+  bits += 0x7fff + ((bits >> 16) & 1);
+  const Halves halves = __builtin_convertvector(bits >> 16, Halves);
+  std::memcpy(to, &halves, sizeof(halves));
+}
+
+ZDCE_INLINE Register load_feature(const float* from) {
+  return load_register(from);
+}
+
+ZDCE_INLINE Register load_feature(const Brain* from) {
+  typedef uint16_t Halves __attribute__((vector_size(ZDCE_REGISTER_BYTES / 2)));
+  Halves halves;
+  std::memcpy(&halves, from, sizeof(halves));
+  const auto bits = __builtin_convertvector(halves, RegisterBits) << 16;
+  return reinterpret_cast<Register>(bits);
+}
+
+// The first layer, 3 colours to blocks of channels, directly: of its 27 products a pixel, transforms would save too
+// little.
+template <class F>
+struct FirstBand {
+  ZDCE_INLINE static void run(const Band<F>* band) {
+    for (int o = 0; o < band->layer->blocks; ++o) {
+      const float* const weights = band->layer->weights + o * 27 * kBlock;
+      for (int r = 0; r < kBandRows; ++r) {
+        for (int x = band->left; x < band->right; x += kStripTiles) {
+          // The last step begins early enough to end in time; what it does twice comes out the same.
+          const int from = x + kStripTiles <= band->right ? x : std::max(band->right - kStripTiles, band->left);
+          Register sums[kStripTiles][kBlockRegisters];
+          for (int p = 0; p < kBlockRegisters; ++p) {
+            const Register bias = load_register(band->layer->bias + o * kBlock + p * kRegisterLanes);
+            for (int t = 0; t < kStripTiles; ++t) sums[t][p] = bias;
+          }
+          for (int row = 0; row < 9; ++row) {
+            const float* const values = band->colors[row / 3][r + row % 3] + from - 1;
+            Register w[3][kBlockRegisters];
+            for (int i = 0; i < 3 * kBlockRegisters; ++i) {
+              w[i / kBlockRegisters][i % kBlockRegisters] = load_register(weights + row * 3 * kBlock + i * kRegisterLanes);
+            }
+            // A value, broadcast once, counts for the three pixels around it.
+ZDCE_UNROLL(16)
+            for (int i = 0; i < kStripTiles + 2; ++i) {
+ZDCE_UNROLL(3)
+              for (int tap = 0; tap < 3; ++tap) {
+                const int t = i - tap;
+                for (int p = 0; t >= 0 && t < kStripTiles && p < kBlockRegisters; ++p) sums[t][p] += w[tap][p] * values[i];
+              }
+            }
+          }
+          F* const to = band->outputs[o][r] + static_cast<int64_t>(from) * band->pitch;
+          for (int t = 0; t < kStripTiles && from + t < band->right; ++t) {
+            for (int p = 0; p < kBlockRegisters; ++p)
+              store_feature(to + t * band->pitch + p * kRegisterLanes, rectified(sums[t][p]));
+          }
+        }
+      }
+    }
+  }
+};
+
+struct WinogradBand {
+  ZDCE_INLINE static void run(const Band<float>* band, const Finish* finish) {
+    const auto use = [&](int x, const float* products, int point) ZDCE_INLINE_LAMBDA {
+      if (finish == nullptr) {
+        hidden(*band, x, products, point);
+      } else {
+        last(*band, x, products, point, *finish);
+      }
+    };
+    each_tile(*band, use);
+  }
+
+  // use(x, products, point) for each tile of four columns from x on: lanes of its point k are at products + k * point.
+  template <class Use>
+  ZDCE_INLINE static void each_tile(const Band<float>& band, const Use& use) {
+    const int lanes = band.layer->lanes();
+    for (int x = band.left; x < band.right; x += 4 * kStripTiles) {
+      const int tiles = std::min(kStripTiles, (band.right - x) / 4);
+      multiply_pair<0>(band, x, tiles);
+      multiply_pair<1>(band, x, tiles);
+      multiply_pair<2>(band, x, tiles);
+      for (int t = 0; t < tiles; ++t) use(x + 4 * t, band.products + t * lanes, kStripTiles * lanes);
+    }
+  }
+
+  // A third of the 36 points, whose coefficients stay in the first-level cache.
+  template <int kPair>
+  ZDCE_INLINE static void multiply_pair(const Band<float>& band, int x, int tiles) {
+    const Layer& layer = *band.layer;
+    const int blocks = blocks_of(layer.inputs), point = blocks * kStripTiles * kBlock;
+    const int64_t per_point = static_cast<int64_t>(layer.inputs) * (layer.blocks * kBlock + layer.half * 8);
+    for (int i = 0; i < blocks; ++i) {
+      for (int lane = 0; lane < kBlock; lane += kRegisterLanes) {
+        const float* rows[6];
+        for (int r = 0; r < 6; ++r) rows[r] = band.inputs[i][r] + static_cast<int64_t>(x - 1) * kBlock + lane;
+        input_pair<kPair>(rows, tiles, point, band.coefficients + i * kStripTiles * kBlock + lane);
+      }
+    }
+    for (int k = 0; k < 12; ++k) {
+      const int at = k < 6 ? 6 * kFirst[kPair] + k : 6 * kSecond[kPair] + k - 6;
+      multiply_rows<kStripTiles, kStripTiles>(tiles, band.coefficients + k * point, layer.inputs,
+                                            layer.weights + at * per_point, layer.blocks, layer.half,
+                                            band.products + at * kStripTiles * layer.lanes());
+    }
+  }
+
+  ZDCE_INLINE static void hidden(const Band<float>& band, int x, const float* products, int point) {
+    for (int o = 0; o < band.layer->blocks; ++o) {
+      const auto put = [&](int r, int column, int part, Register v) ZDCE_INLINE_LAMBDA {
+        float* const to = band.outputs[o][r] + static_cast<int64_t>(x + column) * kBlock;
+        store_register(to + part * kRegisterLanes, rectified(v));
+      };
+      output_tile(products + o * kBlock, point, band.layer->bias + o * kBlock, put);
+    }
+  }
+
+  ZDCE_INLINE static void last(const Band<float>& band, int x, const float* products, int point, const Finish& finish) {
+    const int lanes = band.layer->lanes();
+    for (int o = 0; o < lanes / kBlock; ++o) {
+      const auto put = [&](int r, int column, int part, Register v) ZDCE_INLINE_LAMBDA {
+        store_register(band.pixels + (4 * r + column) * lanes + o * kBlock + part * kRegisterLanes, v);
+      };
+      output_tile(products + o * kBlock, point, band.layer->bias + o * kBlock, put);
+    }
+    finish_pixels<4>(band.pixels, *band.layer, 0, x, finish);
+  }
+};
+
+// The 1x1 products of 16 pixels. Coefficients: (input blocks, 16 pixels, 16).
+struct FloatProducts {
+  static constexpr int kPixel = kBlock;
+
+  ZDCE_INLINE static float* place(float* coefficients, int block) { return coefficients + block * kBlock * kBlock; }
+
+  ZDCE_INLINE static void multiply(const Band<float>& band) {
+    const Layer& layer = *band.layer;
+    for (int p = 0; p < kBlock; p += kStripTiles) {
+      multiply_rows<kStripTiles, kBlock>(std::min(kStripTiles, kBlock - p), band.coefficients + p * kBlock, layer.inputs,
+                                            layer.weights, layer.blocks, layer.half, band.products + p * layer.lanes());
+    }
+  }
+};
+
+// Depthwise 3x3 and pointwise 1x1 (Zero-DCE++), a tile of 4 x 4 pixels at a time. Of all but the first layer Products
+// multiplies.
+template <class Products = FloatProducts>
+struct SeparableBand {
+  ZDCE_INLINE static void run(const Band<float>* band, const Finish* finish) {
+    const Layer& layer = *band->layer;
+    const int lanes = layer.lanes();
+    for (int x = band->left; x < band->right; x += 4) {
+      if (layer.sources.empty()) {
+        depthwise_of_colors(*band, x);
+        FloatProducts::multiply(*band);
+      } else {
+        for (int i = 0; i < layer.inputs / kBlock; ++i) depthwise(*band, x, i);
+        Products::multiply(*band);
+      }
+      for (int p = 0; p < kBlock; ++p) {
+        for (int o = 0; o < lanes; o += kRegisterLanes) {
+          float* const at = band->products + p * lanes + o;
+          const auto v = load_register(at) + load_register(layer.bias + o);
+          if (finish != nullptr) {
+            store_register(at, v);
+          } else {
+            float* const to = band->outputs[o / kBlock][p / 4] + static_cast<int64_t>(x + p % 4) * kBlock + o % kBlock;
+            store_register(to, rectified(v));
+          }
+        }
+      }
+      if (finish != nullptr) finish_pixels<4>(band->products, layer, 0, x, *finish);
+    }
+  }
+
+  ZDCE_INLINE static void depthwise(const Band<float>& band, int x, int block) {
+    const int inputs = band.layer->inputs;
+    for (int lane = 0; lane < kBlock; lane += kRegisterLanes) {
+      const float* const filters = band.layer->depthwise + block * kBlock + lane;
+      for (int p = 0; p < kBlock; ++p) {
+        auto sum = load_register(filters + 9 * inputs);
+        for (int tap = 0; tap < 9; ++tap) {
+          const float* const row = band.inputs[block][p / 4 + tap / 3];
+          sum += load_register(filters + tap * inputs) *
+                 load_register(row + static_cast<int64_t>(x + p % 4 + tap % 3 - 1) * kBlock + lane);
+        }
+        store_feature(Products::place(band.coefficients, block) + p * Products::kPixel + lane, sum);
+      }
+    }
+  }
+
+  // depthwise: (10, 16), of which 3 channels are used.
+  ZDCE_INLINE static void depthwise_of_colors(const Band<float>& band, int x) {
+    const float* const filters = band.layer->depthwise;
+    for (int p = 0; p < kBlock; ++p) {
+      for (int c = 0; c < 3; ++c) {
+        float sum = filters[9 * kBlock + c];
+        for (int tap = 0; tap < 9; ++tap) {
+          sum += filters[tap * kBlock + c] * band.colors[c][p / 4 + tap / 3][x + p % 4 + tap % 3 - 1];
+        }
+        band.coefficients[kBlock * p + c] = sum;
+      }
+    }
+  }
+};
+
+}  // namespace zdce::ZDCE_TARGET

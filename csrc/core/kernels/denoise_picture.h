@@ -1,0 +1,276 @@
+// denoise_picture on the CPU: the noise that a curve amplified, smoothed out of an enhanced picture along its edges.
+//
+// uint8: 6 bytes read and 3 written a pixel. What is left is arithmetic: 24 neighbours of 7 operations each, which have
+// neither an exponential nor a division.
+#pragma once
+
+#include "pixels.h"
+
+namespace zdce::ZDCE_TARGET::denoise_picture {
+
+// Rec. 709. Green, the least noisy colour of a sensor, counts most.
+constexpr float kRed = 0.2126f, kGreen = 0.7152f, kBlue = 0.0722f;
+
+constexpr int kReach = 4;   // of one pixel's result, in every direction
+constexpr int kRadius = 2;  // of the neighbours that are averaged, and of the means that the slope is told by
+constexpr int kRing = 2 * kReach + 1;
+
+// Gaussians: the guide's of deviation 0.8, the chroma's of 2, the neighbours' of 1.2 by their squared distance.
+constexpr float kGuide[3] = {0.49911642f, 0.22851215f, 0.02192964f};
+constexpr float kChroma[5] = {0.20416369f, 0.18017382f, 0.12383154f, 0.06628225f, 0.02763055f};
+constexpr float kNear[9] = {1.0f, 0.70664828f, 0.49935179f, 0.0f, 0.24935221f, 0.17620431f, 0.0f, 0.0f, 0.06217652f};
+
+// Of [0, 1]: the slope of black stays finite; colours are not brought beyond, they are there already or stay below.
+constexpr float kBlack = 1e-3f, kNotBurnt = 254 / 255.0f;
+
+// A tile writes 448 columns. Its rows are read with a block's half more on either side, of which kReach columns count.
+constexpr int kMargin = kBlockColumns / 2;
+constexpr int kTileColumns = 7 * kBlockColumns;
+constexpr int kLineColumns = kTileColumns + 2 * kMargin;
+constexpr int kTileRows = 64;
+constexpr int kLineFirst = kLanes<float>;  // filters read past both ends of a row
+constexpr int kLinePitch = kLineColumns + 2 * kLineFirst;
+
+using Line = float[kLinePitch];
+
+// Row y of each is at y modulo kRing.
+struct Lines {
+  alignas(64) Line luma[kRing], red[kRing], blue[kRing];   // colours less the luma
+  alignas(64) Line guide_across[kRing], guide[kRing];      // smoothed along rows, then along columns, in levels of 255
+  alignas(64) Line red_across[kRing], blue_across[kRing];  // likewise
+  alignas(64) Line enhanced_sum[kRing], picture_sum[kRing];  // of luma, over 5 columns
+  alignas(64) Line picture_luma;
+};
+
+ZDCE_INLINE Floats at(const float* from) { return load(from, kLanes<float>); }
+ZDCE_INLINE Floats positive(Floats x) { return x > 0.0f ? x : Floats{}; }
+ZDCE_INLINE Floats at_most_one(Floats x) {
+  const Floats one = Floats{} + 1.0f;
+  return x > one ? one : x;
+}
+
+ZDCE_INLINE Floats luma(Floats red, Floats green, Floats blue) { return kRed * red + kGreen * green + kBlue * blue; }
+
+// from: kLineColumns pixels.
+template <class E>
+struct LumaOfRow {
+  ZDCE_INLINE static void run(const char* from, float* to) {
+    Row<E> row;
+    for (int x = 0; x < kLineColumns; x += kBlockColumns) {
+      row.unpack(from + 3 * x * sizeof(E));
+      for (int g = 0; g < kBlockGroups; ++g) {
+        store(to + kLineFirst + x + g * kLanes<float>, luma(row.get(0, g), row.get(1, g), row.get(2, g)), kLanes<float>);
+      }
+    }
+  }
+};
+
+template <class E>
+struct ColorsOfRow {
+  ZDCE_INLINE static void run(const char* from, float* light, float* red, float* blue) {
+    Row<E> row;
+    for (int x = 0; x < kLineColumns; x += kBlockColumns) {
+      row.unpack(from + 3 * x * sizeof(E));
+      for (int g = 0; g < kBlockGroups; ++g) {
+        const int i = kLineFirst + x + g * kLanes<float>;
+        const Floats r = row.get(0, g), b = row.get(2, g), l = luma(r, row.get(1, g), b);
+        store(light + i, l, kLanes<float>);
+        store(red + i, r - l, kLanes<float>);
+        store(blue + i, b - l, kLanes<float>);
+      }
+    }
+  }
+};
+
+template <int kTaps>
+ZDCE_INLINE Floats symmetric(const float (&weights)[kTaps], const float* from) {
+  Floats sum = weights[0] * at(from);
+  for (int k = 1; k < kTaps; ++k) sum += weights[k] * (at(from - k) + at(from + k));
+  return sum;
+}
+
+// rows: one pointer for each of 2 kTaps - 1 rows, top to bottom.
+template <int kTaps>
+ZDCE_INLINE Floats symmetric(const float (&weights)[kTaps], const float* const* rows, int i) {
+  Floats sum = weights[0] * at(rows[kTaps - 1] + i);
+  for (int k = 1; k < kTaps; ++k) sum += weights[k] * (at(rows[kTaps - 1 - k] + i) + at(rows[kTaps - 1 + k] + i));
+  return sum;
+}
+
+struct FilterAcross {
+  ZDCE_INLINE static void run(Lines* lines, int slot) {
+    for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kLanes<float>) {
+      store(lines->guide_across[slot] + i, symmetric(kGuide, lines->luma[slot] + i), kLanes<float>);
+      store(lines->red_across[slot] + i, symmetric(kChroma, lines->red[slot] + i), kLanes<float>);
+      store(lines->blue_across[slot] + i, symmetric(kChroma, lines->blue[slot] + i), kLanes<float>);
+      store(lines->enhanced_sum[slot] + i, of_five(lines->luma[slot] + i), kLanes<float>);
+      store(lines->picture_sum[slot] + i, of_five(lines->picture_luma + i), kLanes<float>);
+    }
+  }
+
+  ZDCE_INLINE static Floats of_five(const float* from) {
+    return at(from - 2) + at(from - 1) + at(from) + at(from + 1) + at(from + 2);
+  }
+};
+
+struct FilterGuideDown {
+  ZDCE_INLINE static void run(const float* const* across, float* to) {
+    for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kLanes<float>)
+      store(to + i, 255.0f * symmetric(kGuide, across, i), kLanes<float>);
+  }
+};
+
+// What a row's result is made of: pointers to its rows of each kind, top to bottom.
+struct Around {
+  const float *luma[2 * kRadius + 1], *guide[2 * kRadius + 1];
+  const float *enhanced_sum[2 * kRadius + 1], *picture_sum[2 * kRadius + 1];
+  const float *red_across[kRing], *blue_across[kRing];
+  const float *red, *blue;
+};
+
+// from, to: kBlockColumns pixels; column: theirs in the rows.
+template <class E>
+struct DenoiseBlock {
+  ZDCE_INLINE static void run(const Around* around, int column, float limit, float chroma, const char* from, char* to) {
+    Row<E> row;
+    row.unpack(from);
+    for (int g = 0; g < kBlockGroups; ++g) {
+      const int i = column + g * kLanes<float>;
+      const Floats after = sum(around->enhanced_sum, i) * (1 / 25.0f),
+                   before = sum(around->picture_sum, i) * (1 / 25.0f);
+      const Floats slope = after * (1.0f - after) / (before * (1.0f - before) + kBlack);
+      const Floats light = smoothed_luma(*around, i, limit * positive(slope * slope - 1.0f));
+      const Floats share = at_most_one(positive(chroma * (slope - 1.0f)));
+      const Floats red = share * (symmetric(kChroma, around->red_across, i) - at(around->red + i));
+      const Floats blue = share * (symmetric(kChroma, around->blue_across, i) - at(around->blue + i));
+      put(row, 0, g, light + red);
+      put(row, 1, g, light - (kRed / kGreen) * red - (kBlue / kGreen) * blue);
+      put(row, 2, g, light + blue);
+    }
+    row.pack(to);
+  }
+
+  ZDCE_INLINE static Floats sum(const float* const* rows, int i) {
+    return at(rows[0] + i) + at(rows[1] + i) + at(rows[2] + i) + at(rows[3] + i) + at(rows[4] + i);
+  }
+
+  // The weighted mean of the neighbours' luma, less the pixel's own; `range` is the square of the cutoff. Tukey's
+  // biweight (1 - d^2 / range)^2 times range^2, so that nothing is divided and a range of 0 changes nothing.
+  ZDCE_INLINE static Floats smoothed_luma(const Around& around, int i, Floats range) {
+    const Floats guide = at(around.guide[kRadius] + i), own = at(around.luma[kRadius] + i);
+    Floats total = range * range + 1e-6f, difference{};
+    for (int y = -kRadius; y <= kRadius; ++y) {
+      for (int x = -kRadius; x <= kRadius; ++x) {
+        if (x == 0 && y == 0) continue;
+        const Floats away = at(around.guide[kRadius + y] + i + x) - guide, left = positive(range - away * away);
+        const Floats weight = left * left * kNear[x * x + y * y];
+        total += weight;
+        difference += weight * (at(around.luma[kRadius + y] + i + x) - own);
+      }
+    }
+    return difference / total;
+  }
+
+  ZDCE_INLINE static void put(Row<E>& row, int c, int g, Floats change) {
+    const Floats own = row.get(c, g), most = own > kNotBurnt ? own : Floats{} + kNotBurnt,
+                 changed = positive(own + change);
+    row.put(c, g, changed < most ? changed : most);
+  }
+};
+
+// Rows begin to end of at most kTileColumns columns from x on.
+template <class E>
+class DenoiseTile {
+ public:
+  DenoiseTile(const Denoising& work, int64_t x, int64_t begin, int64_t end, Lines& lines)
+      : work_(work), x_(x), begin_(begin), end_(end), lines_(lines) {}
+
+  void run() {
+    for (int64_t y = begin_ - kReach; y < begin_ + kReach; ++y) enter(y);
+    for (int64_t y = begin_; y < end_; ++y) {
+      enter(y + kReach);
+      denoise(y);
+    }
+  }
+
+ private:
+  static int slot(int64_t y) { return static_cast<int>((y + kRing) % kRing); }
+
+  // Row y of the lines, which above and below the picture repeat its border.
+  void enter(int64_t y) {
+    const int to = slot(y);
+    LumaOfRow<E>::run(row(work_.picture, y), +lines_.picture_luma);
+    ColorsOfRow<E>::run(row(work_.enhanced, y), +lines_.luma[to], +lines_.red[to], +lines_.blue[to]);
+    FilterAcross::run(&lines_, to);
+    if (y < begin_) return;  // the guide begins two rows above the band
+    const float* across[5];
+    pick<2>(lines_.guide_across, y - 2, across);
+    FilterGuideDown::run(static_cast<const float* const*>(across), +lines_.guide[slot(y - 2)]);
+  }
+
+  template <int kAround>
+  void pick(const Line* lines, int64_t y, const float** rows) const {
+    for (int k = -kAround; k <= kAround; ++k) rows[kAround + k] = lines[slot(y + k)];
+  }
+
+  void denoise(int64_t y) {
+    Around around;
+    pick<kRadius>(lines_.luma, y, around.luma);
+    pick<kRadius>(lines_.guide, y, around.guide);
+    pick<kRadius>(lines_.enhanced_sum, y, around.enhanced_sum);
+    pick<kRadius>(lines_.picture_sum, y, around.picture_sum);
+    pick<kReach>(lines_.red_across, y, around.red_across);
+    pick<kReach>(lines_.blue_across, y, around.blue_across);
+    around.red = lines_.red[slot(y)], around.blue = lines_.blue[slot(y)];
+    const char* const from = row(work_.enhanced, y);
+    const Around* const address = &around;
+    for (int64_t x = x_; x < std::min(x_ + kTileColumns, work_.enhanced.width); x += kBlockColumns) {
+      const int column = static_cast<int>(x - x_) + kMargin;
+      const int64_t pixels = std::min<int64_t>(kBlockColumns, work_.enhanced.width - x);
+      char* const to = work_.denoised.row(y) + 3 * x * sizeof(E);
+      DenoiseBlock<E>::run(address, kLineFirst + column, work_.limit, work_.chroma,
+                                from + 3 * column * sizeof(E), pixels == kBlockColumns ? to : reinterpret_cast<char*>(cut_));
+      if (pixels < kBlockColumns) std::memcpy(to, cut_, 3 * pixels * sizeof(E));
+    }
+  }
+
+  // kLineColumns pixels of the picture's row y from column x_ - kMargin on; beyond its borders they repeat.
+  const char* row(const Picture& picture, int64_t y) {
+    const int64_t first = x_ - kMargin;
+    const E* const pixels = reinterpret_cast<const E*>(picture.row(std::clamp<int64_t>(y, 0, picture.height - 1)));
+    if (first >= 0 && first + kLineColumns <= picture.width) return reinterpret_cast<const char*>(pixels + 3 * first);
+    const int64_t begin = std::max<int64_t>(0, x_ - kReach), end = std::min(first + kLineColumns, picture.width);
+    E* const to = repeated_ + 3 * (begin - first);
+    std::memcpy(to, pixels + 3 * begin, 3 * (end - begin) * sizeof(E));
+    for (int64_t k = 1; k <= kReach; ++k) {
+      if (begin == 0) std::copy_n(pixels, 3, to - 3 * k);
+      if (end == picture.width) std::copy_n(pixels + 3 * (end - 1), 3, to + 3 * (end - begin - 1 + k));
+    }
+    return reinterpret_cast<const char*>(repeated_);
+  }
+
+  const Denoising& work_;
+  const int64_t x_, begin_, end_;
+  Lines& lines_;
+  E repeated_[3 * (kLineColumns + kReach)] = {}, cut_[3 * kBlockColumns];
+};
+
+template <class E>
+void denoise(const Denoising& work) {
+  const int64_t height = work.enhanced.height;
+  const int64_t across = (work.enhanced.width + kTileColumns - 1) / kTileColumns, bands = (height + kTileRows - 1) / kTileRows;
+  parallel_for(across * bands, 1, [&](int64_t begin, int64_t end) {
+    const auto lines = std::make_unique<Lines>();
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t top = i / across * kTileRows;
+      DenoiseTile<E>(work, i % across * kTileColumns, top, std::min(top + kTileRows, height), *lines).run();
+    }
+  });
+}
+
+// All pictures: (H, W, 3), interleaved, of one element type.
+inline void run(const Denoising& work) {
+  with_pixel(work.picture.element, [&](auto element) { denoise<decltype(element)>(work); });
+}
+
+}  // namespace zdce::ZDCE_TARGET::denoise_picture

@@ -1,0 +1,149 @@
+// 64-byte vectors of float or double: one register on AVX-512, two on AVX2, four on SSE2 and NEON.
+#pragma once
+
+#include "shared.h"
+
+#include "../../curve.h"
+
+#define ZDCE_INLINE_LAMBDA __attribute__((always_inline))
+#define ZDCE_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define ZDCE_UNROLL(times) ZDCE_PRAGMA(clang loop unroll(full))
+#else
+#define ZDCE_UNROLL(times) ZDCE_PRAGMA(GCC unroll times)
+#endif
+
+namespace zdce::ZDCE_TARGET {
+
+template <class C, int kNumber>
+struct VectorOf {
+  typedef C type __attribute__((vector_size(kNumber * sizeof(C))));
+};
+
+template <class V>
+using ElementOf = std::remove_cvref_t<decltype(std::declval<V&>()[0])>;
+
+template <class C>
+using IndexOf = std::conditional_t<sizeof(C) == 8, int64_t, std::conditional_t<sizeof(C) == 4, int32_t, int8_t>>;
+
+// Elements kAt of a and b side by side.
+template <int... kAt, class V>
+ZDCE_INLINE auto shuffle(V a, V b) {
+#if __has_builtin(__builtin_shufflevector)
+  return __builtin_shufflevector(a, b, kAt...);
+#else
+  using C = ElementOf<V>;
+  constexpr int given = sizeof(V) / sizeof(C), wanted = sizeof...(kAt), at[wanted] = {kAt...};
+  typename VectorOf<IndexOf<C>, given>::type index{};
+  for (int i = 0; i < wanted; ++i) index[i] = at[i];
+  const V all = __builtin_shuffle(a, b, index);
+  typename VectorOf<C, wanted>::type first;
+  std::memcpy(&first, &all, sizeof(first));
+  return first;
+#endif
+}
+
+template <class C>
+using Lanes = typename VectorOf<C, 64 / sizeof(C)>::type;
+
+template <class C>
+constexpr int kLanes = 64 / sizeof(C);
+
+// n is a constant kLanes<C> but for the last pixels of a block; the lanes beyond n are 0.
+template <class C>
+ZDCE_INLINE Lanes<C> load(const C* from, int n) {
+  Lanes<C> v{};
+  if (n == kLanes<C>) {
+    std::memcpy(&v, from, sizeof(v));
+  } else {
+    for (int i = 0; i < n; ++i) v[i] = from[i];
+  }
+  return v;
+}
+
+// Asks for the line of an address, which need not be valid, before it is wanted: many planes are read at once, each in
+// runs too short for the processor to see them coming.
+ZDCE_INLINE void prefetch(const void* address) { __builtin_prefetch(address, 0, 2); }
+
+template <class C>
+ZDCE_INLINE void store(C* to, Lanes<C> v, int n) {
+  if (n == kLanes<C>) {
+    std::memcpy(to, &v, sizeof(v));
+  } else {
+    for (int i = 0; i < n; ++i) to[i] = v[i];
+  }
+}
+
+// The same past the caches where a kernel says so: a line that is written whole is not read first and pushes nothing
+// out. `to` is aligned to 64 bytes then; the four quarters of a line follow one another, so that it leaves in one
+// piece.
+template <class C>
+ZDCE_INLINE void store(C* to, Lanes<C> v, int n, bool past_caches) {
+#if defined(__x86_64__)
+  if (past_caches && n == kLanes<C>) {
+    const Lanes<float> bits = reinterpret_cast<Lanes<float>>(v);
+    float* const line = reinterpret_cast<float*>(to);
+    _mm_stream_ps(line, shuffle<0, 1, 2, 3>(bits, bits));
+    _mm_stream_ps(line + 4, shuffle<4, 5, 6, 7>(bits, bits));
+    _mm_stream_ps(line + 8, shuffle<8, 9, 10, 11>(bits, bits));
+    _mm_stream_ps(line + 12, shuffle<12, 13, 14, 15>(bits, bits));
+    return;
+  }
+#endif
+  store(to, v, n);
+}
+
+// What this thread stored past the caches is seen by whoever is told next that it is there.
+inline void finish_stores() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
+// n values beginning with ones, then zeros.
+template <class C>
+ZDCE_INLINE Lanes<C> ones(int n) {
+  Lanes<C> v{};
+  for (int i = 0; i < kLanes<C>; ++i) v[i] = i < n ? C{1} : C{0};
+  return v;
+}
+
+// Each lane's neighbour before or after it; the first or last has itself for one.
+template <class C>
+ZDCE_INLINE Lanes<C> before(Lanes<C> v) {
+  if constexpr (kLanes<C> == 16) {
+    return shuffle<0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14>(v, v);
+  } else {
+    return shuffle<0, 0, 1, 2, 3, 4, 5, 6>(v, v);
+  }
+}
+
+template <class C>
+ZDCE_INLINE Lanes<C> after(Lanes<C> v) {
+  if constexpr (kLanes<C> == 16) {
+    return shuffle<1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 15>(v, v);
+  } else {
+    return shuffle<1, 2, 3, 4, 5, 6, 7, 7>(v, v);
+  }
+}
+
+// Pairs of halves, so that rounding errors grow with the logarithm of the lanes.
+template <class C>
+ZDCE_INLINE C total(Lanes<C> v) {
+  C lanes[kLanes<C>];
+  std::memcpy(lanes, &v, sizeof(v));
+  for (int half = kLanes<C> / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+using zdce::hyperbolic_tangent;
+
+// The template of curve.h is for float; double takes the library's.
+ZDCE_INLINE Lanes<double> hyperbolic_tangent(Lanes<double> x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = std::tanh(x[i]);
+  return x;
+}
+
+}  // namespace zdce::ZDCE_TARGET

@@ -1,0 +1,210 @@
+// One tile of a picture through all layers at once: four rows of each in turn, kept in rings of as many rows as later
+// layers read, so that no feature map ever leaves the core's cache.
+#pragma once
+
+#include "amx.h"
+#include "bands.h"
+#include "picture_rows.h"
+
+namespace zdce::ZDCE_TARGET {
+
+// F is the feature maps' type: float, or Brain for bfloat16.
+template <class F>
+class Pass {
+ public:
+  Pass(const Network& network, const Geometry& geometry, const Picture& picture, const NetworkResult& result,
+       const PictureTile& tile, Workspace& workspace)
+      : network_(network),
+        geometry_(geometry),
+        picture_(picture),
+        height_(static_cast<int>(picture.height)),
+        width_(static_cast<int>(picture.width)),
+        result_(result),
+        tile_(tile),
+        // Room for the column before the widest layer's first, and what a vector reads beyond the last.
+        origin_(tile.left - geometry.margin[0] - 8),
+        columns_(round_up(tile.right - origin_ + geometry.margin[0] + 64, 16)) {
+    allocate(workspace);
+  }
+
+  void run() {
+#if ZDCE_HAS_AMX
+    std::optional<MatrixUnit> unit;
+    if (network_.brain) unit.emplace();
+#endif
+    const int layers = static_cast<int>(network_.layers.size());
+    const int last = (tile_.bottom + kBandRows - 1) / kBandRows;
+    for (int b = tile_.top / kBandRows + geometry_.first[0]; b < last; ++b) {
+      load_rows(kBandRows * b + geometry_.lead[0] + kBandRows);
+      for (int l = 0; l < layers; ++l) {
+        if (b >= tile_.top / kBandRows + geometry_.first[l]) band(l, kBandRows * b + geometry_.lead[l]);
+      }
+    }
+  }
+
+ private:
+  const Network& network_;
+  const Geometry& geometry_;
+  const Picture& picture_;
+  const int height_, width_;
+  const NetworkResult& result_;
+  const PictureTile tile_;
+  const int origin_, columns_;
+  static constexpr bool kInterleaved = std::is_same_v<F, Brain>;
+  std::vector<F*> rings_;  // of all layers but the last, (ring, blocks, columns, 16) or (ring, columns, blocks, 16)
+  F *zeros_, *unused_;
+  float *image_, *no_colors_, *coefficients_, *products_, *pixels_, *results_;
+  int loaded_ = 0;  // rows of the picture before this one are in image_: (ring, 3, columns)
+
+  void allocate(Workspace& workspace) {
+    const int layers = static_cast<int>(network_.layers.size());
+    int64_t inputs = 0, lanes = 0, widest = 1;
+    for (const Layer& layer : network_.layers) {
+      if (kInterleaved) widest = std::max<int64_t>(widest, layer.blocks);
+      inputs = std::max<int64_t>(inputs, round_up(layer.inputs, kBlock));
+      lanes = std::max<int64_t>(lanes, layer.lanes());
+    }
+    const int64_t row = static_cast<int64_t>(columns_) * kBlock;
+    const int64_t scratch = kInterleaved ? kBandRows * kBlock : kPoints * kStripTiles;
+    Offsets offsets;
+    const auto features = [&](int64_t count) { return offsets.take((count * sizeof(F) + 3) / sizeof(float)); };
+    std::vector<int64_t> rings;
+    for (int l = 0; l + 1 < layers; ++l) rings.push_back(features(geometry_.ring[l] * network_.layers[l].blocks * row));
+    const int64_t all_rings = offsets.size, zeros = features(widest * row), unused = features(widest * row),
+                  coefficients = offsets.take(scratch / 3 * inputs), products = offsets.take(scratch * lanes),
+                  pixels = offsets.take(kBlock * lanes), results = offsets.take(int64_t{kMaxMaps} * kBandRows * columns_),
+                  image = offsets.take(int64_t{3} * geometry_.image_ring() * columns_),
+                  no_colors = offsets.take(columns_);
+    float* const memory = workspace.take(offsets);
+    for (const int64_t ring : rings) rings_.push_back(reinterpret_cast<F*>(memory + ring));
+    zeros_ = reinterpret_cast<F*>(memory + zeros), unused_ = reinterpret_cast<F*>(memory + unused);
+    coefficients_ = memory + coefficients, products_ = memory + products, pixels_ = memory + pixels;
+    results_ = memory + results, image_ = memory + image, no_colors_ = memory + no_colors;
+    // A tile before this one may have been laid out in another way. The matrix unit multiplies what lies beside the
+    // columns by 0, which makes 0 of numbers only.
+    if (kInterleaved) std::fill_n(memory, all_rings, 0.0f);
+    std::fill_n(zeros_, widest * row, F{0});
+    std::fill_n(no_colors_, columns_, 0.0f);
+    loaded_ = std::max(0, kBandRows * (tile_.top / kBandRows + geometry_.first[0]) + geometry_.lead[0] - 1);
+  }
+
+  bool inside(int y) const { return y >= 0 && y < height_; }
+  int left(int l) const { return std::max(0, tile_.left - geometry_.margin[l]); }
+  int right(int l) const {
+    return std::min(round_up(width_, 4), round_up(tile_.right, 4) + geometry_.margin[l]);
+  }
+
+  float* image_row(int y, int c) const {
+    return image_ + (static_cast<int64_t>(y % geometry_.image_ring()) * 3 + c) * columns_;
+  }
+
+  // From a block's pixel to its next, and from a block of a row to the next block.
+  int pitch(int l) const { return kInterleaved ? network_.layers[l].blocks * kBlock : kBlock; }
+  int64_t block_pitch() const { return kInterleaved ? kBlock : int64_t{kBlock} * columns_; }
+
+  F* feature_row(int l, int y) const {
+    return rings_[l] + int64_t{y % geometry_.ring[l]} * network_.layers[l].blocks * columns_ * kBlock;
+  }
+
+  // Rows of the picture up to y, with zeros beside the picture.
+  void load_rows(int y) {
+    for (; loaded_ <= std::min(y, height_ - 1); ++loaded_) {
+      float* const rows[3] = {image_row(loaded_, 0), image_row(loaded_, 1), image_row(loaded_, 2)};
+      const int from = std::max(0, origin_), to = std::min(width_, origin_ + columns_);
+      for (float* const row : rows) {
+        std::fill(row, row + from - origin_, 0.0f);
+        std::fill(row + to - origin_, row + columns_, 0.0f);
+      }
+      load_pixels(picture_, loaded_, from, to - from, rows, from - origin_);
+    }
+  }
+
+  void band(int l, int y) {
+    if (y + kBandRows <= 0 || y >= height_) return;
+    const Layer& layer = network_.layers[l];
+    const bool last = l + 1 == static_cast<int>(network_.layers.size());
+    const float* colors[3][6];
+    const F* inputs[kMaxInputBlocks][6];
+    F* outputs[kMaxInputBlocks][kBandRows];
+    read_rows(layer, y, colors, inputs);
+    Band<F> work{&layer,  left(l) - origin_, right(l) - origin_, colors,  inputs,
+                 nullptr, coefficients_,     products_,          pixels_, pitch(l)};
+    if (last) {
+      Finish finish;
+      fill(finish, y);
+      run_band(work, &finish);
+      store_pixels(result_, y, std::min(kBandRows, tile_.bottom - y), tile_.left, tile_.right - tile_.left, finish.results,
+                    tile_.left - origin_);
+      return;
+    }
+    for (int o = 0; o < layer.blocks; ++o) {
+      for (int r = 0; r < kBandRows; ++r) {
+        outputs[o][r] = inside(y + r) ? feature_row(l, y + r) + o * block_pitch() : unused_;
+      }
+    }
+    work.outputs = outputs;
+    run_band(work, nullptr);
+    clear_beside(work, left(l) == 0, right(l) >= width_);
+  }
+
+  void read_rows(const Layer& layer, int y, const float* (&colors)[3][6], const F* (*inputs)[6]) const {
+    for (int c = 0; c < 3; ++c) {
+      for (int r = 0; r < 6; ++r) colors[c][r] = inside(y - 1 + r) ? image_row(y - 1 + r, c) : no_colors_;
+    }
+    for (const int source : layer.sources) {
+      for (int o = 0; o < (kInterleaved ? 1 : network_.layers[source].blocks); ++o, ++inputs) {
+        for (int r = 0; r < 6; ++r) {
+          (*inputs)[r] = inside(y - 1 + r) ? feature_row(source, y - 1 + r) + o * block_pitch() : zeros_;
+        }
+      }
+    }
+  }
+
+  void fill(Finish& finish, int y) const {
+    finish.maps = network_.maps, finish.iterations = network_.iterations;
+    finish.strength = result_.strength, finish.curve = !result_.maps;
+    for (int r = 0; r < kBandRows; ++r) {
+      for (int c = 0; c < 3; ++c) finish.colors[c][r] = inside(y + r) ? image_row(y + r, c) : no_colors_;
+      for (int k = 0; k < kMaxMaps; ++k) finish.results[k][r] = results_ + (k * kBandRows + r) * int64_t{columns_};
+    }
+  }
+
+  // Layers see zeros beyond the picture's border, not what the network makes of them.
+  void clear_beside(const Band<F>& work, bool at_left, bool at_right) const {
+    for (int o = 0; o < work.layer->blocks; ++o) {
+      for (F* const row : work.outputs[o]) {
+        if (at_left) clear(row, work.pitch, work.left - 1, work.left);
+        if (at_right) clear(row, work.pitch, width_ - origin_, work.right + 1);
+      }
+    }
+  }
+
+  static void clear(F* row, int pitch, int from, int to) {
+    for (int64_t x = from; x < to; ++x) std::fill_n(row + x * pitch, kBlock, F{0});
+  }
+
+  void run_band(const Band<float>& work, const Finish* finish) const {
+#if ZDCE_HAS_AMX
+    if (network_.brain) return SeparableBand<AmxProducts>::run(&work, finish);
+#endif
+    if (network_.separable) return SeparableBand<>::run(&work, finish);
+    if (work.layer->sources.empty()) return FirstBand<float>::run(&work);
+    WinogradBand::run(&work, finish);
+  }
+
+  void run_band([[maybe_unused]] const Band<Brain>& work, [[maybe_unused]] const Finish* finish) const {
+#if ZDCE_HAS_AMX
+    if (work.layer->sources.empty()) return FirstBand<Brain>::run(&work);
+    AmxBand::run(&work, finish);
+#endif
+  }
+};
+
+// One tile of a picture through a network.
+inline void run_network_tile(const Network& network, const Geometry& geometry, const Picture& picture,
+                             const NetworkResult& result, const PictureTile& tile, Workspace& workspace) {
+  if (network.brain_features()) return Pass<Brain>(network, geometry, picture, result, tile, workspace).run();
+  Pass<float>(network, geometry, picture, result, tile, workspace).run();
+}
+
+}  // namespace zdce::ZDCE_TARGET

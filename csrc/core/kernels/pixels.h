@@ -1,0 +1,118 @@
+// Rows of interleaved pixels in registers, one colour at a time.
+#pragma once
+
+#include "lanes.h"
+
+namespace zdce::ZDCE_TARGET {
+
+// 64 columns are whole cache lines of an aligned picture.
+constexpr int kBlockColumns = 64;
+constexpr int kBlockGroups = kBlockColumns / kLanes<float>;
+
+using Floats = Lanes<float>;
+using Ints = Lanes<int32_t>;
+#if ZDCE_REGISTER_BYTES == 64
+// Lane i of the result is lane at[i] of v.
+ZDCE_INLINE Floats permuted(Floats v, Ints at) {
+#if defined(__clang__)
+  return reinterpret_cast<Floats>(_mm512_permutexvar_ps(reinterpret_cast<__m512i>(at), reinterpret_cast<__m512>(v)));
+#else
+  return __builtin_shuffle(v, at);
+#endif
+}
+#endif
+
+typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+typedef float Floats4 __attribute__((vector_size(16)));
+
+// A row of pixels as the arithmetic takes it: 8-bit ones as one word each, the others as three planes of floats.
+// Everything goes four pixels at a time: vectors of 16 bytes have shuffles on every instruction set.
+template <class E>
+struct Row {
+  alignas(64) float planes[3][kBlockColumns];
+  typedef E Four __attribute__((vector_size(4 * sizeof(E))));
+
+  ZDCE_INLINE void unpack(const char* from) {
+    for (int i = 0; i < kBlockColumns; i += 4) {
+      Four packed[3];
+      std::memcpy(packed, from + 3 * i * sizeof(E), sizeof(packed));
+      Floats4 v[3];
+      for (int j = 0; j < 3; ++j) v[j] = __builtin_convertvector(packed[j], Floats4) * (1 / kWhite<E>);
+      const Floats4 a = v[0], b = v[1], c = v[2];  // r0 g0 b0 r1, g1 b1 r2 g2, b2 r3 g3 b3
+      v[0] = shuffle<0, 1, 2, 5>(shuffle<0, 3, 6, 6>(a, b), c);
+      v[1] = shuffle<0, 1, 2, 6>(shuffle<1, 4, 7, 7>(a, b), c);
+      v[2] = shuffle<0, 1, 4, 7>(shuffle<2, 5, 5, 5>(a, b), c);
+      for (int j = 0; j < 3; ++j) std::memcpy(planes[j] + i, &v[j], sizeof(v[j]));
+    }
+  }
+
+  ZDCE_INLINE void pack(char* to) const {
+    for (int i = 0; i < kBlockColumns; i += 4) {
+      Floats4 v[3];
+      for (int j = 0; j < 3; ++j) std::memcpy(&v[j], planes[j] + i, sizeof(v[j]));
+      const Floats4 r = v[0], g = v[1], b = v[2];
+      const Floats4 low = shuffle<0, 4, 1, 5>(r, g), high = shuffle<2, 6, 3, 7>(r, g);
+      v[0] = shuffle<0, 1, 4, 2>(low, b);
+      v[1] = shuffle<0, 1, 4, 5>(shuffle<3, 5, 5, 5>(low, b), high);
+      v[2] = shuffle<6, 2, 3, 7>(high, b);
+      Four packed[3];
+      for (int j = 0; j < 3; ++j) packed[j] = __builtin_convertvector(v[j], Four);
+      std::memcpy(to + 3 * i * sizeof(E), packed, sizeof(packed));
+    }
+  }
+
+  ZDCE_INLINE Floats get(int c, int group) const { return load(planes[c] + group * kLanes<float>, kLanes<float>); }
+
+  // Integers are rounded here: above 2^23 floats are whole numbers.
+  ZDCE_INLINE void put(int c, int group, Floats x) {
+    if constexpr (kWhite<E> > 1) x = (x * kWhite<E> + 0x1p23f) - 0x1p23f;
+    store(planes[c] + group * kLanes<float>, x, kLanes<float>);
+  }
+};
+
+template <>
+struct Row<uint8_t> {
+  // Red in the lowest byte, the highest is of no meaning.
+  alignas(64) uint32_t words[kBlockColumns];
+  alignas(64) uint32_t enhanced[kBlockColumns];
+
+  ZDCE_INLINE void unpack(const char* from) {
+    for (int i = 0; i < kBlockColumns; i += 4) {
+      // 16 bytes for 12: the last four pixels are read from 4 bytes before, so that nothing behind the row is touched.
+      const int before = i + 4 < kBlockColumns ? 0 : 4;
+      Bytes16 v;
+      std::memcpy(&v, from + 3 * i - before, sizeof(v));
+      v = before ? shuffle<4, 5, 6, 6, 7, 8, 9, 9, 10, 11, 12, 12, 13, 14, 15, 15>(v, v)
+                 : shuffle<0, 1, 2, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11>(v, v);
+      std::memcpy(words + i, &v, sizeof(v));
+    }
+  }
+
+  ZDCE_INLINE void pack(char* to) const {
+    for (int i = 0; i < kBlockColumns; i += 4) {
+      Bytes16 v;
+      std::memcpy(&v, enhanced + i, sizeof(v));
+      v = shuffle<0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 12, 13, 14, 14>(v, v);
+      std::memcpy(to + 3 * i, &v, i + 4 < kBlockColumns ? sizeof(v) : 12);
+    }
+  }
+
+  ZDCE_INLINE Floats get(int c, int group) const {
+    Ints v;
+    std::memcpy(&v, words + group * kLanes<float>, sizeof(v));
+    return __builtin_convertvector((v >> (8 * c)) & 255, Floats) * (1 / 255.0f);
+  }
+
+  // Adding 2^23 rounds to a whole number and leaves it in the low bits, under an exponent whose only byte that is not 0
+  // is the highest; the colours that follow go in between. Red comes first.
+  ZDCE_INLINE void put(int c, int group, Floats x) {
+    const Floats rounded = x * 255.0f + 0x1p23f;
+    Ints bits, v{};
+    std::memcpy(&bits, &rounded, sizeof(bits));
+    if (c > 0) std::memcpy(&v, enhanced + group * kLanes<float>, sizeof(v));
+    v |= bits << (8 * c);
+    std::memcpy(enhanced + group * kLanes<float>, &v, sizeof(v));
+  }
+};
+
+}  // namespace zdce::ZDCE_TARGET

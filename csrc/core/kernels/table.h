@@ -1,0 +1,44 @@
+// All kernels of an instruction set.
+#pragma once
+
+#include "apply_curve.h"
+#include "channel_means.h"
+#include "convolution.h"
+#include "convolution_rate.h"
+#include "denoise_picture.h"
+#include "enhance_picture.h"
+#include "fma_peak.h"
+#include "objective_statistics.h"
+#include "pass.h"
+#include "reduce_picture.h"
+#include "region_means.h"
+#include "streaming.h"
+#include "tv_sums.h"
+
+namespace zdce::ZDCE_TARGET {
+
+extern const Kernels kKernels;
+const Kernels kKernels = {
+    .apply_curve = apply_curve::run,
+    .apply_curve_backward = apply_curve::run_backward,
+    .channel_means = channel_means::run,
+    .channel_means_backward = channel_means::run_backward,
+    .region_means = region_means::run,
+    .region_means_backward = region_means::run_backward,
+    .tv_sums = tv_sums::run,
+    .tv_sums_backward = tv_sums::run_backward,
+    .objective_statistics = objective_statistics::run,
+    .objective_statistics_backward = objective_statistics::run_backward,
+    .convolution = convolution::run,
+    .convolution_backward = convolution::run_backward,
+    .enhance_picture = enhance_picture::run,
+    .denoise_picture = denoise_picture::run,
+    .add_rows = reduce_picture::add_rows,
+    .run_network_tile = run_network_tile,
+    .stream_read = streaming::read,
+    .stream_write = streaming::write,
+    .multiply_adds = fma_peak::run,
+    .convolution_rate = convolution_rate::run,
+};
+
+}  // namespace zdce::ZDCE_TARGET

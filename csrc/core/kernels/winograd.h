@@ -1,0 +1,177 @@
+// 3x3 convolutions by Winograd's F(4x4, 3x3): 36 products for 16 outputs instead of 144. Lavin and Gray, CVPR 2016.
+#pragma once
+
+#include "lanes.h"
+
+namespace zdce::ZDCE_TARGET {
+
+// Registers hold a block of 16 channels in kBlockRegisters parts.
+typedef float Register __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
+typedef double RegisterPairs __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
+typedef int32_t RegisterInts __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
+typedef uint32_t RegisterBits __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
+constexpr int kRegisterLanes = ZDCE_REGISTER_BYTES / 4, kBlockRegisters = kBlock / kRegisterLanes;
+
+ZDCE_INLINE Register load_register(const float* from) {
+  Register v;
+  std::memcpy(&v, from, sizeof(v));
+  return v;
+}
+
+ZDCE_INLINE void store_register(float* to, Register v) {
+  std::memcpy(to, &v, sizeof(v));
+}
+
+// B^T d, two of the six coefficients of the values d at a time, 4 operations each: at 0 and infinity (kPair 0), a and
+// -a (1), b and -b (2).
+template <int kPair, class V>
+ZDCE_INLINE void transform_input(const V (&d)[6], V& first, V& second) {
+  if constexpr (kPair == 0) {
+    first = kA2 * kB2 * d[0] + (d[4] - (kA2 + kB2) * d[2]);
+    second = kA2 * kB2 * d[1] + (d[5] - (kA2 + kB2) * d[3]);
+  } else {
+    constexpr float own = kPair == 1 ? kA : kB, other2 = kPair == 1 ? kB2 : kA2;
+    const V even = d[4] - other2 * d[2], odd = d[3] - other2 * d[1];
+    first = even + own * odd;
+    second = even - own * odd;
+  }
+}
+
+// Where the coefficients of a pair lie among the six.
+constexpr int kFirst[3] = {0, 1, 3}, kSecond[3] = {5, 2, 4};
+
+// A^T m + bias: four outputs of six products.
+template <class V>
+ZDCE_INLINE void transform_output(const V (&m)[6], V bias, V (&y)[4]) {
+  const V sum_a = m[1] + m[2], difference_a = m[1] - m[2];
+  const V sum_b = m[3] + m[4], difference_b = m[3] - m[4];
+  y[0] = (m[0] + bias) + (sum_a + sum_b);
+  y[1] = kA * difference_a + (kB * difference_b + bias);
+  y[2] = kA2 * sum_a + (kB2 * sum_b + bias);
+  y[3] = kA3 * difference_a + (kB3 * difference_b + (m[5] + bias));
+}
+
+// Two of the six rows of coefficients of a strip of tiles. A column's pair serves up to two tiles and stays in
+// registers. rows: six rows of one block of channels, at the column before the first tile; tiles of 4 columns lie side
+// by side. coefficients: rows kFirst[kPair] and kSecond[kPair] of six, each coefficient (tiles, 16), `point` floats
+// apart.
+template <int kPair>
+ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, int point, float* coefficients) {
+  Register first[6], second[6];
+  const auto column = [&](int64_t at, int to) ZDCE_INLINE_LAMBDA {
+    Register d[6];
+    for (int y = 0; y < 6; ++y) d[y] = load_register(rows[y] + at * kBlock);
+    transform_input<kPair>(d, first[to], second[to]);
+  };
+  const auto across = [&](const Register(&d)[6], float* to) ZDCE_INLINE_LAMBDA {
+    Register v[6];
+    transform_input<0>(d, v[kFirst[0]], v[kSecond[0]]);
+    transform_input<1>(d, v[kFirst[1]], v[kSecond[1]]);
+    transform_input<2>(d, v[kFirst[2]], v[kSecond[2]]);
+    for (int x = 0; x < 6; ++x) store_register(to + x * point, v[x]);
+  };
+  column(0, 4);
+  column(1, 5);
+  for (int64_t t = 0; t < tiles; ++t) {
+    for (int x = 0; x < 2; ++x) first[x] = first[x + 4], second[x] = second[x + 4];
+    for (int x = 2; x < 6; ++x) column(4 * t + x, x);
+    across(first, coefficients + t * kBlock);
+    across(second, coefficients + 6 * point + t * kBlock);
+  }
+}
+
+// One tile of a block of output channels. products: six by six, `point` floats apart. Calls put(y, x, part, value) for
+// its sixteen pixels.
+template <class F>
+ZDCE_INLINE void output_tile(const float* products, int point, const float* bias, const F& put) {
+  for (int part = 0; part < kBlockRegisters; ++part) {
+    const int lane = part * kRegisterLanes;
+    Register columns[4][6];
+    for (int x = 0; x < 6; ++x) {
+      Register m[6], y[4];
+      for (int k = 0; k < 6; ++k) m[k] = load_register(products + (6 * k + x) * point + lane);
+      transform_output(m, Register{}, y);
+      for (int k = 0; k < 4; ++k) columns[k][x] = y[k];
+    }
+    const Register b = load_register(bias + lane);
+    for (int k = 0; k < 4; ++k) {
+      Register y[4];
+      transform_output(columns[k], b, y);
+      for (int x = 0; x < 4; ++x) put(k, x, part, y[x]);
+    }
+  }
+}
+
+// Tiles side by side: as many as leave a register for the weights of each part and one for the value.
+constexpr int kStripTiles = ZDCE_STRIP_TILES;
+
+// results[t] = sum over channels of v[t][channel] * weights[channel]: each weight is loaded once for kTiles
+// multiplications, each value broadcast from memory. v: (blocks, kPitch, 16), the first kTiles rows used, so that a
+// value's distance from the first is a constant of the instruction; weights: (channels, 16); results lie `stride`
+// floats apart.
+template <int kTiles, int kPitch>
+ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, float* results, int stride) {
+  Register sums[kTiles][kBlockRegisters] = {};
+  for (int base = 0; base < channels; base += kBlock, v += kPitch * kBlock) {
+    for (int channel = 0; channel < std::min(kBlock, channels - base); ++channel, weights += kBlock) {
+      Register w[kBlockRegisters];
+      for (int p = 0; p < kBlockRegisters; ++p) w[p] = load_register(weights + p * kRegisterLanes);
+ZDCE_UNROLL(16)
+      for (int t = 0; t < kTiles; ++t) {
+        const float value = v[t * kBlock + channel];
+        for (int p = 0; p < kBlockRegisters; ++p) sums[t][p] += w[p] * value;
+      }
+    }
+  }
+ZDCE_UNROLL(16)
+  for (int t = 0; t < kTiles; ++t) {
+    for (int p = 0; p < kBlockRegisters; ++p) store_register(results + t * stride + p * kRegisterLanes, sums[t][p]);
+  }
+}
+
+// The same for 8 outputs: kRegisterLanes 2 i and 2 i + 1 hold output i's sums over even and over odd channels, so that no lane
+// idles. weights: (channels / 2, 8, 2).
+template <int kTiles, int kPitch>
+ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weights, float* results, int stride) {
+  Register sums[kTiles][kBlockRegisters] = {};
+  for (int base = 0; base < channels; base += kBlock, v += kPitch * kBlock) {
+    for (int channel = 0; channel < kBlock; channel += 2, weights += kBlock) {
+      Register w[kBlockRegisters];
+      for (int p = 0; p < kBlockRegisters; ++p) w[p] = load_register(weights + p * kRegisterLanes);
+ZDCE_UNROLL(16)
+      for (int t = 0; t < kTiles; ++t) {
+        double pair;
+        std::memcpy(&pair, v + t * kBlock + channel, sizeof(pair));
+        RegisterPairs pairs;
+        for (int i = 0; i < kRegisterLanes / 2; ++i) pairs[i] = pair;
+        for (int p = 0; p < kBlockRegisters; ++p) sums[t][p] += w[p] * reinterpret_cast<Register>(pairs);
+      }
+    }
+  }
+ZDCE_UNROLL(16)
+  for (int t = 0; t < kTiles; ++t) {
+    for (int p = 0; p < kBlockRegisters; ++p) store_register(results + t * stride + p * kRegisterLanes, sums[t][p]);
+  }
+}
+
+// The products of n <= kTiles rows with all blocks of output channels, the last of which may be half a one.
+// v: (blocks, kPitch, 16); weights: (output blocks, channels, 16), then (channels / 2, 8, 2); results: (kTiles, 16 *
+// all output blocks).
+template <int kTiles, int kPitch>
+ZDCE_INLINE void multiply_rows(int n, const float* v, int channels, const float* weights, int blocks, bool half,
+                               float* results) {
+  if constexpr (kTiles > 2) {
+    if (n <= kTiles - 2)
+      return multiply_rows<kTiles - 2, kPitch>(n, v, channels, weights, blocks, half, results);
+  }
+  const int stride = (blocks + half) * kBlock;
+  for (int o = 0; o < blocks; ++o) {
+    multiply<kTiles, kPitch>(v, channels, weights + o * channels * kBlock, results + o * kBlock, stride);
+  }
+  if (half) {
+    multiply_pairs<kTiles, kPitch>(v, channels, weights + blocks * channels * kBlock, results + blocks * kBlock,
+                                           stride);
+  }
+}
+
+}  // namespace zdce::ZDCE_TARGET

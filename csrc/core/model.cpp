@@ -1,0 +1,118 @@
+#include "model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "kernels.h"
+#include "operations.h"
+#include "pack.h"
+
+namespace zdce {
+namespace {
+
+// Rows of a result that depend on a row of the noise's surroundings.
+constexpr int64_t kReach = 4;
+
+// Pixels of the strips that are denoised one after the other: each with its result is 25 MB of 16 bits, 50 of floats.
+constexpr int64_t kStrip = int64_t{1} << 21;
+
+void check(bool holds, const std::string& message) {
+  if (!holds) throw std::runtime_error("zdce: " + message);
+}
+
+Picture planar(float* data, int64_t height, int64_t width) {
+  return {data, Element::kFloat, height, width, width, 1, height * width};
+}
+
+// Rows [top, bottom) of a picture.
+Picture rows(const Picture& picture, int64_t top, int64_t bottom) {
+  Picture part = picture;
+  part.data = picture.row(top), part.height = bottom - top;
+  return part;
+}
+
+void copy_rows(const Picture& from, const Picture& to) {
+  const size_t bytes = static_cast<size_t>(3 * from.width * bytes_of(from.element));
+  for (int64_t y = 0; y < from.height; ++y) std::memcpy(to.row(y), from.row(y), bytes);
+}
+
+struct Buffer {
+  Buffer(const Buffer&) = delete;
+  Buffer(const Picture& like, int64_t height)
+      : memory(static_cast<size_t>(3 * height * like.width * bytes_of(like.element))),
+        picture{memory.data(), like.element, height, like.width, 3 * like.width, 3, 1} {}
+
+  std::vector<char> memory;
+  Picture picture;
+};
+
+}  // namespace
+
+Model::Model(const std::vector<int64_t>& plan, const std::vector<float>& parameters)
+    : network_(read_plan(plan.data(), static_cast<int64_t>(plan.size()))) {
+  check(!network_.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX");
+  const int64_t expected = parameter_floats(network_);
+  check(static_cast<int64_t>(parameters.size()) == expected, "the network must have " + std::to_string(expected) +
+                                                                 " weights, got " + std::to_string(parameters.size()));
+  for (const float parameter : parameters) check(std::isfinite(parameter), "weights must be finite, got one that is not");
+  Offsets offsets;
+  offsets.take(packed_floats(network_));
+  float* const packed = memory_.take(offsets);
+  pack(network_, parameters.data(), packed);
+  place_weights(network_, packed);
+}
+
+void curve_maps(const Model& model, const Picture& picture, int64_t scale, float* maps) {
+  check_scale(scale);
+  const int64_t height = small_side(picture.height, scale), width = small_side(picture.width, scale);
+  const Picture to{maps, Element::kFloat, height, width, width, 1, height * width};
+  if (scale == 1) return run_network(model.network(), picture, 1, true, to);
+  std::vector<float> small(static_cast<size_t>(3 * height * width));
+  reduce_picture(picture, scale, model.settings.scale == 1, small.data());
+  run_network(model.network(), planar(small.data(), height, width), 1, true, to);
+}
+
+void enhance(const Model& model, const Picture& picture, const Settings& settings, const Picture& result) {
+  check_interleaved(picture, "picture");
+  check_same(picture, result, "result");
+  check(picture.height > 0 && picture.width > 0, "picture must have pixels");
+  check(std::isfinite(settings.strength), "strength must be a finite number");
+  check(settings.noise >= 0 && settings.noise < 1, "noise must be at least 0 and below 1");
+  check(settings.brightness >= 0 && settings.brightness < 1, "brightness must be at least 0 and below 1");
+  check_scale(settings.scale);
+  const double strength =
+      settings.strength == 0 ? 0 : settings.strength * scene_strength(model, picture, settings.brightness);
+  if (strength == 0) return copy_rows(picture, result);
+  if (settings.scale == 1) {
+    run_network(model.network(), picture, strength, false, result);
+  } else {
+    const int64_t height = small_side(picture.height, settings.scale), width = small_side(picture.width, settings.scale);
+    std::vector<float> maps(static_cast<size_t>(model.network().maps * height * width));
+    curve_maps(model, picture, settings.scale, maps.data());
+    enhance_picture(picture, contiguous_maps(maps.data(), model.network().maps, height, width), model.network().iterations,
+                    settings.scale, model.settings.scale > 1, strength, false, result);
+  }
+  if (settings.noise > 0) denoise_in_place(picture, result, settings.noise);
+}
+
+void denoise_in_place(const Picture& picture, const Picture& enhanced, double noise) {
+  const int64_t height = enhanced.height, step = std::max(2 * kReach, kStrip / enhanced.width);
+  const int64_t most = std::min(height, step + 2 * kReach);
+  Buffer strip(enhanced, most), denoised(enhanced, most), above(enhanced, kReach);
+  for (int64_t top = 0, before = 0; top < height; top += step) {
+    const int64_t end = std::min(top + step, height), bottom = std::min(end + kReach, height);
+    const int64_t first = top - before;
+    const Picture from = rows(strip.picture, 0, bottom - first), to = rows(denoised.picture, 0, bottom - first);
+    copy_rows(rows(above.picture, 0, before), from);
+    copy_rows(rows(enhanced, top, bottom), rows(from, before, from.height));
+    before = std::min(kReach, end);
+    copy_rows(rows(enhanced, end - before, end), above.picture);
+    denoise_picture(rows(picture, first, bottom), from, noise, to);
+    copy_rows(rows(to, top - first, end - first), rows(enhanced, top, end));
+  }
+}
+
+}  // namespace zdce

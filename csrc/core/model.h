@@ -1,0 +1,57 @@
+// A network with its weights and how it is used: what zdce.load makes of a file, without torch.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "network.h"
+#include "pictures.h"
+#include "workspace.h"
+
+namespace zdce {
+
+// What an enhancement can be told; a model has its own.
+struct Settings {
+  double strength = 1;    // scales the curve maps
+  double brightness = 0;  // mean of [0, 1] that a dark scene of mean 0.05 is brought to; 0: no strength is sought
+  double noise = 0;       // deviation of the picture's noise, of [0, 1], that is smoothed; 0: none is
+  int64_t scale = 1;      // the curve is estimated on a picture so many times smaller
+};
+
+class Model {
+ public:
+  // plan: as read_plan takes it; parameters: in the network's order. Throws std::runtime_error where the plan makes no
+  // network, where the parameters are not as many as it has, or not finite; and std::bad_alloc.
+  Model(const std::vector<int64_t>& plan, const std::vector<float>& parameters);
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const Network& network() const { return network_; }
+
+  // The model's own. Its scale above 1 means bilinear samples on the way down and aligned corners on the way up.
+  Settings settings;
+
+ private:
+  Network network_;
+  Workspace memory_;
+};
+
+// bytes: a .safetensors file as zdce.save writes it. Throws std::runtime_error where it is none.
+std::unique_ptr<Model> read_model(const void* bytes, size_t size, bool bfloat16);
+
+// The curve maps (C, h, w) of a picture (H, W, 3) at `scale`, float, written; h and w are H and W over scale, rounded up.
+void curve_maps(const Model& model, const Picture& picture, int64_t scale, float* maps);
+
+// The strength that the scene of a picture (H, W, 3) wants its maps to have, from 0 to 2; 1 where brightness is 0.
+double scene_strength(const Model& model, const Picture& picture, double brightness);
+
+// picture, result (written): (H, W, 3), interleaved, of one type, in memory of their own. Throws std::runtime_error where
+// they or the settings are not as they must be.
+void enhance(const Model& model, const Picture& picture, const Settings& settings, const Picture& result);
+
+// Takes out of `enhanced` what a curve made of the noise of `picture`, in place; both (H, W, 3), interleaved, of one
+// type.
+void denoise_in_place(const Picture& picture, const Picture& enhanced, double noise);
+
+}  // namespace zdce

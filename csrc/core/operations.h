@@ -1,0 +1,49 @@
+// The operations on pictures, with their arguments checked: std::runtime_error says what is wrong.
+#pragma once
+
+#include <string>
+
+#include "network.h"
+#include "pictures.h"
+#include "planes.h"
+
+namespace zdce {
+
+inline void check_interleaved(const Picture& picture, const char* name) {
+  if (!picture.interleaved()) {
+    throw std::runtime_error(std::string("zdce: ") + name + " must have the pixels of a row one after the other");
+  }
+}
+
+inline void check_same(const Picture& picture, const Picture& other, const char* name) {
+  check_interleaved(other, name);
+  if (other.element != picture.element || other.height != picture.height || other.width != picture.width) {
+    throw std::runtime_error(std::string("zdce: ") + name + " must have the picture's shape and type");
+  }
+}
+
+// (1, channels, height, width) of float, one value after the other; kernels that read maps don't write them.
+inline Planes contiguous_maps(const float* maps, int64_t channels, int64_t height, int64_t width) {
+  const int64_t row = width * static_cast<int64_t>(sizeof(float));
+  return {const_cast<char*>(reinterpret_cast<const char*>(maps)), Element::kFloat, 1, channels, height, width,
+          channels * height * row, height * row, row, sizeof(float)};
+}
+
+// picture: (H, W, 3), interleaved; small: (3, ceil(H / scale), ceil(W / scale)) in [0, 1], written: area means, or
+// without antialiasing bilinear samples.
+void reduce_picture(const Picture& picture, int64_t scale, bool antialias, float* small);
+
+// picture, enhanced (written): (H, W, 3), interleaved, of one type; maps: (1, 3 T or 3, ceil(H / scale),
+// ceil(W / scale)), not of double.
+void enhance_picture(const Picture& picture, const Planes& maps, int64_t iterations, int64_t scale, bool align_corners,
+                     double strength, bool logits, const Picture& enhanced);
+
+// picture, enhanced, denoised (written, memory of its own): (H, W, 3), interleaved, of one type. noise: deviation of the
+// picture's noise, of [0, 1].
+void denoise_picture(const Picture& picture, const Picture& enhanced, double noise, const Picture& denoised);
+
+// picture: (H, W, 3), any strides; network: with its weights in place. result: (H, W, 3), or with `maps` the curve maps
+// (C, H, W), float; written. strength: scales the maps.
+void run_network(const Network& network, const Picture& picture, double strength, bool maps, const Picture& result);
+
+}  // namespace zdce

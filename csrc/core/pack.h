@@ -1,0 +1,177 @@
+// Weights in the order that the kernels read them, the 3x3 filters of all but the first layer transformed to 36 points.
+#pragma once
+
+#include "network.h"
+
+namespace zdce {
+
+// G g: the filter's three taps at the six points, in double.
+inline void transform_filter(const double (&&g)[3], double (&u)[6]) {
+  const double a = kA, b = kB, scale_a = 2 * a * a * (a * a - b * b), scale_b = 2 * b * b * (b * b - a * a);
+  u[0] = g[0] / (a * a * b * b);
+  u[1] = (g[0] + a * g[1] + a * a * g[2]) / scale_a;
+  u[2] = (g[0] - a * g[1] + a * a * g[2]) / scale_a;
+  u[3] = (g[0] + b * g[1] + b * b * g[2]) / scale_b;
+  u[4] = (g[0] - b * g[1] + b * b * g[2]) / scale_b;
+  u[5] = g[2];
+}
+
+// G^T u: three taps of the sums at the six points.
+inline void transform_taps(const double (&&u)[6], double (&g)[3]) {
+  const double a = kA, b = kB, scale_a = 2 * a * a * (a * a - b * b), scale_b = 2 * b * b * (b * b - a * a);
+  const double sum_a = (u[1] + u[2]) / scale_a, difference_a = (u[1] - u[2]) / scale_a;
+  const double sum_b = (u[3] + u[4]) / scale_b, difference_b = (u[3] - u[4]) / scale_b;
+  g[0] = u[0] / (a * a * b * b) + (sum_a + sum_b);
+  g[1] = a * difference_a + b * difference_b;
+  g[2] = a * a * sum_a + (b * b * sum_b + u[5]);
+}
+
+// Channels of each source of a layer, unpadded.
+inline std::vector<int> source_channels(const Network& network, const Layer& layer) {
+  std::vector<int> channels;
+  for (const int source : layer.sources) channels.push_back(network.layers[source].outputs);
+  if (channels.empty()) channels.push_back(3);
+  return channels;
+}
+
+// Where each input channel of a layer, in its parameters' order, lies among the padded ones.
+inline std::vector<int> padded_places(const Network& network, const Layer& layer) {
+  std::vector<int> places;
+  int base = 0;
+  for (const int channels : source_channels(network, layer)) {
+    for (int c = 0; c < channels; ++c) places.push_back(base + c);
+    base += blocks_of(channels) * kBlock;
+  }
+  return places;
+}
+
+inline int64_t parameter_floats(const Network& network) {
+  int64_t floats = 0;
+  for (const Layer& layer : network.layers) {
+    const int64_t inputs = static_cast<int64_t>(padded_places(network, layer).size());
+    floats += network.separable ? 10 * inputs + (inputs + 1) * layer.outputs : (9 * inputs + 1) * layer.outputs;
+  }
+  return floats;
+}
+
+// Where the weight from `input` to `output` lies within one point's weights.
+inline int64_t place_of(const Layer& layer, int input, int output) {
+  if (output < layer.blocks * kBlock) {
+    return (static_cast<int64_t>(output / kBlock) * layer.inputs + input) * kBlock + output % kBlock;
+  }
+  const int64_t pair = static_cast<int64_t>(layer.blocks) * layer.inputs * kBlock + input / 2 * kBlock;
+  return pair + (output - layer.blocks * kBlock) * 2 + input % 2;
+}
+
+// filter: (3, 3); to: this weight at the first point, the next points `stride` floats on.
+inline void pack_transformed(const float* filter, float* to, int64_t stride) {
+  double down[3][6];
+  for (int x = 0; x < 3; ++x) transform_filter({filter[x], filter[3 + x], filter[6 + x]}, down[x]);
+  for (int y = 0; y < 6; ++y) {
+    double across[6];
+    transform_filter({down[0][y], down[1][y], down[2][y]}, across);
+    for (int x = 0; x < 6; ++x) to[(6 * y + x) * stride] = static_cast<float>(across[x]);
+  }
+}
+
+inline Brain rounded(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return static_cast<Brain>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// filters: (outputs, inputs, 3, 3); channels: of each source; matrices: (blocks, row steps of each source, 3 rows, 16
+// pairs, 16 outputs, 2), zeroed. Value v of a source's row of three pixels is in step v / 32.
+inline void pack_matrices(const Layer& layer, const std::vector<int>& channels, const float* filters, Brain* matrices) {
+  for (int o = 0; o < layer.outputs; ++o) {
+    Brain* source = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
+    for (size_t s = 0; s < channels.size(); ++s) {
+      for (int c = 0; c < channels[s]; ++c) {
+        for (int tap = 0; tap < 9; ++tap) {
+          const int v = tap % 3 * layer.widths[s] * kBlock + c;
+          Brain* const matrix = source + (v / 32 * 3 + tap / 3) * kMatrix;
+          matrix[v % 32 / 2 * 32 + o % kBlock * 2 + v % 2] = rounded(*filters++);
+        }
+      }
+      source += 3 * row_steps(layer.widths[s]) * kMatrix;
+    }
+  }
+}
+
+// filters: (outputs, inputs); matrices: (blocks, steps, 16 pairs, 16 outputs, 2), zeroed.
+inline void pack_pointwise_matrices(const Layer& layer, const std::vector<int>& places, const float* filters,
+                                    Brain* matrices) {
+  const int steps = pointwise_steps(blocks_of(layer.inputs));
+  for (int o = 0; o < layer.outputs; ++o) {
+    Brain* const block = matrices + static_cast<int64_t>(o / kBlock) * steps * kMatrix;
+    for (const int place : places) {
+      block[(place / 2 * kBlock + o % kBlock) * 2 + place % 2] = rounded(*filters++);
+    }
+  }
+}
+
+// filters: (outputs, inputs, 3, 3); weights: (blocks, 27, 16), zeroed.
+inline void pack_first(const Layer& layer, const float* filters, float* weights) {
+  for (int o = 0; o < layer.outputs; ++o) {
+    for (int tap = 0; tap < 27; ++tap) weights[(o / kBlock * 27 + tap) * kBlock + o % kBlock] = *filters++;
+  }
+}
+
+// filters: (outputs, inputs, 3, 3); weights: at each of the 36 points as multiply_rows reads them, zeroed.
+inline void pack_winograd(const Layer& layer, const std::vector<int>& places, const float* filters, float* weights) {
+  const int64_t per_point = static_cast<int64_t>(layer.inputs) * (layer.blocks * kBlock + layer.half * 8);
+  for (int o = 0; o < layer.outputs; ++o) {
+    for (const int place : places) {
+      pack_transformed(filters, weights + place_of(layer, place, o), per_point);
+      filters += 9;
+    }
+  }
+}
+
+// filters: (inputs, 3, 3), then their bias (inputs,); depthwise: (10, inputs in whole blocks), zeroed.
+inline void pack_depthwise(const std::vector<int>& places, const float* filters, int64_t row, float* depthwise) {
+  for (const int place : places) {
+    for (int tap = 0; tap < 9; ++tap) depthwise[tap * row + place] = *filters++;
+  }
+  for (const int place : places) depthwise[9 * row + place] = *filters++;
+}
+
+// filters: (outputs, inputs); weights: as multiply_rows reads them, zeroed.
+inline void pack_pointwise(const Layer& layer, const std::vector<int>& places, const float* filters, float* weights) {
+  for (int o = 0; o < layer.outputs; ++o) {
+    for (const int place : places) weights[place_of(layer, place, o)] = *filters++;
+  }
+}
+
+// parameters: each layer's filters and bias, a separable one's depthwise ones first; packed: packed_floats(network),
+// written.
+inline void pack(const Network& network, const float* parameters, float* packed) {
+  std::fill_n(packed, packed_floats(network), 0.0f);
+  for (const Layer& layer : network.layers) {
+    const PackedSizes sizes = packed_sizes(network, layer);
+    float *const weights = packed + sizes.depthwise, *const bias = weights + sizes.weights;
+    const std::vector<int> places = padded_places(network, layer);
+    const int64_t inputs = static_cast<int64_t>(places.size());
+    if (network.separable) {
+      pack_depthwise(places, parameters, sizes.depthwise / 10, packed);
+      parameters += 10 * inputs;
+      if (network.brain && !layer.sources.empty()) {
+        pack_pointwise_matrices(layer, places, parameters, reinterpret_cast<Brain*>(weights));
+      } else {
+        pack_pointwise(layer, places, parameters, weights);
+      }
+    } else if (layer.sources.empty()) {
+      pack_first(layer, parameters, weights);
+    } else if (network.brain) {
+      pack_matrices(layer, source_channels(network, layer), parameters, reinterpret_cast<Brain*>(weights));
+    } else {
+      pack_winograd(layer, places, parameters, weights);
+    }
+    parameters += layer.outputs * inputs * (network.separable ? 1 : 9);
+    const int whole = layer.blocks * kBlock;
+    for (int o = 0; o < layer.outputs; ++o) bias[o < whole ? o : whole + 2 * (o - whole)] = *parameters++;
+    packed += sizes.total();
+  }
+}
+
+}  // namespace zdce

@@ -1,0 +1,53 @@
+// Work on several threads. Who carries it out can be chosen: the pool of this file, or the host's own threads.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <mutex>
+
+namespace zdce {
+
+// Runs body(context, begin, end) for parts of [0, count) of at least `grain` each, on several threads, until all are
+// done. Parts don't throw.
+struct Executor {
+  int (*threads)();
+  void (*run)(int64_t count, int64_t grain, void (*body)(void* context, int64_t begin, int64_t end), void* context);
+};
+
+// Threads of this library, started when first needed, asleep when there is nothing to do, and started anew in a forked
+// process. Their number: OMP_NUM_THREADS, else the processors that affinity and cgroups leave to the process.
+const Executor& own_threads();
+
+// How many own_threads() are from now on, up to kMostThreads; 0: as many as they usually are.
+void set_own_number(int threads);
+constexpr int kMostThreads = 1024;
+
+// What parallel_for runs on; own_threads() unless set. The executor set stays valid.
+const Executor& executor();
+void set_executor(const Executor& executor);
+
+inline int max_threads() { return executor().threads(); }
+
+// Calls f(begin, end) for parts of [0, count), at least `grain` each. The first exception of a part is thrown again
+// here, when all other parts that have begun are done.
+template <class F>
+void parallel_for(int64_t count, int64_t grain, const F& f) {
+  struct Task {
+    const F& f;
+    std::mutex mutex;
+    std::exception_ptr error;
+  } task{f, {}, nullptr};
+  const auto body = [](void* context, int64_t begin, int64_t end) {
+    Task& task = *static_cast<Task*>(context);
+    try {
+      task.f(begin, end);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(task.mutex);
+      if (task.error == nullptr) task.error = std::current_exception();
+    }
+  };
+  executor().run(count, grain, body, &task);
+  if (task.error != nullptr) std::rethrow_exception(task.error);
+}
+
+}  // namespace zdce

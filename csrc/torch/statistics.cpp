@@ -1,0 +1,105 @@
+// The statistics that losses are formulas of: means of channels and regions, squared differences of neighbours, and the
+// objective's single pass.
+
+#include "tensors.h"
+
+namespace zdce {
+namespace {
+
+// image: (B, 3, H, W); means: (B, 3), written.
+void channel_means(const Tensor image, const Tensor means) {
+  const Planes i = planes(image, "image");
+  check_shape(i, "image", i.batch, 3, i.height, i.width);
+  kernels().channel_means(i, grid(means, "means", statistic(i), {i.batch, 3}));
+}
+
+// grad: (B, 3); grad_image: (B, 3, height, width), written.
+void channel_means_backward(const Tensor grad, int64_t height, int64_t width, const Tensor grad_image) {
+  const Planes i = planes(grad_image, "grad_image");
+  check_shape(i, "grad_image", i.batch, 3, height, width);
+  kernels().channel_means_backward(grid(grad, "grad", statistic(i), {i.batch, 3}), i);
+}
+
+void check_region(int64_t region) {
+  if (region < 1 || region > (int64_t{1} << 31)) {
+    throw std::runtime_error("zdce: region must be 1 to 2^31, got " + std::to_string(region));
+  }
+}
+
+// image: (B, 3, H, W); means: (B, H / region, W / region), written.
+void region_means(const Tensor image, int64_t region, const Tensor means) {
+  const Planes i = planes(image, "image");
+  check_shape(i, "image", i.batch, 3, i.height, i.width);
+  check_region(region);
+  kernels().region_means(i, region,
+                         grid(means, "means", statistic(i), {i.batch, i.height / region, i.width / region}));
+}
+
+// grad: (B, height / region, width / region); grad_image: (B, 3, height, width), written.
+void region_means_backward(const Tensor grad, int64_t region, int64_t height, int64_t width, const Tensor grad_image) {
+  const Planes i = planes(grad_image, "grad_image");
+  check_shape(i, "grad_image", i.batch, 3, height, width);
+  check_region(region);
+  kernels().region_means_backward(grid(grad, "grad", statistic(i), {i.batch, height / region, width / region}), region,
+                                  i);
+}
+
+// maps: (B, C, H, W); sums: (2,), written.
+void tv_sums(const Tensor maps, const Tensor sums) {
+  const Planes m = planes(maps, "maps");
+  kernels().tv_sums(m, grid(sums, "sums", statistic(m), {2}));
+}
+
+// grad: (2,); maps, grad_maps (written): (B, C, H, W).
+void tv_sums_backward(const Tensor grad, const Tensor maps, const Tensor grad_maps) {
+  const Planes m = planes(maps, "maps"), g = planes(grad_maps, "grad_maps");
+  check_shape(g, "grad_maps", m.batch, m.channels, m.height, m.width);
+  kernels().tv_sums_backward(grid(grad, "grad", statistic(m), {2}), m, g);
+}
+
+// The objective's regions are 4 x 4 pixels.
+constexpr int64_t kRegion = 4;
+
+// image: (B, 3, H, W); logits: (B, 3 T or 3, H, W); written: enhanced_regions, image_regions: (B, H / 4, W / 4);
+// channel_means: (B, 3); tv_sums: (2,).
+void objective_statistics(const Tensor image, const Tensor logits, int64_t iterations, const Tensor enhanced_regions,
+                          const Tensor image_regions, const Tensor channel_means, const Tensor tv_sums) {
+  const Planes i = planes(image, "image"), l = planes(logits, "logits");
+  check_curve(i, l, "logits", iterations);
+  const Element type = statistic(i, l);
+  const auto regions = {i.batch, i.height / kRegion, i.width / kRegion};
+  kernels().objective_statistics(i, l, static_cast<int>(iterations),
+                                 grid(enhanced_regions, "enhanced_regions", type, regions),
+                                 grid(image_regions, "image_regions", type, regions),
+                                 grid(channel_means, "channel_means", type, {i.batch, 3}),
+                                 grid(tv_sums, "tv_sums", type, {2}));
+}
+
+// grad_regions: (B, H / 4, W / 4); grad_channels: (B, 3); grad_tv: (2,); image: (B, 3, H, W); logits, grad_logits
+// (written): (B, 3 T or 3, H, W).
+void objective_statistics_backward(const Tensor grad_regions, const Tensor grad_channels, const Tensor grad_tv,
+                                   const Tensor image, const Tensor logits, int64_t iterations,
+                                   const Tensor grad_logits) {
+  const Planes i = planes(image, "image"), l = planes(logits, "logits"), g = planes(grad_logits, "grad_logits");
+  check_curve(i, l, "logits", iterations);
+  check_shape(g, "grad_logits", l.batch, l.channels, l.height, l.width);
+  const Element type = statistic(i, l);
+  kernels().objective_statistics_backward(
+      grid(grad_regions, "grad_regions", type, {i.batch, i.height / kRegion, i.width / kRegion}),
+      grid(grad_channels, "grad_channels", type, {i.batch, 3}), grid(grad_tv, "grad_tv", type, {2}), i, l,
+      static_cast<int>(iterations), g);
+}
+
+}  // namespace
+}  // namespace zdce
+
+STABLE_TORCH_LIBRARY_IMPL(zdce_cpp, CPU, m) {
+  m.impl("channel_means", TORCH_BOX(&zdce::channel_means));
+  m.impl("channel_means_backward", TORCH_BOX(&zdce::channel_means_backward));
+  m.impl("region_means", TORCH_BOX(&zdce::region_means));
+  m.impl("region_means_backward", TORCH_BOX(&zdce::region_means_backward));
+  m.impl("tv_sums", TORCH_BOX(&zdce::tv_sums));
+  m.impl("tv_sums_backward", TORCH_BOX(&zdce::tv_sums_backward));
+  m.impl("objective_statistics", TORCH_BOX(&zdce::objective_statistics));
+  m.impl("objective_statistics_backward", TORCH_BOX(&zdce::objective_statistics_backward));
+}
