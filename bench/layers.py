@@ -24,7 +24,7 @@ from .timing import rounds
 
 SUITE = "layers"
 
-# As csrc/torch/convolution_rate.cpp numbers them.
+# As csrc/core/rates.h numbers them.
 WAYS = ("direct", "one-axis", "two-axis", "colors")
 _COLORS = 3
 

@@ -49,10 +49,10 @@ class PackedLayer {
  public:
   // Of the layer's filters; weight: (outputs, inputs, 3, 3), bias: (outputs,). A half block of outputs can only be
   // written to planes.
-  static PackedLayer forward(const float* weight, const float* bias, const Features& sources, int outputs, bool planar) {
+  static PackedLayer forward(const float* weight, const float* bias, const Features& sources, int outputs,
+                             bool planar) {
     const std::vector<int> places = places_of(sources);
-    const int inputs =
-        sources.size() == 1 ? static_cast<int>(sources[0].channels) : blocks_in(sources) * kBlock;
+    const int inputs = sources.size() == 1 ? static_cast<int>(sources[0].channels) : blocks_in(sources) * kBlock;
     const int rest = outputs % kBlock;
     PackedLayer packed(inputs, outputs, planar && inputs % kBlock == 0 && rest > 0 && rest <= 8);
     for (int o = 0; o < outputs; ++o) {
@@ -65,7 +65,8 @@ class PackedLayer {
 
   // Of the way back, from `outputs` channels to those of the sources that are wanted: the filters turned by half a
   // turn.
-  static PackedLayer backward(const float* weight, const Features& sources, const std::vector<bool>& wanted, int outputs) {
+  static PackedLayer backward(const float* weight, const Features& sources, const std::vector<bool>& wanted,
+                              int outputs) {
     std::vector<int> places;
     int base = 0;
     for (size_t s = 0; s < sources.size(); ++s) {
@@ -133,8 +134,8 @@ void add_region(const std::vector<int>& places, int outputs, int row, float* sum
       double down[6][3], taps[3][3];
       for (int x = 0; x < 6; ++x) {
         transform_taps({from[x * point], from[(6 + x) * point], from[(12 + x) * point], from[(18 + x) * point],
-                                from[(24 + x) * point], from[(30 + x) * point]},
-                               down[x]);
+                        from[(24 + x) * point], from[(30 + x) * point]},
+                       down[x]);
       }
       for (int y = 0; y < 3; ++y) {
         transform_taps({down[0][y], down[1][y], down[2][y], down[3][y], down[4][y], down[5][y]}, taps[y]);
@@ -153,9 +154,11 @@ void convolution(const Features& sources, const float* weight, const float* bias
   const Planes& first = sources[0];
   check_shape(result, "result", first.batch, result.channels, first.height, first.width);
   const bool planar = result.channel_stride != bytes_of(result.element);
-  const PackedLayer packed =
-      PackedLayer::forward(weight, bias, sources, static_cast<int>(result.channels), planar);
-  kernels().convolution({sources, packed.layer(), {result}, rectified,
+  const PackedLayer packed = PackedLayer::forward(weight, bias, sources, static_cast<int>(result.channels), planar);
+  kernels().convolution({sources,
+                         packed.layer(),
+                         {result},
+                         rectified,
                          {first.batch, first.height, first.width, kRegionRows, kRegionColumns}});
 }
 

@@ -40,13 +40,13 @@ struct GradientSums {
 };
 
 struct ConvolutionGradientWork {
-  const Features& sources;         // (B, C_i, H, W) each
-  const Features& slopes;          // one: the gradient of the output, (B, O, H, W)
-  const Planes* output;            // where the convolution was rectified: as the gradient
-  const Layer& turned;             // the way back, with its weights in place
-  const Features& grad_sources;    // those that are wanted, written
-  const std::vector<int>& places;  // of the inputs' channels among those in blocks
-  bool parameters;                 // whether gradients of weight and bias are wanted
+  const Features& sources;          // (B, C_i, H, W) each
+  const Features& slopes;           // one: the gradient of the output, (B, O, H, W)
+  const Planes* output;             // where the convolution was rectified: as the gradient
+  const Layer& turned;              // the way back, with its weights in place
+  const Features& grad_sources;     // those that are wanted, written
+  const std::vector<int>& places;   // of the inputs' channels among those in blocks
+  bool parameters;                  // whether gradients of weight and bias are wanted
   std::vector<GradientSums>& sums;  // one for each of as many runs of regions, written
   Tiling tiling;
 };

@@ -181,9 +181,7 @@ const Json& Json::at(std::string_view key) const {
 const std::string& Json::text() const { return of_kind(*this, Kind::kString, "must have a string there").string; }
 bool Json::flag() const { return of_kind(*this, Kind::kBoolean, "must have true or false there").boolean; }
 double Json::real() const { return of_kind(*this, Kind::kNumber, "must have a number there").number; }
-const std::vector<Json>& Json::list() const {
-  return of_kind(*this, Kind::kArray, "must have an array there").array;
-}
+const std::vector<Json>& Json::list() const { return of_kind(*this, Kind::kArray, "must have an array there").array; }
 
 int64_t Json::integer(int64_t low, int64_t high) const {
   const double value = real();

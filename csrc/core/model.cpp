@@ -55,9 +55,10 @@ Model::Model(const std::vector<int64_t>& plan, const std::vector<float>& paramet
     : network_(read_plan(plan.data(), static_cast<int64_t>(plan.size()))) {
   check(!network_.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX");
   const int64_t expected = parameter_floats(network_);
-  check(static_cast<int64_t>(parameters.size()) == expected, "the network must have " + std::to_string(expected) +
-                                                                 " weights, got " + std::to_string(parameters.size()));
-  for (const float parameter : parameters) check(std::isfinite(parameter), "weights must be finite, got one that is not");
+  check(static_cast<int64_t>(parameters.size()) == expected,
+        "the network must have " + std::to_string(expected) + " weights, got " + std::to_string(parameters.size()));
+  for (const float parameter : parameters)
+    check(std::isfinite(parameter), "weights must be finite, got one that is not");
   Offsets offsets;
   offsets.take(packed_floats(network_));
   float* const packed = memory_.take(offsets);
@@ -89,11 +90,12 @@ void enhance(const Model& model, const Picture& picture, const Settings& setting
   if (settings.scale == 1) {
     run_network(model.network(), picture, strength, false, result);
   } else {
-    const int64_t height = small_side(picture.height, settings.scale), width = small_side(picture.width, settings.scale);
+    const int64_t height = small_side(picture.height, settings.scale),
+                  width = small_side(picture.width, settings.scale);
     std::vector<float> maps(static_cast<size_t>(model.network().maps * height * width));
     curve_maps(model, picture, settings.scale, maps.data());
-    enhance_picture(picture, contiguous_maps(maps.data(), model.network().maps, height, width), model.network().iterations,
-                    settings.scale, model.settings.scale > 1, strength, false, result);
+    enhance_picture(picture, contiguous_maps(maps.data(), model.network().maps, height, width),
+                    model.network().iterations, settings.scale, model.settings.scale > 1, strength, false, result);
   }
   if (settings.noise > 0) denoise_in_place(picture, result, settings.noise);
 }

@@ -40,14 +40,15 @@ class Model {
 // bytes: a .safetensors file as zdce.save writes it. Throws std::runtime_error where it is none.
 std::unique_ptr<Model> read_model(const void* bytes, size_t size, bool bfloat16);
 
-// The curve maps (C, h, w) of a picture (H, W, 3) at `scale`, float, written; h and w are H and W over scale, rounded up.
+// The curve maps (C, h, w) of a picture (H, W, 3) at `scale`, float, written; h and w are H and W over scale, rounded
+// up.
 void curve_maps(const Model& model, const Picture& picture, int64_t scale, float* maps);
 
 // The strength that the scene of a picture (H, W, 3) wants its maps to have, from 0 to 2; 1 where brightness is 0.
 double scene_strength(const Model& model, const Picture& picture, double brightness);
 
-// picture, result (written): (H, W, 3), interleaved, of one type, in memory of their own. Throws std::runtime_error where
-// they or the settings are not as they must be.
+// picture, result (written): (H, W, 3), interleaved, of one type, in memory of their own. Throws std::runtime_error
+// where they or the settings are not as they must be.
 void enhance(const Model& model, const Picture& picture, const Settings& settings, const Picture& result);
 
 // Takes out of `enhanced` what a curve made of the noise of `picture`, in place; both (H, W, 3), interleaved, of one

@@ -25,8 +25,16 @@ inline void check_same(const Picture& picture, const Picture& other, const char*
 // (1, channels, height, width) of float, one value after the other; kernels that read maps don't write them.
 inline Planes contiguous_maps(const float* maps, int64_t channels, int64_t height, int64_t width) {
   const int64_t row = width * static_cast<int64_t>(sizeof(float));
-  return {const_cast<char*>(reinterpret_cast<const char*>(maps)), Element::kFloat, 1, channels, height, width,
-          channels * height * row, height * row, row, sizeof(float)};
+  return {const_cast<char*>(reinterpret_cast<const char*>(maps)),
+          Element::kFloat,
+          1,
+          channels,
+          height,
+          width,
+          channels * height * row,
+          height * row,
+          row,
+          sizeof(float)};
 }
 
 // picture: (H, W, 3), interleaved; small: (3, ceil(H / scale), ceil(W / scale)) in [0, 1], written: area means, or
@@ -38,8 +46,8 @@ void reduce_picture(const Picture& picture, int64_t scale, bool antialias, float
 void enhance_picture(const Picture& picture, const Planes& maps, int64_t iterations, int64_t scale, bool align_corners,
                      double strength, bool logits, const Picture& enhanced);
 
-// picture, enhanced, denoised (written, memory of its own): (H, W, 3), interleaved, of one type. noise: deviation of the
-// picture's noise, of [0, 1].
+// picture, enhanced, denoised (written, memory of its own): (H, W, 3), interleaved, of one type. noise: deviation of
+// the picture's noise, of [0, 1].
 void denoise_picture(const Picture& picture, const Picture& enhanced, double noise, const Picture& denoised);
 
 // picture: (H, W, 3), any strides; network: with its weights in place. result: (H, W, 3), or with `maps` the curve maps

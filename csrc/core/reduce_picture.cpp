@@ -1,7 +1,6 @@
 // reduce_picture on the CPU: area means of an interleaved picture, which is read once, or bilinear samples of it. A
 // task is one row of either.
 
-
 #include <algorithm>
 #include <vector>
 
@@ -98,11 +97,11 @@ void sample(const Picture& picture, int64_t height, int64_t width, float* small)
       const E* const upper = reinterpret_cast<const E*>(picture.row(rows[y].first));
       const E* const lower = reinterpret_cast<const E*>(picture.row(rows[y].next));
       for (int64_t x = 0; x < width; ++x) {
-        const auto& [first, next, weight] = columns[x];
+        const Sample& column = columns[x];
         for (int c = 0; c < 3; ++c) {
           const auto between = [&](const E* row) {
-            const float left = row[3 * first + c], right = row[3 * next + c];
-            return left + weight * (right - left);
+            const float left = row[3 * column.first + c], right = row[3 * column.next + c];
+            return left + column.weight * (right - left);
           };
           const float above = between(upper), below = between(lower);
           small[(c * height + y) * width + x] = (above + rows[y].weight * (below - above)) / kWhite<E>;

@@ -18,7 +18,8 @@ void check(bool holds, const char* message) {
   if (!holds) throw std::runtime_error(std::string("zdce: ") + message);
 }
 
-std::vector<PictureTile> tiles_of(const Network& network, const Geometry& geometry, int height, int width, int threads) {
+std::vector<PictureTile> tiles_of(const Network& network, const Geometry& geometry, int height, int width,
+                                  int threads) {
   int64_t column = geometry.image_ring() * 12;
   for (size_t l = 0; l + 1 < network.layers.size(); ++l)
     column += geometry.ring[l] * network.layers[l].blocks * (network.brain_features() ? 32 : 64);
@@ -51,8 +52,8 @@ void run_network(const Network& network, const Picture& picture, double strength
   const NetworkResult to{result, maps, maps ? network.maps : 3, static_cast<float>(strength)};
   const Geometry geometry(network);
   const int threads = max_threads();
-  const std::vector<PictureTile> tiles = tiles_of(network, geometry, static_cast<int>(picture.height),
-                                                  static_cast<int>(picture.width), threads);
+  const std::vector<PictureTile> tiles =
+      tiles_of(network, geometry, static_cast<int>(picture.height), static_cast<int>(picture.width), threads);
   const Kernels& set = kernels();
   std::atomic<size_t> next{0};
   parallel_for(std::min<int64_t>(threads, static_cast<int64_t>(tiles.size())), 1, [&](int64_t begin, int64_t end) {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -47,6 +48,10 @@ void append(const File& file, const std::string& name, const std::vector<int64_t
   const size_t before = to.size();
   to.resize(before + static_cast<size_t>(values));
   std::memcpy(to.data() + before, file.data + begin, static_cast<size_t>(end - begin));
+  // Subnormal weights of dead filters make convolutions 30 times slower and change no result.
+  for (size_t i = before; i < to.size(); ++i) {
+    if (std::abs(to[i]) < std::numeric_limits<float>::min()) to[i] = 0;
+  }
 }
 
 // What of a variant decides the network and its use; zdce/models/variants.py says what the fields are.

@@ -76,8 +76,8 @@ Goal goal_of(const Thumbnail& image, double brightness) {
   }
   const double share = static_cast<double>(seen) / kPixels, given = mean(image);
   const double own = sum / static_cast<double>(std::max<int64_t>(seen, 1));
-  const double dark = std::clamp((kLit * brightness - own) / ((kLit - kDark) * brightness), 0.0, 1.0) *
-                      std::min(share / kEnough, 1.0);
+  const double dark =
+      std::clamp((kLit * brightness - own) / ((kLit - kDark) * brightness), 0.0, 1.0) * std::min(share / kEnough, 1.0);
   const double wanted = std::min(brightness * std::pow(own / kUsual, kKept), std::max(brightness, kMiddle)) *
                         std::min(share / kWhole, 1.0);
   return {static_cast<float>(given + dark * (wanted - given)), burnt(image) + kBurnt, seen > 0};
@@ -86,7 +86,15 @@ Goal goal_of(const Thumbnail& image, double brightness) {
 Planes planes_of(std::vector<float>& data) {
   constexpr int64_t plane = kPixels * static_cast<int64_t>(sizeof(float));
   const int64_t channels = static_cast<int64_t>(data.size()) / kPixels;
-  return {reinterpret_cast<char*>(data.data()), Element::kFloat, 1, channels, 1, kPixels, channels * plane, plane, 0,
+  return {reinterpret_cast<char*>(data.data()),
+          Element::kFloat,
+          1,
+          channels,
+          1,
+          kPixels,
+          channels * plane,
+          plane,
+          0,
           sizeof(float)};
 }
 
@@ -104,9 +112,8 @@ double scene_strength(const Model& model, const Picture& picture, double brightn
   double found = 0, step = kMost;
   for (int i = 0; i < kSteps; ++i) {
     const double tried = found + (step /= 2);
-    std::transform(maps.begin(), maps.end(), scaled.begin(), [tried](float map) {
-      return std::clamp(map * static_cast<float>(tried), -1.0f, 1.0f);
-    });
+    std::transform(maps.begin(), maps.end(), scaled.begin(),
+                   [tried](float map) { return std::clamp(map * static_cast<float>(tried), -1.0f, 1.0f); });
     kernels().apply_curve(planes_of(image), planes_of(scaled), model.network().iterations, planes_of(enhanced));
     if (mean(enhanced) <= goal.mean && burnt(enhanced) <= goal.burnt) found = tried;
   }

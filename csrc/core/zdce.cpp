@@ -141,8 +141,7 @@ zdce_network* zdce_network_create(const zdce_layer* layers, int64_t layer_count,
                                   const float* parameters, int64_t count, zdce_precision precision) {
   zdce_network* network = nullptr;
   guarded([&] {
-    const std::vector<int64_t> plan =
-        plan_of(layers, layer_count, iterations, separable != 0, in_bf16(precision));
+    const std::vector<int64_t> plan = plan_of(layers, layer_count, iterations, separable != 0, in_bf16(precision));
     const float* const values = &given(parameters, "parameters");
     if (count < 0) throw std::runtime_error("count must be at least 0, got " + std::to_string(count));
     network = made(std::make_unique<Model>(plan, std::vector<float>(values, values + count)));

@@ -2,12 +2,13 @@
  *
  *   zdce_network* network = zdce_network_from_safetensors(bytes, size, ZDCE_FP32);
  *   zdce_settings settings = zdce_network_settings(network);
- *   zdce_picture from = {pixels, ZDCE_UINT8, height, width, 3 * width}, to = {result, ZDCE_UINT8, height, width, 3 * width};
- *   if (zdce_enhance(network, &from, &settings, &to) != ZDCE_OK) puts(zdce_last_error());
+ *   zdce_picture from = {pixels, ZDCE_UINT8, height, width, 3 * width}, to = {result, ZDCE_UINT8, height, width, 3 *
+ * width}; if (zdce_enhance(network, &from, &settings, &to) != ZDCE_OK) puts(zdce_last_error());
  *   zdce_network_destroy(network);
  *
- * Networks don't change: any number of threads may use one at once. Nothing is thrown, nothing is printed and the process
- * is not ended; what went wrong is a status, and in words zdce_last_error(). csrc/core/example.c is a whole program. */
+ * Networks don't change: any number of threads may use one at once. Nothing is thrown, nothing is printed and the
+ * process is not ended; what went wrong is a status, and in words zdce_last_error(). csrc/core/example.c is a whole
+ * program. */
 #ifndef ZDCE_H
 #define ZDCE_H
 
@@ -58,8 +59,8 @@ typedef struct {
 
 typedef struct zdce_network zdce_network;
 
-/* One layer of a network: a convolution, 3 x 3, or, in a separable network, 3 x 3 of each channel and then 1 x 1. All but
- * the last end in a ReLU. */
+/* One layer of a network: a convolution, 3 x 3, or, in a separable network, 3 x 3 of each channel and then 1 x 1. All
+ * but the last end in a ReLU. */
 typedef struct {
   int64_t outputs;        /* channels; of the last layer 3, or 3 an iteration */
   int64_t source_count;   /* what the layer reads, concatenated: */
@@ -80,13 +81,13 @@ ZDCE_API void zdce_set_threads(int threads);
 /* What went wrong at this thread's last call that did not succeed. Valid until its next one. */
 ZDCE_API const char* zdce_last_error(void);
 
-/* A network from the bytes of a .safetensors file that zdce has written; they are not needed afterwards. NULL where they
- * are none, or there is no memory. */
+/* A network from the bytes of a .safetensors file that zdce has written; they are not needed afterwards. NULL where
+ * they are none, or there is no memory. */
 ZDCE_API zdce_network* zdce_network_from_safetensors(const void* bytes, size_t size, zdce_precision precision);
 
-/* A network from its description. parameters: float32, for each layer the filters (outputs, inputs, 3, 3) and the biases
- * (outputs); of a separable one the filters (inputs, 3, 3), biases (inputs), filters (outputs, inputs), biases (outputs).
- * count: how many they are. NULL where they make no network that can be run here, or are not finite. */
+/* A network from its description. parameters: float32, for each layer the filters (outputs, inputs, 3, 3) and the
+ * biases (outputs); of a separable one the filters (inputs, 3, 3), biases (inputs), filters (outputs, inputs), biases
+ * (outputs). count: how many they are. NULL where they make no network that can be run here, or are not finite. */
 ZDCE_API zdce_network* zdce_network_create(const zdce_layer* layers, int64_t layer_count, int64_t iterations,
                                            int separable, const float* parameters, int64_t count,
                                            zdce_precision precision);
@@ -99,8 +100,8 @@ ZDCE_API zdce_settings zdce_network_settings(const zdce_network* network);
 ZDCE_API int64_t zdce_network_iterations(const zdce_network* network);
 ZDCE_API int64_t zdce_network_maps(const zdce_network* network);
 
-/* The enhanced picture into `result`, which has the picture's shape and type and memory of its own. settings: NULL for the
- * network's own. */
+/* The enhanced picture into `result`, which has the picture's shape and type and memory of its own. settings: NULL for
+ * the network's own. */
 ZDCE_API zdce_status zdce_enhance(const zdce_network* network, const zdce_picture* picture,
                                   const zdce_settings* settings, const zdce_picture* result);
 
@@ -110,7 +111,8 @@ ZDCE_API zdce_status zdce_enhance(const zdce_network* network, const zdce_pictur
 ZDCE_API zdce_status zdce_scene_strength(const zdce_network* network, const zdce_picture* picture, double brightness,
                                          double* strength);
 
-/* The curve maps of a picture at `scale`, in [-1, 1]: (maps, ceil(height / scale), ceil(width / scale)) floats, written. */
+/* The curve maps of a picture at `scale`, in [-1, 1]: (maps, ceil(height / scale), ceil(width / scale)) floats,
+ * written. */
 ZDCE_API zdce_status zdce_curve_maps(const zdce_network* network, const zdce_picture* picture, int64_t scale,
                                      float* maps);
 
@@ -120,8 +122,8 @@ ZDCE_API zdce_status zdce_curve_maps(const zdce_network* network, const zdce_pic
 ZDCE_API zdce_status zdce_apply(const zdce_picture* picture, const float* maps, int64_t map_count, int64_t iterations,
                                 int64_t scale, int aligned, double strength, const zdce_picture* result);
 
-/* Means over scale x scale pixels, or single samples, of a picture: (3, ceil(height / scale), ceil(width / scale)) floats
- * of [0, 1], written. */
+/* Means over scale x scale pixels, or single samples, of a picture: (3, ceil(height / scale), ceil(width / scale))
+ * floats of [0, 1], written. */
 ZDCE_API zdce_status zdce_reduce(const zdce_picture* picture, int64_t scale, int means, float* small);
 
 /* Takes out of `enhanced` what the curve made of the picture's noise, in place. noise: levels of 255. */

@@ -31,8 +31,7 @@ void region_means(const Tensor image, int64_t region, const Tensor means) {
   const Planes i = planes(image, "image");
   check_shape(i, "image", i.batch, 3, i.height, i.width);
   check_region(region);
-  kernels().region_means(i, region,
-                         grid(means, "means", statistic(i), {i.batch, i.height / region, i.width / region}));
+  kernels().region_means(i, region, grid(means, "means", statistic(i), {i.batch, i.height / region, i.width / region}));
 }
 
 // grad: (B, height / region, width / region); grad_image: (B, 3, height, width), written.
@@ -68,11 +67,10 @@ void objective_statistics(const Tensor image, const Tensor logits, int64_t itera
   check_curve(i, l, "logits", iterations);
   const Element type = statistic(i, l);
   const auto regions = {i.batch, i.height / kRegion, i.width / kRegion};
-  kernels().objective_statistics(i, l, static_cast<int>(iterations),
-                                 grid(enhanced_regions, "enhanced_regions", type, regions),
-                                 grid(image_regions, "image_regions", type, regions),
-                                 grid(channel_means, "channel_means", type, {i.batch, 3}),
-                                 grid(tv_sums, "tv_sums", type, {2}));
+  kernels().objective_statistics(
+      i, l, static_cast<int>(iterations), grid(enhanced_regions, "enhanced_regions", type, regions),
+      grid(image_regions, "image_regions", type, regions), grid(channel_means, "channel_means", type, {i.batch, 3}),
+      grid(tv_sums, "tv_sums", type, {2}));
 }
 
 // grad_regions: (B, H / 4, W / 4); grad_channels: (B, 3); grad_tv: (2,); image: (B, 3, H, W); logits, grad_logits

@@ -69,8 +69,8 @@ inline Picture picture(const Tensor& tensor, const char* name) {
   }
   const Element element = element_of(tensor);
   with_pixel(element, [](auto) {});
-  return {tensor.data_ptr(), element, tensor.size(0), tensor.size(1), tensor.stride(0), tensor.stride(1),
-          tensor.stride(2)};
+  return {tensor.data_ptr(), element,          tensor.size(0),  tensor.size(1),
+          tensor.stride(0),  tensor.stride(1), tensor.stride(2)};
 }
 
 // A small contiguous tensor of float or double: statistics, their gradients, parameters.

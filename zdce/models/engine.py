@@ -9,7 +9,7 @@ from zdce.models.network import DCENet
 from zdce.models.variants import Variant
 from zdce.ops import dispatch
 
-# Of input channels, of which each source takes whole ones; csrc/core/engine/network.h has tables for so many.
+# Of input channels, of which each source takes whole ones; csrc/core/network.h has tables for so many.
 _MOST_BLOCKS = 64
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -110,11 +111,18 @@ def _import_error(module: str) -> str | None:
     return None
 
 
+def _not_built() -> str | None:
+    """Why the installation went on without the C++ extension, as ``csrc/build.py`` has left it; None where it says nothing."""
+    record = Path(__file__).parents[1] / "_not_built.txt"
+    return record.read_text().strip() if record.is_file() else None
+
+
 def _cpp_missing(device: str, dtype: torch.dtype) -> str | None:
     if _kind(device) != "cpu":
         return f"it runs on CPU tensors, not on {device}"
     if error := _import_error("zdce._C"):
-        return f"the C++ extension is not built ({error}); install a C++ compiler and reinstall zdce"
+        reason = _not_built() or error
+        return f"the C++ extension is not built ({reason}); reinstall zdce with a C++ compiler and without ZDCE_CPP=0"
     return None
 
 

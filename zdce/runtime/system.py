@@ -15,7 +15,7 @@ _LIBRARIES = ("triton", "numpy", "pillow", "scikit-image")
 
 
 def facts() -> dict[str, Any]:
-    """Versions, instruction set, threads and GPU, for JSON."""
+    """Versions, instruction set, compiler, threads and GPU, for JSON."""
     return {
         "zdce": __version__,
         "python": platform.python_version(),
@@ -23,6 +23,7 @@ def facts() -> dict[str, Any]:
         "torch": torch.__version__,
         **{name: _version(name) for name in _LIBRARIES},
         "instruction set": _instruction_set(),
+        "compiler": _compiler(),
         "threads": torch.get_num_threads(),
         "gpu": _gpu(),
     }
@@ -49,6 +50,15 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _compiler() -> str | None:
+    """Compiler of the C++ kernels; None if they are not built."""
+    try:
+        compiler: str = importlib.import_module("zdce._core").compiler()
+    except ImportError:
+        return None
+    return compiler
 
 
 def _instruction_set() -> str | None:

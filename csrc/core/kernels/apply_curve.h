@@ -94,8 +94,7 @@ struct Scratch {
 inline Piece piece(const Planes& t, int64_t b, int64_t p, int n) { return {b, 0, t.channels, 0, p, n}; }
 
 template <class C>
-void fetch_maps(const Planes& maps, int64_t b, int64_t p, Scratch<C, kMaxMaps>& scratch,
-                CurveRun<C>& run) {
+void fetch_maps(const Planes& maps, int64_t b, int64_t p, Scratch<C, kMaxMaps>& scratch, CurveRun<C>& run) {
   fetch(maps, piece(maps, b, p, run.n), scratch.memory, kRunPitch, run.maps);
   run.next = is_run<C>(maps) ? kRunPixels : 0;
   if (run.shared) {
@@ -165,7 +164,8 @@ inline void run(const Planes& image, const Planes& maps, int iterations, const P
   (in_double(image, maps) ? forward<double> : forward<float>)(image, maps, iterations, enhanced);
 }
 
-// grad, image: (B, 3, 1, P); maps: (B, 3 T or 3, 1, P); grad_image, grad_maps: as image and maps, written where not null.
+// grad, image: (B, 3, 1, P); maps: (B, 3 T or 3, 1, P); grad_image, grad_maps: as image and maps, written where not
+// null.
 inline void run_backward(const Planes& grad, const Planes& image, const Planes& maps, int iterations,
                          const Planes* grad_image, const Planes* grad_maps) {
   (in_double(image, maps) ? backward<double> : backward<float>)(grad, image, maps, iterations, grad_image, grad_maps);

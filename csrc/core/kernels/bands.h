@@ -89,7 +89,7 @@ ZDCE_INLINE void to_planes(const float* pixels, int blocks, bool half, float* pl
     for (int i = 0; i < 8; ++i) {
       for (int p = 0; p < kBlock; p += kRegisterLanes) {
         const Register even = load_register(folded + 2 * i * kBlock + p),
-                odd = load_register(folded + (2 * i + 1) * kBlock + p);
+                       odd = load_register(folded + (2 * i + 1) * kBlock + p);
         store_register(planes + (blocks * kBlock + i) * kBlock + p, even + odd);
       }
     }
@@ -128,9 +128,7 @@ ZDCE_INLINE Register rectified(Register v) {
   return v > zero ? v : zero;
 }
 
-ZDCE_INLINE void store_feature(float* to, Register v) {
-  store_register(to, v);
-}
+ZDCE_INLINE void store_feature(float* to, Register v) { store_register(to, v); }
 
 // Rounded to the nearest, halves to even. Finite values only.
 ZDCE_INLINE void store_feature(Brain* to, Register v) {
@@ -141,9 +139,7 @@ ZDCE_INLINE void store_feature(Brain* to, Register v) {
   std::memcpy(to, &halves, sizeof(halves));
 }
 
-ZDCE_INLINE Register load_feature(const float* from) {
-  return load_register(from);
-}
+ZDCE_INLINE Register load_feature(const float* from) { return load_register(from); }
 
 ZDCE_INLINE Register load_feature(const Brain* from) {
   typedef uint16_t Halves __attribute__((vector_size(ZDCE_REGISTER_BYTES / 2)));
@@ -173,15 +169,17 @@ struct FirstBand {
             const float* const values = band->colors[row / 3][r + row % 3] + from - 1;
             Register w[3][kBlockRegisters];
             for (int i = 0; i < 3 * kBlockRegisters; ++i) {
-              w[i / kBlockRegisters][i % kBlockRegisters] = load_register(weights + row * 3 * kBlock + i * kRegisterLanes);
+              w[i / kBlockRegisters][i % kBlockRegisters] =
+                  load_register(weights + row * 3 * kBlock + i * kRegisterLanes);
             }
             // A value, broadcast once, counts for the three pixels around it.
-ZDCE_UNROLL(16)
+            ZDCE_UNROLL(16)
             for (int i = 0; i < kStripTiles + 2; ++i) {
-ZDCE_UNROLL(3)
+              ZDCE_UNROLL(3)
               for (int tap = 0; tap < 3; ++tap) {
                 const int t = i - tap;
-                for (int p = 0; t >= 0 && t < kStripTiles && p < kBlockRegisters; ++p) sums[t][p] += w[tap][p] * values[i];
+                for (int p = 0; t >= 0 && t < kStripTiles && p < kBlockRegisters; ++p)
+                  sums[t][p] += w[tap][p] * values[i];
               }
             }
           }
@@ -237,8 +235,8 @@ struct WinogradBand {
     for (int k = 0; k < 12; ++k) {
       const int at = k < 6 ? 6 * kFirst[kPair] + k : 6 * kSecond[kPair] + k - 6;
       multiply_rows<kStripTiles, kStripTiles>(tiles, band.coefficients + k * point, layer.inputs,
-                                            layer.weights + at * per_point, layer.blocks, layer.half,
-                                            band.products + at * kStripTiles * layer.lanes());
+                                              layer.weights + at * per_point, layer.blocks, layer.half,
+                                              band.products + at * kStripTiles * layer.lanes());
     }
   }
 
@@ -273,8 +271,9 @@ struct FloatProducts {
   ZDCE_INLINE static void multiply(const Band<float>& band) {
     const Layer& layer = *band.layer;
     for (int p = 0; p < kBlock; p += kStripTiles) {
-      multiply_rows<kStripTiles, kBlock>(std::min(kStripTiles, kBlock - p), band.coefficients + p * kBlock, layer.inputs,
-                                            layer.weights, layer.blocks, layer.half, band.products + p * layer.lanes());
+      multiply_rows<kStripTiles, kBlock>(std::min(kStripTiles, kBlock - p), band.coefficients + p * kBlock,
+                                         layer.inputs, layer.weights, layer.blocks, layer.half,
+                                         band.products + p * layer.lanes());
     }
   }
 };

@@ -79,16 +79,16 @@ class Outputs {
       const int channels = static_cast<int>(t.channels), blocks = blocks_of(channels) - layer_.half;
       const int64_t bytes = bytes_of(t.element);
       Output to{first,
-                        blocks,
-                        layer_.half,
-                        channels,
-                        tile.n,
-                        t.element == Element::kBFloat16,
-                        {},
-                        t.pixel_stride / bytes,
-                        t.channel_stride / bytes,
-                        rectified_,
-                        memory + planes_ + int64_t{first} * kBlock * kBandRows * kRegionColumns};
+                blocks,
+                layer_.half,
+                channels,
+                tile.n,
+                t.element == Element::kBFloat16,
+                {},
+                t.pixel_stride / bytes,
+                t.channel_stride / bytes,
+                rectified_,
+                memory + planes_ + int64_t{first} * kBlock * kBandRows * kRegionColumns};
       for (int r = 0; r < kBandRows && y + r < t.height; ++r) {
         to.rows[r] = address(t, tile.b, 0, y + r, tile.x);
       }
@@ -138,7 +138,8 @@ inline void run_backward(const ConvolutionGradientWork& work) {
     float* const memory = workspace.take(offsets);
     std::fill_n(memory + weight_space, int64_t{kPoints} * row * lanes + lanes, 0.0f);
     for (int64_t run = begin; run < end; ++run) {
-      if (work.parameters) work.sums[run].weight.assign(outputs * inputs * 9, 0.0), work.sums[run].bias.assign(outputs, 0.0);
+      if (work.parameters)
+        work.sums[run].weight.assign(outputs * inputs * 9, 0.0), work.sums[run].bias.assign(outputs, 0.0);
       for (int64_t i = work.tiling.count() * run / runs; i < work.tiling.count() * (run + 1) / runs; ++i) {
         const Tile tile = work.tiling[i];
         values.begin(tile, memory + value_rows), gradients.begin(tile, memory + gradient_rows);
@@ -147,19 +148,20 @@ inline void run_backward(const ConvolutionGradientWork& work) {
           if (!work.grad_sources.empty()) writer.band(tile, y, rows, memory);
           if (!work.parameters) continue;
           const GradientBand band{values.rows(y),
-                                          rows,
-                                          values.blocks(),
-                                          static_cast<int>(outputs),
-                                          1,
-                                          1 + (tile.n + 3) / 4 * 4,
-                                          memory + value_space,
-                                          memory + slope_space,
-                                          memory + weight_space,
-                                          memory + bias_space};
+                                  rows,
+                                  values.blocks(),
+                                  static_cast<int>(outputs),
+                                  1,
+                                  1 + (tile.n + 3) / 4 * 4,
+                                  memory + value_space,
+                                  memory + slope_space,
+                                  memory + weight_space,
+                                  memory + bias_space};
           SumGradients::run(&band);
         }
         if (work.parameters) {
-          add_region(work.places, static_cast<int>(outputs), row, memory + weight_space, memory + bias_space, work.sums[run]);
+          add_region(work.places, static_cast<int>(outputs), row, memory + weight_space, memory + bias_space,
+                     work.sums[run]);
         }
       }
     }

@@ -18,20 +18,20 @@ inline int64_t grouped(int outputs) { return (outputs + 7) / 8 * 8; }
 // (outputs / kFilters, inputs, kHigh, 3, kFilters); bias: (outputs in eights,), null for none; to: (outputs, 1,
 // columns), `stride` apart.
 template <int kHigh>
-ZDCE_INLINE void planar_row(const RateProblem& work, const float* from, const float* weights, const float* bias, float* to,
-                            int64_t stride) {
+ZDCE_INLINE void planar_row(const RateProblem& work, const float* from, const float* weights, const float* bias,
+                            float* to, int64_t stride) {
   constexpr int filters = kFilters;
   for (int o = 0; o < work.outputs; o += filters) {
     for (int x = 0; x < work.columns; x += kVectors * kRegisterLanes) {
       const float* w = weights + static_cast<int64_t>(o) * work.inputs * kHigh * 3;
       Register sums[filters][kVectors] = {};
       for (int c = 0; c < work.inputs; ++c) {
-ZDCE_UNROLL(9)
+        ZDCE_UNROLL(9)
         for (int tap = 0; tap < 3 * kHigh; ++tap, w += filters) {
           const float* const at = from + (int64_t{6} * c + tap / 3) * work.pitch() + x + tap % 3;
           Register v[kVectors];
           for (int i = 0; i < kVectors; ++i) v[i] = load_register(at + i * kRegisterLanes);
-ZDCE_UNROLL(8)
+          ZDCE_UNROLL(8)
           for (int f = 0; f < filters; ++f) {
             for (int i = 0; i < kVectors; ++i) sums[f][i] += w[f] * v[i];
           }
@@ -51,7 +51,7 @@ struct Direct {
   ZDCE_INLINE static void run(const RateProblem* work, const float* weights) {
     for (int y = 0; y < kBandRows; ++y) {
       planar_row<3>(*work, work->from + y * work->pitch(), weights, work->bias, work->to + y * work->columns,
-                            int64_t{kBandRows} * work->columns);
+                    int64_t{kBandRows} * work->columns);
     }
   }
 };
@@ -59,7 +59,6 @@ struct Direct {
 // F(4, 3) down the columns: 6 rows of products for 4 of outputs. weights: (6, outputs / kFilters, inputs, 3, kFilters);
 // coefficients: (inputs, 6, pitch); products: (outputs, 6, columns).
 struct OneAxis {
-
   ZDCE_INLINE static void run(const RateProblem* work, const float* weights, float* coefficients, float* products) {
     const int64_t columns = work->columns, pitch = work->pitch();
     for (int c = 0; c < work->inputs; ++c) {
@@ -71,8 +70,7 @@ struct OneAxis {
     }
     const int64_t point = grouped(work->outputs) * work->inputs * 3;
     for (int k = 0; k < 6; ++k) {
-      planar_row<1>(*work, coefficients + k * pitch, weights + k * point, nullptr, products + k * columns,
-                            6 * columns);
+      planar_row<1>(*work, coefficients + k * pitch, weights + k * point, nullptr, products + k * columns, 6 * columns);
     }
     for (int o = 0; o < work->outputs; ++o) {
       for (int64_t x = 0; x < columns; x += kRegisterLanes) {
@@ -104,10 +102,9 @@ struct TwoAxes {
     const auto use = [&](int x, const float* products, int point) ZDCE_INLINE_LAMBDA {
       for (int o = 0; o < band->layer->lanes() / kBlock; ++o) {
         float* const to = outputs + (int64_t{kBandRows} * o * columns + x - band->left) * kBlock;
-        const auto put = [&](int r, int column, int part, Register v)
-                             ZDCE_INLINE_LAMBDA {
-                               store_register(to + (r * columns + column) * kBlock + part * kRegisterLanes, v);
-                             };
+        const auto put = [&](int r, int column, int part, Register v) ZDCE_INLINE_LAMBDA {
+          store_register(to + (r * columns + column) * kBlock + part * kRegisterLanes, v);
+        };
         output_tile(products + o * kBlock, point, band->layer->bias + o * kBlock, put);
       }
     };
@@ -164,8 +161,7 @@ inline double planar(const RateProblem& work, bool transformed, int64_t rounds) 
     return u[k];
   });
   Floats coefficients(int64_t{6} * work.inputs * work.pitch()), products(int64_t{6} * work.outputs * work.columns);
-  return seconds_a_round(rounds,
-                         [&] { OneAxis::run(problem, weights, coefficients.get(), products.get()); });
+  return seconds_a_round(rounds, [&] { OneAxis::run(problem, weights, coefficients.get(), products.get()); });
 }
 
 // A layer as the engine has it, reading other layers or (colors) the picture, with its weights in `packed`.

@@ -59,7 +59,8 @@ struct LumaOfRow {
     for (int x = 0; x < kLineColumns; x += kBlockColumns) {
       row.unpack(from + 3 * x * sizeof(E));
       for (int g = 0; g < kBlockGroups; ++g) {
-        store(to + kLineFirst + x + g * kLanes<float>, luma(row.get(0, g), row.get(1, g), row.get(2, g)), kLanes<float>);
+        store(to + kLineFirst + x + g * kLanes<float>, luma(row.get(0, g), row.get(1, g), row.get(2, g)),
+              kLanes<float>);
       }
     }
   }
@@ -228,8 +229,8 @@ class DenoiseTile {
       const int column = static_cast<int>(x - x_) + kMargin;
       const int64_t pixels = std::min<int64_t>(kBlockColumns, work_.enhanced.width - x);
       char* const to = work_.denoised.row(y) + 3 * x * sizeof(E);
-      DenoiseBlock<E>::run(address, kLineFirst + column, work_.limit, work_.chroma,
-                                from + 3 * column * sizeof(E), pixels == kBlockColumns ? to : reinterpret_cast<char*>(cut_));
+      DenoiseBlock<E>::run(address, kLineFirst + column, work_.limit, work_.chroma, from + 3 * column * sizeof(E),
+                           pixels == kBlockColumns ? to : reinterpret_cast<char*>(cut_));
       if (pixels < kBlockColumns) std::memcpy(to, cut_, 3 * pixels * sizeof(E));
     }
   }
@@ -258,7 +259,8 @@ class DenoiseTile {
 template <class E>
 void denoise(const Denoising& work) {
   const int64_t height = work.enhanced.height;
-  const int64_t across = (work.enhanced.width + kTileColumns - 1) / kTileColumns, bands = (height + kTileRows - 1) / kTileRows;
+  const int64_t across = (work.enhanced.width + kTileColumns - 1) / kTileColumns,
+                bands = (height + kTileRows - 1) / kTileRows;
   parallel_for(across * bands, 1, [&](int64_t begin, int64_t end) {
     const auto lines = std::make_unique<Lines>();
     for (int64_t i = begin; i < end; ++i) {

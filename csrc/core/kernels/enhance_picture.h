@@ -10,8 +10,8 @@
 
 namespace zdce::ZDCE_TARGET::enhance_picture {
 
-// A block is kBlockColumns wide, of the rows between two rows of the maps: the 2 x 24 expanded map rows take 15 KB of L1 and
-// serve every row of the block.
+// A block is kBlockColumns wide, of the rows between two rows of the maps: the 2 x 24 expanded map rows take 15 KB of
+// L1 and serve every row of the block.
 constexpr int kBlockRows = 24;
 
 // Runs of equal map columns are written in whole vectors, past their end.
@@ -108,16 +108,16 @@ struct EnhanceBlock {
              [&](const float* from) { return permuted(load(from, kLanes<float>), columns - first); });
     }
 #else
-      // Runs of pixels between the same two columns, written in whole vectors, the next over what is too much.
-      for (int i = 0; i < kBlockColumns;) {
-        const int column = block.columns[i];
-        int end = i + 1;
-        while (end < kBlockColumns && block.columns[end] == column) ++end;
-        for (; i < end; i += kLanes<float>) {
-          expand(block, column - block.first, i, [](const float* from) { return Floats{} + *from; });
-        }
-        i = end;
+    // Runs of pixels between the same two columns, written in whole vectors, the next over what is too much.
+    for (int i = 0; i < kBlockColumns;) {
+      const int column = block.columns[i];
+      int end = i + 1;
+      while (end < kBlockColumns && block.columns[end] == column) ++end;
+      for (; i < end; i += kLanes<float>) {
+        expand(block, column - block.first, i, [](const float* from) { return Floats{} + *from; });
       }
+      i = end;
+    }
 #endif
   }
 
@@ -191,7 +191,8 @@ struct Workspace {
   alignas(64) float fetched[kMaxMaps * kMapPitch], upper[kMaxMaps * kMapPitch], difference[kMaxMaps * kMapPitch];
   alignas(64) float expanded[2 * kMaxMaps * kExpanded] = {};
   Row<E> pixels[kBlockRows];
-  E from[kBlockRows][3 * kBlockColumns] = {}, to[kBlockRows][3 * kBlockColumns];  // of a block that the picture's border cuts
+  E from[kBlockRows][3 * kBlockColumns] = {},
+                         to[kBlockRows][3 * kBlockColumns];  // of a block that the picture's border cuts
 };
 
 template <class E>
@@ -202,7 +203,8 @@ class TileOfBlocks {
 
   void run() {
     prepare_maps();
-    for (int64_t x = x_; x < end_; x += kBlockColumns) enhance(x, static_cast<int>(std::min<int64_t>(kBlockColumns, end_ - x)));
+    for (int64_t x = x_; x < end_; x += kBlockColumns)
+      enhance(x, static_cast<int>(std::min<int64_t>(kBlockColumns, end_ - x)));
   }
 
  private:
@@ -214,7 +216,7 @@ class TileOfBlocks {
     if (!work_.interpolated) return;
     activate(std::min(y + 1, work_.maps.height - 1), n, space_.difference);
     Subtract::run(static_cast<const float*>(space_.upper), static_cast<int>(work_.maps.channels), n + 1,
-                       static_cast<float*>(space_.difference));
+                  static_cast<float*>(space_.difference));
   }
 
   // The column after the last repeats it: what the border clamps has no slope.

@@ -12,7 +12,7 @@ struct Output {
   bool half;          // and the half one behind them
   int channels, columns;
   bool brain;              // bfloat16, else float32
-  char* rows[kBandRows];       // at the region's first column and the first channel; null below the picture
+  char* rows[kBandRows];   // at the region's first column and the first channel; null below the picture
   int64_t pixel, channel;  // strides in elements
   bool rectified;
   float* planes;  // scratch (channels, 4, kRegionColumns), used where channels are not neighbours
@@ -20,7 +20,6 @@ struct Output {
 
 // Outputs of layers that don't end in pixels of a picture.
 struct ConvolutionBand {
-
   ZDCE_INLINE static void run(const Band<float>* band, const Output* outputs, int count) {
     const auto use = [&](int x, const float* products, int point) ZDCE_INLINE_LAMBDA {
       for (int i = 0; i < count; ++i) {
@@ -172,7 +171,6 @@ struct GradientBand {
 constexpr int kGradientOutputs = ZDCE_GRADIENT_OUTPUTS;
 
 struct SumGradients {
-
   ZDCE_INLINE static void run(const GradientBand* band) {
     for (int x = band->left; x < band->right; x += 4 * kGroup) {
       const int tiles = std::min(kGroup, (band->right - x) / 4);
@@ -249,12 +247,12 @@ struct SumGradients {
     for (int t = 0; t < tiles; ++t, values += kBlock, slopes += kBlock) {
       Register v[kBlockRegisters];
       for (int p = 0; p < kBlockRegisters; ++p) v[p] = load_register(values + p * kRegisterLanes);
-ZDCE_UNROLL(16)
+      ZDCE_UNROLL(16)
       for (int o = 0; o < kCount; ++o) {
         for (int p = 0; p < kBlockRegisters; ++p) total[o][p] += v[p] * slopes[o];
       }
     }
-ZDCE_UNROLL(16)
+    ZDCE_UNROLL(16)
     for (int o = 0; o < kCount; ++o) {
       for (int p = 0; p < kBlockRegisters; ++p) {
         float* const to = sums + o * row + p * kRegisterLanes;

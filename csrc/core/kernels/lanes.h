@@ -1,9 +1,8 @@
 // 64-byte vectors of float or double: one register on AVX-512, two on AVX2, four on SSE2 and NEON.
 #pragma once
 
-#include "shared.h"
-
 #include "../../curve.h"
+#include "shared.h"
 
 #define ZDCE_INLINE_LAMBDA __attribute__((always_inline))
 #define ZDCE_PRAGMA(text) _Pragma(#text)

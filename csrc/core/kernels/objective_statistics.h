@@ -218,7 +218,9 @@ struct BackwardWorkspace {
   alignas(64) C image[3 * kRowPitch], grad_columns[kRowPitch];
 };
 
-inline Piece piece(const Planes& t, const Tile& tile, int64_t y, int64_t x, int n) { return {tile.b, 0, t.channels, y, x, n}; }
+inline Piece piece(const Planes& t, const Tile& tile, int64_t y, int64_t x, int n) {
+  return {tile.b, 0, t.channels, y, x, n};
+}
 
 struct Partial {
   double channels[3], tv[2];

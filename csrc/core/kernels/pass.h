@@ -72,7 +72,8 @@ class Pass {
     for (int l = 0; l + 1 < layers; ++l) rings.push_back(features(geometry_.ring[l] * network_.layers[l].blocks * row));
     const int64_t all_rings = offsets.size, zeros = features(widest * row), unused = features(widest * row),
                   coefficients = offsets.take(scratch / 3 * inputs), products = offsets.take(scratch * lanes),
-                  pixels = offsets.take(kBlock * lanes), results = offsets.take(int64_t{kMaxMaps} * kBandRows * columns_),
+                  pixels = offsets.take(kBlock * lanes),
+                  results = offsets.take(int64_t{kMaxMaps} * kBandRows * columns_),
                   image = offsets.take(int64_t{3} * geometry_.image_ring() * columns_),
                   no_colors = offsets.take(columns_);
     float* const memory = workspace.take(offsets);
@@ -90,9 +91,7 @@ class Pass {
 
   bool inside(int y) const { return y >= 0 && y < height_; }
   int left(int l) const { return std::max(0, tile_.left - geometry_.margin[l]); }
-  int right(int l) const {
-    return std::min(round_up(width_, 4), round_up(tile_.right, 4) + geometry_.margin[l]);
-  }
+  int right(int l) const { return std::min(round_up(width_, 4), round_up(tile_.right, 4) + geometry_.margin[l]); }
 
   float* image_row(int y, int c) const {
     return image_ + (static_cast<int64_t>(y % geometry_.image_ring()) * 3 + c) * columns_;
@@ -133,8 +132,8 @@ class Pass {
       Finish finish;
       fill(finish, y);
       run_band(work, &finish);
-      store_pixels(result_, y, std::min(kBandRows, tile_.bottom - y), tile_.left, tile_.right - tile_.left, finish.results,
-                    tile_.left - origin_);
+      store_pixels(result_, y, std::min(kBandRows, tile_.bottom - y), tile_.left, tile_.right - tile_.left,
+                   finish.results, tile_.left - origin_);
       return;
     }
     for (int o = 0; o < layer.blocks; ++o) {

@@ -17,9 +17,8 @@ ZDCE_INLINE float feature(float value) { return value; }
 ZDCE_INLINE float feature(Brain value) { return float_of(static_cast<uint32_t>(value) << 16); }
 
 struct ReadRow {
-
-  // to: (blocks, kRegionPitch, 16). With `output`, which has the shape and type of `from`, a value counts only where the
-  // output is above 0: the gradient before a ReLU.
+  // to: (blocks, kRegionPitch, 16). With `output`, which has the shape and type of `from`, a value counts only where
+  // the output is above 0: the gradient before a ReLU.
   ZDCE_INLINE static void run(const Planes* from, const Planes* output, const RowPlace* at, float* to) {
     if (from->element == Element::kFloat) {
       read_blocks<float>(from, output, at, to);

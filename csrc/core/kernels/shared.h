@@ -1,6 +1,6 @@
-// All that kernels use of the library and of this project that is not compiled for each instruction set. It comes before
-// the first line that is: a function of the standard library compiled for AVX-512 could be the copy that the linker
-// keeps for everybody.
+// All that kernels use of the library and of this project that is not compiled for each instruction set. It comes
+// before the first line that is: a function of the standard library compiled for AVX-512 could be the copy that the
+// linker keeps for everybody.
 #pragma once
 
 #include <algorithm>

@@ -115,8 +115,8 @@ void forward(const Planes& maps, C* to) {
       fetch(maps, piece, space.rows[here], kRunPitch, rows[here]);
       const C* const* const row = rows[here];
       if (y >= tile.y) {
-        RowSums<C>::run(above, row, next_row<C>(maps), static_cast<int>(piece.channels), tile.n,
-                             tile.n - 1 + right, static_cast<double*>(partial.tv));
+        RowSums<C>::run(above, row, next_row<C>(maps), static_cast<int>(piece.channels), tile.n, tile.n - 1 + right,
+                        static_cast<double*>(partial.tv));
       }
       above = row;
     }
@@ -150,9 +150,8 @@ void backward(const C* tv, const Planes& maps, const Planes& grad_maps) {
       const Piece piece = groups.piece(tile, y, 0, 0);
       C* grads[kTileChannels];
       target(grad_maps, piece, space.grad, kRunPitch, grads);
-      RowGradients<C>::run(up, row, down, next_row<C>(maps), static_cast<int>(piece.channels), tile.n,
-                                1 - left, tile.n - 1 + right, 2 * tv[0], 2 * tv[1], static_cast<C* const*>(grads),
-                                streams);
+      RowGradients<C>::run(up, row, down, next_row<C>(maps), static_cast<int>(piece.channels), tile.n, 1 - left,
+                           tile.n - 1 + right, 2 * tv[0], 2 * tv[1], static_cast<C* const*>(grads), streams);
       put(grad_maps, piece, space.grad, kRunPitch);
     }
   });

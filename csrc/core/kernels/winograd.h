@@ -18,9 +18,7 @@ ZDCE_INLINE Register load_register(const float* from) {
   return v;
 }
 
-ZDCE_INLINE void store_register(float* to, Register v) {
-  std::memcpy(to, &v, sizeof(v));
-}
+ZDCE_INLINE void store_register(float* to, Register v) { std::memcpy(to, &v, sizeof(v)); }
 
 // B^T d, two of the six coefficients of the values d at a time, 4 operations each: at 0 and infinity (kPair 0), a and
 // -a (1), b and -b (2).
@@ -116,21 +114,21 @@ ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, fl
     for (int channel = 0; channel < std::min(kBlock, channels - base); ++channel, weights += kBlock) {
       Register w[kBlockRegisters];
       for (int p = 0; p < kBlockRegisters; ++p) w[p] = load_register(weights + p * kRegisterLanes);
-ZDCE_UNROLL(16)
+      ZDCE_UNROLL(16)
       for (int t = 0; t < kTiles; ++t) {
         const float value = v[t * kBlock + channel];
         for (int p = 0; p < kBlockRegisters; ++p) sums[t][p] += w[p] * value;
       }
     }
   }
-ZDCE_UNROLL(16)
+  ZDCE_UNROLL(16)
   for (int t = 0; t < kTiles; ++t) {
     for (int p = 0; p < kBlockRegisters; ++p) store_register(results + t * stride + p * kRegisterLanes, sums[t][p]);
   }
 }
 
-// The same for 8 outputs: kRegisterLanes 2 i and 2 i + 1 hold output i's sums over even and over odd channels, so that no lane
-// idles. weights: (channels / 2, 8, 2).
+// The same for 8 outputs: kRegisterLanes 2 i and 2 i + 1 hold output i's sums over even and over odd channels, so that
+// no lane idles. weights: (channels / 2, 8, 2).
 template <int kTiles, int kPitch>
 ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weights, float* results, int stride) {
   Register sums[kTiles][kBlockRegisters] = {};
@@ -138,7 +136,7 @@ ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weigh
     for (int channel = 0; channel < kBlock; channel += 2, weights += kBlock) {
       Register w[kBlockRegisters];
       for (int p = 0; p < kBlockRegisters; ++p) w[p] = load_register(weights + p * kRegisterLanes);
-ZDCE_UNROLL(16)
+      ZDCE_UNROLL(16)
       for (int t = 0; t < kTiles; ++t) {
         double pair;
         std::memcpy(&pair, v + t * kBlock + channel, sizeof(pair));
@@ -148,7 +146,7 @@ ZDCE_UNROLL(16)
       }
     }
   }
-ZDCE_UNROLL(16)
+  ZDCE_UNROLL(16)
   for (int t = 0; t < kTiles; ++t) {
     for (int p = 0; p < kBlockRegisters; ++p) store_register(results + t * stride + p * kRegisterLanes, sums[t][p]);
   }
@@ -161,8 +159,7 @@ template <int kTiles, int kPitch>
 ZDCE_INLINE void multiply_rows(int n, const float* v, int channels, const float* weights, int blocks, bool half,
                                float* results) {
   if constexpr (kTiles > 2) {
-    if (n <= kTiles - 2)
-      return multiply_rows<kTiles - 2, kPitch>(n, v, channels, weights, blocks, half, results);
+    if (n <= kTiles - 2) return multiply_rows<kTiles - 2, kPitch>(n, v, channels, weights, blocks, half, results);
   }
   const int stride = (blocks + half) * kBlock;
   for (int o = 0; o < blocks; ++o) {
@@ -170,7 +167,7 @@ ZDCE_INLINE void multiply_rows(int n, const float* v, int channels, const float*
   }
   if (half) {
     multiply_pairs<kTiles, kPitch>(v, channels, weights + blocks * channels * kBlock, results + blocks * kBlock,
-                                           stride);
+                                   stride);
   }
 }
 

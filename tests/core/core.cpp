@@ -1,0 +1,308 @@
+// The core without torch or Python, for sanitizers, other processors and other systems: networks of every kind, the
+// curve and the objective against plain loops in double, every instruction set that the processor has; every tiling
+// must give the same bits. Buffers have exactly the size that is needed.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "../../csrc/core/kernels.h"
+#include "../../csrc/core/operations.h"
+#include "../../csrc/core/pack.h"
+#include "../../csrc/core/parallel.h"
+
+namespace {
+
+using namespace zdce;
+
+int failed = 0, checks = 0;
+
+void expect(bool holds, const char* what, Isa isa, double value) {
+  ++checks;
+  if (holds) return;
+  ++failed;
+  std::fprintf(stderr, "%s, %s: off by %g\n", what, isa_name(isa), value);
+}
+
+template <class A, class B>
+double largest_gap(const A& a, const B& b) {
+  double gap = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    gap = std::max(gap, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+  }
+  return a.size() == b.size() && gap == gap ? gap : HUGE_VAL;
+}
+
+std::vector<float> numbers(size_t count, float low, float high, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<float> all(count);
+  for (float& one : all) one = low + (high - low) * static_cast<float>(random() % 65536) / 65535;
+  return all;
+}
+
+Planes planes_of(std::vector<float>& data, int64_t batch, int64_t channels, int64_t height, int64_t width) {
+  Planes planes = contiguous_maps(data.data(), channels, height, width);
+  planes.batch = batch;
+  return planes;
+}
+
+// Networks.
+
+struct Case {
+  const char* name;
+  std::vector<int64_t> plan;
+};
+
+struct Packed {
+  Network network;
+  std::vector<float> parameters;
+  Workspace memory;
+
+  explicit Packed(const Case& c) : network(read_plan(c.plan.data(), static_cast<int64_t>(c.plan.size()))) {
+    parameters = numbers(static_cast<size_t>(parameter_floats(network)), -0.3f, 0.3f, 1);
+    Offsets offsets;
+    offsets.take(packed_floats(network));
+    float* const to = memory.take(offsets);
+    pack(network, parameters.data(), to);
+    place_weights(network, to);
+  }
+};
+
+struct Size {
+  int height, width;
+};
+constexpr Size kSizes[] = {{1, 1}, {2, 3}, {5, 70}, {37, 21}, {18, 150}};
+
+template <class S>
+std::vector<S> enhanced(const Network& network, Isa isa, Size size, bool maps, int down, int across) {
+  const int height = size.height, width = size.width;
+  std::mt19937 random(2);
+  std::unique_ptr<uint8_t[]> pixels(new uint8_t[height * width * 3]);
+  for (int i = 0; i < height * width * 3; ++i) pixels[i] = static_cast<uint8_t>(random() % 256);
+  const int channels = maps ? network.maps : 3;
+  const size_t count = static_cast<size_t>(height) * width * channels;
+  std::unique_ptr<S[]> result(new S[count]());
+  const Element element = sizeof(S) == 1 ? Element::kUint8 : Element::kFloat;
+  const Picture from{pixels.get(), Element::kUint8, height, width, width * 3, 3, 1};
+  const Picture to{
+      result.get(), element, height, width, maps ? width : width * 3, maps ? 1 : 3, maps ? int64_t{height} * width : 1};
+  const NetworkResult written{to, maps, channels, maps ? 1.0f : 1.5f};
+  const Geometry geometry(network);
+  Workspace workspace;
+  for (int y = 0; y < height; y += down) {
+    for (int x = 0; x < width; x += across) {
+      const PictureTile tile{y, std::min(height, y + down), x, std::min(width, x + across)};
+      kernels(isa).run_network_tile(network, geometry, from, written, tile, workspace);
+    }
+  }
+  return std::vector<S>(result.get(), result.get() + count);
+}
+
+// The curve maps of the same picture, layer by layer in double.
+std::vector<double> reference_maps(const Packed& packed, Size size) {
+  const int height = size.height, width = size.width;
+  const int64_t pixels = int64_t{height} * width;
+  std::mt19937 random(2);
+  std::vector<std::vector<double>> features(1, std::vector<double>(static_cast<size_t>(3 * pixels)));
+  for (int64_t i = 0; i < pixels; ++i) {
+    for (int c = 0; c < 3; ++c) features[0][c * pixels + i] = static_cast<double>(random() % 256) / 255;
+  }
+  const float* weight = packed.parameters.data();
+  const auto convolved = [&](const std::vector<double>& from, int64_t channel, const float* filter, int64_t i) {
+    double sum = 0;
+    const int64_t y = i / width, x = i % width;
+    for (int tap = 0; tap < 9; ++tap) {
+      const int64_t v = y + tap / 3 - 1, u = x + tap % 3 - 1;
+      if (v >= 0 && v < height && u >= 0 && u < width) sum += filter[tap] * from[channel * pixels + v * width + u];
+    }
+    return sum;
+  };
+  for (const Layer& layer : packed.network.layers) {
+    std::vector<double> inputs;
+    if (layer.sources.empty()) inputs = features[0];
+    for (const int source : layer.sources) {
+      inputs.insert(inputs.end(), features[source + 1].begin(), features[source + 1].end());
+    }
+    const int64_t channels = static_cast<int64_t>(inputs.size()) / pixels;
+    std::vector<double> outputs(static_cast<size_t>(layer.outputs * pixels));
+    if (packed.network.separable) {
+      const float *const bias = weight + 9 * channels, *const filters = bias + channels;
+      std::vector<double> between(inputs.size());
+      for (int64_t c = 0; c < channels; ++c) {
+        for (int64_t i = 0; i < pixels; ++i)
+          between[c * pixels + i] = bias[c] + convolved(inputs, c, weight + 9 * c, i);
+      }
+      for (int64_t o = 0; o < layer.outputs; ++o) {
+        for (int64_t i = 0; i < pixels; ++i) {
+          double& to = outputs[o * pixels + i] = filters[layer.outputs * channels + o];
+          for (int64_t c = 0; c < channels; ++c) to += filters[o * channels + c] * between[c * pixels + i];
+        }
+      }
+      weight = filters + layer.outputs * channels + layer.outputs;
+    } else {
+      for (int64_t o = 0; o < layer.outputs; ++o) {
+        for (int64_t i = 0; i < pixels; ++i) {
+          double& to = outputs[o * pixels + i] = weight[9 * channels * layer.outputs + o];
+          for (int64_t c = 0; c < channels; ++c) to += convolved(inputs, c, weight + 9 * (o * channels + c), i);
+        }
+      }
+      weight += (9 * channels + 1) * layer.outputs;
+    }
+    const bool last = &layer == &packed.network.layers.back();
+    for (double& value : outputs) value = last ? std::tanh(value) : std::max(value, 0.0);
+    features.push_back(outputs);
+  }
+  return features.back();
+}
+
+void check_network(const Case& c, Isa isa) {
+  const Packed packed(c);
+  const bool brain = packed.network.brain;
+  for (const Size size : kSizes) {
+    const auto whole = enhanced<float>(packed.network, isa, size, true, 1024, 1024);
+    const double gap = largest_gap(whole, reference_maps(packed, size));
+    // Winograd's rounding over five layers, of sums of some 300 products; bfloat16 has 8 bits.
+    expect(gap < (brain ? 0.2 : 2e-5), c.name, isa, gap);
+    expect(whole == enhanced<float>(packed.network, isa, size, true, 8, 20), "maps in tiles", isa, 1);
+    expect(enhanced<uint8_t>(packed.network, isa, size, false, 1024, 1024) ==
+               enhanced<uint8_t>(packed.network, isa, size, false, 4, 1024),
+           "pixels in strips", isa, 1);
+  }
+}
+
+// The curve and the objective. image: (1, 3, height, width), maps: (1, 3 T, height, width).
+
+double curve(const std::vector<float>& image, const std::vector<double>& maps, int iterations, int64_t at,
+             int64_t pixels) {
+  double x = image[at];
+  for (int t = 0; t < iterations; ++t) {
+    const double a = maps[3 * t * pixels + at];
+    x += a * (x * x - x);
+  }
+  return x;
+}
+
+void check_curve(Isa isa, Size size) {
+  constexpr int iterations = 8;
+  const int64_t pixels = int64_t{size.height} * size.width;
+  std::vector<float> image = numbers(3 * pixels, 0, 1, 3), maps = numbers(3 * iterations * pixels, -1, 1, 4);
+  std::vector<float> got(image.size(), NAN), grad(image.size(), 1), grad_image(image.size(), NAN);
+  std::vector<float> grad_maps(maps.size(), NAN);
+  const std::vector<double> exact(maps.begin(), maps.end());
+  const auto planes = [&](std::vector<float>& data) {
+    return planes_of(data, 1, static_cast<int64_t>(data.size()) / pixels, 1, pixels);
+  };
+  kernels(isa).apply_curve(planes(image), planes(maps), iterations, planes(got));
+  std::vector<double> wanted(image.size()), slopes(image.size());
+  for (int64_t i = 0; i < 3 * pixels; ++i) {
+    wanted[i] = curve(image, exact, iterations, i, pixels);
+    double x = image[i], slope = 1;
+    for (int t = 0; t < iterations; ++t) {
+      const double a = maps[3 * t * pixels + i];
+      slope *= 1 + a * (2 * x - 1), x += a * (x * x - x);
+    }
+    slopes[i] = slope;
+  }
+  // Each step rounds three times and multiplies the error so far by its slope, at most 2.
+  const double gap = largest_gap(got, wanted);
+  expect(gap <= 3 * 255 * 0x1p-25, "curve", isa, gap);
+  const Planes to_image = planes(grad_image), to_maps = planes(grad_maps);
+  kernels(isa).apply_curve_backward(planes(grad), planes(image), planes(maps), iterations, &to_image, &to_maps);
+  const double slope_gap = largest_gap(grad_image, slopes);
+  expect(slope_gap < 1e-3, "curve's gradient of the image", isa, slope_gap);
+  expect(std::all_of(grad_maps.begin(), grad_maps.end(), [](float g) { return std::isfinite(g); }),
+         "curve's gradient of the maps", isa, NAN);
+}
+
+void check_objective(Isa isa, Size size) {
+  constexpr int iterations = 4;
+  const int height = size.height, width = size.width;
+  const int64_t pixels = int64_t{height} * width, regions = int64_t{height / 4} * (width / 4);
+  std::vector<float> image = numbers(3 * pixels, 0, 1, 5), logits = numbers(3 * iterations * pixels, -2, 2, 6);
+  std::vector<double> maps(logits.begin(), logits.end());
+  for (double& map : maps) map = std::tanh(map);
+  std::vector<double> channels(3), sums(2), region(regions), image_region(regions);
+  for (int64_t i = 0; i < 3 * pixels; ++i) {
+    const int64_t y = i % pixels / width, x = i % pixels % width;
+    const double enhanced = curve(image, maps, iterations, i, pixels);
+    channels[i / pixels] += enhanced / static_cast<double>(pixels);
+    if (y / 4 >= height / 4 || x / 4 >= width / 4) continue;
+    region[y / 4 * (width / 4) + x / 4] += enhanced / 48, image_region[y / 4 * (width / 4) + x / 4] += image[i] / 48.0;
+  }
+  for (int64_t i = 0; i < 3 * iterations * pixels; ++i) {
+    if (i % pixels >= width) sums[0] += std::pow(maps[i] - maps[i - width], 2);
+    if (i % width > 0) sums[1] += std::pow(maps[i] - maps[i - 1], 2);
+  }
+  std::vector<float> got_region(regions, NAN), got_image(regions, NAN), got_channels(3, NAN), got_sums(2, NAN);
+  kernels(isa).objective_statistics(planes_of(image, 1, 3, height, width),
+                                    planes_of(logits, 1, 3 * iterations, height, width), iterations, got_region.data(),
+                                    got_image.data(), got_channels.data(), got_sums.data());
+  expect(largest_gap(got_region, region) < 1e-6, "region means", isa, largest_gap(got_region, region));
+  expect(largest_gap(got_image, image_region) < 1e-6, "image's region means", isa,
+         largest_gap(got_image, image_region));
+  expect(largest_gap(got_channels, channels) < 1e-6, "channel means", isa, largest_gap(got_channels, channels));
+  const double scale = 1 + std::max(sums[0], sums[1]), gap = largest_gap(got_sums, sums) / scale;
+  expect(gap < 1e-6, "squared differences", isa, gap);
+}
+
+// Whole pictures on threads: every number of threads must give the same bits.
+void check_threads(const Case& c) {
+  const Packed packed(c);
+  const std::vector<float> pixels = numbers(3 * 200 * 333, 0, 1, 7);
+  std::vector<std::vector<float>> results;
+  for (const int threads : {1, 2, 5}) {
+    set_own_number(threads);
+    std::vector<float>& result = results.emplace_back(pixels.size(), NAN);
+    run_network(packed.network, {const_cast<float*>(pixels.data()), Element::kFloat, 200, 333, 999, 3, 1}, 1, false,
+                {result.data(), Element::kFloat, 200, 333, 999, 3, 1});
+  }
+  set_own_number(0);
+  expect(results[0] == results[1] && results[0] == results[2], "threads", isa(), 1);
+}
+
+void check_errors_of_parts() {
+  bool caught = false;
+  set_own_number(4);
+  try {
+    parallel_for(100, 1, [](int64_t begin, int64_t) {
+      if (begin > 0) throw std::bad_alloc();
+    });
+  } catch (const std::bad_alloc&) {
+    caught = true;
+  }
+  set_own_number(0);
+  expect(caught, "no memory in a thread", isa(), 1);
+}
+
+}  // namespace
+
+int main() {
+  const std::vector<Case> cases = {
+      {"base", {0, 0, 8, 5, 16, 1, 0, 16, 1, 1, 16, 1, 2, 16, 2, 3, 2, 24, 2, 4, 1}},
+      {"shared maps, 20 channels", {0, 0, 8, 3, 20, 1, 0, 20, 1, 1, 3, 2, 2, 1}},
+      {"separable", {1, 0, 8, 3, 32, 1, 0, 32, 1, 1, 3, 2, 2, 1}},
+      {"separable bfloat16", {1, 1, 8, 3, 40, 1, 0, 20, 1, 1, 3, 2, 2, 1}},
+      {"bfloat16", {0, 1, 8, 5, 16, 1, 0, 16, 1, 1, 16, 1, 2, 16, 2, 3, 2, 24, 2, 4, 1}},
+      {"bfloat16, 2 and 3 blocks", {0, 1, 8, 4, 32, 1, 0, 20, 1, 1, 40, 2, 1, 2, 24, 2, 3, 1}},
+  };
+  int sets = 0;
+  for (const Isa set : {Isa::kDefault, Isa::kNeon, Isa::kAvx2, Isa::kAvx512}) {
+    if (!supported(set)) continue;
+    ++sets;
+    for (const Case& c : cases) {
+      if (c.plan[1] == 0 || (set == Isa::kAvx512 && can_run_bfloat16())) check_network(c, set);
+    }
+    for (const Size size : kSizes) {
+      check_curve(set, size);
+      check_objective(set, size);
+    }
+  }
+  check_threads(cases[0]);
+  check_errors_of_parts();
+  std::printf("%d checks on %d sets of instructions, %d failures\n", checks, sets, failed);
+  return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,290 @@
+"""The core without torch: the module zdce._core, the C interface, and what goes wrong."""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import zdce
+
+core = pytest.importorskip("zdce._core")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_backend():
+    with zdce.backend("cpp"):
+        yield
+
+
+def saved(tmp_path, name):
+    """A network with random weights, and the bytes of its file."""
+    torch.manual_seed(3)
+    model = zdce.DCENet(name)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.15)
+    model.save(tmp_path / "network.safetensors")
+    return model.eval(), (tmp_path / "network.safetensors").read_bytes()
+
+
+def dark(size, dtype=np.uint8):
+    picture = np.random.default_rng(0).integers(0, 60, (*size, 3))
+    return (picture * (257 if dtype == np.uint16 else 1)).astype(dtype)
+
+
+def enhanced(network, picture, strength=1.0, scale=None):
+    own = core.describe(network)
+    result = np.empty_like(picture)
+    how = (strength, own["brightness"], own["noise"], scale or own["scale"])
+    core.enhance(network, picture, result, *how)
+    return result
+
+
+@pytest.mark.parametrize("name", ["base", "iters4", "zero-dce", "zero-dce-pp", "adaptive"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("scale", [None, 3])
+def test_the_core_gives_the_bits_of_the_torch_operators(tmp_path, name, dtype, scale):
+    model, data = saved(tmp_path, name)
+    network = core.read_network(data, False)
+    for size in ((1, 1), (17, 30), (70, 133)):
+        picture = dark(size, dtype)
+        expected = zdce.Enhancer(model, scale=scale, strength=0.8)(picture)
+        np.testing.assert_array_equal(enhanced(network, picture, 0.8, scale), expected)
+
+
+@pytest.mark.skipif(not core.has_bfloat16(), reason="the processor has no matrix unit")
+@pytest.mark.parametrize("name", ["base", "zero-dce-pp"])
+def test_bfloat16_gives_the_bits_of_the_torch_operators(tmp_path, name):
+    model, data = saved(tmp_path, name)
+    picture = dark((40, 70))
+    expected = zdce.Enhancer(model, precision="bf16")(picture)
+    np.testing.assert_array_equal(enhanced(core.read_network(data, True), picture), expected)
+
+
+def test_each_step_gives_what_the_operator_gives(tmp_path):
+    model, data = saved(tmp_path, "base")
+    network, picture = core.read_network(data, False), dark((31, 45))
+    own = zdce.Enhancer(model, scale=2)
+    maps = np.empty((24, 16, 23), np.float32)
+    core.curve_maps(network, picture, 2, maps)
+    np.testing.assert_array_equal(maps, own.maps(picture)[0].numpy())
+    result = np.empty_like(picture)
+    core.enhance_picture(picture, maps, 8, 2, False, 1.0, result)
+    np.testing.assert_array_equal(result, own.apply(picture, torch.from_numpy(maps)[None]))
+    small = np.empty((3, 16, 23), np.float32)
+    core.reduce_picture(picture, 2, True, small)
+    np.testing.assert_array_equal(small, zdce.ops.reduce_picture(torch.from_numpy(picture), 2)[0].numpy())
+    smooth = result.copy()
+    core.denoise_picture(picture, smooth, 0.01)
+    expected = zdce.ops.denoise_picture(torch.from_numpy(picture), torch.from_numpy(result), 0.01)
+    np.testing.assert_array_equal(smooth, expected.numpy())
+    image = np.random.default_rng(1).random((3, 16, 23), np.float32)
+    curved = np.empty_like(image)
+    core.apply_curve(image, maps, 8, curved)
+    expected = zdce.ops.apply_curve(torch.from_numpy(image)[None], torch.from_numpy(maps)[None])[0]
+    np.testing.assert_array_equal(curved, expected.numpy())
+
+
+def test_a_network_can_be_made_of_numbers(tmp_path):
+    model, data = saved(tmp_path, "iters4")
+    plan = [0, 0, 4, len(model.variant.sources)]
+    for sources, (_, outputs) in zip(model.variant.sources, model.variant.convolutions(), strict=True):
+        plan += [outputs, len(sources), *sources]
+    parameters = torch.cat([p.detach().flatten() for p in model.parameters()]).numpy()
+    network = core.make_network(np.array(plan), parameters, 1)
+    picture = dark((20, 20))
+    np.testing.assert_array_equal(enhanced(network, picture), enhanced(core.read_network(data, False), picture))
+
+
+def test_rows_may_lie_apart_and_upside_down(tmp_path):
+    _, data = saved(tmp_path, "base")
+    network, wide = core.read_network(data, False), dark((40, 60))
+    expected = enhanced(network, np.ascontiguousarray(wide[::-1, 10:50]))
+    result = np.empty((40, 80, 3), np.uint8)[:, 20:60]
+    core.enhance(network, wide[::-1, 10:50], result, 1.0, 0.0, 0.0, 1)
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((dark((4, 4)), np.empty((4, 5, 3), np.uint8), 1.0, 0.0, 0.0, 1), "result must have the picture's shape and type"),
+        ((dark((4, 4)), np.empty((4, 4, 3), np.uint16), 1.0, 0.0, 0.0, 1), "result must have the picture's shape and type"),
+        ((dark((4, 4))[..., :2], np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 1), r"picture must be \(H, W, 3\)"),
+        ((dark((4, 4)).astype(np.int32), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 1), "picture must be uint8, uint16"),
+        ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), np.nan, 0.0, 0.0, 1), "strength must be a finite number"),
+        ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 1.0, 0.0, 1), "brightness must be at least 0 and below 1"),
+        ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, -0.1, 1), "noise must be at least 0 and below 1"),
+        ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 0), "scale must be 1 to 2\\^31, got 0"),
+    ],
+)
+def test_arguments_that_are_wrong_are_named(tmp_path, arguments, message):
+    _, data = saved(tmp_path, "base")
+    with pytest.raises(ValueError, match=message):
+        core.enhance(core.read_network(data, False), *arguments)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    model, _ = saved(tmp_path, "base")
+    with torch.no_grad():
+        model.convolutions[2].weight[1, 2, 0, 1] = value
+    model.save(tmp_path / "broken.safetensors")
+    with pytest.raises(ValueError, match="weights must be finite"):
+        core.read_network((tmp_path / "broken.safetensors").read_bytes(), False)
+
+
+def test_broken_files_are_refused(tmp_path):
+    _, data = saved(tmp_path, "iters4")
+    end = 8 + int.from_bytes(data[:8], "little")
+    broken = [b"", data[:7], data[:100], data[:end], data[:-1], b"\xff" * 8 + data[8:], data.replace(b"F32", b"F64"),
+              data.replace(b"[16,16,3,3]", b"[16,16,9,1]"), data.replace(b"zdce.variant", b"zdce.unknown"),
+              data.replace(b'\\"filters\\": 16', b'\\"filters\\": 99'),
+              data.replace(b'"__metadata__":{', b'"__metadata__":[')]  # fmt: skip
+    for bytes_ in broken:
+        with pytest.raises(ValueError, match=r"must|ends|longer|character|shape|not say"):
+            core.read_network(bytes_, False)
+
+
+def test_several_python_threads_at_once_give_the_same(tmp_path):
+    _, data = saved(tmp_path, "base")
+    network = core.read_network(data, False)
+    pictures = [dark((50 + i, 300)) for i in range(12)]
+    expected = [enhanced(network, picture) for picture in pictures]
+    with ThreadPoolExecutor(6) as pool:
+        for got, wanted in zip(pool.map(lambda picture: enhanced(network, picture), pictures), expected, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
+# Each line is a process of its own, so that the core's threads are those that it makes.
+_FORKING = """
+import os, sys, numpy as np
+from zdce import _core as core
+assert "torch" not in sys.modules
+core.set_threads(4)
+network = core.read_network(open(sys.argv[1], "rb").read(), False)
+picture = np.full((200, 300, 3), 20, np.uint8)
+def run():
+    result = np.empty_like(picture)
+    core.enhance(network, picture, result, 1.0, 0.0, 0.0, 1)
+    return result
+before = run()
+child = os.fork()
+same = np.array_equal(before, run())
+if child == 0:
+    os._exit(0 if same else 3)
+assert same and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_forked_process_works_on(tmp_path):
+    saved(tmp_path, "base")
+    subprocess.run([sys.executable, "-c", _FORKING, str(tmp_path / "network.safetensors")], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("environment", "threads"), [({"OMP_NUM_THREADS": "3"}, 3), ({"OMP_NUM_THREADS": "1"}, 1)])
+def test_the_number_of_threads_is_that_of_the_environment(environment, threads):
+    shown = subprocess.run(
+        [sys.executable, "-c", "from zdce import _core; print(_core.threads())"],
+        env={**os.environ, **environment}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert int(shown.stdout) == threads
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
+def test_the_number_of_threads_is_no_more_than_the_processors_that_are_allowed():
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from zdce import _core; print(_core.threads())"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    assert int(shown.stdout) == 1
+
+
+_HUNGRY = """
+import resource, sys, numpy as np
+from zdce import _core as core
+core.set_threads(2)
+network = core.read_network(open(sys.argv[1], "rb").read(), False)
+picture = np.full((64, 2**20, 3), 20, np.uint8)
+result = np.empty_like(picture)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, used + 2**20))
+try:
+    core.enhance(network, picture, result, 1.0, 0.0, 0.0, 2)
+except MemoryError:
+    print("no memory")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and their use are read as on Linux")
+def test_no_memory_is_a_memory_error(tmp_path):
+    saved(tmp_path, "base")
+    command = [sys.executable, "-c", _HUNGRY, str(tmp_path / "network.safetensors")]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert shown.stdout == "no memory\n"
+
+
+def test_the_module_never_imports_torch():
+    code = "import sys; from zdce import _core; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """The C example, linked with the library that stands beside the extension."""
+    library = Path(core.__file__).with_name("libzdce.so")
+    if shutil.which("cc") is None or not library.is_file():
+        pytest.skip("there is no C compiler, or no library for it")
+    program = tmp_path_factory.mktemp("example") / "example"
+    flags = ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror", f"-Wl,-rpath,{library.parent}"]
+    subprocess.run(["cc", *flags, str(ROOT / "csrc/core/example.c"), str(library), "-o", str(program)], check=True)
+    return program
+
+
+def write_ppm(path, picture):
+    height, width, _ = picture.shape
+    brightest = np.iinfo(picture.dtype).max
+    path.write_bytes(
+        f"P6\n{width} {height}\n{brightest}\n".encode() + picture.astype(picture.dtype.newbyteorder(">")).tobytes()
+    )
+
+
+def read_ppm(path):
+    _, size, brightest, data = path.read_bytes().split(b"\n", 3)
+    width, height = map(int, size.split())
+    dtype = np.dtype(np.uint8 if brightest == b"255" else ">u2")
+    return np.frombuffer(data, dtype).reshape(height, width, 3).astype(dtype.newbyteorder("="))
+
+
+@pytest.mark.parametrize("name", ["base", "adaptive"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_example_in_c_brightens_a_picture_as_python_does(tmp_path, example, name, dtype):
+    model, _ = saved(tmp_path, name)
+    picture = dark((60, 90), dtype)
+    write_ppm(tmp_path / "dark.ppm", picture)
+    subprocess.run([example, "network.safetensors", "dark.ppm", "bright.ppm"], check=True, cwd=tmp_path)
+    np.testing.assert_array_equal(read_ppm(tmp_path / "bright.ppm"), zdce.Enhancer(model)(picture))
+
+
+def test_the_example_in_c_says_what_is_wrong(tmp_path, example):
+    (tmp_path / "network.safetensors").write_bytes(b"\x05\0\0\0\0\0\0\0hello")
+    command = [example, "network.safetensors", "a.ppm", "b.ppm"]
+    shown = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert (shown.returncode, shown.stderr) == (1, "network.safetensors: JSON has an unexpected character\n")
+
+
+def test_the_shipped_networks_give_the_bits_of_the_torch_operators():
+    folder = Path(zdce.__file__).parent / "models" / "weights"
+    files = sorted(folder.glob("*.safetensors"))
+    assert files
+    picture = dark((90, 120))
+    for path in files:
+        network = core.read_network(path.read_bytes(), False)
+        np.testing.assert_array_equal(enhanced(network, picture), zdce.Enhancer(zdce.load(path.stem))(picture))
