@@ -100,7 +100,7 @@ def test_a_stopped_run_ends_with_the_same_weights(finished, dark, tmp_path, numb
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130
-        assert f"go on with: zdce train --out {out} --resume" in errors
+        assert f"continue with: zdce train --out {out} --resume" in errors
         assert "Traceback" not in errors
     assert len(rows(out)) < 24
     done = subprocess.run(command("--out", out, "--resume"), capture_output=True, text=True, check=False)
@@ -199,7 +199,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(dark, tmp
     result = run("--data", dark, "--out", out, "--epochs", 3, *SMALL)
     assert result.exit_code == 1
     assert "the loss is not finite in epoch 2, step 2" in result.stderr
-    assert f"{out} keeps the state of epoch 1" in result.stderr
+    assert f"{out} has the state of epoch 1" in result.stderr
     assert all(p.isfinite().all() for p in zdce.load(out / "last.safetensors").parameters())
     monkeypatch.undo()
     assert run("--out", out, "--resume").exit_code == 0
@@ -221,7 +221,7 @@ def test_what_is_kept_may_be_a_part_of_an_epoch(dark, tmp_path, monkeypatch):
         assert run("--data", dark, "--out", out, "--epochs", 1, *SMALL).exit_code == 130
     result = run("--out", out, "--resume", "--lr", "1e30")
     assert result.exit_code == 1
-    assert f"{out} keeps the state of epoch 0 and 1 steps" in result.stderr
+    assert f"{out} has the state of epoch 0 and 1 steps" in result.stderr
 
 
 def test_weights_that_an_epochs_last_step_spoils_are_not_kept(dark, tmp_path):
@@ -280,7 +280,7 @@ def test_mistakes_are_one_line(dark, tmp_path, arguments, message, code):
 def test_a_finished_folder_is_not_overwritten(finished, dark):
     result = run("--data", dark, "--out", finished, "--epochs", 1, *SMALL)
     assert result.exit_code == 1
-    assert "holds a run already" in result.stderr
+    assert "already holds a run" in result.stderr
 
 
 def test_a_run_of_twelve_is_no_run_of_two(finished, tmp_path):
@@ -290,8 +290,8 @@ def test_a_run_of_twelve_is_no_run_of_two(finished, tmp_path):
     before = (out / "config.toml").read_bytes()
     for given, words in (
         (["--epochs", 2], "epochs must be at least the 12 that are done or begun, got 2"),
-        (["--lr", 0.5], "lr can't change where all epochs are done: it was 0.001, got 0.5"),
-        (["--loss-weights", "color=0"], "weights can't change where all epochs are done"),
+        (["--lr", 0.5], "lr can't change after all epochs are done: it was 0.001, got 0.5"),
+        (["--loss-weights", "color=0"], "weights can't change after all epochs are done"),
     ):
         result = run("--out", out, "--resume", *given)
         assert result.exit_code == 1

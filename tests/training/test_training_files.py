@@ -158,8 +158,8 @@ def test_a_disk_that_fills_up_keeps_the_former_state_and_says_which(config, tmp_
     with pytest.raises(training.TrainingError) as raised:
         current.train()
     assert str(raised.value) == (
-        f"{out}/state.safetensors: No space left on device; the state of epoch 1 is kept; when there is room,"
-        f" go on with: zdce train --out {out} --resume"
+        f"{out}/state.safetensors: No space left on device; the state of epoch 1 is saved; when there is space,"
+        f" continue with: zdce train --out {out} --resume"
     )
     assert '"epoch": 1' in position(out)
     assert not [path for path in out.iterdir() if path.name.startswith(".")]

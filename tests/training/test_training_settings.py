@@ -205,7 +205,7 @@ def test_a_batch_depends_on_seed_and_place_alone(config, augment):
     config = changed(config, augment=augment)
 
     def coming(config, epoch, step):
-        return list(batches.to_come(config, training.load_pictures(config).training, Position(epoch, step)))
+        return list(batches.updates(config, training.load_pictures(config).training, Position(epoch, step)))
 
     whole = coming(config, 0, 0)
     assert [batch.shape for batch in whole] == [(4, 3, 32, 32)] * 9
@@ -218,7 +218,7 @@ def test_half_the_pictures_are_mirrored(config, dark):
     pictures = resized(dark)
     config = changed(config, augment="flips", epochs=20, batch_size=12)
     mirrored = []
-    for batch in batches.to_come(config, pictures, Position()):
+    for batch in batches.updates(config, pictures, Position()):
         for picture in batch:
             (index,) = (i for i, p in enumerate(pictures) if torch.equal(p, picture) or torch.equal(p.flip(2), picture))
             mirrored.append((index, torch.equal(pictures[index].flip(2), picture)))
@@ -236,7 +236,7 @@ def test_crops_are_windows_of_the_whole_picture(config, tmp_path):
         Image.fromarray(ramp).save(tmp_path / f"{i}.png")
     config = changed(config, augment="crops", data=str(tmp_path), size=64, batch_size=6, epochs=20)
     widths, heights = [], []
-    for batch in batches.to_come(config, training.load_pictures(config).training, Position()):
+    for batch in batches.updates(config, training.load_pictures(config).training, Position()):
         for picture in batch.int():
             columns, rows = picture[0, 0, [0, -1]].tolist(), picture[1, [0, -1], 0].tolist()
             # The outermost of 64 pixels lie half a pixel inside of the window.
@@ -251,4 +251,4 @@ def test_crops_are_windows_of_the_whole_picture(config, tmp_path):
 
 def test_crops_are_not_taken_of_resized_pictures(config, dark):
     with pytest.raises(ValueError, match="pictures must be those that load_pictures gives for crops"):
-        next(batches.to_come(changed(config, augment="crops"), resized(dark), Position()))
+        next(batches.updates(changed(config, augment="crops"), resized(dark), Position()))

@@ -1,4 +1,4 @@
-"""Training without references: the loop, what it logs, and state that a stopped run goes on from, bit for bit."""
+"""Training without references: the loop, its log, and the state from which a stopped run continues, bit for bit."""
 
 from zdce.training.config import AUGMENTATIONS, KEEP_EVERY, MAX_SEED, MAX_SIZE, SCHEDULES, Config
 from zdce.training.errors import TrainingError, TrainingInterruptedError

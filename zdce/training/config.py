@@ -1,4 +1,4 @@
-"""Everything that decides a run's result, as Python, TOML and the command line have it."""
+"""All settings that determine a run's result, for Python, TOML and the command line."""
 
 import math
 import tomllib
@@ -15,53 +15,53 @@ from zdce.ops import NORMALIZATIONS
 from zdce.runtime import system
 from zdce.settings import LossWeights
 
-# Weights are kept each time this many epochs are done, unless the configuration says otherwise.
+# Default number of epochs between weights that are kept.
 KEEP_EVERY = 10
 
-# Torch's generators take 64 bits. Larger pictures than that are no patches any more, and a batch of them fits nowhere.
+# Seeds of torch's generators have 64 bits. Batches of larger pictures than MAX_SIZE would not fit into memory.
 MAX_SEED = 2**64 - 1
 MAX_SIZE = 8192
 
 SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("none", "flips", "crops")
 
-# What autocast computes in on each device; the gradients of float16 are scaled.
+# Type that autocast uses on each device; float16 needs scaled gradients.
 AMP = {"cuda": torch.float16, "cpu": torch.bfloat16}
 
-# What a resumed run can't take anew: its network, how far an epoch is, and the schedule that its learning rate is on.
+# Settings that a resumed run can't change: they determine its network, its position in an epoch, and its learning rate.
 _FIXED = ("variant", "data", "batch_size", "accumulate", "size", "seed", "schedule")
-# A cosine's learning rate in each epoch depends on both.
+# The learning rate of the cosine schedule depends on both.
 _FIXED_BY_COSINE = ("epochs", "lr")
 
-# Tables of a run's config.toml that describe where it ran and are no settings.
+# Tables of a run's config.toml that describe the machine and are not settings.
 _DESCRIPTIONS = ("versions", "machine")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a run's result. Defaults are the report's.
+    """All settings that determine a run's result. Defaults are those of the report.
 
     Attributes:
         variant: a name of ``zdce.models.variants.VARIANTS``.
         data: a folder, "sample" or "open"; see ``zdce.data.datasets.collection``.
-        epochs: how often every picture is seen.
-        batch_size: pictures of one forward and backward.
-        accumulate: so many of them make an update; an epoch's pictures that don't fill its last one are left out.
+        epochs: passes over all pictures.
+        batch_size: pictures of one forward and backward pass.
+        accumulate: batches of one update; pictures of an epoch that do not fill its last update are left out.
         size: side in pixels that pictures are resized to, at least 16.
-        augment: "none"; "flips", mirrored left to right half of the time; or "crops", that and a random window.
+        augment: "none"; "flips", half of the pictures mirrored left to right; or "crops", flips and a random window of each.
         lr: Adam's learning rate.
         schedule: "constant", or "cosine": from ``lr`` towards 0, anew in each epoch.
-        clip: the gradient's norm is at most this; 0 leaves it.
-        ema: share that the average of the weights keeps at each update, in [0, 1); it is what is validated and kept then.
+        clip: upper bound of the gradient's norm; 0: none.
+        ema: decay per update of a moving average of the weights, in [0, 1), which is then validated and saved; 0: no average.
         activations: "float32", or "bfloat16" for feature maps in half the memory on the CPU; see ``zdce.DCENet``.
-        amp: the network under torch's autocast, in float16 with scaled gradients on a GPU, in bfloat16 on the CPU.
-        weights: what each loss counts.
-        target: the brightness that exposure control pulls towards, in [0, 1].
-        normalization: of the illumination term, "paper" or "keras".
-        seed: of the first weights, of each epoch's order, and of augmentation.
-        device: torch's name of it.
-        keep_every: weights are kept each time this many epochs are done, and at the end.
-        tensorboard: whether losses and pictures are written for TensorBoard too.
+        amp: whether the network runs under torch's autocast: float16 with scaled gradients on a GPU, bfloat16 on the CPU.
+        weights: weight of each loss.
+        target: mean brightness that exposure control aims at, in [0, 1].
+        normalization: normalisation of the illumination term, "paper" or "keras".
+        seed: seed of the first weights, of each epoch's order, and of augmentation.
+        device: name of the device, as torch has it.
+        keep_every: number of epochs between weights that are kept; the last ones are kept too.
+        tensorboard: whether losses and pictures are also written for TensorBoard.
     """
 
     variant: str = "base"
@@ -114,38 +114,40 @@ class Config:
         return self.batch_size * self.accumulate
 
     def changed(self, settings: dict[str, Any], weights: dict[str, float]) -> "Config":
-        """These settings but for those named, and the weights but for those named, for the same run to go on with.
+        """These settings with the given ``settings`` and loss ``weights`` replaced, to continue the same run.
 
         Raises:
-            ValueError: the run would not be the same one any more.
+            InputError: a setting can't change within a run.
         """
         cosine = self.schedule == "cosine"
         for name in (*_FIXED, *(_FIXED_BY_COSINE if cosine else ())):
             if name in settings and settings[name] != getattr(self, name):
-                where = " with a cosine" if name in _FIXED_BY_COSINE else ""
+                where = " with a cosine schedule" if name in _FIXED_BY_COSINE else ""
                 was, got = getattr(self, name), settings[name]
                 raise InputError(f"{name} can't change in a run{where}: it was {was!r}, got {got!r}")
         return replace(self, **settings, weights=self.weights._replace(**weights))
 
     def for_another_run(self, settings: dict[str, Any], weights: dict[str, float]) -> "Config":
-        """These settings but for those named; where they name another variant, with its own weights but for those named."""
+        """These settings with the given ones replaced, for a new run; with another variant, loss weights default to that
+        variant's.
+        """
         own = variants.variant(settings["variant"]).weights if "variant" in settings else self.weights
         return replace(self, **settings, weights=own._replace(**weights))
 
     def to_dict(self) -> dict[str, Any]:
-        """As TOML and JSON take it."""
+        """Dictionary for TOML and JSON."""
         return {**asdict(self), "weights": self.weights._asdict()}
 
     def to_toml(self) -> str:
-        """With the versions and the machine, which ``from_toml`` passes over."""
+        """TOML text of the settings, the versions and the machine; ``from_toml`` ignores the latter two."""
         return tomli_w.dumps({**self.to_dict(), "versions": system.versions(), "machine": system.machine()})
 
     @classmethod
     def from_toml(cls, text: str) -> "Config":
-        """Reads what ``to_toml`` wrote, or a part of it; settings that are not there have their defaults.
+        """Reads the text of ``to_toml``, or a part of it; missing settings have their defaults.
 
         Raises:
-            ValueError: the text is no TOML, has other fields, or a value of the wrong type.
+            InputError: the text is not TOML, or has unknown fields or a value of the wrong type.
         """
         with library_call(InputError):
             loaded = tomllib.loads(text)
@@ -157,14 +159,14 @@ class Config:
 
 
 def _checked(values: Any, defaults: dict[str, Any], called: str) -> dict[str, Any]:
-    """``values`` in the types of ``defaults``."""
+    """``values``, checked and converted to the types of ``defaults``."""
     if not isinstance(values, dict):
         raise InputError(f"{called} must be a table, got {values!r}")
     if unknown := set(values) - set(defaults):
         raise InputError(f"unknown {called}: {', '.join(sorted(unknown))}")
     for name, value in values.items():
-        wanted = type(defaults[name])
-        # True is an int to isinstance.
-        if type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise InputError(f"{name} must be of type {wanted.__name__}, got {value!r}")
+        expected = type(defaults[name])
+        # Not isinstance, for which True is an int.
+        if type(value) is not expected and not (expected is float and type(value) is int):
+            raise InputError(f"{name} must be of type {expected.__name__}, got {value!r}")
     return {name: type(defaults[name])(value) for name, value in values.items()}

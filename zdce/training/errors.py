@@ -1,11 +1,11 @@
-"""How training ends before its last epoch."""
+"""Exceptions that end training before its last epoch."""
 
 from zdce.errors import ZdceError
 
 
 class TrainingError(ZdceError):
-    """Training ended before its last epoch; the message says why and how to go on."""
+    """Training ended before its last epoch; the message says why and how to continue."""
 
 
 class TrainingInterruptedError(TrainingError):
-    """A signal asked for it; the state is saved."""
+    """SIGINT or SIGTERM ended training; the state is saved."""

@@ -1,4 +1,4 @@
-"""A run's folder: its files, and its log."""
+"""A run's folder: its files and its log."""
 
 import csv
 import io
@@ -38,8 +38,8 @@ class RunFolder:
         return self.path / "state.safetensors"
 
     @property
-    def board(self) -> Path:
-        """TensorBoard's, where it is asked for."""
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files, if they are written."""
         return self.path / "tensorboard"
 
     def epoch(self, epoch: int) -> Path:
@@ -47,10 +47,10 @@ class RunFolder:
 
 
 def read_log(folder: RunFolder) -> list[dict[str, Any]]:
-    """The rows of a run's log as text, by the names of their columns; none where no epoch is done.
+    """Rows of a run's log, text by column name; empty before the first epoch is done.
 
     Raises:
-        ValueError: a line is cut off, or is no row of a log.
+        InputError: a line is incomplete, or not a row of a log.
     """
     if not folder.log.exists():
         return []
@@ -62,7 +62,7 @@ def read_log(folder: RunFolder) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines[1:], 2):
         values = line.strip().split(",")
-        # A line that is cut off may end in the middle of a number.
+        # An incomplete line may end in the middle of a number.
         if not line.endswith("\n") or not _is_row(values):
             raise InputError(f"{folder.log}, line {number}: expected a row of {', '.join(LOG_FIELDS)}, got {line.strip()!r}")
         rows.append(dict(zip(LOG_FIELDS, values, strict=True)))
@@ -70,17 +70,17 @@ def read_log(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def _is_row(values: list[str]) -> bool:
-    """Whether all values of a line are there and what they must be."""
+    """Whether a line has all values, of the right types."""
     if len(values) != len(LOG_FIELDS) or values[1] not in SPLITS or not values[0].isdecimal():
         return False
     try:
         return all(math.isfinite(float(value)) for value in values[2:])
-    except ValueError:  # float's own
+    except ValueError:
         return False
 
 
 def log_text(rows: Iterable[dict[str, Any]]) -> str:
-    """``rows`` as ``read_log`` reads them."""
+    """Text of a log with ``rows``, as ``read_log`` reads it."""
     text = io.StringIO()
     writer = csv.DictWriter(text, LOG_FIELDS, lineterminator="\n")
     writer.writeheader()

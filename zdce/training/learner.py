@@ -1,4 +1,4 @@
-"""A network in training: one update from one batch, and what must be saved between updates."""
+"""A network in training: updates from batches, and the state to save between updates."""
 
 import math
 import warnings
@@ -23,7 +23,7 @@ from zdce.training.config import AMP, Config
 
 
 class Learner:
-    """The network of ``config`` with everything that changes with it from update to update, the same on all ``ranks``."""
+    """Network of ``config`` with everything else that an update changes; equal in all processes of ``ranks``."""
 
     def __init__(self, config: Config, ranks: Ranks = SINGLE_PROCESS) -> None:
         self.config = config
@@ -32,7 +32,8 @@ class Learner:
         self._autocast = AMP.get(self._device, torch.float32)
         torch.manual_seed(config.seed)
         self.model = DCENet(config.variant, config.activations).to(config.device)
-        # Its backward averages the gradients of all processes; each sees as large a part of a batch, so that is the batch's.
+        # Its backward averages the gradients of all processes; their parts of a batch are equally large, so the mean is the
+        # batch's.
         with processes.raising_rank_lost():
             self.parallel: nn.Module = DistributedDataParallel(self.model) if ranks.world > 1 else self.model
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
@@ -42,7 +43,7 @@ class Learner:
 
     @property
     def kept(self) -> DCENet:
-        """The network whose weights are validated and kept: the average where there is one."""
+        """Network whose weights are validated and saved: the moving average if there is one."""
         return self.model if self.average is None else cast(DCENet, self.average.module)
 
     @property
@@ -51,9 +52,10 @@ class Learner:
         return self.optimizer.param_groups[0]["lr"]
 
     def step(self, batch: Tensor) -> list[float]:
-        """One update from ``batch`` (accumulate * B, 3, size, size) uint8, this process's part of one.
+        """One update from ``batch`` (accumulate * B, 3, size, size) uint8, this process's part of the pictures.
 
-        Gives the mean total and terms over all processes; where those of a part are not finite, gives them and makes no update.
+        Returns the mean total and terms over all processes. If those of a part are not finite, they are returned and there is
+        no update.
 
         Raises:
             zdce.runtime.processes.RankLostError: another process is gone.
@@ -62,7 +64,7 @@ class Learner:
         parts = batch.split(self.config.batch_size // self.ranks.world)
         sums = [0.0] * len(Objective._fields)
         for number, part in enumerate(parts, 1):
-            with processes.raising_rank_lost(), self._gradients_said(number == len(parts)):
+            with processes.raising_rank_lost(), self._gradient_exchange(number == len(parts)):
                 objective = self._objective(self.parallel, part)
                 losses = self._mean(objective)
                 if not all(map(math.isfinite, losses)):
@@ -72,14 +74,14 @@ class Learner:
         self._update()
         return [total / len(parts) for total in sums]
 
-    def _gradients_said(self, last: bool) -> AbstractContextManager[None]:
-        """Processes tell each other their gradients once an update."""
+    def _gradient_exchange(self, last: bool) -> AbstractContextManager[None]:
+        """Context of a backward pass: processes exchange gradients only in the ``last`` one of an update."""
         if isinstance(self.parallel, DistributedDataParallel) and not last:
             return cast(AbstractContextManager[None], self.parallel.no_sync())
         return nullcontext()
 
     def _mean(self, objective: Objective) -> list[float]:
-        """Over all processes."""
+        """Mean total and terms over all processes."""
         values = torch.stack(objective).detach().double().cpu()
         return (self.ranks.summed(values) / self.ranks.world).tolist()
 
@@ -93,10 +95,10 @@ class Learner:
             self.average.update_parameters(self.model)
 
     def end_epoch(self) -> None:
-        """Moves the learning rate on its schedule."""
+        """Sets the learning rate of the next epoch."""
         if self.schedule is not None:
             with warnings.catch_warnings():
-                # A run that was resumed after an epoch's last update has made none of its own here.
+                # The warning is wrong for a run that was resumed after the last update of an epoch: it has made no update yet.
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
                 self.schedule.step()
 
@@ -115,7 +117,7 @@ class Learner:
 
     @torch.no_grad()
     def validate(self, batches: Iterable[Tensor]) -> list[float]:
-        """The mean total and terms over the images of all processes' ``batches``, each (B, 3, size, size) uint8."""
+        """Mean total and terms over the images of all processes' ``batches``, each (B, 3, size, size) uint8."""
         sums, images = torch.zeros(len(Objective._fields), dtype=torch.float64), 0
         for batch in batches:
             sums += len(batch) * torch.stack(self._objective(self.kept, batch)).double().cpu()
@@ -125,11 +127,11 @@ class Learner:
 
     @torch.no_grad()
     def enhance(self, images: Tensor) -> Tensor:
-        """``images`` (B, 3, size, size) uint8 as the kept network makes them, in [0, 1]."""
+        """Results of the network ``kept`` for ``images`` (B, 3, size, size) uint8, in [0, 1]."""
         return self.kept.enhance(images.to(self.config.device).float() / 255)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Copies on the CPU of all tensors that ``load`` needs."""
+        """Copies of all tensors that ``load`` needs, on the CPU."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for i, values in self.optimizer.state_dict()["state"].items():
             tensors.update({f"adam.{i}.{key}": tensor for key, tensor in values.items()})
@@ -138,18 +140,18 @@ class Learner:
         return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
     def numbers(self) -> dict[str, Any]:
-        """All else that ``load`` needs, as JSON takes it."""
+        """All other values that ``load`` needs, for JSON."""
         return {"scaler": self.scaler.state_dict(), "schedule": self.schedule.state_dict() if self.schedule else {}}
 
     def check(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """To be asked before ``load``.
+        """Checks the arguments of ``load``.
 
         Raises:
-            InputError: ``tensors`` or ``numbers`` are another network's, or weights are not finite.
+            InputError: ``tensors`` or ``numbers`` belong to another network, or weights are not finite.
         """
         for kind, expected in self._shapes().items():
             held = {name: tensor.shape for name, tensor in _under(kind, tensors).items()}
-            # Before the first update Adam has nothing; an average that is asked for only now neither.
+            # Adam has no tensors before the first update; a run that had no average before has none either.
             if held != expected and (held or kind == "model"):
                 name = min(name for name in {**held, **expected} if held.get(name) != expected.get(name))
                 must, got = (tuple(shapes[name]) if name in shapes else "absent" for shapes in (expected, held))
@@ -161,7 +163,7 @@ class Learner:
             raise InputError(f"expected a schedule's numbers, got {numbers.get('schedule')!r}")
 
     def _shapes(self) -> dict[str, dict[str, torch.Size]]:
-        """Of the tensors that ``load`` takes, by kind and name."""
+        """Shapes of the tensors that ``load`` takes, by kind and name."""
         shapes = {"model": {name: tensor.shape for name, tensor in self.model.state_dict().items()}}
         shapes["adam"] = {
             f"{i}.{name}": shape
@@ -173,7 +175,7 @@ class Learner:
         return shapes
 
     def load(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Takes over what ``tensors`` and ``numbers`` gave, checked. An average that is not there begins at the weights."""
+        """Restores the results of ``tensors`` and ``numbers``, checked before. A missing average starts from the weights."""
         model, adam = _under("model", tensors), _under("adam", tensors)
         self.model.load_state_dict(model)
         state: dict[int, dict[str, Tensor]] = {}
@@ -195,5 +197,5 @@ class Learner:
 
 
 def _under(kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin with ``kind``, without it."""
+    """Tensors whose names begin with ``kind.``, by the rest of the name."""
     return {name.removeprefix(f"{kind}."): tensor for name, tensor in tensors.items() if name.startswith(f"{kind}.")}

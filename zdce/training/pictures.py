@@ -1,4 +1,4 @@
-"""What a run trains on and is validated with, in memory or decoded as it is needed."""
+"""Training and validation pictures of a run, held in memory or decoded when they are needed."""
 
 import os
 import threading
@@ -17,17 +17,16 @@ from zdce.errors import InputError
 from zdce.runtime.processes import SINGLE_PROCESS, Ranks
 from zdce.training.config import Config
 
-# Bytes of pictures that are held in memory, of training's and of validation's each: 5461 at 256x256. What is beyond is decoded
-# anew in each epoch.
+# Bytes of pictures that are held in memory, for each split: 5461 at 256x256. Pictures beyond it are decoded in each epoch.
 MEMORY = 1 << 30
 
 
 class OnDemand:
-    """Pictures that are decoded when they are asked for, by all cores; the first ones that fit into ``memory`` bytes are held.
+    """Pictures that are decoded on demand, on all cores; the first ones that fit into ``memory`` bytes are held.
 
     Args:
-        size: side in pixels that they are resized to.
-        windows: whether parts will be asked for. Decoded pictures are held then, else resized ones.
+        size: side in pixels that pictures are resized to.
+        windows: whether windows of pictures will be requested. If so, decoded pictures are held, otherwise resized ones.
     """
 
     def __init__(self, items: Sequence[Item], size: int, memory: int, windows: bool) -> None:
@@ -39,7 +38,7 @@ class OnDemand:
         return len(self._items)
 
     def batch(self, indices: Sequence[int], windows: Sequence[Window]) -> NDArray[np.uint8]:
-        """(B, 3, size, size): a window of each picture.
+        """Windows of the pictures at ``indices``, resized, (B, 3, size, size).
 
         Raises:
             OSError: a picture can't be read.
@@ -58,7 +57,7 @@ class OnDemand:
     def _hold(self, index: int, picture: NDArray[np.uint8]) -> None:
         with self._lock:
             if picture.nbytes <= self._room and index not in self._held:
-                # A copy, where it is a view: what it is a part of would stay in memory.
+                # A view is copied: it would keep the whole array in memory.
                 self._held[index] = np.ascontiguousarray(picture)
                 self._room -= picture.nbytes
 
@@ -67,18 +66,18 @@ Source = Tensor | OnDemand
 
 
 class Pictures(NamedTuple):
-    """What a run trains on and is validated with, each (N, 3, size, size) uint8 in memory, or decoded as it is needed."""
+    """Training and validation pictures, each (N, 3, size, size) uint8 in memory, or decoded on demand."""
 
     training: Source
     validation: Source
 
 
 def check_pictures(config: Config) -> tuple[Sequence[Item], Sequence[Item]]:
-    """The pictures to train on and those to validate with, none of them read.
+    """Training and validation pictures of ``config.data``; no picture is read.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: there are fewer than one update takes.
+        FileNotFoundError: the folder does not exist.
+        InputError: there are fewer training pictures than one update needs.
     """
     pictures = datasets.collection(config.data)
     items = pictures.training_items()
@@ -89,13 +88,13 @@ def check_pictures(config: Config) -> tuple[Sequence[Item], Sequence[Item]]:
 
 
 def load_pictures(config: Config, ranks: Ranks = SINGLE_PROCESS) -> Pictures:
-    """The pictures of ``config.data``, resized; those of many or to be cropped are decoded as they are needed.
+    """The pictures of ``config.data``, resized; large sets and pictures to crop are decoded on demand.
 
-    Each process decodes its share of those that are held, and has the others' from them.
+    Each process decodes its share of the held pictures and receives the others.
 
     Raises:
-        OSError: one can't be read.
-        ValueError: there are fewer than one update takes.
+        OSError: a picture can't be read.
+        InputError: there are fewer training pictures than one update needs.
         zdce.runtime.processes.RankLostError: another process is gone.
     """
     training, validation = check_pictures(config)
@@ -116,20 +115,20 @@ def _source(items: Sequence[Item], size: int, split: str, ranks: Ranks, *, windo
 
 
 def batch(source: Source, indices: NDArray[np.int64], windows: Sequence[Window] | None = None) -> NDArray[np.uint8]:
-    """(B, 3, size, size): the pictures of ``source`` at ``indices`` (B,), whole or a window of each.
+    """The pictures of ``source`` at ``indices`` (B,), whole or a window of each, (B, 3, size, size).
 
     Raises:
         OSError: a picture can't be read.
-        ValueError: windows are asked of pictures that are resized already.
+        InputError: windows of pictures that are already resized are requested.
     """
     if isinstance(source, Tensor):
         if windows is not None:
             raise InputError("pictures must be those that load_pictures gives for crops, got resized ones")
-        # numpy's, for threads: torch would open a team of its own in each, spinning beside the training's.
+        # NumPy's indexing: in this thread torch would start more threads, which compete with those of training.
         return source.numpy()[indices]
     return source.batch(indices.tolist(), [WHOLE] * len(indices) if windows is None else windows)
 
 
 def some(source: Source, count: int) -> Tensor:
-    """The first ``count`` pictures, (count, 3, size, size) uint8."""
+    """The first pictures, at most ``count``, (N, 3, size, size) uint8."""
     return torch.from_numpy(batch(source, np.arange(min(count, len(source)))))

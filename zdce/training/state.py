@@ -1,4 +1,4 @@
-"""What a stopped run goes on from, bit for bit: how far it is, and its learner."""
+"""State from which a stopped run continues, bit for bit: its position and its learner."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -17,8 +17,15 @@ from zdce.training.learner import Learner
 
 @dataclass
 class Position:
-    """How far a run is: whole epochs, then steps of the next one with their summed losses and seconds, and of how many pictures
-    (0: not known)."""
+    """Position of a run.
+
+    Attributes:
+        epoch: number of finished epochs.
+        step: number of finished steps of the next epoch.
+        sums: total and terms, summed over these steps.
+        seconds: time of these steps.
+        pictures: number of training pictures; 0: unknown.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -32,7 +39,7 @@ class Position:
 
 @dataclass(frozen=True)
 class State:
-    """A copy of a position and of what its learner needs, to be written while both go on."""
+    """A copy of a position and a learner's state, to be written while training continues."""
 
     position: dict[str, Any]
     done: str
@@ -50,11 +57,11 @@ class State:
 
 
 def load(path: Path, learner: Learner) -> Position:
-    """Gives the position in a file that ``State`` wrote, and puts ``learner`` where it was.
+    """Reads a file that ``State`` wrote: returns the position and restores ``learner``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is broken or another network's.
+        FileNotFoundError: the file does not exist.
+        InputError: it is broken or belongs to another network.
     """
     if not path.is_file():
         raise MissingFileError(f"no run to resume in {path.parent}")
