@@ -70,7 +70,8 @@ def load(path: Path, learner: Learner) -> Position:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         position = Position(**_numbers(metadata, "position", {field.name for field in fields(Position)}))
-        numbers = _numbers(metadata, "learner", set(learner.numbers()))
+        # States of older runs have no learner's numbers.
+        numbers = _numbers(metadata, "learner", set(learner.numbers())) if "learner" in metadata else {}
         learner.check(tensors, numbers)
     except ZdceError as error:
         raise InputError(f"{path} is no state of this run: {error}") from error
@@ -79,7 +80,7 @@ def load(path: Path, learner: Learner) -> Position:
 
 
 def _numbers(metadata: dict[str, str], key: str, known: set[str]) -> dict[str, Any]:
-    """What ``metadata`` has under ``key``, a part of ``known``."""
+    """Values in ``metadata`` under ``key``, whose names must be in ``known``."""
     with library_call(InputError):
         values = json.loads(metadata.get(key, "null"))
     if not isinstance(values, dict) or not set(values) <= known:
