@@ -26,10 +26,11 @@ from zdce.enhancement.enhancer import Enhancer
 from zdce.models.network import DCENet, load
 from zdce.ops import dispatch
 from zdce.runtime import packages
+from zdce.settings import VIDEO_SCALE
 
 from . import arithmetic
 
-PICTURE, NETWORK, SCALED, VIDEO = MODES = ("picture", "network", f"scale-{video.SCALE}", "video")
+PICTURE, NETWORK, SCALED, VIDEO = MODES = ("picture", "network", f"scale-{VIDEO_SCALE}", "video")
 
 # A call on an input that was given before; its result is the caller's until the next one.
 Call = Callable[[], NDArray[Any]]
@@ -84,7 +85,7 @@ class Task:
 
 def scale_in(mode: str, model: DCENet) -> int | None:
     """How many times smaller the image is on which the curve is estimated; None: the network's own scale."""
-    return video.scale_for(model, None) if mode in (SCALED, VIDEO) else None
+    return video.own_scale(model) if mode in (SCALED, VIDEO) else None
 
 
 def dark_picture(height: int, width: int) -> NDArray[np.uint8]:
@@ -148,7 +149,7 @@ class Engine:
 
 def _zdce(task: Task, mode: str) -> Call:
     model = task.model()
-    enhancer = Enhancer(model, task.precision, scale_in(mode, model))
+    enhancer = Enhancer(model, precision=task.precision, scale=scale_in(mode, model))
     if mode == NETWORK:
         image = task.floats()
         return lambda: enhancer(image).numpy()

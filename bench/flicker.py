@@ -89,19 +89,19 @@ def _burst(paths: list[Path], fps: float) -> Frames:
     )
 
 
-def measure(frames: Frames, enhancer: Enhancer, seconds: float) -> list[Row]:
-    """Flicker and excess of the input, of the frames enhanced each by itself, and of those smoothed over ``seconds``.
+def measure(frames: Frames, enhancer: Enhancer) -> list[Row]:
+    """Flicker and excess of the input, of the frames enhanced each by itself, and of those smoothed as its settings say.
 
     Raises:
         ValueError: there is one frame only.
         OSError: a frame can't be read.
     """
-    smoothing, size = video.smoothing_for(enhancer, seconds), (0, 0)
+    smoothing, size = video.smoothing_for(enhancer), (0, 0)
     levels: dict[str, list[float]] = {provider: [] for provider in PROVIDERS}
     with progress.bar() as shown, progress.frames(shown, frames.name) as counted:
         for pixels, time in frames.read():
             maps = enhancer.maps(pixels)
-            smooth = smoothing(maps, pixels, time)
+            smooth = smoothing(maps, enhancer.srgb(pixels), time)
             outputs = (pixels, enhancer.apply(pixels, maps), enhancer.apply(pixels, smooth))
             for provider, output in zip(PROVIDERS, outputs, strict=True):
                 levels[provider].append(brightness(output))

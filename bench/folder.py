@@ -33,7 +33,7 @@ class _Watch:
         return enhanced
 
 
-def run(folder: Path, enhancer: Enhancer, threads: int, quality: int = 95) -> list[Row]:
+def run(folder: Path, enhancer: Enhancer, threads: int) -> list[Row]:
     """Enhances every picture of ``folder`` once into a folder that is thrown away; one of them before that, to warm up.
 
     Raises:
@@ -47,7 +47,7 @@ def run(folder: Path, enhancer: Enhancer, threads: int, quality: int = 95) -> li
         watch = _Watch(enhancer)
         started = time.perf_counter()
         rows: list[manifest.Row] = []
-        counts = batch.run(jobs, batch.Work(watch, video.enhance, quality), Ranks(), rows.append)
+        counts = batch.run(jobs, batch.Work(watch, video.enhance, enhancer.settings.quality), Ranks(), rows.append)
         seconds = time.perf_counter() - started
     if counts[batch.BUGS]:
         raise RuntimeError(next(row.reason for row in rows if row.status == manifest.FAILED))

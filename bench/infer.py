@@ -26,6 +26,7 @@ from zdce.errors import InputError
 from zdce.io.images import Pixels
 from zdce.models.network import DCENet, load
 from zdce.runtime import progress, system
+from zdce.settings import LEVELS
 
 from . import arithmetic, clip, memory
 from .engine_process import EngineProcess
@@ -241,7 +242,7 @@ def film_truth(model: DCENet, path: Path) -> NDArray[np.float64]:
 
 def _small_maps(exact: DCENet, values: Tensor) -> Tensor:
     """Curve maps (1, C, h, w) of ``values`` (H, W, 3) in [0, 1] at the scale of ``scale-12`` and ``video``."""
-    small = reference.reduce_picture(values, video.scale_for(exact, None), antialias=exact.variant.scale == 1)
+    small = reference.reduce_picture(values, video.own_scale(exact), antialias=exact.variant.scale == 1)
     return torch.tanh(exact(small)) * exact.scene_strength(values.permute(2, 0, 1)[None], reference.apply_curve)
 
 
@@ -251,7 +252,7 @@ _STRIP = 8
 
 def _applied(model: DCENet, values: Tensor, maps: Tensor) -> NDArray[np.float64]:
     """``values`` (H, W, 3) with the curves of ``maps`` (1, C, h, w), (1, 3, H, W)."""
-    scale, T = video.scale_for(model, None), model.variant.iterations  # noqa: N806 (as the paper has it)
+    scale, T = video.own_scale(model), model.variant.iterations  # noqa: N806 (as the paper has it)
     if model.variant.scale > 1:  # three maps, whose corners are those of the whole picture
         return _denoised(model, values, reference.enhance_picture(values, maps, T, scale, True, 1.0, False))
     strips = []
@@ -268,7 +269,7 @@ def _applied(model: DCENet, values: Tensor, maps: Tensor) -> NDArray[np.float64]
 def _denoised(model: DCENet, values: Tensor, enhanced: Tensor) -> NDArray[np.float64]:
     """``enhanced`` (H, W, 3), of ``values`` (H, W, 3), as the network's variant has it denoised, (1, 3, H, W)."""
     noise = model.variant.noise
-    done = reference.denoise_picture(values, enhanced, noise) if noise else enhanced
+    done = reference.denoise_picture(values, enhanced, noise / LEVELS) if noise else enhanced
     return done.permute(2, 0, 1)[None].numpy()
 
 

@@ -12,6 +12,7 @@ from zdce.io import images
 from zdce.metrics import evaluation
 from zdce.models.network import DCENet
 from zdce.runtime import atomic, progress, system
+from zdce.settings import EnhanceSettings
 
 from .rows import Row, spread
 from .timing import Clock, rounds
@@ -20,18 +21,19 @@ SUITE = "scales"
 SCALES = (1, 2, 4, 8, 12, 16)
 
 
-def run(model: DCENet, paths: Sequence[Path], seconds: float = 1.0) -> list[Row]:
+def run(model: DCENet, paths: Sequence[Path], settings: EnhanceSettings | None = None, seconds: float = 1.0) -> list[Row]:
     """PSNR to the result at scale 1, and frames a second, of each picture at each scale; then of all pictures together.
 
     Args:
         model: the network.
         paths: pictures.
+        settings: how they are enhanced, but for the scale.
         seconds: that a picture's timing takes about, all scales together.
 
     Raises:
         OSError: a picture can't be read.
     """
-    enhancers = {scale: Enhancer(model, scale=scale) for scale in SCALES}
+    enhancers = {scale: Enhancer(model, settings, scale=scale) for scale in SCALES}
     clock, device = Clock("cpu"), system.processor()
     rows: list[Row] = []
     for path in progress.track(paths, len(paths), "scales"):

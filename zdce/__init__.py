@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from zdce.models.network import DCENet, load
     from zdce.ops.dispatch import backend
     from zdce.ops.formulas import Objective
-    from zdce.settings import LossWeights
+    from zdce.settings import EnhanceSettings, LossWeights
 
 # Where each public name is defined; a module stands for itself.
 _HOMES = {
     "DCENet": "zdce.models.network",
+    "EnhanceSettings": "zdce.settings",
     "Enhancer": "zdce.enhancement.enhancer",
     "LossWeights": "zdce.settings",
     "Objective": "zdce.ops.formulas",
@@ -37,6 +38,7 @@ _MODULES = {
 
 __all__ = [
     "DCENet",
+    "EnhanceSettings",
     "Enhancer",
     "LossWeights",
     "Objective",

@@ -156,7 +156,7 @@ def test_denoised_pictures_are_judged_by_their_mean(precision):
     picture, truth = engines.dark_picture(129, 200), infer.truth(model, 129, 200)
 
     def mean(**changes):
-        return infer.mean_error(zdce.Enhancer(model, precision, **changes)(picture), truth)
+        return infer.mean_error(zdce.Enhancer(model, precision=precision, **changes)(picture), truth)
 
     assert mean() <= infer.MEAN_TOLERANCES[precision]
     noise = model.variant.noise

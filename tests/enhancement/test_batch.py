@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from PIL import ExifTags, Image
 
 import zdce
-from zdce import cli
+from zdce import cli, settings
 from zdce.enhancement import colour
 
 
@@ -257,7 +257,7 @@ def test_quality(model, photos):
 
 
 def test_fast_is_a_scale(model, photos):
-    scale = zdce.enhancement.enhancer.FAST_SCALE
+    scale = settings.FAST_SCALE
     for name, options in (("fast.png", ["--fast"]), ("scale.png", ["--scale", scale]), ("exact.png", [])):
         assert run(model, "in/b.png", "-o", name, *options).exit_code == 0
     fast, same, exact = ((photos / name).read_bytes() for name in ("fast.png", "scale.png", "exact.png"))

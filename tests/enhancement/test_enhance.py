@@ -168,7 +168,7 @@ def test_scale_strength_and_precision_are_the_enhancers(model, pixels):
 
 def test_a_file_is_loaded_once_until_it_changes(monkeypatch, pixels, tmp_path):
     loaded, load = [], enhance.load
-    monkeypatch.setattr(enhance, "load", lambda name: loaded.append(name) or load(name))
+    monkeypatch.setattr(enhance, "load", lambda name, device: loaded.append(name) or load(name, device))
     path = tmp_path / "net.safetensors"
     lively("iters4").save(path)
     first = zdce.enhance(pixels, path)
@@ -238,7 +238,7 @@ def test_the_transform_takes_samples_and_lets_the_rest_pass(model, pixels, expec
     first, second = brighten((image, image.clone()))
     assert torch.equal(first, bright)
     assert torch.equal(second, image)
-    assert repr(brighten) == "Enhance(iters4, scale=1, strength=1.0)"
+    assert repr(brighten).startswith("Enhance(iters4, EnhanceSettings(scale=1, strength=1.0, ")
     with pytest.raises(TypeError, match="inputs must hold a Pillow image or a tensor, got dict"):
         brighten({"label": 3})
     with pytest.raises(TypeError, match="inputs must hold a Pillow image or a tensor, got tuple"):

@@ -159,7 +159,7 @@ def test_bad_images_are_named(lively, error, message, image):
     ("options", "message"),
     [
         ({"precision": "fp64"}, "precision must be one of fp32, bf16, got 'fp64'"),
-        ({"scale": 0}, "scale must be at least 1, got 0"),
+        ({"scale": 0}, "scale must be a whole number from 1 to 1048576, got 0"),
         ({"strength": float("nan")}, "strength must be a finite number, got nan"),
     ],
 )

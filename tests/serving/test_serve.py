@@ -261,7 +261,7 @@ def test_a_preview_estimates_its_curve_once(port, models):
     for strength, parts in ((1.0, ["maps", "apply", "encode"]), (0.3, ["apply", "encode"])):
         _, headers, body = ask(port, f"{place}/after?scale=4&strength={strength}")
         assert timed(headers) == parts
-        assert np.array_equal(decoded(body), enhancer.with_strength(strength)(pixels))
+        assert np.array_equal(decoded(body), enhancer.with_settings(strength=strength)(pixels))
     assert timed(ask(port, f"{place}/after?model=iters4/last&scale=4")[1])[0] == "maps"
     status, _, body = ask(port, f"{place}/after?model=none")
     assert (status, "model must be one of" in json.loads(body)["error"]) == (400, True)

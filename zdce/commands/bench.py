@@ -20,6 +20,7 @@ from zdce.errors import InputError
 from zdce.io import images
 from zdce.models.variants import VARIANTS
 from zdce.runtime import atomic
+from zdce.settings import EnhanceSettings
 
 
 @click.group(cls=Commands)
@@ -305,17 +306,17 @@ def bench_train(
 @click.argument("pictures", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @options.model
 @_each_threads
-@click.option("--precision", type=click.Choice(list(infer.DTYPES)), default="fp32", help="Precision of convolutions.")
+@options.settings("pixels", "picture files")
 @options.csv
 @options.as_json
 def bench_folder(
-    pictures: Path, model: str, threads: tuple[int, ...], precision: str, csv_path: Path | None, as_json: bool
+    pictures: Path, model: str, threads: tuple[int, ...], settings: EnhanceSettings, csv_path: Path | None, as_json: bool
 ) -> None:
     """Measure pictures per second of `zdce enhance PICTURES`, with decoding and encoding.
 
     "engine" is the enhancer's share of the time.
     """
-    enhancer = zdce.Enhancer(zdce.load(model), precision)
+    enhancer = zdce.Enhancer(zdce.load(model), settings)
     rows = [row for number in threads for row in folder.run(pictures, enhancer, number)]
     _save_rows(rows, csv_path, as_json)
     if not as_json:
@@ -372,9 +373,7 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, layout: str
 @options.model
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Pictures per second of a burst.")
 @options.device
-@options.scale
-@options.strength
-@options.smoothing
+@options.settings("pixels", "frames")
 @options.csv
 @options.as_json
 def bench_flicker(
@@ -382,9 +381,7 @@ def bench_flicker(
     model: str,
     fps: float,
     device: str,
-    scale: int | None,
-    strength: float,
-    smoothing: float,
+    settings: EnhanceSettings,
     csv_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -393,16 +390,12 @@ def bench_flicker(
     Flicker is the mean absolute change of the mean luma between neighbouring frames, in levels of 255; excess is the flicker
     of the output minus that of the input. Pictures whose names differ only in their last number are one burst, in that order.
     """
-    network = zdce.load(model).to(device)
-    enhancer = zdce.Enhancer(network, scale=video.scale_for(network, scale), strength=strength)
+    network = zdce.load(model, device)
+    enhancer = zdce.Enhancer(network, video.settings_for(network, settings))
     found = images.find(paths, batch.suffixes())
     if not found:
         raise InputError(f"no videos or pictures found: expected {', '.join(sorted(batch.suffixes()))}")
-    rows = [
-        row
-        for sequence in flicker.sequences([f.path for f in found], fps)
-        for row in flicker.measure(sequence, enhancer, smoothing)
-    ]
+    rows = [row for sequence in flicker.sequences([f.path for f in found], fps) for row in flicker.measure(sequence, enhancer)]
     _save_rows(rows, csv_path, as_json)
     if not as_json:
         print_table("flicker (levels of 255)", list(flicker.COLUMNS), flicker.table(rows))
@@ -411,13 +404,14 @@ def bench_flicker(
 @bench.command("scales")
 @click.argument("paths", nargs=-1, default=("docs/dark.jpg",))
 @options.model
+@options.settings("pixels", without=("scale",))
 @click.option(
     "--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a chart to this .png or .svg file."
 )
 @options.csv
 @options.as_json
 def bench_scales(
-    paths: tuple[str, ...], model: str, plot_path: Path | None, csv_path: Path | None, as_json: bool
+    paths: tuple[str, ...], model: str, settings: EnhanceSettings, plot_path: Path | None, csv_path: Path | None, as_json: bool
 ) -> None:  # fmt: skip
     """Measure PSNR to scale 1 and frames per second, on PATHS, where the curve is estimated on smaller images.
 
@@ -428,7 +422,7 @@ def bench_scales(
     found = images.find(paths)
     if not found:
         raise InputError(f"no pictures found: expected {', '.join(sorted(images.SUFFIXES))}")
-    rows = scales.run(zdce.load(model), [picture.path for picture in found])
+    rows = scales.run(zdce.load(model), [picture.path for picture in found], settings)
     _save_rows(rows, csv_path, as_json)
     if plot_path is not None:
         scales.plot(rows, plot_path)

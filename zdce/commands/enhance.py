@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import click
 import zdce
 from zdce import errors
 from zdce.commands import options
-from zdce.enhancement import batch, colour, video
+from zdce.enhancement import batch
 from zdce.enhancement.batch import Job
-from zdce.enhancement.enhancer import FAST_SCALE
 from zdce.enhancement.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
 from zdce.io import images
 from zdce.runtime import processes, signals
+from zdce.settings import FAST_SCALE, EnhanceSettings
 
 
 @click.command()
@@ -30,13 +31,6 @@ from zdce.runtime import processes, signals
     help="A file for one input, else a folder: one that exists, or a name that ends in / or has no suffix.  "
     "[default: NAME-enhanced beside the input]",
 )
-@click.option(
-    "--quality",
-    type=click.IntRange(1, 100),
-    help=f"Of JPEG, WebP, AVIF, HEIC.  [default: a JPEG file's own, else {images.QUALITY}]",
-)
-@click.option("--crf", type=click.IntRange(0, 51), default=video.CRF, help="Of videos: 0 is lossless, +6 halves the size.")
-@options.smoothing
 @click.option("--overwrite", is_flag=True, help="Replace results that exist; without it they are kept.")
 @click.option(
     "--manifest",
@@ -44,36 +38,18 @@ from zdce.runtime import processes, signals
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a CSV file of what became of every file, as it goes: source, target, status, reason.",
 )
-@click.option(
-    "--transfer",
-    type=click.Choice(colour.TRANSFERS),
-    default="srgb",
-    help="How pictures encode light: by their profile, else sRGB; linear; or log (ACEScct).",
-)
 @options.device
-@options.precision
-@options.scale
+@options.settings()
 @click.option("--fast", is_flag=True, help=f"The same as --scale {FAST_SCALE}.")
-@options.strength
-@options.brightness
-@options.noise
 def enhance(
     paths: tuple[str, ...],
     model: str,
     output: str | None,
-    quality: int | None,
-    crf: int,
-    smoothing: float,
     overwrite: bool,
     manifest_path: Path | None,
     device: str,
-    precision: str,
-    transfer: str,
-    scale: int | None,
+    settings: EnhanceSettings,
     fast: bool,
-    strength: float,
-    brightness: float | None,
-    noise: float | None,
 ) -> None:
     """Brighten dark pictures and videos: files, folders (searched through), or patterns.
 
@@ -82,13 +58,11 @@ def enhance(
     broken video what can be decoded is written; the exit code is 1 then. What is there already is kept: the same command goes
     on where it was stopped. Under `torchrun --nproc-per-node N -m` N processes share the files out.
     """
-    if fast and scale is not None:
+    if fast and settings.scale is not None:
         raise click.UsageError("--fast and --scale exclude each other")
-    scale = FAST_SCALE if fast else scale
+    settings = replace(settings, scale=FAST_SCALE) if fast else settings
     with processes.process_group() as ranks, _stopping():
-        network = zdce.load(model).to(device)
-        filming = video.Options(smoothing, crf)
-        work = batch.Work.of(network, scale, strength, quality, filming, transfer, brightness, noise, precision)
+        work = batch.Work.of(zdce.load(model, device), settings)
         manifest = Manifest(manifest_path) if manifest_path else None
         jobs, others = ranks.broadcast_from_first(partial(_begin, paths, output, overwrite, manifest))
         counts = batch.run(jobs, work, ranks, manifest.add if manifest else None)

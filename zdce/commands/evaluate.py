@@ -17,6 +17,7 @@ from zdce.io import images
 from zdce.metrics import evaluation, naturalness
 from zdce.metrics.evaluation import BASELINES, Average, Rgb, Score
 from zdce.runtime import atomic
+from zdce.settings import EnhanceSettings
 from zdce.study.pictures import Labelled, sheet
 
 _PAIRS = {"all": slice(None), "odd": slice(1, None, 2), "even": slice(0, None, 2)}
@@ -64,11 +65,7 @@ _COLUMNS = {
 )
 @options.as_json
 @options.device
-@options.precision
-@options.scale
-@options.strength
-@options.brightness
-@options.noise
+@options.settings("pixels")
 def evaluate(
     model: str,
     data: str,
@@ -81,11 +78,7 @@ def evaluate(
     below: str | None,
     as_json: bool,
     device: str,
-    precision: str,
-    scale: int | None,
-    strength: float,
-    brightness: float | None,
-    noise: float | None,
+    settings: EnhanceSettings,
 ) -> None:
     """PSNR and SSIM of MODEL (shipped weights by their name, or a .safetensors file) on DATA (a folder, `sample` or `open`).
 
@@ -95,7 +88,7 @@ def evaluate(
     """
     if below and worst is None:
         raise click.UsageError("--below says which pictures --worst draws: give --worst FILE too")
-    network = zdce.load(model).to(device)
+    network = zdce.load(model, device)
     pictures = collection(data)
     items = (pictures.items if split == "all" else pictures.validation_items())[_PAIRS[pairs]]
     if not unpaired:
@@ -104,7 +97,7 @@ def evaluate(
     if worst is not None:
         _check_worst(worst, data, items)
     brisque = naturalness.brisque() if natural else None
-    enhancer = zdce.Enhancer(network, precision, scale, strength, brightness, noise)
+    enhancer = zdce.Enhancer(network, settings)
 
     def enhance(image: Rgb) -> Rgb:
         return images.as_uint8(enhancer(image))

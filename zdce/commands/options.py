@@ -1,72 +1,95 @@
 """Options that several commands have."""
 
+from collections.abc import Callable, Collection
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 
-from zdce.enhancement.enhancer import PRECISIONS
-from zdce.enhancement.smoothing import SECONDS
 from zdce.models import weights
+from zdce.settings import Effect, EnhanceSettings, Option
+from zdce.settings import options as all_settings
 
 
 def check_device(device: str) -> None:
     """Raises click.BadParameter where ``device`` can't be used here."""
-    import torch
+    _usable(device)
 
-    from zdce.runtime import processes
+
+def _usable(device: str) -> str:
+    """PyTorch's name of ``device``, which can be used here."""
+    from zdce.runtime import devices, processes
 
     try:
-        processes.use_own_gpu(device)
-        torch.empty(1, device=device).cpu()  # "meta" has nothing to give back
-    except (RuntimeError, AssertionError, ValueError) as error:  # how torch answers depends on what it was built with
+        name = str(devices.named(device))
+        processes.use_own_gpu(name)
+    except (RuntimeError, ValueError) as error:
         raise click.BadParameter(f"{device!r} can't be used here: {str(error).splitlines()[0]}") from None
+    return name
 
 
 def _usable_device(ctx: click.Context, parameter: click.Parameter, device: str) -> str:
-    check_device(device)
-    return device
+    return _usable(device)
 
 
 model = click.option(
     "--model", "-m", default=weights.DEFAULT, help="A network that `zdce variants` lists with weights, or a .safetensors file."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
-device = click.option("--device", default="cpu", callback=_usable_device, help="Where the network runs, as torch names it.")
+device = click.option(
+    "--device", default="cpu", callback=_usable_device,
+    help="Where the network runs: cpu, cuda, or another of PyTorch's names; auto takes the GPU if there is one.",
+)  # fmt: skip
 scale = click.option(
     "--scale",
     type=click.IntRange(min=1),
-    help="Estimate the curve on an image so many times smaller.  [default: the variant's]",
+    help="Estimate the curve on an image this many times smaller.  [default: the network's own]",
 )
-precision = click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="fp32",
-    help="Of the convolutions: bf16 is faster on processors with AMX, and on GPUs.",
-)
-strength = click.option("--strength", type=float, default=1.0, help="1 as trained, or as its scene wants; 0 nothing.")
-brightness = click.option(
-    "--brightness",
-    type=click.FloatRange(0, 1, max_open=True),
-    help="The mean, of 1, that a scene with a mean of 0.05 is brought to; 0: as trained.  [default: the variant's]",
-)
-noise = click.option(
-    "--noise",
-    type=click.FloatRange(0, 255, max_open=True),
-    metavar="LEVELS",
-    callback=lambda ctx, parameter, levels: None if levels is None else levels / 255,
-    help="Of 255, in the input: what the curve makes of it is smoothed; 0: nothing is.  [default: the variant's]",
-)
-
-smoothing = click.option(
-    "--smoothing",
-    type=click.FloatRange(min=0),
-    default=SECONDS,
-    metavar="SECONDS",
-    help="Of videos: how slowly their curve and light may change; 0 is frame by frame.",
-)
-
-
 csv = click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows here.")
+
+_Command = Callable[..., Any]
+
+
+def settings(*effects: Effect, without: Collection[str] = ()) -> Callable[[_Command], _Command]:
+    """Adds an option for each setting with one of ``effects`` (all where none is named) but those ``without``.
+
+    The command gets them as one argument, ``settings``, an ``EnhanceSettings``.
+    """
+    chosen = {name: option for name, option in all_settings(*effects).items() if name not in without}
+
+    def decorate(command: _Command) -> _Command:
+        @wraps(command)
+        def gathered(*arguments: Any, **values: Any) -> Any:
+            return command(*arguments, settings=EnhanceSettings(**{name: values.pop(name) for name in chosen}), **values)
+
+        decorated: _Command = gathered
+        for name, option in reversed(chosen.items()):
+            decorated = _click_option(name, option)(decorated)
+        return decorated
+
+    return decorate
+
+
+def _click_option(name: str, option: Option) -> Callable[[_Command], _Command]:
+    text = f"{option.help}  [default: {option.unset}]" if option.unset else option.help
+    default = getattr(EnhanceSettings(), name)
+    return click.option(f"--{name}", type=_type(option), default=default, metavar=option.unit.upper() or None, help=text)
+
+
+def _type(option: Option) -> Any:
+    if option.choices:
+        return click.Choice(option.choices)
+    if option.kind is int:
+        return click.IntRange(_whole(option.least), _whole(option.most))
+    if option.least is None:
+        return float
+    most, is_open = (option.most, False) if option.below is None else (option.below, True)
+    return click.FloatRange(option.least, most, max_open=is_open)
+
+
+def _whole(bound: float | None) -> int | None:
+    return None if bound is None else int(bound)
 
 
 def data_source(ctx: click.Context, parameter: click.Parameter, data: str) -> str:

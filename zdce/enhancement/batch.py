@@ -22,6 +22,7 @@ from zdce.io.images import Found, Picture
 from zdce.models.network import DCENet
 from zdce.runtime import progress
 from zdce.runtime.processes import Ranks
+from zdce.settings import EnhanceSettings
 
 _MARK = "-enhanced"
 
@@ -133,7 +134,7 @@ class Work:
 
     Attributes:
         picture: gives the enhanced picture of a picture.
-        film: ``video.enhance`` for a source and a target, with its enhancer and options set.
+        film: ``video.enhance`` for a source and a target, with its enhancer set.
         quality: of JPEG, WebP, AVIF and HEIC, 1 to 100; None is the source's own where that is known, else 95.
     """
 
@@ -142,27 +143,10 @@ class Work:
     quality: int | None
 
     @classmethod
-    def of(
-        cls,
-        network: DCENet,
-        scale: int | None = None,
-        strength: float = 1.0,
-        quality: int | None = None,
-        filming: video.Options = video.Options(),  # noqa: B008 (immutable)
-        transfer: str = "srgb",
-        brightness: float | None = None,
-        noise: float | None = None,
-        precision: str = "fp32",
-    ) -> "Work":
-        """With ``network``; at ``scale`` None a picture's is the network's own, and a video's its own."""
-        colour.check_transfer(transfer)
-        film = Enhancer(network, precision, video.scale_for(network, scale), strength, brightness, noise)
-        still = Enhancer(network, precision, scale, strength, brightness, noise)
-        return cls(
-            partial(colour.enhance, enhancer=still, transfer=transfer),
-            partial(video.enhance, enhancer=film, options=filming),
-            quality,
-        )
+    def of(cls, network: DCENet, settings: EnhanceSettings) -> "Work":
+        """With ``network``, pictures and videos each at the scale of their own where none is set."""
+        still, film = Enhancer(network, settings), Enhancer(network, video.settings_for(network, settings))
+        return cls(partial(colour.enhance, enhancer=still), partial(video.enhance, enhancer=film), settings.quality)
 
 
 def split(jobs: Iterable[Job], *, overwrite: bool) -> tuple[list[Job], list[Job]]:

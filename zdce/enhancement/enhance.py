@@ -2,8 +2,9 @@
 
 import functools
 import os
+import warnings
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zdce.enhancement import colour
+from zdce.enhancement import colour, video
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError
 from zdce.io import images
 from zdce.models import weights
 from zdce.models.network import DCENet, load
 from zdce.ops.interleaved import WHITE
+from zdce.settings import EnhanceSettings, SettingsKeywords
 
 # A network: one that is loaded, or what ``zdce.load`` takes.
 Model = DCENet | str | os.PathLike[str]
@@ -30,45 +32,37 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 @overload
 def enhance(
-    image: NDArray[_Scalar],
-    model: Model | None = None,
-    *,
-    scale: int | None = None,
-    strength: float = 1.0,
-    precision: str = "fp32",
-    brightness: float | None = None,
-    noise: float | None = None,
-) -> NDArray[_Scalar]: ...
+    image: NDArray[_Scalar], model: Model | None = None, settings: EnhanceSettings | None = None, *, device: str | None = None,
+    **keywords: Unpack[SettingsKeywords],
+) -> NDArray[_Scalar]: ...  # fmt: skip
 @overload
 def enhance(
-    image: Tensor, model: Model | None = None, *, scale: int | None = None, strength: float = 1.0, precision: str = "fp32",
-    brightness: float | None = None, noise: float | None = None,
+    image: Tensor, model: Model | None = None, settings: EnhanceSettings | None = None, *, device: str | None = None,
+    **keywords: Unpack[SettingsKeywords],
 ) -> Tensor: ...  # fmt: skip
 @overload
 def enhance(
-    image: Image.Image | str | os.PathLike[str], model: Model | None = None, *, scale: int | None = None, strength: float = 1.0,
-    precision: str = "fp32", brightness: float | None = None, noise: float | None = None,
+    image: Image.Image | str | os.PathLike[str], model: Model | None = None, settings: EnhanceSettings | None = None, *,
+    device: str | None = None, **keywords: Unpack[SettingsKeywords],
 ) -> Image.Image: ...  # fmt: skip
 @overload
 def enhance(
-    image: str | os.PathLike[str], model: Model | None = None, *, output: str | os.PathLike[str], scale: int | None = None,
-    strength: float = 1.0, precision: str = "fp32", brightness: float | None = None, noise: float | None = None,
+    image: str | os.PathLike[str], model: Model | None = None, settings: EnhanceSettings | None = None, *,
+    output: str | os.PathLike[str], device: str | None = None, **keywords: Unpack[SettingsKeywords],
 ) -> Path: ...  # fmt: skip
 def enhance(
     image: Any,
     model: Model | None = None,
+    settings: EnhanceSettings | None = None,
     *,
     output: str | os.PathLike[str] | None = None,
-    scale: int | None = None,
-    strength: float = 1.0,
-    precision: str = "fp32",
-    brightness: float | None = None,
-    noise: float | None = None,
+    device: str | None = None,
+    **keywords: Unpack[SettingsKeywords],
 ) -> Any:
     """The enhanced picture, in kind: an array for an array, a tensor for a tensor, a Pillow image for one or for a path.
 
-    A network that is named is loaded once, however often it is asked for, and anew when its file has changed; tensors are
-    enhanced on their own device then. One that is loaded runs where it is, with the weights that it has.
+    A network that is named is loaded once, however often it is asked for, and anew when its file has changed. One that is
+    loaded runs where it is, with the weights that it has.
 
     Args:
         image: one of
@@ -77,24 +71,22 @@ def enhance(
               uint8, uint16, or floating in [0, 1].
             - a tensor (3, H, W) or (B, 3, H, W); uint8, uint16, or floating in [0, 1]. The result has no gradient.
             - a Pillow image. Modes RGB, RGBA, L, LA and I;16 are kept, others come back as the nearest of these.
-            - the path of a picture file, which is read upright.
+            - the path of a picture file, which is read upright; with ``output`` of a video file too (the extra ``video``).
         model: a loaded network, or what ``zdce.load`` takes.
+        settings: how; the defaults where it is left out.
         output: of a path: the file to write, in the format of its suffix, with the EXIF and the colour profile of the input. A
             former file is replaced.
-        scale: the curve is estimated on an image this many times smaller; None is the variant's own.
-        strength: 1 as trained, 0 gives the input back, above 1 stronger.
-        precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
-        brightness: the mean of [0, 1] that a scene with a mean of 0.05 is brought to; 0: as trained. None is the variant's own.
-        noise: deviation of the picture's noise, of [0, 1], of which what the curve makes is smoothed; 0: nothing is.
-            None is the variant's own.
+        device: where a network that is named runs, such as ``"cuda"``; ``"auto"`` is the GPU where PyTorch has one. None is a
+            tensor's own device, and the CPU for all else.
+        keywords: fields of ``EnhanceSettings``, in place of those in ``settings``.
 
     Returns:
         As ``image`` in kind, shape and type; ``output`` where that is given.
 
     Raises:
-        TypeError: ``image`` is none of these.
+        TypeError: ``image`` is none of these, or a keyword is no setting.
         ValueError: it has another shape or values that are not finite, another argument is out of range, ``output`` is the
-            input or given for what is no path, or no model is named.
+            input or given for what is no path, ``device`` is given for a network that is loaded, or no model is named.
         OSError: a file can't be read or written.
 
     >>> zdce.enhance(np.full((5, 7, 3), 20, np.uint8), zdce.DCENet("iters4")).shape
@@ -104,27 +96,35 @@ def enhance(
         raise InputError(
             f"output must be left out where image is no path, got {type(image).__name__} and output {str(output)!r}"
         )
-    device = str(image.device) if isinstance(image, Tensor) else "cpu"
-    enhancer = enhancer_for(model, device, precision, scale, strength, brightness, noise)
-    if output is not None:
-        return _file(Path(image), Path(output), enhancer)
-    return enhanced(image, enhancer)
+    if device is None and isinstance(image, Tensor) and not isinstance(model, DCENet):
+        device = str(image.device)
+    asked = EnhanceSettings.of(settings, **keywords)
+    enhancer = enhancer_for(model, asked, device)
+    if output is None:
+        return enhanced(image, enhancer)
+    source, target = Path(image), Path(output)
+    if target.resolve() == source.resolve():
+        raise InputError(f"output must be another file than image, got {target}")
+    if video.is_video(source):
+        return _film(source, target, enhancer.with_settings(video.settings_for(enhancer.model, asked)))
+    return _file(source, target, enhancer)
 
 
-def enhancer_for(model: Model | None, device: str, *settings: Any) -> Enhancer:
-    """An enhancer with ``model``, on ``device`` where it has to be loaded; the same one again for the same name and file.
-
-    ``settings`` are what ``Enhancer`` takes after its model, in that order.
+def enhancer_for(model: Model | None, settings: EnhanceSettings, device: str | None = None) -> Enhancer:
+    """An enhancer with ``model``, which is loaded onto ``device`` (None: the CPU) where it is named, once for the same file.
 
     Raises:
-        FileNotFoundError, ValueError: as ``zdce.load`` and ``zdce.Enhancer`` do; or no model is named and there is no default.
+        FileNotFoundError, ValueError: as ``zdce.load`` does; no model is named and there is no default; or ``device`` is given
+            for a network that is loaded.
     """
     if isinstance(model, DCENet):
-        return Enhancer(model, *settings)
+        if device is not None:
+            raise InputError(f"device must be None for a network that is loaded, which runs where it is, got {device!r}")
+        return Enhancer(model, settings)
     name = DEFAULT if model is None else os.fspath(model)
     if name is None:
         raise InputError("model must be a network or a .safetensors file of zdce train, got None")
-    return _kept(name, _stamp(Path(name)), device, *settings)
+    return _kept(name, _stamp(Path(name)), device or "cpu", settings.precision).with_settings(settings)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -135,8 +135,8 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _kept(name: str, stamp: tuple[int, int] | None, device: str, *settings: Any) -> Enhancer:
-    return Enhancer(load(name).to(device), *settings)
+def _kept(name: str, stamp: tuple[int, int] | None, device: str, precision: str) -> Enhancer:
+    return Enhancer(load(name, device), precision=precision)
 
 
 def enhanced(image: Any, enhancer: Enhancer) -> Any:
@@ -157,9 +157,14 @@ def _picture(picture: images.Picture, enhancer: Enhancer) -> images.Picture:
 
 
 def _file(source: Path, target: Path, enhancer: Enhancer) -> Path:
-    if target.resolve() == source.resolve():
-        raise InputError(f"output must be another file than image, got {target}")
-    images.write(_picture(images.read(source), enhancer), target)
+    images.write(_picture(images.read(source), enhancer), target, enhancer.settings.quality)
+    return target
+
+
+def _film(source: Path, target: Path, enhancer: Enhancer) -> Path:
+    report = video.enhance(source, target, enhancer)
+    for line in filter(None, [*report.notes, report.fault]):
+        warnings.warn(f"{target}: {line}", stacklevel=3)  # shown with the line that called zdce.enhance
     return target
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast, overload
+from typing import Unpack, cast, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from zdce import ops
-from zdce.errors import InputError
+from zdce.enhancement import encodings
 from zdce.io.images import Pixels
 from zdce.models import scene
 from zdce.models.engine import Engine, why_unsupported
@@ -17,11 +17,7 @@ from zdce.models.network import DCENet
 from zdce.ops import dispatch
 from zdce.ops.denoise_picture import DENOISE_REACH
 from zdce.ops.interleaved import fractions
-
-PRECISIONS = ("fp32", "bf16")
-
-# The scale of ``zdce enhance --fast``, from what ``zdce bench scales`` shows.
-FAST_SCALE = 4
+from zdce.settings import LEVELS, EnhanceSettings, SettingsKeywords
 
 # Pixels of the strips that are denoised one after the other: each with its result is 25 MB of 16 bits, 50 of floats.
 _STRIP = 2**21
@@ -73,68 +69,73 @@ class Enhancer:
 
     Args:
         model: the network; it runs where its parameters are, with the weights that it has at the first call.
-        precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
-        scale: the curve is estimated on an image this many times smaller; 1 is exact, None is the variant's own.
-        strength: scales the curve maps: 1 as trained, 0 gives the input back, above 1 stronger, negative darkens. Where a
-            strength is sought for each scene, it multiplies that one, which for lit scenes is 0.
-        brightness: the mean of [0, 1] that a dark scene is brought to, one of mean 0.05 to just this, by a strength found for
-            each (``zdce.models.scene``); 0: the maps are as trained. None is the variant's own.
-        noise: deviation of the pictures' noise, of [0, 1]: what the curve makes of it is smoothed
-            (``zdce.ops.denoise_picture``); 0: nothing is. None is the variant's own.
+        settings: how; the defaults where it is left out.
+        keywords: fields of ``EnhanceSettings``, in place of those in ``settings``.
+
+    Attributes:
+        model: the network.
+        settings: the ``EnhanceSettings``, with the network's own values where those given were None.
 
     Raises:
-        ValueError: an argument is not one of these.
+        TypeError: a keyword is no setting.
+        ValueError: a setting has a value that it does not take.
 
-    >>> enhancer = zdce.Enhancer(zdce.DCENet("iters4"))
+    >>> enhancer = zdce.Enhancer(zdce.DCENet("iters4"), strength=0.5)
     >>> enhancer(np.full((5, 7, 3), 20, np.uint8)).shape
     (5, 7, 3)
     """
 
-    def __init__(
-        self,
-        model: DCENet,
-        precision: str = "fp32",
-        scale: int | None = None,
-        strength: float = 1.0,
-        brightness: float | None = None,
-        noise: float | None = None,
-    ) -> None:
-        if precision not in PRECISIONS:
-            raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-        if scale is not None and scale < 1:
-            raise InputError(f"scale must be at least 1, got {scale}")
+    def __init__(self, model: DCENet, settings: EnhanceSettings | None = None, **keywords: Unpack[SettingsKeywords]) -> None:
         self.model = model.eval()
-        self.precision = precision
-        self.scale = model.variant.scale if scale is None else scale
-        self.strength = _checked_strength(strength)
-        self.brightness = _checked_share("brightness", model.variant.brightness if brightness is None else brightness)
-        self.noise = _checked_share("noise", model.variant.noise if noise is None else noise)
+        self.settings = EnhanceSettings.of(settings, **keywords).for_variant(model.variant)
         self._packed: Engine | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        # Packed weights belong to a processor's instruction set: whoever unpickles packs anew.
+        # Packed weights belong to a processor's instruction set: the process that unpickles packs anew.
         return {**self.__dict__, "_packed": None}
 
-    def with_strength(self, strength: float) -> "Enhancer":
-        """The same enhancer with another ``strength``; packed weights are shared.
+    def with_settings(self, settings: EnhanceSettings | None = None, **keywords: Unpack[SettingsKeywords]) -> "Enhancer":
+        """An enhancer with the same network and other settings; packed weights are shared.
+
+        Args:
+            settings: in place of this enhancer's own.
+            keywords: fields of ``EnhanceSettings``, in place of those.
 
         Raises:
-            ValueError: ``strength`` is not finite.
+            TypeError, ValueError: as for a new one.
+
+        >>> zdce.Enhancer(zdce.DCENet("iters4"), scale=4).with_settings(strength=0.5).settings.scale
+        4
         """
-        return self._with(strength, self.noise)
-
-    def with_noise(self, noise: float) -> "Enhancer":
-        """The same enhancer for another ``noise``; packed weights are shared.
-
-        Raises:
-            ValueError: ``noise`` is not in [0, 1).
-        """
-        return self._with(self.strength, noise)
-
-    def _with(self, strength: float, noise: float) -> "Enhancer":
-        other = Enhancer(self.model, self.precision, self.scale, strength, self.brightness, noise)
-        other._packed = self._engine
+        other = Enhancer(self.model, settings or self.settings, **keywords)
+        if other.precision == self.precision:
+            other._packed = self._engine
         return other
+
+    @property
+    def scale(self) -> int:
+        """How many times smaller the image is that the curve is estimated on."""
+        return cast(int, self.settings.scale)
+
+    @property
+    def strength(self) -> float:
+        """What the curve maps are multiplied by."""
+        return self.settings.strength
+
+    @property
+    def precision(self) -> str:
+        """Of the convolutions, "fp32" or "bf16"."""
+        return self.settings.precision
+
+    @property
+    def brightness(self) -> float:
+        """The mean that a scene with a mean of 0.05 is brought to; 0: none is sought."""
+        return cast(float, self.settings.brightness)
+
+    @property
+    def noise(self) -> float:
+        """The input's noise in 8-bit levels."""
+        return cast(float, self.settings.noise)
 
     @overload
     def __call__(self, image: Pixels) -> Pixels: ...
@@ -157,9 +158,11 @@ class Enhancer:
         if isinstance(image, Tensor):
             _check_tensor(image)
             pictures = image.to(self._device).permute(0, 2, 3, 1)
-            return torch.stack([self._enhanced(picture) for picture in pictures]).permute(0, 3, 1, 2).to(image.device)
+            return torch.stack([self._converted(picture) for picture in pictures]).permute(0, 3, 1, 2).to(image.device)
         _check(image)
-        return self._array(self._enhanced(self._picture(image)))
+        if self._encoding is None:
+            return self._array(self._enhanced(self._picture(image)))
+        return encodings.through(self._encoding, image, lambda shown: self._array(self._enhanced(self._picture(shown))))
 
     @torch.inference_mode()
     def maps(self, image: Pixels) -> Tensor:
@@ -171,7 +174,7 @@ class Enhancer:
             TypeError, ValueError: as a call does.
         """
         _check(image)
-        picture = self._picture(image)
+        picture = self._picture(self.srgb(image))
         maps = self._maps(picture)
         return maps * self._wanted(picture) if self.brightness else maps
 
@@ -186,8 +189,17 @@ class Enhancer:
         small = tuple(-(-side // self.scale) for side in image.shape[:2])
         if tuple(maps.shape) != (1, self.model.variant.maps, *small):
             raise ValueError(f"maps must be {(1, self.model.variant.maps, *small)} for this image, got {tuple(maps.shape)}")
-        picture = self._picture(image)
-        return self._array(self._denoised(picture, self._applied(picture, maps, self.strength)))
+        if self._encoding is None:
+            return self._with_maps(image, maps)
+        return encodings.through(self._encoding, image, lambda shown: self._with_maps(shown, maps))
+
+    def srgb(self, image: Pixels) -> Pixels:
+        """What the network sees: ``image`` (H, W, 3) itself, or in sRGB, 16 bits, where ``transfer`` is another encoding."""
+        return image if self._encoding is None else encodings.srgb(self._encoding, image)
+
+    @property
+    def _encoding(self) -> encodings.Encoding | None:
+        return encodings.ENCODINGS.get(self.settings.transfer)
 
     @property
     def _device(self) -> torch.device:
@@ -210,6 +222,18 @@ class Enhancer:
 
     def _array(self, picture: Tensor) -> Pixels:
         return cast(Pixels, picture.cpu().numpy())
+
+    def _with_maps(self, image: Pixels, maps: Tensor) -> Pixels:
+        picture = self._picture(image)
+        return self._array(self._denoised(picture, self._applied(picture, maps, self.strength)))
+
+    def _converted(self, picture: Tensor) -> Tensor:
+        """``picture`` (H, W, 3), float32, enhanced in the encoding that it has; all but sRGB is converted on the CPU."""
+        if self._encoding is None:
+            return self._enhanced(picture)
+        array = picture.cpu().contiguous().numpy()
+        enhanced = encodings.through(self._encoding, array, lambda shown: self._array(self._enhanced(self._picture(shown))))
+        return torch.from_numpy(enhanced).to(picture.device)
 
     def _enhanced(self, picture: Tensor) -> Tensor:
         """``picture`` (H, W, 3), uint8, uint16 or float32, enhanced."""
@@ -258,7 +282,7 @@ class Enhancer:
             end, before = min(top + rows, height), len(above)
             strip = torch.cat([above, enhanced[top : end + DENOISE_REACH]])
             above = enhanced[end - DENOISE_REACH : end].clone()
-            denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, self.noise)
+            denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, self.noise / LEVELS)
             enhanced[top:end] = denoised[before : before + end - top]
             del strip, denoised  # before the next ones are made
         return enhanced
@@ -290,18 +314,6 @@ class Enhancer:
         layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self.model(image.contiguous(memory_format=layout))
-
-
-def _checked_strength(strength: float) -> float:
-    if not np.isfinite(strength):
-        raise InputError(f"strength must be a finite number, got {strength}")
-    return strength
-
-
-def _checked_share(name: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise InputError(f"{name} must be at least 0 and below 1, got {value}")
-    return value
 
 
 def _check_tensor(image: Tensor) -> None:

@@ -16,7 +16,8 @@ from zdce.enhancement.manifest import KEPT
 from zdce.io import images
 from zdce.io.images import Pixels
 from zdce.models.network import DCENet, load
-from zdce.runtime import packages, progress
+from zdce.runtime import devices, packages, progress
+from zdce.settings import EnhanceSettings, options
 
 
 def files(paths: Sequence[str], output: str | None = None) -> Any:
@@ -41,71 +42,62 @@ def files(paths: Sequence[str], output: str | None = None) -> Any:
 def enhance_files(
     dataset: Any,
     network: DCENet | str | Path,
+    settings: EnhanceSettings | None = None,
     *,
-    scale: int | None = None,
-    strength: float = 1.0,
-    brightness: float | None = None,
-    noise: float | None = None,
-    quality: int | None = None,
     overwrite: bool = False,
     device: str = "cpu",
-    **placement: Any,
+    **keywords: Any,
 ) -> Any:
     """Enhances files; those that can't be done don't end the others.
 
     Args:
         dataset: a ``ray.data.Dataset`` with the columns ``source`` and ``target``, paths that all machines see.
         network: a network, or the name or file of one as ``zdce.load`` takes it, which is read here.
-        scale: the curve is estimated on an image so many times smaller; None: the network's own, and 12 for videos.
-        strength: 1 as trained, 0 nothing, above 1 stronger.
-        brightness, noise: as ``zdce.enhance`` has them.
-        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100.
+        settings: how; the defaults where it is left out.
         overwrite: whether results that are there are made anew.
-        device: where an actor's network runs, "cuda" with ``num_gpus=1``.
-        placement: what ``ray.data.Dataset.map`` takes: ``compute=ray.data.ActorPoolStrategy(size=4)``, ``num_cpus=8``, ...
+        device: where an actor's network runs, as ``zdce.load`` takes it; "cuda" with ``num_gpus=1``.
+        keywords: fields of ``zdce.EnhanceSettings``, in place of those in ``settings``; all others go to
+            ``ray.data.Dataset.map``: ``compute=ray.data.ActorPoolStrategy(size=4)``, ``num_cpus=8``, ...
 
     Returns:
         A ``ray.data.Dataset`` with the columns of ``zdce enhance --manifest``: source, target, status and reason.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such network, or Ray Data is not installed.
+        FileNotFoundError, ValueError: there is no such network, a setting is out of range, or Ray Data is not installed.
     """
-    options = {"scale": scale, "strength": strength, "quality": quality, "brightness": brightness, "noise": noise}
-    return _map(dataset, _Files, network, device, (options, overwrite), placement)
+    asked, placement = _parted(settings, keywords)
+    return _map(dataset, _Files, network, device, (asked, overwrite), placement)
 
 
 def enhance_images(
     dataset: Any,
     network: DCENet | str | Path,
+    settings: EnhanceSettings | None = None,
     *,
     column: str = "image",
-    scale: int | None = None,
-    strength: float = 1.0,
-    brightness: float | None = None,
-    noise: float | None = None,
     device: str = "cpu",
-    **placement: Any,
+    **keywords: Any,
 ) -> Any:
     """Enhances pictures in memory, such as ``ray.data.read_images(folder, mode="RGB")`` reads.
 
     Args:
         dataset: a ``ray.data.Dataset`` with arrays (H, W, 3), RGB, uint8 or uint16, in ``column``, and whatever columns else.
-        network, scale, strength, brightness, noise, device, placement: as ``enhance_files`` has them.
+        network, settings, device, keywords: as ``enhance_files`` has them.
 
     Returns:
         A ``ray.data.Dataset`` of the same rows, their pictures enhanced.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such network, or Ray Data is not installed.
+        FileNotFoundError, ValueError: as ``enhance_files`` does.
     """
-    return _map(
-        dataset,
-        _Images,
-        network,
-        device,
-        (column, {"scale": scale, "strength": strength, "brightness": brightness, "noise": noise}),
-        placement,
-    )
+    asked, placement = _parted(settings, keywords)
+    return _map(dataset, _Images, network, device, (asked, column), placement)
+
+
+def _parted(settings: EnhanceSettings | None, keywords: dict[str, Any]) -> tuple[EnhanceSettings, dict[str, Any]]:
+    """The settings, and the keywords that are none: Ray's."""
+    changes: Any = {name: value for name, value in keywords.items() if name in options()}
+    return EnhanceSettings.of(settings, **changes), {name: value for name, value in keywords.items() if name not in changes}
 
 
 def _map(
@@ -117,8 +109,8 @@ def _map(
 
 
 class _Files:
-    def __init__(self, network: DCENet, device: str, options: dict[str, Any], overwrite: bool) -> None:
-        self._work = batch.Work.of(network.to(device), **options)
+    def __init__(self, network: DCENet, device: str, settings: EnhanceSettings, overwrite: bool) -> None:
+        self._work = batch.Work.of(network.to(devices.named(device)), settings)
         self._overwrite = overwrite
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
@@ -132,8 +124,8 @@ class _Files:
 
 
 class _Images:
-    def __init__(self, network: DCENet, device: str, column: str, options: dict[str, Any]) -> None:
-        self._column, self._enhancer = column, Enhancer(network.to(device), **options)
+    def __init__(self, network: DCENet, device: str, settings: EnhanceSettings, column: str) -> None:
+        self._column, self._enhancer = column, Enhancer(network.to(devices.named(device)), settings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         picture: Pixels = row[self._column]

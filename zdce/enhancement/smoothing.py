@@ -12,10 +12,8 @@ from torch.nn import functional
 from zdce import ops
 from zdce.errors import InputError
 from zdce.io.images import Pixels
+from zdce.settings import EnhanceSettings
 from zdce.srgb import LUMA
-
-# Long against the time between two frames, short against what a viewer takes for a delay.
-SECONDS = 0.5
 
 # Rows and columns of the thumbnail that frames are compared by: coarse, so that neither noise nor motion changes it much.
 _GRID = (16, 32)
@@ -73,7 +71,9 @@ class Smoothing:
     [0.0, 0.632, 0.865]
     """
 
-    def __init__(self, seconds: float = SECONDS, curve: Callable[[Tensor, Tensor], Tensor] = ops.apply_curve) -> None:
+    def __init__(
+        self, seconds: float = EnhanceSettings.smoothing, curve: Callable[[Tensor, Tensor], Tensor] = ops.apply_curve
+    ) -> None:
         if not (seconds >= 0 and math.isfinite(seconds)):
             raise InputError(f"smoothing must be a number of seconds, at least 0, got {seconds}")
         self.seconds, self.curve = seconds, curve

@@ -3,12 +3,13 @@
 import copy
 import sys
 from collections.abc import Iterator
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from PIL import Image
 from torch import Tensor
 
 from zdce.enhancement.enhance import Model, enhanced, enhancer_for
+from zdce.settings import EnhanceSettings, SettingsKeywords
 
 _Image = TypeVar("_Image", Image.Image, Tensor)
 
@@ -22,13 +23,12 @@ class Enhance:
 
     Args:
         model: a loaded network, or what ``zdce.load`` takes.
-        scale: the curve is estimated on an image this many times smaller; None is the variant's own.
-        strength: 1 as trained, 0 gives the input back, above 1 stronger.
-        precision: ``"fp32"``, or ``"bf16"`` for convolutions in bfloat16.
-        brightness, noise: as ``zdce.enhance`` has them.
+        settings: how; the defaults where it is left out.
+        device: where a network that is named runs, as ``zdce.load`` takes it; None is the CPU.
+        keywords: fields of ``zdce.EnhanceSettings``, in place of those in ``settings``.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such network, or an argument is out of range.
+        FileNotFoundError, TypeError, ValueError: there is no such network, no such setting, or a value is out of range.
 
     >>> brighten = zdce.transforms.Enhance(zdce.DCENet("iters4"))
     >>> image, label = brighten(torch.rand(3, 20, 30), 7)
@@ -37,10 +37,10 @@ class Enhance:
     """
 
     def __init__(
-        self, model: Model | None = None, *, scale: int | None = None, strength: float = 1.0, precision: str = "fp32",
-        brightness: float | None = None, noise: float | None = None,
+        self, model: Model | None = None, settings: EnhanceSettings | None = None, *, device: str | None = None,
+        **keywords: Unpack[SettingsKeywords],
     ) -> None:  # fmt: skip
-        self._enhancer = enhancer_for(model, "cpu", precision, scale, strength, brightness, noise)
+        self._enhancer = enhancer_for(model, EnhanceSettings.of(settings, **keywords), device)
 
     @overload
     def __call__(self, image: _Image, /) -> _Image: ...
@@ -66,7 +66,7 @@ class Enhance:
 
     def __repr__(self) -> str:
         enhancer = self._enhancer
-        return f"Enhance({enhancer.model.variant.name}, scale={enhancer.scale}, strength={enhancer.strength})"
+        return f"Enhance({enhancer.model.variant.name}, {enhancer.settings})"
 
     def _replaced(self, value: Any, chosen: set[int]) -> Any:
         if isinstance(value, dict):

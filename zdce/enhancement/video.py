@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ from torch import Tensor
 
 from zdce import ops
 from zdce.enhancement.enhancer import Enhancer
-from zdce.enhancement.smoothing import SECONDS, Smoothing
+from zdce.enhancement.smoothing import Smoothing
 from zdce.errors import InputError
 from zdce.models.network import DCENet
 from zdce.runtime import atomic, packages, prefetch
+from zdce.settings import VIDEO_SCALE, EnhanceSettings
 
 # A file's suffix, what it is written as, and by which encoder.
 FORMATS = {
@@ -22,32 +23,8 @@ FORMATS = {
 }  # fmt: skip
 SUFFIXES = frozenset(FORMATS)
 
-# How many times smaller the image is on which a video's curve is estimated: Zero-DCE++'s own.
-SCALE = 12
-
-# libx264's own default is 23; 18 is taken for visually lossless.
-CRF = 18
-
 # Frames that wait on either side of the enhancer; at 4K each takes 25 MB.
 _WAITING = 3
-
-
-@dataclass(frozen=True)
-class Options:
-    """How videos are enhanced and written.
-
-    Attributes:
-        smoothing: time constant of the curve maps' filter in seconds; 0 is none.
-        crf: the encoder's constant rate factor, 0 (lossless) to 51; 6 more make half the size.
-    """
-
-    smoothing: float = SECONDS
-    crf: int = CRF
-
-    def __post_init__(self) -> None:
-        Smoothing(self.smoothing)
-        if not 0 <= self.crf <= 51:
-            raise InputError(f"crf must be 0 to 51, got {self.crf}")
 
 
 @dataclass
@@ -76,20 +53,23 @@ def why_missing() -> str | None:
     return packages.missing("av", extra="video")
 
 
-def scale_for(model: DCENet, scale: int | None) -> int:
-    """The scale that was asked for, else the variant's own where it has one, else ``SCALE``."""
-    if scale is not None:
-        return scale
-    return model.variant.scale if model.variant.scale > 1 else SCALE
+def own_scale(model: DCENet) -> int:
+    """How many times smaller the image is that videos' curves are estimated on: the network's own, or ``VIDEO_SCALE``."""
+    return model.variant.scale if model.variant.scale > 1 else VIDEO_SCALE
 
 
-def smoothing_for(enhancer: Enhancer, seconds: float) -> Smoothing:
+def settings_for(model: DCENet, settings: EnhanceSettings) -> EnhanceSettings:
+    """``settings``, at ``own_scale`` where they have none."""
+    return replace(settings, scale=own_scale(model)) if settings.scale is None else settings
+
+
+def smoothing_for(enhancer: Enhancer) -> Smoothing:
     """A filter for the maps that ``enhancer`` applies."""
 
     def curve(image: Tensor, maps: Tensor) -> Tensor:
         return ops.apply_curve(image, (maps * enhancer.strength).clamp_(-1.0, 1.0), enhancer.model.variant.iterations)
 
-    return Smoothing(seconds, curve)
+    return Smoothing(enhancer.settings.smoothing, curve)
 
 
 def containers() -> Any:
@@ -108,7 +88,6 @@ def enhance(
     source: Path,
     target: Path,
     enhancer: Enhancer,
-    options: Options | None = None,
     shown: Callable[[int, int | None], object] = lambda frames, total: None,
 ) -> Report:
     """Writes the enhanced video ``source`` to ``target``, whole or not at all.
@@ -117,29 +96,29 @@ def enhance(
     decoded of it, and ``fault`` in the report.
 
     Args:
+        enhancer: with the ``smoothing`` and ``crf`` of its settings; its scale is taken as it is, see ``settings_for``.
         shown: called after every frame with their number so far and how many there will be, None where that is not known.
 
     Raises:
         ValueError: PyAV is missing, or ``target`` is no video's name.
         OSError: no frame of ``source`` can be decoded, or ``target`` can't be written.
     """
-    options = options or Options()
     if target.suffix.lower() not in FORMATS:
         raise InputError(f"{target}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
     files = containers()
     report, began = Report(), time.monotonic()
-    smoothing = smoothing_for(enhancer, options.smoothing)
+    smoothing = smoothing_for(enhancer)
     with (
         files.Reader(source) as reader,
         atomic.replacing(target) as temporary,
-        files.Writer(temporary, reader, *FORMATS[target.suffix.lower()], options.crf, str(target)) as writer,
+        files.Writer(temporary, reader, *FORMATS[target.suffix.lower()], enhancer.settings.crf, str(target)) as writer,
         prefetch.in_background(writer.write, _WAITING) as write,
         prefetch.prefetched(reader, _WAITING) as items,
     ):
         report.notes = writer.notes
         for item in items:
             if isinstance(item, files.Shot):
-                maps = smoothing(enhancer.maps(item.pixels), item.pixels, item.time)
+                maps = smoothing(enhancer.maps(item.pixels), enhancer.srgb(item.pixels), item.time)
                 write(item.with_pixels(enhancer.apply(item.pixels, maps)))
                 report.frames += 1
                 shown(report.frames, reader.frames)

@@ -14,9 +14,7 @@ from zdce.io import exif, formats, isobmff, jpeg, png, sixteen_bit, tiff, xmp
 from zdce.io.formats import Format
 from zdce.io.picture import Picture, Pixels, as_uint8
 from zdce.runtime import atomic
-
-# Of JPEG, WebP, AVIF and HEIC, where neither a caller nor the source says another.
-QUALITY = 95
+from zdce.settings import QUALITY
 
 _LOSSLESS_TIFF = frozenset({"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd", "lzma"})
 _FAX = frozenset({"group3", "group4", "tiff_ccitt", "packbits"})

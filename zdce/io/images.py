@@ -1,14 +1,13 @@
 """Picture files: found, read and written. What each does lies in a module of its own."""
 
 from zdce.io.decoding import MOST_PIXELS, decode, from_pillow, read, read_rgb
-from zdce.io.encoding import QUALITY, Encoded, check, encode, to_pillow, write
+from zdce.io.encoding import Encoded, check, encode, to_pillow, write
 from zdce.io.finding import Found, find, in_folder
 from zdce.io.formats import SUFFIXES
 from zdce.io.picture import Picture, Pixels, Stored, as_uint8
 
 __all__ = [
     "MOST_PIXELS",
-    "QUALITY",
     "SUFFIXES",
     "Encoded",
     "Found",

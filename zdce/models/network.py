@@ -17,7 +17,8 @@ from zdce.models.scene import Curve
 from zdce.models.variants import Variant
 from zdce.ops import dispatch
 from zdce.ops.denoise_picture import denoise
-from zdce.runtime import atomic
+from zdce.runtime import atomic, devices
+from zdce.settings import LEVELS
 
 # The safetensors metadata key that holds the variant as JSON.
 _VARIANT_KEY = "zdce.variant"
@@ -199,7 +200,7 @@ class DCENet(nn.Module):
         if self.variant.brightness:
             maps = (maps * self.scene_strength(image, curve)).clamp(-1, 1)
         enhanced = curve(image, maps, self.variant.iterations)
-        return denoise(image, enhanced, self.variant.noise) if self.variant.noise else enhanced
+        return denoise(image, enhanced, self.variant.noise / LEVELS) if self.variant.noise else enhanced
 
     def save(self, path: str | Path) -> None:
         """Writes the weights with the variant's description as a ``.safetensors`` file; a former file is replaced whole."""
@@ -214,22 +215,23 @@ def _without_subnormals(tensor: Tensor) -> Tensor:
     return torch.where(tensor.abs() < torch.finfo(tensor.dtype).tiny, 0.0, tensor)
 
 
-def load(path_or_name: str | Path) -> DCENet:
-    """A trained network, in eval mode, on the CPU; subnormal weights are 0.
+def load(path_or_name: str | Path, device: str = "cpu") -> DCENet:
+    """A trained network, in eval mode; subnormal weights are 0.
 
     Args:
         path_or_name: a variant's name, for the weights that come with the package (``zdce variants`` shows which do); or a
             ``.safetensors`` file that ``DCENet.save`` or ``zdce train`` wrote.
+        device: where it runs, as PyTorch names it; ``"auto"`` is the GPU where PyTorch has one, else the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it holds no zdce network, or one whose weights are not finite or not those of the variant that it describes;
-            or it is the name of a variant with no shipped weights.
+            or it is the name of a variant with no shipped weights; or there is no such device.
 
     >>> zdce.load("base").variant.name
     'base'
     """
-    path = weights.resolve(path_or_name)
+    place, path = devices.named(device), weights.resolve(path_or_name)
     if not path.is_file():
         expected = f"one of {', '.join(weights.names())}, or a .safetensors file of zdce train"
         raise MissingFileError(f"no weights at {path}: expected {expected}")
@@ -240,7 +242,7 @@ def load(path_or_name: str | Path) -> DCENet:
         raise InputError(f"{path} holds no zdce network: {error}") from error
     model = DCENet(variant)
     model.load_state_dict(tensors)
-    return model.eval()
+    return model.eval().to(place)
 
 
 def _described(path: Path) -> Variant:

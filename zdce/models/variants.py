@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from zdce.errors import InputError
-from zdce.settings import MAX_ITERATIONS, MAX_SCALE, LossWeights
+from zdce.settings import MAX_ITERATIONS, MAX_SCALE, LossWeights, options
 
 # Each convolution's inputs, concatenated in this order: 0 is the image, n the n-th convolution's result.
 Sources = tuple[tuple[int, ...], ...]
@@ -40,8 +40,8 @@ class Variant:
         weights: what each loss counts.
         brightness: in use, the maps' strength is what brings a dark scene, with a mean of 0.05, to this mean, of [0, 1]
             (``zdce.models.scene``); 0: none is sought.
-        noise: in use, what the curve made of noise of this deviation, of [0, 1], is smoothed (``zdce.ops.denoise_picture``); 0:
-            nothing is.
+        noise: in use, what the curve made of noise of this standard deviation, in 8-bit levels, is smoothed
+            (``zdce.ops.denoise_picture``); 0: nothing is.
     """
 
     name: str
@@ -67,9 +67,10 @@ class Variant:
         for field in ("shared_maps", "separable"):
             if not isinstance(getattr(self, field), bool):
                 raise InputError(f"{field} must be true or false, got {getattr(self, field)!r}")
-        for field in ("brightness", "noise"):
-            if not (_is_number(getattr(self, field)) and 0 <= getattr(self, field) < 1):
-                raise InputError(f"{field} must be a number of at least 0 and below 1, got {getattr(self, field)!r}")
+        for name in ("brightness", "noise"):
+            if getattr(self, name) is None:
+                raise InputError(f"{name} must be {options()[name].expected}, got None")
+            options()[name].checked(name, getattr(self, name))
         if not all(_is_number(weight) and math.isfinite(weight) for weight in self.weights):
             raise InputError(f"weights must be finite numbers, got {tuple(self.weights)}")
         self._check_sources()
@@ -163,7 +164,7 @@ VARIANTS = {
             separable=True,
             scale=12,
         ),
-        Variant("adaptive", "base, each scene exposed and denoised", "beyond", brightness=0.28, noise=1.4 / 255),
+        Variant("adaptive", "base, each scene exposed and denoised", "beyond", brightness=0.28, noise=1.4),
     )
 }
 

@@ -195,7 +195,7 @@ class Application:
             raise HTTPException(415, str(error).removeprefix(f"{_UPLOAD}: ")) from None
 
     def _enhanced_preview(self, preview: Preview, wish: Wish) -> Result:
-        enhancer = self.networks.enhancer(wish.model, wish.scale).with_strength(wish.strength)
+        enhancer = self.networks.enhancer(wish.model, wish.scale).with_settings(strength=wish.strength)
         times: dict[str, float] = {}
 
         def estimate(picture: Picture) -> Any:
@@ -204,13 +204,13 @@ class Application:
 
         maps = self.previews.maps(preview, (id(enhancer.model), enhancer.scale), estimate)
         # A reduction by n averages n x n pixels, and leaves an n-th of the noise's deviation.
-        calmer = enhancer.with_noise(enhancer.noise * preview.picture.pixels.shape[1] / preview.width)
+        calmer = enhancer.with_settings(noise=enhancer.noise * preview.picture.pixels.shape[1] / preview.width)
         with _timed(times, "apply"):
             pixels = calmer.apply(preview.picture.pixels, maps)
         return _shown(preview.picture.with_pixels(pixels), times)
 
     def _enhanced(self, data: bytes, wish: Wish) -> Result:
-        enhancer = self.networks.enhancer(wish.model, wish.scale).with_strength(wish.strength)
+        enhancer = self.networks.enhancer(wish.model, wish.scale).with_settings(strength=wish.strength)
         times: dict[str, float] = {}
         with _timed(times, "decode"):
             picture = self._decoded(data)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import zdce
-from zdce.enhancement import video
-from zdce.enhancement.enhancer import FAST_SCALE, Enhancer
+from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError
 from zdce.models.network import DCENet
+from zdce.settings import FAST_SCALE, VIDEO_SCALE
 
 # Beyond this a curve is estimated on a few dozen pixels.
 MOST_SCALE = 64
@@ -29,7 +29,7 @@ class Networks:
     """
 
     def __init__(self, sources: Sequence[str], device: str = "cpu") -> None:
-        networks: list[DCENet] = [zdce.load(source).to(device) for source in sources]
+        networks: list[DCENet] = [zdce.load(source, device) for source in sources]
         self._networks = dict(zip(_names(sources), networks, strict=True))
         self._enhancers: dict[tuple[str, int], Enhancer] = {}
 
@@ -68,7 +68,7 @@ class Networks:
 
 def _scales(network: DCENet) -> list[int]:
     own = network.variant.scale
-    return [own, *(scale for scale in (FAST_SCALE, video.SCALE) if scale > own)]
+    return [own, *(scale for scale in (FAST_SCALE, VIDEO_SCALE) if scale > own)]
 
 
 def _names(sources: Sequence[str]) -> list[str]:

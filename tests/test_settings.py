@@ -1,0 +1,296 @@
+"""One list of settings: every way in takes each field of ``EnhanceSettings``, and each has its effect there."""
+
+import importlib
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import get_type_hints
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import zdce
+from zdce import cli
+from zdce.bench.engines import dark_picture
+from zdce.bench.infer import lively
+from zdce.commands import options as command_options
+from zdce.enhancement import batch, ray_data, transforms, video
+from zdce.runtime import devices
+from zdce.settings import EFFECTS, EnhanceSettings, SettingsKeywords, options
+
+# A value of each setting that changes the result. A new setting needs one here, and nothing else in this file.
+VALUES = {
+    "scale": 4,
+    "strength": 0.5,
+    "precision": "bf16",
+    "brightness": 0.4,
+    "noise": 9.0,
+    "transfer": "linear",
+    "smoothing": 0.0,
+    "quality": 30,
+    "crf": 40,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A network, a dark picture and a dark video that flickers."""
+    folder = tmp_path_factory.mktemp("settings")
+    lively("base").save(folder / "net.safetensors")
+    noisy = dark_picture(60, 90) + np.random.default_rng(0).integers(0, 12, (60, 90, 3), np.uint8)
+    Image.fromarray(noisy).save(folder / "dark.png")
+    if video.why_missing() is None:
+        film(folder / "dark.mp4")
+    return folder
+
+
+def film(path):
+    av = importlib.import_module("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in (0, 9, 3, 12):
+            frame = av.VideoFrame.from_ndarray(dark_picture(48, 64) + np.uint8(level), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def as_array(folder):
+    return np.asarray(Image.open(folder / "dark.png"))
+
+
+def by_enhancer(folder, source, target, **settings):
+    return zdce.Enhancer(zdce.load(folder / "net.safetensors"), **settings)(as_array(folder))
+
+
+def by_settings(folder, source, target, **settings):
+    return zdce.Enhancer(zdce.load(folder / "net.safetensors"), EnhanceSettings(**settings))(as_array(folder))
+
+
+def by_another_enhancer(folder, source, target, **settings):
+    return zdce.Enhancer(zdce.load(folder / "net.safetensors")).with_settings(**settings)(as_array(folder))
+
+
+def by_transform(folder, source, target, **settings):
+    enhance = transforms.Enhance(folder / "net.safetensors", **settings)
+    return np.asarray(enhance(Image.open(folder / "dark.png")))
+
+
+def by_function(folder, source, target, **settings):
+    assert zdce.enhance(source, folder / "net.safetensors", output=target, **settings) == target
+    return target
+
+
+def by_command(folder, source, target, **settings):
+    arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    model = ["-m", str(folder / "net.safetensors")]
+    result = CliRunner().invoke(
+        cli.main, ["enhance", str(source), "-o", str(target), *model, *arguments], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    return target
+
+
+class Rows:
+    """A data set that does on the spot what Ray would do in its actors."""
+
+    def __init__(self, row):
+        self.row = row
+
+    def map(self, kind, fn_constructor_args):
+        return kind(*fn_constructor_args)(self.row)
+
+
+def by_ray_files(folder, source, target, **settings):
+    rows = Rows({"source": str(source), "target": str(target)})
+    assert ray_data.enhance_files(rows, folder / "net.safetensors", **settings)["status"] == "written"
+    return target
+
+
+def by_ray_images(folder, source, target, **settings):
+    return ray_data.enhance_images(Rows({"image": as_array(folder)}), folder / "net.safetensors", **settings)["image"]
+
+
+# The ways in, and the effects that settings can have there.
+WAYS = {
+    by_enhancer: ("pixels",),
+    by_settings: ("pixels",),
+    by_another_enhancer: ("pixels",),
+    by_transform: ("pixels",),
+    by_ray_images: ("pixels",),
+    by_function: EFFECTS,
+    by_command: EFFECTS,
+    by_ray_files: EFFECTS,
+}
+WALK = [(way, name) for way, effects in WAYS.items() for name in options(*effects)]
+
+
+def content(result):
+    """Pixels of arrays and pictures; of files with loss their bytes."""
+    if isinstance(result, Path) and result.suffix == ".png":
+        result = np.asarray(Image.open(result))
+    return result.read_bytes() if isinstance(result, Path) else result.tobytes()
+
+
+@pytest.mark.parametrize(("way", "name"), WALK, ids=lambda part: getattr(part, "__name__", part))
+def test_every_way_in_takes_every_setting(folder, tmp_path, monkeypatch, way, name):
+    monkeypatch.setattr(ray_data, "_ray_data", lambda: None)
+    effect = options()[name].effect
+    suffix = {"pixels": ".png", "picture files": ".jpg"}.get(effect, ".mp4")
+    if suffix == ".mp4" and (reason := video.why_missing()):
+        pytest.skip(reason)
+    source = folder / ("dark.mp4" if suffix == ".mp4" else "dark.png")
+    before, after = (
+        content(way(folder, source, tmp_path / f"{i}{suffix}", **changes))
+        for i, changes in enumerate(({}, {name: VALUES[name]}))
+    )
+    assert before != after
+    if effect == "pixels":
+        assert after == content(by_enhancer(folder, source, None, **{name: VALUES[name]}))
+
+
+def test_all_settings_are_walked_and_typed():
+    assert set(VALUES) == set(options())
+    assert get_type_hints(SettingsKeywords) == {
+        f.name: get_type_hints(EnhanceSettings)[f.name] for f in fields(EnhanceSettings)
+    }
+    assert [name for name in options() if f"        {name}: " not in EnhanceSettings.__doc__] == []
+    page = (Path(__file__).resolve().parents[1] / "docs" / "python.md").read_text()
+    assert [name for name in options() if f"\n| `{name}` | " not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "effects", "without"),
+    [
+        ("enhance", EFFECTS, set()),
+        ("eval", ("pixels",), set()),
+        ("bench folder", ("pixels", "picture files"), set()),
+        ("bench flicker", ("pixels", "frames"), set()),
+        ("bench scales", ("pixels",), {"scale"}),
+    ],
+)
+def test_commands_have_an_option_for_each_setting(command, effects, without):
+    found = cli.main
+    for word in command.split():
+        found = found.get_command(click.Context(found), word)
+    assert set(options(*effects)) - without <= {parameter.name for parameter in found.params}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("scale", 0, "a whole number from 1 to 1048576, got 0"),
+        ("scale", 1.5, "a whole number from 1 to 1048576, got 1.5"),
+        ("scale", True, "a whole number from 1 to 1048576, got True"),
+        ("strength", float("nan"), "a finite number, got nan"),
+        ("strength", None, "a finite number, got None"),
+        ("strength", "1", "a finite number, got '1'"),
+        ("precision", "fp64", "one of fp32, bf16, got 'fp64'"),
+        ("brightness", 1.0, "a number of at least 0 and below 1, got 1.0"),
+        ("brightness", -0.1, "a number of at least 0 and below 1, got -0.1"),
+        ("noise", 255, "a number of at least 0 and below 255, got 255"),
+        ("noise", float("nan"), "a number of at least 0 and below 255, got nan"),
+        ("transfer", "gamma", "one of srgb, linear, log, got 'gamma'"),
+        ("smoothing", -0.5, "a number of at least 0, got -0.5"),
+        ("smoothing", float("inf"), "a number of at least 0, got inf"),
+        ("quality", 101, "a whole number from 1 to 100, got 101"),
+        ("crf", -1, "a whole number from 0 to 51, got -1"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(name, value, expected):
+    message = f"^{name} must be {expected}$"
+    with pytest.raises(ValueError, match=message):
+        EnhanceSettings(**{name: value})
+    with pytest.raises(ValueError, match=message):
+        replace(EnhanceSettings(), **{name: value})
+    with pytest.raises(ValueError, match=message):
+        zdce.enhance(np.zeros((4, 4, 3), np.uint8), zdce.DCENet("iters4"), **{name: value})
+
+
+def test_a_name_that_is_no_setting_is_named():
+    model = zdce.DCENet("iters4")
+    with pytest.raises(TypeError, match=r"settings are scale, strength, .*, got 'strenght'"):
+        zdce.Enhancer(model, strenght=1.0)
+    with pytest.raises(TypeError, match=r"settings must be a zdce\.EnhanceSettings, got 'fp32'"):
+        zdce.Enhancer(model, "fp32")
+    with pytest.raises(AttributeError):
+        zdce.Enhancer(model).strength = 2.0
+
+
+def test_numbers_of_numpy_become_pythons():
+    settings = EnhanceSettings(scale=np.int64(4), strength=np.float32(0.5), noise=np.uint8(3))
+    assert (type(settings.scale), type(settings.strength), type(settings.noise)) == (int, float, float)
+    assert settings == EnhanceSettings(scale=4, strength=0.5, noise=3.0)
+
+
+def test_keywords_come_before_the_settings_and_these_before_the_networks_own():
+    model = zdce.load("adaptive")
+    settings = EnhanceSettings(strength=0.5, noise=4)
+    enhancer = zdce.Enhancer(model, settings, strength=0.7)
+    assert (enhancer.strength, enhancer.noise, enhancer.scale) == (0.7, 4.0, 1)
+    assert enhancer.brightness == model.variant.brightness
+    assert zdce.Enhancer(model).noise == model.variant.noise == 1.4
+    assert enhancer.with_settings(noise=None).noise == 1.4
+    assert enhancer.with_settings(settings).strength == 0.5
+
+
+def test_packed_weights_are_shared_where_they_are_the_same():
+    enhancer = zdce.Enhancer(zdce.DCENet("iters4"))
+    if enhancer._engine is None:
+        pytest.skip("no compiled engine here")
+    assert enhancer.with_settings(strength=0.5, scale=4)._engine is enhancer._engine
+    assert enhancer.with_settings(precision="bf16")._packed is not enhancer._engine
+
+
+@pytest.mark.parametrize("transfer", ["linear", "log"])
+def test_arrays_tensors_and_maps_are_taken_in_their_encoding(transfer):
+    model, pixels = lively("base"), (257 * dark_picture(40, 50).astype(np.uint16)) // 2
+    enhancer = zdce.Enhancer(model, transfer=transfer)
+    whole = enhancer(pixels)
+    assert np.abs(whole.astype(int) - zdce.Enhancer(model)(pixels)).max() > 257
+    assert np.abs(enhancer.apply(pixels, enhancer.maps(pixels)).astype(int) - whole).max() <= 257
+    tensor = torch.from_numpy((pixels / 65535).astype(np.float32)).permute(2, 0, 1)[None]
+    same = enhancer(tensor)[0].permute(1, 2, 0).numpy() * 65535
+    # The array is rounded to 16 bits of sRGB before the curve and after it, each up to 9 steep.
+    assert np.abs(same - whole).max() < 20
+
+
+def test_work_takes_videos_at_a_scale_of_their_own():
+    model = zdce.DCENet("iters4")
+    for settings, still, moving in ((EnhanceSettings(), 1, 12), (EnhanceSettings(scale=3), 3, 3)):
+        work = batch.Work.of(model, settings)
+        assert work.picture.keywords["enhancer"].scale == still
+        assert work.film.keywords["enhancer"].scale == moving
+    assert batch.Work.of(zdce.DCENet("zero-dce-pp"), EnhanceSettings()).film.keywords["enhancer"].scale == 12
+
+
+def test_auto_is_the_gpu_where_there_is_one(monkeypatch, tmp_path):
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    assert next(zdce.load("base", "auto").parameters()).device.type == here
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices.named("auto") == torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert command_options._usable_device(None, None, "auto") == "cpu"
+    pixels = np.full((4, 4, 3), 20, np.uint8)
+    assert np.array_equal(zdce.enhance(pixels, "base", device="auto"), zdce.enhance(pixels, "base"))
+
+
+def test_a_wrong_device_is_named():
+    for name in ("gpu", "meta"):
+        with pytest.raises(ValueError, match=f"^device must be auto, cpu, .* got '{name}'"):
+            zdce.load("base", name)
+    with pytest.raises(ValueError, match=r"device must be None for a network that is loaded, .* got 'cpu'"):
+        zdce.enhance(np.zeros((4, 4, 3), np.uint8), zdce.DCENet("iters4"), device="cpu")
+    result = CliRunner().invoke(cli.main, ["enhance", "x.jpg", "--device", "gpu"], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert "'gpu' can't be used here" in result.stderr
+
+
+def test_the_module_needs_nothing_heavy():
+    code = "import sys, zdce.settings; print(sorted({'torch', 'numpy', 'PIL', 'skimage', 'scipy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
