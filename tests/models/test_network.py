@@ -175,8 +175,8 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
         ({"weights": {"illumination": 1}}, "weights must be of illumination, spatial, color, exposure"),
         ({"weights": dict.fromkeys(("illumination", "spatial", "color", "exposure"), float("nan"))}, "weights must be finite"),
         ({"brightness": 1}, "brightness must be a number of at least 0 and below 1, got 1"),
-        ({"noise": "much"}, "noise must be a number of at least 0 and below 1, got 'much'"),
-        ({"noise": float("nan")}, "noise must be a number of at least 0 and below 1, got nan"),
+        ({"noise": "much"}, "noise must be a number of at least 0 and below 255, got 'much'"),
+        ({"noise": float("nan")}, "noise must be a number of at least 0 and below 255, got nan"),
     ],
 )
 def test_metadata_that_describes_no_network_is_refused_before_anything_is_allocated(tmp_path, monkeypatch, changes, words):

@@ -18,7 +18,8 @@ def named(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device).cpu()  # "meta" has nothing to give back
+        if device.type != "cpu":
+            torch.empty(1, device=device).cpu()  # "meta" has nothing to give back
     except (RuntimeError, AssertionError, TypeError) as error:  # how torch answers depends on what it was built with
         raise InputError(
             f"device must be {AUTO}, cpu, cuda or another of PyTorch's that is here, got {name!r}: {str(error).splitlines()[0]}"
