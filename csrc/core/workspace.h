@@ -7,6 +7,10 @@
 #include <memory>
 #include <new>
 
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
+
 namespace zdce {
 
 // Where pieces of memory begin, in floats, each on a cache line.
@@ -27,7 +31,7 @@ class Workspace {
     const int64_t bytes = offsets.size * static_cast<int64_t>(sizeof(float));
     if (bytes > size_) {
       size_ = 0;
-      memory_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
+      memory_.reset(static_cast<float*>(allocate(bytes)));
       if (memory_ == nullptr) throw std::bad_alloc();
       std::memset(memory_.get(), 0, bytes);
       size_ = bytes;
@@ -36,8 +40,16 @@ class Workspace {
   }
 
  private:
+#if defined(_WIN32)
+  static void* allocate(int64_t bytes) { return _aligned_malloc(static_cast<size_t>(bytes), 64); }
+  static void release(void* memory) { _aligned_free(memory); }
+#else
+  static void* allocate(int64_t bytes) { return std::aligned_alloc(64, static_cast<size_t>(bytes)); }
+  static void release(void* memory) { std::free(memory); }
+#endif
+
   struct Free {
-    void operator()(float* memory) const { std::free(memory); }
+    void operator()(float* memory) const { release(memory); }
   };
   std::unique_ptr<float, Free> memory_;
   int64_t size_ = 0;

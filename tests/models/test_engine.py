@@ -191,7 +191,7 @@ def test_operators_refuse_what_they_cannot_run():
 @pytest.mark.parametrize(("variant", "reason"), [
     (Variant("late", "", "", sources=((0,), (1, 0))), "only the first convolution may read the image"),
     (
-        Variant("wide", "", "", sources=((0,), (1, 1, 1)), filters=350, iterations=1),
+        Variant("wide", "", "", sources=((0,), (1, 1)), filters=520, iterations=1),
         "a convolution reads more than 64 blocks of 16 channels",
     ),
 ])  # fmt: skip
