@@ -178,7 +178,7 @@ def test_a_real_disk_limit_during_a_checkpoint_is_one_line(dark, tmp_path):
 
     done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, preexec_fn=limit)
     assert done.returncode == 1
-    assert f"{out}/state.safetensors: File too large; the state of epoch 0 is kept" in done.stderr
+    assert f"{out}/state.safetensors: File too large; the state of epoch 0 is saved" in done.stderr
     assert "Traceback" not in done.stderr
     assert '"epoch": 0, "step": 0' in position(out)
     assert run("--out", out, "--resume").exit_code == 0

@@ -1,1 +1,1 @@
-"""Weights from other code, and networks for other programs."""
+"""Import of weights from other code, and export of networks for other programs."""

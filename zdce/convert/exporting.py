@@ -1,4 +1,4 @@
-"""Networks for other programs: ONNX files and ``torch.export`` programs with curve and resampling, checked, then written."""
+"""Export of networks: ONNX files and ``torch.export`` programs with curve and resampling, checked before they are written."""
 
 import io
 import json
@@ -23,36 +23,36 @@ from zdce.runtime import atomic, packages
 
 PRECISIONS = ("fp32", "fp16")
 
-# Levels of 255 that an export may be off beyond rounding. float32: 1e-4 of the range, as for single operations. float16: its 11
-# bits make logits wrong by a thousandth, which the curve takes to half a level or less; networks of larger weights to more.
+# Largest error of an export without rounding, in levels of 255. float32: 1e-4 of the range, as for single operations. float16:
+# 11 bits make a relative error of a thousandth in the logits, and half a level or less in the result; more with larger weights.
 TOLERANCES = {"fp32": 1e-4 * 255, "fp16": 2.0}
 
 _EXPORTER = ("onnx", "onnxscript")
 
-# (B, H, W) beyond the scale on either side: odd ones, more than one image.
-_CHECKED = ((1, 48, 64), (2, 33, 71), (1, 101, 36))
+# Checked sizes (B, H, W), to which the scale is added on both sides: odd ones, and more than one image.
+_CHECKED_SIZES = ((1, 48, 64), (2, 33, 71), (1, 101, 36))
 
-# A program is traced with an image of more than twice the scale on either side.
+# Upper bound of the scale: a program is traced with an image of more than twice the scale on both sides.
 MOST_SCALE = 512
 
-# Of their pictures' levels: dark scenes are those that want a strength, lit ones want none.
+# Upper bound of the levels in each checked picture: the strength is adapted for dark scenes and not for lit ones.
 _BRIGHTEST = (32, 64, 256)
 
-# A program of exports: images (B, 3, H, W) float32 or (B, H, W, 3) uint8 to the same.
+# An exported program: images (B, 3, H, W) float32 or (B, H, W, 3) uint8 to the same.
 _Program = Callable[[Tensor], NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an exported network takes and how it computes.
+    """Input format and precision of an exported network.
 
     Attributes:
-        precision: of the convolutions and their weights, ``"fp32"`` or ``"fp16"``; images and curve are float32 in both.
-        scale: the curve is estimated on an image this many times smaller; None is the variant's own.
-        uint8: pictures as decoded, uint8 (B, H, W, 3), instead of float32 (B, 3, H, W) in [0, 1].
+        precision: precision of convolutions and weights, ``"fp32"`` or ``"fp16"``; images and curve are float32 in both.
+        scale: the curve is estimated on an image this many times smaller; None: the variant's own scale.
+        uint8: whether images are uint8 (B, H, W, 3) instead of float32 (B, 3, H, W) in [0, 1].
 
     Raises:
-        ValueError: an attribute is not one of these.
+        InputError: a value is out of range.
     """
 
     precision: str = "fp32"
@@ -67,14 +67,14 @@ class ExportOptions:
 
 
 class _Half(DCENet):
-    """A network with weights in float16, its image and its logits in float32."""
+    """A network with float16 weights and float32 images and logits."""
 
     def forward(self, image: Tensor) -> Tensor:
         return super().forward(image.half()).float()
 
 
 class _Whole(nn.Module):
-    """All that an export does, in torch's own operators."""
+    """The exported computation, in torch's own operators."""
 
     def __init__(self, model: DCENet, form: ExportOptions) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class _Whole(nn.Module):
 
 
 def _argument(model: DCENet, form: ExportOptions) -> tuple[Tensor, dict[int, str]]:
-    """An image to trace with, of sides that no scale divides, and the axes of which any length is taken."""
+    """Image to trace with, whose sides no scale divides, and the axes of variable length."""
     side = max(41, 2 * (form.scale or model.variant.scale) + 1)
     image = torch.zeros(2, 3, side, side + 2)
     if form.uint8:
@@ -106,7 +106,7 @@ def _argument(model: DCENet, form: ExportOptions) -> tuple[Tensor, dict[int, str
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of every library that it does not find."""
+    """No warnings of the exporter, which names every library that it does not find."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -121,7 +121,7 @@ def to_onnx(model: DCENet, form: ExportOptions) -> bytes:
     """The network as an ONNX file: input ``image``, output ``enhanced``, any batch, height and width.
 
     Raises:
-        ValueError: onnx or onnxscript is missing.
+        InputError: onnx or onnxscript is missing.
     """
     packages.require(*_EXPORTER, extra="export")
     image, axes = _argument(model, form)
@@ -136,7 +136,7 @@ def to_onnx(model: DCENet, form: ExportOptions) -> bytes:
 
 
 def to_pt2(model: DCENet, form: ExportOptions) -> bytes:
-    """The network as a file of ``torch.export.load``: it runs without zdce, with any batch, and sides above the scale."""
+    """The network as a file for ``torch.export.load``: it runs without zdce, with any batch size, and sides above the scale."""
     image, axes = _argument(model, form)
     dynamic = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
     file = io.BytesIO()
@@ -155,7 +155,7 @@ def _in_onnxruntime(content: bytes) -> _Program:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of every float16 operator that it does in float32
+    options.log_severity_level = 3  # no warnings about float16 operators that run in float32
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda image: session.run(["enhanced"], {"image": image.numpy()})[0]
 
@@ -180,23 +180,24 @@ _FORMATS = {
 
 
 def content(model: DCENet, suffix: str, form: ExportOptions) -> bytes:
-    """The unchecked content of a file with that suffix, ``.onnx`` or ``.pt2``; errors as ``to_onnx`` has them."""
+    """Content of a file with that suffix, ``.onnx`` or ``.pt2``, not checked; raises as ``to_onnx``."""
     return _FORMATS[suffix].write(model, form)
 
 
 def export(model: DCENet, path: Path, form: ExportOptions) -> float:
-    """Writes the network for other programs, after it gave what ``zdce.Enhancer`` gives.
+    """Writes the network for other programs, after a comparison with ``zdce.Enhancer``.
 
     Args:
         model: a float32 network on the CPU.
-        path: ``.onnx``, or ``.pt2`` for a ``torch.export`` program; a former file is replaced whole.
-        form: what the file takes and how it computes.
+        path: ``.onnx``, or ``.pt2`` for a ``torch.export`` program; an existing file is replaced.
+        form: input format and precision.
 
     Returns:
-        The largest difference at three sizes, in levels of 255, without the half level of a uint8 result's rounding.
+        Largest difference at three sizes, in levels of 255, without the rounding of a uint8 result.
 
     Raises:
-        ValueError: another suffix, the extra ``export`` is missing, or the check failed; nothing is written then.
+        InputError: the suffix is unknown, the extra ``export`` is missing, or the differences are too large; no file is
+            written.
     """
     if path.suffix not in _FORMATS:
         raise InputError(f"{path}: expected one of the formats {', '.join(_FORMATS)}")
@@ -207,8 +208,8 @@ def export(model: DCENet, path: Path, form: ExportOptions) -> float:
     worst = _check(kind.run(exported), model, form)
     if not worst <= TOLERANCES[form.precision]:
         raise InputError(
-            f"{path} is not written: the export is {worst:.3g} levels of 255 off the network,"
-            f" {TOLERANCES[form.precision]:.3g} are tolerated in {form.precision}"
+            f"{path} is not written: its results differ from the network's by {worst:.3g} levels of 255, more than"
+            f" {TOLERANCES[form.precision]:.3g} for {form.precision}"
         )
     atomic.write_bytes(path, exported)
     return worst
@@ -218,7 +219,7 @@ def _check(program: _Program, model: DCENet, form: ExportOptions) -> float:
     enhancer = Enhancer(model, scale=form.scale)
     generator = torch.Generator().manual_seed(0)
     worst = []
-    for (batch, height, width), brightest in zip(_CHECKED, _BRIGHTEST, strict=True):
+    for (batch, height, width), brightest in zip(_CHECKED_SIZES, _BRIGHTEST, strict=True):
         size = (batch, height + enhancer.scale, width + enhancer.scale, 3)
         pictures = torch.randint(0, brightest, size, dtype=torch.uint8, generator=generator)
         images = (pictures.permute(0, 3, 1, 2) / 255).contiguous()
@@ -229,9 +230,9 @@ def _check(program: _Program, model: DCENet, form: ExportOptions) -> float:
 
 
 def error(result: NDArray[Any], expected: NDArray[Any]) -> float:
-    """The largest distance of enhanced images from ``expected`` (B, 3, H, W) in [0, 1], in levels of 255.
+    """Largest difference of enhanced images from ``expected`` (B, 3, H, W) in [0, 1], in levels of 255.
 
-    Of pictures, uint8 (B, H, W, 3), what goes beyond the half level of their rounding; infinite where shapes differ.
+    For pictures, uint8 (B, H, W, 3), half a level of rounding is subtracted. Infinite if shapes differ.
     """
     pictures = result.dtype == np.uint8
     levels = 255.0 * (expected.transpose(0, 2, 3, 1) if pictures else expected)

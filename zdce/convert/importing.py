@@ -1,4 +1,4 @@
-"""Weights of other people's code, as networks of this one: the authors' PyTorch files, and the Keras example's."""
+"""Import of weights from other code: the authors' PyTorch files, and files of the Keras example."""
 
 import io
 import re
@@ -22,14 +22,15 @@ LICENCE = (
     "the weights that the authors of Zero-DCE and Zero-DCE++ published are for academic use only; so is what is made from them"
 )
 
-# The convolutions of a file from the first to the last, each with its parameters by the names that they have in ``DCENet``.
+# The convolutions of a file in order, each with its parameters by their names in ``DCENet``.
 _Layers = list[dict[str, Tensor]]
 
 Floats = NDArray[np.float32]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _KERAS_WEIGHTS = "model.weights.h5"
-# Bytes of an archive, unpacked, and of the numbers in a Keras file. The largest network has 320 kB, its optimizer twice that.
+# Upper bound of the unpacked bytes of an archive, and of a Keras file. The largest network has 320 kB, its optimizer twice
+# that.
 _MOST_BYTES = 1 << 26
 
 _PUBLISHED = ("zero-dce", "zero-dce-pp")
@@ -42,8 +43,8 @@ class Imported:
     """A network from a file of other code.
 
     Attributes:
-        model: in eval mode, on the CPU.
-        origin: what the file was recognised as.
+        model: network in eval mode, on the CPU.
+        origin: recognised kind of the file.
     """
 
     model: DCENet
@@ -51,16 +52,16 @@ class Imported:
 
 
 def read(path: Path) -> Imported:
-    """Reads weights, whatever their file is called; no code in it is run.
+    """Reads weights; the kind of file is recognised by its content, and code in it is not run.
 
     Args:
-        path: a PyTorch state dict of the authors' Zero-DCE or Zero-DCE++, or the Keras example's network as ``.keras``,
-            ``.weights.h5`` or ``.h5`` of Keras 2 or 3. Keras files need h5py (the extra ``keras``), not Keras. Of the Keras
-            example's form, networks of the report's sizes are recognised too.
+        path: a PyTorch state dict of the authors' Zero-DCE or Zero-DCE++, or a network of the Keras example as ``.keras``,
+            ``.weights.h5`` or ``.h5`` of Keras 2 or 3, also in the sizes of the report. Keras files need h5py (extra
+            ``keras``), not Keras.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds none of these, or h5py is missing.
+        FileNotFoundError: the file does not exist.
+        InputError: it is of another kind, or h5py is missing.
     """
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}")
@@ -74,9 +75,9 @@ def read(path: Path) -> Imported:
 
 
 def _in_keras_archive(path: Path) -> bytes | None:
-    """The weights inside of a .keras file; None where the file is none."""
+    """Weights in a .keras file; None for another file."""
     try:
-        with library_call(InputError):  # zipfile lets through what decompression and decoding say of broken bytes
+        with library_call(InputError):  # zipfile raises many types of exceptions for broken files
             if not zipfile.is_zipfile(path):
                 return None
             archive = zipfile.ZipFile(path)
@@ -85,13 +86,13 @@ def _in_keras_archive(path: Path) -> bytes | None:
             if _KERAS_WEIGHTS not in archive.namelist():
                 return None
             with library_call(InputError), archive.open(_KERAS_WEIGHTS) as file:
-                return file.read(archive.getinfo(_KERAS_WEIGHTS).file_size)  # whatever it would unpack to
+                return file.read(archive.getinfo(_KERAS_WEIGHTS).file_size)  # no more than the checked size
     except InputError as error:
         raise InputError(f"{path}: the archive is broken: {error}") from error
 
 
 def _check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
-    """Before Keras's file or PyTorch's of ``size`` bytes is unpacked; PyTorch packs nothing."""
+    """Checks the archive of ``size`` bytes before a file of Keras or PyTorch is unpacked; PyTorch does not compress."""
     files = archive.infolist()
     if any(file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for file in files):
         raise InputError("expected files that are stored or deflated")
@@ -102,7 +103,7 @@ def _check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
 def _from_pytorch(path: Path) -> Imported:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's own call: it has no error of its own for broken files
+    except Exception as error:  # torch raises many types of exceptions for broken files
         raise InputError(
             f"{path}: expected a PyTorch state dict that loads without running code, or a Keras .h5 or .keras file"
         ) from error
@@ -112,7 +113,7 @@ def _from_pytorch(path: Path) -> Imported:
 
 
 def _state_dict(loaded: object) -> Mapping[str, Tensor]:
-    """The tensors of a file by name: all that it holds, or those of the state dict that its checkpoint has among others."""
+    """Tensors of a file by name: the file itself is a state dict, or a checkpoint that contains one."""
     if not isinstance(loaded, Mapping):
         return {}
     inside = [value for value in loaded.values() if isinstance(value, Mapping)]
@@ -123,7 +124,7 @@ def _state_dict(loaded: object) -> Mapping[str, Tensor]:
 
 
 def _dense(path: Path, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """``state``, each of its tensors with all of its numbers in memory."""
+    """``state``, after a check that its tensors are dense."""
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
             kind = "meta" if tensor.is_meta else f"{tensor.layout}, {tensor.dtype}"
@@ -151,7 +152,7 @@ def _from_keras(path: Path, content: bytes) -> Imported:
     import h5py
 
     try:
-        with library_call(InputError):  # h5py has no error of its own for broken files
+        with library_call(InputError):  # h5py raises many types of exceptions for broken files
             opened = h5py.File(io.BytesIO(content), "r")
         with opened as file:
             arrays = _keras_convolutions(file, h5py.Dataset)
@@ -169,7 +170,7 @@ def _from_keras(path: Path, content: bytes) -> Imported:
 
 
 def _keras_convolutions(file: Any, dataset: type) -> list[tuple[Floats, Floats]]:
-    """Kernel and bias of each convolution in the file's order of layers."""
+    """Kernel and bias of each convolution, in the file's order of layers."""
     found: dict[str, dict[int, Any]] = {}
     for name in _keras_names(file, dataset):
         place, _, _ = name.rpartition("/")
@@ -177,7 +178,7 @@ def _keras_convolutions(file: Any, dataset: type) -> list[tuple[Floats, Floats]]
             found.setdefault(place, {})[file[name].ndim] = file[name]
     layers = [(arrays[4], arrays[1]) for arrays in found.values() if set(arrays) == {4, 1}]
     with library_call(InputError):
-        # They may be packed, or not be there and all the same.
+        # Sizes before reading: arrays may be compressed, or empty and filled with one value.
         size = sum(kernel.nbytes + bias.nbytes for kernel, bias in layers)
     if size > _MOST_BYTES:
         raise InputError(f"expected convolutions of at most {_MOST_BYTES} bytes, got {size}")
@@ -186,7 +187,7 @@ def _keras_convolutions(file: Any, dataset: type) -> list[tuple[Floats, Floats]]
 
 
 def _keras_names(file: Any, dataset: type) -> Iterable[str]:
-    """The paths of all weights, an optimizer's left out, in the order of layers."""
+    """Paths of all weights in the order of layers, without those of an optimizer."""
     with library_call(InputError):
         layered = file.get("model_weights", file)
         if "layer_names" in layered.attrs:  # Keras 2, and Keras 3 for files that end in .h5 alone
@@ -197,7 +198,7 @@ def _keras_names(file: Any, dataset: type) -> Iterable[str]:
             ]
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, dataset) else None)
-    # Keras 3 numbers layers of a class as they were made: conv2d, conv2d_1, ..., conv2d_10.
+    # Keras 3 numbers the layers of a class in order: conv2d, conv2d_1, ..., conv2d_10.
     return sorted((name for name in names if "optimizer" not in name.split("/")), key=_natural)
 
 
@@ -210,7 +211,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _in_order(weight: Tensor, variant: Variant, sources: Sequence[int]) -> Tensor:
-    """``weight`` (O, C, 3, 3) of the Keras example, which concatenates the deeper layer first, for the order of ``sources``."""
+    """``weight`` (O, C, 3, 3) with input channels in the order of ``sources``; the Keras example has deeper layers first."""
     widths = [3] + [outputs for _, outputs in variant.convolutions()]
     theirs = sorted(sources, reverse=True)
     blocks = dict(zip(theirs, weight.split([widths[source] for source in theirs], dim=1), strict=True))
@@ -218,7 +219,7 @@ def _in_order(weight: Tensor, variant: Variant, sources: Sequence[int]) -> Tenso
 
 
 def _variant_of(path: Path, layers: _Layers, candidates: Iterable[Variant]) -> Variant:
-    """The first of the candidates whose parameters have these names and shapes."""
+    """First candidate whose parameters have the names and shapes of ``layers``."""
     shapes = _shapes(_state(layers))
     known = list(candidates)
     for variant in known:

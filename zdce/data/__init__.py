@@ -1,1 +1,1 @@
-"""Pictures to train on and to measure with."""
+"""Pictures for training and evaluation."""

@@ -1,4 +1,4 @@
-"""Well-lit photographs made dark as a camera would see them with less light: low-light pictures with true references."""
+"""Low-light pictures with true references: well-lit photographs, made dark by a model of a camera with less light."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ _ORDERS = tuple(permutations(range(3)))
 
 @dataclass(frozen=True)
 class DarkPictures:
-    """Pictures called ``PHOTOGRAPH-NN``, each a crop of a photograph made dark, and the same at every call.
+    """Pictures named ``PHOTOGRAPH-NN``, each a crop of a photograph, made dark; the same at every call.
 
     Attributes:
-        photographs: their names. Pictures of the last are for validation: a scene that training never saw.
-        load: gives the photograph of that name, (H, W, 3).
-        exposure: share of the light that is left, drawn log-uniformly between these two.
-        full_wells: so many electrons make white, a photograph's pictures taking these in turns; few are a small sensor's at
-            high gain.
-        read_noise: reading adds noise of this deviation, in electrons.
-        per_photograph: pictures of each photograph.
-        permuted: whether a photograph's pictures have their colour channels in all six orders: with few photographs, a network
-            learns their common tint otherwise, and takes it out of every picture.
+        photographs: names of the photographs. Pictures of the last one are for validation: a scene that training does not see.
+        load: function from a name to the photograph (H, W, 3).
+        exposure: lower and upper bound of the remaining share of light, which is drawn log-uniformly.
+        full_wells: numbers of electrons that make white, used in turn by the pictures of a photograph; small numbers model a
+            small sensor at high gain.
+        read_noise: standard deviation of the read noise, in electrons.
+        per_photograph: number of pictures of each photograph.
+        permuted: whether the pictures of a photograph have their colour channels in all six orders. Otherwise a network learns
+            the common tint of few photographs, and removes it from every picture.
     """
 
     photographs: tuple[str, ...]
@@ -48,7 +48,7 @@ class DarkPictures:
         return self._colored(name, _crop(self.load(_photograph(name)), _random(name)))
 
     def darkened(self, name: str) -> Rgb:
-        """A picture, shape (H, W, 3): the reference with less light, and the noise that less light brings."""
+        """A picture, shape (H, W, 3): the reference with less light, and therefore more noise."""
         random = _random(name)
         linear = light_of_srgb(self._colored(name, _crop(self.load(_photograph(name)), random)) / 255.0)
         exposure = np.exp(random.uniform(*np.log(self.exposure)))
@@ -57,13 +57,13 @@ class DarkPictures:
         return np.rint(srgb_of_light(np.clip(electrons / full_well, 0.0, 1.0)) * 255.0).astype(np.uint8)
 
     def _colored(self, name: str, crop: Rgb) -> Rgb:
-        # All orders with each full well before any comes again.
+        # All orders occur with each full well before one is repeated.
         order = _ORDERS[_number(name) // len(self.full_wells) % len(_ORDERS)]
         return crop[..., order] if self.permuted else crop
 
     @cached_property
     def description(self) -> str:
-        """What the pictures depend on, in one line."""
+        """Parameters that determine the pictures, in one line."""
         return f"{self.photographs} {self.exposure} {self.full_wells} {self.read_noise} {self.per_photograph} {self.permuted}"
 
 
@@ -80,7 +80,7 @@ def _random(name: str) -> np.random.Generator:
 
 
 def _crop(photograph: Rgb, random: np.random.Generator) -> Rgb:
-    """A window of 3/5 to all of the photograph's height and width, mirrored half of the time."""
+    """A random window with 3/5 to all of the photograph's height and width; half of the windows are mirrored."""
     share = random.uniform(0.6, 1.0)
     height, width = (int(size * share) for size in photograph.shape[:2])
     top, left = (

@@ -1,4 +1,4 @@
-"""The pictures that a network trains on and is judged by: LOL's layout, any folder, or photographs made dark."""
+"""Pictures for training and evaluation: data sets with references, any folder, or photographs made dark."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from zdce.runtime import progress
 
 Load = Callable[[], NDArray[np.uint8]]
 
-# Left, top, right and bottom of a part of a picture, as shares of its width and height.
+# Left, top, right and bottom of a window of a picture, as shares of its width and height.
 Window = tuple[float, float, float, float]
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
 
@@ -35,9 +35,14 @@ _VALIDATION_SHARE = 85 / 485
 
 @dataclass(frozen=True)
 class Item:
-    """A low-light picture that can be loaded, (H, W, 3) uint8, and its well-lit reference where there is one.
+    """A low-light picture to load, (H, W, 3) uint8, and its well-lit reference if there is one.
 
-    ``files`` are theirs; of pictures that have none, ``made_from`` tells what they depend on.
+    Attributes:
+        name: name of the picture.
+        load: loads the picture.
+        load_reference: loads the reference.
+        files: files of both; empty for made pictures.
+        made_from: parameters that determine a made picture.
     """
 
     name: str
@@ -49,11 +54,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Collection:
-    """Pictures in a fixed order, the last ``validation`` of them kept out of training.
+    """Pictures in a fixed order; the last ``validation`` pictures are not used for training.
 
     Attributes:
-        layout: how a folder's pictures and references are called, ``low/high``; nothing where it holds no references.
-        strays: its references of no picture.
+        layout: names of the folders or files of pictures and references, such as ``low/high``; empty without references.
+        strays: references without a picture.
     """
 
     items: tuple[Item, ...]
@@ -68,10 +73,11 @@ class Collection:
         return self.items[len(self.items) - self.validation :]
 
     def check_paired(self, items: Sequence[Item], hint: str = "") -> None:
-        """To be asked before ``items`` are measured against references. Strays count where these are all of the pictures.
+        """Checks that ``items`` can be compared with references; references without a picture count if ``items`` are all
+        pictures.
 
         Raises:
-            InputError: there are references, and a picture has none, or a reference no picture; ``hint`` ends the message.
+            InputError: some pictures have references and others not, or a reference has no picture; ``hint`` ends the message.
         """
         if not self.layout:
             return
@@ -96,8 +102,8 @@ def collection(source: str) -> Collection:
             that holds ``low`` alone; or any folder of pictures, searched through.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it holds fewer than two pictures, several data sets, or two references of one picture.
+        FileNotFoundError: the folder does not exist.
+        InputError: it has fewer than two pictures, several data sets, or two references of one picture.
     """
     if source in DARKENED:
         return _darkened(DARKENED[source])
@@ -127,9 +133,9 @@ def _darkened(pictures: DarkPictures) -> Collection:
 
 
 def resized(picture: NDArray[np.uint8], size: int, window: Window = WHOLE) -> NDArray[np.uint8]:
-    """A ``window`` of ``picture`` (H, W, 3) as (3, size, size).
+    """A ``window`` of ``picture`` (H, W, 3), resized to (3, size, size).
 
-    The aspect is ignored, as in the report; Pillow's BILINEAR filters over the source pixels that fall together.
+    The aspect ratio is ignored, as in the report. Pillow's BILINEAR averages over all source pixels of a target pixel.
     """
     height, width = picture.shape[:2]
     left, top, right, bottom = window
@@ -138,7 +144,7 @@ def resized(picture: NDArray[np.uint8], size: int, window: Window = WHOLE) -> ND
 
 
 def load_resized(items: Sequence[Item], size: int, description: str) -> Tensor:
-    """All pictures as one uint8 tensor (N, 3, size, size), decoded and ``resized`` in parallel with progress shown.
+    """All pictures as one uint8 tensor (N, 3, size, size), decoded and ``resized`` in parallel, with a progress bar.
 
     Raises:
         OSError: a picture can't be read.

@@ -1,4 +1,4 @@
-"""Which reference belongs to which dark picture: how the field's data sets name their folders and files."""
+"""Pairs of dark pictures and references, found by the names of folders and files in published data sets."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,10 +10,10 @@ from zdce.io import images
 
 
 class Scheme(NamedTuple):
-    """What a data set calls its dark pictures and their references, case ignored.
+    """Words for dark pictures and references in a data set, in any case.
 
-    Folders are called so, and files have it before or behind the name that both share (``low0001``, ``normal0001``); nothing
-    stands for whatever folders or files the other word leaves.
+    Folders have these names; files have them before or after the name that both share (``low0001``, ``normal0001``). An empty
+    word means all folders or files without the other word.
     """
 
     dark: str
@@ -21,7 +21,7 @@ class Scheme(NamedTuple):
     known_from: str
 
 
-# Two folders beside each other. Names of files need not have the words, and may have those of another scheme.
+# Two folders beside each other. Files need not have the words in their names, and may have those of another scheme.
 FOLDERS = (
     Scheme("low", "high", "LOL's our485 and eval15, LSRW"),
     Scheme("low", "normal", "LOL-v2, real and synthetic"),
@@ -33,7 +33,7 @@ FOLDERS = (
     Scheme("", "label", "SICE: each scene's exposures in a folder of the name of its reference"),
 )
 
-# Both in one folder: every file's name begins or ends in one of the words, set apart by a "_", "-" or space.
+# One folder: every file's name begins or ends with one of the words, separated by "_", "-" or a space.
 FILES = (
     Scheme("low", "high", ""),
     Scheme("low", "normal", ""),
@@ -45,7 +45,7 @@ FILES = (
     Scheme("low", "", "a_low.png is a.png made dark"),
 )
 
-# Folders of folders are looked through so far down for pairs of them.
+# Levels of folders that are searched for pairs of folders.
 _DEPTH = 3
 
 
@@ -53,10 +53,10 @@ class Pairs(NamedTuple):
     """Dark pictures and their references.
 
     Attributes:
-        folder: what the pictures' names begin in.
-        pictures: in the string order of their paths, each with its reference where it has one.
-        strays: references of no picture.
-        layout: what folders or files are called, ``low/high``; nothing where no references are looked for.
+        folder: folder that the pictures' names are relative to.
+        pictures: pictures in the string order of their paths, each with its reference or None.
+        strays: references without a picture.
+        layout: names of folders or files, such as ``low/high``; empty if the folder has no references.
     """
 
     folder: Path
@@ -66,10 +66,10 @@ class Pairs(NamedTuple):
 
 
 def pairs(folder: Path) -> Pairs:
-    """The dark pictures of ``folder``: in two folders of a known scheme, one of a scheme, or any.
+    """The dark pictures of ``folder``: in two folders of a known scheme, in one folder of a scheme, or all pictures.
 
     Raises:
-        InputError: there are several data sets in it, or two references of one picture.
+        InputError: the folder has several data sets, or two references of one picture.
     """
     if (folder / "our485" / "low").is_dir():
         folder /= "our485"
@@ -88,13 +88,13 @@ def pairs(folder: Path) -> Pairs:
 
 
 def _named(folder: Path, word: str) -> Path | None:
-    """The folder of that name, case ignored, inside of ``folder``."""
+    """The folder named ``word``, in any case, inside ``folder``."""
     found = (place for place in sorted(folder.iterdir()) if place.name.lower() == word and place.is_dir())
     return next(found, None)
 
 
 def _data_sets(folder: Path, depth: int) -> Iterator[Path]:
-    """The folders below ``folder`` that hold the two folders of a scheme."""
+    """Folders below ``folder`` that have the two folders of a scheme."""
     for place in sorted(folder.iterdir()) if depth else []:
         if place.is_dir() and not place.name.startswith("."):
             if _scheme_of(place):
@@ -104,7 +104,7 @@ def _data_sets(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _scheme_of(folder: Path) -> tuple[Scheme, Path, Path] | None:
-    """The first scheme by which ``folder`` is laid out, and the folders of its dark pictures and references."""
+    """First scheme that fits ``folder``, and the folders of dark pictures and references."""
     for scheme in FOLDERS:
         dark = _named(folder, scheme.dark) if scheme.dark else folder
         reference = _named(folder, scheme.reference)

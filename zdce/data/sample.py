@@ -1,6 +1,7 @@
-"""A built-in set of low-light photographs with true references: scikit-image's own, made dark.
+"""Built-in low-light pictures with true references: photographs of scikit-image, made dark.
 
-The photographs are in the public domain (astronaut, rocket: NASA, SpaceX) or CC0 (chelsea, coffee) and come with the wheel.
+The photographs are in the public domain (astronaut, rocket: NASA, SpaceX) or CC0 (chelsea, coffee) and are part of
+scikit-image's wheel.
 """
 
 from functools import cache
@@ -12,7 +13,7 @@ from zdce.data.darkening import DarkPictures, Rgb
 
 @cache
 def photograph(name: str) -> Rgb:
-    """A photograph (H, W, 3) that scikit-image ships."""
+    """A photograph of scikit-image, (H, W, 3)."""
     pixels: Rgb = getattr(skimage.data, name)()
     pixels.flags.writeable = False  # shared by all of its crops
     return pixels

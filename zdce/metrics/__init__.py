@@ -1,1 +1,1 @@
-"""How close results come to references."""
+"""Measures of results: with references and without."""

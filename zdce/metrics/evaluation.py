@@ -1,4 +1,4 @@
-"""How close results come to references: a network beside the simple methods, on every picture and on average."""
+"""Comparison of results with references: a network beside simple methods, for every picture and on average."""
 
 import csv
 import io
@@ -25,12 +25,12 @@ from zdce.srgb import LUMA
 
 Rgb = NDArray[np.uint8]  # (H, W, 3)
 
-# Of ``flat_noise``: the side of a block, the share of blocks that counts as flat, and the blur that takes slopes away.
+# Parameters of ``flat_noise``: side of a block, share of blocks that count as flat, and sigma of the blur that removes slopes.
 _BLOCK, _FLATTEST, _SLOPE_SIGMA = 16, 0.1, 2.0
 
 
 def autocontrast(image: Rgb) -> Rgb:
-    """Each channel stretched to the full range, as Pillow does: the report's stand-in for a reference."""
+    """Each channel stretched to the full range by Pillow; the report uses it as reference."""
     return np.asarray(ImageOps.autocontrast(Image.fromarray(image)))
 
 
@@ -45,13 +45,13 @@ def clahe(image: Rgb) -> Rgb:
 
 
 def retinex(image: Rgb) -> Rgb:
-    """Divided by its light to the power 0.7, the light being the blurred channel maximum (sigma 5), then blurred (sigma 1.2).
+    """Single-scale Retinex: divided by the light to the power 0.7, then blurred (sigma 1.2) against noise.
 
-    A single-scale Retinex that leaves some of the light and smooths noise away.
+    The light is the blurred channel maximum (sigma 5); the power below 1 keeps some of the differences in light.
     """
     values = image / 255.0
     light = gaussian(values.max(axis=2), 5.0)
-    # The bound, a quarter of a level of 255, is for where there is no light at all: 0 / 0.
+    # The bound, a quarter of a level of 255, prevents 0 / 0 where there is no light.
     brightened = values / np.maximum(light, 1e-3)[..., None] ** 0.7
     return np.rint(gaussian(brightened, 1.2, channel_axis=2).clip(0, 1) * 255.0).astype(np.uint8)
 
@@ -72,12 +72,13 @@ class Score:
     """One result against one target.
 
     Attributes:
-        psnr: in dB, infinite where they are equal.
-        ssim: NaN of pictures smaller than 3x3.
-        ciede2000: the colour difference to a true reference; NaN where the target is another.
-        flat_noise: noise where a true reference is flat, at equal brightness; NaN as ``ciede2000``, and where nothing is flat.
-        clipped: the share of the result's pixels with a channel at 255.
-        brisque: the result's naturalness, lower is better; NaN where it was not asked for.
+        psnr: PSNR in dB, infinite for equal pictures.
+        ssim: SSIM; NaN for pictures smaller than 3x3.
+        ciede2000: colour difference to a true reference; NaN for other targets.
+        flat_noise: noise in flat regions of a true reference, at equal brightness; NaN for other targets and without flat
+            regions.
+        clipped: share of the result's pixels with a channel at 255.
+        brisque: naturalness of the result, lower is better; NaN if not measured.
     """
 
     name: str
@@ -96,7 +97,7 @@ MEASURES = tuple(field.name for field in fields(Score))[3:]
 
 @dataclass(frozen=True)
 class Average:
-    """A method's means over all pictures that have the target, each measure's over those of which it is known."""
+    """Means of a method over all pictures that have the target; NaN is left out."""
 
     method: str
     against: str
@@ -109,25 +110,27 @@ class Average:
     images: int
 
     def to_dict(self) -> dict[str, str | float | int | None]:
-        """As JSON takes it: an infinite PSNR and what is unknown as None."""
+        """Dictionary for JSON; an infinite PSNR and NaN become None."""
         return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in asdict(self).items()}
 
 
 def psnr(result: Rgb, target: Rgb) -> float:
-    """Peak signal-to-noise ratio in dB of 8-bit pictures of one shape; infinite where they are equal."""
+    """Peak signal-to-noise ratio in dB of 8-bit pictures of equal shape; infinite for equal pictures."""
     error = float(np.mean(np.square(result.astype(np.float64) - target)))
     return 10 * math.log10(255.0**2 / error) if error else math.inf
 
 
 def ssim(result: Rgb, target: Rgb) -> float:
-    """Structural similarity, scikit-image's with its 7x7 window (smaller on smaller pictures; NaN below 3x3
-    unless the pictures are equal)."""
+    """Structural similarity by scikit-image with a 7x7 window, smaller for smaller pictures.
+
+    NaN for pictures smaller than 3x3, unless they are equal.
+    """
     if np.array_equal(result, target):
-        return 1.0  # known without the work
+        return 1.0  # saves the computation
     window = min(7, (min(result.shape[:2]) - 1) // 2 * 2 + 1)
     if window < 3:
         return math.nan
-    # In float32, which is 1e-6 from float64 and takes three fifths of its time.
+    # float32 differs from float64 by 1e-6 and takes three fifths of its time.
     one, other = result.astype(np.float32), target.astype(np.float32)
     return float(structural_similarity(one, other, win_size=window, channel_axis=2, data_range=255))
 
@@ -138,19 +141,20 @@ def luma(image: Rgb) -> NDArray[np.float64]:
 
 
 def ciede2000(result: Rgb, reference: Rgb) -> float:
-    """The colour difference CIEDE2000 (Luo, Cui and Rigg, 2001), averaged over pixels; about 1 is just visible."""
-    # In float32, half the time: means differ in the seventh digit.
+    """Colour difference CIEDE2000 (Luo, Cui and Rigg, 2001), averaged over pixels; about 1 is just visible."""
+    # float32 takes half the time; means differ in the seventh digit.
     one, other = (rgb2lab(image.astype(np.float32) / 255) for image in (result, reference))
     return float(np.mean(deltaE_ciede2000(other, one), dtype=np.float64))
 
 
 def flat_noise(result: Rgb, reference: Rgb) -> float:
-    """Noise where ``reference`` is flat, as a share of the brightness there, so that a brighter result isn't a noisier one.
+    """Noise in flat regions of ``reference``, relative to the brightness there, so that it does not grow with brightness.
 
-    The luma of ``result`` less its Gaussian blur of sigma 2: its standard deviation in a block of 16x16 pixels, divided by the
-    mean luma of ``result`` in the block; the median over the tenth of the blocks in which the luma of ``reference`` deviates
-    least. Left out are blocks where a pixel of ``reference`` is black or has a channel at 255, which cuts its noise off, and
-    incomplete ones at the border. NaN where no block is left, or ``result`` is black in all of them.
+    The noise of a block of 16x16 pixels is the standard deviation of the luma of ``result`` minus its Gaussian blur (sigma 2),
+    divided by the mean luma of ``result`` in the block. The result is the median over the tenth of the blocks in which the luma
+    of ``reference`` has the smallest standard deviation. Blocks where a pixel of ``reference`` is black or has a channel at 255
+    are left out, because clipping removes noise, and so are incomplete blocks at the border. NaN if no block is left, or
+    ``result`` is black in all of them.
     """
     flat = _flattest(reference)
     light = luma(result)
@@ -161,7 +165,7 @@ def flat_noise(result: Rgb, reference: Rgb) -> float:
 
 
 def _flattest(reference: Rgb) -> NDArray[np.int64]:
-    """Places of the flattest tenth of the blocks in which nothing is cut off, at least one, if there is any."""
+    """Indices of the flattest tenth of the blocks without clipped pixels; at least one if there is any."""
     cut_off = (reference == 255).any(axis=2) | (reference == 0).all(axis=2)
     whole = np.flatnonzero(~_blocks(cut_off).any(axis=1))
     deviation = _blocks(luma(reference))[whole].std(axis=1)
@@ -169,25 +173,26 @@ def _flattest(reference: Rgb) -> NDArray[np.int64]:
 
 
 def _blocks(plane: NDArray[Any]) -> NDArray[Any]:
-    """The complete blocks of ``plane`` (H, W), each a row of 256."""
+    """The complete blocks of ``plane`` (H, W), one row of 256 values each."""
     down, across = (length // _BLOCK for length in plane.shape)
     whole = plane[: down * _BLOCK, : across * _BLOCK].reshape(down, _BLOCK, across, _BLOCK)
     return whole.swapaxes(1, 2).reshape(-1, _BLOCK * _BLOCK)
 
 
 def clipped_share(image: Rgb) -> float:
-    """The share of pixels with a channel at 255."""
+    """Share of pixels with a channel at 255."""
     return float((image == 255).any(axis=2).mean())
 
 
 def score(item: Item, image: Rgb, enhanced: Rgb, naturalness: Callable[[Rgb], float] | None = None) -> list[Score]:
-    """All methods on the picture ``image`` of ``item``, the model's being ``enhanced``, against each target that it has.
+    """Scores of all methods on the picture ``image`` of ``item``, against each of its targets.
 
     Args:
-        naturalness: ``zdce.metrics.naturalness.brisque()``, where that is to be measured.
+        enhanced: result of the model.
+        naturalness: ``zdce.metrics.naturalness.brisque()``; None: not measured.
 
     Raises:
-        ValueError: its reference has another size.
+        InputError: the reference has another size.
     """
     results = {name: method(image) for name, method in BASELINES.items()} | {MODEL: enhanced}
     targets = {"autocontrast": results["autocontrast"], "input": image}
@@ -204,7 +209,7 @@ def score(item: Item, image: Rgb, enhanced: Rgb, naturalness: Callable[[Rgb], fl
 
 
 def _beside(result: Rgb, target: Rgb, against: str) -> tuple[float, float, float, float]:
-    """PSNR, SSIM, CIEDE2000 and noise; the latter two say something only beside a true reference."""
+    """PSNR, SSIM, CIEDE2000 and noise; the latter two are measured only against a true reference."""
     true = against == "reference"
     return (
         psnr(result, target),
@@ -215,14 +220,14 @@ def _beside(result: Rgb, target: Rgb, against: str) -> tuple[float, float, float
 
 
 def _alone(result: Rgb, naturalness: Callable[[Rgb], float] | None) -> tuple[float, float]:
-    """The share of clipped pixels, and BRISQUE."""
+    """Share of clipped pixels, and BRISQUE."""
     return clipped_share(result), naturalness(result) if naturalness else math.nan
 
 
 def evaluate(
     items: Sequence[Item], enhance: Callable[[Rgb], Rgb], naturalness: Callable[[Rgb], float] | None = None
 ) -> list[Score]:
-    """All methods on all pictures, in order, with progress shown."""
+    """Scores of all methods on all pictures, in order, with a progress bar."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         scored = _scored(items, enhance, naturalness, pool)
         return [row for rows in progress.track(scored, len(items), "evaluating") for row in rows]
@@ -231,7 +236,8 @@ def evaluate(
 def _scored(
     items: Sequence[Item], enhance: Callable[[Rgb], Rgb], naturalness: Callable[[Rgb], float] | None, pool: Executor
 ) -> Iterator[list[Score]]:
-    # In turns: the network takes all cores for a few pictures, then their scores do; at once they would hinder each other.
+    # The network and the scores use all cores in turns, for a few pictures each: at the same time they would slow each other
+    # down.
     for first in range(0, len(items), 8):
         few = items[first : first + 8]
         pictures = [item.load() for item in few]
@@ -239,7 +245,7 @@ def _scored(
 
 
 def averages(scores: Sequence[Score]) -> list[Average]:
-    """The mean of every method against every target, in the order in which they first appear."""
+    """Means of every method against every target, in the order of their first score."""
     groups: dict[tuple[str, str], list[Score]] = {}
     for row in scores:
         groups.setdefault((row.method, row.against), []).append(row)
@@ -255,11 +261,11 @@ def _mean(values: list[float]) -> float:
 
 
 def worst(scores: Sequence[Score], below: str | None = None, count: int = 5) -> list[tuple[Score, Score | None]]:
-    """Where the model fails: its lowest PSNR against references, worst first.
+    """Pictures with the model's lowest PSNR against references, worst first.
 
     Args:
-        below: a baseline; then those where the model is furthest below it, or least above, each with the baseline's score.
-        count: of pictures, at most.
+        below: a baseline; the pictures are then those with the lowest difference of PSNR to it, each with its score.
+        count: largest number of pictures.
     """
     of = {(row.name, row.method): row for row in scores if row.against == "reference"}
     pairs = [(row, of[row.name, below] if below else None) for row in of.values() if row.method == MODEL]
@@ -267,13 +273,13 @@ def worst(scores: Sequence[Score], below: str | None = None, count: int = 5) -> 
 
 
 def _lead(pair: tuple[Score, Score | None]) -> float:
-    """By how much the model's PSNR is above the other's, or above 0."""
+    """Difference of the model's PSNR to the baseline's, or to 0."""
     mine, other = pair[0].psnr, pair[1].psnr if pair[1] else 0.0
     return 0.0 if mine == other else mine - other  # both may be infinite
 
 
 def to_csv(scores: Sequence[Score]) -> str:
-    """One line a picture, method and target."""
+    """CSV with one line for each picture, method and target."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Score)], lineterminator="\n")
     writer.writeheader()

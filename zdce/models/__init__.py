@@ -1,1 +1,1 @@
-"""The networks: their variants as data, the modules, scene statistics, the inference engine and the shipped weights."""
+"""Networks: their variants as data, modules, scene statistics, the inference engine and the shipped weights."""

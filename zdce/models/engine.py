@@ -1,4 +1,4 @@
-"""The CPU's inference engine: a whole network on a picture in one fused pass, no feature map in main memory."""
+"""Inference engine for CPUs: a whole network on a picture in one fused pass, without feature maps in main memory."""
 
 import importlib
 
@@ -9,7 +9,7 @@ from zdce.models.network import DCENet
 from zdce.models.variants import Variant
 from zdce.ops import dispatch
 
-# Of input channels, of which each source takes whole ones; csrc/core/network.h has tables for so many.
+# Upper bound of a convolution's blocks of 16 input channels, as in csrc/core/network.h; a source fills whole blocks.
 _MOST_BLOCKS = 64
 
 
@@ -30,7 +30,9 @@ def why_unsupported(model: DCENet, precision: str) -> str | None:
 
 
 def _plan(variant: Variant, precision: str) -> Tensor:
-    """The network as numbers: separable, bfloat16, iterations, layers, and each layer's outputs, number of sources, sources."""
+    """Description of the network for C++: separable, bfloat16, iterations, layers; per layer: outputs, number of sources,
+    sources.
+    """
     plan = [int(variant.separable), int(precision == "bf16"), variant.iterations, len(variant.sources)]
     for sources, (_, outputs) in zip(variant.sources, variant.convolutions(), strict=True):
         plan += [outputs, len(sources), *sources]
@@ -38,12 +40,12 @@ def _plan(variant: Variant, precision: str) -> Tensor:
 
 
 class Engine:
-    """A network with its weights packed once.
+    """A network with its weights packed for the engine.
 
     Args:
-        model: a network that ``why_unsupported`` has nothing against.
-        precision: ``"fp32"``, or ``"bf16"`` for feature maps and weights in bfloat16; of separable layers what is multiplied
-            by the 1x1 filters and these.
+        model: a network for which ``why_unsupported`` returns None.
+        precision: ``"fp32"``, or ``"bf16"`` for feature maps and weights in bfloat16; of separable layers only the 1x1 filters
+            and their inputs.
     """
 
     def __init__(self, model: DCENet, precision: str = "fp32") -> None:
@@ -54,13 +56,13 @@ class Engine:
         torch.ops.zdce_cpp.pack_network(parameters, self._plan, self._packed)
 
     def enhance(self, picture: Tensor, strength: float) -> Tensor:
-        """The enhanced picture, as ``picture`` (H, W, 3): uint8, uint16, or float32 in [0, 1]; ``strength`` scales the maps."""
+        """Enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1]; ``strength`` scales the maps."""
         result = torch.empty_like(picture)
         torch.ops.zdce_cpp.run_network(picture, self._plan, self._packed, strength, False, result)
         return result
 
     def maps(self, picture: Tensor) -> Tensor:
-        """The curve maps (C, H, W), float32 in [-1, 1], of ``picture`` (H, W, 3): uint8, uint16, or float32 in [0, 1]."""
+        """Curve maps (C, H, W), float32 in [-1, 1], of ``picture`` (H, W, 3): uint8, uint16, or float32 in [0, 1]."""
         result = torch.empty((self._maps, *picture.shape[:2]))
         torch.ops.zdce_cpp.run_network(picture, self._plan, self._packed, 1.0, True, result)
         return result

@@ -1,4 +1,4 @@
-"""DCE-Net in all its variants, and their weights in files that describe themselves."""
+"""DCE-Net in all its variants, and their weights in files that contain the variant's description."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -24,12 +24,12 @@ from zdce.settings import LEVELS
 _VARIANT_KEY = "zdce.variant"
 
 
-# What feature maps are kept in between layers and for backward, by the names that ``DCENet`` takes.
+# Types of feature maps between layers and for backward, by the names that ``DCENet`` takes.
 ACTIVATIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
-    """Whether ``zdce.ops.convolution`` has kernels for it; compilers and exporters are shown torch's own operators."""
+    """Whether ``zdce.ops.convolution`` has kernels for it; compilers and exporters get torch's own operators."""
     return (
         not torch.compiler.is_compiling()
         and (sources[0].device.type, weight.dtype) == ("cpu", torch.float32)
@@ -43,9 +43,9 @@ def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
 def _enlarged(maps: Tensor, scale: int, height: int, width: int) -> Tensor:
     """``maps`` (B, C, ceil(H / scale), ceil(W / scale)) at H x W: pixel y samples them at ``(y + 0.5) / scale - 0.5``."""
     if torch.onnx.is_in_onnx_export():
-        # Of its resampling by both factor and size ONNX knows the factor only.
+        # ONNX can resample by a factor or to a size, not by a factor to a size.
         return functional.interpolate(maps, scale_factor=float(scale), mode="bilinear")[..., :height, :width]
-    # An exported program of the lines above would be held to sizes that scale divides, or to those that it does not.
+    # A program exported from the lines above would accept only sizes that the scale divides, or only others.
     return torch.ops.aten.upsample_bilinear2d.default(maps, [height, width], False, float(scale), float(scale))
 
 
@@ -54,9 +54,9 @@ def _concatenated(sources: Sequence[Tensor]) -> Tensor:
 
 
 class Conv2d(nn.Conv2d):
-    """A 3x3 convolution of concatenated inputs, and where ``rectified`` a ReLU: (B, C_i, H, W) each -> (B, o, H, W).
+    """A 3x3 convolution of concatenated inputs (B, C_i, H, W), with a ReLU if ``rectified``; the result is (B, o, H, W).
 
-    ``kept``, where given, is the result's dtype; inputs may be bfloat16 then whatever the weights are.
+    ``kept`` is the result's dtype; if it is given, inputs may be bfloat16 with weights of any dtype.
     """
 
     def __init__(self, in_channels: int, out_channels: int, rectified: bool, kept: torch.dtype | None = None) -> None:
@@ -75,7 +75,7 @@ class Conv2d(nn.Conv2d):
 
 
 class SeparableConv2d(nn.Module):
-    """A depthwise 3x3 and a pointwise 1x1 convolution (Zero-DCE++) of concatenated inputs, and where ``rectified`` a ReLU."""
+    """A depthwise 3x3 and a pointwise 1x1 convolution (Zero-DCE++) of concatenated inputs, with a ReLU if ``rectified``."""
 
     def __init__(self, in_channels: int, out_channels: int, rectified: bool) -> None:
         super().__init__()
@@ -92,12 +92,13 @@ class DCENet(nn.Module):
     """The network that estimates light-enhancement curves, of any variant.
 
     Args:
-        variant: a name of ``zdce.models.variants.VARIANTS`` or a ``Variant`` of one's own.
-        activations: ``"float32"``, or ``"bfloat16"``: between its layers and for backward the network keeps feature maps and
-            their gradients in half the memory, rounded to 8 bits; weights, arithmetic and logits stay float32.
+        variant: a name in ``zdce.models.variants.VARIANTS``, or a ``Variant``.
+        activations: type of feature maps and their gradients, between layers and for backward: ``"float32"``, or
+            ``"bfloat16"`` with half the memory and 8 bits of precision; weights, arithmetic and logits stay float32.
 
     Raises:
-        ValueError: there is no variant of that name, or separable layers, which run in torch, are to keep bfloat16.
+        InputError: there is no variant of that name, or ``activations`` is "bfloat16" with separable layers, which run in
+            torch.
 
     >>> zdce.DCENet("iters4")(torch.rand(1, 3, 20, 30)).shape
     torch.Size([1, 12, 20, 30])
@@ -129,7 +130,7 @@ class DCENet(nn.Module):
             elif self.activations == "float32":
                 yield Conv2d(inputs, outputs, hidden)
             else:
-                # Neighbouring logits are subtracted from each other (illumination smoothness): they are not rounded.
+                # Logits are not rounded: illumination smoothness takes differences of neighbours.
                 yield Conv2d(inputs, outputs, hidden, ACTIVATIONS[self.activations] if hidden else torch.float32)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -139,7 +140,7 @@ class DCENet(nn.Module):
             image: images in [0, 1], shape (B, 3, H, W).
 
         Returns:
-            Shape (B, 3T, H, W), or (B, 3, H, W) where the variant shares its maps; their tanh is the curve maps.
+            Shape (B, 3T, H, W), or (B, 3, H, W) if the variant shares its maps; their tanh gives the curve maps.
         """
         features = [image]
         for sources, convolution in zip(self.variant.sources, self.convolutions, strict=True):
@@ -161,7 +162,7 @@ class DCENet(nn.Module):
             return torch.tanh(self(image))
         height, width = image.shape[2:]
         if self.variant.scale == 1:
-            # Without padding that counts, a window that reaches beyond the border is the mean of the pixels that are there.
+            # A window that reaches beyond the border is the mean of its pixels inside.
             small = functional.avg_pool2d(image, scale, ceil_mode=True, count_include_pad=False)
             return _enlarged(torch.tanh(self(small)), scale, height, width)
         # Zero-DCE++ as published: bilinear down without antialiasing, the maps up with their corners aligned.

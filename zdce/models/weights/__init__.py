@@ -1,7 +1,7 @@
-"""The trained networks that come with the package, each with the settings that it was trained by.
+"""Trained networks that come with the package, with their training settings.
 
-``NAME.safetensors`` are the weights of the variant NAME, ``NAME.toml`` the ``config.toml`` of the run that made them.
-``zdce train --config NAME.toml`` makes them again.
+``NAME.safetensors`` has the weights of the variant NAME, ``NAME.toml`` the ``config.toml`` of their training run.
+``zdce train --config NAME.toml`` repeats it.
 """
 
 from pathlib import Path
@@ -11,30 +11,30 @@ from zdce.models.variants import VARIANTS
 
 FOLDER = Path(__file__).parent
 
-# What commands use where no model is named.
+# Default of commands.
 DEFAULT = "adaptive"
 
 
 def file(name: str) -> Path:
-    """Where the shipped weights of the variant ``name`` lie, or would lie."""
+    """Path of the shipped weights of the variant ``name``; the file may not exist."""
     return FOLDER / f"{name}.safetensors"
 
 
 def recipe(name: str) -> Path:
-    """The settings that the shipped weights of the variant ``name`` were trained by."""
+    """Path of the training settings of the shipped weights of the variant ``name``."""
     return FOLDER / f"{name}.toml"
 
 
 def names() -> list[str]:
-    """The variants that have shipped weights, in the order of the table of variants."""
+    """Names of the variants with shipped weights, in the order of ``VARIANTS``."""
     return [name for name in VARIANTS if file(name).is_file()]
 
 
 def resolve(path_or_name: str | Path) -> Path:
-    """The file of a variant's shipped weights where ``path_or_name`` is a variant's name, else that path.
+    """Path of the shipped weights if ``path_or_name`` is the name of a variant, otherwise the path itself.
 
     Raises:
-        ValueError: it names a variant whose weights are not shipped.
+        InputError: the named variant has no shipped weights.
     """
     if path_or_name not in VARIANTS:
         return Path(path_or_name)
