@@ -1,6 +1,7 @@
 """From a picture's own encoding of light to sRGB, which networks are trained on, and back."""
 
 import io
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image, ImageCms
 
 from zdce.enhancement.encodings import Encoding, Floats, codes, fractions, through
 from zdce.enhancement.enhancer import Enhancer
-from zdce.io import images
+from zdce.io import colour_spaces, images
 from zdce.io.images import Picture
 from zdce.runtime import packages
 
@@ -16,23 +17,34 @@ from zdce.runtime import packages
 def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
     """The enhanced picture, in the encoding and with the colour profile of ``picture``.
 
-    Where the enhancer's ``transfer`` is ``"srgb"``, a picture with an RGB profile of its own is converted by that.
+    Where the enhancer's ``transfer`` is ``"srgb"``, a picture with colour tags or an RGB profile of its own is converted by these.
     """
-    encoding = None
-    if enhancer.settings.transfer == "srgb":
-        encoding = _of_profile(picture.metadata.get("icc_profile", b""))
+    encoding = _of_file(picture) if enhancer.settings.transfer == "srgb" else None
     pixels = enhancer(picture.pixels) if encoding is None else through(encoding, picture.pixels, enhancer)
     return picture.with_pixels(pixels)
 
 
 def srgb(picture: Picture) -> Picture:
     """The picture in sRGB and without its profile, 8 bits, for a screen."""
-    metadata = {key: value for key, value in picture.metadata.items() if key != "icc_profile"}
+    metadata = {key: value for key, value in picture.metadata.items() if key not in PROFILES}
     pixels = images.as_uint8(picture.pixels)
-    encoding = _of_profile(picture.metadata.get("icc_profile", b""))
+    encoding = _of_file(replace(picture, pixels=pixels))
     if encoding is not None:
         pixels = images.as_uint8(codes(encoding.to_srgb(fractions(pixels)), pixels.dtype))
     return Picture(pixels, picture.grey, picture.alpha, metadata, picture.format)
+
+
+# Of a picture's metadata, what says what its numbers mean.
+PROFILES = ("icc_profile", "colour_tags")
+
+
+def _of_file(picture: Picture) -> Encoding | None:
+    """The encoding that a file's tags or profile describe; None where that is sRGB's, or there are none that can be used."""
+    tags, profile = picture.metadata.get("colour_tags"), picture.metadata.get("icc_profile", b"")
+    space = tags.space(has_profile=bool(profile)) if tags else None
+    if space is not None:
+        return Encoding(*colour_spaces.functions(space, picture.pixels.dtype))
+    return None if tags and tags.cicp else _of_profile(profile)
 
 
 def _of_profile(profile: bytes) -> Encoding | None:

@@ -6,11 +6,12 @@ profile before their code points (nclx); a camera's JPEG file without a profile 
 
 import struct
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zdce.errors import InputError
 
 Point = tuple[float, float]
+Primaries = tuple[Point, Point, Point, Point]
 
 _D65, _C, _DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 
@@ -18,15 +19,20 @@ _D65, _C, _DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 class Space(NamedTuple):
     """Chromaticities (x, y) of red, green, blue and white, and how numbers encode light: a name, or the exponent of a power.
 
-    Names are those of ``TRANSFERS``. ``narrow``: black is at 16 of 255, white at 235.
+    Names: srgb, bt709, pq, hlg. ``narrow``: black is at 16 of 255, white at 235.
     """
 
-    primaries: tuple[Point, Point, Point, Point]
+    primaries: Primaries
     transfer: str | float
     narrow: bool = False
 
+    @property
+    def is_hdr(self) -> bool:
+        """Whether it has light beyond diffuse white, which no profile of matrix and curves describes."""
+        return self.transfer in ("pq", "hlg")
 
-SRGB_PRIMARIES = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), _D65)
+
+SRGB_PRIMARIES: Primaries = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), _D65)
 _P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 _SMPTE_170M = ((0.630, 0.340), (0.310, 0.595), (0.155, 0.070), _D65)
 
@@ -53,16 +59,23 @@ _TRANSFERS: dict[int, str | float] = {
 # A power of 1 / 2.2 stands for sRGB's curve, says the PNG specification, and most programs write it so.
 _SRGB_GAMMA = range(45000, 46001)
 
+_NOT_SPECIFIED = (2, 2)
+
+# Of chromaticities: what counts as the same, and the least triangle that counts as colours.
+_SAME, _LEAST_AREA = 0.0015, 1e-3
+
+# Adobe RGB (1998).
 _ADOBE_RGB = Space(((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), _D65), 563 / 256)
 
 
 class ColourTags(NamedTuple):
-    """What a file says: cICP or nclx (primaries, transfer, matrix, whether the range is full), and PNG's other chunks."""
+    """What a file says: cICP or nclx (primaries, transfer, matrix, whether the range is full), PNG's other chunks, and EXIF."""
 
     cicp: tuple[int, int, int, int] | None = None
     srgb: int | None = None
     gamma: int | None = None
     chromaticities: tuple[int, ...] | None = None
+    adobe_rgb: bool = False
 
     @classmethod
     def of_png(cls, chunks: Mapping[bytes, bytes]) -> "ColourTags | None":
@@ -76,14 +89,24 @@ class ColourTags(NamedTuple):
         first = {name: numbers[0] for name, numbers in values.items()}
         code = values.get(b"cICP")
         found = cls(
-            (code[0], code[1], code[2], code[3]) if code else None,
+            (code[0], code[1], code[2], code[3]) if code and code[2] == 0 else None,  # pixels are RGB
             first.get(b"sRGB"), first.get(b"gAMA") or None, values.get(b"cHRM"),
+        )  # fmt: skip
+        return found if found != cls() else None
+
+    @classmethod
+    def of_pillow(cls, info: Mapping[Any, Any]) -> "ColourTags | None":
+        """Of what Pillow says of a PNG file, which is all but cICP; None where there is nothing."""
+        gamma, points = info.get("gamma"), info.get("chromaticity")
+        found = cls(
+            None, info.get("srgb"), round(float(gamma) * 100000) if gamma else None,
+            tuple(round(float(value) * 100000) for value in points) if points and len(points) == 8 else None,
         )  # fmt: skip
         return found if found != cls() else None
 
     def png(self) -> Iterator[tuple[bytes, bytes]]:
         """The chunks that say so. Pixels of PNG files are RGB: the matrix is 0."""
-        if self.cicp:
+        if self.cicp and self.cicp[:2] != _NOT_SPECIFIED:
             yield b"cICP", struct.pack(">4B", self.cicp[0], self.cicp[1], 0, self.cicp[3])
         if self.srgb is not None:
             yield b"sRGB", struct.pack(">B", self.srgb)
@@ -92,38 +115,38 @@ class ColourTags(NamedTuple):
         if self.chromaticities:
             yield b"cHRM", struct.pack(">8I", *self.chromaticities)
 
-    def space(self, *, has_profile: bool, profile_first: bool) -> Space | None:
-        """What the numbers mean; None where a profile says it, or nothing.
+    def space(self, *, has_profile: bool) -> Space | None:
+        """What the numbers mean; None where a profile says it, or where they are sRGB's.
 
         Raises:
             ValueError: it is something that can't be enhanced.
         """
-        if self.cicp and not (has_profile and profile_first):
-            return _of_code_points(self.cicp)
-        if has_profile or self.srgb is not None or not (self.gamma or self.chromaticities):
+        if self.cicp:
+            found = _of_code_points(self.cicp)
+        elif has_profile or self.srgb is not None:
             return None
-        transfer = "srgb" if self.gamma is None or self.gamma in _SRGB_GAMMA else 100000 / self.gamma
-        return Space(_of_chromaticities(self.chromaticities) or SRGB_PRIMARIES, transfer)
+        elif self.gamma or self.chromaticities:
+            exponent: str | float = "srgb" if self.gamma is None or self.gamma in _SRGB_GAMMA else 100000 / self.gamma
+            found = Space(_of_chromaticities(self.chromaticities), exponent)
+        else:
+            return _ADOBE_RGB if self.adobe_rgb else None
+        return None if found == Space(SRGB_PRIMARIES, "srgb") else found
 
 
 def _of_code_points(code: tuple[int, int, int, int]) -> Space:
     primaries, transfer, _, full = code
     if primaries not in _PRIMARIES or transfer not in _TRANSFERS:
-        raise InputError(
-            f"expected colours and a transfer function that are known, got code points {primaries} and {transfer} of H.273"
-        )
+        raise InputError(f"expected colours that are known, got code points {primaries} and {transfer} of ITU-T H.273")
     return Space(_PRIMARIES[primaries], _TRANSFERS[transfer], not full)
 
 
-def _of_chromaticities(numbers: tuple[int, ...] | None) -> tuple[Point, Point, Point, Point] | None:
+def _of_chromaticities(numbers: tuple[int, ...] | None) -> Primaries:
     if numbers is None:
-        return None
+        return SRGB_PRIMARIES
     white, red, green, blue = ((numbers[n] / 100000, numbers[n + 1] / 100000) for n in range(0, 8, 2))
+    found = (red, green, blue, white)
+    near = all(abs(a - b) < _SAME for p, q in zip(found, SRGB_PRIMARIES, strict=True) for a, b in zip(p, q, strict=True))
     # Points on one line, or without light, are no colours that others could be mixed of.
     area = (green[0] - red[0]) * (blue[1] - red[1]) - (blue[0] - red[0]) * (green[1] - red[1])
-    return (red, green, blue, white) if abs(area) > 1e-3 and white[1] > 0 else None
-
-
-def adobe_rgb() -> Space:
-    """Adobe RGB (1998)."""
-    return _ADOBE_RGB
+    usable = abs(area) > _LEAST_AREA and all(y > 0 for _, y in found)
+    return SRGB_PRIMARIES if near or not usable else found

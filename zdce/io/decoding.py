@@ -16,6 +16,7 @@ from zdce import errors
 from zdce.errors import FileError, InputError, MissingFileError, library_call
 from zdce.io import buffers, exif, formats, isobmff, jpeg, png, raw, sixteen_bit, tiff, untrusted, xmp
 from zdce.io.buffers import Buffer
+from zdce.io.colour_tags import ColourTags
 from zdce.io.directories import Block
 from zdce.io.picture import Picture, Stored, as_uint8
 
@@ -165,6 +166,10 @@ def _with_description(picture: Picture, described: dict[str, Any], turn: int) ->
                 notes.append("XMP left out: it points at what is left out, and can't be read")
     if turn >= 5 and "dpi" in metadata:
         metadata["dpi"] = metadata["dpi"][::-1]
+    if "icc_profile" not in metadata and "colour_tags" not in metadata and exif.is_adobe_rgb(metadata.get("exif", b"")):
+        metadata["colour_tags"] = ColourTags(adobe_rgb=True)
+    if tags := metadata.get("colour_tags"):
+        tags.space(has_profile="icc_profile" in metadata)  # names the file where it can't be enhanced
     return replace(picture, metadata=metadata, notes=tuple(dict.fromkeys(notes)))
 
 
@@ -182,6 +187,8 @@ def _carried(image: Image.Image, format_name: str, data: Buffer) -> tuple[dict[s
         described, notes = tiff.carried(Block(data))
     elif format_name in ("AVIF", "HEIF"):
         found, notes = isobmff.carried(data)
+        if image.info.get("icc_profile"):  # it goes before code points, which are those of the encoder then
+            found.pop("colour_tags", None)
         if format_name == "AVIF" and found.pop("turn", 1) and "exif" in described:
             # Pillow writes EXIF anew where the file's own turning is not in it.
             found["turn"] = exif.orientation(described["exif"]) or 1
@@ -282,6 +289,8 @@ def from_pillow(image: Image.Image) -> Picture:
         raise InputError(f"image must have at least one pixel, got {image.width} x {image.height}")
     picture = _picture(image, "")
     metadata = {key: image.info[key] for key in ("exif", "xmp") if image.info.get(key)}
+    if tags := ColourTags.of_pillow(image.info):
+        metadata["colour_tags"] = tags
     return replace(picture, metadata={**picture.metadata, **metadata})
 
 

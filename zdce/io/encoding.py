@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zdce.errors import InputError, ZdceError, library_call
-from zdce.io import exif, formats, isobmff, jpeg, png, sixteen_bit, tiff, xmp
+from zdce.io import exif, formats, icc, isobmff, jpeg, png, sixteen_bit, tiff, xmp
+from zdce.io.colour_spaces import D50, adapted, transfer
+from zdce.io.colour_tags import ColourTags, Space
 from zdce.io.formats import Format
 from zdce.io.picture import Picture, Pixels, as_uint8
 from zdce.runtime import atomic
@@ -72,7 +74,20 @@ def check(picture: Picture, path: Path) -> Format:
     if max(height, width) > form.side or 0 < form.pixels < height * width:
         most = f"{form.side} a side" + (f" and {form.pixels} in all" if form.pixels else "")
         raise InputError(f"{path}: {width} x {height} pixels can't be written as {form.name}: it holds {most}")
+    space = _space(picture)
+    if space and (space.is_hdr or space.narrow) and "colour_tags" not in form.holds:
+        raise InputError(f"{path}: {form.name} can't hold {_encoding_name(space)}; choose .png" + (" or .avif" * space.is_hdr))
     return form
+
+
+def _space(picture: Picture) -> Space | None:
+    """What its numbers mean by its file's tags, where that is neither sRGB's nor a profile's."""
+    tags: ColourTags | None = picture.metadata.get("colour_tags")
+    return tags.space(has_profile="icc_profile" in picture.metadata) if tags else None
+
+
+def _encoding_name(space: Space) -> str:
+    return str(space.transfer).upper() if space.is_hdr else "colours of a narrow range"
 
 
 def encode(picture: Picture, path: Path, quality: int | None = None) -> Encoded:
@@ -96,7 +111,7 @@ class _Fitted(NamedTuple):
 def _fitted(picture: Picture, form: Format) -> _Fitted:
     given = dict(picture.metadata)
     texts = png.texts(given)
-    left_out = [_NAMES[key] for key in _NAMES if given.get(key) and key not in form.holds]
+    left_out = [_NAMES[key] for key in _NAMES if given.get(key) and key not in form.holds and key != "colour_tags"]
     if "chunks" not in form.holds:
         left_out += [f"the text {keyword!r}" for keyword in texts.keywords]
         if texts.comments and "comments" in form.holds:
@@ -105,9 +120,25 @@ def _fitted(picture: Picture, form: Format) -> _Fitted:
             left_out.append("the comment")
     if form.name != "JPEG" and given.get("xmp"):
         given["xmp"] = xmp.merged(given["xmp"], given.pop("extended_xmp", b""))
+    _add_profile(picture, form, given, left_out)
     kept = {key: value for key, value in given.items() if key in form.holds}
     notes = [f"{what} left out: {form.name} has no place for it" for what in dict.fromkeys(left_out)]
     return _Fitted(kept, notes)
+
+
+def _add_profile(picture: Picture, form: Format, given: dict[str, Any], left_out: list[str]) -> None:
+    """Gives ``given`` the colour profile that says in this format what the tags of the source's say."""
+    space, tags = _space(picture), given.get("colour_tags") or ColourTags()
+    if form.name == "PNG" and not tags.adobe_rgb:
+        return
+    if tags.cicp and given.pop("icc_profile", None):
+        left_out.append("the colour profile, which cICP overrules")
+    if space is None or (tags.cicp and "colour_tags" in form.holds):
+        return
+    if "icc_profile" in form.holds:
+        given["icc_profile"] = icc.profile(adapted(space.primaries, D50), transfer(space).decode)
+    else:
+        left_out.append("the colour tags")
 
 
 def _jpeg(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
@@ -266,6 +297,10 @@ _KNOWN_TO_PILLOW = ("exif", "icc_profile", "xmp", "dpi", "compression")
 
 def to_pillow(picture: Picture) -> Image.Image:
     """RGB, RGBA, L, LA or, of 16 bits, I;16; what Pillow can write with the picture stands in ``info``."""
-    image = _image(picture, deep=True)
-    image.info.update(_kept(picture.metadata, *_KNOWN_TO_PILLOW))
+    image, space, metadata = _image(picture, deep=True), _space(picture), dict(picture.metadata)
+    if space and (space.is_hdr or space.narrow):
+        raise InputError(f"a Pillow image can't hold {_encoding_name(space)}; give a file for the result")
+    if space:
+        metadata["icc_profile"] = icc.profile(adapted(space.primaries, D50), transfer(space).decode)
+    image.info.update(_kept(metadata, *_KNOWN_TO_PILLOW))
     return image

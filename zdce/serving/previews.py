@@ -58,7 +58,7 @@ def _small(picture: Picture) -> Picture:
     alpha = None
     if picture.alpha is not None:
         alpha = np.asarray(Image.fromarray(images.as_uint8(picture.alpha)).resize(small.size, Image.Resampling.BICUBIC))
-    profile = {key: value for key, value in picture.metadata.items() if key == "icc_profile"}
+    profile = {key: value for key, value in picture.metadata.items() if key in colour.PROFILES}
     return colour.srgb(Picture(np.array(small), picture.grey, alpha, profile, picture.format))
 
 
