@@ -17,7 +17,7 @@ from zdce.runtime import packages
 def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
     """The enhanced picture, in the encoding and with the colour profile of ``picture``.
 
-    Where the enhancer's ``transfer`` is ``"srgb"``, a picture with colour tags or an RGB profile of its own is converted by them.
+    Where the enhancer's ``transfer`` is ``"srgb"``, a picture is converted by its own colour tags or RGB profile.
     """
     encoding = _of_file(picture) if enhancer.settings.transfer == "srgb" else None
     pixels = enhancer(picture.pixels) if encoding is None else through(encoding, picture.pixels, enhancer)
