@@ -13,6 +13,8 @@
 namespace zdce {
 namespace {
 
+constexpr double kLevels = 255;
+
 // Rows of a result that depend on a row of the noise's surroundings.
 constexpr int64_t kReach = 4;
 
@@ -81,7 +83,7 @@ void enhance(const Model& model, const Picture& picture, const Settings& setting
   check_same(picture, result, "result");
   check(picture.height > 0 && picture.width > 0, "picture must have pixels");
   check(std::isfinite(settings.strength), "strength must be a finite number");
-  check(settings.noise >= 0 && settings.noise < 1, "noise must be at least 0 and below 1");
+  check(settings.noise >= 0 && settings.noise < kLevels, "noise must be at least 0 and below 255");
   check(settings.brightness >= 0 && settings.brightness < 1, "brightness must be at least 0 and below 1");
   check_scale(settings.scale);
   const double strength =
@@ -112,7 +114,7 @@ void denoise_in_place(const Picture& picture, const Picture& enhanced, double no
     copy_rows(rows(enhanced, top, bottom), rows(from, before, from.height));
     before = std::min(kReach, end);
     copy_rows(rows(enhanced, end - before, end), above.picture);
-    denoise_picture(rows(picture, first, bottom), from, noise, to);
+    denoise_picture(rows(picture, first, bottom), from, noise / kLevels, to);
     copy_rows(rows(to, top - first, end - first), rows(enhanced, top, end));
   }
 }

@@ -15,7 +15,7 @@ namespace zdce {
 struct Settings {
   double strength = 1;    // scales the curve maps
   double brightness = 0;  // mean of [0, 1] that a dark scene of mean 0.05 is brought to; 0: no strength is sought
-  double noise = 0;       // deviation of the picture's noise, of [0, 1], that is smoothed; 0: none is
+  double noise = 0;       // deviation of the picture's noise in levels of 255 that is smoothed; 0: none is
   int64_t scale = 1;      // the curve is estimated on a picture so many times smaller
 };
 
@@ -51,8 +51,8 @@ double scene_strength(const Model& model, const Picture& picture, double brightn
 // where they or the settings are not as they must be.
 void enhance(const Model& model, const Picture& picture, const Settings& settings, const Picture& result);
 
-// Takes out of `enhanced` what a curve made of the noise of `picture`, in place; both (H, W, 3), interleaved, of one
-// type.
+// Takes out of `enhanced` what a curve made of the noise of `picture`, in levels of 255, in place; both (H, W, 3),
+// interleaved, of one type.
 void denoise_in_place(const Picture& picture, const Picture& enhanced, double noise);
 
 }  // namespace zdce

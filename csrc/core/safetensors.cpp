@@ -78,13 +78,13 @@ Variant read_variant(const Json& values) {
   check(!variant.sources.empty(), "a variant must have layers");
   variant.outputs.back() = values.at("shared_maps").flag() ? 3 : 3 * variant.iterations;
   variant.settings.scale = values.at("scale").integer(1, int64_t{1} << 31);
-  const auto share = [&](const char* name) {
+  const auto below = [&](const char* name, int limit) {
     const Json* const found = values.find(name);
     const double value = found == nullptr ? 0 : found->real();
-    check(value >= 0 && value < 1, std::string(name) + " must be at least 0 and below 1");
+    check(value >= 0 && value < limit, std::string(name) + " must be at least 0 and below " + std::to_string(limit));
     return value;
   };
-  variant.settings.brightness = share("brightness"), variant.settings.noise = share("noise");
+  variant.settings.brightness = below("brightness", 1), variant.settings.noise = below("noise", 255);
   return variant;
 }
 

@@ -81,8 +81,6 @@ void check_apart(const Picture& picture, const Picture& result) {
   if (picture.data == result.data) throw std::runtime_error("result must have memory of its own");
 }
 
-constexpr double kLevels = 255;
-
 zdce_network* made(std::unique_ptr<Model> model) { return new zdce_network{std::move(model)}; }
 
 bool in_bf16(zdce_precision precision) {
@@ -154,7 +152,7 @@ void zdce_network_destroy(zdce_network* network) { delete network; }
 zdce_settings zdce_network_settings(const zdce_network* network) {
   if (network == nullptr) return {1, 0, 0, 1};
   const Settings& own = network->model->settings;
-  return {own.strength, own.brightness, own.noise * kLevels, own.scale};
+  return {own.strength, own.brightness, own.noise, own.scale};
 }
 
 int64_t zdce_network_iterations(const zdce_network* network) {
@@ -173,7 +171,7 @@ zdce_status zdce_enhance(const zdce_network* network, const zdce_picture* pictur
     check_apart(from, to);
     Settings how = model.settings;
     if (settings != nullptr) {
-      how = {settings->strength, settings->brightness, settings->noise / kLevels, settings->scale};
+      how = {settings->strength, settings->brightness, settings->noise, settings->scale};
     }
     enhance(model, from, how, to);
   });
@@ -220,6 +218,6 @@ zdce_status zdce_denoise(const zdce_picture* picture, const zdce_picture* enhanc
   return guarded([&] {
     const Picture from = picture_of(picture, "picture"), to = picture_of(enhanced, "enhanced");
     check_apart(from, to);
-    denoise_in_place(from, to, noise / kLevels);
+    denoise_in_place(from, to, noise);
   });
 }
