@@ -1,4 +1,4 @@
-"""The fused operations, for any PyTorch code: a file each, with its checks, float64 reference, schema, outputs and gradient."""
+"""Fused operations for any PyTorch code; one file each, with checks, float64 reference, schema, outputs and gradient."""
 
 from zdce.ops import run_network  # noqa: F401 (defines the engine's operators)
 from zdce.ops.apply_curve import apply_curve

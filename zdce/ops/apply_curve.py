@@ -14,7 +14,7 @@ def apply_curve(image: Tensor, maps: Tensor, iterations: int | None = None) -> T
     """Light-enhancement curves, T steps of ``x + a * (x^2 - x)`` in one pass (Zero-DCE, eq. 3, with a = -alpha).
 
     For ``maps`` in [-1, 1] the result stays in [0, 1] and keeps the order of pixel values; a negative map brightens. Backward
-    is one pass too, and nothing but the inputs is kept for it.
+    is one pass too, and only the inputs are saved for it.
 
     Args:
         image: images in [0, 1], shape (B, 3, H, W).
@@ -44,7 +44,7 @@ def apply_curve(image: Tensor, maps: Tensor, iterations: int | None = None) -> T
 
 
 def curve_steps(maps: Tensor, iterations: int | None = None) -> Iterator[Tensor]:
-    """The T triplets of ``maps``, (B, 3, ...) each; the same one T times where ``maps`` has 3 channels."""
+    """Triplets of ``maps`` for the T steps, (B, 3, ...) each; the same one T times if ``maps`` has 3 channels."""
     steps = maps.shape[1] // 3 if iterations is None else iterations
     for t in range(steps):
         yield maps if maps.shape[1] == 3 else maps[:, 3 * t : 3 * t + 3]
@@ -60,7 +60,7 @@ def reference(image: Tensor, maps: Tensor, iterations: int | None = None) -> Ten
 
 
 def reference_backward(grad: Tensor, image: Tensor, maps: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """The gradients of ``image`` and ``maps``, given ``grad`` (B, 3, H, W) of the enhanced image."""
+    """Gradients of ``image`` and ``maps`` from ``grad`` (B, 3, H, W) of the enhanced image."""
     # Eager: autograd keeps every x_t, 12 bytes a step, and passes over them again.
     # Fused: grad, image and maps are read once, both gradients written once: 12 + 12 + 96 + 12 + 96 = 228.
     steps = list(curve_steps(maps, iterations))
@@ -77,7 +77,7 @@ def reference_backward(grad: Tensor, image: Tensor, maps: Tensor, iterations: in
     return grad, torch.stack(grad_steps).sum(0) if shared else torch.cat(grad_steps, dim=1)
 
 
-# The operator. Kernels take (B, C, P) with P = H * W: a curve knows no neighbours.
+# The operator. Kernels take (B, C, P) with P = H * W, because a curve does not depend on neighbours.
 
 
 def _planes(tensor: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def _arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
 def _gradients(
     grad: Tensor, image: Tensor, maps: Tensor, iterations: int, image_wanted: bool, maps_wanted: bool, backend: str
 ) -> tuple[Tensor, Tensor]:
-    # A gradient that is not wanted is an empty tensor: operators can't return None in a schema that compiles.
+    # A gradient that is not needed is an empty tensor: torch.compile does not support operators that return None.
     return (
         operator.empty_in_layout(image) if image_wanted else image.new_empty(0),
         operator.empty_in_layout(maps) if maps_wanted else maps.new_empty(0),

@@ -1,4 +1,4 @@
-"""Checks that operations share: each error names the argument, what was expected and what came."""
+"""Checks of arguments that operations share; each error names the argument, what was expected and what came."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ _PIXELS = (torch.uint8, torch.uint16, torch.float32)
 
 
 def check_tensor(name: str, tensor: Tensor, channels: int | None, at_least: int = 1) -> None:
-    """``tensor`` must be floating (B, channels, H, W); ``channels`` None stands for curve maps' 3T."""
+    """Checks that ``tensor`` is floating (B, channels, H, W); ``channels`` None: the 3T channels of curve maps."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype not in _DTYPES:
@@ -25,7 +25,7 @@ def check_tensor(name: str, tensor: Tensor, channels: int | None, at_least: int 
 
 
 def check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
-    """Batch, height, width and device must agree."""
+    """Checks that batch, height, width and device are equal."""
     if tensor.device != other.device:
         raise ValueError(f"{name} must be on {other_name}'s device {other.device}, got {tensor.device}")
     if (tensor.shape[0], *tensor.shape[2:]) != (other.shape[0], *other.shape[2:]):
@@ -35,7 +35,7 @@ def check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> No
 
 
 def check_iterations(name: str, maps: Tensor, iterations: int | None) -> int:
-    """The number of steps T that maps (B, C, H, W) and ``iterations`` agree on."""
+    """Checks maps (B, C, H, W) and ``iterations``, and returns the number of steps T."""
     channels = maps.shape[1]
     steps = channels // 3 if iterations is None else iterations
     if channels < 3 or channels % 3 or (channels != 3 and channels != 3 * steps):
@@ -46,7 +46,7 @@ def check_iterations(name: str, maps: Tensor, iterations: int | None) -> int:
 
 
 def check_picture(name: str, picture: Tensor) -> None:
-    """``picture`` must be interleaved, (H, W, 3)."""
+    """Checks that ``picture`` is interleaved, (H, W, 3)."""
     if not isinstance(picture, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(picture).__name__}")
     if picture.dtype not in _PIXELS:

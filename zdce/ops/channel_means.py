@@ -11,13 +11,13 @@ from zdce.ops import mean_gradients, operator
 
 
 def reference(image: Tensor) -> Tensor:
-    """Each image's mean colour, (B, 3)."""
+    """Mean colour of each image, (B, 3)."""
     # 12 bytes read.
     return image.mean((2, 3))
 
 
 def reference_backward(grad: Tensor, height: int, width: int) -> Tensor:
-    """The gradient of the image (B, 3, height, width), given ``grad`` of its channel means."""
+    """Gradient of the image (B, 3, height, width) from ``grad`` of its channel means."""
     # 12 bytes written.
     return (grad / (height * width))[:, :, None, None].expand(-1, -1, height, width)
 

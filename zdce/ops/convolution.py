@@ -11,31 +11,31 @@ from torch.nn import grad as grad_of
 from zdce.ops import operator
 from zdce.ops.arguments import check_alike, check_tensor
 
-# What feature maps may be kept in beside float32 weights.
+# Types of feature maps with float32 weights.
 _KEPT = {torch.float32, torch.bfloat16}
 
 
 def convolution(
     sources: Sequence[Tensor], weight: Tensor, bias: Tensor, rectified: bool = False, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """A 3x3 convolution, stride 1, with zeros around the image, of several tensors concatenated without a copy.
+    """A 3x3 convolution, stride 1, padded with zeros, of several tensors that are concatenated without a copy.
 
-    On the CPU in float32 it is Winograd's F(4x4, 3x3), back too; elsewhere it is torch's own. Channels_last sources of 16
-    or 32 channels are read fastest.
+    On the CPU in float32, forward and backward use Winograd's F(4x4, 3x3); elsewhere torch's convolution runs. Channels_last
+    sources of 16 or 32 channels are fastest.
 
     Args:
-        sources: images or feature maps, shapes (B, C_i, H, W), all of the weights' dtype; with float32 weights each may be
-            bfloat16 too, calculated with in float32.
+        sources: images or feature maps, shapes (B, C_i, H, W), in the dtype of the weights; with float32 weights each may also
+            be bfloat16, and the arithmetic is in float32.
         weight: filters, shape (O, C, 3, 3), C the sum of the C_i.
         bias: shape (O,).
         rectified: whether a ReLU follows.
-        dtype: of the result, and so of its gradient; None is the first source's. Float32 weights give float32 or bfloat16.
+        dtype: dtype of the result and its gradient; None: that of the first source. With float32 weights, float32 or bfloat16.
 
     Returns:
-        Shape (B, O, H, W), channels_last where O is a multiple of 16, else contiguous; differentiable in all tensors, once.
+        Shape (B, O, H, W), channels_last if O is a multiple of 16, otherwise contiguous; differentiable once in all tensors.
 
     Raises:
-        TypeError: an argument is not a floating tensor, or dtypes or devices differ otherwise.
+        TypeError: an argument is not a floating tensor, or dtypes or devices differ in another way.
         ValueError: there is no source, or shapes disagree.
 
     >>> ones = torch.ones(1, 1, 3, 3)
@@ -78,7 +78,7 @@ def _check_parameters(sources: Sequence[Tensor], weight: Tensor, bias: Tensor) -
 
 
 def reference(sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bool) -> Tensor:
-    """The 3x3 convolution of ``sources`` (B, C_i, H, W) concatenated, zeros around them, and where ``rectified`` a ReLU."""
+    """The 3x3 convolution of the concatenated ``sources`` (B, C_i, H, W), padded with zeros, with a ReLU if ``rectified``."""
     # Eager: the concatenation and the ReLU are passes of their own. Fused: 4 bytes read a channel in, 4 written a channel out.
     x = functional.conv2d(torch.cat(sources, 1) if len(sources) > 1 else sources[0], weight, bias, padding=1)
     return functional.relu(x) if rectified else x
@@ -87,7 +87,7 @@ def reference(sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bo
 def reference_backward(
     grad: Tensor, sources: list[Tensor], weight: Tensor, output: Tensor | None
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """The gradients of sources, weight and bias, given ``grad`` and, where it was rectified, ``output`` (B, O, H, W)."""
+    """Gradients of sources, weight and bias from ``grad`` and, if there was a ReLU, ``output`` (B, O, H, W)."""
     # Fused: 4 bytes read a channel of grad, of output and of each source, 4 written a channel of each source.
     grad = grad if output is None else torch.where(output <= 0, 0.0, grad)
     x = torch.cat(sources, 1) if len(sources) > 1 else sources[0]
@@ -96,9 +96,9 @@ def reference_backward(
     return list(grad_x.split([source.shape[1] for source in sources], 1)), grad_weight, grad.sum((0, 2, 3))
 
 
-# The operator. Backward keeps sources and output, so that in bfloat16 they take half the memory.
+# The operator. Sources and output are saved for backward; in bfloat16 they take half the memory.
 
-# The kernels take 16 channels of a pixel at a time; the objective, which reads the last layer's, prefers planes.
+# The kernels process 16 channels of a pixel at a time; the objective reads the last layer's output fastest in planes.
 _CHANNELS_LAST_STEP = 16
 
 
@@ -122,7 +122,7 @@ def _gradients(
     parameters_wanted: bool,
     backend: str,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    # Those that are not wanted are empty, as the curve's.
+    # Gradients that are not needed are empty, as in apply_curve.
     shape = weight.shape if parameters_wanted else (0,)
     return (
         [

@@ -13,29 +13,31 @@ from zdce.ops.arguments import check_picture
 from zdce.ops.interleaved import fractions, to_dtype, with_contiguous_rows
 from zdce.srgb import LUMA
 
-# Gaussians of deviation 0.8 for the guide, 2 for the chroma and 1.2 for the neighbours; the
-# brightness that keeps the slope of black finite; the added noise from which on all of the chroma's blur is taken; and the most
-# that a colour is brought to which is not brighter already.
+# Pixels around a pixel that its result depends on, and radius of the averages of luma.
 DENOISE_REACH, _RADIUS = 4, 2
+# Standard deviations in pixels of the Gaussians for the guide, the chroma and the neighbours' weights.
 _GUIDE, _CHROMA, _NEAR = 0.8, 2.0, 1.2
+# Term in the divisor that keeps the slope of black finite.
 _BLACK = 1e-3
-_BLURRED = 2 / 255
-_NOT_BURNT = 254 / 255
+# Added noise from which on chroma is blurred fully.
+_FULL_BLUR = 2 / 255
+# Upper bound of the result, unless the colour was brighter before: averages can exceed white.
+_BELOW_WHITE = 254 / 255
 
 
 def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255) -> Tensor:
-    """An enhanced picture without what the curve made of its noise: smoothed along edges, as far as the curve brightened.
+    """Removes the noise that the curve has amplified from an enhanced picture, and keeps edges.
 
-    Where a curve has the slope g, which the brightness before and after tells, noise of deviation n comes out as g n. Luma is
-    averaged over 5 x 5 pixels, those alone whose smoothed luma lies within twice the noise that was added; chroma is blurred by
-    a deviation of 2 pixels, wholly where (g - 1) n is two levels of 255. Where the slope is at most 1 nothing changes, and no
-    colour becomes white.
+    A curve with the slope g makes noise of standard deviation g n from noise of standard deviation n; g follows from the local
+    brightness before and after. Luma is averaged over those of 5 x 5 pixels whose smoothed luma differs by less than twice the
+    added noise. Chroma is blurred by a Gaussian of 2 pixels, fully where (g - 1) n is at least two levels of 255. Nothing
+    changes where g is at most 1, and no colour becomes white.
 
     Args:
         picture: before the curve, interleaved, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy
             where each row's pixels are contiguous.
         enhanced: after the curve, (H, W, 3) of the same type.
-        noise: standard deviation of the noise of ``picture``, of [0, 1]; one level of 255 unless said.
+        noise: standard deviation of the noise in ``picture``, as a fraction of white; by default one level of 255.
 
     Returns:
         Shape (H, W, 3) in the type of ``picture``; integers are rounded to nearest. No gradient.
@@ -65,7 +67,7 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255) -
 
 
 def _blurred(planes: Tensor, deviation: float, radius: int) -> Tensor:
-    """Planes (B, C, H, W) under a Gaussian cut at ``radius``, (B, C, H - 2 radius, W - 2 radius)."""
+    """Planes (B, C, H, W) blurred by a Gaussian that is cut at ``radius``, (B, C, H - 2 radius, W - 2 radius)."""
     kernel = torch.exp(-(torch.arange(-radius, radius + 1, dtype=planes.dtype, device=planes.device) ** 2) / (2 * deviation**2))
     kernel = (kernel / kernel.sum()).expand(planes.shape[1], 1, 1, -1)
     across = functional.conv2d(planes, kernel, groups=planes.shape[1])
@@ -73,13 +75,17 @@ def _blurred(planes: Tensor, deviation: float, radius: int) -> Tensor:
 
 
 def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
-    """``enhanced`` (B, 3, H, W) without what a curve made of the ``noise`` of ``image`` (B, 3, H, W), all in [0, 1].
+    """``enhanced`` (B, 3, H, W) without the noise that a curve has amplified; ``noise`` is that of ``image`` (B, 3, H, W).
 
-    Noise of deviation n comes out of a curve of slope g as g n, a variance of (g^2 - 1) n^2 more. The slope is that of the
-    curve y = a x / (1 + (a - 1) x) through the local means of luma, y (1 - y) / (x (1 - x)). Luma is averaged with neighbours
-    whose smoothed luma differs by less than twice the deviation that came to it, by Tukey's biweight (as in Durand and Dorsey's
-    bilateral filter, SIGGRAPH 2002). Chroma is blurred, the more the larger (g - 1) n, wholly from two levels of 255 on. What
-    is no brighter stays as it is.
+    All values are in [0, 1]. Derivation:
+
+    * A curve of slope g adds the variance (g^2 - 1) n^2 to noise of standard deviation n.
+    * With the local means x and y of luma before and after, g = y (1 - y) / (x (1 - x)): the slope of the curve
+      y = a x / (1 + (a - 1) x) through them.
+    * Luma is averaged with neighbours whose smoothed luma differs by less than twice the added standard deviation; the weights
+      are Tukey's biweight, as in the bilateral filter of Durand and Dorsey (SIGGRAPH 2002), times a Gaussian of the distance.
+    * The blurred chroma has the weight (g - 1) n / (2 / 255), at most 1.
+    * Where g is at most 1, nothing changes.
     """
     # uint8 fused: 6 bytes read and 3 written a pixel. Eager passes over the luma some 150 times.
     weights = enhanced.new_tensor(LUMA)[:, None, None]
@@ -91,20 +97,23 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
     slope = means[0] * (1 - means[0]) / (means[1] * (1 - means[1]) + _BLACK)
     change = _smoothed(luma, (2 * 255 * noise) ** 2 * (slope**2 - 1).clamp(min=0))
     chroma = bright - luma
-    change = change + (noise / _BLURRED * (slope - 1)).clamp(0, 1) * (_blurred(chroma, _CHROMA, DENOISE_REACH) - chroma[inner])
-    # Averages of colours may be more than white: what was not burnt stays so.
-    return (enhanced + change).clamp(min=0).minimum(enhanced.clamp(min=_NOT_BURNT))
+    change = change + (noise / _FULL_BLUR * (slope - 1)).clamp(0, 1) * (
+        _blurred(chroma, _CHROMA, DENOISE_REACH) - chroma[inner]
+    )
+    return (enhanced + change).clamp(min=0).minimum(enhanced.clamp(min=_BELOW_WHITE))
 
 
 def _smoothed(luma: Tensor, limit: Tensor) -> Tensor:
-    """What averaging changes of ``luma`` (B, 1, H + 8, W + 8), (B, 1, H, W); ``limit``: of squares in levels."""
+    """Change of ``luma`` (B, 1, H + 8, W + 8) by averaging, (B, 1, H, W); ``limit`` bounds squared differences in levels of
+    255.
+    """
     guide, (height, width) = 255 * _blurred(luma, _GUIDE, _RADIUS), limit.shape[2:]
     own, own_guide = (
         luma[..., DENOISE_REACH : DENOISE_REACH + height, DENOISE_REACH : DENOISE_REACH + width],
         guide[..., _RADIUS:-_RADIUS, _RADIUS:-_RADIUS],
     )
-    # The weights times limit^2, so that nothing is divided by a limit of 0; the constant leaves the pixel as it is then. In
-    # levels of 255, so that exporters don't take the constant for 0.
+    # Weights are multiplied by limit^2, so that there is no division by a limit of 0, where the constant keeps the pixel
+    # unchanged. The unit is levels of 255, in which exporters do not round the constant to 0.
     total, change = limit**2 + 1e-6, torch.zeros_like(own)
     for y, x in itertools.product(range(-_RADIUS, _RADIUS + 1), repeat=2):
         if (y, x) != (0, 0):
@@ -118,7 +127,7 @@ def _smoothed(luma: Tensor, limit: Tensor) -> Tensor:
 
 
 def reference(picture: Tensor, enhanced: Tensor, noise: float) -> Tensor:
-    """``enhanced`` (H, W, 3) without what a curve made of the noise of ``picture`` (H, W, 3): its shape and type."""
+    """``enhanced`` (H, W, 3) without the amplified noise of ``picture`` (H, W, 3), in its type."""
     denoised = denoise(fractions(picture), fractions(enhanced), noise)[0].permute(1, 2, 0)
     return to_dtype(denoised, picture.dtype)
 

@@ -1,4 +1,4 @@
-"""The backends that can run an operator, what each needs, and the choice between them."""
+"""Backends of the operators: the requirements of each, and the choice of one."""
 
 import importlib
 import os
@@ -21,12 +21,12 @@ Launcher = Callable[..., None]
 
 @dataclass(frozen=True)
 class Operator:
-    """What runs one operator.
+    """Implementations of one operator.
 
     Attributes:
-        reference: plain torch that takes the inputs and returns the outputs.
-        kernels: the other backends that have a kernel of its name.
-        float32_only: whether the C++ kernel takes no other dtype of weights.
+        reference: function in plain torch from the inputs to the outputs.
+        kernels: the other backends that have a kernel of the operator's name.
+        float32_only: whether the C++ kernel takes only float32 weights.
     """
 
     reference: Callable[..., Any]
@@ -34,29 +34,29 @@ class Operator:
     float32_only: bool = False
 
 
-# By name; ``zdce.ops.operator.define`` adds each one.
+# Operators by name; ``zdce.ops.operator.define`` adds them.
 OPERATORS: dict[str, Operator] = {}
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to run the operators. ``missing`` tells why it can't run on a device with a dtype, or gives None."""
+    """One way to run the operators; ``missing`` returns why it can't run on a device with a dtype, or None."""
 
     missing: Callable[[str, torch.dtype], str | None]
     launcher: Callable[[str], Launcher]
 
 
 def _kind(device: str) -> str:
-    """``cuda`` of ``cuda:1``."""
+    """Type of a device: ``cuda`` for ``cuda:1``."""
     return device.partition(":")[0]
 
 
-# The oldest GPUs that there is code for: what csrc/cuda/build.py compiles, and what Triton does.
+# Lowest compute capability of GPUs that csrc/cuda/build.py and Triton compile for.
 _CUDA_CAPABILITY, _TRITON_CAPABILITY = (8, 0), (7, 0)
 
 
 def _too_old(device: str, least: tuple[int, int]) -> str | None:
-    """Why there is no such GPU or it is too old, None where it is not; ``cuda`` is the current one."""
+    """Why the GPU is missing or too old, or None; ``cuda`` is the current GPU."""
     if not torch.cuda.is_available():
         return "torch finds no GPU"
     capability = torch.cuda.get_device_capability(device)
@@ -83,7 +83,7 @@ def _reference_launcher(operator: str) -> Launcher:
 
 
 def _copy(outputs: Iterable[Any], results: Iterable[Any]) -> None:
-    """Outputs and lists of them take the results; None and tensors without elements are not wanted."""
+    """Copies results to outputs, which may be lists; outputs that are None or have no elements are skipped."""
     for output, result in zip(outputs, results, strict=True):
         if isinstance(output, list):
             _copy(output, result)
@@ -98,7 +98,7 @@ def _widened_all(value: Any) -> Any:
 
 
 def widened(tensor: Tensor) -> Tensor:
-    """Half types as float32, in which all backends calculate; other types as they are."""
+    """float16 and bfloat16 as float32, the type in which all backends compute; other types unchanged."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
@@ -106,7 +106,7 @@ def widened(tensor: Tensor) -> Tensor:
 def _import_error(module: str) -> str | None:
     try:
         importlib.import_module(module)
-    except Exception as error:  # a library that doesn't load is as good as absent, whatever it raised
+    except Exception as error:  # whatever a broken library raises, it can't be used
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None
 
@@ -156,14 +156,14 @@ def _cuda_missing(device: str, dtype: torch.dtype) -> str | None:
 
 
 def _cuda_launcher(operator: str) -> Launcher:
-    # The operators that CUDA C++ leaves out are Triton's on this backend too.
+    # Operators without a CUDA C++ kernel use Triton's.
     if "cuda" not in OPERATORS[operator].kernels:
         return _triton_launcher(operator)
     return getattr(torch.ops.zdce_cuda, operator).default
 
 
 def _kernel_missing(name: str, operator: Operator, dtype: torch.dtype) -> str | None:
-    """Why backend ``name``, which may run here, has no kernel of ``operator`` for ``dtype``; None where it has."""
+    """Why backend ``name`` has no kernel of ``operator`` for ``dtype``, or None."""
     if name == "reference":
         return None
     if not operator.kernels & ({"cuda", "triton"} if name.startswith("cuda") else {name}):
@@ -180,7 +180,7 @@ BACKENDS = {
     "cuda": Backend(_cuda_missing, _cuda_launcher),
 }
 
-# What ``auto`` tries, best first; on every other device it takes the reference.
+# Backends that ``auto`` tries, best first; on other devices it uses the reference.
 _AUTO = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 
 _forced: ContextVar[str | None] = ContextVar("zdce_backend", default=None)
@@ -216,13 +216,13 @@ def backend(name: str) -> Iterator[None]:
 
 
 def requested() -> str:
-    """The backend asked for at this point: ``auto`` or a forced one."""
+    """Backend that is requested at this point: ``auto`` or a forced one."""
     forced = _forced.get()
     return _checked(os.environ.get("ZDCE_BACKEND") or "auto", "ZDCE_BACKEND") if forced is None else forced
 
 
 def why_missing(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, operator: str | None = None) -> str | None:
-    """Why backend ``name`` can't run ``operator`` (None: most of them) on ``device`` with ``dtype``; None where it can."""
+    """Why backend ``name`` can't run ``operator`` (None: most of them) on ``device`` with ``dtype``, or None."""
     if operator is not None and (reason := _kernel_missing(name, OPERATORS[operator], dtype)):
         return reason
     if reason := BACKENDS[name].missing(device, dtype):
@@ -234,7 +234,7 @@ def why_missing(name: str, device: str = "cpu", dtype: torch.dtype = torch.float
 
 
 def choose(name: str, device: str, dtype: torch.dtype, operator: str | None = None) -> str:
-    """The backend that serves a request for ``name``, which a forced one must be itself.
+    """Backend for a request of ``name``: the best one for ``auto``, otherwise ``name`` itself.
 
     Raises:
         BackendError: the forced backend can't run here.
@@ -248,7 +248,7 @@ def choose(name: str, device: str, dtype: torch.dtype, operator: str | None = No
 
 
 def launch(operator: str, inputs: tuple[object, ...], outputs: tuple[Tensor | None, ...], name: str) -> None:
-    """Runs ``operator`` on backend ``name`` (or the best, for ``auto``), writing ``outputs``; None outputs are not wanted."""
+    """Runs ``operator`` on backend ``name`` and writes ``outputs``; outputs that are None are not computed."""
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     dtypes = {tensor.dtype for tensor in tensors}
     if torch.float64 in dtypes:

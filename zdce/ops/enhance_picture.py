@@ -24,7 +24,7 @@ def enhance_picture(
     logits: bool = False,
     out: Tensor | None = None,
 ) -> Tensor:
-    """The curves of small maps on a whole picture in one pass: maps interpolated in registers, T steps, rounding.
+    """Applies the curves of small maps to a picture in one pass: interpolation of the maps in registers, T steps, rounding.
 
     Args:
         picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where
@@ -34,12 +34,12 @@ def enhance_picture(
         iterations: T, from 1 to 16; None takes it from the channels of ``maps``.
         scale: how many times smaller the maps are. They are interpolated bilinearly: pixel (y, x) samples them at
             ``(y + 0.5) / scale - 0.5``, clamped at the border.
-        strength: what the maps are multiplied with, clamped to [-1, 1], before they are interpolated: 1 as trained, 0 gives the
-            picture back, above 1 stronger, negative darkens.
-        align_corners: samples at ``y (h - 1) / (H - 1)`` instead, as Zero-DCE++ was published.
-        logits: ``maps`` are what the network's last convolution gives; their tanh is taken first.
-        out: written and returned where given, so that frames reuse memory: as ``picture`` in shape, type and device, each row's
-            pixels contiguous. ``picture`` itself will do.
+        strength: factor of the maps before interpolation; the products are clamped to [-1, 1]. 1: as trained; 0: the picture
+            unchanged; above 1: stronger; negative: darker.
+        align_corners: whether maps are sampled at ``y (h - 1) / (H - 1)`` instead, as published for Zero-DCE++.
+        logits: whether ``maps`` are the output of the network's last convolution; their tanh is taken first.
+        out: tensor that the result is written to and that is returned, so that frames can reuse memory; it has the shape, type
+            and device of ``picture`` and contiguous pixels in each row, and may be ``picture`` itself.
 
     Returns:
         The enhanced picture, (H, W, 3) in the type of ``picture``; integers are rounded to nearest. No gradient.
@@ -66,7 +66,7 @@ def enhance_picture(
 
 
 def _check_small_maps(maps: Tensor, picture: Tensor, scale: int) -> None:
-    """Maps (1, C, h, w) that belong to ``picture`` (H, W, 3) at ``scale``."""
+    """Checks that maps (1, C, h, w) fit ``picture`` (H, W, 3) at ``scale``."""
     check_tensor("maps", maps, channels=None)
     if maps.dtype == torch.float64:
         raise TypeError("maps must be float32, bfloat16 or float16, got torch.float64")
@@ -112,7 +112,7 @@ def reference(
     return to_dtype(enhanced, picture.dtype)
 
 
-# The operator writes an argument, so that a caller may bring its memory; it has no gradient.
+# The operator writes into an argument, so that callers can reuse memory; it has no gradient.
 
 
 def _arguments(

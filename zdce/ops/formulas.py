@@ -1,4 +1,4 @@
-"""Each loss formula once: from the small statistics that kernels give to scalars that torch differentiates.
+"""Formulas of the losses: scalars, differentiable by torch, from small statistics that kernels compute.
 
 ``B`` images of ``H`` x ``W`` pixels, ``C`` curve maps; ``h`` x ``w`` regions of an image.
 """
@@ -25,46 +25,53 @@ class Objective(NamedTuple):
 
 
 def illumination_smoothness(tv_sums: Tensor, shape: torch.Size, normalization: str) -> Tensor:
-    """From ``tv_sums`` (2,), the squared differences along y and x summed over maps of ``shape`` (B, C, H, W)."""
+    """Loss from ``tv_sums`` (2,): squared differences along y and x, summed over maps of ``shape`` (B, C, H, W)."""
     batch, channels, height, width = shape
     if normalization == "paper":
         # Zero-DCE, eq. 7: the mean over iterations (C / 3 of them) and over the pairs of each direction.
         scale, pairs = 2 / (batch * (channels / 3)), ((height - 1) * width, height * (width - 1))
     else:
-        # The Keras example's divisors, 8 standing for its iterations: weight 1600 is that example's 200.
+        # The Keras example's divisors; its 8 iterations make weight 1600 equal to its weight 200.
         scale, pairs = 2 / (8 * batch), ((width - 1) * channels, width * (channels - 1))
-    # A direction without pairs has the sum 0: any divisor but 0 serves.
+    # A direction without pairs has the sum 0, and any divisor but 0 is right.
     along_y, along_x = tv_sums.unbind()
     return scale / max(pairs[0], 1) * along_y + scale / max(pairs[1], 1) * along_x
 
 
 def spatial_consistency(enhanced_means: Tensor, image_means: Tensor, tv_sums: Callable[[Tensor], Tensor]) -> Tensor:
-    """From the region means (B, h, w) of both images. Zero-DCE, eq. 4; beyond the border lies 0, as published code pads.
+    """Loss from the region means (B, h, w) of both images: Zero-DCE, eq. 4, padded with 0 as in published code.
 
-    ``tv_sums`` gives the squared differences of neighbours of a (B, 1, h, w) along both axes, summed, (2,).
+    With the gap G of both images' region means, the loss is the mean over regions of ``sum over 4 neighbours of (G - G')^2``:
+    the difference of two images' differences is the difference of their gap. Each pair of neighbouring regions occurs twice,
+    once for each of them; a region at the border and the padding beyond it occur once. The sum is therefore that over the pairs
+    of the padded gap plus that over the pairs inside.
+
+    Args:
+        tv_sums: function from (B, 1, h, w) to its squared differences of neighbours along both axes, summed, (2,).
     """
-    # Differences are linear: the gap between two images' differences is the difference of their gap. Every pair of
-    # neighbours counts for both, so twice, but a region at the border and the 0 beyond it once.
     gap = (enhanced_means - image_means).unsqueeze(1)
     once = tv_sums(functional.pad(gap, (1, 1, 1, 1)))
     return (once + tv_sums(gap)).sum() / gap.numel()
 
 
 def color_constancy(channel_means: Tensor) -> Tensor:
-    """From the channel means (B, 3). Zero-DCE, eq. 6, per image the root of the summed fourth powers as in published code."""
-    # An image's three gaps add up to 0, and then (p^2 + q^2 + r^2)^2 = 2 (p^4 + q^4 + r^4): the root is the sum of squares
-    # over sqrt(2), which has the gradient 0 on grey images, where the root's own is 0 / 0.
+    """Loss from the channel means (B, 3): Zero-DCE, eq. 6, as published code has it, averaged over images.
+
+    That is ``sqrt(p^4 + q^4 + r^4)`` with the three differences p, q, r of channel means. They add up to 0, so that ``(p^2 +
+    q^2 + r^2)^2 = 2 (p^4 + q^4 + r^4)``, and the root is ``(p^2 + q^2 + r^2) / sqrt(2)``. Its gradient on grey images is 0,
+    where that of the root would be 0 / 0.
+    """
     squares = functional.mse_loss(channel_means, channel_means.roll(1, 1), reduction="sum")
     return squares / (math.sqrt(2) * channel_means.shape[0])
 
 
 def coarser(region_means: Tensor) -> Tensor:
-    """From the means of 4 x 4 regions (B, h, w) those of 16 x 16: a mean of equal means is the mean of all."""
+    """Means of 16 x 16 regions from the means of 4 x 4 regions (B, h, w)."""
     return functional.avg_pool2d(region_means, 4)
 
 
 def exposure_control(region_means: Tensor, target: float) -> Tensor:
-    """From the region means (B, h, w) of the enhanced image. Zero-DCE, eq. 5, squared as in published code."""
+    """Loss from the region means (B, h, w) of the enhanced image: Zero-DCE, eq. 5, squared as in published code."""
     return functional.mse_loss(region_means, torch.full_like(region_means, target))
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-# What 1 is in memory; floats are in [0, 1] as they are.
+# Values of white; floats are in [0, 1].
 WHITE = {torch.uint8: 255, torch.uint16: 65535}
 
 
@@ -14,10 +14,10 @@ def fractions(picture: Tensor) -> Tensor:
 
 
 def to_dtype(picture: Tensor, dtype: torch.dtype) -> Tensor:
-    """A picture in [0, 1] in the levels of ``dtype``, rounded where these are whole numbers, still floating."""
+    """Floating-point ``picture`` in [0, 1], scaled to the levels of ``dtype`` and rounded if these are integers."""
     return (picture * WHITE[dtype]).round() if dtype in WHITE else picture
 
 
 def with_contiguous_rows(picture: Tensor) -> Tensor:
-    """``picture`` (H, W, 3) with each row's pixels contiguous, as kernels take it; rows may lie apart."""
+    """``picture`` (H, W, 3) with contiguous pixels in each row, as kernels take it; rows may have gaps between them."""
     return picture if picture.stride(2) == 1 and picture.stride(1) == 3 else picture.contiguous()

@@ -1,4 +1,4 @@
-"""Zero-DCE's losses, each with its float64 reference: kernels give small statistics, ``formulas`` makes scalars of them."""
+"""Losses of Zero-DCE with their float64 references: kernels compute small statistics, ``formulas`` makes scalars of them."""
 
 import torch
 from torch import Tensor
@@ -14,12 +14,12 @@ from zdce.settings import LossWeights
 
 
 def illumination_smoothness(maps: Tensor, normalization: str = "paper") -> Tensor:
-    """How much neighbouring curve values differ (Zero-DCE, eq. 7): squared differences along both axes.
+    """Mean squared difference of neighbouring curve values along both axes (Zero-DCE, eq. 7).
 
     Args:
         maps: curve maps, shape (B, 3T, H, W).
-        normalization: ``"paper"`` takes the mean over iterations and pairs; ``"keras"`` the divisors of the Keras example,
-            about 10.9 times stronger at 256 x 256.
+        normalization: ``"paper"``: the mean over iterations and pairs; ``"keras"``: the divisors of the Keras example, about
+            10.9 times stronger at 256 x 256.
 
     Returns:
         A scalar (float64 for float64 input, else float32), differentiable in ``maps``. A direction with no pairs gives 0.
@@ -41,11 +41,11 @@ def illumination_smoothness_reference(maps: Tensor, normalization: str = "paper"
 
 
 def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Tensor:
-    """How much the contrast between neighbouring regions has changed (Zero-DCE, eq. 4).
+    """Change of the contrast between neighbouring regions (Zero-DCE, eq. 4).
 
     Args:
         enhanced: images in [0, 1], shape (B, 3, H, W), H and W at least ``region``.
-        image: what they were before, same shape.
+        image: images before enhancement, same shape.
         region: side of the averaged squares in pixels; incomplete ones at the border are left out.
 
     Returns:
@@ -72,7 +72,7 @@ def spatial_consistency_reference(enhanced: Tensor, image: Tensor, region: int =
 
 
 def color_constancy(enhanced: Tensor) -> Tensor:
-    """How far each image's mean colour is from grey (Zero-DCE, eq. 6).
+    """Distance of each image's mean colour from grey (Zero-DCE, eq. 6).
 
     Args:
         enhanced: images in [0, 1], shape (B, 3, H, W).
@@ -95,7 +95,7 @@ def color_constancy_reference(enhanced: Tensor) -> Tensor:
 
 
 def exposure_control(enhanced: Tensor, target: float = 0.6, region: int = 16) -> Tensor:
-    """Squared distance of each region's brightness from a well-exposed level (Zero-DCE, eq. 5, squared as published).
+    """Squared distance of each region's mean brightness from a well-exposed level (Zero-DCE, eq. 5, squared as published).
 
     Args:
         enhanced: images in [0, 1], shape (B, 3, H, W), H and W at least ``region``.
@@ -127,14 +127,14 @@ def zero_reference_objective(
     normalization: str = "paper",
     iterations: int | None = None,
 ) -> Objective:
-    """Zero-DCE's whole training objective, from the network's last convolution: tanh, curve and the four terms.
+    """Training objective of Zero-DCE from the output of the network's last convolution: tanh, curve and the four terms.
 
     Args:
         image: images in [0, 1], shape (B, 3, H, W), H and W at least 16; it gets no gradient.
-        logits: what the network gives before tanh, shape (B, 3T, H, W), or (B, 3, H, W) with ``iterations``.
-        weights: what each term counts in the total.
+        logits: output of the network before tanh, shape (B, 3T, H, W), or (B, 3, H, W) with ``iterations``.
+        weights: weight of each term in the total.
         target: the level E in [0, 1] that exposure control aims at.
-        normalization: of the illumination term, ``"paper"`` or ``"keras"``.
+        normalization: normalisation of the illumination term, ``"paper"`` or ``"keras"``.
         iterations: T, from 1 to 16; None takes it from the channels of ``logits``.
 
     Returns:
@@ -154,7 +154,7 @@ def zero_reference_objective(
     steps = check_iterations("logits", logits, iterations)
     check_normalization(normalization)
     if image.requires_grad:
-        raise ValueError("image must not require a gradient: the objective gives one to logits alone")
+        raise ValueError("image must not require a gradient: only logits have one")
     enhanced_regions, image_regions, channel_means, tv_sums = torch.ops.zdce.objective_statistics(image, logits, steps)
     return formulas.objective(
         weights,

@@ -1,4 +1,4 @@
-"""What the gradients of region and channel means share: they need the image's shape, dtype and layout, none of its values."""
+"""Shared part of the gradients of region and channel means: they need the image's shape, dtype and layout, not its values."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from zdce.ops import operator
 
 
 def empty_image(grad: Tensor, height: int, width: int, dtype: torch.dtype, channels_last: bool) -> Tensor:
-    """A gradient of an image (B, 3, height, width), given ``grad`` (B, ...) of its means."""
+    """Empty gradient of an image (B, 3, height, width), for ``grad`` (B, ...) of its means."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty((grad.shape[0], 3, height, width), dtype=dtype, device=grad.device, memory_format=layout)
 
 
 def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    """Keeps what ``empty_image`` takes; nothing is saved of the image's values."""
+    """Saves the arguments of ``empty_image``, none of the image's values."""
     image, *ctx.region = inputs
     ctx.image = (*image.shape[2:], image.dtype, operator.is_channels_last(image))

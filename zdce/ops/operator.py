@@ -1,8 +1,8 @@
-"""How an operator ``torch.ops.zdce.*`` is defined: its schema, its outputs, its gradient, and the way to a backend's kernel.
+"""Definition of an operator ``torch.ops.zdce.*``: schema, outputs, gradient, and the call of a backend's kernel.
 
-Each operator has one implementation for every device: it allocates the outputs, as the fake does, and a backend's kernel writes
-them. Backward is an operator of its own and runs on the backend that forward was asked for, its last argument. Compiled code
-registers under private namespaces and takes the inputs, then the outputs.
+Each operator has one implementation for every device: it allocates the outputs, as its fake does, and a backend's kernel writes
+them. Backward is a separate operator; its last argument is the backend that was requested for forward. Compiled code registers
+in private namespaces and takes the inputs, then the outputs.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ _zdce = torch.library.Library("zdce", "DEF")
 _cpp = torch.library.Library("zdce_cpp", "DEF")
 _cuda = torch.library.Library("zdce_cuda", "DEF")
 
-# From an operator's inputs and outputs to what a kernel takes.
+# Converts an operator's inputs and outputs to a kernel's arguments.
 Arguments = Callable[..., tuple[tuple[object, ...], tuple[Tensor | None, ...]]]
 
 
 def empty_in_layout(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """An output in the layout of ``like`` (B, C, H, W): channels_last where that is what it has, else contiguous."""
+    """An empty output like ``like`` (B, C, H, W): channels_last if ``like`` is, otherwise contiguous."""
     layout = torch.channels_last if is_channels_last(like) else torch.contiguous_format
     return torch.empty_like(like, dtype=dtype, memory_format=layout)
 
@@ -32,7 +32,7 @@ def is_channels_last(tensor: Tensor) -> bool:
 
 
 def empty_statistic(shape: tuple[int, ...], *inputs: Tensor) -> Tensor:
-    """A small output of ``shape``: float64 where an input is, else float32."""
+    """An empty small output of ``shape``: float64 if an input is, otherwise float32."""
     wide = any(tensor.dtype == torch.float64 for tensor in inputs)
     return inputs[0].new_empty(shape, dtype=torch.float64 if wide else torch.float32)
 
@@ -54,13 +54,13 @@ def define(
     """Defines ``zdce::<schema>`` and, for compiled code, ``<kernel>`` with the same name.
 
     Args:
-        schema: the public operator's.
-        kernel: the schema of what compiled code registers, the inputs followed by the outputs that it writes.
-        reference: plain torch that takes the kernel's inputs and returns its outputs.
-        allocate: takes the operator's arguments and makes its outputs.
-        arguments: turns inputs (backward's without the backend) and outputs into what kernels take.
-        kernels: the backends that have a kernel of the operator, beside the reference.
-        float32_only: whether the C++ kernel takes no other dtype of weights.
+        schema: schema of the public operator.
+        kernel: schema of the compiled kernel: the inputs, then the outputs that it writes.
+        reference: function in plain torch that takes the kernel's inputs and returns its outputs.
+        allocate: function from the operator's arguments to its empty outputs.
+        arguments: converts inputs (of backward without the backend) and outputs to the kernels' arguments.
+        kernels: backends that have a kernel of the operator, beside the reference.
+        float32_only: whether the C++ kernel takes only float32 weights.
     """
     name = schema.partition("(")[0]
     dispatch.OPERATORS[name] = dispatch.Operator(reference, frozenset(kernels), float32_only)
@@ -84,9 +84,9 @@ def define(
 def define_in_place(
     schema: str, reference: Callable[..., Any], arguments: Callable[..., tuple[object, ...]], *, kernels: tuple[str, ...]
 ) -> None:
-    """Defines an operator that writes its last argument, the same for compiled code; it has no gradient.
+    """Defines an operator that writes its last argument, with the same schema for compiled code; it has no gradient.
 
-    ``arguments`` turns the inputs into what kernels take.
+    ``arguments`` converts the inputs to the kernels' arguments.
     """
     name = schema.partition("(")[0]
     dispatch.OPERATORS[name] = dispatch.Operator(reference, frozenset(kernels))
@@ -106,7 +106,7 @@ def define_compiled(schema: str) -> None:
 
 
 def register_gradient(name: str, setup: Callable[..., None], backward: Callable[..., Any]) -> None:
-    """Gives operator ``name`` its gradient; ``ctx.backend`` is the backend that forward was asked for."""
+    """Registers the gradient of operator ``name``; ``ctx.backend`` is the backend that was requested for forward."""
 
     def setup_with_backend(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.backend = dispatch.requested()

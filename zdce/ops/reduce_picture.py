@@ -12,14 +12,14 @@ from zdce.ops.interleaved import fractions, with_contiguous_rows
 
 
 def reduce_picture(picture: Tensor, scale: int, antialias: bool = True) -> Tensor:
-    """A picture made ``scale`` times smaller by area means, as a network takes it.
+    """A picture reduced to a ``scale`` times smaller image by area means, as input of a network.
 
     Args:
         picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where
             each row's pixels are contiguous.
-        scale: side of the averaged squares in pixels; at the border the mean is of those that are there.
-        antialias: false takes bilinear samples of four pixels instead, spread evenly from border to border (Zero-DCE++ as
-            published; ``interpolate`` with ``align_corners=False``).
+        scale: side of the averaged squares in pixels; at the border, of their pixels inside the picture.
+        antialias: False takes bilinear samples of four pixels instead, as published for Zero-DCE++ (``interpolate`` with
+            ``align_corners=False``).
 
     Returns:
         Shape (1, 3, ceil(H / scale), ceil(W / scale)), float32 in [0, 1]; no gradient.
@@ -39,9 +39,9 @@ def reduce_picture(picture: Tensor, scale: int, antialias: bool = True) -> Tenso
 
 
 def reference(picture: Tensor, scale: int, antialias: bool = True) -> Tensor:
-    """Means over ``scale`` x ``scale`` pixels, (1, 3, ceil(H / scale), ceil(W / scale)) in [0, 1]; over fewer at the border.
+    """Means over ``scale`` x ``scale`` pixels, fewer at the border, (1, 3, ceil(H / scale), ceil(W / scale)) in [0, 1].
 
-    Without ``antialias`` bilinear samples, corners not aligned.
+    Without ``antialias``, bilinear samples with ``align_corners=False``.
     """
     # uint8: 3 bytes read, of samples 12 / scale^2, nearly nothing written. Eager makes floats of the picture first, 12 bytes
     # written and read.
@@ -49,7 +49,7 @@ def reference(picture: Tensor, scale: int, antialias: bool = True) -> Tensor:
     if not antialias:
         size = [-(-height // scale), -(-width // scale)]
         return functional.interpolate(fractions(picture), size=size, mode="bilinear", align_corners=False)
-    side = min(scale, max(height, width))  # larger areas are the same one
+    side = min(scale, max(height, width))  # a larger square has the same pixels
     padded = functional.pad(fractions(picture), (0, -width % side, 0, -height % side))
     sums = padded.unflatten(3, (-1, side)).unflatten(2, (-1, side)).sum((3, 5))
     rows, columns = (

@@ -18,7 +18,7 @@ def reference(image: Tensor, region: int) -> Tensor:
 
 
 def reference_backward(grad: Tensor, region: int, height: int, width: int) -> Tensor:
-    """The gradient of the image (B, 3, height, width), given ``grad`` of its region means."""
+    """Gradient of the image (B, 3, height, width) from ``grad`` of its region means."""
     # 12 bytes written.
     inside = (grad / (3 * region**2)).repeat_interleave(region, 1).repeat_interleave(region, 2)
     border = (0, width - inside.shape[2], 0, height - inside.shape[1])

@@ -1,4 +1,4 @@
-"""The inference engine's operators, compiled code only: ``zdce.models.engine`` packs a network and runs it on a picture."""
+"""Operators of the inference engine, in compiled code only: ``zdce.models.engine`` packs a network and runs it on a picture."""
 
 from zdce.ops import operator
 

@@ -11,13 +11,13 @@ from zdce.ops import operator
 
 
 def reference(maps: Tensor) -> Tensor:
-    """Squared differences of neighbours along y and along x, each summed over everything, (2,)."""
+    """Sums of the squared differences of neighbours along y and along x, (2,)."""
     # 96 bytes read; eager reads them several times and writes both differences.
     return torch.stack([maps.diff(dim=2).square().sum(), maps.diff(dim=3).square().sum()])
 
 
 def reference_backward(grad: Tensor, maps: Tensor) -> Tensor:
-    """The gradient of ``maps``, given ``grad`` (2,) of their sums."""
+    """Gradient of ``maps`` from ``grad`` (2,) of their sums."""
     # 96 bytes read and 96 written, the neighbours coming from cache.
     grad_maps = torch.zeros_like(maps)
     for axis, grad_sum in zip((2, 3), grad, strict=True):
