@@ -12,8 +12,9 @@ import tifffile
 from PIL import Image
 from test_images import gradient
 
+import zdce
 from zdce.errors import InputError
-from zdce.io import exif, formats, images, jpeg, tiff
+from zdce.io import exif, formats, images, isobmff, jpeg, tiff
 from zdce.io.directories import Block
 from zdce.io.picture import Picture
 
@@ -362,3 +363,51 @@ def test_segments_that_are_not_known_stay(tmp_path):
     images.write(images.read(tmp_path / "a.jpg"), tmp_path / "b.jpg")
     assert thermal in (tmp_path / "b.jpg").read_bytes()
     assert [segment.marker for segment in jpeg.segments((tmp_path / "b.jpg").read_bytes())].count(0xE4) == 1
+
+
+def test_python_is_told_what_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(jpeg_bytes() + jpeg_bytes(9))
+    with pytest.warns(UserWarning, match="b.jpg: further picture left out"):
+        zdce.enhance("a.jpg", output="b.jpg")
+    images.write(Picture(np.zeros((8, 8, 3), np.uint16)), tmp_path / "deep.png")
+    assert images.write(images.read(tmp_path / "deep.png"), tmp_path / "flat.jpg") == ["its 16 bits became 8"]
+
+
+def test_long_texts_and_profiles_cost_a_png_nothing(tmp_path):
+    profile, words = os.urandom(3_000_000), b"Title\0" + b"x" * 3_000_000
+    picture = Picture(np.zeros((8, 8, 3), np.uint8), metadata={"icc_profile": profile, "chunks": ((b"tEXt", words),)})
+    picture.metadata["xmp"] = packet(b' xmp:Label="' + b"x" * 3_000_000 + b'"')
+    images.write(picture, tmp_path / "a.png")
+    assert images.read(tmp_path / "a.png").metadata == picture.metadata
+
+
+def gain_map_avif():
+    """The boxes of a file of four pictures: the photograph, its gain map with a tone-mapped one of both, and a depth map."""
+
+    def box(kind, *content):
+        data = b"".join(content)
+        return struct.pack(">I", len(data) + 8) + kind + data
+
+    def full(kind, *content, version=0):
+        return box(kind, bytes([version, 0, 0, 0]), *content)
+
+    kinds = {1: b"av01", 2: b"av01", 3: b"tmap", 4: b"av01"}
+    infos = [full(b"infe", struct.pack(">HH", n, 0), kind, b"\0", version=2) for n, kind in kinds.items()]
+    depth = full(b"auxC", b"urn:mpeg:hevc:2015:auxid:2 depth\0")
+    colour = box(b"colr", b"nclx", struct.pack(">HHHB", 12, 13, 6, 0x80))
+    meta = full(
+        b"meta",
+        full(b"pitm", struct.pack(">H", 1)),
+        full(b"iinf", struct.pack(">H", len(infos)), *infos),
+        full(b"iref", box(b"dimg", struct.pack(">4H", 3, 2, 1, 2)), box(b"auxl", struct.pack(">3H", 4, 1, 1))),
+        box(b"iprp", box(b"ipco", depth, colour),
+            full(b"ipma", struct.pack(">IHBBHBB", 2, 1, 1, 2, 4, 1, 1))),
+    )  # fmt: skip
+    return box(b"ftyp", b"avif\0\0\0\0avif") + meta + box(b"mpvd", b"film")
+
+
+def test_what_avif_and_heic_hold_beside_the_picture_is_named():
+    described, left_out = isobmff.carried(gain_map_avif())
+    assert described["colour_tags"].cicp == (12, 13, 6, 1)
+    assert sorted(left_out) == ["depth map left out", "gain map left out", "motion photo's video left out"]

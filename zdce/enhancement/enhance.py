@@ -157,7 +157,11 @@ def _picture(picture: images.Picture, enhancer: Enhancer) -> images.Picture:
 
 
 def _file(source: Path, target: Path, enhancer: Enhancer) -> Path:
-    images.write(_picture(images.read(source), enhancer), target, enhancer.settings.quality)
+    picture = images.read(source)
+    images.check(picture, target)
+    notes = [*picture.notes, *images.write(_picture(picture, enhancer), target, enhancer.settings.quality)]
+    for note in notes:
+        warnings.warn(f"{target}: {note}", stacklevel=3)  # shown with the line that called zdce.enhance
     return target
 
 

@@ -123,6 +123,8 @@ def _fitted(picture: Picture, form: Format) -> _Fitted:
     _add_profile(picture, form, given, left_out)
     kept = {key: value for key, value in given.items() if key in form.holds}
     notes = [f"{what} left out: {form.name} has no place for it" for what in dict.fromkeys(left_out)]
+    if picture.pixels.dtype == np.uint16 and form.name not in ("PNG", "TIFF"):
+        notes.append("its 16 bits became 8")
     return _Fitted(kept, notes)
 
 

@@ -46,6 +46,8 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
     for kind, content in _chunks(data):
         if kind == b"eXIf":
             described["exif"] = exif.PREFIX + exif.block(content)
+        elif kind == b"iCCP" and (profile := _inflated(content.partition(b"\0")[2][1:])):
+            described["icc_profile"] = profile
         elif kind in _TEXT and _take(kind, content, described):
             pass
         elif kind in _KEPT or (kind == b"pHYs" and content[8:9] == b"\0") or (kind not in _OWN and kind[3:4].islower()):
@@ -62,12 +64,12 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
 
 
 def without_texts(data: bytes) -> bytes:
-    """The file without its texts, which ``carried`` reads: Pillow refuses pictures with long ones."""
+    """The file without its texts and profile, which ``carried`` reads: Pillow refuses pictures with long ones."""
     at, kept, start = _SIGNATURE, list[bytes](), 0
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
-        if kind in _TEXT:
+        if kind in (*_TEXT, b"iCCP"):
             kept.append(data[start:at])
             start = end
         at = end

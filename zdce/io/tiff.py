@@ -23,7 +23,7 @@ _UNSIGNED = (1, 4)  # 4: not defined
 # Values of a maximum that stand for a depth of their own: 10 to 15 bits in 16.
 _DEPTH_WHITES = frozenset((1 << bits) - 1 for bits in range(9, 16))
 
-_BYTES = 1  # the type
+_BYTES, _UNDEFINED = 1, 7  # types
 _CLASSIC_BYTES = 1 << 32
 
 
@@ -185,7 +185,7 @@ class _Assembly:
         for entry in self._pixels.entries(self._pixels.first):
             self._add(entry.tag, entry.kind, entry.length, self._values(entry))
         for tag, value in further.items():
-            self._add(tag, _BYTES, len(value), value)
+            self._add(tag, _UNDEFINED if tag == _IPTC else _BYTES, len(value), value)
         self._data += bytes(len(self._data) % 2)
         struct.pack_into(self._order + "I", self._data, 4, len(self._data))
         ordered = [self._entries[tag] for tag in sorted(self._entries)]
