@@ -19,6 +19,7 @@ from PIL import ExifTags, Image
 import zdce
 from zdce import cli, settings
 from zdce.enhancement import colour
+from zdce.io import images
 
 
 @pytest.fixture(scope="module")
@@ -379,8 +380,14 @@ def test_what_is_left_out_stands_in_the_manifest(model, photos):
 
 @pytest.mark.parametrize(("suffix", "most"), [("jpg", 65500), ("webp", 16383), ("heic", 65536)])
 def test_a_format_without_room_is_told_before_the_work(model, photos, monkeypatch, suffix, most):
-    Image.new("L", (most + 1, 1)).save("wide.png")
+    Image.new("1", (most + 1, 1)).save("wide.png")
     monkeypatch.setattr(zdce.Enhancer, "__call__", None)
     result = run(model, "wide.png", "-o", f"wide.{suffix}")
     assert result.exit_code == 1
     assert f"{most + 1} x 1 pixels can't be written as" in result.stderr.replace("\n", " ")
+
+
+def test_a_heic_of_200_megapixels_is_told_before_the_work(photos):
+    picture = images.Picture(np.broadcast_to(np.uint8(0), (12288, 16384, 3)))
+    with pytest.raises(ValueError, match="16384 x 12288 pixels can't be written as HEIF: it holds 65536 a side and 142606336"):
+        images.check(picture, photos / "a.heic")

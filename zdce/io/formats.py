@@ -31,7 +31,7 @@ class Format(NamedTuple):
 
 _COMMON = ("exif", "icc_profile", "xmp")
 
-# Sides: libjpeg's, libwebp's, libavif's and x265's limits; PNG has 31 bits, and TIFF and BMP 32.
+# The limits of libjpeg, libwebp, libavif and x265 (level 7.2's samples); PNG has 31 bits for a side, and TIFF and BMP 32.
 _TABLE = (
     Format("JPEG", (".jpg", ".jpeg", ".jfif", ".jpe"), 65500, 0, False,
            frozenset({*_COMMON, "dpi", "extended_xmp", "photoshop", "iptc", "comments", "segments"})),
@@ -42,7 +42,7 @@ _TABLE = (
     Format("TIFF", (".tif", ".tiff"), 2**32 - 1, 0, True,
            frozenset({*_COMMON, "dpi", "extended_xmp", "photoshop", "iptc"})),
     Format("AVIF", (".avif",), 65536, 1 << 28, True, frozenset({*_COMMON, "extended_xmp", "colour_tags"})),
-    Format("HEIF", (".heic", ".heif", ".hif"), 65536, 1 << 27, True, frozenset({*_COMMON, "extended_xmp", "colour_tags"})),
+    Format("HEIF", (".heic", ".heif", ".hif"), 65536, 142_606_336, True, frozenset({*_COMMON, "extended_xmp", "colour_tags"})),
 )  # fmt: skip
 
 _BY_SUFFIX = {suffix: each for each in _TABLE for suffix in each.suffixes}
