@@ -437,7 +437,7 @@ def test_an_interrupted_study_goes_on_to_the_same_figures(finished, pictures, tm
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert re.search("stopped while .*; the same command goes on", errors)
+    assert re.search("stopped while .*; the same command continues", errors)
     assert "Traceback" not in errors
     assert not (out / "report.html").exists()
     assert run(*arguments).exit_code == 0

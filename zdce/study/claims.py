@@ -1,4 +1,4 @@
-"""The report's claims, each a check of our runs: one function a claim, from one seed's evidence to a verdict and its figure."""
+"""Claims of the report, tested on our runs: one function per claim, from the results of one seed to a verdict with figures."""
 
 import math
 from collections import Counter
@@ -15,7 +15,7 @@ from zdce.study.settings import BASE
 Key = TypeVar("Key", int, str)
 Verdict = Literal["holds", "does not hold", "not decidable"]
 
-# How far from an epoch that a claim names "near" and "around" reach.
+# Largest distance in epochs from an epoch that a claim names with "near" and "around".
 _NEAR = 5
 _AROUND = 10
 # "Close to autocontrast", in dB of PSNR: a mean error of a tenth of the range.
@@ -23,17 +23,17 @@ _CLOSE = 20.0
 # "Close" and "much lower" of losses, as shares.
 _SAME = 0.05
 _MUCH = 0.2
-# With fewer pictures an interval of their mean says nothing.
+# Smallest number of pictures for an interval of their mean.
 _ENOUGH = 6
 
 
 class UndecidableError(Exception):
-    """The runs can't tell; the message says what is missing or too near to call."""
+    """The runs can't decide a claim; the message says what is missing or too close."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict, and the figure that it rests on."""
+    """A verdict and the figures behind it."""
 
     verdict: Verdict
     figure: str
@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the runs of one seed say. Everything asked for that is not there raises ``UndecidableError``."""
+    """Results of one seed; methods raise ``UndecidableError`` if something is missing."""
 
     results: Results
     seed: int
@@ -59,48 +59,48 @@ class Evidence:
             raise UndecidableError("these pictures have no true references")
 
     def by_picture(self, variant: str, measure: str, epoch: int | None = None) -> dict[str, float]:
-        """A measure of each picture, after ``epoch`` or at the end."""
+        """Measure of each picture, after ``epoch`` or the last epoch."""
         rows = self.results.rows(variant, self.last if epoch is None else epoch, self.seed)
         if not rows:
             raise UndecidableError(f"{variant} was not trained")
         return {row.picture: getattr(row, measure) for row in rows}
 
     def value(self, variant: str, measure: str, epoch: int | None = None) -> float:
-        """A measure's mean over pictures."""
+        """Mean of a measure over pictures."""
         return mean(list(self.by_picture(variant, measure, epoch).values()))
 
     def references(self, measure: str, otherwise: float) -> float:
-        """A measure's mean over the true references; ``otherwise`` where there are none."""
+        """Mean of a measure over the true references; ``otherwise`` if there are none."""
         rows = self.results.rows("reference", 0)
         return mean([getattr(row, measure) for row in rows]) if rows else otherwise
 
     def course(self, variant: str, measure: str) -> dict[int, float]:
-        """The means by epoch."""
+        """Means of a measure by epoch."""
         return {epoch: self.value(variant, measure, epoch) for epoch in self.results.epochs}
 
     def losses(self, variant: str, split: str, term: str = "total") -> list[float]:
-        """By epoch, from the first."""
+        """Losses by epoch, from the first one."""
         rows = [r for r in self.results.losses if (r.variant, r.seed, r.split) == (variant, self.seed, split)]
         if not rows:
             raise UndecidableError(f"{variant} was not trained")
         return [getattr(row, term) for row in sorted(rows, key=_epoch)]
 
     def gap(self, variant: str) -> list[float]:
-        """Validation's total less training's, by epoch."""
+        """Total of validation minus that of training, by epoch."""
         pairs = zip(self.losses(variant, "validation"), self.losses(variant, "train"), strict=True)
         return [validation - train for validation, train in pairs]
 
     def crossing(self, variant: str) -> int | None:
-        """The first epoch whose gap has another sign than the first one's."""
+        """First epoch whose gap has another sign than that of epoch 1, or None."""
         gap = self.gap(variant)
         return next((i + 1 for i, g in enumerate(gap) if g * gap[0] < 0), None)
 
     def relative_gap(self, variant: str) -> float:
-        """The gap's size at the end as a share of training's total."""
+        """Absolute gap after the last epoch as a share of training's total."""
         return abs(self.gap(variant)[-1]) / self.losses(variant, "train")[-1]
 
     def difference(self, variant: str, measure: str, other: str = BASE) -> tuple[float, Interval]:
-        """The mean over pictures by which ``variant`` exceeds ``other`` at the end, and its interval."""
+        """Mean difference of ``variant`` and ``other`` over pictures after the last epoch, and its interval."""
         own, others = self.by_picture(variant, measure), self.by_picture(other, measure)
         gaps = [own[name] - others[name] for name in own if math.isfinite(own[name] - others[name])]
         if len(gaps) < _ENOUGH:
@@ -114,7 +114,7 @@ def _epoch(row: Loss) -> int:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the report and its check; ``rule`` says what counts as true."""
+    """A sentence of the report and its check; ``rule`` says when it holds."""
 
     name: str
     part: str
@@ -127,7 +127,7 @@ CLAIMS: list[Claim] = []
 
 
 def claim(part: str, text: str) -> Callable[[Callable[[Evidence], Finding]], Callable[[Evidence], Finding]]:
-    """Adds a check to the table. Its docstring is the rule."""
+    """Decorator that adds a check to ``CLAIMS``; its docstring is the rule."""
 
     def add(check: Callable[[Evidence], Finding]) -> Callable[[Evidence], Finding]:
         rule = " ".join((check.__doc__ or "").split())
@@ -139,14 +139,14 @@ def claim(part: str, text: str) -> Callable[[Callable[[Evidence], Finding]], Cal
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and what all seeds together say of it."""
+    """A claim and its verdict over all seeds."""
 
     claim: Claim
     finding: Finding
 
 
 def judge(results: Results) -> list[Judged]:
-    """Every claim; seeds that disagree leave one not decidable."""
+    """Verdicts of all claims; a claim is not decidable if seeds disagree."""
     return [Judged(claim, _together([_checked(claim, Evidence(results, seed)) for seed in results.seeds])) for claim in CLAIMS]
 
 

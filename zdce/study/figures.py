@@ -1,4 +1,4 @@
-"""The page's curves: drawn once each, as SVG whose colours follow the page's, and as PNG."""
+"""Charts of the page: as SVG with the page's colours, and as PNG."""
 
 import io
 import math
@@ -16,7 +16,7 @@ from zdce.study.published import Published
 from zdce.study.results import Results
 from zdce.study.settings import BASE
 
-# Each colour of a drawing stands for one of the page's, which has a light and a dark value.
+# Each colour of a drawing is replaced by a variable of the page, which has a value for light and one for dark mode.
 _INK, _RULE, _MUTED, _OURS, _OTHER = "#1d1b18", "#dedad2", "#76706a", "#b8620b", "#3a6ea5"
 _PAGE_COLORS = {
     _INK: "currentColor",
@@ -27,7 +27,7 @@ _PAGE_COLORS = {
 }
 
 _STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text, in the page's type
+    "svg.fonttype": "none",  # text stays text, in the page's font
     "font.size": 8.5,
     "axes.edgecolor": _MUTED,
     "axes.labelcolor": _INK,
@@ -47,10 +47,10 @@ _STYLE: Any = {
     "lines.linewidth": 1.4,
 }
 
-# A range of this ratio is drawn on a logarithmic axis.
+# Ratio of largest to smallest total above which the axis is logarithmic.
 _DECADES = 100
-# Points of fewer epochs lie too close for figures beside them.
-_ROOM = 30
+# Number of epochs from which on points have numbers beside them; with fewer epochs they lie too close.
+_NUMBERED_FROM = 30
 
 _TERMS = {
     "total": "total, weighted",
@@ -70,7 +70,7 @@ class Drawing(NamedTuple):
 
 
 def losses(results: Results, variant: str) -> Drawing:
-    """Total and terms by epoch, training and validation, mean over seeds; base's beside those of another variant."""
+    """Total and terms by epoch, training and validation, mean over seeds, beside those of base."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 2.4))
         panels = figure.subplots(1, len(Objective._fields))
@@ -83,7 +83,7 @@ def losses(results: Results, variant: str) -> Drawing:
             axes.ticklabel_format(axis="y", scilimits=(-3, 4))
             axes.yaxis.get_offset_text().set_fontsize(7)
         panels[-1].set_xlabel("epoch")
-        # Totals of other weights lie far from each other.
+        # Totals with other loss weights may be far apart.
         totals = [value for line in panels[0].lines for value in line.get_ydata()]
         if min(totals) > 0 and max(totals) > _DECADES * min(totals):
             panels[0].set_yscale("log")
@@ -114,7 +114,7 @@ def _loss(axes: Any, results: Results, variant: str, term: str, color: str, labe
 
 
 def course(results: Results, published: Published) -> Drawing:
-    """Base's PSNR and SSIM by epoch against each target, the report's beside ours."""
+    """Base's PSNR and SSIM by epoch against each target, with the report's beside ours."""
     targets = [t for t in AGAINST if t != "reference" or results.has_references]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 4.4))
@@ -145,13 +145,15 @@ def _course(axes: Any, results: Results, measure: str) -> None:
     if bounds:
         axes.fill_between(epochs, [b[0] for b in bounds], [b[1] for b in bounds], color=_OURS, alpha=0.15, linewidth=0)
     for average, value in zip(averages, values, strict=True):
-        if math.isfinite(value) and epochs[-1] >= _ROOM:
+        if math.isfinite(value) and epochs[-1] >= _NUMBERED_FROM:
             text = f"{value:.1f}" if measure.startswith("psnr") else f"{value:.2f}"
             axes.annotate(text, (average.epoch, value), (0, 6), textcoords="offset points", ha="center", fontsize=7.5)
 
 
 def comparison(results: Results, methods: Sequence[str], published: Published, name: str) -> Drawing:
-    """A row for each of ``methods`` at the end: PSNR and SSIM against autocontrast, ours and the report's, and references."""
+    """A row for each of ``methods`` after the last epoch: PSNR and SSIM against autocontrast, ours and the report's, and
+    against
+    references."""
     last = results.epochs[-1]
     targets = [t for t in ("autocontrast", "reference") if t != "reference" or results.has_references]
     with mpl.rc_context(_STYLE):
@@ -188,13 +190,13 @@ def _drawn(figure: Figure, name: str) -> Drawing:
     png, svg = io.BytesIO(), io.StringIO()
     FigureCanvasAgg(figure)
     figure.savefig(png, format="png", dpi=100, metadata={"Software": None})
-    with mpl.rc_context({"svg.hashsalt": name}):  # its ids are unlike those of other drawings, and the same every time
+    with mpl.rc_context({"svg.hashsalt": name}):  # reproducible ids that differ from those of other drawings
         figure.savefig(svg, format="svg", metadata={"Date": None})
     return Drawing(_inline(svg.getvalue(), name), png.getvalue())
 
 
 def _inline(svg: str, name: str) -> str:
-    """An SVG file as an element of a page: no declaration, no fixed size, no background, ids of its own."""
+    """An SVG file as an element of a page: without declaration, fixed size and background, and with unique ids."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)

@@ -1,4 +1,4 @@
-"""What is measured of one picture: likeness to targets, light, colour, noise, and whether the order of lightness is kept."""
+"""Measures of one picture: similarity to targets, light, colour, noise, and the order of lightness."""
 
 import math
 from dataclasses import dataclass, fields
@@ -10,23 +10,22 @@ from skimage.color import rgb2lab
 
 from zdce.metrics.evaluation import Rgb, ciede2000, luma, psnr, ssim
 
-# What pictures are compared with.
+# Targets of comparisons.
 TARGETS = ("autocontrast", "input", "reference")
 
-# Lightness order is compared on a grid of at most so many points along the longer side.
+# Largest number of grid points along the longer side for the order of lightness.
 _GRID = 100
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One method on one picture.
+    """Measures of one method on one picture.
 
     Attributes:
-        method: a variant or a baseline.
-        seed, epoch: of the training run; 0 where nothing was trained.
-        picture: its name.
-        psnr_*, ssim_*: against a target, in dB and 0 to 1; NaN where the picture has no reference, an infinite PSNR where they
-            are equal.
+        method: name of a variant or a baseline.
+        seed, epoch: seed and epoch of the training run; 0 for baselines.
+        picture: name of the picture.
+        psnr_*, ssim_*: PSNR in dB and SSIM against a target; NaN without a reference, infinite PSNR for equal pictures.
         brightness: mean luma, 0 to 1.
         contrast: standard deviation of luma, on the same scale.
         saturation: mean of HSV's saturation, 0 to 1.
@@ -34,8 +33,7 @@ class Measured:
         noise: ``noise_level``, in levels of 255.
         sharpness: mean length of luma's gradient, in levels of 255 a pixel.
         order_error: ``lightness_order_error`` against the input.
-        ciede2000_reference: the mean colour difference to the reference; NaN as ``psnr_reference``, and in results that were
-            written without it.
+        ciede2000_reference: mean colour difference to the reference; NaN without a reference, and in results of older versions.
     """
 
     method: str
@@ -62,7 +60,7 @@ MEASURES = tuple(field.name for field in fields(Measured))[4:]
 
 
 class Source(NamedTuple):
-    """Which weights made a picture, or which baseline."""
+    """Weights or baseline that a picture was made by."""
 
     method: str
     seed: int = 0
@@ -70,7 +68,7 @@ class Source(NamedTuple):
 
 
 def measure(source: Source, picture: str, result: Rgb, targets: dict[str, Rgb]) -> Measured:
-    """All measures of ``result`` (H, W, 3); ``targets``, of its shape, are "input", "autocontrast" and maybe "reference"."""
+    """All measures of ``result`` (H, W, 3); ``targets`` of its shape are "input", "autocontrast" and optionally "reference"."""
     light = luma(result)
     reference = targets.get("reference")
     likeness = {against: _likeness(result, targets.get(against)) for against in TARGETS}
@@ -107,10 +105,11 @@ def _sharpness(luma: NDArray[np.float64]) -> float:
 
 
 def noise_level(luma: NDArray[np.float64]) -> float:
-    """The deviation of white noise in ``luma`` (H, W) in [0, 1], in levels of 255 (Immerkaer, CVIU 1996).
+    """Standard deviation of white noise in ``luma`` (H, W) in [0, 1], in levels of 255 (Immerkaer, CVIU 1996).
 
-    The second difference along both axes, which straight edges and slopes do not answer to; where |x| has the mean m, normal
-    noise has the deviation m sqrt(pi / 2), and the mask multiplies it by 6. Fine texture counts as noise.
+    The second difference along both axes is 0 on slopes and straight edges. It multiplies the standard deviation of white noise
+    by 6, the root of the sum of its squared coefficients (1, -2, 1 along each axis: 6 * 6 = 36). Normal noise x of standard
+    deviation s has the mean ``|x| = s sqrt(2 / pi)``. Fine texture counts as noise.
     """
     if min(luma.shape) < 3:
         return 0.0
@@ -119,11 +118,11 @@ def noise_level(luma: NDArray[np.float64]) -> float:
 
 
 def lightness_order_error(image: Rgb, enhanced: Rgb) -> float:
-    """How many pixels, on average, changed their order of lightness with a pixel (Wang et al., TIP 2013, eq. 10 to 12).
+    """Mean number of pixels whose order of lightness with a pixel has changed (Wang et al., TIP 2013, eq. 10 to 12).
 
     With the lightness L = max(R, G, B) of ``image`` and L' of ``enhanced``, both (H, W, 3), it is
-    ``1/m sum over pixels x, y of [L(x) >= L(y)] xor [L'(x) >= L'(y)]`` on a grid of m pixels, every k-th of each axis, k the
-    least for which the longer side has at most 100. 0 where no order changed, at most m.
+    ``1/m sum over pixels x, y of [L(x) >= L(y)] xor [L'(x) >= L'(y)]`` on a grid of m pixels: every k-th pixel along each axis,
+    with the smallest k for which the longer side has at most 100. 0 if no order has changed, at most m.
     """
     step = max(1, -(-max(image.shape[:2]) // _GRID))
     before, after = (picture[::step, ::step].max(axis=2).ravel() for picture in (image, enhanced))

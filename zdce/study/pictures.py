@@ -1,4 +1,4 @@
-"""Pictures for the page: made smaller, beside each other, and curve maps made visible."""
+"""Pictures for the page: reduced, in sheets, and of curve maps."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from zdce.metrics.evaluation import Rgb
 
 # Longer side of the pictures on the page, in pixels.
 SHOWN_SIDE = 640
-# Of sheets: the height of a line of labels.
+# Height in pixels of a line of labels in a sheet.
 _LINE = 26
-# Of curve maps: longer side of a tile, and the line above it.
+# Longer side of a tile of curve maps, and height of the line above it.
 _TILE_SIDE, _TILE_LINE = 240, 18
 
 
 def reduced(pixels: Rgb, side: int | None) -> Rgb:
-    """``pixels`` (H, W, 3) made so small that the longer side has ``side`` pixels, never larger."""
+    """``pixels`` (H, W, 3), reduced to ``side`` pixels along the longer side; smaller pictures are unchanged."""
     height, width = pixels.shape[:2]
     if side is None or max(height, width) <= side:
         return pixels
@@ -28,14 +28,14 @@ def reduced(pixels: Rgb, side: int | None) -> Rgb:
 
 
 class Labelled(NamedTuple):
-    """A picture and the line above it."""
+    """A picture and the label above it."""
 
     image: Image.Image
     label: str
 
 
 def sheet(rows: Sequence[Sequence[Labelled]], width: int = 240) -> Image.Image:
-    """Rows of pictures beside each other, each ``width`` pixels wide and as high as the first of its row wants to be."""
+    """Rows of pictures, each ``width`` pixels wide; the first picture of a row determines its height."""
     heights = [width * row[0].image.height // row[0].image.width for row in rows]
     drawn = Image.new("RGB", (max(map(len, rows)) * width, sum(heights) + len(rows) * _LINE), "white")
     top = 0
@@ -47,7 +47,7 @@ def sheet(rows: Sequence[Sequence[Labelled]], width: int = 240) -> Image.Image:
 
 
 def _cell(picture: Labelled, width: int, height: int) -> Image.Image:
-    """A picture of its own, so that a label longer than it is cut off."""
+    """Picture and label, which is cut off at the picture's width."""
     cell = Image.new("RGB", (width, height + _LINE), "white")
     ImageDraw.Draw(cell).text((2, 6), picture.label, "black", ImageFont.load_default(13))
     cell.paste(picture.image.convert("RGB").resize((width - 4, max(1, height - 4))), (2, _LINE))
@@ -55,10 +55,10 @@ def _cell(picture: Labelled, width: int, height: int) -> Image.Image:
 
 
 def of_maps(maps: Tensor) -> Rgb:
-    """Curve maps (1, 3T, H, W) side by side, four a row: of each step -A (the paper's alpha) averaged over colours.
+    """Curve maps (1, 3T, H, W) in rows of four: -A (the paper's alpha) of each step, averaged over colours.
 
-    Lighter brightens more. Each step is stretched to its own range, which stands above it: where smoothness is strong, a map
-    varies by a hundredth of its mean and would look plain on a common scale.
+    Lighter pixels are brightened more. Each step is stretched to its own range, which is written above it: with strong
+    smoothness a map varies by a hundredth of its mean, and would be of one colour on a common scale.
     """
     steps = -maps[0].unflatten(0, (-1, 3)).mean(1).cpu().numpy()
     tiles = [_tile(step) for step in steps]

@@ -1,4 +1,4 @@
-"""The report's own figures, from the one file that holds them."""
+"""Figures of the report, from ``published.toml``."""
 
 import tomllib
 from functools import cache
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """The report's PSNR and SSIM against a target: base's by epoch, and the ablations' at the end."""
+    """PSNR and SSIM of the report: base's by target and epoch, and the ablations' against autocontrast at the end."""
 
     base: dict[str, dict[int, tuple[float, float]]]
     ablations: dict[str, tuple[float, float]]
@@ -15,7 +15,7 @@ class Published(NamedTuple):
 
 @cache
 def published() -> Published:
-    """What the report printed."""
+    """Figures as printed in the report."""
     text = resources.files(__package__).joinpath("published.toml").read_text(encoding="utf-8")
     tables = tomllib.loads(text)
     base: dict[str, dict[int, tuple[float, float]]] = {"autocontrast": {}, "input": {}}

@@ -1,4 +1,4 @@
-"""A study's numbers: a row a picture, a logged epoch, a network; written as CSV and JSON, read back, averaged."""
+"""Results of a study: rows for pictures, epochs and networks, written as CSV and JSON, read again, and averaged."""
 
 import csv
 import io
@@ -17,14 +17,14 @@ from zdce.errors import InputError, MissingFileError
 from zdce.runtime import atomic
 from zdce.study.measures import MEASURES, Measured
 
-# Of intervals: the share that they cover, and how often pictures are drawn anew.
+# Confidence of intervals, and number of bootstrap samples.
 CONFIDENCE = 0.95
 _DRAWS = 2000
 
 
 @dataclass(frozen=True)
 class Loss:
-    """One split's mean losses in one epoch, terms unweighted, and the seconds that they took."""
+    """Mean losses of one split in one epoch, terms unweighted, and their time in seconds."""
 
     variant: str
     seed: int
@@ -40,7 +40,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Network:
-    """What a variant is and costs: milliseconds are for one megapixel of 8-bit picture, in and out."""
+    """A variant's properties and cost; ``milliseconds`` are for one megapixel of an 8-bit picture, input to output."""
 
     variant: str
     summary: str
@@ -56,7 +56,7 @@ _TYPES = {"str": str, "int": int, "float": float, str: str, int: int, float: flo
 
 
 def to_csv(kind: type[Row], rows: Iterable[Row]) -> str:
-    """A header and one line a row."""
+    """CSV with a header and one line per row."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
     writer.writeheader()
@@ -65,10 +65,10 @@ def to_csv(kind: type[Row], rows: Iterable[Row]) -> str:
 
 
 def from_csv(kind: type[Row], path: Path) -> list[Row]:
-    """What ``to_csv`` wrote.
+    """Reads a file that ``to_csv`` wrote.
 
     Raises:
-        ValueError: the file holds something else.
+        InputError: the file has other content.
     """
     types: dict[str, Any] = {field.name: _TYPES[field.type] for field in fields(kind)}
     try:
@@ -79,14 +79,14 @@ def from_csv(kind: type[Row], path: Path) -> list[Row]:
 
 
 class Interval(tuple[float, float]):
-    """Two bounds; ``value in interval`` where it lies between them."""
+    """Two bounds; ``value in interval`` tells whether it lies between them."""
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int | float) and self[0] <= value <= self[1]
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The bootstrap's percentile interval of the mean: pictures drawn anew with replacement, each for itself."""
+    """Percentile bootstrap interval of the mean: pictures are drawn independently, with replacement."""
     sample = np.asarray(values)
     means = sample[_draws(len(sample))].mean(axis=1)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -99,12 +99,12 @@ def _draws(count: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Average:
-    """A method's means over all pictures and seeds.
+    """Means of a method over all pictures and seeds.
 
     Attributes:
-        means: by measure; those of pictures that are equal to their target stay out of a PSNR unless all are.
-        spread: the deviation between seeds by measure, empty with one seed.
-        intervals: of the mean, by measure, for ``psnr_reference`` and ``ssim_reference`` where there are references.
+        means: means by measure; infinite PSNRs are left out unless all are infinite.
+        spread: standard deviation between seeds by measure, empty with one seed.
+        intervals: intervals of the mean by measure, for ``psnr_reference`` and ``ssim_reference`` if there are references.
     """
 
     method: str
@@ -116,19 +116,19 @@ class Average:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean of the finite ones; without any, what they are."""
+    """Mean of the finite values; if there are none, the first value."""
     finite = [value for value in values if math.isfinite(value)]
     return fmean(finite) if finite else values[0]
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that a finished study knows.
+    """Results of a finished study.
 
     Attributes:
         settings: ``Settings.to_dict``.
         environment: versions and machine.
-        seconds: what each kind of work took, over all sittings.
+        seconds: time by kind of work, over all runs of the command.
         shown: names of the pictures on the page, in order.
     """
 
@@ -150,7 +150,7 @@ class Results:
 
     @property
     def epochs(self) -> tuple[int, ...]:
-        """The epochs whose weights were measured."""
+        """Epochs whose weights were measured."""
         return tuple(sorted({row.epoch for row in self.measured if row.epoch}))
 
     @property
@@ -158,11 +158,11 @@ class Results:
         return any(not math.isnan(row.psnr_reference) for row in self.measured)
 
     def rows(self, method: str, epoch: int, seed: int | None = None) -> list[Measured]:
-        """Picture by picture, of one seed or of all."""
+        """Rows of all pictures, of one seed or of all seeds."""
         return [r for r in self.measured if (r.method, r.epoch) == (method, epoch) and seed in (None, r.seed)]
 
     def average(self, method: str, epoch: int = 0) -> Average | None:
-        """None where it was not measured."""
+        """Average of a method after an epoch; None if it was not measured."""
         rows = self.rows(method, epoch)
         if not rows:
             return None
@@ -180,7 +180,7 @@ class Results:
         )
 
     def averages(self) -> list[Average]:
-        """Of every method and epoch that was measured, in the order in which they were."""
+        """Averages of all methods and epochs, in the order of their measurement."""
         places = dict.fromkeys((r.method, r.epoch) for r in self.measured)
         return [average for place in places if (average := self.average(*place))]
 
@@ -200,11 +200,11 @@ class Results:
 
     @classmethod
     def load(cls, folder: Path) -> "Results":
-        """Reads what ``save`` wrote; averages are computed anew.
+        """Reads the files of ``save``; averages are computed again.
 
         Raises:
-            FileNotFoundError: ``folder`` holds no results.
-            ValueError: they are broken.
+            FileNotFoundError: ``folder`` has no results.
+            InputError: they are broken.
         """
         path = folder / "results.json"
         if not path.is_file():
@@ -221,7 +221,7 @@ class Results:
 
 
 def to_json(average: Average) -> dict[str, Any]:
-    """As JSON takes it: what is not finite as null."""
+    """Dictionary for JSON; values that are not finite become None."""
     values = {**average.means, **{f"{name}_spread": value for name, value in average.spread.items()}}
     for name, (low, high) in average.intervals.items():
         values |= {f"{name}_low": low, f"{name}_high": high}
@@ -230,7 +230,7 @@ def to_json(average: Average) -> dict[str, Any]:
 
 
 def _over_pictures(rows: Sequence[Measured], measure: str) -> Interval | None:
-    """The interval of a measure's mean, each picture's seeds averaged first."""
+    """Interval of a measure's mean; the seeds of each picture are averaged first."""
     pictures: dict[str, list[float]] = {}
     for row in rows:
         if math.isfinite(value := getattr(row, measure)):

@@ -1,4 +1,4 @@
-"""A whole study: what it will do and how long that takes, the doing, and the page."""
+"""Running a study: the plan with its estimated time, the work, and the page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ from zdce.runtime import locks, packages, progress
 from zdce.study.settings import Settings
 from zdce.study.stages import Stage, Study
 
-# Pixels of a batch up to which one thread trains fastest: on two cores a step took a seventh of two threads' time, which wait
-# for each other by spinning, in forward and in backward.
+# Pixels of a batch up to which one thread trains fastest: on two cores a step took a seventh of the time with two threads,
+# which wait for each other in busy loops, in forward and in backward.
 _SMALL = 16 * 64 * 64
 
 
 class Planned(NamedTuple):
-    """One kind of work: stages done and left, and an estimate of what is left in seconds."""
+    """One kind of work: number of stages done and left, and the estimated time of those left in seconds."""
 
     work: str
     done: int
@@ -25,22 +25,22 @@ class Planned(NamedTuple):
 
 
 def check_page() -> None:
-    """To be asked before hours of work.
+    """Checks the packages for the page, before hours of work.
 
     Raises:
-        ValueError: what the page is made with is not installed.
+        InputError: a package is not installed.
     """
     packages.require("jinja2", "matplotlib", extra="study")
 
 
 def use_threads_for(settings: Settings) -> None:
-    """One thread of torch's for the rest of the process where the study's batches are small."""
+    """Sets torch to one thread for the rest of the process if the study's batches are small."""
     if settings.batch_size * settings.size**2 <= _SMALL:
         torch.set_num_threads(1)
 
 
 def plan(study: Study, stages: Sequence[Stage]) -> list[Planned]:
-    """What is done and what is left of each kind of work."""
+    """Work that is done and left, by kind."""
     left = todo(study, stages)
     kinds = list(dict.fromkeys(stage.kind for stage in stages))
     planned = []
@@ -52,23 +52,23 @@ def plan(study: Study, stages: Sequence[Stage]) -> list[Planned]:
 
 
 def todo(study: Study, stages: Sequence[Stage]) -> list[Stage]:
-    """The stages that are not done, or were done with other inputs."""
+    """Stages that are not done, or were done with other inputs."""
     return [stage for stage in stages if not study.is_done(stage)]
 
 
 def run(study: Study, stages: Sequence[Stage]) -> Path:
-    """Does what is left, writes the results and the page, and gives the page's path.
+    """Does the remaining work, writes the results and the page, and returns the page's path.
 
     Raises:
-        ValueError: another process is at work in the folder.
-        zdce.study.stages.StudyInterruptedError: what was done is kept.
+        InputError: another process is using the folder.
+        zdce.study.stages.StudyInterruptedError: a signal came; finished work is kept.
     """
     with locks.exclusive(study.folder.path):
         remaining = sum(stage.seconds for stage in todo(study, stages))
         for number, stage in enumerate(stages, 1):
             if study.is_done(stage):
                 continue
-            left = f"about {progress.duration(remaining)} left in all"
+            left = f"about {progress.duration(remaining)} left in total"
             progress.console.print(f"[{number}/{len(stages)}] {stage.label}, {left}", markup=False)
             study.run(stage)
             remaining = max(0.0, remaining - stage.seconds)
@@ -77,11 +77,11 @@ def run(study: Study, stages: Sequence[Stage]) -> Path:
 
 
 def report(folder: Path) -> Path:
-    """Writes the page of the results in ``folder`` and gives its path.
+    """Writes the page of the results in ``folder`` and returns its path.
 
     Raises:
-        FileNotFoundError: ``folder`` holds no results.
-        ValueError: they are broken, or what the page is made with is not installed.
+        FileNotFoundError: ``folder`` has no results.
+        InputError: they are broken, or a package for the page is not installed.
     """
     check_page()
     from zdce.study import page
@@ -90,7 +90,7 @@ def report(folder: Path) -> Path:
 
 
 def publish(folder: Path, out: Path) -> Path:
-    """Writes the results in ``folder`` as Markdown without pictures into ``out`` and gives its path; raises as ``report``."""
+    """Writes the results in ``folder`` as Markdown without pictures into ``out`` and returns its path; raises as ``report``."""
     check_page()
     from zdce.study import page
 

@@ -1,4 +1,4 @@
-"""What a study trains and measures, and the fingerprints that tell what must be done again."""
+"""Settings of a study, and fingerprints of inputs that tell which work must be repeated."""
 
 import hashlib
 import json
@@ -21,17 +21,17 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides a study's result. Defaults are the report's.
+    """All settings that determine a study's result. Defaults are those of the report.
 
     Attributes:
         data: a folder, or "sample"; see ``zdce.data.datasets.collection``.
         variants: names of ``zdce.models.variants.VARIANTS``, each trained and measured.
-        seeds: how many times each is trained, with the seeds 0, 1, ...
+        seeds: number of trainings of each variant, with the seeds 0, 1, ...
         epochs, size, batch_size, lr, device: as in ``zdce.training.Config``.
-        normalization: normalisation of the illumination term, "keras" as the report has it, or "paper".
-        measured: at most this many validation pictures are measured, evenly spaced in their order; None takes all.
-        side: measured pictures are reduced until their longer side has this many pixels; None takes them as they are.
-        shown: pictures on the page, evenly spaced among the measured ones.
+        normalization: normalisation of the illumination term, "keras" as in the report, or "paper".
+        measured: largest number of measured validation pictures, evenly spaced in their order; None: all.
+        side: longer side in pixels that measured pictures are reduced to; None: full size.
+        shown: number of pictures on the page, evenly spaced among the measured ones.
     """
 
     data: str = SAMPLE
@@ -60,17 +60,17 @@ class Settings:
 
     @property
     def keep_every(self) -> int:
-        """Weights are kept and measured each time this many epochs are done: the report's ten, or each of a few."""
+        """Number of epochs between weights that are kept and measured: ten, as in the report, or one in short studies."""
         return 10 if self.epochs >= 10 else 1
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """The epochs whose weights are measured."""
+        """Epochs whose weights are measured."""
         whole = range(self.keep_every, self.epochs + 1, self.keep_every)
         return tuple(sorted({*whole, self.epochs}))
 
     def run_settings(self, variant: str, seed: int) -> dict[str, Any]:
-        """What a run of the study is trained with, all of it that is not the same in every study."""
+        """Training settings of one run that may differ between studies."""
         return {
             "variant": variant,
             "data": self.data,
@@ -86,19 +86,19 @@ class Settings:
         }
 
     def config(self, variant: str, seed: int) -> training.Config:
-        """How one run of the study is trained."""
+        """Training settings of one run."""
         return training.Config(**self.run_settings(variant, seed))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """Dictionary for JSON."""
         return asdict(self)
 
 
 def preset(data: str | None, *, quick: bool) -> Settings:
-    """The settings where the user chose none.
+    """Default settings.
 
-    With no ``data``, a complete study of the built-in sample that takes minutes: small pictures, and steps large enough for
-    its 300 to train a network. ``quick`` goes through every part in about a minute and trains too little for any conclusion.
+    Without ``data``, a complete study of the built-in sample that takes minutes: small pictures, and a learning rate with which
+    300 steps train a network. ``quick`` does every part in about a minute, too little training for conclusions.
     """
     settings = Settings(data or SAMPLE)
     if data is None or data == SAMPLE:
@@ -109,17 +109,17 @@ def preset(data: str | None, *, quick: bool) -> Settings:
 
 
 def called(data: str) -> str:
-    """What results call their pictures: a folder's name without its place, which is nobody else's."""
+    """Name of the data in results: a folder's name without its path, which may be private."""
     return data if data in DARKENED else f"{Path(data).name}/"
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short name of what ``parts`` (as JSON takes them) say: equal only where they are."""
+    """Hash of ``parts``, which must fit into JSON."""
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
 def listing(items: Sequence[Item]) -> list[Any]:
-    """What tells one set of pictures from another without reading them: names, and each file's size and time of change."""
+    """Identity of a set of pictures without reading them: names, and each file's size and modification time."""
     if not any(item.files for item in items):
         return [[item.name, item.made_from] for item in items]
     stats = [[file.stat() for file in item.files] for item in items]
@@ -127,5 +127,5 @@ def listing(items: Sequence[Item]) -> list[Any]:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Of a file's content."""
+    """Hash of a file's content."""
     return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()

@@ -1,4 +1,4 @@
-"""A study's work in stages, each done once: what is done is told from what it was done with."""
+"""The work of a study in stages; a stage is done once for the same inputs, which are compared by fingerprints."""
 
 import json
 import shutil
@@ -29,15 +29,15 @@ from zdce.study.measures import MEASURES, Measured, Source, measure
 from zdce.study.results import Loss, Network, Results, from_csv, to_csv
 from zdce.study.settings import BASE, Settings, file_fingerprint, fingerprint
 
-# Of WebP on the page.
+# Quality of WebP files on the page.
 _QUALITY = 82
-# Width of the picture by which speed is measured where pictures are not reduced, LOL's, and how often.
+# Width of the picture for measuring speed if pictures are not reduced (LOL's width), and number of measurements.
 _SPEED_WIDTH = 600
 _SPEED_ROUNDS = 5
 
 
 class StudyInterruptedError(Exception):
-    """Ctrl-C or a signal; what was done is kept."""
+    """A signal such as Ctrl-C came; finished work is kept."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class StudyFolder:
         return self.path / "measured" / f"{slug(source)}.csv"
 
     def picture(self, index: int, source: Source, kind: str = "") -> Path:
-        """The ``index``-th shown picture by ``source``, or its curve ``maps``."""
+        """File of the ``index``-th shown picture by ``source``; with a ``kind``, of its curve maps."""
         return self.path / "pictures" / f"{index}-{slug(source)}{kind}.webp"
 
     @property
@@ -70,7 +70,7 @@ class StudyFolder:
 
 
 def slug(source: Source) -> str:
-    """What files of a source are called."""
+    """Name of a source in file names."""
     method = source.method.replace(" ", "-")
     return f"{method}-{source.seed}-{source.epoch:03d}" if source.epoch else method
 
@@ -80,13 +80,13 @@ class Stage:
     """One piece of work.
 
     Attributes:
-        name: what the ledger calls it.
+        name: name in the ledger.
         kind: "training", "measuring" or "timing".
-        label: what the user reads.
-        inputs: fingerprint of what it is made from, asked only when the stages before are done.
-        present: whether its outputs are all there.
-        work: does it.
-        seconds: an estimate of what is left to do.
+        label: description for the user.
+        inputs: returns the fingerprint of its inputs; called only after the stages before are done.
+        present: returns whether all of its output files exist.
+        work: does the work.
+        seconds: estimated time of the remaining work.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Stage:
 
 
 class Ledger:
-    """Of each stage that began the fingerprint of its inputs, and the seconds it took once it was done."""
+    """Fingerprints of the inputs of all stages that began, and the time of finished stages in seconds."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -124,7 +124,7 @@ class Study:
     """The stages of one study in one folder.
 
     Raises:
-        FileNotFoundError, ValueError: the data can't be found, or are too few.
+        FileNotFoundError, InputError: there is no data, or too little.
     """
 
     def __init__(self, settings: Settings, out: Path) -> None:
@@ -142,7 +142,7 @@ class Study:
         self._all, self._validation = names.listing(self.collection.items), names.listing(self.items)
 
     def stages(self) -> list[Stage]:
-        """All of the work in order, done or not."""
+        """All stages in order, done or not."""
         pace = _Pace(self.settings, self.items)
         stages = [self._baselines(pace)]
         for seed in range(self.settings.seeds):
@@ -151,11 +151,11 @@ class Study:
         return [*stages, self._timing()]
 
     def is_done(self, stage: Stage) -> bool:
-        """Whether its outputs are there, made from what it would be made from today."""
+        """Whether the stage's outputs exist and were made from the present inputs."""
         return stage.present() and self.ledger.begun(stage.name, stage.inputs())
 
     def run(self, stage: Stage) -> None:
-        """Does it, and keeps what is done when it is interrupted.
+        """Does the work of ``stage``; when it is interrupted, finished parts are kept.
 
         Raises:
             StudyInterruptedError: a signal came.
@@ -165,14 +165,14 @@ class Study:
         try:
             stage.work()
         except (KeyboardInterrupt, training.TrainingInterruptedError) as error:
-            raise StudyInterruptedError(f"stopped while {stage.label}; the same command goes on") from error
+            raise StudyInterruptedError(f"stopped while {stage.label}; the same command continues") from error
         finally:
-            # A run that stopped in the middle is gone on with only where it began with the same inputs.
+            # A stopped run is continued only if it began with the same inputs.
             if stage.kind == "training" or stage.present():
                 self.ledger.note(stage.name, inputs, time.perf_counter() - started)
 
     def results(self) -> Results:
-        """What the stages left, once all are done."""
+        """Results of all stages, when all are done."""
         sources = [Source(method) for method in self._plain_methods()]
         sources += [
             Source(variant, seed, epoch)
@@ -227,24 +227,24 @@ class Study:
         )
 
     def _inputs_of_training(self, variant: str, seed: int) -> str:
-        # Neither where the pictures lie nor how long it trains makes it another run.
+        # The same run may have its pictures elsewhere and another number of epochs.
         config = replace(self.settings.config(variant, seed), data="", epochs=1).to_dict()
         return fingerprint({name: config[name] for name in self.settings.run_settings(variant, seed)}, self._all)
 
     def _train(self, name: str, inputs: str, variant: str, seed: int) -> None:
         folder, config = self.folder.run(variant, seed), self.settings.config(variant, seed)
-        # A run that is past the last epoch without having kept what is wanted can't go back.
+        # A run that has passed the last epoch without keeping the required weights is repeated from the start.
         same = self.ledger.begun(name, inputs) and folder.state.is_file()
-        goes_on = same and len(training.read_log(folder)) // 2 < config.epochs
-        if not goes_on:
+        resumes = same and len(training.read_log(folder)) // 2 < config.epochs
+        if not resumes:
             shutil.rmtree(folder.path, ignore_errors=True)
             self.ledger.note(name, inputs)
         with locks.exclusive(folder.path):
-            run = (training.Run.resume if goes_on else training.Run.start)(config, folder.path)
+            run = (training.Run.resume if resumes else training.Run.start)(config, folder.path)
             run.train(self._pictures_of(config))
 
     def _pictures_of(self, config: training.Config) -> training.Pictures:
-        """Loaded once: all runs see the same ones."""
+        """Training and validation pictures, loaded once for all runs."""
         if self._loaded is None:
             self._loaded = training.load_pictures(config)
         return self._loaded
@@ -265,7 +265,7 @@ class Study:
             )
 
     def _inputs_of_measures(self, trained: str = "", weights: Path | None = None) -> str:
-        """With the training's own inputs, so that measures of weights that will be trained anew are not taken for done."""
+        """Fingerprint that includes the training's inputs: weights that will be trained again are also measured again."""
         found = file_fingerprint(weights) if weights and weights.is_file() else ""
         return fingerprint(trained, found, self._validation, self.settings.side, list(self.shown), MEASURES, LUMA)
 
@@ -276,19 +276,19 @@ class Study:
         model = load(weights).to(self.settings.device)
         enhancer = Enhancer(model)
         rows = []
-        wanted = self._pictures(source)
+        draws = bool(self._pictures(source))
         for item in progress.track(self.items, len(self.items), f"measuring {slug(source)}"):
             picture, targets = _loaded(item, self.settings.side)
             result = images.as_uint8(enhancer(picture))
             rows.append(measure(source, item.name, result, targets))
-            if wanted and item.name in self.shown:
+            if draws and item.name in self.shown:
                 self._show(self.shown[item.name], source, pictures.reduced(result, pictures.SHOWN_SIDE))
                 if source.epoch == self.settings.epochs:
                     self._show(self.shown[item.name], source, pictures.of_maps(enhancer.maps(picture)), "-maps")
         atomic.write_text(self.folder.measured(source), to_csv(Measured, rows))
 
     def _pictures(self, source: Source) -> list[Path]:
-        """Of the first seed: base's after every kept epoch, the others' at the end, with their curve maps."""
+        """Picture files of a source: for the first seed, base after every kept epoch and all at the end, with curve maps."""
         end = source.epoch in (0, self.settings.epochs)
         if source.seed or not (end or source.method == BASE):
             return []
@@ -348,7 +348,7 @@ class Study:
 
 
 class _Pace:
-    """What things take here, measured when first asked for; variants with the same network share a measurement."""
+    """Time of steps and pictures on this machine, measured when needed; variants with the same network share it."""
 
     def __init__(self, settings: Settings, items: Sequence[Item]) -> None:
         self._settings, self._items = settings, items
@@ -408,7 +408,7 @@ def _loaded(item: Item, side: int | None) -> tuple[Rgb, dict[str, Rgb]]:
 
 
 def _milliseconds(model: DCENet, width: int) -> float:
-    """The median time of a whole picture of 3:2 through ``model``, 8-bit in and out, a megapixel."""
+    """Median time in milliseconds per megapixel of a whole 8-bit picture of 3:2 through ``model``."""
     pixels = np.random.default_rng(0).integers(0, 80, (width * 2 // 3, width, 3), np.uint8)
     enhancer, times = Enhancer(model), []
     for _ in range(_SPEED_ROUNDS + 1):

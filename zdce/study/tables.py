@@ -1,4 +1,4 @@
-"""The page's tables, as data that HTML, Markdown and CSV share."""
+"""Tables of the page, as data for HTML, Markdown and CSV."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ MISSING = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """What a reader sees, what a column is sorted by where it holds numbers, and an interval or a spread beside it."""
+    """Text of a cell, its number for sorting, and an interval or a spread shown beside it."""
 
     text: str
     value: float | None = None
@@ -22,7 +22,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """``strong`` rows are base's."""
+    """A table; ``strong`` are the indices of base's rows."""
 
     name: str
     caption: str
@@ -34,7 +34,7 @@ class Table:
         return any(row[column].value is not None for row in self.rows)
 
 
-# Of each measure: its heading and its decimals.
+# Heading and number of decimals of each measure.
 _MEASURES = {
     "psnr_reference": ("PSNR, reference", 2),
     "ssim_reference": ("SSIM, reference", 3),
@@ -54,14 +54,14 @@ _MEASURES = {
 
 
 def number(value: float, digits: int) -> Cell:
-    """A dash for what is unknown, the sign of infinity for equal pictures."""
+    """Cell of a number; a dash for NaN, the sign of infinity for equal pictures."""
     if math.isnan(value):
         return Cell(MISSING, value)
     return Cell("∞" if math.isinf(value) else f"{value:.{digits}f}", value)
 
 
 def cell(average: Average | None, measure: str) -> Cell:
-    """A mean with its interval, else its spread between seeds."""
+    """Cell of a mean with its interval, or its spread between seeds."""
     if average is None:
         return Cell(MISSING, math.nan)
     digits = _MEASURES[measure][1]
@@ -74,7 +74,7 @@ def cell(average: Average | None, measure: str) -> Cell:
 
 
 def measures(results: Results) -> list[str]:
-    """The measures that there are: some pictures have no references, and some results were written with fewer measures."""
+    """Measures with values: some pictures have no references, and results of older versions have fewer measures."""
     return [m for m in _MEASURES if any(not math.isnan(getattr(row, m)) for row in results.measured)]
 
 
@@ -83,7 +83,7 @@ def _theirs(pair: tuple[float, float] | None, which: int) -> Cell:
 
 
 def _beside(average: Average | None, pair: tuple[float, float] | None, target: str) -> list[Cell]:
-    """Ours and the report's PSNR, ours and the report's SSIM."""
+    """Cells of our PSNR, the report's PSNR, our SSIM, the report's SSIM."""
     names = (f"psnr_{target}", f"ssim_{target}")
     return [c for i, measure in enumerate(names) for c in (cell(average, measure), _theirs(pair, i))]
 
@@ -94,7 +94,7 @@ def _rest(results: Results) -> list[str]:
 
 
 def course(results: Results, published: Published) -> Table:
-    """Base by epoch, the report's figures beside ours."""
+    """Base by epoch, with the report's figures beside ours."""
     rows = []
     for epoch in sorted({*results.epochs, *published.base["autocontrast"]}):
         average = results.average(BASE, epoch)
@@ -111,7 +111,7 @@ def course(results: Results, published: Published) -> Table:
 
 
 def ablations(results: Results, published: Published, methods: Sequence[str], name: str) -> Table:
-    """Variants at the end, the report's figures beside ours."""
+    """Variants after the last epoch, with the report's figures beside ours."""
     last = results.epochs[-1]
     rows = []
     for method in methods:
@@ -139,7 +139,7 @@ def everything(results: Results, averages: Iterable[Average], name: str, caption
 
 
 def pictures(results: Results, method: str) -> Table:
-    """Every picture's figures for a method at the end, first seed."""
+    """Measures of all pictures for a method after the last epoch, first seed."""
     known = measures(results)
     rows = [
         (Cell(row.picture), *(number(getattr(row, m), _MEASURES[m][1]) for m in known))
@@ -150,7 +150,7 @@ def pictures(results: Results, method: str) -> Table:
 
 
 def networks(rows: Iterable[Network]) -> Table:
-    """What each variant is and costs."""
+    """Properties and cost of each variant."""
     cells = tuple(
         (
             Cell(row.variant),
