@@ -62,7 +62,7 @@ def run_with_isa(isa: str, program: str) -> None:
     environment = {
         **os.environ,
         "ZDCE_ISA": isa,
-        "PYTHONPATH": os.pathsep.join(str(Path(__file__).parent / folder) for folder in (".", "models", "ops")),
+        "PYTHONPATH": os.pathsep.join(str(Path(__file__).parent / folder) for folder in (".", "bench", "models", "ops")),
     }
     done = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=False)
     if "is not supported by this processor" in done.stderr:
