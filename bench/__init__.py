@@ -1,1 +1,1 @@
-"""Benchmarks, checked and side by side: ``zdce bench``."""
+"""Benchmarks, checked for correctness, beside other libraries: ``zdce bench``."""

@@ -1,4 +1,4 @@
-"""What is measured: each public operation with random inputs, and the traffic that no implementation of it can avoid."""
+"""Measured operations: each public one with random inputs, and the memory traffic that no implementation can avoid."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from zdce.ops import Objective
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
-# Of images: were all channels alike, colour constancy would be the fourth power of rounding errors.
+# Brightness of the channels: with equal channels, colour constancy would be the fourth power of rounding errors.
 _TINT = (1.0, 0.8, 0.6)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The inputs' shape, type and place."""
+    """Shape, type and device of the inputs."""
 
     batch: int = 8
     height: int = 256
@@ -38,7 +38,9 @@ class Setting:
         return f"{self.batch}x3x{self.height}x{self.width} T={self.iterations}{layout}"
 
     def tensor(self, name: str, seed: int) -> Tensor:
-        """``image``, ``enhanced`` and ``grad`` have 3 channels; ``maps`` and ``logits`` 3 for each iteration."""
+        """Shape of an input: ``image``, ``enhanced`` and ``grad`` have 3 channels, ``maps`` and ``logits`` 3 for each
+        iteration.
+        """
         generator = torch.Generator().manual_seed(seed)
         size = (self.batch, self.channels(name), self.height, self.width)
         draw = torch.rand if name in ("image", "enhanced") else torch.randn
@@ -55,14 +57,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Case:
-    """An operation and what forward and backward must read and write at least; sums and small grids are left out.
+    """An operation and the least that forward and backward must read and write; sums and small grids do not count.
 
     Attributes:
-        name: of the function in ``zdce.ops`` and ``zdce.reference``.
+        name: name of the function in ``zdce.ops`` and ``zdce.reference``.
         inputs: its arguments, in order.
-        wanted: those that get a gradient.
-        kept: those that backward must read again.
-        writes_image: forward's result is an image and backward starts from an image's gradient, not from a scalar.
+        wanted: arguments that get a gradient.
+        kept: arguments that backward must read again.
+        writes_image: whether the result is an image, and backward starts from the gradient of an image, not of a scalar.
     """
 
     name: str
@@ -72,7 +74,7 @@ class Case:
     writes_image: bool = False
 
     def traffic(self, setting: Setting, mode: str) -> tuple[int, int]:
-        """Bytes read and bytes written at least in ``mode``: forward, backward or both."""
+        """Least number of bytes read and written in ``mode``: forward, backward or both."""
         image = 3 if self.writes_image else 0
         forward = sum(map(setting.channels, self.inputs)), image
         backward = sum(map(setting.channels, self.kept)) + image, sum(map(setting.channels, self.wanted))
@@ -86,22 +88,22 @@ class Case:
         return [tensor.requires_grad_(name in self.wanted) for name, tensor in named]
 
     def gradient(self, setting: Setting) -> Tensor | None:
-        """What backward starts from; None for a scalar's 1."""
+        """Gradient that backward starts from; None for a scalar."""
         return setting.tensor("grad", seed=9) if self.writes_image else None
 
 
 def value(function: Callable[..., Any], tensors: list[Tensor]) -> Tensor:
-    """Forward: the result, of the objective its total."""
+    """Result of forward; for the objective, its total."""
     result = function(*tensors)
     return result.total if isinstance(result, Objective) else result
 
 
 def gradients(result: Tensor, tensors: list[Tensor], start: Tensor | None) -> tuple[Tensor, ...]:
-    """Backward, to the tensors that require a gradient."""
+    """Runs backward to the tensors that require a gradient."""
     return torch.autograd.grad(result, [tensor for tensor in tensors if tensor.requires_grad], start)
 
 
-# The curve gives both gradients, so that the whole of its backward is seen. Training needs those of the enhanced image.
+# The curve is measured with both gradients, its complete backward. The others have the gradients that training needs.
 CASES = {
     case.name: case
     for case in (

@@ -16,15 +16,15 @@ from zdce.io.images import Pixels
 FRAMES = 24
 FPS = 30
 
-# Of 255: dark enough to be worth enhancing, and what a sensor adds.
+# Highest level of 255, for a dark scene, and standard deviation of a sensor's noise.
 _BRIGHTEST, _NOISE = 80, 2.0
 
-# Pixels that the scene moves by from frame to frame.
+# Movement of the scene per frame, in pixels.
 _STEP = 4
 
 
 def frames(height: int, width: int) -> Iterator[Pixels]:
-    """``FRAMES`` pictures (height, width, 3), always the same."""
+    """The same ``FRAMES`` pictures (height, width, 3) at every call."""
     random = np.random.default_rng(0)
     coarse = torch.from_numpy(random.random((1, 3, 12, 24), np.float32))
     wide = functional.interpolate(coarse, (height, width + _STEP * FRAMES), mode="bicubic")[0].permute(1, 2, 0).numpy()
@@ -34,7 +34,7 @@ def frames(height: int, width: int) -> Iterator[Pixels]:
 
 
 def write(path: Path, height: int, width: int) -> None:
-    """The clip as an MP4; its sides must be even."""
+    """Writes the clip as MP4; its sides must be even."""
     import av
 
     with av.open(str(path), "w") as file:
@@ -47,14 +47,14 @@ def write(path: Path, height: int, width: int) -> None:
 
 
 def read(path: Path) -> Iterator[tuple[Pixels, float]]:
-    """Each frame (H, W, 3) of a video, with the second that it is shown at."""
+    """Frames (H, W, 3) of a video, with their times in seconds."""
     files = video.containers()
     with files.Reader(path) as reader:
         yield from ((item.pixels, item.time) for item in reader if isinstance(item, files.Shot))
 
 
 def checked(frames_or_maps: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """The first, the middle and the last of ``FRAMES`` arrays, side by side; of another number none."""
+    """The first, middle and last of ``FRAMES`` arrays, stacked; empty for another number of arrays."""
     if len(frames_or_maps) != FRAMES:
         return np.empty((0,))
     return np.stack([frames_or_maps[0], frames_or_maps[FRAMES // 2], frames_or_maps[-1]])

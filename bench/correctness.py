@@ -1,4 +1,4 @@
-"""The check that comes before any clock: values and gradients against the reference in float64."""
+"""Check before measurements: values and gradients against the reference in float64."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,11 +10,11 @@ from zdce import reference
 
 from .cases import Case, Setting, gradients, value
 
-# Of the largest true value. float32: each of 8 steps may double what was lost before, 2^8 roundings of 2^-24, and sums and
-# backward are as long again. Half types are what the eager reference, which rounds after every operation, needs.
+# Tolerances relative to the largest true value. float32: each of 8 steps may double earlier errors, 2^8 roundings of 2^-24, and
+# sums and backward add as much. Half types: the error of the eager reference, which rounds after every operation.
 TOLERANCES = {"float64": 1e-11, "float32": 1e-4, "float16": 0.05, "bfloat16": 0.3}
 
-# The float64 reference of an image this large fits into any machine; kernels have seen whole and cut tiles by then.
+# Largest checked image: its float64 reference fits into any machine, and it has complete and incomplete tiles.
 MAX_PIXELS = 2**20
 
 
@@ -26,7 +26,7 @@ def truth(case: Case, setting: Setting) -> list[Tensor]:
 
 
 def error(case: Case, setting: Setting, function: Callable[..., Any], expected: Iterable[Tensor]) -> float:
-    """The largest error of value and gradients, as a multiple of what is tolerated: above 1, or NaN, is wrong."""
+    """Largest error of value and gradients, as a multiple of the tolerance: above 1, or NaN, is wrong."""
     got = _results(function, case.tensors(setting), case.gradient(setting))
     worst = torch.stack([_distance(a, b) for a, b in zip(got, expected, strict=True)]).max()
     return worst.item() / TOLERANCES[setting.dtype]

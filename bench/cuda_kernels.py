@@ -1,4 +1,4 @@
-"""The CUDA kernels compiled by nvcc as setup.py does it, for GPUs that need not be there. Their sources are in a clone only."""
+"""Compiles the CUDA kernels with nvcc as setup.py does, without a GPU; the sources are only in a clone of the repository."""
 
 import importlib.util
 import re
@@ -19,7 +19,7 @@ _MANGLED = re.compile(r"cuda\d+([a-z_]+?)I(f|6__half|13__nv_bfloat16|v)((?:Li\d+
 
 
 def why_missing() -> str | None:
-    """Why they can't be compiled here, or None."""
+    """Why the kernels can't be compiled here, or None."""
     if not (SOURCES / "build.py").is_file():
         return "the CUDA sources are not part of an installed package: run it in a clone, installed with -e"
     try:
@@ -39,12 +39,12 @@ def _build() -> Any:
 
 
 def compiled() -> list[dict[str, Any]]:
-    """What nvcc says of every kernel and architecture, in the words of ``triton_kernels.compiled``."""
+    """Facts from nvcc about every kernel and architecture, with the keys of ``triton_kernels.compiled``."""
     return [fact for report, ptx in nvcc_words().values() for fact in facts(report, ptx)]
 
 
 def nvcc_words() -> dict[str, tuple[str, str]]:
-    """Of each source what ptxas reported and the PTX.
+    """Report of ptxas and PTX for each source.
 
     Raises:
         OSError: nvcc failed.
@@ -72,7 +72,7 @@ def _start(name: str, folder: Path) -> "subprocess.Popen[str]":
 
 
 def facts(report: str, ptx: str) -> list[dict[str, Any]]:
-    """Of each kernel and architecture in one source's report and PTX."""
+    """Facts about each kernel and architecture in one source's report and PTX."""
     codes = {name: (head, body) for name, head, body in re.findall(r"\.entry (\w+)\((.*?)\n\{(.*?)\n\}\n", ptx, re.DOTALL)}
     found = []
     for part in report.split("Compiling entry function ")[1:]:

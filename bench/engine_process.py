@@ -1,4 +1,4 @@
-"""A process for each engine: none has another's threads, libraries or memory, and the parent lets them run in turns.
+"""A process for each engine: engines share no threads, libraries or memory, and the parent lets them run in turns.
 
 ``python -P -m zdce.bench.engine_process '{...}'``, the fields of Task. It makes its engine ready, saves a result of each mode,
 says so in a line of JSON, and then measures a call for each line that it reads.
@@ -24,18 +24,18 @@ from torch import Tensor
 from . import clip, memory
 from .engines import ENGINES, FMA_PEAK, VIDEO, Call, Engine, Task, multiply_adds, result_file
 
-# Threads that spin for the next parallel region are asleep after that: they would take a core from the engine whose turn it is.
+# Seconds after which threads that wait in busy loops sleep: they would take a core from the next engine.
 _SETTLED = 0.02
 
 
 class EngineProcess:
-    """The parent's end. Starting returns at once, ``ready`` waits."""
+    """The parent's side of a process. Construction returns at once, ``ready`` waits."""
 
     def __init__(self, task: Task, environment: Mapping[str, str]) -> None:
         self.task = task
         self._log = task.file(f"{task.engine}.log")
         with self._log.open("w") as log:
-            # -P: in a clone the folder of this name must not hide the installed package.
+            # -P: the folder ``zdce`` of a clone must not hide the installed package.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "zdce.bench.engine_process", task.to_json()],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=dict(environment),
@@ -47,29 +47,29 @@ class EngineProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None:
             self._process.kill()
-        self._process.communicate()  # the end of its input is the end of its work
+        self._process.communicate()  # the process ends with its input
 
     def ready(self) -> dict[str, Any]:
-        """What the process says of itself: ``failed`` with a reason, or its ``peak_memory`` or ``multiply_adds``.
+        """Answer of the process: ``failed`` with a reason, or its ``peak_memory`` or ``multiply_adds``.
 
         Raises:
-            ChildProcessError: it ended.
+            ChildProcessError: the process ended.
         """
         return self._answer()
 
     def result(self, mode: str) -> NDArray[Any]:
-        """Of a video the frames of ``clip.checked``."""
+        """Result of a call; of a video, the frames of ``clip.checked``."""
         file = result_file(self.task, mode)
         return clip.checked([pixels for pixels, _ in clip.read(file)]) if mode == VIDEO else np.load(file)
 
     def seconds(self, mode: str) -> float:
-        """Those of one call.
+        """Seconds of one call.
 
         Raises:
             ChildProcessError: the process ended.
         """
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it ended, as the missing answer will tell
+        with contextlib.suppress(BrokenPipeError):  # the process ended; its missing answer is reported
             self._process.stdin.write(f"{mode}\n")
             self._process.stdin.flush()
         return float(self._answer()["seconds"])
@@ -84,7 +84,7 @@ class EngineProcess:
 
 
 def _ready(engine: Engine, task: Task) -> tuple[dict[str, Call], dict[str, Any]]:
-    """The calls, each made once, and what that needed: megabytes beyond the result for the first mode, of a fresh process."""
+    """The calls, after one run each, and the memory of the first one in a new process: megabytes beyond its result."""
     calls: dict[str, Call] = {}
     peak = None
     for mode in task.modes:
@@ -95,7 +95,7 @@ def _ready(engine: Engine, task: Task) -> tuple[dict[str, Call], dict[str, Any]]
             _give_back()
             peak = memory.peak(partial(_tensors, call), "cpu") / 2**20
         result = call()
-        if mode != VIDEO:  # which its call writes itself
+        if mode != VIDEO:  # a video's call writes its result itself
             np.save(result_file(task, mode), result)
         calls[mode] = call
     return calls, {"peak_memory": peak}
@@ -106,7 +106,7 @@ def _tensors(call: Call) -> list[Tensor]:
 
 
 def _give_back() -> None:
-    """What was freed goes to the kernel, so that what is taken again is seen."""
+    """Returns freed memory to the kernel, so that new allocations are measured."""
     if sys.platform.startswith("linux") and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
@@ -125,7 +125,7 @@ def _serve(task: Task, orders: TextIO, answers: TextIO) -> None:
 
     try:
         calls, said = _work(task)
-    except Exception as error:  # whatever a peer or its compiler raises, the others go on
+    except Exception as error:  # an engine may raise anything; the others continue
         first = next(iter(str(error).strip().splitlines()), "")
         return answer(failed=f"{type(error).__name__}: {first}")
     answer(**said)
@@ -141,7 +141,7 @@ def _serve(task: Task, orders: TextIO, answers: TextIO) -> None:
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries must not mix with answers
     _serve(Task.from_json(sys.argv[1]), sys.stdin, answers)
 
 

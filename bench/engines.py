@@ -1,4 +1,4 @@
-"""Who runs the whole network: zdce's enhancer, PyTorch in its ways, and of `zdce export`'s files ONNX Runtime and OpenVINO.
+"""Engines for whole networks: zdce's enhancer, PyTorch in several ways, and ONNX Runtime and OpenVINO with exported files.
 
 All do the same work. In the mode ``picture`` a uint8 array (H, W, 3) becomes another: conversion, network, tanh, curve,
 rounding. In ``network`` float32 (1, 3, H, W) becomes the same; PyTorch's has the memory layout that its engine likes best.
@@ -32,7 +32,7 @@ from . import arithmetic
 
 PICTURE, NETWORK, SCALED, VIDEO = MODES = ("picture", "network", f"scale-{VIDEO_SCALE}", "video")
 
-# A call on an input that was given before; its result is the caller's until the next one.
+# A call with a prepared input; its result is valid until the next call.
 Call = Callable[[], NDArray[Any]]
 
 FMA_PEAK = "fma-peak"
@@ -40,15 +40,15 @@ FMA_PEAK = "fma-peak"
 
 @dataclass(frozen=True)
 class Task:
-    """What one process computes.
+    """Work of one process.
 
     Attributes:
         engine: a name of ``ENGINES``, or ``fma-peak``.
-        folder: has ``net.safetensors``, where needed the modes' exports (``picture.onnx``, say), and takes results.
-        height, width: of the picture.
-        threads: that it may use.
+        folder: folder with ``net.safetensors`` and exported files (such as ``picture.onnx``), and for results.
+        height, width: size of the picture.
+        threads: number of threads.
         precision: ``fp32`` or ``bf16``.
-        modes: of ``MODES``.
+        modes: some of ``MODES``.
 
     In ``video`` the folder has ``clip.mp4``.
     """
@@ -84,12 +84,12 @@ class Task:
 
 
 def scale_in(mode: str, model: DCENet) -> int | None:
-    """How many times smaller the image is on which the curve is estimated; None: the network's own scale."""
+    """Scale of a mode: the curve is estimated on an image this many times smaller; None: the network's own scale."""
     return video.own_scale(model) if mode in (SCALED, VIDEO) else None
 
 
 def dark_picture(height: int, width: int) -> NDArray[np.uint8]:
-    """(height, width, 3), always the same: how bright a pixel is changes nobody's speed."""
+    """The same dark picture (height, width, 3) at every call; brightness does not affect the speed of any engine."""
     return np.random.default_rng(0).integers(0, 96, (height, width, 3), dtype=np.uint8)
 
 
@@ -119,16 +119,16 @@ class Textbook(nn.Module):
 
 @dataclass(frozen=True)
 class Engine:
-    """How an engine is made ready for a task and a mode, and when it can't be.
+    """An engine: its preparation for a task and a mode, and its requirements.
 
     Attributes:
-        build: gives the call.
-        packages: that it needs, by the names they are installed and imported under.
-        exported: the kind of ``zdce export``'s files that it reads, a suffix.
-        compiles: its first call is a compiler's work.
-        missing: why it can't run with a precision and a limit on instruction sets (None: the best), or None.
-        limited: it can be held to an instruction set.
-        modes: that it has.
+        build: returns the call.
+        packages: required packages, by their names for installation and import.
+        exported: suffix of the files of ``zdce export`` that it reads.
+        compiles: whether the first call compiles.
+        missing: why it can't run with a precision and a limit of instruction sets (None: the best), or None.
+        limited: whether it can be limited to an instruction set.
+        modes: its modes.
     """
 
     build: Callable[[Task, str], Call]
@@ -164,14 +164,14 @@ def clip_file(task: Task) -> Path:
 
 
 def result_file(task: Task, mode: str) -> Path:
-    """Where an engine leaves what its last call in ``mode`` gave."""
+    """File for the result of an engine's last call in ``mode``."""
     return task.file(f"{task.engine}-{mode}.{'mp4' if mode == VIDEO else 'npy'}")
 
 
 def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -> Call:
     textbook: Callable[[Tensor], Tensor] = Textbook(task.model(), mode, layout).eval()
     if compiled:
-        # Frozen weights are packed once, which takes a third off; channels_last was the faster layout.
+        # Frozen weights are packed once, which saves a third of the time; channels_last is the faster layout.
         import torch._inductor.config as inductor
 
         inductor.freezing = True
@@ -179,7 +179,7 @@ def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -
     argument = task.floats().to(memory_format=layout) if mode == NETWORK else torch.from_numpy(task.image())
 
     def call() -> NDArray[Any]:
-        # The networks' layers would take zdce's own convolutions.
+        # By default the networks' layers use zdce's own convolutions.
         own = dispatch.backend("reference")
         with own, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=task.precision == "bf16"):
             return textbook(argument).numpy()
@@ -192,7 +192,7 @@ def _onnxruntime(task: Task, mode: str) -> Call:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = task.threads
-    # Its own time is the same within 2%, but threads that spin on take a sixth of the next engine's speed on two cores.
+    # No busy loops: its own time is equal within 2%, but on two cores they reduce the speed of the next engine by a sixth.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, length in (("batch", 1), ("height", task.height), ("width", task.width)):
         options.add_free_dimension_override_by_name(name, length)
@@ -214,7 +214,7 @@ def _openvino(task: Task, mode: str) -> Call:
     import openvino
 
     settings = {
-        # Its default is bfloat16 where the processor has that.
+        # The default is bfloat16 on processors that support it.
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[task.precision],
         "INFERENCE_NUM_THREADS": task.threads,
         "PERFORMANCE_HINT": "LATENCY",
@@ -244,7 +244,7 @@ def _torch_export(task: Task, mode: str) -> Call:
 
 
 def _argument(task: Task, mode: str) -> NDArray[Any]:
-    """What exports take: (1, H, W, 3) uint8 or (1, 3, H, W) float32."""
+    """Input of exported files: (1, H, W, 3) uint8 or (1, 3, H, W) float32."""
     return task.floats().numpy() if mode == NETWORK else task.image()[None]
 
 
@@ -268,13 +268,13 @@ ENGINES = {
     "torch-channels-last": Engine(partial(_torch, torch.channels_last, False)),
     "torch-export": Engine(_torch_export, exported=".pt2", missing=_no_bf16),
     "torch-compile": Engine(partial(_torch, torch.channels_last, True), compiles=True),
-    # The conversions are in their graphs: with either, that is as fast as numpy's or torch's around it, or faster.
+    # The exported graphs contain the conversions; with either engine that is at least as fast as NumPy's or torch's outside.
     "onnxruntime": Engine(_onnxruntime, ("onnxruntime", *_EXPORT), exported=".onnx", missing=_no_bf16, limited=False),
     "openvino": Engine(_openvino, ("openvino", *_EXPORT), exported=".onnx", missing=_no_bf16_at_avx2),
 }
 
 
 def multiply_adds(task: Task) -> Callable[[], int]:
-    """The measure of all: float32 multiply-adds on the task's threads."""
+    """Call that counts float32 multiply-adds on the task's threads, to compare all engines with."""
     torch.set_num_threads(task.threads)
     return arithmetic.multiply_adds()

@@ -1,4 +1,4 @@
-"""``zdce bench flicker``: how much a video's brightness trembles, before and after it is enhanced."""
+"""``zdce bench flicker``: changes of a video's brightness between frames, before and after enhancement."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,13 +24,13 @@ from .rows import Row, spread
 SUITE = "flicker"
 PROVIDERS = ("input", "frame by frame", "smoothed")
 
-# What stands before a name's last number, the number, and what stands after it.
+# A name's text before its last number, the number, and the text after it.
 _NUMBERED = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
 @dataclass(frozen=True)
 class Frames:
-    """A video or a burst; ``read`` gives each frame (H, W, 3) with the second that it is shown at."""
+    """A video or a burst; ``read`` yields frames (H, W, 3) with their times in seconds."""
 
     name: str
     read: Callable[[], Iterator[tuple[Pixels, float]]]
@@ -40,10 +40,10 @@ def flicker(levels: Sequence[float]) -> float:
     """Mean absolute change of the brightness between neighbouring frames.
 
     Args:
-        levels: each frame's brightness.
+        levels: brightness of each frame.
 
     Raises:
-        ValueError: there are less than two.
+        InputError: there are fewer than two frames.
 
     >>> flicker([10.0, 12.0, 11.0])
     1.5
@@ -64,10 +64,10 @@ def brightness(pixels: Pixels) -> float:
 
 
 def sequences(paths: Iterable[Path], fps: float) -> list[Frames]:
-    """Each video, and each burst: pictures of a folder whose names differ in the last number only, in its order.
+    """Videos and bursts; a burst is the pictures of a folder whose names differ only in their last number, in that order.
 
     Raises:
-        ValueError: a picture has no neighbour.
+        InputError: a picture is the only one of its burst.
     """
     films, bursts = [], dict[tuple[Path, str, str], list[tuple[int, Path]]]()
     for path in paths:
@@ -133,7 +133,7 @@ COLUMNS = ("frames", "", "flicker", "excess", "brightness")
 
 
 def table(rows: Iterable[Row]) -> list[list[str]]:
-    """A line a sequence and provider, in ``COLUMNS``."""
+    """A line for each sequence and provider, with the values of ``COLUMNS``."""
     lines: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         lines.setdefault((row.case, row.provider), {})[row.metric] = row.value

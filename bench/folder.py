@@ -1,4 +1,4 @@
-"""``zdce bench folder``: what ``zdce enhance`` does with a folder of pictures, decoding and encoding included."""
+"""``zdce bench folder``: speed of ``zdce enhance`` on a folder of pictures, with decoding and encoding."""
 
 import tempfile
 import time
@@ -20,7 +20,7 @@ SUITE = "folder"
 
 
 class _Watch:
-    """An enhancer whose time and pixels are counted."""
+    """An enhancer that counts its time and pixels."""
 
     def __init__(self, enhancer: Enhancer) -> None:
         self.enhancer, self.seconds, self.pixels = enhancer, 0.0, 0
@@ -34,11 +34,11 @@ class _Watch:
 
 
 def run(folder: Path, enhancer: Enhancer, threads: int) -> list[Row]:
-    """Enhances every picture of ``folder`` once into a folder that is thrown away; one of them before that, to warm up.
+    """Enhances every picture of ``folder`` once into a temporary folder, after one picture to warm up.
 
     Raises:
-        ValueError: there are no pictures.
-        OSError: one can't be read.
+        InputError: there are no pictures.
+        OSError: a picture can't be read.
     """
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as out:
@@ -75,7 +75,7 @@ COLUMNS = ("threads", "pictures/s", "MP/s", "engine")
 
 
 def table(rows: list[Row]) -> list[list[str]]:
-    """A line a number of threads."""
+    """A line for each number of threads."""
     found: dict[int | None, dict[str, float]] = {}
     for row in rows:
         found.setdefault(row.threads, {})[row.metric] = row.value

@@ -1,4 +1,4 @@
-"""Published limits of GPUs, and what follows from them: theoretical occupancy and the time that memory alone takes."""
+"""Published limits of GPUs, and predictions from them: theoretical occupancy and the least time for memory traffic."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Gpu:
     name: str
     arch: int
     bandwidth: float  # GB/s
-    shared_memory: int  # bytes a multiprocessor
+    shared_memory: int  # bytes per multiprocessor
     registers: int = 65536
     warps: int = 64
     blocks: int = 32
@@ -27,13 +27,13 @@ GPUS = {
 }
 
 _WARP = 32
-_REGISTER_UNIT = 256  # registers are given to a warp in such portions,
-_PARTITIONS = 4  # from the quarter of the file that belongs to its scheduler
-_SHARED_UNIT, _SHARED_RESERVED = 128, 1024  # bytes: granularity, and what each block costs beside its own
+_REGISTER_UNIT = 256  # registers are allocated to a warp in such units,
+_PARTITIONS = 4  # from its scheduler's quarter of the register file
+_SHARED_UNIT, _SHARED_RESERVED = 128, 1024  # bytes: granularity, and reserved for each block
 
 
 def occupancy(gpu: Gpu, registers: int, shared_memory: int, threads: int) -> float:
-    """Resident warps over the most that the multiprocessor takes, as NVIDIA's occupancy calculator has it.
+    """Resident warps over the multiprocessor's maximum, as in NVIDIA's occupancy calculator.
 
     Nsight Compute's "Occupancy Calculator", formerly CUDA_Occupancy_Calculator.xls: the least of what warps, blocks, registers
     and shared memory allow.
@@ -47,5 +47,5 @@ def occupancy(gpu: Gpu, registers: int, shared_memory: int, threads: int) -> flo
 
 
 def floor(gpu: Gpu, moved: int) -> float:
-    """Seconds that ``moved`` bytes take at the published bandwidth. No kernel is faster; a good one is near."""
+    """Seconds for ``moved`` bytes at the published bandwidth: a lower bound of a kernel's time."""
     return moved / gpu.bandwidth / 1e9

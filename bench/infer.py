@@ -1,6 +1,6 @@
-"""``zdce bench infer``: whole networks beside their peers, each in a process of its own, in turns, on the same picture.
+"""``zdce bench infer``: whole networks in several engines, each in its own process, in turns, on the same picture.
 
-All are checked against float64 first. The measure of arithmetic, multiply-adds on registers, takes its turn in every round too.
+All results are checked against float64 first. Each round also measures multiply-adds on registers, the limit of arithmetic.
 """
 
 import os
@@ -51,48 +51,48 @@ from .timing import rounds
 SUITE = "infer"
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 
-# How the engines are held to an instruction set; ONNX Runtime can't be. torch.compile follows ATEN_CPU_CAPABILITY, OpenVINO
-# the variable of oneDNN, which it has inside.
+# Variables that limit the engines to an instruction set, except ONNX Runtime. torch.compile follows ATEN_CPU_CAPABILITY,
+# OpenVINO the variable of oneDNN, which it contains.
 ISAS = {"avx2": {"ZDCE_ISA": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
 
-# Of the caller's shell, what would change one engine and not the others.
+# Variables of the caller's shell that would affect some of the engines.
 _CLEARED = {
     *CLEARED, *(name for isa in ISAS.values() for name in isa), "DNNL_MAX_CPU_ISA",
     *(f"OMP_{name}" for name in ("NUM_THREADS", "WAIT_POLICY", "PROC_BIND", "PLACES", "DYNAMIC")),
 }  # fmt: skip
 
-# Levels of 255 that a result may be off beyond rounding. float32: 1e-4 of the range, as for single operations. bfloat16: its 8
-# bits make logits wrong by a hundredth, which the curve takes to 1 or 2 levels, PyTorch's own as well.
+# Largest error without rounding, in levels of 255. float32: 1e-4 of the range, as for single operations. bfloat16: 8 bits make
+# a relative error of a hundredth in the logits, and of 1 or 2 levels in the result, in PyTorch too.
 TOLERANCES = {"fp32": 1e-4 * 255, "bf16": 5.0}
 
-# More where a picture is denoised: zdce rounds it before, others don't, and which of white noise's pixels count as alike hangs
-# on that, 22 levels at the worst one. ``network``, of floats, has no such room.
+# Largest error of denoised pictures: zdce rounds them before denoising, other engines do not, and that decides which pixels of
+# white noise count as similar; the worst pixel differs by 22 levels. Mode ``network`` has no rounding and no such tolerance.
 _ROUNDED_TWICE = 30.0
 
-# There the mean distance is what tells: 0.35 to 0.38 with both roundings, in bfloat16 0.47; 0.8 and more where the strength is
-# 2 % off, 1.1 where the noise is 20 % off.
+# Largest mean error of denoised pictures. Measured: 0.35 to 0.38 with both roundings, 0.47 in bfloat16; 0.8 with a strength
+# that is wrong by 2 %, 1.1 with a noise that is wrong by 20 %.
 MEAN_TOLERANCES = {"fp32": 0.6, "bf16": 0.75}
 
-# Of a video, mean distance in levels: what the encoder loses, of the noise above all.
+# Largest mean error of a video, in levels of 255: the loss of the encoder, which mainly removes noise.
 _VIDEO_TOLERANCE = 5.0
 
-# (H, W) where nothing else is asked for.
+# Default sizes (H, W).
 SIZES = {PICTURE: ((480, 640), (900, 1200)), SCALED: ((2160, 3840),), VIDEO: ((720, 1280),)}
 
-# Those who take longer run once a round.
+# Seconds above which a call runs once per round.
 _LONG = 0.25
 
 
 @dataclass(frozen=True)
 class Options:
-    """What ``zdce bench infer`` was asked for.
+    """Options of ``zdce bench infer``.
 
     Attributes:
-        models: weights, by name or file; none takes ``variants`` with random weights.
+        models: weights, by name or file; if empty, ``variants`` with random weights are measured.
         variants, engines, threads, precisions, modes: what is measured.
-        sizes: (H, W) of pictures; None takes ``SIZES``.
-        isa: of ``ISAS``, or None for all that the processor has.
-        seconds: of each setting's rounds, which are ``least`` or more.
+        sizes: sizes (H, W) of pictures; None: ``SIZES``.
+        isa: one of ``ISAS``, or None for no limit.
+        seconds: time to measure each setting for, in at least ``least`` rounds.
     """
 
     models: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class Options:
     least: int = 5
 
     def groups(self) -> Iterator[tuple[tuple[str, ...], tuple[int, int]]]:
-        """Modes that are measured together, and a size: pictures and networks are the same work."""
+        """Modes that are measured together, with a size: ``picture`` and ``network`` are the same work."""
         still = tuple(mode for mode in self.modes if mode in (PICTURE, NETWORK))
         for modes, usual in ((still, PICTURE), ((SCALED,), SCALED), ((VIDEO,), VIDEO)):
             if set(modes) & set(self.modes) and any(set(modes) & set(ENGINES[name].modes) for name in self.engines):
@@ -115,14 +115,14 @@ class Options:
 
 
 def quick() -> Options:
-    """Defaults of a run in less than a minute."""
+    """Options for a run in less than a minute."""
     uncompiled = tuple(name for name, engine in ENGINES.items() if not engine.compiles)
     return Options(sizes=((480, 640),), modes=("picture",), engines=uncompiled, seconds=0.0, least=3)
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """One contest; ``truth`` is in float64 the enhanced image (1, 3, H, W), of a video those of ``clip.checked``."""
+    """One comparison; ``truth`` is the enhanced image (1, 3, H, W) in float64, of a video the frames of ``clip.checked``."""
 
     model: DCENet
     truth: NDArray[np.float64]
@@ -141,14 +141,14 @@ class _Setting:
 
     @property
     def macs(self) -> int:
-        """Of the network for all that a call does, done directly."""
+        """Multiply-adds of the network in one call, with direct convolutions."""
         scale = scale_in(self.modes[0], self.model) or self.model.variant.scale
         height, width = (-(-side // scale) for side in self.size)
         return self.frames * self.model.variant.macs * height * width
 
 
 def run(options: Options) -> Outcome:
-    """Measures; a peer that is not installed, fails or is wrong is named in a note and left out.
+    """Measures; an engine that is not installed, fails or is wrong is left out with a note.
 
     Raises:
         FileNotFoundError, ValueError: of the model, or a size is below 16 pixels.
@@ -176,7 +176,7 @@ def run(options: Options) -> Outcome:
 
 
 def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Setting]:
-    """Each with its files in ``folder``, whose former ones go."""
+    """All comparisons; the files of each replace the former ones in ``folder``."""
     models = map(load, options.models) if options.models else map(lively, options.variants)
     for model in models:
         model.save(folder / "net.safetensors")
@@ -189,7 +189,7 @@ def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Set
 
 
 def lively(variant: str) -> DCENet:
-    """A network with random weights, always the same, whose maps use their range: on noise their logits' deviation is 1."""
+    """A network with the same random weights at every call, scaled so that its logits on noise have the deviation 1."""
     torch.manual_seed(0)
     model = DCENet(variant).eval()
     with torch.no_grad():
@@ -222,13 +222,13 @@ def truth(model: DCENet, height: int, width: int) -> NDArray[np.float64]:
 
 @torch.inference_mode()
 def scaled_truth(model: DCENet, picture: Pixels) -> NDArray[np.float64]:
-    """``picture`` (H, W, 3) with the curve of an image as much smaller as ``scale-12`` has it, in float64, (1, 3, H, W)."""
+    """``picture`` (H, W, 3), enhanced at the scale of mode ``scale-12``, in float64, (1, 3, H, W)."""
     values = torch.from_numpy(picture).double() / 255
     return _applied(model, values, _small_maps(_exact(model), values))
 
 
 def film_truth(model: DCENet, path: Path) -> NDArray[np.float64]:
-    """What the frames of ``clip.checked`` become in float64, with maps that are smoothed as a video's are, (3, 3, H, W)."""
+    """The frames of ``clip.checked``, enhanced in float64 with maps smoothed as for a video, (3, 3, H, W)."""
     exact, smoothing = _exact(model), Smoothing(curve=partial(reference.apply_curve, iterations=model.variant.iterations))
     pictures: list[Pixels] = []
     maps: list[NDArray[np.float64]] = []
@@ -246,18 +246,18 @@ def _small_maps(exact: DCENet, values: Tensor) -> Tensor:
     return torch.tanh(exact(small)) * exact.scene_strength(values.permute(2, 0, 1)[None], reference.apply_curve)
 
 
-# Rows of maps that are interpolated at a time: all of a large picture's would take gigabytes in float64.
+# Rows of maps that are interpolated at a time: those of a large picture would take gigabytes in float64.
 _STRIP = 8
 
 
 def _applied(model: DCENet, values: Tensor, maps: Tensor) -> NDArray[np.float64]:
-    """``values`` (H, W, 3) with the curves of ``maps`` (1, C, h, w), (1, 3, H, W)."""
+    """``values`` (H, W, 3), enhanced with ``maps`` (1, C, h, w), (1, 3, H, W)."""
     scale, T = video.own_scale(model), model.variant.iterations  # noqa: N806 (as the paper has it)
     if model.variant.scale > 1:  # three maps, whose corners are those of the whole picture
         return _denoised(model, values, reference.enhance_picture(values, maps, T, scale, True, 1.0, False))
     strips = []
     for top in range(0, maps.shape[2], _STRIP):
-        first = max(0, top - 1)  # the row above has its share
+        first = max(0, top - 1)  # interpolation also reads the row above
         rows = slice(first * scale, min(len(values), (top + _STRIP + 1) * scale))
         strip = reference.enhance_picture(
             values[rows], maps[:, :, first : top + _STRIP + 1], T, scale, False, 1.0, False
@@ -267,14 +267,14 @@ def _applied(model: DCENet, values: Tensor, maps: Tensor) -> NDArray[np.float64]
 
 
 def _denoised(model: DCENet, values: Tensor, enhanced: Tensor) -> NDArray[np.float64]:
-    """``enhanced`` (H, W, 3), of ``values`` (H, W, 3), as the network's variant has it denoised, (1, 3, H, W)."""
+    """``enhanced`` (H, W, 3) from ``values`` (H, W, 3), denoised if the network's variant denoises, (1, 3, H, W)."""
     noise = model.variant.noise
     done = reference.denoise_picture(values, enhanced, noise / LEVELS) if noise else enhanced
     return done.permute(2, 0, 1)[None].numpy()
 
 
 def _export(options: Options, model: DCENet, folder: Path, outcome: Outcome) -> None:
-    """The files of `zdce export`, where anyone reads them; former ones go."""
+    """Writes the files of `zdce export` that the engines read, and removes former ones."""
     readers = [e for e in map(ENGINES.get, options.engines) if e and e.exported and e.why_missing("fp32", None) is None]
     for suffix in {engine.exported for engine in readers}:
         for mode in [mode for mode in options.modes if any(mode in engine.modes for engine in readers)]:
@@ -283,15 +283,15 @@ def _export(options: Options, model: DCENet, folder: Path, outcome: Outcome) -> 
             try:
                 form = ExportOptions(scale=scale_in(mode, model), uint8=mode != NETWORK)
                 file.write_bytes(exporting.content(model, suffix, form))
-            except Exception as error:  # the exporter raises what its many parts raise
+            except Exception as error:  # the exporter may raise anything
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
                 outcome.notes.append(f"no {suffix} file of {model.variant.name}: {reason}")
 
 
 def error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:
-    """The largest distance in levels of 255; of a picture, (H, W, 3) uint8, what goes beyond the half level of its rounding.
+    """Largest difference in levels of 255; for a picture, (H, W, 3) uint8, minus half a level of rounding.
 
-    Of a video's frames, (frames, H, W, 3), the mean distance.
+    For frames of a video, (frames, H, W, 3), the mean difference.
     """
     if len(expected) > 1:
         return mean_error(result, expected)
@@ -299,7 +299,7 @@ def error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:
 
 
 def mean_error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:
-    """The mean distance in levels of 255, rounding included, of what ``error`` takes."""
+    """Mean difference in levels of 255, with rounding, for the same arguments as ``error``."""
     pictures = result.dtype == np.uint8
     levels = 255 * (expected.transpose(0, 2, 3, 1) if pictures else expected)
     values = result if len(expected) > 1 else result[None] if pictures else 255.0 * result
@@ -307,7 +307,7 @@ def mean_error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:
 
 
 class _Contest:
-    """All engines at one setting."""
+    """Measurement of all engines with one setting."""
 
     def __init__(self, options: Options, setting: _Setting, folder: str, outcome: Outcome) -> None:
         self.options, self.setting, self.outcome = options, setting, outcome
@@ -319,7 +319,7 @@ class _Contest:
 
     def run(self) -> None:
         with ExitStack() as stack:
-            # All get ready at once; nobody's clock runs yet.
+            # All processes prepare at the same time, before the measurements.
             started = {name: self._start(name, stack) for name in self._names()}
             said = {name: self._ready(name, process) for name, process in started.items()}
             ready = {name: process for name, process in started.items() if said[name] is not None}
@@ -379,7 +379,7 @@ class _Contest:
         return all(value <= most for _, value, most in found.values())
 
     def _turn(self, name: str, mode: str, process: EngineProcess) -> tuple[float, ...]:
-        """Seconds of a call; of a process that ended, by a peer's fault or for want of memory, NaN."""
+        """Seconds of a call; NaN if the process ended, because of an error or lack of memory."""
         try:
             return (process.seconds(mode),)
         except ChildProcessError as problem:
@@ -391,7 +391,7 @@ class _Contest:
         return f"{self.setting.model.variant.name} {height}x{width} {self.setting.precision}"
 
     def _peak(self, seconds: list[float] | None, said: Mapping[str, Any] | None) -> float | None:
-        """Multiply-adds a second."""
+        """Multiply-adds per second."""
         if seconds is None or said is None:
             return None
         self._row(FMA_PEAK, FMA_PEAK, "arithmetic", "GMAC/s", [said["multiply_adds"] / s / 1e9 for s in seconds])
@@ -420,7 +420,7 @@ class _Contest:
         )  # fmt: skip
 
 
-# The table on screen.
+# Columns of the printed table.
 
 _METRICS = {
     "ms": "time", "frames/s": "frames_per_second", "MP/s": "megapixels_per_second", "share": "peak_share",
@@ -430,7 +430,7 @@ COLUMNS = ("threads", "provider", "ms", "20-80 %", *(name for name in _METRICS i
 
 
 def tables(rows: Iterable[Row]) -> dict[str, list[list[str]]]:
-    """For each network, size, precision and mode a line a provider and number of threads, in ``COLUMNS``."""
+    """Tables by network, size, precision and mode: a line for each provider and number of threads, with ``COLUMNS``."""
     found: dict[tuple[str, ...], dict[tuple[int | None, str], dict[str, Row]]] = {}
     for row in rows:
         if row.provider != FMA_PEAK:
@@ -456,7 +456,7 @@ def _cells(found: Mapping[str, Row]) -> list[str]:
 
 
 def peaks(rows: Iterable[Row]) -> list[str]:
-    """A line for each number of threads: the measured peak of multiply-adds, the median over what was measured."""
+    """A line for each number of threads with the measured peak of multiply-adds, a median."""
     found: dict[tuple[str, int | None], list[float]] = {}
     for row in rows:
         if row.provider == FMA_PEAK:

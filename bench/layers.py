@@ -1,4 +1,4 @@
-"""``zdce bench layers``: each shape of convolution that the networks have, done in every way, on one thread.
+"""``zdce bench layers``: each shape of the networks' convolutions, computed by every method, on one thread.
 
 ``direct`` multiplies as the definition says, rows of pixels side by side; ``one-axis`` is Winograd's F(4, 3) down the columns,
 ``two-axis`` the engine's F(4x4, 3x3), and ``colors`` its direct way with the picture's three channels. All take four rows from
@@ -24,17 +24,17 @@ from .timing import rounds
 
 SUITE = "layers"
 
-# As csrc/core/rates.h numbers them.
+# Methods, with their numbers in csrc/core/rates.h.
 WAYS = ("direct", "one-axis", "two-axis", "colors")
 _COLORS = 3
 
-# Of each row; the widest layer's rows, coefficients and products together take 1.2 MB.
+# Columns of each row; rows, coefficients and products of the widest layer take 1.2 MB together.
 _COLUMNS = 240
 
-# Outputs are sums of products whose absolute values sum up to about 1: as the engine's, within 1e-5.
+# Tolerance, as for the engine; outputs are sums of products whose absolute values add up to about 1.
 TOLERANCE = 1e-5
 
-# Multiply-adds of one measurement: some milliseconds.
+# Multiply-adds of one measurement: a few milliseconds.
 _WORK = 3e8
 
 _library = torch.library.Library("zdce_cpp", "FRAGMENT")  # its definitions live as long as it does
@@ -42,7 +42,7 @@ _library.define("convolution_rate(Tensor rows, Tensor weight, Tensor bias, int w
 
 
 def shapes(names: Iterable[str]) -> dict[tuple[int, int], list[str]]:
-    """(input channels, output channels) of the 3x3 convolutions of the variants ``names``, each with whose they are."""
+    """(input channels, output channels) of the 3x3 convolutions of the variants ``names``, each with its variants."""
     found: dict[tuple[int, int], list[str]] = {}
     for name in names:
         for shape in dict.fromkeys([] if VARIANTS[name].separable else VARIANTS[name].convolutions()):
@@ -51,7 +51,7 @@ def shapes(names: Iterable[str]) -> dict[tuple[int, int], list[str]]:
 
 
 def engines(inputs: int) -> str:
-    """The way in which the engine does layers with that many inputs."""
+    """Method of the engine for layers with that many inputs."""
     return "colors" if inputs == _COLORS else "two-axis"
 
 
@@ -67,7 +67,7 @@ class Layer:
         self.ways = [way for way in WAYS if way != "colors" or inputs == _COLORS]
 
     def run(self, way: str, times: int = 1) -> tuple[float, Tensor]:
-        """Seconds of one of ``times`` runs, and the outputs (O, 4, columns); after the way ``colors`` none is negative."""
+        """Seconds of one of ``times`` runs, and the outputs (O, 4, columns), not negative for the method ``colors``."""
         results = torch.full((len(self.weight), 4, self.rows.shape[2] - 2), torch.nan)
         arguments = (self.rows, self.weight, self.bias, WAYS.index(way), times, results)
         return torch.ops.zdce_cpp.convolution_rate(*arguments), results
@@ -82,7 +82,7 @@ class Layer:
 
 
 def run(names: Sequence[str], seconds: float = 1.0, least: int = 7) -> Outcome:
-    """The rates of every way, in rounds over all of a layer that take about ``seconds``, ``least`` or more.
+    """Rates of all methods, in at least ``least`` rounds over those of a layer, for about ``seconds``.
 
     Raises:
         ValueError: the C++ extension is missing.
@@ -137,7 +137,7 @@ COLUMNS = ("layer", "way", "", "GMAC/s", "20-80 %", "of the FMA peak", "error")
 
 
 def table(rows: Iterable[Row]) -> list[list[str]]:
-    """A line a layer and way, in ``COLUMNS``."""
+    """A line for each layer and method, with the values of ``COLUMNS``."""
     lines: dict[tuple[str, str, str], dict[str, Row]] = {}
     for row in rows:
         lines.setdefault((row.case, row.provider, row.mode), {})[row.metric] = row

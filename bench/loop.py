@@ -1,4 +1,4 @@
-"""How much of ``zdce train --augment crops``'s time lies inside its steps: a short run that decodes each picture as it goes."""
+"""Share of the time of ``zdce train --augment crops`` that is spent in steps, in a short run that decodes every picture."""
 
 from pathlib import Path
 
@@ -7,25 +7,25 @@ from PIL import Image
 
 from zdce import training
 
-# As LOL's pictures, width and height.
+# Width and height, those of LOL's pictures.
 _SIDES = (600, 400)
 
-# Of a run, which lasts some seconds.
+# Steps of a run, which takes a few seconds.
 _STEPS = 8
 
 
 def step_share(variant: str, batch: int, size: int, folder: Path, steps: int = _STEPS) -> float:
-    """``training.Run.step_share`` of such a run.
+    """``training.Run.step_share`` of a short run.
 
     Args:
-        variant: the network that trains.
-        batch: pictures a step.
+        variant: name of the network.
+        batch: pictures per step.
         size: side in pixels that pictures are resized to.
-        folder: an empty one, for the pictures and the run.
-        steps: of the run.
+        folder: empty folder for the pictures and the run.
+        steps: number of steps.
     """
     pictures = folder / "pictures"
-    # Of n pictures a fifth at most is kept out of training.
+    # At most a fifth of n pictures is kept out of training.
     _generate(pictures, -(-batch * steps * 5 // 4))
     # Without crops so few pictures would be decoded before the first step.
     config = training.Config(variant, str(pictures), epochs=1, batch_size=batch, size=size, augment="crops")
@@ -35,7 +35,7 @@ def step_share(variant: str, batch: int, size: int, folder: Path, steps: int = _
 
 
 def _generate(folder: Path, count: int) -> None:
-    """Dark, smooth JPEG files."""
+    """Writes dark, smooth JPEG files."""
     folder.mkdir()
     random = np.random.default_rng(0)
     for i in range(count):

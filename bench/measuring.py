@@ -1,6 +1,6 @@
-"""The measuring process: started by ``zdce.bench.ops`` with the allocator's settings in its environment, prints rows as JSON.
+"""Measuring process: started by ``zdce.bench.ops`` with the allocator's settings in its environment, prints rows as JSON.
 
-What fails its check is reported and not timed. ``python -P -m zdce.bench.measuring '{...}'``, the fields of Job.
+Providers with wrong results are reported and not timed. ``python -P -m zdce.bench.measuring '{...}'``, the fields of Job.
 """
 
 import json
@@ -28,15 +28,15 @@ STREAMING = "streaming"
 
 @dataclass(frozen=True)
 class Job:
-    """What one process measures.
+    """Work of one process.
 
     Attributes:
         work: ``time``, ``memory`` or ``scaling``.
-        suite: of the rows.
-        setting: of the inputs.
+        suite: suite of the rows.
+        setting: setting of the inputs.
         cases, providers: names.
-        seconds: of each case's rounds.
-        threads: None leaves torch's own number.
+        seconds: time to measure each case for.
+        threads: number of threads; None: torch's own number.
     """
 
     work: str
@@ -57,7 +57,7 @@ class Job:
 
 
 class Measurement:
-    """One job at work. Providers are an argument, so that a test may bring a wrong one."""
+    """Measurement of one job; providers are an argument, so that tests can pass a wrong one."""
 
     def __init__(self, job: Job, providers: Mapping[str, Provider] = PROVIDERS) -> None:
         self.job, self.outcome = job, Outcome()
@@ -100,14 +100,14 @@ class Measurement:
     # Correctness.
 
     def _correct(self, case: Case, setting: Setting) -> dict[str, Callable[..., Any]]:
-        """The functions of the providers that pass the check."""
+        """Functions of the providers that pass the check."""
         expected = correctness.truth(case, setting)
         functions = {}
         for name, provider in self.providers.items():
             try:
                 function = provider.functions(case.name)
                 error = correctness.error(case, setting, function, expected)
-            except Exception as problem:  # a compiler that fails must not take the other providers along
+            except Exception as problem:  # one provider's failure must not stop the others
                 self._left_out(case, name, problem)
                 continue
             self._row(case, name, "both", "error", "tolerances", [error], setting)
@@ -164,7 +164,7 @@ class Measurement:
     def _memory_of(self, case: Case, name: str, provider: Provider) -> None:
         setting = self.job.setting
         function = provider.functions(case.name)
-        # Threads, code and small caches are there before the call that counts; a compiler works on that very shape.
+        # A first call, not measured, starts threads and fills small caches; compilers need the same shape.
         warm = setting if provider.compiles else replace(setting, batch=1, height=32, width=32)
         _both(function, case.tensors(warm), case.gradient(warm))
         tensors, start = case.tensors(setting), case.gradient(setting)
@@ -180,7 +180,7 @@ class Measurement:
         for setting in sizes:
             tensors, start, clock = case.tensors(setting), case.gradient(setting), Clock(setting.device)
             measured = {name: _timed(clock, function, tensors, start) for name, function in functions.items()}
-            # Larger images miss more of the caches and of the page tables: memory itself is slower a pixel.
+            # Larger images have more cache and page table misses: memory is slower per pixel.
             passes = [streaming(*case.traffic(setting, mode), setting.device).run for mode in ("forward", "backward")]
             measured[STREAMING] = partial(clock.intervals, *passes)
             times = rounds(measured, self.job.seconds)
@@ -189,12 +189,12 @@ class Measurement:
                 self._row(case, name, mode, "time_per_pixel", "ns", each, setting)
 
 
-# 1, 2, 4, 8 and 12 megapixels, 4:3, as cameras have them.
+# Sizes of 1, 2, 4, 8 and 12 megapixels, 4:3, like cameras.
 SIZES = ((864, 1152), (1224, 1632), (1728, 2304), (2448, 3264), (3000, 4000))
 
 
 def _timed(clock: Clock, function: Callable[..., Any], tensors: list[Tensor], start: Tensor | None) -> Timed:
-    """Forward with what autograd records, then backward; results are freed when the clock has stopped."""
+    """Forward with autograd's records, then backward; results are freed after the time is taken."""
 
     def run() -> tuple[float, ...]:
         kept: list[Any] = []
@@ -211,7 +211,7 @@ def _clocked(clock: Clock, step: Callable[[], object]) -> Timed:
 
 
 def _by_mode(functions: Mapping[str, Any], times: dict[str, list[tuple[float, ...]]]) -> Iterator[tuple[str, str, list[float]]]:
-    """(provider, mode, seconds): a run of forward and backward gives all three modes; streaming was timed for each."""
+    """(provider, mode, seconds): runs of forward and backward give all three modes; streaming is timed for each mode."""
     for name in functions:
         for mode, pick in zip(MODES, (lambda t: t[0], lambda t: t[1], sum), strict=True):
             yield name, mode, [pick(run) for run in times[name]]

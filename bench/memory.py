@@ -1,4 +1,4 @@
-"""Memory that a call needs beyond its inputs, at its highest point."""
+"""Peak memory of a call beyond its inputs."""
 
 import gc
 import re
@@ -12,8 +12,8 @@ from zdce.errors import FileError
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
-# In a process with these settings every block above 64 KiB is the kernel's own pages, returned when freed: what is resident is
-# what is in use, torch's tensors and a kernel's buffers alike.
+# With these settings every block above 64 KiB has its own pages, which are returned when it is freed: resident memory is memory
+# in use, both of torch's tensors and of kernels' buffers.
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
 
 
@@ -29,7 +29,7 @@ def why_missing(device: str) -> str | None:
 
 
 def peak(call: Callable[[], Iterable[Tensor]], device: str) -> int:
-    """Bytes that ``call`` adds at its peak, less those of the tensors that it returns."""
+    """Bytes that ``call`` needs at its peak, without the tensors that it returns."""
     gc.collect()
     if device == "cpu":
         _RESET.write_text("5")

@@ -1,4 +1,4 @@
-"""``zdce bench ops``: operations side by side, measured in processes of their own with the allocator's settings.
+"""``zdce bench ops``: operations in several libraries, measured in separate processes with the allocator's settings.
 
 Fresh pages are dear: glibc gives blocks above 32 MiB back to the kernel, and every eager operation gets new ones. So all are
 measured with an allocator that keeps what was freed, as ``zdce train`` does, and once more without where asked.
@@ -20,13 +20,13 @@ from .rows import Row
 
 SUITE, DEFAULT_ALLOCATOR, SCALING = "ops", "ops-default-allocator", "ops-scaling"
 
-# Cases that are long enough to say how time grows with the image.
+# Cases that take long enough to show the growth of time with the image.
 _SCALED = ("apply_curve", "zero_reference_objective")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What ``zdce bench ops`` was asked for; no ``cases`` or ``providers`` are all of them."""
+    """Options of ``zdce bench ops``; empty ``cases`` or ``providers`` mean all."""
 
     setting: Setting = field(default_factory=Setting)
     cases: tuple[str, ...] = ()
@@ -39,15 +39,15 @@ class Options:
 
 
 def quick(options: Options) -> Options:
-    """The same in a fraction of the time: two images, few rounds, and nothing compiled anew for its memory."""
+    """Options for a fraction of the time: two images, few rounds, and no compilation to measure memory."""
     return replace(options, setting=replace(options.setting, batch=2), seconds=0.1, compiled_memory=False)
 
 
 def run(options: Options) -> Outcome:
-    """Measures; every process adds rows and notes.
+    """Runs the measuring processes and collects their rows and notes.
 
     Raises:
-        ValueError: the setting can't be measured.
+        InputError: the setting can't be measured.
         ChildProcessError: a measuring process failed.
     """
     _check(options)
@@ -60,7 +60,7 @@ def run(options: Options) -> Outcome:
 
 
 def run_on_gpu(setting: Setting) -> list[Row]:
-    """The operations of ``zdce`` on the GPU of this machine; no rows where it has none."""
+    """Rows for the operations of ``zdce`` on the GPU of this machine; empty without a GPU."""
     if not torch.cuda.is_available():
         return []
     providers = tuple(name for name in PROVIDERS if name.startswith("zdce-"))
@@ -88,14 +88,14 @@ def _jobs(options: Options) -> list[tuple[Job, dict[str, str]]]:
     if options.default_allocator:
         jobs.append((replace(timed, suite=DEFAULT_ALLOCATOR), {}))
     if options.scaling:
-        # Eager code would need many gigabytes at 12 megapixels: it takes part where it is named.
+        # Eager code needs many gigabytes at 12 megapixels: it is measured only if named.
         scaled = options.providers or tuple(name for name in PROVIDERS if name.startswith("zdce-"))
         job = replace(timed, work="scaling", suite=SCALING, cases=options.cases or _SCALED, providers=scaled)
         jobs.append((job, KEEP_FREED_MEMORY))
     return jobs
 
 
-# The table on screen.
+# Columns of the printed table.
 
 COLUMNS = ("provider", *MODES, "20-80 %", "GB/s", "share", "x eager", "x compiled", "MiB")
 
@@ -105,7 +105,7 @@ def suites(rows: Iterable[Row]) -> list[str]:
 
 
 def tables(rows: Iterable[Row], suite: str) -> dict[str, list[list[str]]]:
-    """For each case a line a provider, in ``COLUMNS``; what has no mode of its own is of forward and backward together."""
+    """Tables by case: a line for each provider, with ``COLUMNS``; values without a mode are of both modes together."""
     found: dict[str, dict[str, dict[tuple[str, str], Row]]] = {}
     for row in rows:
         if row.suite == suite and row.metric != "error":

@@ -1,4 +1,4 @@
-"""Rows of ``zdce bench ops``, ``zdce bench infer`` and ``zdce bench train`` as a picture."""
+"""Charts of the rows of ``zdce bench ops``, ``zdce bench infer`` and ``zdce bench train``."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,22 +20,22 @@ _COLORS = dict(zip(PROVIDERS, ("#9a9a9a", "#5b8db8", "#d9822b", "#5a9e6f", "#8a6
 
 
 def check(path: Path) -> None:
-    """To be asked before anything is measured.
+    """Checks the file name and matplotlib before measurements.
 
     Raises:
-        ValueError: ``path`` is neither .png nor .svg, or matplotlib is missing.
+        InputError: ``path`` is neither .png nor .svg, or matplotlib is missing.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"the plot must be a {' or '.join(SUFFIXES)} file, got {path.name!r}")
     packages.require("matplotlib", extra="bench")
 
 
-# Draws on the axes that it is given.
+# Draws on the given axes.
 Panel = Callable[[Any], None]
 
 
 def save(rows: Sequence[Row], path: Path) -> None:
-    """Forward and backward together, a panel for each case of the first suite, and one for each that was scaled."""
+    """Chart of forward and backward together: a panel for each case of the first suite, and for each case by image size."""
     timed = [row for row in rows if row.suite == rows[0].suite and (row.mode, row.metric) == ("both", "time")]
     scaled = [row for row in rows if (row.mode, row.metric) == ("both", "time_per_pixel")]
     panels: dict[str, Panel] = {}
@@ -48,7 +48,7 @@ def save(rows: Sequence[Row], path: Path) -> None:
 
 
 def save_engines(rows: Sequence[Row], path: Path) -> None:
-    """Milliseconds a picture: a panel for each network, size, precision, mode and number of threads."""
+    """Chart of milliseconds per picture: a panel for each network, size, precision, mode and number of threads."""
     timed: dict[str, list[Row]] = {}
     for row in rows:
         if row.metric == "time":
@@ -58,7 +58,7 @@ def save_engines(rows: Sequence[Row], path: Path) -> None:
 
 
 def save_steps(rows: Sequence[Row], path: Path) -> None:
-    """Milliseconds a training step, in parts: a panel for each variant and number of threads."""
+    """Chart of milliseconds per training step by part: a panel for each variant and number of threads."""
     timed: dict[str, list[Row]] = {}
     for row in rows:
         if row.metric == "time":

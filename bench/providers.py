@@ -1,4 +1,4 @@
-"""Who is measured: the eager reference, torch.compile's version of it, and each backend of zdce."""
+"""Providers of operations: the eager reference, torch.compile of it, and each backend of zdce."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from zdce.ops import dispatch
 
 from .cases import DTYPES, Setting
 
-# From an operation's name to the function that computes it.
+# Function from an operation's name to its implementation.
 Functions = Callable[[str], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
 class Provider:
-    """``missing`` tells why it can't run, or gives None. ``compiles``: its first call on a shape is a compiler's work."""
+    """A provider; ``missing`` returns why it can't run, or None; ``compiles``: the first call for a shape compiles."""
 
     functions: Functions
     missing: Callable[[Setting], str | None] = lambda setting: None
@@ -30,7 +30,7 @@ def _reference(name: str) -> Callable[..., Any]:
 
 
 def _compiled(name: str) -> Callable[..., Any]:
-    # Shapes fixed and no break in the graph: the best that torch.compile does without its autotuner.
+    # Fixed shapes and no graph breaks: the fastest use of torch.compile without its autotuner.
     return torch.compile(_reference(name), fullgraph=True, dynamic=False)
 
 

@@ -1,10 +1,10 @@
-"""What the assembler's report and PTX tell of a kernel."""
+"""Facts about a kernel from the assembler's report and from PTX."""
 
 import re
 
 
 def ptxas_words(report: str) -> dict[str, int]:
-    """Registers and spilled bytes, from what ``ptxas -v`` says of one kernel."""
+    """Registers and spilled bytes in the output of ``ptxas -v`` for one kernel."""
     spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
     registers = re.search(r"Used (\d+) registers", report)
     if spills is None or registers is None:
@@ -13,7 +13,7 @@ def ptxas_words(report: str) -> dict[str, int]:
 
 
 def widest(ptx: str) -> dict[str, int]:
-    """Bytes of the widest load from and store to global memory, 0 where there is none."""
+    """Bytes of the widest load from and store to global memory; 0 if there is none."""
     accesses = re.findall(r"\b(ld|st)\.global(?:\.[a-zA-Z][\w:]*?)*?(?:\.v(\d))?\.[a-z](\d+)\b", ptx)
     widths: dict[str, list[int]] = {"ld": [0], "st": [0]}
     for way, vector, bits in accesses:

@@ -1,4 +1,4 @@
-"""What every benchmark gives: rows of one schema, as CSV and JSON."""
+"""Rows of all benchmarks, in one schema, as CSV and JSON."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ VERSION = f"zdce {__version__}, torch {torch.__version__}"
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. ``p20`` and ``p80`` bound the middle three fifths of what was measured, None where it was measured once."""
+    """One result; ``p20`` and ``p80`` bound the middle three fifths of the measurements, None for a single measurement."""
 
     suite: str
     case: str
@@ -38,7 +38,7 @@ class Row:
         cls, suite: str, case: str, provider: str, mode: str, metric: str, unit: str, values: Sequence[float], shape: str,
         dtype: str, threads: int | None, device: str, version: str = VERSION,
     ) -> "Row":  # fmt: skip
-        """The median of ``values``, and its bounds where there are several."""
+        """Row with the median of ``values``, and the bounds if there are several."""
         middle, *bounds = spread(values)
         p20, p80 = bounds if len(values) > 1 else (None, None)
         return cls(suite, case, provider, mode, metric, unit, middle, p20, p80, shape, dtype, threads, device, version)

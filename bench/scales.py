@@ -1,4 +1,4 @@
-"""``zdce bench scales``: what estimating the curve on a smaller image costs in exactness and saves in time."""
+"""``zdce bench scales``: accuracy and speed with the curve estimated on a smaller image."""
 
 import math
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ SCALES = (1, 2, 4, 8, 12, 16)
 
 
 def run(model: DCENet, paths: Sequence[Path], settings: EnhanceSettings | None = None, seconds: float = 1.0) -> list[Row]:
-    """PSNR to the result at scale 1, and frames a second, of each picture at each scale; then of all pictures together.
+    """Rows with PSNR to scale 1 and frames per second, of each picture at each scale, then of all pictures together.
 
     Args:
         model: the network.
         paths: pictures.
-        settings: how they are enhanced, but for the scale.
-        seconds: that a picture's timing takes about, all scales together.
+        settings: settings of enhancement; the scale is replaced.
+        seconds: time to measure a picture for, at all scales together.
 
     Raises:
         OSError: a picture can't be read.
@@ -46,7 +46,7 @@ def run(model: DCENet, paths: Sequence[Path], settings: EnhanceSettings | None =
             rates = [1 / run[0] for run in times[str(scale)]]
             rows.append(_row(path.name, scale, "rate", "frames/s", spread(rates), shape, device))
             psnr = evaluation.psnr(images.as_uint8(enhancer(picture)), exact)
-            if math.isfinite(psnr):  # equal pictures have none: all at scale 1, and a picture of one colour
+            if math.isfinite(psnr):  # infinite for equal results: at scale 1, and of pictures of one colour
                 rows.append(_row(path.name, scale, "psnr", "dB", (psnr, None, None), shape, device))
     return [*rows, *_all(rows, device)]
 
@@ -72,7 +72,7 @@ COLUMNS = ("scale", "PSNR to scale 1 (dB)", "20-80 %", "frames/s", "x scale 1")
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """A line a scale, over all pictures."""
+    """A line for each scale, over all pictures."""
     found = {(row.provider, row.metric): row for row in rows if row.case == "all"}
     first = found[f"scale {SCALES[0]}", "rate"].value
     lines = []
@@ -84,7 +84,7 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Exactness against speed, a point a scale, with the spread over the pictures."""
+    """Chart of accuracy against speed: a point for each scale, with the spread over pictures."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

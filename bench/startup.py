@@ -1,4 +1,4 @@
-"""``zdce bench startup``: whole processes as the shell starts them, beside Pillow that only decodes and encodes."""
+"""``zdce bench startup``: whole processes as a shell starts them, beside Pillow decoding and encoding alone."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ _PILLOW = "import sys\nfrom PIL import Image\nImage.open(sys.argv[1]).convert('R
 
 
 def _commands(folder: Path) -> dict[tuple[str, str, str], list[str]]:
-    """Shape, case and provider of what is timed, with its command."""
+    """Timed commands, with shape, case and provider of their rows."""
     python, zdce = [sys.executable, "-c"], [sys.executable, "-m", "zdce"]
     commands = {
         ("", "start", "python"): [*python, "pass"],
@@ -39,7 +39,7 @@ def _commands(folder: Path) -> dict[tuple[str, str, str], list[str]]:
 
 
 def _photograph(height: int, width: int) -> Image.Image:
-    """Dark blocks under noise, which take a JPEG decoder as long as a photograph does."""
+    """Dark blocks with noise; a JPEG decoder takes as long for them as for a photograph."""
     random = np.random.default_rng(0)
     blocks = random.integers(5, 60, (height // 50, width // 50, 3), np.uint8)
     large = np.asarray(Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
@@ -47,7 +47,7 @@ def _photograph(height: int, width: int) -> Image.Image:
 
 
 def _measured(command: list[str]) -> tuple[float, float]:
-    """Seconds that a process takes and its peak memory in MiB."""
+    """Time of a process in seconds, and its peak memory in MiB."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     _, status, usage = os.wait4(process.pid, 0)
@@ -60,7 +60,7 @@ def _measured(command: list[str]) -> tuple[float, float]:
 
 
 def run(rounds: int) -> list[Row]:
-    """Times every command ``rounds`` times, in turns, after one that does not count.
+    """Measures every command ``rounds`` times, in turns, after one run that does not count.
 
     Raises:
         OSError: a command failed.
@@ -86,7 +86,7 @@ COLUMNS = ("case", "provider", "shape", "s", "20-80 %", "MiB")
 
 
 def table(rows: list[Row]) -> list[list[str]]:
-    """A line a command."""
+    """A line for each command."""
     memory = {(row.case, row.provider, row.shape): row.value for row in rows if row.metric == "memory"}
     return [
         [

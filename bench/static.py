@@ -1,7 +1,8 @@
-"""``zdce bench static``: what can be known of the GPU kernels without a GPU.
+"""``zdce bench static``: facts about the GPU kernels without a GPU.
 
-Registers, spills, shared memory and the widest access come from the compilers. What a program touches, over what it must, is
-counted from the kernels' own tiles. Occupancy and the time of the memory floor follow from published limits: predictions.
+Registers, spills, shared memory and the widest access are reported by the compilers. The memory that a program touches,
+relative to the minimum, is computed from the kernels' tiles. Occupancy and the least time for memory traffic are predictions
+from published limits.
 """
 
 import importlib.util
@@ -26,11 +27,14 @@ TARGETS = tuple(f"sm_{arch}" for arch in GPUS)
 
 @dataclass(frozen=True)
 class Work:
-    """Of which operation a kernel is the heart, and how much more than its own values its programs touch.
+    """Operation of a kernel, and the memory that its programs touch beyond their own values.
 
-    ``beside``: rows and columns of maps read around a tile. ``extra``: values of small grids and repeated reads, a pixel and
-    colour. ``most``: how much may be touched. ``columns``: neighbours that a thread has, where that is fixed: 4 are 16 bytes in
-    float32 and 8 in half types, of which 32 threads still move whole lines.
+    Attributes:
+        beside: rows and columns of maps read around a tile.
+        extra: values of small grids and repeated reads, per pixel and colour.
+        most: largest allowed ratio of touched memory to the minimum.
+        columns: neighbouring pixels of a thread, if fixed: 4 are 16 bytes in float32 and 8 in half types, with which 32 threads
+            still access whole cache lines.
     """
 
     case: str
@@ -41,8 +45,8 @@ class Work:
     columns: int = 8
 
 
-# Each forward of the tiles reads the row above (or below) and the column to the right, each backward all four sides; corners
-# are not needed. Region means are 1/16 of a plane: of each colour in Triton's forward, of all three together in CUDA's.
+# Each forward with tiles reads the row above (or below) and the column to the right, each backward all four sides, without
+# corners. Region means are 1/16 of a plane: of each colour in Triton's forward, of all three together in CUDA's.
 WORK = {
     "curve_forward": Work("apply_curve", "forward"),
     "curve_backward": Work("apply_curve", "backward"),
@@ -59,13 +63,13 @@ WORK = {
 }
 
 
-# Triton's kernels of which there are several, and the constant that differs.
+# Triton kernels with several versions, and the constant that differs.
 _VERSIONS = {"region": ("REGION",), "picture": ("COLUMNS",), "reduce": ("COLUMNS",)}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Every kernel's rows; ``faults`` say what may not be: a spill, or too much touched."""
+    """Rows of all kernels; ``faults`` name spills, and kernels that touch too much memory."""
 
     rows: list[Row]
     notes: list[str]
@@ -76,7 +80,7 @@ def run(setting: Setting) -> Outcome:
     """Compiles all kernels of ``setting``'s type for every architecture.
 
     Raises:
-        ValueError: the type is none of a GPU's kernels.
+        InputError: the GPU kernels do not support the type.
         ChildProcessError, OSError: a compiler failed.
     """
     facts, notes = [], []
@@ -96,7 +100,7 @@ def run(setting: Setting) -> Outcome:
 def triton_kernels(
     dtypes: Iterable[str], targets: Iterable[str], iterations: int = 8, size: int = 256, layout: str = "contiguous"
 ) -> list[dict[str, Any]]:
-    """What Triton's compiler says of each kernel, from processes in which it is not the interpreter."""
+    """Facts from Triton's compiler about each kernel, from processes in which Triton does not interpret."""
     shape = {"iterations": iterations, "size": size, "layout": layout}
     requests = [{"dtypes": [dtype], "targets": [target], **shape} for dtype, target in itertools.product(dtypes, targets)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -105,7 +109,7 @@ def triton_kernels(
 
 def _compiled(request: dict[str, Any]) -> list[dict[str, Any]]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    # The assembler reports when it works, not when its work is found in a cache.
+    # Without a cache: the assembler reports only when it runs.
     environment |= {"TRITON_DUMP_PTXAS_LOG": "1", "TRITON_ALWAYS_COMPILE": "1"}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "zdce.bench.triton_kernels", json.dumps(request)],
@@ -117,19 +121,19 @@ def _compiled(request: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def label(fact: dict[str, Any]) -> str:
-    """The kernel's name and, where it has several versions, the constants that tell them apart."""
+    """Name of the kernel, with the constants that distinguish its versions if there are several."""
     keys = ("N", "MAPS") if fact["provider"] == "cuda" else _VERSIONS.get(fact["kernel"].partition("_")[0], ())
     told = [f"{key}={fact['constants'][key]}" for key in keys if key in fact["constants"]]
     return " ".join([fact["kernel"], *told])
 
 
 def touched(fact: dict[str, Any], setting: Setting) -> float | None:
-    """Distinct bytes that a program touches, halo included, over the least that its pixels need; None for small kernels."""
+    """Distinct bytes that a program touches, halo included, over the minimum for its pixels; None for small kernels."""
     work = WORK.get(fact["kernel"])
     if work is None:
         return None
     least = sum(CASES[work.case].traffic(setting, work.mode)) / DTYPES[setting.dtype].itemsize / setting.pixels / 3
-    # Statistics are float32 whatever the maps are.
+    # Statistics are float32 for maps of all types.
     extra = work.extra * 4 / DTYPES[setting.dtype].itemsize
     rows, columns = _tile(fact["constants"])
     halo = setting.iterations * (work.beside[0] / rows + work.beside[1] / columns)
@@ -137,14 +141,14 @@ def touched(fact: dict[str, Any], setting: Setting) -> float | None:
 
 
 def _tile(constants: dict[str, int]) -> tuple[float, float]:
-    """Rows and columns of a program; a run of pixels has none beside it."""
+    """Rows and columns of a program's tile; without tiles, a run of pixels."""
     if "TILE_ROWS" in constants:
         return constants["TILE_ROWS"], constants["WARP"] * constants.get("N", 1)
     return constants.get("ROWS", 1), constants.get("N", 1) * (1 if constants.get("ALL") else 4)
 
 
 def shipped(fact: dict[str, Any], setting: Setting) -> bool:
-    """Whether ``setting``'s tensors, aligned, are this kernel's: others serve other strides and shared maps."""
+    """Whether this kernel runs for aligned tensors of ``setting``: others serve other strides and shared maps."""
     if fact["provider"] == "triton" or fact["dtype"] == "any":
         return True
     constants = fact["constants"]
@@ -188,7 +192,7 @@ def _faults(fact: dict[str, Any], setting: Setting) -> list[str]:
     share = touched(fact, setting)
     if share is not None and share > work.most:
         faults.append(f"{name} touches {share:.2f} times what it must, at most {work.most:.2f} is allowed")
-    # With channels_last a step's colours are 12 bytes, or 6, and begin anywhere: no wider access fits them.
+    # With channels_last the colours of a step are 12 or 6 bytes without alignment, so that no wider access is possible.
     if setting.layout == "contiguous":
         read, written = CASES[work.case].traffic(setting, work.mode)
         possible = min(16, work.columns * DTYPES[setting.dtype].itemsize)
@@ -206,7 +210,7 @@ COLUMNS = {
 
 
 def tables(rows: Iterable[Row]) -> dict[str, list[list[str]]]:
-    """For each GPU a line a kernel of the setting: those that have a floor."""
+    """Tables by GPU: a line for each kernel of the setting that has a least time."""
     found: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
     for row in rows:
         found.setdefault(row.device, {}).setdefault((row.case, row.provider), {})[row.metric] = row.value

@@ -1,4 +1,4 @@
-"""The measuring process of ``zdce bench train``: whole training steps side by side, gradients and loss curves checked first.
+"""Measuring process of ``zdce bench train``: whole training steps by several providers, after checks of gradients and losses.
 
 ``python -P -m zdce.bench.steps '{...}'``, the fields of Job; prints rows as JSON.
 """
@@ -25,28 +25,29 @@ from .timing import Clock, Timed, rounds
 
 SUITE = "train"
 
-# A step's parts: the network, the objective, each forward and back, and Adam.
+# Parts of a step: network and objective, each forward and backward, and Adam.
 PARTS = ("convolutions", "objective", "optimizer")
 STEP = "step"
 
-# Which part each lap of a step belongs to.
+# Part of each lap of a step.
 _LAPS = ("convolutions", "objective", "objective", "convolutions", "optimizer")
 
-# A step of some hundred milliseconds finds nothing of the former one in the caches.
+# A step takes some hundred milliseconds: caches do not need to be cleared before it.
 _LONG = 0.05
 
-# Of a parameter's largest true gradient. float32: sums of a million terms in any order, through five to seven layers, and
-# here and there a value so near 0 that rounding decides whether its ReLU passes it. bfloat16 keeps 8 bits of each value.
+# Tolerances relative to a parameter's largest true gradient. float32: sums of a million terms in any order, five to seven
+# layers, and values so close to 0 that rounding decides about their ReLU. bfloat16: 8 bits for each value.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.3}
 
-# The float64 gradients of two such images take a second.
+# Checked images: the float64 gradients take a second.
 _CHECKED_BATCH, _CHECKED_SIZE = 2, 64
 
-# Of float64's loss, in 200 steps: Adam divides by a gradient's own size, so that rounding counts where gradients are small,
-# and steps build on each other. In the largest network PyTorch's own float32 ends 3e-4 away, bf16 autocast 1.4e-3.
+# Tolerances relative to float64's loss, over 200 steps: Adam divides by the size of a gradient, so that rounding errors of
+# small gradients count, and steps depend on each other. In the largest network PyTorch's float32 differs by 3e-4, bf16 autocast
+# by 1.4e-3.
 CURVE_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.01}
 
-# Whose loop of `zdce train --augment crops` is watched.
+# Variant whose loop of `zdce train --augment crops` is measured.
 LOOP_PROVIDER = "zdce"
 
 _LEAST_ROUNDS = 3
@@ -54,15 +55,15 @@ _LEAST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What one process measures.
+    """Work of one process.
 
     Attributes:
         work: ``time``, ``memory`` or ``loop``.
         variants, providers: names.
         batch, size: of the images, (batch, 3, size, size).
-        seconds: of each variant's rounds.
-        threads: None leaves torch's own number.
-        curve: steps of the loss curves that are compared before anything is timed.
+        seconds: time to measure each variant for.
+        threads: number of threads; None: torch's own number.
+        curve: steps of the loss curves that are compared before measurements.
     """
 
     work: str
@@ -89,7 +90,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Provider:
-    """A way to train: the objective's functions, the backend, how the network runs and what it keeps."""
+    """A way to train: functions of the objective, backend, and modes of the network."""
 
     objective: Callable[..., Objective] = reference.zero_reference_objective
     backend: str = "reference"
@@ -103,7 +104,7 @@ class Provider:
         return "bfloat16" if self.autocast else self.activations
 
 
-# Eager PyTorch with the losses as anyone writes them, what PyTorch has to make it faster, and zdce.
+# Eager PyTorch with straightforward losses, PyTorch's ways to make it faster, and zdce.
 PROVIDERS = {
     "eager": Provider(),
     "channels_last": Provider(layout=torch.channels_last),
@@ -115,7 +116,7 @@ PROVIDERS = {
 
 
 class Trainer:
-    """A network, its optimiser and its images with one provider."""
+    """A network, its optimiser and its images, for one provider."""
 
     def __init__(self, provider: Provider, variant: str, image: Tensor) -> None:
         torch.manual_seed(0)
@@ -127,15 +128,15 @@ class Trainer:
         self._network: Callable[[Tensor], Tensor] = self.model
         self._loss = self._total
         if provider.compiles:
-            # Shapes fixed and no break in the graphs: the best that torch.compile does without its autotuner. They part where
-            # inductor, which calls a library for convolutions, fuses nothing.
+            # Fixed shapes and no graph breaks: the fastest use of torch.compile without its autotuner. Two graphs, because
+            # inductor calls a library for convolutions and fuses nothing across them.
             self._network, self._loss = (torch.compile(f, fullgraph=True, dynamic=False) for f in (self.model, self._total))
 
     def _total(self, logits: Tensor) -> Tensor:
         return self.provider.objective(self.image, logits, iterations=self.model.variant.iterations).total
 
     def _differentiate(self, lap: Callable[[], None]) -> Tensor:
-        """Fills the gradients and gives the loss; ``lap`` is called where ``_LAPS`` change."""
+        """Computes gradients and returns the loss; ``lap`` is called at the end of each of ``_LAPS``."""
         self.optimizer.zero_grad()
         with dispatch.backend(self.provider.backend):
             with torch.autocast("cpu", torch.bfloat16, enabled=self.provider.autocast):
@@ -144,7 +145,7 @@ class Trainer:
             total = self._loss(logits.to(self.image.dtype))
             lap()
         logits.register_hook(lambda grad: lap())
-        del logits  # or it would outlive the objective's part, and count as memory that a step needs
+        del logits  # frees it at the end of the objective's part; otherwise it would count as memory of a step
         total.backward()
         lap()
         return total.detach()
@@ -154,7 +155,7 @@ class Trainer:
         return [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
 
     def losses(self, steps: int) -> Tensor:
-        """Of so many steps, (steps,)."""
+        """Losses of the first ``steps`` steps, (steps,)."""
         return torch.tensor([self.step().item() for _ in range(steps)], dtype=torch.float64)
 
     def step(self, lap: Callable[[], None] = lambda: None) -> Tensor:
@@ -173,11 +174,11 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Truth:
-    """What float64 gives, and how far a provider is from it in multiples of what is tolerated: above 1, or NaN, is wrong.
+    """Results in float64, and the error of a provider as a multiple of the tolerance: above 1, or NaN, is wrong.
 
     Attributes:
-        gradients: of the first step, one a parameter.
-        losses: of the first steps, (steps,).
+        gradients: gradients of the first step, one for each parameter.
+        losses: losses of the first steps, (steps,).
     """
 
     variant: str
@@ -192,7 +193,7 @@ class Truth:
         return cls(variant, image, gradients, Trainer(eager, variant, double).losses(steps))
 
     def error(self, provider: Provider) -> float:
-        """Of the gradients, each against its parameter's largest."""
+        """Error of the gradients, relative to the largest gradient of each parameter."""
         got = Trainer(provider, self.variant, self.image).gradients()
         distances = [
             (value.double() - truth).abs().max() / truth.abs().max() for value, truth in zip(got, self.gradients, strict=True)
@@ -200,13 +201,13 @@ class Truth:
         return torch.stack(distances).max().item() / TOLERANCES[provider.dtype]
 
     def curve_error(self, provider: Provider) -> float:
-        """Of the loss curve, each step's loss against the true one."""
+        """Error of the loss curve, relative to the true loss of each step."""
         got = Trainer(provider, self.variant, self.image).losses(len(self.losses))
         return ((got - self.losses).abs() / self.losses).max().item() / CURVE_TOLERANCES[provider.dtype]
 
 
 class Measurement:
-    """One job at work. Providers are an argument, so that a test may bring a wrong one."""
+    """Measurement of one job; providers are an argument, so that tests can pass a wrong one."""
 
     def __init__(self, job: Job, providers: Mapping[str, Provider] = PROVIDERS) -> None:
         self.job, self.outcome = job, Outcome()
@@ -235,7 +236,7 @@ class Measurement:
         )  # fmt: skip
 
     def _correct(self, variant: str) -> list[str]:
-        """The providers that pass the checks."""
+        """Providers that pass the checks."""
         small, passed = replace(self.job, batch=_CHECKED_BATCH, size=_CHECKED_SIZE), []
         truth = Truth.of(variant, small.image(), self.job.curve)
         for name, provider in self.providers.items():
@@ -243,7 +244,7 @@ class Measurement:
                 found = {"error": truth.error(provider)}
                 if self.job.curve:
                     found["curve_error"] = truth.curve_error(provider)
-            except Exception as problem:  # a compiler that fails must not take the other providers along
+            except Exception as problem:  # one provider's failure must not stop the others
                 self._left_out(variant, name, problem)
                 continue
             for metric, value in found.items():
@@ -285,7 +286,7 @@ class Measurement:
                 self._left_out(variant, name, problem)
 
     def _memory_of(self, variant: str, name: str, provider: Provider) -> None:
-        # Threads, code and Adam's state are there before the step that counts; a compiler works on that very shape.
+        # A first step, not measured, starts threads and makes Adam's state; compilers need the same shape.
         warm = self.job if provider.compiles else replace(self.job, batch=1, size=32)
         trainer = Trainer(provider, variant, warm.image())
         trainer.step()

@@ -1,8 +1,8 @@
-"""How fast memory is for this process: a pass that reads and writes so many bytes on all threads and does nothing else.
+"""Speed of memory for this process: a pass on all threads that only reads and writes a number of bytes.
 
-On the CPU a loop in C++ reads one buffer and writes another in turns, once with ordinary stores and once with stores past the
-caches, which torch's operations don't have: an ordinary store reads its line first. Beside it stand torch's own fastest
-operations, a reduction with a fill or a copy. All are tried on the spot and the fastest is what everyone is measured against.
+On the CPU, a loop in C++ reads one buffer and writes another, with ordinary stores and with stores past the caches; torch has
+only ordinary stores, which read their cache line first. Other candidates are torch's fastest operations, a reduction with a
+fill or a copy. All are measured, and the fastest is the one that operations are compared with.
 """
 
 import importlib
@@ -21,7 +21,7 @@ Pass = Callable[[], object]
 _library = torch.library.Library("zdce_cpp", "FRAGMENT")  # its definitions live as long as it does
 _library.define("stream(Tensor source, Tensor(a!) target, Tensor(b!) sum, bool past_caches) -> ()")
 
-# One pass each over their input.
+# Reductions, each one pass over its input.
 _READS: dict[str, Callable[[Tensor], object]] = {
     "sum": torch.sum,
     "amax": torch.amax,
@@ -32,14 +32,14 @@ _TRIALS = 7
 
 @dataclass(frozen=True)
 class Streaming:
-    """The fastest pass and its name."""
+    """The fastest pass, and its name."""
 
     run: Pass
     name: str
 
 
 def streaming(read: int, written: int, device: str) -> Streaming:
-    """A pass that reads ``read`` bytes and writes ``written`` bytes; its buffers are there before it starts."""
+    """The fastest pass that reads ``read`` bytes and writes ``written`` bytes; buffers are allocated before."""
     source = torch.ones(read // 4, device=device)
     target = torch.zeros(written // 4, device=device)
     ways = {f"torch {name}": partial(_torch_pass, source, target, name) for name in _READS}

@@ -1,4 +1,4 @@
-"""Clocks: rounds over all that is compared, so that a machine's noise hits all alike."""
+"""Measurement of time in rounds over everything that is compared, so that noise of the machine affects all equally."""
 
 import itertools
 import math
@@ -9,24 +9,24 @@ from typing import Any
 
 import torch
 
-# Gives the times between its ticks in seconds, for instance of forward and of backward.
+# Returns times in seconds, for instance of forward and of backward.
 Timed = Callable[[], tuple[float, ...]]
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 5, 200
 
-# More than any GPU's second-level cache: written before each measurement, so that inputs come from memory.
+# Bytes written before each measurement, more than any GPU's second-level cache, so that inputs are read from memory.
 _FLUSHED = 256 * 2**20
 
 
 class Clock:
-    """Ticks of one device: of the host, or recorded in a GPU's stream."""
+    """Time of one device: of the host, or recorded in a GPU's stream."""
 
     def __init__(self, device: str) -> None:
         self.gpu = device != "cpu"
         self.cache = torch.empty(_FLUSHED, dtype=torch.uint8, device=device) if self.gpu else None
 
     def intervals(self, *steps: Callable[[], object]) -> tuple[float, ...]:
-        """Seconds that each step takes, one after the other."""
+        """Seconds of each step; steps run one after the other."""
 
         def run(lap: Callable[[], None]) -> None:
             for step in steps:
@@ -36,7 +36,7 @@ class Clock:
         return self.laps(run)
 
     def laps(self, run: Callable[[Callable[[], None]], object]) -> tuple[float, ...]:
-        """Seconds from the start of ``run`` to its first call of the function that it is given, from there to the next, ..."""
+        """Seconds between calls of the function that ``run`` gets, the first from the start of ``run``."""
         if self.cache is not None:
             self.cache.zero_()
         ticks = [self._tick()]
