@@ -411,3 +411,65 @@ def test_what_avif_and_heic_hold_beside_the_picture_is_named():
     described, left_out = isobmff.carried(gain_map_avif())
     assert described["colour_tags"].cicp == (12, 13, 6, 1)
     assert sorted(left_out) == ["depth map left out", "gain map left out", "motion photo's video left out"]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_makers_note_that_moves_takes_its_places_along(tmp_path, order):
+    """In a TIFF file whose note lies beyond all that a block may have: behind its pixels."""
+    pixels = np.zeros((200, 200, 3), np.uint8)
+    images.write(Picture(pixels, metadata={"exif": exif.PREFIX + exif_block(order=order)}), tmp_path / "a.tif")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    file = Block(data)
+    entry = file.find(file.below(file.first, 0x8769), 0x927C)
+    note, far = bytearray(file.bytes(entry)), len(data)
+    assert far > 100_000
+    struct.pack_into(order + "I", note, 10, far + 18)
+    struct.pack_into(order + "I", data, entry.place + 8, far)
+    picture = images.decode(bytes(data + note), "a")
+    block = Block(exif.block(picture.metadata["exif"]))
+    moved = block.find(block.below(block.first, 0x8769), 0x927C)
+    (place,) = struct.unpack_from(order + "I", block.data, moved.value + 10)
+    assert moved.value < 1000
+    assert struct.unpack_from(order + "4H", block.data, place) == (7, 8, 9, 10)
+    # Of one that is no directory, or names places elsewhere, not a byte changes.
+    for other in (b"Nikon\0\2" + bytes(23), bytes(note[:10]) + struct.pack(order + "I", 5) + bytes(note[14:])):
+        again = images.decode(bytes(data + other), "a")
+        assert other in again.metadata["exif"]
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".heic"])
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_turned_avif_and_heic_have_the_sides_that_they_show(tmp_path, suffix, orientation):
+    formats.plug_ins()
+    image = Image.new("RGB", (64, 48))
+    image.paste((200, 200, 200), (0, 0, 32, 24))
+    image.save(tmp_path / f"a{suffix}", exif=exif.PREFIX + exif_block(orientation, size=(64, 48)))
+    picture = images.read(tmp_path / f"a{suffix}")
+    sides = picture.pixels.shape[1::-1]
+    assert sides == ((64, 48) if orientation == 3 else (48, 64))
+    bright = np.argwhere(picture.pixels[..., 0] > 100).mean(axis=0) > np.array(picture.pixels.shape[:2]) / 2
+    assert bright.tolist() == {3: [True, True], 6: [False, True], 8: [True, False]}[orientation]
+    block = Block(exif.block(picture.metadata["exif"]))
+    own = block.below(block.first, 0x8769)
+    assert tuple(block.number(block.find(own, tag), 0) for tag in (0xA002, 0xA003)) == sides
+    images.write(picture, tmp_path / "b.jpg")
+    with Image.open(tmp_path / "b.jpg") as again:
+        assert again.size == sides
+        assert again.getexif().get(0x0112, 1) == 1
+
+
+def test_the_profile_of_a_bmp_is_read_and_named_where_it_goes(tmp_path):
+    data = io.BytesIO()
+    Image.new("RGB", (2, 2), (40, 90, 60)).save(data, "BMP")
+    pixels = data.getvalue()[54:]
+    profile = os.urandom(300)
+    head = bytearray(124)
+    struct.pack_into("<IiiHHIIiiII", head, 0, 124, 2, 2, 1, 24, 0, len(pixels), 2835, 2835, 0, 0)
+    head[56:60] = b"DEBM"
+    struct.pack_into("<II", head, 112, 124 + len(pixels), len(profile))
+    file = b"BM" + struct.pack("<IHHI", 138 + len(pixels) + len(profile), 0, 0, 138) + head + pixels + profile
+    (tmp_path / "a.bmp").write_bytes(file)
+    picture = images.read(tmp_path / "a.bmp")
+    assert picture.metadata["icc_profile"] == profile
+    assert images.write(picture, tmp_path / "b.png") == []
+    assert images.write(picture, tmp_path / "b.bmp") == ["the colour profile left out: BMP has no place for it"]

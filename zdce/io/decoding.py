@@ -1,6 +1,7 @@
 """Picture files read: upright, in RGB whatever their mode, with what they carry."""
 
 import io
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ _FIRST_OF_SEVERAL = {"MPO": "JPEG", "HEIF": "HEIF"}
 _DEPTH_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 
 # How many planes an SGI volume in a TIFF file has, and what part of a file a picture is.
-_DEPTH_TAG, _SUBFILE_TAG = 32997, 254
+_DEPTH_TAG, _SUBFILE_TAG, _ORIENTATION_TAG = 32997, 254, 274
 
 # Where Pillow keeps EXIF as it lies in a file.
 _EXIF_KEYS = ("exif", "Raw profile type exif")
@@ -82,8 +83,11 @@ def read(path: Path) -> Picture:
         return decode(path, str(path))
     with _named(str(path)):
         pixels = raw.read(path, MOST_PIXELS)
-        block = exif.upright(raw.exif(path), 1, pixels.shape[1::-1])
-        return Picture(pixels, metadata={"exif": exif.PREFIX + block} if block else {})
+        with buffers.opened(path) as data:  # of TIFF's kin, but that the further pictures in it are its own
+            file = tiff.opened(data)
+            described, _ = tiff.carried(file) if file else ({}, [])
+            turn = _turn(file) if file else 1
+        return _with_description(Picture(pixels), described, turn)
 
 
 def decode(
@@ -193,16 +197,26 @@ def _carried(image: Image.Image, format_name: str, data: Buffer) -> tuple[dict[s
             # Pillow writes EXIF anew where the file's own turning is not in it.
             found["turn"] = exif.orientation(described["exif"]) or 1
         described |= found
+    elif format_name == "BMP" and (profile := _bmp_profile(data)):
+        described["icc_profile"] = profile
     if packet := described.get("xmp"):
         notes += [f"{what} left out" for what in xmp.pointed_at(packet) if not any(what in note for note in notes)]
     return described, notes
+
+
+def _bmp_profile(data: Buffer) -> bytes:
+    """The colour profile in a BMP file whose header is of version 5."""
+    if len(data) < 138 or int.from_bytes(data[14:18], "little") < 124 or data[70:74] != b"DEBM":
+        return b""
+    place, size = struct.unpack_from("<II", data, 126)
+    return bytes(data[14 + place : 14 + place + size])
 
 
 def _orientation(image: Image.Image, format_name: str, described: dict[str, Any]) -> int:
     """How the stored picture lies, by EXIF or else by XMP."""
     if format_name == "TIFF":
         tags: Any = getattr(image, "tag_v2", {})
-        turn = tags.get(274, 1)
+        turn = tags.get(_ORIENTATION_TAG, 1)
         return turn if turn in range(1, 9) else 1
     if format_name == "HEIF":
         return 1
@@ -220,14 +234,19 @@ def _stored(image: Image.Image, format_name: str, described: dict[str, Any], dat
     return Stored(bits=1 if image.mode == "1" else 8, palette=image.mode == "P")
 
 
+def _turn(file: Block) -> int:
+    """How the picture of a TIFF file lies."""
+    entry = file.find(file.first, _ORIENTATION_TAG)
+    turn = file.number(entry, 1) if entry else 1
+    return turn if turn in range(1, 9) else 1
+
+
 def _odd(data: Buffer, file: Block, layout: tiff.Layout, most_pixels: int) -> Picture:
     """A TIFF file of 10, 12 or 14 bits, say, in 16."""
     if layout.width * layout.height > most_pixels:
         raise InputError(f"expected at most {most_pixels} pixels, got {layout.width} x {layout.height}")
     described, notes = tiff.carried(file)
-    entry = file.find(file.first, 274)
-    turn = file.number(entry, 1) if entry else 1
-    turn = turn if turn in range(1, 9) else 1
+    turn = _turn(file)
     profile = file.find(file.first, 34675)
     if profile:
         described["icc_profile"] = file.bytes(profile)

@@ -1,15 +1,11 @@
 """Cameras' RAW files, developed by LibRaw (rawpy): camera white balance, sRGB, 16 bits, the exposure as it was."""
 
-import struct
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zdce.errors import InputError, library_call
-from zdce.io import buffers
-from zdce.io.directories import Block
-from zdce.io.exif import of_tiff
 from zdce.runtime import packages
 
 SUFFIXES = frozenset({".dng", ".nef", ".arw", ".cr2"})
@@ -46,12 +42,3 @@ def read(path: Path, most_pixels: int) -> NDArray[np.uint16]:
             output_bps=16, use_camera_wb=True, no_auto_bright=True, adjust_maximum_thr=0.0, gamma=_GAMMA,
             output_color=rawpy.ColorSpace.sRGB,
         )  # fmt: skip
-
-
-def exif(path: Path) -> bytes:
-    """EXIF's block of what the first directory says, since these files are TIFF's kin; nothing where it can't be read."""
-    with buffers.opened(path) as data:
-        try:
-            return of_tiff(Block(data))
-        except (ValueError, struct.error):
-            return b""
