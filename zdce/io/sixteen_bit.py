@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from zdce.errors import InputError, library_call
+from zdce.errors import FileError, InputError, library_call
 from zdce.runtime import packages
 
 Deep = NDArray[np.uint16]
@@ -80,6 +80,8 @@ def read_tiff(source: Path | io.BytesIO, white: int = 65535, black: int = 0) -> 
         # (planes, depth, H, W, channels of a plane): channels lie in planes of their own, or beside each other.
         stored = page.asarray(squeeze=False)
         photometric, extra = int(page.photometric), tuple(page.extrasamples)
+    if stored.ndim != 5:
+        raise FileError("its pixels can't be found")
     pixels = stored[:, 0].transpose(1, 2, 0, 3).reshape(*stored.shape[2:4], -1)
     if (black, white) != (0, 65535) and pixels.dtype == np.uint16:
         pixels = _scaled(pixels, black, white)

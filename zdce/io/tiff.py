@@ -58,7 +58,7 @@ def odd_layout(file: Block) -> Layout | None:
     Raises:
         ValueError: what its numbers mean is not known.
     """
-    tags = {entry.tag: entry for entry in file.entries(file.first)}
+    tags = {entry.tag: entry for entry in reversed(file.entries(file.first))}  # of several the first counts, to all readers
 
     def values(tag: int, *otherwise: int) -> tuple[int, ...]:
         return (file.numbers(tags[tag]) if tag in tags else ()) or otherwise
@@ -83,6 +83,8 @@ def odd_layout(file: Block) -> Layout | None:
     if depth == 16 and (black, top) == (0, tallest):
         return None
     samples = values(_SAMPLES, 1)[0]
+    if not 1 <= samples <= 4:
+        raise InputError(f"expected at most 4 channels, got {samples}")
     unpacked = sum(values(_STRIP_LENGTHS)) == width * height * samples * 2 and values(_COMPRESSION, 1)[0] == 1
     return Layout(width, height, depth, black, top, not unpacked)
 
