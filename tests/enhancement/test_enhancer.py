@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import zdce
 from zdce.enhancement import enhancer
@@ -166,3 +167,23 @@ def test_bad_images_are_named(lively, error, message, image):
 def test_bad_options_are_named(lively, options, message):
     with pytest.raises(ValueError, match=message):
         zdce.Enhancer(lively("base"), **options)
+
+
+class WithoutUint16(TorchDispatchMode):
+    """As on CUDA, where these operators take no uint16."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket in (torch.ops.aten.index_select, torch.ops.aten.cat):
+            tensors = args[0] if isinstance(args[0], (list, tuple)) else [args[0]]
+            if any(tensor.dtype == torch.uint16 for tensor in tensors):
+                raise NotImplementedError(f'"{function}" not implemented for UInt16')
+        return function(*args, **(kwargs or {}))
+
+
+def test_16_bits_are_moved_by_what_cuda_can_do(monkeypatch):
+    monkeypatch.setattr(zdce.enhancement.enhancer, "_STRIP", 1)  # several strips
+    pixels = np.random.default_rng(0).integers(0, 20_000, (50, 40, 3), np.uint16)
+    enhancer = zdce.Enhancer(zdce.load("adaptive"))
+    expected = enhancer(pixels)
+    with WithoutUint16():
+        np.testing.assert_array_equal(enhancer(pixels), expected)

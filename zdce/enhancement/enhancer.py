@@ -280,7 +280,9 @@ class Enhancer:
         above = enhanced[:0]
         for top in range(0, height, rows):
             end, before = min(top + rows, height), len(above)
-            strip = torch.cat([above, enhanced[top : end + DENOISE_REACH]])
+            below = enhanced[top : end + DENOISE_REACH]
+            strip = enhanced.new_empty(before + len(below), width, 3)
+            strip[:before], strip[before:] = above, below  # torch.cat takes no uint16 on CUDA
             above = enhanced[end - DENOISE_REACH : end].clone()
             denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, self.noise / LEVELS)
             enhanced[top:end] = denoised[before : before + end - top]

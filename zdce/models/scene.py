@@ -47,6 +47,8 @@ _HALVINGS = 15
 def thumbnail(image: Tensor) -> Tensor:
     """SIDE x SIDE evenly spread pixels of images (B, 3, H, W), shape (B, 3, SIDE, SIDE); small images' pixels are repeated."""
     rows, columns = ((2 * torch.arange(SIDE, device=image.device) + 1) * side // (2 * SIDE) for side in image.shape[2:])
+    if image.dtype == torch.uint16:  # which CUDA does not select from; the bits are what is moved
+        return thumbnail(image.view(torch.int16)).view(torch.uint16)
     return image.index_select(2, rows).index_select(3, columns)
 
 
