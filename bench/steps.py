@@ -122,7 +122,7 @@ class Trainer:
         torch.manual_seed(0)
         self.provider = provider
         self.model = DCENet(variant, provider.activations)
-        self.model.to(dtype=image.dtype, memory_format=provider.layout)  # type: ignore[call-overload]
+        self.model.to(image.device, dtype=image.dtype, memory_format=provider.layout)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
         self.image = image.to(memory_format=provider.layout)
         self._network: Callable[[Tensor], Tensor] = self.model
@@ -139,7 +139,7 @@ class Trainer:
         """Computes gradients and returns the loss; ``lap`` is called at the end of each of ``_LAPS``."""
         self.optimizer.zero_grad()
         with dispatch.backend(self.provider.backend):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.provider.autocast):
+            with torch.autocast(self.image.device.type, torch.bfloat16, enabled=self.provider.autocast):
                 logits = self._network(self.image)
             lap()
             total = self._loss(logits.to(self.image.dtype))

@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,7 +41,6 @@ _TYPES = {
     torch.uint8: "u8",
     torch.uint16: "u16",
 }
-_RECORDED = "recorded"
 
 # Of pictures: full size, and one that shares samples of the maps between rows.
 _SCALES = (1, 12)
@@ -79,16 +78,15 @@ def recording() -> Iterator[list[Launch]]:
         values |= {name: named.pop(name) for name in kernel.arg_names if name in named}
         launches.append(Launch(kernel, values, named))
 
-    run = JITFunction.run
-    launchers = dispatch.BACKENDS["triton"].launcher
-    dispatch.BACKENDS[_RECORDED] = dispatch.Backend(lambda device, dtype: None, launchers)
+    run, backend = JITFunction.run, dispatch.BACKENDS["triton"]
+    dispatch.BACKENDS["triton"] = replace(backend, missing=lambda device, dtype: None)
     JITFunction.run = record
     try:
-        with dispatch.backend(_RECORDED):
+        with dispatch.backend("triton"):
             yield launches
     finally:
         JITFunction.run = run
-        del dispatch.BACKENDS[_RECORDED]
+        dispatch.BACKENDS["triton"] = backend
 
 
 def launches(setting: Setting) -> list[Launch]:

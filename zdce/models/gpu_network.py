@@ -1,0 +1,123 @@
+"""Networks on a GPU, for enhancing: weights cast once, whole pictures, and a CUDA graph for shapes that come again."""
+
+import copy
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zdce.models.network import DCENet
+
+# What convolutions compute in, by the precision's name; ``tf32`` is float32 with the factors of products rounded to 10 bits.
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# A graph keeps its feature maps' memory, and saves the host's time, which larger pictures hide behind their own.
+_MOST_GRAPHS = 4
+_MOST_GRAPH_PIXELS = 2**24
+
+# Of the GPU's memory, what feature maps may take.
+_MEMORY_SHARE = 0.25
+
+
+class GpuNetwork:
+    """A network as it runs on a GPU, with the weights that ``model`` has now.
+
+    Threads take turns, and so do streams. Without a GPU it computes the same, with no graphs.
+
+    Args:
+        model: a network on the device where it shall run.
+        precision: a name of ``DTYPES``.
+    """
+
+    def __init__(self, model: DCENet, precision: str) -> None:
+        self.dtype = DTYPES[precision]
+        self._convolutions = "tf32" if precision == "tf32" else "ieee"
+        self._model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._model.to(dtype=self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._graphs: OrderedDict[torch.Size, _Graph] = OrderedDict()
+        self._once: set[torch.Size] = set()
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def logits(self, images: Tensor) -> Iterator[Tensor]:
+        """The logits (B, C, h, w) of ``images`` (B, 3, h, w) in [0, 1]; what reads them must be started inside the ``with``.
+
+        A shape's second call captures a graph, and all later ones replay it.
+        """
+        with self._turn, torch.cuda.device(images.device) if images.is_cuda else nullcontext():
+            graph = self._graph(images)
+            if graph is None:
+                yield self._computed(self._prepared(images))
+                return
+            try:
+                yield graph.logits_of(images)
+            finally:
+                graph.given_back()
+
+    def most_pixels(self) -> int:
+        """Of a picture that is computed whole."""
+        layers = self._model.variant.convolutions()
+        channels = 3 + sum(outputs for _, outputs in layers) + 2 * max(inputs for inputs, _ in layers)
+        device = next(self._model.parameters()).device
+        memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 2**33
+        return max(2**18, math.floor(_MEMORY_SHARE * memory / channels / self.dtype.itemsize))
+
+    def _graph(self, images: Tensor) -> "_Graph | None":
+        shape = images.shape
+        if not images.is_cuda or shape[0] * shape[2] * shape[3] > _MOST_GRAPH_PIXELS:
+            return None
+        if shape in self._graphs:
+            self._graphs.move_to_end(shape)
+        elif shape in self._once:
+            while len(self._graphs) >= _MOST_GRAPHS:
+                self._graphs.popitem(last=False)
+            self._graphs[shape] = _Graph(self._computed, self._prepared(images))
+        else:
+            self._once.add(shape)
+        return self._graphs.get(shape)
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        return images.to(self.dtype, memory_format=torch.channels_last)
+
+    def _computed(self, prepared: Tensor) -> Tensor:
+        convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+        before = convolutions.fp32_precision
+        convolutions.fp32_precision = self._convolutions
+        try:
+            return self._model(prepared)
+        finally:
+            convolutions.fp32_precision = before
+
+
+class _Graph:
+    """One shape's work, captured; its input and logits always lie in the same memory."""
+
+    def __init__(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> None:
+        self._images = images.clone(memory_format=torch.preserve_format)
+        current, beside = torch.cuda.current_stream(), torch.cuda.Stream()
+        beside.wait_stream(current)
+        with torch.cuda.stream(beside):
+            compute(self._images)  # libraries choose and allocate in the first call, which a capture forbids
+        current.wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        # Other threads may go on with what a capture forbids to this one.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._logits = compute(self._images)
+        self._free = torch.cuda.Event()
+        self._free.record()
+
+    def logits_of(self, images: Tensor) -> Tensor:
+        """The logits of ``images``, whose shape is the graph's, in memory that is theirs until ``given_back``."""
+        torch.cuda.current_stream().wait_event(self._free)
+        self._images.copy_(images)
+        self._graph.replay()
+        return self._logits
+
+    def given_back(self) -> None:
+        """What the current stream was given so far may still read the logits; what comes later may not."""
+        self._free.record()
