@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import zdce
 from zdce.enhancement import enhancer
+from zdce.models.gpu_network import GpuNetwork
 from zdce.models.variants import VARIANTS
 
 
@@ -187,3 +188,36 @@ def test_16_bits_are_moved_by_what_cuda_can_do(monkeypatch):
     expected = enhancer(pixels)
     with WithoutUint16():
         np.testing.assert_array_equal(enhancer(pixels), expected)
+
+
+@pytest.mark.parametrize("name", ["base", "adaptive", "zero-dce-pp"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_gpus_way_gives_the_same_pictures(monkeypatch, lively, name, dtype):
+    # Its network, on the CPU: whole, together where nothing is sought for each, and in tiles where memory ends.
+    model = lively(name)
+    batch = torch.from_numpy(np.stack([picture(40, 52, dtype), picture(40, 52, dtype)[::-1].copy()]))
+    expected = enhancer.Enhancer(model).pictures(batch)
+    computed = []
+    monkeypatch.setattr(enhancer.Enhancer, "_engine", None)
+    for most in (2**20, 40 * 52, 500):
+        ours = enhancer.Enhancer(model)
+        ours._cast = GpuNetwork(model, "fp32")
+        monkeypatch.setattr(GpuNetwork, "most_pixels", lambda self, most=most: most)
+        logits = GpuNetwork.logits
+
+        def counted(self, images, logits=logits):
+            computed.append(len(images))
+            return logits(self, images)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(GpuNetwork, "logits", counted)
+            got = ours.pictures(batch)
+        assert got.dtype == batch.dtype
+        # The edge of two levels, where float32's last bits decide.
+        off = (got.to(torch.float32) - expected.to(torch.float32)).abs()
+        assert off.max() <= (1 if name != "adaptive" else 40)
+        assert (off > 0).float().mean() < 0.01
+    if name == "base":
+        assert computed[0] == 2  # a batch in one go
+        assert computed[1:3] == [1, 1]
+        assert len(computed) > 2 + 2 * 4

@@ -1,6 +1,8 @@
 """Whole pictures through a network: any size in bounded memory, 8 or 16 bits in and out."""
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Unpack, cast, overload
 
@@ -13,6 +15,7 @@ from zdce.enhancement import encodings
 from zdce.io.images import Pixels
 from zdce.models import scene
 from zdce.models.engine import Engine, why_unsupported
+from zdce.models.gpu_network import GpuNetwork
 from zdce.models.network import DCENet
 from zdce.ops import dispatch
 from zdce.ops.denoise_picture import DENOISE_REACH
@@ -22,7 +25,7 @@ from zdce.settings import LEVELS, EnhanceSettings, SettingsKeywords
 # Pixels of the strips that are denoised one after the other: each with its result is 25 MB of 16 bits, 50 of floats.
 _STRIP = 2**21
 
-# Side in pixels of the tiles that torch runs. One takes some 150 MB at 32 filters; the halo adds 4% of work.
+# Side in pixels of the tiles that torch runs on the CPU. One takes some 150 MB at 32 filters; the halo adds 4% of work.
 _TILE = 512
 
 
@@ -89,10 +92,11 @@ class Enhancer:
         self.model = model.eval()
         self.settings = EnhanceSettings.of(settings, **keywords).for_variant(model.variant)
         self._packed: Engine | None = None
+        self._cast: GpuNetwork | None = None
 
     def __getstate__(self) -> dict[str, object]:
         # Packed weights belong to a processor's instruction set: the process that unpickles packs anew.
-        return {**self.__dict__, "_packed": None}
+        return {**self.__dict__, "_packed": None, "_cast": None}
 
     def with_settings(self, settings: EnhanceSettings | None = None, **keywords: Unpack[SettingsKeywords]) -> "Enhancer":
         """An enhancer with the same network and other settings; packed weights are shared.
@@ -109,7 +113,7 @@ class Enhancer:
         """
         other = Enhancer(self.model, settings or self.settings, **keywords)
         if other.precision == self.precision:
-            other._packed = self._engine
+            other._packed, other._cast = self._engine, self._gpu
         return other
 
     @property
@@ -157,12 +161,38 @@ class Enhancer:
         """
         if isinstance(image, Tensor):
             _check_tensor(image)
-            pictures = image.to(self._device).permute(0, 2, 3, 1)
-            return torch.stack([self._converted(picture) for picture in pictures]).permute(0, 3, 1, 2).to(image.device)
+            return self.pictures(image.to(self._device).permute(0, 2, 3, 1)).permute(0, 3, 1, 2).to(image.device)
         _check(image)
         if self._encoding is None:
             return self._array(self._enhanced(self._picture(image)))
         return encodings.through(self._encoding, image, lambda shown: self._array(self._enhanced(self._picture(shown))))
+
+    @torch.inference_mode()
+    def pictures(self, pictures: Tensor) -> Tensor:
+        """Enhances pictures that lie where the network does, together as far as memory goes.
+
+        On a GPU nothing is copied to the host, and where no strength is sought for each scene nothing is waited for.
+
+        Args:
+            pictures: interleaved, shape (B, H, W, 3), uint8, uint16, or float32 in [0, 1].
+
+        Returns:
+            The same shape and dtype, contiguous.
+        """
+        enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
+        gpu, pixels = self._gpu, pictures[..., 0].numel()
+        alike = self._encoding is None and self.scale == 1 and self.brightness == 0 and self.strength != 0
+        if gpu is None or not alike or pixels > gpu.most_pixels():
+            for to, picture in zip(enhanced, pictures, strict=True):
+                to.copy_(self._converted(picture))
+            return enhanced
+        values = torch.cat([fractions(picture) for picture in pictures])
+        with gpu.logits(values) as logits:
+            for to, picture, own in zip(enhanced, pictures, logits, strict=True):
+                to.copy_(self._curved(picture, own[None], self.strength))
+        for to, picture in zip(enhanced, pictures, strict=True):
+            self._denoised(picture, to)
+        return enhanced
 
     @torch.inference_mode()
     def maps(self, image: Pixels) -> Tensor:
@@ -214,6 +244,13 @@ class Enhancer:
             self._packed = Engine(self.model, self.precision)
         return self._packed
 
+    @property
+    def _gpu(self) -> GpuNetwork | None:
+        """The network as a GPU runs it, its weights cast when first asked for; None on the CPU."""
+        if self._cast is None and self._device.type == "cuda":
+            self._cast = GpuNetwork(self.model, self.precision)
+        return self._cast
+
     def _picture(self, image: Pixels) -> Tensor:
         """The image (H, W, 3) as it is, on the model's device."""
         # Torch knows neither read-only arrays nor negative strides.
@@ -228,7 +265,7 @@ class Enhancer:
         return self._array(self._denoised(picture, self._applied(picture, maps, self.strength)))
 
     def _converted(self, picture: Tensor) -> Tensor:
-        """``picture`` (H, W, 3), float32, enhanced in the encoding that it has; all but sRGB is converted on the CPU."""
+        """``picture`` (H, W, 3) enhanced in the encoding that it has; all but sRGB is converted on the CPU."""
         if self._encoding is None:
             return self._enhanced(picture)
         array = picture.cpu().contiguous().numpy()
@@ -257,12 +294,21 @@ class Enhancer:
         if engine := self._engine:
             return engine.enhance(picture, strength)
         enhanced = torch.empty_like(picture, memory_format=torch.contiguous_format)
-        for tile in _tiles(picture.shape[:2], _TILE, self.model.variant.receptive_field // 2):
-            enhanced[tile.inner] = ops.enhance_picture(
-                picture[tile.inner], self._logits(fractions(picture[tile.outer]))[..., *tile.inner_in_outer],
-                self.model.variant.iterations, strength=strength, logits=True,
-            )  # fmt: skip
+        for tile in self._tiled(picture.shape[:2]):
+            with self._logits(fractions(picture[tile.outer])) as logits:
+                own = logits[..., *tile.inner_in_outer]
+                enhanced[tile.inner] = self._curved(picture[tile.inner], own, strength)
         return enhanced
+
+    def _curved(self, picture: Tensor, logits: Tensor, strength: float) -> Tensor:
+        """``picture`` (H, W, 3) with the curve of ``logits`` (1, C, H, W), of that strength."""
+        return ops.enhance_picture(picture, logits, self.model.variant.iterations, strength=strength, logits=True)
+
+    def _tiled(self, size: Sequence[int]) -> Iterator[_Tile]:
+        """What a picture of ``size`` (H, W) is computed in: on a GPU mostly the whole."""
+        gpu = self._gpu
+        side = _TILE if gpu is None else max(size) if math.prod(size) <= gpu.most_pixels() else math.isqrt(gpu.most_pixels())
+        return _tiles(size, side, self.model.variant.receptive_field // 2)
 
     def _applied(self, picture: Tensor, maps: Tensor, strength: float) -> Tensor:
         """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale)), of that strength."""
@@ -300,8 +346,9 @@ class Enhancer:
         if engine := self._engine:
             return engine.maps(small[0].permute(1, 2, 0))[None]
         maps = small.new_empty(1, self.model.variant.maps, *small.shape[2:])
-        for tile in _tiles(small.shape[2:], _TILE, self.model.variant.receptive_field // 2):
-            maps[..., *tile.inner] = torch.tanh(self._logits(small[..., *tile.outer]).float())[..., *tile.inner_in_outer]
+        for tile in self._tiled(small.shape[2:]):
+            with self._logits(small[..., *tile.outer]) as logits:
+                maps[..., *tile.inner] = torch.tanh(logits[..., *tile.inner_in_outer].float())
         return maps
 
     def _reduced(self, picture: Tensor) -> Tensor:
@@ -311,11 +358,16 @@ class Enhancer:
         # As published, a network with a scale of its own takes bilinear samples.
         return ops.reduce_picture(picture, self.scale, antialias=self.model.variant.scale == 1)
 
-    def _logits(self, image: Tensor) -> Tensor:
-        """The network's logits (1, C, h, w) for ``image`` (1, 3, h, w) in [0, 1], by torch."""
-        layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
+    @contextmanager
+    def _logits(self, image: Tensor) -> Iterator[Tensor]:
+        """The network's logits (1, C, h, w) for ``image`` (1, 3, h, w) in [0, 1], by torch: inside the ``with``."""
+        if gpu := self._gpu:
+            with gpu.logits(image) as logits:
+                yield logits
+            return
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.model(image.contiguous(memory_format=layout))
+            logits = self.model(image.contiguous())
+        yield logits
 
 
 def _check_tensor(image: Tensor) -> None:
