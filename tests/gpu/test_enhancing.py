@@ -9,10 +9,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import cli, images
+from zdce import cli
 from zdce.bench.infer import lively
-from zdce.variants import VARIANTS
-from zdce.weights import names
+from zdce.enhancement.enhancer import PRECISIONS
+from zdce.io import images
+from zdce.models.variants import VARIANTS
+from zdce.models.weights import names
 
 # Of the difference's root mean square, in parts of full scale: 0.45 levels of 255, in which rounding to 8 bits alone is 0.29.
 LEAST_PSNR = 55.0
@@ -65,7 +67,7 @@ def test_float32_is_the_cpus(gpu, name, dtype, size):
         assert psnr(got, expected) >= LEAST_PSNR
 
 
-@pytest.mark.parametrize("precision", [p for p in zdce.enhancer.PRECISIONS if p != "fp32"])
+@pytest.mark.parametrize("precision", [p for p in PRECISIONS if p != "fp32"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("name", names())
 def test_other_precisions_are_near_it(gpu, name, dtype, precision):
