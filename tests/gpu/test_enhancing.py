@@ -11,10 +11,10 @@ from PIL import Image
 import zdce
 from zdce import cli
 from zdce.bench.infer import lively
-from zdce.enhancement.enhancer import PRECISIONS
 from zdce.io import images
 from zdce.models.variants import VARIANTS
 from zdce.models.weights import names
+from zdce.settings import PRECISIONS
 
 # Of the difference's root mean square, in parts of full scale: 0.45 levels of 255, in which rounding to 8 bits alone is 0.29.
 LEAST_PSNR = 55.0
