@@ -53,10 +53,11 @@ def enhance(
 ) -> None:
     """Brighten dark pictures and videos: files, folders (searched through), or patterns.
 
-    Format, size, EXIF, colour profile and transparency of pictures are kept; timing, sound and rotation of videos. A video's
-    curve is estimated on an image 12 times smaller unless --scale says otherwise. What can't be read is named and skipped, of a
-    broken video what can be decoded is written; the exit code is 1 then. What is there already is kept: the same command goes
-    on where it was stopped. Under `torchrun --nproc-per-node N -m` N processes share the files out.
+    Format, size, EXIF, XMP, colour profile and transparency of pictures are kept; timing, sound and rotation of videos; what
+    a result lacks is told in one line. A video's curve is estimated on an image 12 times smaller unless --scale says
+    otherwise. What can't be read is named and skipped, of a broken video what can be decoded is written; the exit code is 1
+    then. What is there already is kept: the same command goes on where it was stopped. Under `torchrun --nproc-per-node N -m` N
+    processes share the files out.
     """
     if fast and settings.scale is not None:
         raise click.UsageError("--fast and --scale exclude each other")

@@ -16,7 +16,7 @@ _AS_THEY_WERE = "surrogateescape"
 
 
 class Row(NamedTuple):
-    """A file, its result's, what became of it (``STATUSES``), and why where that needs a reason."""
+    """A file, its result's, what became of it (``STATUSES``), and the reason, or what the result lacks of its source."""
 
     source: str
     target: str

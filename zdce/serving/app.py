@@ -214,10 +214,11 @@ class Application:
         times: dict[str, float] = {}
         with _timed(times, "decode"):
             picture = self._decoded(data)
-        with _timed(times, "enhance"):
-            picture = colour.enhance(picture, enhancer)
         suffix = FORMATS[wish.format] or FORMATS[_known_as(picture.format)]
         assert suffix is not None
+        images.check(picture, Path(f"result{suffix}"))
+        with _timed(times, "enhance"):
+            picture = colour.enhance(picture, enhancer)
         with _timed(times, "encode"):
             return _encoded(picture, suffix, wish.quality, times)
 
