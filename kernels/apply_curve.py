@@ -46,7 +46,7 @@ def curve_backward(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     # Grid and strides as in forward, whose steps are computed again: x_t and, as they lie in memory, a_t stay in registers.
-    # PAIRED: two maps are moved at once, twice the pixels a thread of one of them, and change hands.
+    # PAIRED: threads load two maps at once, each thread twice the pixels of one of them, and then exchange them.
     p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     b = tl.program_id(1).to(tl.int64)
     inside = p < pixels
@@ -92,7 +92,8 @@ def curve_backward(
 
 
 # With 4 warps a thread has 8 pixels in forward: two 16-byte accesses in float32, one in half types. Backward keeps T values and
-# T maps a pixel, so 16 bytes of maps; more than 8 maps of 8 pixels don't fit: 4 pixels, and half types move two maps at once.
+# T maps per pixel, so that only 16 bytes of each map fit: 4 pixels in float32; in half types 8, or 4 with two maps per access
+# if there are more than 8 maps.
 WARPS = 4
 FORWARD_BLOCK = 1024
 BACKWARD_BYTES = 2048
@@ -120,7 +121,7 @@ def apply_curve_backward(
     many = maps.shape[1] > 3 * MOST_MAPS
     block = BLOCK_FOR_MORE if many else BACKWARD_BYTES // maps.element_size()
     grid = (triton.cdiv(pixels, block), batch)
-    # A pointer that is never written through stands in for a gradient that is not wanted.
+    # A gradient that is not needed gets a pointer that is not written.
     outputs = (image if grad_image is None else grad_image, maps if grad_maps is None else grad_maps)
     strides = [stride for tensor in (grad, image, maps, *outputs) for stride in tensor.stride()]
     launch(

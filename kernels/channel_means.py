@@ -1,4 +1,4 @@
-"""channel_means in Triton: each image's mean colour."""
+"""channel_means in Triton: mean colour of each image."""
 
 import triton
 import triton.language as tl
@@ -41,7 +41,7 @@ def channel_backward(grad_ptr, grad_image_ptr, pixels, grad_image_b, grad_image_
         tl.store(to, tl.zeros((BLOCK,), tl.float32) + grad, mask=p < pixels)
 
 
-# 8 values a thread at a time, two 16-byte accesses in float32; 8 times over, so that few partial sums are left.
+# 8 values per thread and step, two 16-byte accesses in float32; 8 steps, so that there are few partial sums.
 WARPS = 4
 BLOCK = 1024
 STEPS = 8

@@ -1,8 +1,9 @@
-"""denoise_picture in Triton: what a curve made of noise, smoothed out of an enhanced picture along its edges.
+"""denoise_picture in Triton: removes noise that a curve has amplified, and keeps edges.
 
-Two kernels, planes of float32 between them: what a pixel is compared by, then the comparison. The planes reach two pixels
-beyond the picture, which repeats its border there: the guide of such pixels is not the border's. A uint8 picture's pixel is 6
-bytes read and 20 written by the first, these read and 3 + 3 by the second; neighbours come out of the caches.
+Two kernels with float32 planes between them: the first computes luma, guide, slope and blurred chroma, the second averages. The
+planes reach two pixels beyond the picture, whose border is repeated there, because the guide of such pixels differs from that
+of the border. Per pixel of a uint8 picture, the first reads 6 bytes and writes 20, the second reads these and 3 and writes 3;
+neighbours are read from caches.
 """
 
 import torch
@@ -14,7 +15,8 @@ from zdce.kernels.launch import launch
 from zdce.kernels.pictures import WHITE
 from zdce.kernels.tiles import device_function
 
-BLURRED = 2 / 255  # zdce/reference.py
+# As in zdce/ops/denoise_picture.py.
+FULL_BLUR = 2 / 255
 
 
 @device_function
@@ -27,7 +29,7 @@ def pixel(picture_ptr, stride, y, x, height, width, TOP: tl.constexpr):
 
 @device_function
 def rows_and_columns(width, PIXELS: tl.constexpr):
-    """Of a program's pixels, in rows of `width`. The first pixel's alone are divided in 64 bits, which takes a call."""
+    """Rows and columns of a program's pixels, in rows of `width`. Only the first pixel needs a slow 64-bit division."""
     begin = tl.program_id(0).to(tl.int64) * PIXELS
     row = begin // width
     x = (begin - row * width).to(tl.int32) + tl.arange(0, PIXELS)
@@ -36,30 +38,32 @@ def rows_and_columns(width, PIXELS: tl.constexpr):
 
 @device_function
 def luma(colors):
+    """Luma with the weights LUMA of zdce/srgb.py."""
     return 0.2126 * colors[0] + 0.7152 * colors[1] + 0.0722 * colors[2]
 
 
 @device_function
 def guide_weight(i: tl.constexpr):
-    """A Gaussian of deviation 0.8, `i` from its middle."""
+    """Gaussian of standard deviation 0.8, normalised over 5 pixels, at distance `i`."""
     return 0.49911642 if i == 0 else (0.22851215 if i * i == 1 else 0.02192964)
 
 
 @device_function
 def chroma_weight(i: tl.constexpr):
-    """A Gaussian of deviation 2, `i` from its middle."""
+    """Gaussian of standard deviation 2, normalised over 9 pixels, at distance `i`."""
     near = 0.20416369 if i == 0 else (0.18017382 if i * i == 1 else 0.12383154)
     return near if i * i < 9 else (0.06628225 if i * i == 9 else 0.02763055)
 
 
 @device_function
 def near_weight(squared: tl.constexpr):
-    """A Gaussian of deviation 1.2, by the squared distance."""
+    """Gaussian of standard deviation 1.2, 1 in the middle, by the squared distance."""
     near = 0.70664828 if squared == 1 else (0.49935179 if squared == 2 else 0.24935221)
     return near if squared < 5 else (0.17620431 if squared == 5 else 0.06217652)
 
 
-# No access is a wide one: 3 of a pixel's values, or one of neighbours whose rows end anywhere in a program.
+# No access is wide: 3 values of a pixel, or one of neighbouring pixels, whose rows may end anywhere in a program. Sizes are
+# therefore not specialised.
 @triton.jit(
     do_not_specialize=[
         "picture_ptr", "enhanced_ptr", "luma_ptr", "guide_ptr", "slope_ptr", "red_ptr", "blue_ptr",
@@ -147,7 +151,7 @@ def store(to, own, change, inside, TOP: tl.constexpr):
     tl.store(to, value, mask=inside)
 
 
-# Four pixels a thread; two where each has five sums, which four times over don't fit into its registers.
+# Four pixels per thread; two if each has five sums, because those of four pixels do not fit into the registers.
 WARPS = 4
 PIXELS = 512
 GUIDE_PIXELS = 256
@@ -166,5 +170,5 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, denoised: T
     launch(
         denoise_forward, (triton.cdiv(height * width, PIXELS),),
         enhanced, *planes, denoised, height, width, enhanced.stride(0), denoised.stride(0),
-        (2 * 255 * noise) ** 2, noise / BLURRED, TOP=top, PIXELS=PIXELS, num_warps=WARPS,
+        (2 * 255 * noise) ** 2, noise / FULL_BLUR, TOP=top, PIXELS=PIXELS, num_warps=WARPS,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """enhance_picture in Triton: everything after the last convolution, from logits or maps to a picture, in one kernel.
 
-A program handles ROWS x COLUMNS pixels between the same two rows of the maps, (C, h, w) with any strides: their four samples
-are loaded, made maps (tanh, strength) and joined along x once a column, and serve all rows of the tile.
+A program handles ROWS x COLUMNS pixels between the same two rows of the maps, (C, h, w) with any strides. For each column the
+four samples are loaded, converted to maps (tanh, strength) and interpolated along x once, for all rows of the tile.
 """
 
 import triton
@@ -16,7 +16,7 @@ from zdce.kernels.tiles import device_function, hyperbolic_tangent, load, wide
 
 @device_function
 def activated(pointers, mask, strength, LOGITS: tl.constexpr):
-    """Maps as the curve takes them: of logits the tanh, times the strength, within [-1, 1]."""
+    """Maps for the curve: the tanh of logits, times the strength, clamped to [-1, 1]."""
     a = load(pointers, mask)
     if LOGITS:
         a = hyperbolic_tangent(a)
@@ -25,7 +25,7 @@ def activated(pointers, mask, strength, LOGITS: tl.constexpr):
     return tl.where(a < -1.0, -1.0, a)
 
 
-# Of the maps alone rows are read in wide accesses.
+# Only rows of maps are read with wide accesses; other sizes are not specialised.
 @triton.jit(
     do_not_specialize=[
         "picture_ptr", "enhanced_ptr", "height", "maps_height", "maps_width", "picture_y", "enhanced_y",
@@ -57,7 +57,7 @@ def picture_forward(
         weight_x = (at % divisor_x).to(tl.float32) / divisor_x
         weight_y = (y * factor_y + offset_y - divisor_y * band).to(tl.float32) / divisor_y
     else:
-        left = x * maps_x  # so that the compiler sees neighbours
+        left = x * maps_x  # shows the compiler that pixels are neighbours
     valid, maps_c = x < width, wide(maps_c)
     for c in tl.static_range(3):
         v = tl.load(picture_ptr + y[:, None] * picture_y + 3 * x[None, :] + c, mask=inside, other=0).to(tl.float32) / TOP
@@ -78,7 +78,7 @@ def picture_forward(
         tl.store(enhanced_ptr + y[:, None] * enhanced_y + 3 * x[None, :] + c, v, mask=inside)
 
 
-# Four rows share the samples of their columns and 12, 8 and 4 are whole multiples of them; 8 pixels a thread.
+# Four rows share the samples of their columns, and the common scales 4, 8 and 12 are multiples of four; 8 pixels per thread.
 WARPS = 4
 MOST_ROWS = 4
 PIXELS = 1024
@@ -111,7 +111,7 @@ def enhance_picture(
 
 
 def _sampling(pixels: int, maps: int, scale: int, align_corners: bool) -> tuple[int, int, int]:
-    """Factor, offset and divisor of the sample that a pixel takes: whole numbers, so that no rounding moves it."""
+    """Factor, offset and divisor of a pixel's sample position: integers, so that it is exact."""
     if not align_corners:
         return 2, 1 - scale, 2 * scale
     return (maps - 1, 0, pixels - 1) if maps > 1 else (1, 0, pixels)

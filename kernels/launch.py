@@ -1,8 +1,8 @@
-"""The start of a Triton kernel: on the device of its tensors, within what a grid may be.
+"""Launch of a Triton kernel: on the device of its tensors, within the limits of a grid.
 
-Kernels are compiled once for each combination of argument types, of whole numbers that are 1, and of those that multiples of 16
-are. Only numbers that widen accesses (strides, rows' lengths) may count so; the others are named in `do_not_specialize`, or a
-folder of mixed sizes would compile again and again.
+Triton compiles a kernel for each combination of argument types, of integers equal to 1, and of integers that are multiples of
+16. Only integers that allow wider accesses (strides, lengths of rows) should be specialised in this way. The others are named
+in `do_not_specialize`; otherwise a folder of pictures of many sizes would compile kernels again and again.
 """
 
 from contextlib import nullcontext
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-# Of a grid's second and third axis; the first goes to 2^31 - 1.
+# Largest size of a grid's second and third axis; that of the first is 2^31 - 1.
 MOST_PROGRAMS = 65535
 
 
@@ -23,6 +23,6 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
     if max(grid[1:], default=0) > MOST_PROGRAMS:
         raise ValueError(f"the Triton kernels take at most {MOST_PROGRAMS} images at a time, got a grid of {grid}")
     device = arguments[0].device
-    # Triton starts kernels on the current device, whichever the tensors' is.
+    # Triton starts kernels on the current device, which may differ from that of the tensors.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         kernel[grid](*arguments, **options)

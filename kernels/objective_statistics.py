@@ -1,8 +1,8 @@
-"""The objective's statistics in Triton: tanh, curve, region means, channel means and squared differences in one pass.
+"""Statistics of the objective in Triton: tanh, curve, region means, channel means and squared differences in one pass.
 
-Tensors are (B, C, H, W) with any strides. A program handles a tile of one colour, its image plane and T maps, or, where the
-channels of a pixel lie together (channels_last), a narrower tile of all three, so that no program fetches lines for a third
-of what is in them.
+Tensors are (B, C, H, W) with any strides. A program handles a tile of one colour, its image plane and T maps. With
+channels_last, a program handles a narrower tile of all three colours, so that cache lines are read once and not for each
+colour.
 """
 
 import triton
@@ -40,7 +40,7 @@ def statistics_forward(
 ):  # fmt: skip
     # Grid (tiles, 3 colours, B); with ALL (tiles, 1, B). A program leaves each region's share of its colour at *_regions_ptr
     # (3, B, H // 4, W // 4) and three sums at sums_ptr (B, 3, tiles, 3): enhanced values, squares along y, along x.
-    # MAPS: T, or 1 that all steps share.
+    # MAPS: T, or 1 for a map that all steps share.
     tile, b = tl.program_id(0).to(tl.int64), tl.program_id(2).to(tl.int64)
     y0, x0 = corner(tile, width, ROWS, N if ALL else 4 * N)
     colour, first, x = tile_columns(x0, width, N, ALL)
@@ -83,7 +83,7 @@ def statistics_forward(
         enhanced = sums_of_4(value, N, ALL)  # 0 outside the image, where image and maps are read as 0
         channel += enhanced
         enhanced_region += enhanced
-        # Every fourth row ends a row of regions; an incomplete one at the border is dropped.
+        # Every fourth row completes a row of regions; incomplete regions at the border are dropped.
         ends = (y + tl.zeros_like(across)) % 4 == 3
         to = colour * regions + (b * (height // 4) + y // 4) * (width // 4) + across // 4
         keep = ends & (across + 3 < width)
@@ -114,7 +114,7 @@ def statistics_backward(
     colour, first, x = tile_columns(x0, width, N, ALL)
     image, logits = image_ptr + b * image_b + colour * image_c, logits_ptr + b * logits_b + colour * logits_c
     grad_logits = grad_logits_ptr + b * grad_logits_b + colour * grad_logits_c
-    # The fourth slot of three colours stands for the third: nothing of it is stored.
+    # The fourth slot beside three colours repeats the third; it is not stored.
     grad_channel = tl.load(grad_channels_ptr + b * 3 + tl.minimum(colour, 2)).to(tl.float32) / (height.to(tl.float32) * width)
     grad_y, grad_x = 2 * tl.load(grad_tv_ptr).to(tl.float32), 2 * tl.load(grad_tv_ptr + 1).to(tl.float32)
     step_c, grad_step_c = 3 * wide(logits_c), 3 * wide(grad_logits_c)  # from a map to the next of its colour
@@ -138,7 +138,7 @@ def statistics_backward(
         for t in tl.static_range(T):
             values = values + (value,)
             value = step(value, current[t if MAPS > 1 else 0])
-        # Pointers walk from map to map: one that is a sum of its own for each map would stay in registers.
+        # One pointer moves from map to map: a separate address for each map would occupy registers.
         at = logits + y * logits_y + MAPS * step_c
         to = grad_logits + y * grad_logits_y + MAPS * grad_step_c
         region = grad_regions_ptr + (b * (height // 4) + y // 4) * (width // 4) + first // 4
@@ -150,7 +150,7 @@ def statistics_backward(
             if t < MAPS:
                 at -= step_c
                 to -= grad_step_c
-                # A group's last map comes first: it loads for all of them.
+                # The last map of a group comes first; it loads the whole group.
                 if t % GROUP == GROUP - 1 or t == MAPS - 1:
                     group = at - t % GROUP * step_c
                     down = load_group(group + logits_y, step_c, logits_x, y + 1, x0, x, height, width, t, MAPS, GROUP, N)
@@ -176,17 +176,17 @@ def statistics_backward(
         current = below
 
 
-# Three rows of 4 columns and more maps don't fit into a thread's registers: four warps share a tile, a column a thread. So it
-# is with all three colours, where no column beside another is worth having.
+# With more maps, three rows of 4 columns do not fit into a thread's registers: four warps share a tile, with one column per
+# thread. The same applies to tiles of all three colours, in which neighbouring columns allow no wider access.
 MOST_MAPS = 8
 WARPS_FOR_MORE = 4
 
 
 def _tiling(logits: Tensor, rows: int) -> dict[str, int]:
-    """How a program is laid over logits (B, 3T or 3, H, W), and its warps; rows: of a tile of one colour."""
+    """Constants of a program's tile on logits (B, 3T or 3, H, W), and its warps; `rows` is for tiles of one colour."""
     maps, together = logits.shape[1] // 3, logits.stride(1) < logits.stride(3)
     warps = WARPS_FOR_MORE if maps > MOST_MAPS or together else WARPS
-    # As many maps as make 16 bytes of the columns that a thread has.
+    # Number of maps that make 16 bytes for the columns of a thread.
     group = 1 if maps == 1 or together else 4 * warps // logits.element_size()
     rows = BACKWARD_ROWS if together else rows
     return {"MAPS": maps, "GROUP": group, "ALL": together, "ROWS": rows, "N": N, "num_warps": warps}

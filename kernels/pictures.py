@@ -1,6 +1,6 @@
-"""What kernels over interleaved pictures share."""
+"""Shared parts of kernels for interleaved pictures."""
 
 import torch
 
-# What 1 is in memory.
+# Values of white.
 WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0}

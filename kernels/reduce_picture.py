@@ -1,4 +1,4 @@
-"""reduce_picture in Triton: area means of an interleaved picture, which is read once, or bilinear samples of it."""
+"""reduce_picture in Triton: area means of an interleaved picture, read once, or bilinear samples."""
 
 import triton
 import triton.language as tl
@@ -20,7 +20,7 @@ def reduce_forward(
     row, plane = (tl.program_id(0) // blocks).to(tl.int64), wide(down) * across
     last = tl.minimum((row + 1) * scale, height)
     columns = tl.minimum((area + 1) * scale, width) - area * scale
-    pixels = (tl.maximum(columns, 1) * (last - row * scale)).to(tl.float32) * TOP  # areas beyond the last have none
+    pixels = (tl.maximum(columns, 1) * (last - row * scale)).to(tl.float32) * TOP  # 0 for areas beyond the last one
     red = tl.zeros((AREAS, COLUMNS), tl.float32)
     green, blue = tl.zeros_like(red), tl.zeros_like(red)
     for y in range(row * scale, last):
@@ -39,7 +39,7 @@ def reduce_forward(
 
 @device_function
 def sampled(i, pixels, number):
-    # Sample i of `number` lies at (i + 1/2) pixels / number - 1/2: a pixel, and the way to the next one.
+    # Sample i of `number` lies at (i + 1/2) pixels / number - 1/2: a pixel, and the fraction of the way to the next one.
     at = (2 * i + 1) * pixels - number
     first = at // (2 * number)
     return first, (at - first * 2 * number).to(tl.float32) / (2 * number)
@@ -66,7 +66,7 @@ def sample_forward(picture_ptr, small_ptr, height, width, down, across, picture_
     tl.store(small_ptr + (c * down + rows) * across + i, (above + below * (under - above)) / TOP, mask=inside)
 
 
-# 4 pixels a thread; one sample.
+# Pixels and samples per thread: 4 and 1.
 WARPS = 4
 PIXELS = 512
 SAMPLES = 128
@@ -83,7 +83,7 @@ def reduce_picture(picture: Tensor, scale: int, antialias: bool, small: Tensor) 
             TOP=WHITE[picture.dtype], SAMPLES=SAMPLES, num_warps=WARPS,
         )  # fmt: skip
         return
-    scale = min(scale, max(height, width))  # larger areas are the same one
+    scale = min(scale, max(height, width))  # a larger area has the same pixels
     columns = min(triton.next_power_of_2(scale), PIXELS)
     areas = PIXELS // columns
     launch(

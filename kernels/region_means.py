@@ -1,4 +1,4 @@
-"""region_means in Triton: means over RGB and squares of pixels."""
+"""region_means in Triton: means over RGB and square regions."""
 
 import triton
 import triton.language as tl
@@ -18,7 +18,7 @@ def region_forward(
     r = (tl.program_id(0) % blocks).to(tl.int64) * REGIONS + tl.arange(0, REGIONS)
     row, b = (tl.program_id(0) // blocks).to(tl.int64), tl.program_id(1).to(tl.int64)
     image_c = wide(image_c)
-    # A region's sum has 3 REGION^2 terms: compensated (Kahan), so that large ones lose nothing.
+    # The sum of a region has 3 REGION^2 terms; compensated summation (Kahan) keeps large sums accurate.
     total, lost = tl.zeros((REGIONS, COLUMNS), tl.float32), tl.zeros((REGIONS, COLUMNS), tl.float32)
     for y in range(REGION):
         for begin in range(0, REGION, COLUMNS):
@@ -51,7 +51,7 @@ def region_backward(
         tl.store(grad_image_ptr + b * grad_image_b + c * grad_image_c + p * grad_image_p, grad, mask=inside)
 
 
-# 4 values a thread in forward, 8 in backward.
+# Values per thread: 4 in forward, 8 in backward.
 WARPS = 4
 VALUES = 512
 BLOCK = 1024

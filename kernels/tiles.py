@@ -1,17 +1,17 @@
-"""What kernels over rows and their neighbours share: tanh, tiles and their loads, differences, sums in a fixed order.
+"""Shared parts of kernels that need neighbouring rows: tanh, tiles and their loads, differences, sums in a fixed order.
 
-A thread owns four neighbouring columns of a plane, (N, 4) in all: one 16-byte access in float32, differences along x that
-need no other thread but for one column, and 4 x 4 regions that never leave it. With ALL a tile is N pixels wide and (N, 4)
-are its pixels and their three colours, the fourth slot being idle: three neighbouring values are 12 bytes, which no wider
-access than 4 bytes fits, and the columns beside are loaded whole.
+A thread has four neighbouring columns of a plane, (N, 4) in total: one 16-byte access in float32, differences along x that need
+another thread for only one column, and complete 4 x 4 regions. With ALL, a tile is N pixels wide, and (N, 4) are its pixels and
+their three colours with an unused fourth slot: three neighbouring values are 12 bytes, which allow no access wider than 4
+bytes, and the columns beside the tile are loaded with all colours.
 """
 
 import triton
 import triton.language as tl
 from triton import knobs
 
-# The interpreter prepares its language anew for every call of a jitted function, a millisecond each; plain Python functions
-# that a kernel calls it runs as they are.
+# The interpreter needs a millisecond for every call of a jitted function; plain Python functions that a kernel calls run
+# directly.
 device_function = (lambda function: function) if knobs.runtime.interpret else triton.jit
 
 
@@ -30,26 +30,26 @@ def hyperbolic_tangent(x):
 
 @device_function
 def inside(y, x, height, width):
-    # A row's index stands beside the columns' as a tensor: the interpreter can't broadcast a scalar's comparison.
+    # The row's index is a tensor like the columns': the interpreter can't broadcast the comparison of a scalar.
     rows = y + tl.zeros_like(x)
     return (rows >= 0) & (rows < height) & (x >= 0) & (x < width)
 
 
 @device_function
 def wide(stride):
-    # 64 bits for what a stride is multiplied by: from 93 megapixels on, 23 channels are beyond 2^31 elements.
+    # Strides are multiplied in 64 bits: from 93 megapixels on, 23 channels are more than 2^31 elements.
     return tl.cast(stride, tl.int64)
 
 
 @device_function
 def load(pointers, mask):
-    # Arithmetic is float32 whatever lies in memory.
+    # Arithmetic is in float32 for all types in memory.
     return tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
 
 
 @device_function
 def columns(a, N: tl.constexpr):
-    """The four columns of a (N, 4) tile."""
+    """The four columns of an (N, 4) tile."""
     even, odd = tl.split(tl.reshape(a, (N, 2, 2)))
     a0, a2 = tl.split(even)
     a1, a3 = tl.split(odd)
@@ -158,8 +158,9 @@ def store_sum(to, values, colour, ALL: tl.constexpr):
 
 @device_function
 def squares_along_x(a, right, x, width, N: tl.constexpr, ALL: tl.constexpr):
-    """Squared differences (N,) of neighbouring columns. right: the column after the fourth; x: the first's index. With ALL
-    (N, 4), of every colour."""
+    """Squared differences (N,) of neighbouring columns; `right` is the column after the fourth, `x` the index of the first.
+    With
+    ALL (N, 4), of every colour."""
     if ALL:
         dx = tl.where(x + 1 < width, right - a, 0.0)
         squares = dx * dx
@@ -175,7 +176,7 @@ def squares_along_x(a, right, x, width, N: tl.constexpr, ALL: tl.constexpr):
 
 @device_function
 def gaps_along_x(a, left, right, x, width, N: tl.constexpr, ALL: tl.constexpr):
-    """What a value exceeds its two neighbours by, (N, 4); a neighbour that the image lacks counts as equal."""
+    """Sum of a value's differences to its two neighbours, (N, 4); a neighbour outside the image counts as equal."""
     if ALL:
         gaps = (a - tl.where(x > 0, left, a)) + (a - tl.where(x + 1 < width, right, a))
     else:
