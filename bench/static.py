@@ -123,8 +123,8 @@ def _compiled(request: dict[str, Any]) -> list[dict[str, Any]]:
 def label(fact: dict[str, Any]) -> str:
     """Name of the kernel, with the constants that distinguish its versions if there are several."""
     keys = ("N", "MAPS") if fact["provider"] == "cuda" else _VERSIONS.get(fact["kernel"].partition("_")[0], ())
-    told = [f"{key}={fact['constants'][key]}" for key in keys if key in fact["constants"]]
-    return " ".join([fact["kernel"], *told])
+    constants = [f"{key}={fact['constants'][key]}" for key in keys if key in fact["constants"]]
+    return " ".join([fact["kernel"], *constants])
 
 
 def touched(fact: dict[str, Any], setting: Setting) -> float | None:

@@ -16,7 +16,7 @@ COMMANDS = {
     "enhance": Lazy("zdce.commands.enhance:enhance", "Brighten dark pictures and videos."),
     "serve": Lazy("zdce.commands.serve:serve", "Serve a page to try networks on, and an interface for programs."),
     "study": Lazy("zdce.commands.study:run_study", "Train and measure the whole report, and write its page."),
-    "report": Lazy("zdce.commands.study:report", "Write the page of a finished study anew."),
+    "report": Lazy("zdce.commands.study:report", "Write the page of a finished study again."),
     "bench": Lazy("zdce.commands.bench:bench", "Measure speed and memory beside other libraries."),
     "import": Lazy("zdce.commands.imports:import_weights", "Convert weights of other code."),
     "export": Lazy("zdce.commands.exports:export", "Write a network for other programs."),

@@ -1,4 +1,4 @@
-"""What every command does: it is imported when it is used; a user's mistake is one line, a bug of zdce a traceback."""
+"""Common behaviour of commands: imported when used; one line for a user's mistake, a traceback for a bug of zdce."""
 
 import logging
 import warnings
@@ -12,12 +12,13 @@ from click.shell_completion import CompletionItem
 from zdce import errors
 from zdce.runtime import signals
 
-# It tells of every oddity of a file, which is read all the same or named as broken. A handler keeps Python from printing that.
+# tifffile logs every oddity of a file; the file is read anyway, or reported as broken. A handler keeps Python from printing
+# logs.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class Lazy(NamedTuple):
-    """A command that is not imported yet: where it is, as ``module:name``, and the first sentence of its help."""
+    """A command that is not imported yet: its place as ``module:name``, and the first sentence of its help."""
 
     place: str
     summary: str
@@ -29,7 +30,7 @@ class Lazy(NamedTuple):
 
 
 class Commands(click.Group):
-    """Commands of which those in ``lazy`` are imported when they are used; a user's mistake is one line, exit code 1.
+    """A group whose commands in ``lazy`` are imported when they are used; a user's mistake is one line and exit code 1.
 
     Any other exception is a bug: it shows its traceback, and the exit code is 70.
     """
@@ -61,13 +62,13 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            # Where SIGTERM ends a command, half-written files and processes of its own go as at Ctrl-C.
+            # SIGTERM removes unfinished files and child processes, as Ctrl-C does.
             with warnings.catch_warnings(), signals.as_interrupts():
-                # Of a broken file Pillow warns, with a line of its own code, whether it can be read or is named as broken.
+                # Pillow's warnings about broken files show lines of its code; such files are read, or reported as broken.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
-            raise  # click's own, which it shows; and it ends quietly where nobody reads any more
+            raise  # click shows its own exceptions; a closed pipe ends the command silently
         except Exception as error:
             line = errors.explanation(error)
             if line is None or errors.debugging():

@@ -34,19 +34,21 @@ def _usable_device(ctx: click.Context, parameter: click.Parameter, device: str) 
 
 
 model = click.option(
-    "--model", "-m", default=weights.DEFAULT, help="A network that `zdce variants` lists with weights, or a .safetensors file."
+    "--model", "-m", default=weights.DEFAULT, help="Network that `zdce variants` lists with weights, or a .safetensors file."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 device = click.option(
     "--device", default="cpu", callback=_usable_device,
-    help="Where the network runs: cpu, cuda, or another of PyTorch's names; auto takes the GPU if there is one.",
+    help="Device to run the network on: cpu, cuda, or another of PyTorch's names; auto takes the GPU if there is one.",
 )  # fmt: skip
 scale = click.option(
     "--scale",
     type=click.IntRange(min=1),
     help="Estimate the curve on an image this many times smaller.  [default: the network's own]",
 )
-csv = click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows here.")
+csv = click.option(
+    "--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows to this CSV file."
+)
 
 _Command = Callable[..., Any]
 
@@ -97,7 +99,7 @@ def data_source(ctx: click.Context, parameter: click.Parameter, data: str) -> st
 
 
 def absolute(data: str) -> str:
-    """A run is resumed from wherever the user stands then: its folder of pictures is kept as an absolute path."""
+    """Folder of pictures as an absolute path: a run may be resumed from another working directory."""
     from zdce.data.datasets import DARKENED
 
     return data if data in DARKENED else str(Path(data).absolute())

@@ -283,9 +283,9 @@ def close_to_autocontrast(evidence: Evidence) -> Finding:
 @claim("1", "Total, illumination and exposure losses fall over epochs while spatial and colour losses rise")
 def losses_fall_and_rise(evidence: Evidence) -> Finding:
     """Of each the last epoch's training loss is compared with the first's."""
-    wanted = {"total": -1, "illumination": -1, "exposure": -1, "spatial": 1, "color": 1}
-    ends = {term: (values := evidence.losses(BASE, "train", term))[:1] + values[-1:] for term in wanted}
-    true = all((ends[term][-1] - ends[term][0]) * sign > 0 for term, sign in wanted.items())
+    signs = {"total": -1, "illumination": -1, "exposure": -1, "spatial": 1, "color": 1}
+    ends = {term: (values := evidence.losses(BASE, "train", term))[:1] + values[-1:] for term in signs}
+    true = all((ends[term][-1] - ends[term][0]) * sign > 0 for term, sign in signs.items())
     return _finding(true, ", ".join(f"{term} {first:.3g} to {last:.3g}" for term, (first, last) in ends.items()))
 
 

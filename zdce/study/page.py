@@ -1,4 +1,4 @@
-"""The page of a study: one HTML file that needs nothing else, the same as Markdown with PNGs, all numbers as CSV and JSON."""
+"""The page of a study: one self-contained HTML file, Markdown with PNG files, and all numbers as CSV and JSON."""
 
 import base64
 import csv
@@ -33,7 +33,7 @@ _LABELS = {"input": "Original", "autocontrast": "PIL autocontrast", "reference":
 
 
 class Shot(NamedTuple):
-    """A picture by its file's name without suffix, what stands below it, and what it shows."""
+    """A picture: its file name without suffix, the label below it, and a description of its content."""
 
     key: str
     label: str
@@ -41,7 +41,7 @@ class Shot(NamedTuple):
 
 
 class Viewer(NamedTuple):
-    """A before/after slider: what can be chosen (file name's stem, label), and what stands on each side at first."""
+    """A before/after slider: the choices (part of the file name, label), and the first choice on each side."""
 
     choices: list[tuple[str, str]]
     left: str
@@ -75,7 +75,7 @@ class Part:
 
 
 class Page:
-    """Everything that the templates show, from the results and the pictures in ``folder``."""
+    """Content of the templates, from the results and pictures in ``folder``."""
 
     def __init__(self, folder: StudyFolder) -> None:
         self.folder = folder
@@ -89,12 +89,12 @@ class Page:
         return variant in self.results.variants
 
     def drawing(self, name: str, drawn: figures.Drawing) -> figures.Drawing:
-        """Remembers it for the Markdown's folder of figures."""
+        """Keeps ``drawn`` for the Markdown's folder of figures, and returns it."""
         self.drawings[name] = drawn
         return drawn
 
     def context(self) -> dict[str, Any]:
-        """For both templates."""
+        """Variables of both templates."""
         results = self.results
         ends = [a for a in results.averages() if a.epoch in (0, self.last)]
         caption = f"Every network after {self.last} epochs and every simple method, over {ends[0].pictures} pictures."
@@ -121,7 +121,7 @@ class Page:
         }
 
     def _main(self) -> str:
-        """The file name's part of the network that the page opens with."""
+        """Part of the file name for the network that the page shows first."""
         return slug(Source(BASE if self.has(BASE) else self.results.variants[0], 0, self.last))
 
     def _aspect(self) -> float:
@@ -129,7 +129,7 @@ class Page:
             return round(image.width / image.height, 4)
 
     def _facts(self) -> list[tuple[str, str, str]]:
-        """Figure, what stands small beside it, and what it is."""
+        """Figures of the summary: text, small note beside it, and meaning."""
         facts = []
         base = self.results.average(BASE, self.last)
         if base and "psnr_reference" in base.intervals:
@@ -146,7 +146,7 @@ class Page:
         return facts
 
     def _truth(self) -> str:
-        """What the true references say beside autocontrast."""
+        """Sentence about the true references beside autocontrast."""
         plain, base = self.results.average("autocontrast"), self.results.average(BASE, self.last)
         if not self.results.has_references or plain is None:
             return "These pictures have no true references, so nothing here says whether one result is better than another."
@@ -207,7 +207,7 @@ class Page:
         return f"Of the {len(of)} claims of this part {counts}."
 
     def _part(self, number: str, title: str) -> Part | None:
-        """Part 2, 3 or beyond: None where none of its variants was trained."""
+        """Part 2, 3 or beyond; None if none of its variants was trained."""
         names = [name for name in self.results.variants if VARIANTS[name].part == number]
         if not names:
             return None
@@ -255,7 +255,7 @@ class Page:
         )
 
     def _ablation_words(self, name: str) -> str:
-        """How it differs from base in what is measured."""
+        """Sentence about a variant's differences from base."""
         own, base = self.results.average(name, self.last), self.results.average(BASE, self.last)
         if own is None or base is None:
             return ""
@@ -272,7 +272,7 @@ class Page:
 
     def _viewer(self, left: str, right: str) -> Viewer:
         choices = [(slug(Source(v, 0, self.last)), v.capitalize() if v == BASE else v) for v in self.results.variants]
-        # Results written by another version may have fewer.
+        # Results of older versions may have fewer measures.
         others = [name for name in BASELINES if name not in _LABELS and self.results.average(name)]
         simple = [(slug(Source(name)), name[0].upper() + name[1:]) for name in others]
         return Viewer([*self._plain_choices(), *simple, *choices], left, right)
@@ -288,7 +288,7 @@ class Page:
         ]
 
     def _settings(self) -> list[tuple[str, str]]:
-        """What a reader needs to do it again."""
+        """Settings for a reader who repeats the study."""
         settings, environment = self.results.settings, self.results.environment
         times = ", ".join(f"{kind} {duration(seconds)}" for kind, seconds in self.results.seconds.items())
         own = {name: settings[name] for name in ("normalization", "epochs", "size", "batch_size", "lr", "seeds")}
@@ -318,7 +318,7 @@ def _by(measure: str) -> Any:
 
 
 def write(folder: Path) -> Path:
-    """Writes the page of the results in ``folder`` and gives the path of its HTML.
+    """Writes the page of the results in ``folder`` and returns the path of its HTML file.
 
     Raises:
         FileNotFoundError: there are no results, or one of their pictures is missing.
@@ -335,7 +335,7 @@ def write(folder: Path) -> Path:
 
 
 def publish(folder: Path, out: Path) -> Path:
-    """Writes the Markdown of the results in ``folder`` with its curves but none of the pictures, and gives its path in ``out``.
+    """Writes the Markdown of the results in ``folder`` with charts and without pictures, and returns its path in ``out``.
 
     For results that may be shown where the pictures, by their licence, may not.
 
@@ -347,7 +347,7 @@ def publish(folder: Path, out: Path) -> Path:
 
 
 def _write_markdown(page: Page, context: dict[str, Any], out: Path, *, with_pictures: bool) -> Path:
-    """``report.md`` and the drawings that it shows."""
+    """Writes ``report.md`` and its charts."""
     for name, drawing in page.drawings.items():
         atomic.write_bytes(out / "figures" / f"{name}.png", drawing.png)
     text = _environment().get_template("report.md.jinja").render(context, with_pictures=with_pictures)
@@ -371,7 +371,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _embedded(folder: Path) -> Markup:
-    """All pictures by their names as a JSON object of data addresses; nothing in it can end the script that holds it."""
+    """All pictures by name as a JSON object of data URLs, escaped for a script element."""
     found = {
         path.stem: "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode()
         for path in sorted((folder / "pictures").glob("*.webp"))
@@ -380,7 +380,7 @@ def _embedded(folder: Path) -> Markup:
 
 
 def _write_numbers(page: Page) -> None:
-    """``averages.csv``, ``claims.csv`` and ``claims.json`` beside the tables that they come from."""
+    """Writes ``averages.csv``, ``claims.csv`` and ``claims.json`` into the folder of results."""
     averages = [to_json(average) for average in page.results.averages()]
     judged = [
         {"claim": j.claim.name, "part": j.claim.part, "text": j.claim.text, "verdict": j.finding.verdict,
@@ -397,7 +397,7 @@ def _write_numbers(page: Page) -> None:
 
 
 def _write_sheets(folder: StudyFolder, context: dict[str, Any]) -> None:
-    """The grids as PNGs: base's over epochs, and each variant's beside base's."""
+    """Writes the grids as PNG files: base over epochs, and each variant beside base."""
     grids = {"grid-base": context["course"]["rows"]} if context["course"] else {}
     grids |= {f"grid-{ablation.name}": ablation.rows for part in context["parts"] for ablation in part.ablations}
     for name, rows in grids.items():
