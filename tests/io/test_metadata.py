@@ -241,6 +241,9 @@ GAIN = b' xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0
 MOTION = b' xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" GCamera:MotionPhoto="1" GCamera:MotionPhotoVersion="1"'
 
 
+ISO_GAIN_MAP = struct.pack(">HH28s4x", 0xFFE2, 34, b"urn:iso:std:iso:ts:21496:-1")
+
+
 def jpeg_bytes(value=20, **options):
     data = io.BytesIO()
     Image.new("RGB", (32, 32), (value,) * 3).save(data, "JPEG", **options)
@@ -252,6 +255,8 @@ def jpeg_bytes(value=20, **options):
     [
         (jpeg_bytes(xmp=packet(GAIN)) + jpeg_bytes(xmp=packet(GAIN)), "gain map"),
         (jpeg_bytes() + jpeg_bytes(9) + jpeg_bytes(8), "2 further pictures"),
+        (jpeg_bytes()[:2] + ISO_GAIN_MAP + jpeg_bytes()[2:] + jpeg_bytes(9), "gain map"),
+        (jpeg_bytes()[:2] + b"\xff\xeb\0\x0aJP\0\1\0\0\0\1" + jpeg_bytes()[2:], "content credentials (C2PA)"),
         (jpeg_bytes(xmp=packet(MOTION)) + b"\0\0\0\x18ftypmp42" + bytes(99), "motion photo's video"),
         (jpeg_bytes() + b"what else there may be", "22 bytes behind the picture's end"),
     ],
@@ -262,7 +267,7 @@ def test_what_lies_behind_a_picture_is_named_and_nothing_points_at_it(tmp_path, 
     assert picture.notes == (f"{note} left out",)
     images.write(picture, tmp_path / "b.jpg")
     written = (tmp_path / "b.jpg").read_bytes()
-    for name in (b"hdrgm", b"MotionPhoto", b"ftyp"):
+    for name in (b"hdrgm", b"MotionPhoto", b"ftyp", b"21496", b"JP\0\1"):
         assert name not in written
     assert (b'Rating="5"' in data) == (b'Rating="5"' in written)
     assert images.read(tmp_path / "b.jpg").notes == ()

@@ -174,7 +174,7 @@ def _left_out(items: Items, data: Buffer) -> Counter[str]:
         if box.kind in _VIDEOS:
             left_out[_VIDEOS[box.kind]] = 1
         if box.kind == b"uuid" and data[box.start : box.start + 16] == _CREDENTIALS:
-            left_out["content credentials (C2PA), which vouch for the pixels as they were"] = 1
+            left_out["content credentials (C2PA)"] = 1
     for kind, what in _LIGHT.items():
         if items.properties(items.primary, kind):
             left_out[what] = 1

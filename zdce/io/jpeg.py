@@ -70,12 +70,15 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
         if content.startswith(_GAIN_MAPS):
             left_out["gain map"] = 1
         if content.startswith(_CREDENTIALS):
-            left_out["content credentials (C2PA), which vouch for the pixels as they were"] = 1
+            left_out["content credentials (C2PA)"] = 1
     left_out |= Counter(xmp.pointed_at(metadata.get("xmp", b"") + metadata.get("extended_xmp", b"")))
     if found and found[-1].marker == _END:
-        left_out |= _appended(data, found[-1].end)
+        appended = _appended(data, found[-1].end)
+        if left_out["gain map"] > appended["gain map"]:  # the photograph alone says what the picture behind it is
+            appended["further picture"] -= 1
+        left_out |= appended
     metadata["progressive"] = any(segment.marker == _PROGRESSIVE for segment in found)
-    return metadata, [_line(what, count) for what, count in left_out.items()]
+    return metadata, [_line(what, count) for what, count in left_out.items() if count > 0]
 
 
 def _line(what: str, count: int) -> str:

@@ -53,7 +53,7 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
         elif kind in _KEPT or (kind == b"pHYs" and content[8:9] == b"\0") or (kind not in _OWN and kind[3:4].islower()):
             kept.append((kind, content))
         elif kind == _CREDENTIALS:
-            left_out.append("content credentials (C2PA), which vouch for the pixels as they were left out")
+            left_out.append("content credentials (C2PA) left out")
         elif kind not in (*_OWN, *_ANIMATION):
             left_out.append(f"chunk {kind.decode('latin-1')} left out")
     if tags := ColourTags.of_png(dict(_colours(data))):
