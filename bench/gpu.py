@@ -26,6 +26,7 @@ from torch import Tensor
 from zdce.models.network import DCENet
 from zdce.ops import dispatch
 from zdce.runtime import atomic, system
+from zdce.settings import PRECISIONS
 from zdce.version import __version__
 
 from . import steps
@@ -172,7 +173,7 @@ def _network_providers(model: DCENet, compiled: bool, device: str) -> Iterator[t
     yield "eager bf16 channels_last", lambda: plain(half, last)
     if device == "cuda":
         yield "eager bf16 channels_last, graph", lambda: _graphed(plain(half, last))
-    for precision in ("fp32", "tf32", "bf16", "fp16") if device == "cuda" else ("fp32", "bf16"):
+    for precision in PRECISIONS:
         yield f"zdce {precision}", partial(_zdce, model, precision, device)
 
 
