@@ -229,7 +229,10 @@ def scaled_truth(model: DCENet, picture: Pixels) -> NDArray[np.float64]:
 
 def film_truth(model: DCENet, path: Path) -> NDArray[np.float64]:
     """The frames of ``clip.checked``, enhanced in float64 with maps smoothed as for a video, (3, 3, H, W)."""
-    exact, smoothing = _exact(model), Smoothing(curve=partial(reference.apply_curve, iterations=model.variant.iterations))
+    exact, smoothing = (
+        _exact(model),
+        Smoothing(curve=partial(video.curve_of_maps, model.variant, 1.0, curve=reference.apply_curve)),
+    )
     pictures: list[Pixels] = []
     maps: list[NDArray[np.float64]] = []
     with torch.inference_mode():
@@ -242,7 +245,9 @@ def film_truth(model: DCENet, path: Path) -> NDArray[np.float64]:
 
 def _small_maps(exact: DCENet, values: Tensor) -> Tensor:
     """Curve maps (1, C, h, w) of ``values`` (H, W, 3) in [0, 1] at the scale of ``scale-12`` and ``video``."""
-    small = reference.reduce_picture(values, video.own_scale(exact), antialias=exact.variant.scale == 1)
+    small = reference.reduce_picture(values, video.own_scale(exact), antialias=not exact.variant.published_sampling)
+    if exact.variant.guided:
+        return exact.guided_maps(small, reference.apply_curve)
     return torch.tanh(exact(small)) * exact.scene_strength(values.permute(2, 0, 1)[None], reference.apply_curve)
 
 
@@ -253,7 +258,7 @@ _STRIP = 8
 def _applied(model: DCENet, values: Tensor, maps: Tensor) -> NDArray[np.float64]:
     """``values`` (H, W, 3), enhanced with ``maps`` (1, C, h, w), (1, 3, H, W)."""
     scale, T = video.own_scale(model), model.variant.iterations  # noqa: N806 (as the paper has it)
-    if model.variant.scale > 1:  # three maps, whose corners are those of the whole picture
+    if model.variant.published_sampling:  # three maps, whose corners are those of the whole picture
         return _denoised(model, values, reference.enhance_picture(values, maps, T, scale, True, 1.0, False))
     strips = []
     for top in range(0, maps.shape[2], _STRIP):

@@ -1,7 +1,8 @@
 """enhance_picture in Triton: everything after the last convolution, from logits or maps to a picture, in one kernel.
 
 A program handles ROWS x COLUMNS pixels between the same two rows of the maps, (C, h, w) with any strides. For each column the
-four samples are loaded, converted to maps (tanh, strength) and interpolated along x once, for all rows of the tile.
+four samples are loaded, converted to maps (tanh, strength) and interpolated along x once, for all rows of the tile. Guided
+maps, of two channels, are multiplied with the pixel's luma after that.
 """
 
 import triton
@@ -9,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from zdce.kernels.apply_curve import step
+from zdce.kernels.denoise_picture import luma
 from zdce.kernels.launch import launch
 from zdce.kernels.pictures import WHITE
 from zdce.kernels.tiles import device_function, hyperbolic_tangent, load, wide
@@ -35,7 +37,7 @@ def activated(pointers, mask, strength, LOGITS: tl.constexpr):
 def picture_forward(
     picture_ptr, maps_ptr, enhanced_ptr, height, width, maps_height, maps_width, picture_y, enhanced_y, maps_c, maps_y, maps_x,
     factor_y, offset_y, divisor_y, factor_x, offset_x, divisor_x, tiles, strength, TOP: tl.constexpr, T: tl.constexpr,
-    SHARED: tl.constexpr, INTERPOLATED: tl.constexpr, LOGITS: tl.constexpr,
+    SHARED: tl.constexpr, GUIDED: tl.constexpr, INTERPOLATED: tl.constexpr, LOGITS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of columns x `tiles` for each band of rows). Row y samples the maps at (y factor_y + offset_y) / divisor_y,
@@ -59,10 +61,33 @@ def picture_forward(
     else:
         left = x * maps_x  # shows the compiler that pixels are neighbours
     valid, maps_c = x < width, wide(maps_c)
+    if GUIDED:
+        for k in tl.static_range(2):
+            maps = maps_ptr + k * maps_c
+            above = load(maps + upper + left, valid)
+            if INTERPOLATED:
+                above += weight_x * (load(maps + upper + right, valid) - above)
+                below = load(maps + lower + left, valid)
+                below += weight_x * (load(maps + lower + right, valid) - below)
+                coefficient = above[None, :] + weight_y[:, None] * (below - above)[None, :]
+            else:
+                coefficient = above[None, :]
+            if k == 0:
+                own = picture_ptr + y[:, None] * picture_y + 3 * x[None, :]
+                red = tl.load(own, mask=inside, other=0).to(tl.float32) / TOP
+                green = tl.load(own + 1, mask=inside, other=0).to(tl.float32) / TOP
+                blue = tl.load(own + 2, mask=inside, other=0).to(tl.float32) / TOP
+                a = coefficient * luma((red, green, blue))
+            else:
+                a += coefficient
+        a = tl.where(a > 0.0, 0.0, a)
+        a = strength * tl.where(a < -1.0, -1.0, a)
+        a = tl.where(a > 1.0, 1.0, a)
+        a = tl.where(a < -1.0, -1.0, a)
     for c in tl.static_range(3):
         v = tl.load(picture_ptr + y[:, None] * picture_y + 3 * x[None, :] + c, mask=inside, other=0).to(tl.float32) / TOP
         for t in tl.static_range(T):
-            if t == 0 or not SHARED:
+            if not GUIDED and (t == 0 or not SHARED):
                 maps = maps_ptr + (c if SHARED else 3 * t + c) * maps_c
                 above = activated(maps + upper + left, valid, strength, LOGITS)
                 if INTERPOLATED:
@@ -94,7 +119,7 @@ def enhance_picture(
     logits: bool,
     enhanced: Tensor,
 ) -> None:
-    """picture (H, W, 3), maps (1, 3T or 3, ceil(H / scale), ceil(W / scale)); writes enhanced (H, W, 3)."""
+    """picture (H, W, 3), maps (1, 3T, 3 or 2, ceil(H / scale), ceil(W / scale)); writes enhanced (H, W, 3)."""
     height, width, _ = picture.shape
     maps_height, maps_width = maps.shape[2:]
     down, across = _sampling(height, maps_height, scale, align_corners), _sampling(width, maps_width, scale, align_corners)
@@ -106,7 +131,7 @@ def enhance_picture(
         picture_forward, (triton.cdiv(width, columns) * (maps_height + 1) * tiles,),
         picture, maps, enhanced, height, width, maps_height, maps_width, picture.stride(0), enhanced.stride(0),
         *maps.stride()[1:], *down, *across, tiles, strength, TOP=WHITE[picture.dtype], T=iterations, SHARED=maps.shape[1] == 3,
-        INTERPOLATED=scale > 1, LOGITS=logits, ROWS=rows, COLUMNS=columns, num_warps=WARPS,
+        GUIDED=maps.shape[1] == 2, INTERPOLATED=scale > 1, LOGITS=logits, ROWS=rows, COLUMNS=columns, num_warps=WARPS,
     )  # fmt: skip
 
 

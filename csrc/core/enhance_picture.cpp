@@ -33,7 +33,8 @@ void enhance_picture(const Picture& picture, const Planes& maps, int64_t iterati
   check_iterations(iterations);
   check_interleaved(picture, "picture");
   check_same(picture, enhanced, "enhanced");
-  check_shape(maps, "maps", 1, maps.channels == 3 ? 3 : 3 * iterations, small_side(picture.height, scale),
+  const bool shared = maps.channels == 3 || (maps.channels == kGuidedMaps && !logits);
+  check_shape(maps, "maps", 1, shared ? maps.channels : 3 * iterations, small_side(picture.height, scale),
               small_side(picture.width, scale));
   if (maps.element == Element::kDouble) throw std::runtime_error("zdce: maps must be float32, bfloat16 or float16");
   kernels().enhance_picture({picture, enhanced, maps, static_cast<int>(iterations), scale > 1, logits,

@@ -21,7 +21,8 @@ struct Axis {
   std::vector<float> weight;
 };
 
-// Curve maps on a picture. picture, enhanced: (H, W, 3), interleaved, of one element type; maps: (1, 3 T or 3, h, w).
+// Curve maps on a picture. picture, enhanced: (H, W, 3), interleaved, of one element type; maps: (1, 3 T, 3 or 2, h,
+// w).
 struct Enhancement {
   Picture picture, enhanced;
   Planes maps;

@@ -51,6 +51,21 @@ struct Buffer {
   Picture picture;
 };
 
+// Coefficients (2, h, w) for a picture, of the strength that its scene wants.
+std::vector<float> guided_maps(const Model& model, const Picture& picture, const Settings& settings) {
+  const int64_t height = small_side(picture.height, settings.scale), width = small_side(picture.width, settings.scale);
+  const int64_t channels = model.network().maps;
+  std::vector<float> small(static_cast<size_t>(3 * height * width)),
+      maps(static_cast<size_t>(channels * height * width));
+  reduce_picture(picture, settings.scale, true, small.data());
+  run_network(model.network(), planar(small.data(), height, width), 1, true, planar(maps.data(), height, width));
+  std::vector<float> coefficients = fit_guided_maps(small, maps, channels, height, width);
+  if (settings.brightness == 0) return coefficients;
+  const double wanted = guided_scene_strength(model, small, coefficients, height, width, settings.brightness);
+  for (float& value : coefficients) value *= static_cast<float>(wanted);
+  return coefficients;
+}
+
 }  // namespace
 
 Model::Model(const std::vector<int64_t>& plan, const std::vector<float>& parameters)
@@ -74,7 +89,7 @@ void curve_maps(const Model& model, const Picture& picture, int64_t scale, float
   const Picture to{maps, Element::kFloat, height, width, width, 1, height * width};
   if (scale == 1) return run_network(model.network(), picture, 1, true, to);
   std::vector<float> small(static_cast<size_t>(3 * height * width));
-  reduce_picture(picture, scale, model.settings.scale == 1, small.data());
+  reduce_picture(picture, scale, !model.published_sampling(), small.data());
   run_network(model.network(), planar(small.data(), height, width), 1, true, to);
 }
 
@@ -86,6 +101,18 @@ void enhance(const Model& model, const Picture& picture, const Settings& setting
   check(settings.noise >= 0 && settings.noise < kLevels, "noise must be at least 0 and below 255");
   check(settings.brightness >= 0 && settings.brightness < 1, "brightness must be at least 0 and below 1");
   check_scale(settings.scale);
+  if (model.guided && settings.strength != 0) {
+    const std::vector<float> coefficients = guided_maps(model, picture, settings);
+    if (std::all_of(coefficients.begin(), coefficients.end(), [](float value) { return value == 0; })) {
+      return copy_rows(picture, result);
+    }
+    const Planes planes = contiguous_maps(coefficients.data(), kGuidedMaps, small_side(picture.height, settings.scale),
+                                          small_side(picture.width, settings.scale));
+    enhance_picture(picture, planes, model.network().iterations, settings.scale, false, settings.strength, false,
+                    result);
+    if (settings.noise > 0) denoise_in_place(picture, result, settings.noise);
+    return;
+  }
   const double strength =
       settings.strength == 0 ? 0 : settings.strength * scene_strength(model, picture, settings.brightness);
   if (strength == 0) return copy_rows(picture, result);
@@ -97,7 +124,7 @@ void enhance(const Model& model, const Picture& picture, const Settings& setting
     std::vector<float> maps(static_cast<size_t>(model.network().maps * height * width));
     curve_maps(model, picture, settings.scale, maps.data());
     enhance_picture(picture, contiguous_maps(maps.data(), model.network().maps, height, width),
-                    model.network().iterations, settings.scale, model.settings.scale > 1, strength, false, result);
+                    model.network().iterations, settings.scale, model.published_sampling(), strength, false, result);
   }
   if (settings.noise > 0) denoise_in_place(picture, result, settings.noise);
 }

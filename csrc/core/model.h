@@ -29,8 +29,14 @@ class Model {
 
   const Network& network() const { return network_; }
 
-  // The model's own. Its scale above 1 means bilinear samples on the way down and aligned corners on the way up.
+  // The model's own.
   Settings settings;
+
+  // In use its maps are guided ones, fitted to the luma of a small picture.
+  bool guided = false;
+
+  // Pictures are made small by bilinear samples, and maps large with aligned corners, as Zero-DCE++ was published.
+  bool published_sampling() const { return settings.scale > 1 && !guided; }
 
  private:
   Network network_;
@@ -46,6 +52,15 @@ void curve_maps(const Model& model, const Picture& picture, int64_t scale, float
 
 // The strength that the scene of a picture (H, W, 3) wants its maps to have, from 0 to 2; 1 where brightness is 0.
 double scene_strength(const Model& model, const Picture& picture, double brightness);
+
+// The coefficients (2, h, w) of guided maps: of luma Y, `a Y + b` is the local linear function that comes closest to
+// the mean of `channels` maps (channels, h, w) of an image (3, h, w).
+std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::vector<float>& maps, int64_t channels,
+                                   int64_t height, int64_t width);
+
+// The strength that the scene of an image (3, h, w), made small by area means, wants such coefficients to have, 0 to 4.
+double guided_scene_strength(const Model& model, const std::vector<float>& image,
+                             const std::vector<float>& coefficients, int64_t height, int64_t width, double brightness);
 
 // picture, result (written): (H, W, 3), interleaved, of one type, in memory of their own. Throws std::runtime_error
 // where they or the settings are not as they must be.

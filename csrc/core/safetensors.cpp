@@ -59,7 +59,7 @@ struct Variant {
   std::vector<std::vector<int64_t>> sources;
   std::vector<int64_t> outputs;
   int64_t iterations;
-  bool separable;
+  bool separable, guided;
   Settings settings;
 };
 
@@ -78,6 +78,8 @@ Variant read_variant(const Json& values) {
   check(!variant.sources.empty(), "a variant must have layers");
   variant.outputs.back() = values.at("shared_maps").flag() ? 3 : 3 * variant.iterations;
   variant.settings.scale = values.at("scale").integer(1, int64_t{1} << 31);
+  const Json* const guided = values.find("guided");
+  variant.guided = guided != nullptr && guided->flag();
   const auto below = [&](const char* name, int limit) {
     const Json* const found = values.find(name);
     const double value = found == nullptr ? 0 : found->real();
@@ -132,6 +134,7 @@ std::unique_ptr<Model> read_model(const void* bytes, size_t size, bool bfloat16)
   const Variant variant = read_variant(parse_json(described->text()));
   auto model = std::make_unique<Model>(plan_of(variant, bfloat16), read_parameters(file, variant));
   model->settings = variant.settings;
+  model->guided = variant.guided;
   return model;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "luma.h"
 #include "model.h"
 #include "operations.h"
 
@@ -19,6 +20,10 @@ constexpr float kBlackLevel = 2.5 / 255, kWhiteLevel = 254.5 / 255;
 constexpr double kUsual = 0.05, kKept = 0.4, kMiddle = 0.5, kDark = 0.4, kLit = 0.9, kMost = 2, kBurnt = 0.003,
                  kEnough = 0.05, kWhole = 0.75;
 constexpr int kSteps = 15;
+
+// Of guided maps.
+constexpr double kKeptOfGuided = 0.2, kDarkHalf = 0.14, kLitHalf = 0.16, kWholeOfGuided = 0.8, kMostOfGuided = 4;
+constexpr int kStepsOfGuided = kSteps + 1;
 
 using Thumbnail = std::vector<float>;  // (3, kSide, kSide) in [0, 1]
 
@@ -98,19 +103,13 @@ Planes planes_of(std::vector<float>& data) {
           sizeof(float)};
 }
 
-}  // namespace
-
-double scene_strength(const Model& model, const Picture& picture, double brightness) {
-  if (brightness == 0) return 1;
-  Thumbnail image = thumbnail(picture);
-  const Goal goal = goal_of(image, brightness);
-  if (!goal.visible) return 0;
-  std::vector<float> maps(static_cast<size_t>(model.network().maps * kPixels)), scaled(maps.size());
+// The largest strength of maps (C, kSide, kSide) that keeps to the goal, by halving.
+double found_strength(const Model& model, Thumbnail& image, const std::vector<float>& maps, const Goal& goal,
+                      double most, int steps) {
+  std::vector<float> scaled(maps.size());
   Thumbnail enhanced(image.size());
-  const Picture small{image.data(), Element::kFloat, kSide, kSide, kSide, 1, kPixels};
-  run_network(model.network(), small, 1, true, {maps.data(), Element::kFloat, kSide, kSide, kSide, 1, kPixels});
-  double found = 0, step = kMost;
-  for (int i = 0; i < kSteps; ++i) {
+  double found = 0, step = most;
+  for (int i = 0; i < steps; ++i) {
     const double tried = found + (step /= 2);
     std::transform(maps.begin(), maps.end(), scaled.begin(),
                    [tried](float map) { return std::clamp(map * static_cast<float>(tried), -1.0f, 1.0f); });
@@ -118,6 +117,91 @@ double scene_strength(const Model& model, const Picture& picture, double brightn
     if (mean(enhanced) <= goal.mean && burnt(enhanced) <= goal.burnt) found = tried;
   }
   return found;
+}
+
+// Area means of an image (channels, height, width), (channels, kSide, kSide).
+std::vector<float> area_thumbnail(const std::vector<float>& image, int64_t channels, int64_t height, int64_t width) {
+  // In units of 1 / kSide pixels, whole numbers: pixel i from i kSide to (i + 1) kSide, interval j from j side to
+  // (j + 1) side.
+  const auto overlap = [](int64_t i, int64_t j, int64_t side) {
+    const int64_t end = std::min((i + 1) * kSide, (j + 1) * side), begin = std::max(i * kSide, j * side);
+    return static_cast<double>(std::max<int64_t>(end - begin, 0)) / static_cast<double>(side);
+  };
+  std::vector<double> across(static_cast<size_t>(channels * height * kSide));
+  for (int64_t y = 0; y < channels * height; ++y) {
+    for (int64_t j = 0; j < kSide; ++j) {
+      double& sum = across[static_cast<size_t>(y * kSide + j)];
+      for (int64_t i = j * width / kSide; i < width && i * kSide < (j + 1) * width; ++i) {
+        sum += overlap(i, j, width) * static_cast<double>(image[static_cast<size_t>(y * width + i)]);
+      }
+    }
+  }
+  std::vector<float> small(static_cast<size_t>(channels * kPixels));
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t j = 0; j < kSide; ++j) {
+      for (int64_t x = 0; x < kSide; ++x) {
+        double sum = 0;
+        for (int64_t i = j * height / kSide; i < height && i * kSide < (j + 1) * height; ++i) {
+          sum += overlap(i, j, height) * across[static_cast<size_t>((c * height + i) * kSide + x)];
+        }
+        small[static_cast<size_t>(c * kPixels + j * kSide + x)] = static_cast<float>(sum);
+      }
+    }
+  }
+  return small;
+}
+
+Goal guided_goal_of(const Thumbnail& image, double brightness) {
+  std::vector<float> seen;  // their luma
+  double sum = 0;
+  for (int64_t i = 0; i < kPixels; ++i) {
+    if (!(brightest(image, i) > kBlackLevel)) continue;
+    const size_t at = static_cast<size_t>(i);
+    sum += (image[at] + image[at + kPixels] + image[at + 2 * kPixels]) / 3;
+    seen.push_back(kRed * image[at] + kGreen * image[at + kPixels] + kBlue * image[at + 2 * kPixels]);
+  }
+  if (seen.empty()) return {0, 0, false};
+  const double share = static_cast<double>(seen.size()) / kPixels, given = mean(image);
+  const double own = sum / static_cast<double>(seen.size());
+  std::sort(seen.begin(), seen.end());
+  const size_t half = (seen.size() + 1) / 2;
+  double darker = 0;
+  for (size_t i = 0; i < half; ++i) darker += static_cast<double>(seen[i]);
+  darker /= static_cast<double>(half);
+  const double part =
+      std::clamp((kLitHalf - darker) / (kLitHalf - kDarkHalf), 0.0, 1.0) * std::min(share / kEnough, 1.0);
+  const double wanted = std::min(brightness * std::pow(own / kUsual, kKeptOfGuided), std::max(brightness, kMiddle)) *
+                        std::pow(std::min(share / kWholeOfGuided, 1.0), 2);
+  return {static_cast<float>(given + part * (wanted - given)), burnt(image) + kBurnt, part > 0};
+}
+
+}  // namespace
+
+double scene_strength(const Model& model, const Picture& picture, double brightness) {
+  if (brightness == 0) return 1;
+  Thumbnail image = thumbnail(picture);
+  const Goal goal = goal_of(image, brightness);
+  if (!goal.visible) return 0;
+  std::vector<float> maps(static_cast<size_t>(model.network().maps * kPixels));
+  const Picture small{image.data(), Element::kFloat, kSide, kSide, kSide, 1, kPixels};
+  run_network(model.network(), small, 1, true, {maps.data(), Element::kFloat, kSide, kSide, kSide, 1, kPixels});
+  return found_strength(model, image, maps, goal, kMost, kSteps);
+}
+
+double guided_scene_strength(const Model& model, const std::vector<float>& small,
+                             const std::vector<float>& coefficients, int64_t height, int64_t width, double brightness) {
+  const size_t pixels = static_cast<size_t>(height * width);
+  std::vector<float> map(pixels), maps;
+  for (size_t i = 0; i < pixels; ++i) {
+    const float luma = kRed * small[i] + kGreen * small[pixels + i] + kBlue * small[2 * pixels + i];
+    map[i] = std::min(coefficients[i] * luma + coefficients[pixels + i], 0.0f);
+  }
+  Thumbnail image = area_thumbnail(small, 3, height, width);
+  const Goal goal = guided_goal_of(image, brightness);
+  if (!goal.visible) return 0;
+  map = area_thumbnail(map, 1, height, width);
+  for (int c = 0; c < 3; ++c) maps.insert(maps.end(), map.begin(), map.end());
+  return found_strength(model, image, maps, goal, kMostOfGuided, kStepsOfGuided);
 }
 
 }  // namespace zdce

@@ -200,7 +200,7 @@ zdce_status zdce_apply(const zdce_picture* picture, const float* maps, int64_t m
     given(maps, "maps");
     check_scale(scale);
     if (!std::isfinite(strength)) throw std::runtime_error("strength must be a finite number");
-    if (map_count < 3 || map_count > kMaxMaps) throw std::runtime_error("map_count must be 3 to 48");
+    if (map_count < kGuidedMaps || map_count > kMaxMaps) throw std::runtime_error("map_count must be 2 to 48");
     enhance_picture(from,
                     contiguous_maps(maps, map_count, small_side(from.height, scale), small_side(from.width, scale)),
                     iterations, scale, aligned != 0, strength, false, picture_of(result, "result"));

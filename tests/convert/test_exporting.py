@@ -70,6 +70,7 @@ def options(form):
         ("base", exporting.ExportOptions("fp16", scale=4, uint8=True)),
         ("zero-dce-pp", exporting.ExportOptions()),  # its resampling as published
         ("adaptive", exporting.ExportOptions(scale=4, uint8=True)),
+        ("local", exporting.ExportOptions()),
     ],
 )
 def test_onnx_files_take_any_batch_and_size(saved, tmp_path, name, form):

@@ -60,6 +60,24 @@ def test_the_core_gives_the_bits_of_the_torch_operators(tmp_path, name, dtype, s
 
 
 @pytest.mark.skipif(not core.has_bfloat16(), reason="the processor has no matrix unit")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("scale", [None, 1, 12])
+def test_guided_maps_are_those_of_torch_within_rounding(tmp_path, dtype, scale):
+    zdce.load("local").save(tmp_path / "network.safetensors")
+    network = core.read_network((tmp_path / "network.safetensors").read_bytes(), False)
+    enhancer = zdce.Enhancer(zdce.load("local"), scale=scale)
+    for size in ((1, 1), (17, 30), (70, 133)):
+        picture = dark(size, dtype)
+        expected = enhancer(picture)
+        # Sums in another order move a strength by a halving's 4 / 2^16 and a level of 65535 by the rest, which may round an
+        # 8-bit level otherwise, before the noise is smoothed and after.
+        off = np.abs(enhanced(network, picture, scale=scale).astype(int) - expected)
+        assert off.max() <= (2 if dtype == np.uint8 else 60)
+        assert off.mean() < (0.02 if dtype == np.uint8 else 5)
+    lit = dark((40, 50), dtype) * 3 + np.array(70, dtype)
+    assert np.array_equal(enhanced(network, lit, scale=scale), lit)
+
+
 @pytest.mark.parametrize("name", ["base", "zero-dce-pp"])
 def test_bfloat16_gives_the_bits_of_the_torch_operators(tmp_path, name):
     model, data = saved(tmp_path, name)
@@ -310,7 +328,8 @@ def test_the_example_in_c_says_what_is_wrong(tmp_path, example):
 
 def test_the_shipped_networks_give_the_bits_of_the_torch_operators():
     folder = Path(zdce.__file__).parent / "models" / "weights"
-    files = sorted(folder.glob("*.safetensors"))
+    # Guided maps are equal within rounding: they have a test of their own.
+    files = sorted(path for path in folder.glob("*.safetensors") if path.stem != "local")
     assert files
     picture = dark((90, 120))
     for path in files:

@@ -15,7 +15,7 @@ REPORT = ["base", "no-illumination", "no-spatial", "no-color", "no-exposure", "n
 
 
 def test_the_table_has_the_reports_nine_the_published_two_and_our_own():
-    assert list(VARIANTS) == [*REPORT, "zero-dce", "zero-dce-pp", "adaptive"]
+    assert list(VARIANTS) == [*REPORT, "zero-dce", "zero-dce-pp", "adaptive", "local"]
     assert [VARIANTS[name].part for name in REPORT] == ["1", *"2222", *"3333"]
 
 

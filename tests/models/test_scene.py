@@ -1,5 +1,7 @@
 """The strength that a scene wants: dark ones come to a brightness, lit ones stay, nothing burns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,8 @@ from skimage import data as photographs
 
 import zdce
 from zdce.enhancement import enhancer
-from zdce.models import scene
-from zdce.models.variants import Variant
+from zdce.models import guidance, guided_scene, scene
+from zdce.models.variants import VARIANTS, Variant
 
 BRIGHTNESS = 0.28
 MAPS = torch.full((1, 24, scene.SIDE, scene.SIDE), -0.3)
@@ -202,3 +204,119 @@ def test_flat_frames_stay_flat(level):
     enhanced = zdce.enhance(np.full((90, 120, 3), level, np.uint8), zdce.load("adaptive"))
     inner = enhanced[12:-12, 12:-12]  # the network sees the border as black
     assert (inner == inner[0, 0]).all()
+
+
+def test_area_thumbnails_are_area_means():
+    for size in ((1, 1), (3, 200), (64, 64), (67, 100), (180, 321)):
+        image = torch.rand(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        small = guided_scene.thumbnail(image)
+        assert small.shape == (2, 3, scene.SIDE, scene.SIDE)
+        torch.testing.assert_close(small.mean((2, 3)), image.mean((2, 3)), rtol=0, atol=1e-12)
+    rows = torch.arange(4.0)[:, None].expand(4, 4)[None, None]
+    assert torch.equal(guided_scene.thumbnail(rows), rows.repeat_interleave(16, 2).repeat_interleave(16, 3))
+    third = guided_scene.thumbnail(torch.tensor([0.0, 0.0, 1.0])[None, None, :, None])[0, 0, :, 0]
+    assert (third[:42] == 0).all()  # 64 intervals of 3/64 pixels: the third pixel begins two thirds into interval 42
+    assert third[42].item() == pytest.approx(1 / 3)
+    assert (third[43:] == 1).all()
+
+
+@pytest.fixture(params=["auto", "reference"])
+def way(request):
+    """The engine, where it is built, and torch."""
+    with zdce.backend(request.param):
+        yield request.param
+
+
+@pytest.fixture(scope="module")
+def local():
+    torch.manual_seed(0)
+    model = zdce.DCENet(replace(VARIANTS["local"], filters=8, brightness=0.4, noise=2.0))
+    torch.nn.init.constant_(model.convolutions[-1].bias, -0.2)
+    return model.eval()
+
+
+def half_dark(dark, lit, height=64, width=96):
+    """A picture whose left half is ``dark`` and whose right half is ``lit``, with some texture."""
+    image = np.full((height, width, 3), dark)
+    image[:, width // 2 :] = lit
+    return (image * np.random.default_rng(0).uniform(0.8, 1.2, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mean", [0.03, 0.05, 0.1])
+def test_guided_maps_bring_dark_scenes_to_their_brightness(mean):
+    image, coefficients = dark_scene(mean), torch.cat([torch.zeros(1, 1, 64, 64), torch.full((1, 1, 64, 64), -0.3)], 1)
+    strength = guided_scene.strength(image, coefficients, 8, 0.4)
+    enhanced = zdce.ops.apply_curve(image, (strength * -0.3).expand(1, 24, 64, 64).clamp(-1, 1), 8)
+    target = min(0.4 * (image.mean() / 0.05) ** 0.2, 0.5)
+    assert target - 0.04 / 255 < enhanced.mean() <= target
+
+
+@pytest.mark.parametrize(("dark", "changes"), [(0.13, True), (0.17, False)])
+def test_scenes_are_lit_where_their_darker_half_is(dark, changes):
+    image = torch.full((1, 3, 64, 64), dark)
+    image[..., 32:] = 0.5
+    image[..., :4, :] = 0.0  # black counts nothing
+    coefficients = torch.cat([torch.zeros(1, 1, 64, 64), torch.full((1, 1, 64, 64), -0.3)], 1)
+    assert (guided_scene.strength(image, coefficients, 8, 0.4) > 0).item() == changes
+
+
+def test_a_border_pixel_decides_nothing(local):
+    night = half_dark(2, 12, 160, 200)
+    lamps = np.random.default_rng(1)
+    night[lamps.integers(0, 160, 60), lamps.integers(0, 200, 60)] = 250
+    whole = zdce.Enhancer(local)(night)
+    for crop in (np.s_[1:], np.s_[:-1], np.s_[:, 1:], np.s_[:, :-1]):
+        assert abs(zdce.Enhancer(local)(np.ascontiguousarray(night[crop])).mean() - whole[crop].mean()) < 0.5
+
+
+@pytest.mark.parametrize("scale", [1, 6, 12])
+@pytest.mark.parametrize("size", [(70, 90), (5, 7)])
+def test_a_guided_enhancer_gives_what_the_network_gives(local, way, scale, size):
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)) * 0.15
+    with torch.no_grad():
+        wanted = local.enhance(images, scale)
+    # Between two strengths that are a halving apart, float32 may choose the other: 4 / 2^15 of a map.
+    assert (zdce.Enhancer(local, scale=scale)(images) - wanted).abs().max() < 0.05 / 255
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4, -0.5, 2.0, 0.0])
+def test_guided_maps_and_apply_are_a_call(local, strength):
+    image, ready = picture(40, 61), zdce.Enhancer(local, strength=strength)
+    maps = ready.maps(image)
+    assert maps.shape == (1, 2, 7, 11)
+    assert np.array_equal(ready.apply(image, maps), ready(image))
+
+
+def test_colors_share_a_guided_map(local):
+    grey = np.repeat(picture(40, 61)[..., :1], 3, axis=2)
+    enhanced = zdce.Enhancer(local, noise=0)(grey)
+    assert (enhanced != grey).any()
+    assert (enhanced == enhanced[..., :1]).all()
+
+
+def test_fitted_maps_have_the_edges_of_the_image():
+    image = torch.full((1, 3, 40, 40), 0.1)
+    image[..., 20:] = 0.9
+    maps = torch.where(image < 0.5, -0.8, 0.0)
+    fitted = guidance.evaluate(image, guidance.fit(image, maps))
+    # A variance of 0.16 against the 0.01 that counts as an edge: a sixteenth of the step is lost.
+    assert (fitted - maps[:, :1]).abs().max() < 0.05
+    flat = guidance.fit(torch.rand(1, 3, 9, 4), torch.full((1, 24, 9, 4), -0.5))
+    torch.testing.assert_close(flat, torch.tensor([0.0, -0.5])[:, None, None].expand(1, 2, 9, 4), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])
+def test_the_default_leaves_well_lit_photographs_bit_for_bit(name):
+    photograph = np.ascontiguousarray(getattr(photographs, name)()[..., :3])
+    assert np.array_equal(zdce.enhance(photograph), photograph)
+
+
+def test_the_default_lifts_the_dark_half_and_leaves_the_lit_one():
+    image = half_dark(20, 170, 240, 360)
+    enhanced = zdce.enhance(image).astype(float)
+    assert enhanced[:, :170].mean() > 2.5 * image[:, :170].mean()
+    assert enhanced[:, 190:].mean() < 1.25 * image[:, 190:].mean()
+    assert (enhanced == 255).mean() < 0.005
+    # No halo: on either side of the edge the brightness is that of the whole half.
+    for near, all_of_it in ((np.s_[:, 168:176], np.s_[:, 20:150]), (np.s_[:, 184:192], np.s_[:, 210:340])):
+        assert abs(enhanced[near].mean() / enhanced[all_of_it].mean() - 1) < 0.15

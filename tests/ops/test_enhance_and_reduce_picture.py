@@ -89,6 +89,31 @@ def test_iterations_and_shared_maps(backend, device, channels, iterations):
         )
 
 
+def random_coefficients(size, scale, seed=1):
+    """Slopes of both signs and offsets, so that the map is cut at either end for some pixels."""
+    slope, offset = random_maps(size, scale, channels=2, seed=seed).split(1, dim=1)
+    return torch.cat([2 * slope, offset - 0.5], dim=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("size", "scale"), [((1, 1), 1), ((13, 70), 1), ((29, 83), 5), ((40, 129), 12)], ids=str)
+@pytest.mark.parametrize("strength", [0.7, 2.5, -1.0])
+def test_guided_maps_follow_the_luma_of_each_pixel(backend, device, dtype, size, scale, strength):
+    if backend == "triton":
+        size = (min(size[0], 13), min(size[1], 25))
+    picture, coefficients = random_picture(size, dtype).to(device), random_coefficients(size, scale).to(device)
+    with zdce.backend(backend):
+        check(picture, coefficients, scale=scale, strength=strength)
+
+
+def test_guided_maps_need_iterations_and_are_no_logits():
+    picture, coefficients = random_picture((8, 8), torch.uint8), random_coefficients((8, 8), 2)
+    with pytest.raises(ValueError, match="iterations must be 1 to 16 where maps have 2 channels, got None"):
+        zdce.ops.enhance_picture(picture, coefficients, scale=2)
+    with pytest.raises(ValueError, match="logits"):
+        zdce.ops.enhance_picture(picture, coefficients, 8, scale=2, logits=True)
+
+
 @pytest.mark.parametrize("maps_dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("scale", [1, 6])
 def test_half_maps_in_any_layout(backend, device, maps_dtype, scale):
@@ -240,6 +265,7 @@ with zdce.backend("cpp"):
     for dtype in t.DTYPES:
         for scale in (1, 2, 5, 12, 100):
             t.check(t.random_picture((40, 129), dtype), t.random_maps((40, 129), scale), scale=scale)
+            t.check(t.random_picture((40, 129), dtype), t.random_coefficients((40, 129), scale), scale=scale, strength=1.5)
             zdce.ops.reduce_picture(t.random_picture((40, 129), dtype), scale)
 """,
     )
@@ -255,7 +281,7 @@ MAPS = torch.zeros(1, 24, 2, 2)
         (TypeError, "picture must be a torch.Tensor, got list", {"picture": [1]}),
         (TypeError, "picture must be uint8, uint16 or float32, got torch.int32", {"picture": PICTURE.int()}),
         (ValueError, r"picture must be \(H, W, 3\) .* got \(3, 13, 24\)", {"picture": PICTURE.permute(2, 0, 1)}),
-        (ValueError, r"maps must be \(1, 3T or 3, 2, 2\) .* got \(1, 24, 2, 3\)", {"maps": torch.zeros(1, 24, 2, 3)}),
+        (ValueError, r"maps must be \(1, 3T, 3 or 2, 2, 2\) .* got \(1, 24, 2, 3\)", {"maps": torch.zeros(1, 24, 2, 3)}),
         (TypeError, "maps must be float32, bfloat16 or float16, got torch.float64", {"maps": MAPS.double()}),
         (ValueError, "maps must be on picture's device cpu, got meta", {"maps": MAPS.to("meta")}),
         (ValueError, "must not require a gradient", {"maps": MAPS.clone().requires_grad_()}),

@@ -44,10 +44,10 @@ def start_every_kernel(height, width, device="cpu"):
 
     picture, enhanced = (empty(height, width, 3, dtype=torch.uint8) for _ in range(2))
     denoise_picture.denoise_picture(picture, enhanced, 0.01, enhanced)
-    for scale, channels, align_corners in ((1, 24, False), (12, 24, False), (12, 3, True)):
+    for scale, channels, align_corners in ((1, 24, False), (12, 24, False), (12, 3, True), (6, 2, False)):
         reduced = (-(-side // scale) for side in (height, width))
         enhance_picture.enhance_picture(
-            picture, empty(1, channels, *reduced), 8, scale, align_corners, 1.0, True, enhanced
+            picture, empty(1, channels, *reduced), 8, scale, align_corners, 1.0, channels > 2, enhanced
         )  # fmt: skip
     for antialias in (False, True):
         reduced = (-(-side // 12) for side in (height, width))

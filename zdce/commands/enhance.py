@@ -40,7 +40,7 @@ from zdce.settings import FAST_SCALE, EnhanceSettings
 )
 @options.device
 @options.settings()
-@click.option("--fast", is_flag=True, help=f"The same as --scale {FAST_SCALE}.")
+@click.option("--fast", is_flag=True, help=f"The same as --scale {FAST_SCALE}, unless the network's own is larger.")
 def enhance(
     paths: tuple[str, ...],
     model: str,
@@ -61,9 +61,10 @@ def enhance(
     """
     if fast and settings.scale is not None:
         raise click.UsageError("--fast and --scale exclude each other")
-    settings = replace(settings, scale=FAST_SCALE) if fast else settings
     with processes.process_group() as ranks, _stopping():
-        work = batch.Work.of(zdce.load(model, device), settings)
+        network = zdce.load(model, device)
+        settings = replace(settings, scale=max(FAST_SCALE, network.variant.scale)) if fast else settings
+        work = batch.Work.of(network, settings)
         manifest = Manifest(manifest_path) if manifest_path else None
         jobs, others = ranks.broadcast_from_first(partial(_begin, paths, output, overwrite, manifest))
         counts = batch.run(jobs, work, ranks, manifest.add if manifest else None)

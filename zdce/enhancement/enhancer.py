@@ -13,7 +13,7 @@ from torch import Tensor
 from zdce import ops
 from zdce.enhancement import encodings
 from zdce.io.images import Pixels
-from zdce.models import scene
+from zdce.models import guidance, guided_scene, scene
 from zdce.models.engine import Engine, why_unsupported
 from zdce.models.gpu_network import GpuNetwork
 from zdce.models.network import DCENet
@@ -205,6 +205,8 @@ class Enhancer:
         """
         _check(image)
         picture = self._picture(self.srgb(image))
+        if self.model.variant.guided:
+            return self._guided_maps(picture)
         maps = self._maps(picture)
         return maps * self._wanted(picture) if self.brightness else maps
 
@@ -217,8 +219,9 @@ class Enhancer:
         """
         _check(image)
         small = tuple(-(-side // self.scale) for side in image.shape[:2])
-        if tuple(maps.shape) != (1, self.model.variant.maps, *small):
-            raise ValueError(f"maps must be {(1, self.model.variant.maps, *small)} for this image, got {tuple(maps.shape)}")
+        shape = (1, self.model.variant.used_maps, *small)
+        if tuple(maps.shape) != shape:
+            raise ValueError(f"maps must be {shape} for this image, got {tuple(maps.shape)}")
         if self._encoding is None:
             return self._with_maps(image, maps)
         return encodings.through(self._encoding, image, lambda shown: self._with_maps(shown, maps))
@@ -274,6 +277,11 @@ class Enhancer:
 
     def _enhanced(self, picture: Tensor) -> Tensor:
         """``picture`` (H, W, 3), uint8, uint16 or float32, enhanced."""
+        if self.model.variant.guided and self.strength:
+            maps = self._guided_maps(picture)
+            if not maps.any():
+                return picture.clone(memory_format=torch.contiguous_format)
+            return self._denoised(picture, self._applied(picture, maps, self.strength))
         strength = self.strength and self.strength * self._wanted(picture)
         if strength == 0:
             return picture.clone(memory_format=torch.contiguous_format)
@@ -286,6 +294,14 @@ class Enhancer:
         small = fractions(scene.thumbnail(picture.permute(2, 0, 1)[None])[0].permute(1, 2, 0)).contiguous()
         wanted = scene.strength(small, self._exact_maps(small), self.model.variant.iterations, self.brightness)
         return float(wanted)
+
+    def _guided_maps(self, picture: Tensor) -> Tensor:
+        """Coefficients (1, 2, ceil(H / scale), ceil(W / scale)) for ``picture`` (H, W, 3), with the strength for its scene."""
+        small = self._reduced(picture)
+        coefficients = guidance.fit(small, self._exact_maps(small))
+        if self.brightness == 0:
+            return coefficients
+        return coefficients * guided_scene.strength(small, coefficients, self.model.variant.iterations, self.brightness)
 
     def _brightened(self, picture: Tensor, strength: float) -> Tensor:
         """``picture`` (H, W, 3) with its own curve, of that strength."""
@@ -314,7 +330,7 @@ class Enhancer:
         """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale)), of that strength."""
         return ops.enhance_picture(
             picture, maps, self.model.variant.iterations, scale=self.scale, strength=strength,
-            align_corners=self.model.variant.scale > 1,
+            align_corners=self.model.variant.published_sampling,
         )  # fmt: skip
 
     def _denoised(self, picture: Tensor, enhanced: Tensor) -> Tensor:
@@ -356,7 +372,7 @@ class Enhancer:
         if self.scale == 1:
             return fractions(picture)
         # As published, a network with a scale of its own takes bilinear samples.
-        return ops.reduce_picture(picture, self.scale, antialias=self.model.variant.scale == 1)
+        return ops.reduce_picture(picture, self.scale, antialias=not self.model.variant.published_sampling)
 
     @contextmanager
     def _logits(self, image: Tensor) -> Iterator[Tensor]:

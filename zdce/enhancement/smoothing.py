@@ -49,6 +49,11 @@ _STEP = 1 / 64
 _BLACK = 1 / 255
 
 
+def curve_within_bounds(image: Tensor, maps: Tensor) -> Tensor:
+    """``ops.apply_curve`` of maps (B, 3T, h, w) cut to [-1, 1]."""
+    return ops.apply_curve(image, maps.clamp(-1.0, 1.0))
+
+
 class Smoothing:
     """Takes the flicker out of the curve maps of a video, by an exponential filter over time: ``dt`` after the last frame,
 
@@ -72,7 +77,7 @@ class Smoothing:
     """
 
     def __init__(
-        self, seconds: float = EnhanceSettings.smoothing, curve: Callable[[Tensor, Tensor], Tensor] = ops.apply_curve
+        self, seconds: float = EnhanceSettings.smoothing, curve: Callable[[Tensor, Tensor], Tensor] = curve_within_bounds
     ) -> None:
         if not (seconds >= 0 and math.isfinite(seconds)):
             raise InputError(f"smoothing must be a number of seconds, at least 0, got {seconds}")
@@ -112,7 +117,7 @@ class Smoothing:
         maps = functional.adaptive_avg_pool2d(maps, (small.shape[0], small.shape[1]))
         steady = (image * math.exp(-self._excess)).clamp_(0.0, 1.0)
         now, more, natural = (
-            _brightness(self.curve(values, (maps * scale).clamp_(-1.0, 1.0)))
+            _brightness(self.curve(values, maps * scale))
             for values, scale in ((image, 1.0), (image, 1.0 + _STEP), (steady, 1.0))
         )
         wanted = self._followed(natural, _brightness(steady), passed)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from zdce import ops
 from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.smoothing import Smoothing
 from zdce.errors import InputError
+from zdce.models import guidance
 from zdce.models.network import DCENet
+from zdce.models.scene import Curve
+from zdce.models.variants import Variant
 from zdce.runtime import atomic, packages, prefetch
 from zdce.settings import VIDEO_SCALE, EnhanceSettings
 
@@ -65,11 +69,14 @@ def settings_for(model: DCENet, settings: EnhanceSettings) -> EnhanceSettings:
 
 def smoothing_for(enhancer: Enhancer) -> Smoothing:
     """A filter for the maps that ``enhancer`` applies."""
+    return Smoothing(enhancer.settings.smoothing, partial(curve_of_maps, enhancer.model.variant, enhancer.strength))
 
-    def curve(image: Tensor, maps: Tensor) -> Tensor:
-        return ops.apply_curve(image, (maps * enhancer.strength).clamp_(-1.0, 1.0), enhancer.model.variant.iterations)
 
-    return Smoothing(enhancer.settings.smoothing, curve)
+def curve_of_maps(variant: Variant, strength: float, image: Tensor, maps: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
+    """What ``Enhancer.maps`` (1, C, h, w) of a network of that variant do to an image (1, 3, h, w) of their size."""
+    if variant.guided:
+        maps = guidance.evaluate(image, maps).clamp(min=-1.0).expand(-1, 3, -1, -1)
+    return curve(image, (maps * strength).clamp(-1.0, 1.0), variant.iterations)
 
 
 def containers() -> Any:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from zdce import ops
 from zdce.errors import InputError, MissingFileError, ZdceError, library_call
-from zdce.models import scene, variants, weights
+from zdce.models import guidance, guided_scene, scene, variants, weights
 from zdce.models.scene import Curve
 from zdce.models.variants import Variant
 from zdce.ops import dispatch
@@ -47,6 +47,12 @@ def _enlarged(maps: Tensor, scale: int, height: int, width: int) -> Tensor:
         return functional.interpolate(maps, scale_factor=float(scale), mode="bilinear")[..., :height, :width]
     # A program exported from the lines above would accept only sizes that the scale divides, or only others.
     return torch.ops.aten.upsample_bilinear2d.default(maps, [height, width], False, float(scale), float(scale))
+
+
+def _reduced(image: Tensor, scale: int) -> Tensor:
+    """Images (B, 3, H, W) made smaller by area means, (B, 3, ceil(H / scale), ceil(W / scale))."""
+    # A window that reaches beyond the border is the mean of its pixels inside.
+    return image if scale == 1 else functional.avg_pool2d(image, scale, ceil_mode=True, count_include_pad=False)
 
 
 def _concatenated(sources: Sequence[Tensor]) -> Tensor:
@@ -161,10 +167,8 @@ class DCENet(nn.Module):
         if scale == 1:
             return torch.tanh(self(image))
         height, width = image.shape[2:]
-        if self.variant.scale == 1:
-            # A window that reaches beyond the border is the mean of its pixels inside.
-            small = functional.avg_pool2d(image, scale, ceil_mode=True, count_include_pad=False)
-            return _enlarged(torch.tanh(self(small)), scale, height, width)
+        if not self.variant.published_sampling:
+            return _enlarged(torch.tanh(self(_reduced(image, scale))), scale, height, width)
         # Zero-DCE++ as published: bilinear down without antialiasing, the maps up with their corners aligned.
         size = ((height + scale - 1) // scale, (width + scale - 1) // scale)  # ONNX would round -(-H // scale) towards 0
         small = functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
@@ -197,11 +201,36 @@ class DCENet(nn.Module):
         Returns:
             Shape (B, 3, H, W).
         """
-        maps = self.curve_maps(image, scale)
-        if self.variant.brightness:
-            maps = (maps * self.scene_strength(image, curve)).clamp(-1, 1)
+        maps = self._own_maps(image, self.variant.scale if scale is None else scale, curve)
         enhanced = curve(image, maps, self.variant.iterations)
         return denoise(image, enhanced, self.variant.noise / LEVELS) if self.variant.noise else enhanced
+
+    def guided_maps(self, small: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
+        """Coefficients of the guided maps, with the strength for each scene; for variants that have such maps.
+
+        Args:
+            small: images in [0, 1], (B, 3, h, w), made smaller by area means.
+            curve: applies maps (B, 3, H, W) to an image (B, 3, H, W) in T steps.
+
+        Returns:
+            Shape (B, 2, h, w); see ``zdce.models.guidance``.
+        """
+        coefficients = guidance.fit(small, torch.tanh(self(small)))
+        if self.variant.brightness == 0:
+            return coefficients
+        return coefficients * guided_scene.strength(
+            small.detach(), coefficients.detach(), self.variant.iterations, self.variant.brightness, curve
+        )
+
+    def _own_maps(self, image: Tensor, scale: int, curve: Curve) -> Tensor:
+        """Curve maps (B, 3T or 3, H, W) in [-1, 1] of ``image`` (B, 3, H, W), with the strength for its scene."""
+        if self.variant.guided:
+            coefficients = self.guided_maps(_reduced(image, scale), curve)
+            if scale > 1:
+                coefficients = _enlarged(coefficients, scale, image.shape[2], image.shape[3])
+            return guidance.evaluate(image, coefficients).clamp(min=-1).expand(-1, 3, -1, -1)
+        maps = self.curve_maps(image, scale)
+        return (maps * self.scene_strength(image, curve)).clamp(-1, 1) if self.variant.brightness else maps
 
     def save(self, path: str | Path) -> None:
         """Writes the weights with the variant's description as a ``.safetensors`` file; a former file is replaced whole."""

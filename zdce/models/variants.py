@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from zdce.errors import InputError
+from zdce.ops.enhance_picture import GUIDED
 from zdce.settings import MAX_ITERATIONS, MAX_SCALE, LossWeights, options
 
 # Each convolution's inputs, concatenated in this order: 0 is the image, n the n-th convolution's result.
@@ -42,6 +43,8 @@ class Variant:
             (``zdce.models.scene``); 0: none is sought.
         noise: in use, what the curve made of noise of this standard deviation, in 8-bit levels, is smoothed
             (``zdce.ops.denoise_picture``); 0: nothing is.
+        guided: in use, the maps' mean becomes a local function of luma (``zdce.models.guidance``), one for all colours, which
+            follows the picture's edges.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Variant:
     weights: LossWeights = LossWeights()  # noqa: RUF009 (immutable)
     brightness: float = 0.0
     noise: float = 0.0
+    guided: bool = False
 
     def __post_init__(self) -> None:
         for field in ("name", "summary", "part"):
@@ -64,7 +68,7 @@ class Variant:
         for field, most in (("filters", MAX_FILTERS), ("iterations", MAX_ITERATIONS), ("scale", MAX_SCALE)):
             if not (_is_whole(getattr(self, field)) and 1 <= getattr(self, field) <= most):
                 raise InputError(f"{field} must be a whole number from 1 to {most}, got {getattr(self, field)!r}")
-        for field in ("shared_maps", "separable"):
+        for field in ("shared_maps", "separable", "guided"):
             if not isinstance(getattr(self, field), bool):
                 raise InputError(f"{field} must be true or false, got {getattr(self, field)!r}")
         for name in ("brightness", "noise"):
@@ -92,6 +96,16 @@ class Variant:
         """(input channels, output channels) of each convolution."""
         outputs = [3] + [self.filters] * (len(self.sources) - 1) + [self.maps]
         return [(sum(outputs[s] for s in sources), out) for sources, out in zip(self.sources, outputs[1:], strict=True)]
+
+    @property
+    def used_maps(self) -> int:
+        """Channels of what the curve takes in use: the curve maps', or of guided ones two coefficients."""
+        return GUIDED if self.guided else self.maps
+
+    @property
+    def published_sampling(self) -> bool:
+        """Whether images are made small by bilinear samples, and maps large with aligned corners, as published."""
+        return self.scale > 1 and not self.guided
 
     @property
     def parameters(self) -> int:
@@ -122,7 +136,7 @@ class Variant:
         if not isinstance(values, dict):
             raise InputError(f"a variant must be a table of its fields, got {values!r}")
         known = {field.name for field in fields(cls)}
-        if not known - {"brightness", "noise"} <= set(values) <= known:
+        if not known - {"brightness", "noise", "guided"} <= set(values) <= known:
             raise InputError(f"a variant must have the fields {sorted(known)}, got {sorted(values)}")
         sources, weights = values["sources"], values["weights"]
         if not isinstance(sources, list | tuple) or not all(isinstance(step, list | tuple) for step in sources):
@@ -165,6 +179,16 @@ VARIANTS = {
             scale=12,
         ),
         Variant("adaptive", "base, each scene exposed and denoised", "beyond", brightness=0.28, noise=1.4),
+        Variant(
+            "local",
+            "each region brightened as far as it is dark, exposed and denoised",
+            "beyond",
+            shared_maps=True,
+            scale=6,
+            brightness=0.38,
+            noise=1.4,
+            guided=True,
+        ),
     )
 }
 

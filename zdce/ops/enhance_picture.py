@@ -1,4 +1,4 @@
-"""``enhance_picture``: picture (H, W, 3), maps (1, 3T or 3, ceil(H / scale), ceil(W / scale)) -> enhanced (H, W, 3)."""
+"""``enhance_picture``: picture (H, W, 3), maps (1, 3T, 3 or 2, ceil(H / scale), ceil(W / scale)) -> enhanced (H, W, 3)."""
 
 import math
 
@@ -11,6 +11,8 @@ from zdce.ops.apply_curve import reference as curve_reference
 from zdce.ops.arguments import check_iterations, check_picture, check_scale, check_tensor
 from zdce.ops.interleaved import fractions, to_dtype, with_contiguous_rows
 from zdce.ops.objective_statistics import in_common_dtype
+from zdce.settings import MAX_ITERATIONS
+from zdce.srgb import LUMA
 
 
 def enhance_picture(
@@ -30,7 +32,9 @@ def enhance_picture(
         picture: interleaved as decoded, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where
             each row's pixels are contiguous.
         maps: curve maps in [-1, 1], shape (1, 3T, ceil(H / scale), ceil(W / scale)), float32, bfloat16 or float16; or with 3
-            channels and ``iterations``, shared by all steps.
+            channels and ``iterations``, shared by all steps. With 2 channels a and b and ``iterations`` the maps are guided: a
+            pixel of luma Y has the one map ``a Y + b``, cut to [-1, 0] before and to [-1, 1] after it is multiplied with
+            ``strength``, for all colours and steps; a and b are any finite numbers (``zdce.models.guidance`` fits them).
         iterations: T, from 1 to 16; None takes it from the channels of ``maps``.
         scale: how many times smaller the maps are. They are interpolated bilinearly: pixel (y, x) samples them at
             ``(y + 0.5) / scale - 0.5``, clamped at the border.
@@ -38,6 +42,7 @@ def enhance_picture(
             unchanged; above 1: stronger; negative: darker.
         align_corners: whether maps are sampled at ``y (h - 1) / (H - 1)`` instead, as published for Zero-DCE++.
         logits: whether ``maps`` are the output of the network's last convolution; their tanh is taken first.
+            Guided maps are no logits.
         out: tensor that the result is written to and that is returned, so that frames can reuse memory; it has the shape, type
             and device of ``picture`` and contiguous pixels in each row, and may be ``picture`` itself.
 
@@ -54,7 +59,7 @@ def enhance_picture(
     check_picture("picture", picture)
     check_scale(scale)
     _check_small_maps(maps, picture, scale)
-    steps = check_iterations("maps", maps, iterations)
+    steps = _checked_iterations(maps, iterations, logits)
     if not math.isfinite(strength):
         raise ValueError(f"strength must be a finite number, got {strength}")
     if out is None:
@@ -63,6 +68,21 @@ def enhance_picture(
         _check_output(out, picture)
     torch.ops.zdce.enhance_picture(picture, maps, steps, scale, align_corners, strength, logits, out)
     return out
+
+
+# Channels of guided maps: a slope and an offset for each pixel's luma.
+GUIDED = 2
+
+
+def _checked_iterations(maps: Tensor, iterations: int | None, logits: bool) -> int:
+    """T, of ``maps`` (1, C, h, w)."""
+    if maps.shape[1] != GUIDED:
+        return check_iterations("maps", maps, iterations)
+    if logits:
+        raise ValueError("maps must have 3 channels or 3 for each of T iterations where they are logits, got 2")
+    if iterations is None or not 1 <= iterations <= MAX_ITERATIONS:
+        raise ValueError(f"iterations must be 1 to {MAX_ITERATIONS} where maps have 2 channels, got {iterations}")
+    return iterations
 
 
 def _check_small_maps(maps: Tensor, picture: Tensor, scale: int) -> None:
@@ -74,7 +94,7 @@ def _check_small_maps(maps: Tensor, picture: Tensor, scale: int) -> None:
         raise ValueError(f"maps must be on picture's device {picture.device}, got {maps.device}")
     height, width = (-(-side // scale) for side in picture.shape[:2])
     if (maps.shape[0], *maps.shape[2:]) != (1, height, width):
-        raise ValueError(f"maps must be (1, 3T or 3, {height}, {width}) for this picture and scale, got {tuple(maps.shape)}")
+        raise ValueError(f"maps must be (1, 3T, 3 or 2, {height}, {width}) for this picture and scale, got {tuple(maps.shape)}")
     if maps.requires_grad or picture.requires_grad:
         raise ValueError("picture and maps must not require a gradient: enhance_picture has none, apply_curve has")
 
@@ -96,20 +116,33 @@ def _check_output(out: Tensor, picture: Tensor) -> None:
 def reference(
     picture: Tensor, maps: Tensor, iterations: int, scale: int, align_corners: bool, strength: float, logits: bool
 ) -> Tensor:
-    """The picture (H, W, 3) enhanced by ``maps`` (1, 3T or 3, ceil(H / scale), ceil(W / scale)): its shape and type."""
+    """The picture (H, W, 3) enhanced by ``maps`` (1, 3T, 3 or 2, ceil(H / scale), ceil(W / scale)): its shape and type."""
     # uint8 fused: 3 bytes read and 3 written, and 96 / scale^2 of the maps. Eager also writes and reads full maps, 192 bytes,
     # and the curve's 288.
-    maps = torch.tanh(maps) if logits else maps
-    maps = (maps * strength).clamp(-1, 1)
     image = fractions(picture)
-    size = image.shape[2:]
+    guided = maps.shape[1] == GUIDED
+    if not guided:
+        maps = ((torch.tanh(maps) if logits else maps) * strength).clamp(-1, 1)
+    maps = _interpolated(maps, (image.shape[2], image.shape[3]), scale, align_corners)
+    image, maps = in_common_dtype(image, maps)
+    if guided:
+        maps = (strength * guided_map(image, maps)).clamp(-1, 1).expand(-1, 3, -1, -1)
+    return to_dtype(curve_reference(image, maps, iterations)[0].permute(1, 2, 0), picture.dtype)
+
+
+def guided_map(image: Tensor, coefficients: Tensor) -> Tensor:
+    """``a Y + b`` within [-1, 0], (B, 1, H, W), of images (B, 3, H, W) with luma Y and coefficients (B, 2, H, W)."""
+    luma = (image * image.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+    return (coefficients[:, :1] * luma + coefficients[:, 1:]).clamp(-1, 0)
+
+
+def _interpolated(maps: Tensor, size: tuple[int, int], scale: int, align_corners: bool) -> Tensor:
+    """Maps (1, C, ceil(H / scale), ceil(W / scale)) in ``size`` (H, W)."""
     if scale > 1 and align_corners:
-        maps = functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
-    elif scale > 1:
+        return functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
+    if scale > 1:
         maps = functional.interpolate(maps, scale_factor=float(scale), mode="bilinear", align_corners=False)
-        maps = maps[..., : size[0], : size[1]]
-    enhanced = curve_reference(*in_common_dtype(image, maps), iterations)[0].permute(1, 2, 0)
-    return to_dtype(enhanced, picture.dtype)
+    return maps[..., : size[0], : size[1]]
 
 
 # The operator writes into an argument, so that callers can reuse memory; it has no gradient.

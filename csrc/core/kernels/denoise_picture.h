@@ -4,12 +4,10 @@
 // neither an exponential nor a division.
 #pragma once
 
+#include "../luma.h"
 #include "pixels.h"
 
 namespace zdce::ZDCE_TARGET::denoise_picture {
-
-// Rec. 709. Green, the least noisy colour of a sensor, counts most.
-constexpr float kRed = 0.2126f, kGreen = 0.7152f, kBlue = 0.0722f;
 
 constexpr int kReach = 4;   // of one pixel's result, in every direction
 constexpr int kRadius = 2;  // of the neighbours that are averaged, and of the means that the slope is told by

@@ -5,6 +5,7 @@
 // multiply-adds a step and colour, one for the map and two for the curve.
 #pragma once
 
+#include "../luma.h"
 #include "pixels.h"
 #include "runs.h"
 
@@ -24,6 +25,7 @@ constexpr int kMapPitch = kTileColumns + 2 * kLanes<float>;
 
 struct Block {
   int rows, maps, iterations;
+  float strength;  // of guided maps, which are not multiplied before they are interpolated
   const char* from;
   int64_t from_stride;
   char* to;
@@ -41,6 +43,10 @@ struct Block {
 // Maps as the curve takes them: of logits the tanh, times the strength, within [-1, 1].
 struct Activate {
   ZDCE_INLINE static void run(const float* const* from, int maps, int n, bool logits, float strength, float* to) {
+    if (maps == kGuidedMaps) {
+      for (int k = 0; k < maps; ++k) std::memcpy(to + k * kMapPitch, from[k], static_cast<size_t>(n) * sizeof(float));
+      return;
+    }
     for (int k = 0; k < maps; ++k) {
       int i = 0;
       for (; i + kLanes<float> <= n; i += kLanes<float>)
@@ -140,9 +146,46 @@ struct EnhanceBlock {
     if constexpr (kInterpolated) {
       for (int j = 0; j < kNumber; ++j) weights[j] += block.row_weights[y + j];
     }
+    if (block.maps == kGuidedMaps) return guided<kNumber>(block, weights, rows);
     curve<kNumber>(block, weights, 0, rows);
     curve<kNumber>(block, weights, 1, rows);
     curve<kNumber>(block, weights, 2, rows);
+  }
+
+  // One map for the three colours and all steps: a * luma + b within [-1, 0], times the strength.
+  template <int kNumber>
+  ZDCE_INLINE static void guided(const Block& block, const Floats (&weights)[kNumber], Row<E>* rows) {
+    const Floats zero = {}, one = zero + 1.0f;
+    for (int j = 0; j < kNumber; ++j) {
+      Floats x[3][kBlockGroups], a[kBlockGroups];
+      for (int g = 0; g < kBlockGroups; ++g) {
+        for (int c = 0; c < 3; ++c) x[c][g] = rows[j].get(c, g);
+        const Floats luma = kRed * x[0][g] + kGreen * x[1][g] + kBlue * x[2][g];
+        a[g] = coefficient(block, weights[j], 0, g) * luma + coefficient(block, weights[j], 1, g);
+        a[g] = a[g] > zero ? zero : a[g];
+        a[g] = block.strength * (a[g] < -one ? -one : a[g]);
+        a[g] = a[g] > one ? one : a[g];
+        a[g] = a[g] < -one ? -one : a[g];
+      }
+      for (int t = 0; t < block.iterations; ++t) {
+        for (int c = 0; c < 3; ++c) {
+          for (int g = 0; g < kBlockGroups; ++g) x[c][g] = step(x[c][g], a[g]);
+        }
+      }
+      for (int c = 0; c < 3; ++c) {
+        for (int g = 0; g < kBlockGroups; ++g) rows[j].put(c, g, x[c][g]);
+      }
+    }
+  }
+
+  // Coefficient k of group g's pixels.
+  ZDCE_INLINE static Floats coefficient(const Block& block, Floats weight, int k, int g) {
+    if constexpr (kInterpolated) {
+      const float* const at = block.expanded + 2 * k * kExpanded + g * kLanes<float>;
+      return load(at, kLanes<float>) + weight * load(at + kExpanded, kLanes<float>);
+    } else {
+      return load(block.upper + k * kMapPitch + g * kLanes<float>, kLanes<float>);
+    }
   }
 
   template <int kNumber>
@@ -235,6 +278,7 @@ class TileOfBlocks {
     Block block{rows,
                 static_cast<int>(work_.maps.channels),
                 work_.iterations,
+                work_.strength,
                 from.row(band_.begin) + offset,
                 from.row_stride * static_cast<int64_t>(sizeof(E)),
                 to.row(band_.begin) + offset,

@@ -12,7 +12,7 @@ from zdce.models.variants import VARIANTS
 FOLDER = Path(__file__).parent
 
 # Default of commands.
-DEFAULT = "adaptive"
+DEFAULT = "local"
 
 
 def file(name: str) -> Path:

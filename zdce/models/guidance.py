@@ -1,0 +1,50 @@
+"""Maps that follow a picture's edges: estimated on a small image, and applied to the large one as a linear function of luma."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from zdce.srgb import LUMA
+
+# Windows reach so many pixels of the small image to either side: with the network's receptive field, the light that a region
+# has, not its texture.
+_RADIUS = 5
+
+# Variance of luma that counts as an edge: a deviation of a tenth. Flatter windows get the mean of their maps.
+_EDGE = 0.1**2
+
+
+def fit(image: Tensor, maps: Tensor) -> Tensor:
+    """The coefficients (B, 2, H, W) of ``a Y + b``, the local linear function of luma that comes closest to the maps' mean.
+
+    The guided filter (He, Sun and Tang, TPAMI 2013), but for its last step: coefficients can be interpolated to the pixels of a
+    larger image and take that one's luma (He and Sun, "Fast Guided Filter", 2015), so that maps have its edges, and no halos.
+
+    Args:
+        image: the small image, (B, 3, H, W), in [0, 1].
+        maps: curve maps, (B, C, H, W); all channels count alike, so that no colour is changed more than another.
+
+    >>> fit(torch.rand(1, 3, 20, 30), torch.full((1, 3, 20, 30), -0.5))[0, 1].mean()
+    tensor(-0.5000)
+    """
+    guide, target = luma(image), maps.mean(1, keepdim=True)
+    planes = torch.cat([guide, target, guide * target, guide * guide], 1)
+    mean, target_mean, product, square = _averaged(planes).split(1, dim=1)
+    slope = (product - mean * target_mean) / (square - mean * mean + _EDGE)
+    return _averaged(torch.cat([slope, target_mean - slope * mean], 1))
+
+
+def evaluate(image: Tensor, coefficients: Tensor) -> Tensor:
+    """``a Y + b`` (B, 1, H, W) of images (B, 3, H, W), at most 0: maps brighten, or do nothing."""
+    return (coefficients[:, :1] * luma(image) + coefficients[:, 1:]).clamp(max=0)
+
+
+def luma(image: Tensor) -> Tensor:
+    """Luma (B, 1, H, W) of images (B, 3, H, W)."""
+    return (image * image.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+
+
+def _averaged(planes: Tensor) -> Tensor:
+    """Planes (B, C, H, W), each pixel the mean of its window; what lies beyond the border repeats the border's pixels."""
+    padded, side = functional.pad(planes, [_RADIUS] * 4, mode="replicate"), 2 * _RADIUS + 1
+    return functional.avg_pool2d(functional.avg_pool2d(padded, (1, side), 1), (side, 1), 1)
