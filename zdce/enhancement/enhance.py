@@ -85,8 +85,9 @@ def enhance(
 
     Raises:
         TypeError: ``image`` is none of these, or a keyword is no setting.
-        ValueError: it has another shape or values that are not finite, another argument is out of range, ``output`` is the
-            input or given for what is no path, ``device`` is given for a network that is loaded, or no model is named.
+        ValueError: it has another shape, or values that are not finite or outside of [0, 1]; another argument is out of range;
+            ``output`` is the input or given for what is no path, ``device`` is given for a network that is loaded, or no model
+            is named.
         OSError: a file can't be read or written.
 
     >>> zdce.enhance(np.full((5, 7, 3), 20, np.uint8), zdce.DCENet("iters4")).shape

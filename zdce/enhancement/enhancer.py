@@ -28,6 +28,9 @@ _STRIP = 2**21
 # Side in pixels of the tiles that torch runs on the CPU. One takes some 150 MB at 32 filters; the halo adds 4% of work.
 _TILE = 512
 
+# How far floating-point images may lie outside of [0, 1]: one level of 255, about as far as bfloat16 rounds.
+_ROUNDING = 1 / 255
+
 
 @dataclass(frozen=True)
 class _Tile:
@@ -157,7 +160,8 @@ class Enhancer:
 
         Raises:
             TypeError: ``image`` is neither.
-            ValueError: it has another shape, no pixels, or values that are not finite.
+            ValueError: it has another shape, no pixels, or values that are not finite, or outside of [0, 1] by
+                more than rounding.
         """
         if isinstance(image, Tensor):
             _check_tensor(image)
@@ -391,8 +395,12 @@ def _check_tensor(image: Tensor) -> None:
         raise TypeError(f"image must be a float32 tensor, got {image.dtype}")
     if image.dim() != 4 or image.shape[1] != 3 or 0 in image.shape:
         raise ValueError(f"image must be (B, 3, H, W) with B, H and W at least 1, got {tuple(image.shape)}")
-    if not image.isfinite().all():
+    least, most = (value.item() for value in image.aminmax())
+    if not (math.isfinite(least) and math.isfinite(most)):
         raise ValueError("image must be finite, got values that are not")
+    if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):
+        hint = "; divide 8-bit values by 255, or give them as uint8" if least >= 0 and most <= 255 else "; clamp it before"
+        raise ValueError(f"image must be in [0, 1], got values from {least:.4g} to {most:.4g}{hint}")
 
 
 def _check(image: Pixels) -> None:

@@ -15,7 +15,7 @@ from zdce.errors import InputError, MissingFileError, ZdceError, library_call
 from zdce.models import guidance, guided_scene, scene, variants, weights
 from zdce.models.scene import Curve
 from zdce.models.variants import Variant
-from zdce.ops import dispatch
+from zdce.ops import dispatch, operator
 from zdce.ops.denoise_picture import denoise
 from zdce.runtime import atomic, devices
 from zdce.settings import LEVELS
@@ -32,6 +32,7 @@ def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
     """Whether ``zdce.ops.convolution`` has kernels for it; compilers and exporters get torch's own operators."""
     return (
         not torch.compiler.is_compiling()
+        and not operator.transformed()
         and (sources[0].device.type, weight.dtype) == ("cpu", torch.float32)
         and all(source.dtype in ACTIVATIONS.values() for source in sources)
         and not torch.is_autocast_enabled("cpu")

@@ -24,7 +24,7 @@ def apply_curve(image: Tensor, maps: Tensor, iterations: int | None = None) -> T
 
     Returns:
         The enhanced images, shape (B, 3, H, W), in the layout of ``image`` and the wider of the two dtypes; differentiable in
-        both arguments.
+        both arguments. Second derivatives, forward mode and ``torch.func`` are in plain torch.
 
     Raises:
         TypeError: an argument is not a floating tensor.
@@ -37,7 +37,8 @@ def apply_curve(image: Tensor, maps: Tensor, iterations: int | None = None) -> T
     check_tensor("image", image, channels=3)
     check_tensor("maps", maps, channels=None)
     check_alike("maps", maps, "image", image)
-    return torch.ops.zdce.apply_curve(image, maps, check_iterations("maps", maps, iterations))
+    steps = check_iterations("maps", maps, iterations)
+    return operator.call("apply_curve", image, maps, steps).to(torch.promote_types(image.dtype, maps.dtype))
 
 
 # The float64 reference. Bytes are per pixel in float32 with T = 8.

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from zdce.ops import operator
 from zdce.settings import MAX_ITERATIONS, MAX_SCALE
 
 NORMALIZATIONS = ("paper", "keras")
@@ -46,13 +47,15 @@ def check_iterations(name: str, maps: Tensor, iterations: int | None) -> int:
 
 
 def check_picture(name: str, picture: Tensor) -> None:
-    """Checks that ``picture`` is interleaved, (H, W, 3)."""
+    """Checks that ``picture`` is interleaved, (H, W, 3), and under no transform of torch.func, whose derivative would be 0."""
     if not isinstance(picture, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(picture).__name__}")
     if picture.dtype not in _PIXELS:
         raise TypeError(f"{name} must be uint8, uint16 or float32, got {picture.dtype}")
     if picture.dim() != 3 or picture.shape[2] != 3 or min(picture.shape) < 1:
         raise ValueError(f"{name} must be (H, W, 3) with H and W at least 1, got {tuple(picture.shape)}")
+    if operator.transformed():
+        raise ValueError(f"{name} must be under neither torch.func nor forward mode: the operation has no derivatives")
 
 
 def check_scale(scale: int) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn import grad as grad_of
 
-from zdce.ops import operator
+from zdce.ops import dispatch, operator
 from zdce.ops.arguments import check_alike, check_tensor
 
 # Types of feature maps with float32 weights.
@@ -32,7 +32,7 @@ def convolution(
         dtype: dtype of the result and its gradient; None: that of the first source. With float32 weights, float32 or bfloat16.
 
     Returns:
-        Shape (B, O, H, W), channels_last if O is a multiple of 16, otherwise contiguous; differentiable once in all tensors.
+        Shape (B, O, H, W), channels_last if O is a multiple of 16, otherwise contiguous; differentiable in all tensors.
 
     Raises:
         TypeError: an argument is not a floating tensor, or dtypes or devices differ in another way.
@@ -52,6 +52,9 @@ def convolution(
     allowed = _KEPT if weight.dtype == torch.float32 else {weight.dtype}
     if dtype not in allowed:
         raise TypeError(f"dtype must be {' or '.join(sorted(map(str, allowed)))} with weights of {weight.dtype}, got {dtype}")
+    if operator.transformed():
+        kept = reference(dispatch.widened_all(list(sources)), dispatch.widened(weight), dispatch.widened(bias), rectified)
+        return kept.to(dtype)
     return torch.ops.zdce.convolution(list(sources), weight, bias, rectified, dtype)
 
 

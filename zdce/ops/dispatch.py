@@ -76,7 +76,7 @@ def _reference_launcher(operator: str) -> Launcher:
     def launch(*arguments: object) -> None:
         inputs = arguments[: compute.__code__.co_argcount]
         outputs = arguments[len(inputs) :]
-        results = compute(*(_widened_all(value) for value in inputs))
+        results = compute(*(widened_all(value) for value in inputs))
         _copy(outputs, results if isinstance(results, tuple) else (results,))
 
     return launch
@@ -91,9 +91,10 @@ def _copy(outputs: Iterable[Any], results: Iterable[Any]) -> None:
             output.copy_(result)
 
 
-def _widened_all(value: Any) -> Any:
+def widened_all(value: Any) -> Any:
+    """``widened`` of a tensor, and of each in a list; else ``value``."""
     if isinstance(value, list):
-        return [_widened_all(one) for one in value]
+        return [widened_all(one) for one in value]
     return widened(value) if isinstance(value, Tensor) else value
 
 

@@ -1,9 +1,11 @@
 """Losses of Zero-DCE with their float64 references: kernels compute small statistics, ``formulas`` makes scalars of them."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from zdce.ops import formulas
+from zdce.ops import formulas, operator
 from zdce.ops.apply_curve import reference as apply_curve_reference
 from zdce.ops.arguments import check_alike, check_iterations, check_normalization, check_region, check_tensor
 from zdce.ops.channel_means import reference as channel_means_reference
@@ -33,7 +35,7 @@ def illumination_smoothness(maps: Tensor, normalization: str = "paper") -> Tenso
     check_tensor("maps", maps, channels=None)
     check_iterations("maps", maps, None)
     check_normalization(normalization)
-    return formulas.illumination_smoothness(torch.ops.zdce.tv_sums(maps), maps.shape, normalization)
+    return formulas.illumination_smoothness(operator.call("tv_sums", maps), maps.shape, normalization)
 
 
 def illumination_smoothness_reference(maps: Tensor, normalization: str = "paper") -> Tensor:
@@ -61,8 +63,8 @@ def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Ten
     check_tensor("enhanced", enhanced, channels=3, at_least=check_region(region))
     check_tensor("image", image, channels=3, at_least=check_region(region))
     check_alike("enhanced", enhanced, "image", image)
-    enhanced_means, image_means = (torch.ops.zdce.region_means(x, region) for x in (enhanced, image))
-    return formulas.spatial_consistency(enhanced_means, image_means, torch.ops.zdce.tv_sums)
+    enhanced_means, image_means = (operator.call("region_means", x, region) for x in (enhanced, image))
+    return formulas.spatial_consistency(enhanced_means, image_means, partial(operator.call, "tv_sums"))
 
 
 def spatial_consistency_reference(enhanced: Tensor, image: Tensor, region: int = 4) -> Tensor:
@@ -87,7 +89,7 @@ def color_constancy(enhanced: Tensor) -> Tensor:
     tensor(0.)
     """
     check_tensor("enhanced", enhanced, channels=3)
-    return formulas.color_constancy(torch.ops.zdce.channel_means(enhanced))
+    return formulas.color_constancy(operator.call("channel_means", enhanced))
 
 
 def color_constancy_reference(enhanced: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ def exposure_control(enhanced: Tensor, target: float = 0.6, region: int = 16) ->
     tensor(0.)
     """
     check_tensor("enhanced", enhanced, channels=3, at_least=check_region(region))
-    return formulas.exposure_control(torch.ops.zdce.region_means(enhanced, region), target)
+    return formulas.exposure_control(operator.call("region_means", enhanced, region), target)
 
 
 def exposure_control_reference(enhanced: Tensor, target: float = 0.6, region: int = 16) -> Tensor:
@@ -155,11 +157,11 @@ def zero_reference_objective(
     check_normalization(normalization)
     if image.requires_grad:
         raise ValueError("image must not require a gradient: only logits have one")
-    enhanced_regions, image_regions, channel_means, tv_sums = torch.ops.zdce.objective_statistics(image, logits, steps)
+    enhanced_regions, image_regions, channel_means, tv_sums = operator.call("objective_statistics", image, logits, steps)
     return formulas.objective(
         weights,
         illumination=formulas.illumination_smoothness(tv_sums, logits.shape, normalization),
-        spatial=formulas.spatial_consistency(enhanced_regions, image_regions, torch.ops.zdce.tv_sums),
+        spatial=formulas.spatial_consistency(enhanced_regions, image_regions, partial(operator.call, "tv_sums")),
         color=formulas.color_constancy(channel_means),
         exposure=formulas.exposure_control(formulas.coarser(enhanced_regions), target),
     )

@@ -5,7 +5,7 @@ them. Backward is a separate operator; its last argument is the backend that was
 in private namespaces and takes the inputs, then the outputs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -79,6 +79,8 @@ def define(
 
     _zdce.impl(name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"zdce::{name}", allocate, lib=_zdce)
+    if backward:
+        _register_second_gradient(name, reference, arguments)
 
 
 def define_in_place(
@@ -105,6 +107,18 @@ def define_compiled(schema: str) -> None:
     _cpp.define(schema)
 
 
+def transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, which see only through plain torch."""
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
+def call(name: str, *arguments: Any) -> Any:
+    """Calls ``torch.ops.zdce.<name>``, or where torch is ``transformed`` its reference, which takes the same arguments."""
+    if transformed():
+        return dispatch.OPERATORS[name].reference(*map(dispatch.widened_all, arguments))
+    return getattr(torch.ops.zdce, name)(*arguments)
+
+
 def register_gradient(name: str, setup: Callable[..., None], backward: Callable[..., Any]) -> None:
     """Registers the gradient of operator ``name``; ``ctx.backend`` is the backend that was requested for forward."""
 
@@ -113,3 +127,64 @@ def register_gradient(name: str, setup: Callable[..., None], backward: Callable[
         setup(ctx, inputs, output)
 
     torch.library.register_autograd(f"zdce::{name}", backward, setup_context=setup_with_backend, lib=_zdce)
+
+
+def _register_second_gradient(name: str, reference: Callable[..., Any], arguments: Arguments) -> None:
+    """Gives a backward operator a gradient of its own, which torch finds from its reference: plain torch, of any order."""
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.inputs = [_without_tensors(value) for value in inputs]
+        ctx.save_for_backward(*_tensors(inputs))
+
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        further = torch.is_grad_enabled()
+        with torch.enable_grad():
+            # Views of their own: inputs may depend on each other, and each one's gradient is of what it is used for here.
+            views = (tensor.view_as(tensor) for tensor in ctx.saved_tensors)
+            inputs = [_with_tensors(value, views) for value in ctx.inputs]
+            taken, directions = arguments(tuple(inputs[:-1]), grads)
+            results = reference(*map(dispatch.widened_all, taken))
+            results = results if isinstance(results, tuple) else (results,)
+            # Gradients that nobody wants are empty.
+            both = [
+                (result, direction.to(result.dtype))
+                for result, direction in zip(_tensors(results), _tensors(directions, none=True), strict=True)
+                if direction is not None and direction.numel() and result.requires_grad
+            ]
+            wanted = [tensor for tensor in _tensors(inputs) if tensor.requires_grad]
+            if not both or not wanted:
+                return (None,) * len(inputs)
+            of, along = zip(*both, strict=True)
+            found = iter(torch.autograd.grad(of, wanted, along, create_graph=further, allow_unused=True))
+        return tuple(_gradients_of(value, found) for value in inputs)
+
+    torch.library.register_autograd(f"zdce::{name}", backward, setup_context=setup, lib=_zdce)
+
+
+# Stands for a tensor among an operator's inputs.
+_TENSOR = object()
+
+
+def _tensors(values: Iterable[Any], none: bool = False) -> list[Any]:
+    """The tensors among ``values`` and in lists there; where ``none`` also None."""
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return [one for one in flat if isinstance(one, Tensor) or (none and one is None)]
+
+
+def _without_tensors(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_tensors(one) for one in value]
+    return _TENSOR if isinstance(value, Tensor) else value
+
+
+def _with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_with_tensors(one, tensors) for one in value]
+    return next(tensors) if value is _TENSOR else value
+
+
+def _gradients_of(value: Any, found: Iterator[Tensor | None]) -> Any:
+    """As ``value``, an input: of a tensor that wants one the next gradient, else None."""
+    if isinstance(value, list) and any(isinstance(one, Tensor) for one in value):
+        return [_gradients_of(one, found) for one in value]
+    return next(found) if isinstance(value, Tensor) and value.requires_grad else None
