@@ -19,7 +19,7 @@ from zdce import cli, errors
 from zdce.enhancement import batch, colour
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import BackendError, ExistingFileError, FileError, InputError, MissingFileError, ZdceError
-from zdce.io import images, raw, sixteen_bit
+from zdce.io import decoding, encoding, images, raw, sixteen_bit
 from zdce.metrics import evaluation
 from zdce.training.checkpoints import Checkpoint
 from zdce.training.errors import TrainingError
@@ -60,14 +60,14 @@ def photos(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        (images, "decode"),
-        (images, "_check_kind"),
-        (images, "_describing_exif"),
-        (images, "_picture"),
+        (decoding, "decode"),
+        (decoding, "_check_kind"),
+        (decoding, "_carried"),
+        (decoding, "_picture"),
         (colour, "enhance"),
         (Enhancer, "_enhanced"),
-        (images, "_encoded"),
-        (images, "_save_options"),
+        (encoding, "_fitted"),
+        (encoding, "_saved"),
     ],
 )
 def test_a_bug_in_any_stage_of_a_batch_is_told_and_the_rest_goes_on(photos, model, monkeypatch, where, name):
@@ -89,7 +89,7 @@ def test_a_bug_in_any_stage_of_a_batch_is_told_and_the_rest_goes_on(photos, mode
     assert rows["in/b.jpg"]["reason"].startswith(f"in/b.jpg: a bug of zdce, {WORDS}")
 
 
-@pytest.mark.parametrize("name", ["upright", "_read_tiff"])
+@pytest.mark.parametrize("name", ["upright", "read_tiff"])
 def test_a_bug_in_reading_16_bits_is_none_of_the_files(photos, model, monkeypatch, name):
     pytest.importorskip("tifffile", reason="the extra `formats` is not installed")
     sixteen_bit.check()
@@ -260,9 +260,10 @@ def test_an_outcome_of_a_batch_names_its_bug(photos, model, monkeypatch):
     monkeypatch.setattr(colour, "enhance", bug)
     import zdce
     from zdce.runtime import progress
+    from zdce.settings import EnhanceSettings
 
     job = batch.Job(Path("in/a.png"), Path("out.png"))
-    outcome = batch.do(job, batch.Work.of(zdce.load(model)), progress.bar())
+    outcome = batch.do(job, batch.Work.of(zdce.load(model), EnhanceSettings()), progress.bar())
     assert outcome.status == "failed"
     assert isinstance(outcome.bug, ValueError)
     assert not isinstance(outcome.bug, ZdceError)

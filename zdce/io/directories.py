@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zdce.errors import InputError
 from zdce.io.buffers import Buffer
 
 EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
@@ -52,7 +53,7 @@ class Block:
         self.data = data
         self.order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]), "")
         if not self.order or len(data) < 8:
-            raise ValueError("expected a TIFF structure")
+            raise InputError("expected a TIFF structure")
         # RAW files of some makers have other versions than TIFF's.
         self.big = self._number("H", 2) == _BIG
         self.first = self._number("Q", 8) if self.big and len(data) >= 16 else self._number("I", 4)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from zdce.errors import InputError
 from zdce.io import exif
 from zdce.io.buffers import Buffer
 from zdce.io.colour_tags import ColourTags
@@ -49,7 +50,7 @@ class Items:
         self.top = list(_boxes(data, 0, len(data)))
         meta = next((box for box in self.top if box.kind == b"meta"), None)
         if meta is None:
-            raise ValueError("expected a box of items")
+            raise InputError("expected a box of items")
         inside = {box.kind: box for box in _boxes(data, meta.start, meta.end)}
         self._inside = inside
         self.primary = self._number(inside[b"pitm"]) if b"pitm" in inside else 0
