@@ -186,9 +186,11 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch, tmp_path):
     images.write(Picture(dark()), tmp_path / "a.png")
     (tmp_path / "a.dng").touch()
     without(monkeypatch, "imagecodecs", "rawpy")
-    with pytest.raises(OSError, match=r"a\.png: imagecodecs is needed for RAW and 16-bit files: pip install 'zdce\[formats\]'"):
+    with pytest.raises(
+        OSError, match=r"a\.png: imagecodecs is needed for RAW, HEIC and 16-bit files: pip install 'zdce\[formats\]'"
+    ):
         images.read(tmp_path / "a.png")
-    with pytest.raises(OSError, match=r"a\.dng: rawpy is needed for RAW and 16-bit files: pip install 'zdce\[formats\]'"):
+    with pytest.raises(OSError, match=r"a\.dng: rawpy is needed for RAW, HEIC and 16-bit files: pip install 'zdce\[formats\]'"):
         images.read(tmp_path / "a.dng")
     assert np.abs(images.read_rgb(tmp_path / "a.png") - dark() / 257).max() <= 1
 
@@ -376,7 +378,7 @@ def test_files_that_an_extra_reads_are_named_with_it(monkeypatch, tmp_path, mode
     result = run("in", "-m", model, "-o", "out/", "--manifest", "all.csv")
     assert (result.exit_code, result.stdout) == (1, "1 written, 3 failed\n")
     listed = (tmp_path / "all.csv").read_text()
-    for name, package in (("b.dng", "rawpy"), ("c.heic", "pillow-heif"), ("d.mp4", "av")):
+    for name, package in (("b.dng", "rawpy"), ("c.heic", "pillow_heif"), ("d.mp4", "av")):
         line = next(line for line in result.stderr.replace("\n", " ").split("skipped ") if f"in/{name}" in line)
         assert package in line
         assert "pip install 'zdce[" in line

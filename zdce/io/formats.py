@@ -61,8 +61,8 @@ def why_missing(path: Path) -> str | None:
     form = of_suffix(path)
     if form is None:
         return raw.why_missing() if raw.is_raw(path) else None
-    if form.name == "HEIF" and packages.missing("pillow_heif", extra="formats"):
-        return "pillow-heif is needed for HEIC files: pip install 'zdce[formats]'"
+    if form.name == "HEIF":
+        return packages.missing("pillow_heif", extra="formats")
     if form.name == "AVIF" and not features.check("avif"):
         return "a Pillow built with libavif is needed for AVIF files: pip install --upgrade pillow"
     return None

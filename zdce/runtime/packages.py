@@ -9,7 +9,7 @@ from zdce.errors import InputError
 _PURPOSES = {
     "bench": "this benchmark",
     "export": "ONNX files",
-    "formats": "RAW and 16-bit files",
+    "formats": "RAW, HEIC and 16-bit files",
     "keras": "Keras files",
     "naturalness": "naturalness scores",
     "ray": "Ray Data",
