@@ -83,12 +83,13 @@ def test_maps_and_apply_are_the_whole_call(gpu, scale):
     np.testing.assert_array_equal(enhancer.apply(pixels, enhancer.maps(pixels)), enhancer(pixels))
 
 
-def test_one_picture_after_another_of_many_sizes(gpu):
-    model = zdce.load("adaptive").to(gpu)
+@pytest.mark.parametrize("name", ["adaptive", "local"])
+def test_one_picture_after_another_of_many_sizes(gpu, name):
+    model = zdce.load(name).to(gpu)
     enhancer = zdce.Enhancer(model)
     for seed, size in enumerate([(40, 56), (40, 56), (41, 57), (1, 30), (30, 1), (40, 56), (300, 20)]):
         pixels = picture(size, np.uint8, seed)
-        assert psnr(enhancer(pixels), zdce.Enhancer(zdce.load("adaptive"))(pixels)) >= LEAST_PSNR
+        assert psnr(enhancer(pixels), zdce.Enhancer(zdce.load(name))(pixels)) >= LEAST_PSNR
 
 
 def test_a_batch_is_its_pictures_one_by_one(gpu):

@@ -185,7 +185,8 @@ class Enhancer:
         """
         enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
         gpu, pixels = self._gpu, pictures[..., 0].numel()
-        alike = self._encoding is None and self.scale == 1 and self.brightness == 0 and self.strength != 0
+        plain = self.scale == 1 and self.brightness == 0 and not self.model.variant.guided
+        alike = self._encoding is None and plain and self.strength != 0
         if gpu is None or not alike or pixels > gpu.most_pixels():
             for to, picture in zip(enhanced, pictures, strict=True):
                 to.copy_(self._converted(picture))
