@@ -15,7 +15,7 @@ import time
 import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,12 @@ import zdce
 from zdce import cli
 from zdce.io import images
 from zdce.io.images import Picture
-from zdce.serving import app, page, server
+from zdce.serving import page, server
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
 from zdce.serving.previews import SIDE, Preview, Previews
-from zdce.serving.requests import FORMATS, Wish
+from zdce.serving.requests import FORMATS, SETTINGS, EnhancedPicture, EnhanceRequest, Held, Info
+from zdce.settings import EnhanceSettings, options
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -156,7 +157,7 @@ JSON = {"Content-Type": "application/json"}
         ("/api/enhance?quality=101", file(dark()), {}, 400, "quality must be a whole number from 1 to 100"),
         ("/api/enhance?format=gif", file(dark()), {}, 400, "format must be one of same, jpeg"),
         ("/api/enhance?model=none", file(dark()), {}, 400, "model must be one of base/last, iters4/last, got 'none'"),
-        ("/api/enhance?modle=base", file(dark()), {}, 400, "expected the parameters model, scale"),
+        ("/api/enhance?modle=base", file(dark()), {}, 400, "expected the parameters model, format, scale, strength"),
         ("/api/enhance?format=jpeg", file(np.full((4, 4, 4), 9, np.uint8)), {}, 400, "JPEG can't hold transparency"),
         ("/api/enhance?format=bmp", file(np.full((4, 4, 2), 9, np.uint8)), {}, 400, "BMP can't hold transparency"),
         (
@@ -188,6 +189,41 @@ def test_mistakes_are_told_in_json(port, path, body, headers, status, words):
     assert (got, told["content-type"]) == (status, "application/json")
     assert words in json.loads(answer)["error"]
     assert "the upload" not in json.loads(answer)["error"]
+
+
+# What changes a result, of each setting.
+OTHERS = {
+    "scale": 4,
+    "strength": 0.5,
+    "precision": "bf16",
+    "brightness": 0.4,
+    "noise": 9.0,
+    "transfer": "linear",
+    "quality": 30,
+}
+
+
+@pytest.mark.parametrize("name", options("pixels", "picture files"))
+def test_every_setting_is_taken_by_every_request(port, models, name):
+    pixels = dark() + np.random.default_rng(0).integers(0, 12, (60, 90, 3), np.uint8)
+    kind = "jpeg" if name == "quality" else "png"
+    asked = {"format": kind, name: OTHERS[name]}
+    body = ask(port, f"/api/enhance?format={kind}&{name}={OTHERS[name]}", file(pixels))[2]
+    job = json.dumps({"image": base64.b64encode(file(pixels)).decode(), **asked})
+    assert base64.b64decode(json.loads(ask(port, "/api/enhance", job, **JSON)[2])["image"]) == body
+    assert body != ask(port, f"/api/enhance?format={kind}", file(pixels))[2]
+    place = f"/api/pictures/{hold(port, file(pixels))['id']}"
+    shown = [ask(port, f"{place}/after?{query}")[2] for query in ("", f"{name}={OTHERS[name]}")]
+    if name != "quality":
+        assert np.array_equal(decoded(body), zdce.Enhancer(zdce.load(models[0]), **{name: OTHERS[name]})(pixels))
+        assert shown[0] != shown[1]
+
+
+def test_requests_have_the_settings_and_their_defaults():
+    asked = EnhanceRequest.of({})
+    assert asked.settings == EnhanceSettings()
+    assert set(SETTINGS) == set(OTHERS) == set(EnhanceRequest.model_fields) - {"model", "format"}
+    assert EnhanceRequest.of({"scale": None, "noise": 3}).settings == EnhanceSettings(noise=3)
 
 
 def test_an_upload_must_say_its_length(port):
@@ -406,6 +442,46 @@ def test_an_upload_that_stands_still_is_ended(models):
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
 
 
+class Slow(Limits):
+    def transfer_seconds(self, size):
+        return 0.5 + size / 1000
+
+
+def test_an_upload_must_keep_a_pace(models):
+    with serving(models, Slow()) as port, socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(b"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n")
+        connection.settimeout(0.05)
+        began, answer = time.monotonic(), b""
+        while not answer and time.monotonic() < began + 30:
+            connection.sendall(b"a")
+            try:
+                answer = connection.recv(100)
+            except TimeoutError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 408")
+    with serving(models, Slow()) as port:
+        # Ten times 0.1 s is longer than a silent one may take, and fast enough.
+        data = file(np.random.default_rng(0).integers(0, 60, (60, 90, 3), np.uint8))
+        with socket.create_connection(("127.0.0.1", port), 30) as connection:
+            head = f"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
+            connection.sendall(head.encode())
+            for i in range(10):
+                time.sleep(0.1)
+                connection.sendall(data[i * len(data) // 10 : (i + 1) * len(data) // 10])
+            assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+def test_uploads_that_are_announced_and_do_not_come_take_no_place(models):
+    limits = Limits()
+    head = f"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {limits.file}\r\n\r\n".encode()
+    with serving(models, limits) as port, ExitStack() as held:
+        for _ in range(limits.queue + limits.workers + 6):
+            held.enter_context(socket.create_connection(("127.0.0.1", port), 30)).sendall(head)
+        time.sleep(0.5)  # they are in by then; should they not be, this passes all the more
+        for path in ("/api/enhance", "/api/pictures"):
+            assert ask(port, path, file(dark()))[0] in (200, 201)
+
+
 def test_who_begins_no_request_is_left(models, monkeypatch):
     monkeypatch.setattr(server, "_SILENCE", 0.3)
     with serving(models) as port:
@@ -472,51 +548,26 @@ def test_an_error_of_ours_tells_nothing(models, monkeypatch, capfd):
     assert "TypeError: secret" in capfd.readouterr().err
 
 
-def test_the_document_is_that_of_the_routes(port, models):
+def test_the_document_says_what_is_taken_and_answered(port):
     document = json.loads(ask(port, "/api/openapi.json")[2])
-    routes = app.Application(Networks(models), Limits()).routes()
-    served = {(route.path, method.lower()) for route in routes for method in route.methods - {"HEAD"}}
-    assert {(path, method) for path, methods in document["paths"].items() for method in methods} == served
-
-    def resolved(value):
-        if isinstance(value, list):
-            return [resolved(one) for one in value]
-        if not isinstance(value, dict):
-            return value
-        if "$ref" in value:
-            found = document
-            for key in value["$ref"].removeprefix("#/").split("/"):
-                found = found[key]
-            return resolved(found)
-        return {key: resolved(one) for key, one in value.items()}
-
-    paths = resolved(document["paths"])
-    asked = [parameter["name"] for parameter in paths["/api/enhance"]["post"]["parameters"]]
-    assert asked == list(Wish.__dataclass_fields__)
-    job = paths["/api/enhance"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    assert set(job) == {"image", *asked}
-    assert job["format"]["enum"] == list(FORMATS)
-    conforms(json.loads(ask(port, "/api/info")[2]), answered(paths, "/api/info", "get", "200"))
-    conforms(hold(port, file(dark())), answered(paths, "/api/pictures", "post", "201"))
+    assert {(path, method) for path, methods in document["paths"].items() for method in methods} == {
+        ("/", "get"), ("/api/info", "get"), ("/api/enhance", "post"), ("/api/pictures", "post"), ("/api/pictures/{name}", "delete"),
+        ("/api/pictures/{name}/before", "get"), ("/api/pictures/{name}/after", "get"),
+    }  # fmt: skip
+    enhance = document["paths"]["/api/enhance"]["post"]
+    asked = {parameter["name"]: parameter for parameter in enhance["parameters"]}
+    assert set(asked) == {"model", "format", *SETTINGS}
+    assert asked["strength"]["schema"] == {
+        "type": "number", "minimum": -4, "maximum": 4, "default": 1.0, "title": "Strength",
+        "description": options()["strength"].help,
+    }  # fmt: skip
+    assert asked["format"]["schema"]["enum"] == list(FORMATS)
+    job = enhance["requestBody"]["content"]["application/json"]["schema"]
+    assert (set(job["properties"]), job["required"]) == ({"image", *asked}, ["image"])
+    Info.model_validate_json(ask(port, "/api/info")[2], strict=True)
+    Held.model_validate_json(ask(port, "/api/pictures", file(dark()))[2], strict=True)
     body = json.dumps({"image": base64.b64encode(file(dark())).decode()})
-    conforms(json.loads(ask(port, "/api/enhance", body, **JSON)[2]), answered(paths, "/api/enhance", "post", "200"))
-
-
-def answered(paths, path, method, status):
-    return paths[path][method]["responses"][status]["content"]["application/json"]["schema"]
-
-
-def conforms(value, schema):
-    """Types and names are as the schema says, none missing and none more."""
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
-    assert isinstance(value, kinds[schema["type"]])
-    if schema["type"] == "array":
-        for one in value:
-            conforms(one, schema["items"])
-    if "properties" in schema:
-        assert sorted(value) == sorted(schema["required"]) == sorted(schema["properties"])
-        for name, one in value.items():
-            conforms(one, schema["properties"][name])
+    EnhancedPicture.model_validate_json(ask(port, "/api/enhance", body, **JSON)[2], strict=True)
 
 
 def test_the_documentation_runs(port, tmp_path, monkeypatch, capsys):
@@ -720,6 +771,62 @@ def test_one_download_is_at_full_size(opened, models):
     expected = zdce.Enhancer(zdce.load(models[0]), strength=0.5)(pixels)
     assert np.array_equal(np.asarray(Image.open(started.value.path())), expected)
     opened.locator("#said", has_text="night-enhanced.png").wait_for()
+
+
+def test_the_first_of_several_is_shown_and_not_the_one_that_is_done_first(opened, monkeypatch):
+    decode, go = images.decode, threading.Event()
+    slow = file(dark(seed=1))
+
+    def waiting(data, *arguments):
+        if data == slow:
+            assert go.wait(30)
+        return decode(data, *arguments)
+
+    monkeypatch.setattr(images, "decode", waiting)
+    opened.set_input_files(
+        "#files",
+        [
+            {"name": name, "mimeType": "image/png", "buffer": data}
+            for name, data in (("a.png", slow), ("b.png", file(dark(seed=2))))
+        ],
+    )
+    opened.locator("#film li.ready").wait_for()
+    assert opened.locator("#film .frame[aria-pressed=true]").get_attribute("title") == "a.png"
+    go.set()
+    opened.locator("#veil").wait_for(state="hidden")
+    assert "a.png" in opened.inner_text("#facts")
+
+
+@pytest.mark.parametrize("level", [20, 150])
+def test_the_page_says_where_nothing_had_to_change_and_offers_what_would(browser, level):
+    small = np.random.default_rng(0).integers(level - 15, level + 15, (4, 6, 3)).astype(np.uint8)
+    picture = np.asarray(Image.fromarray(small).resize((90, 60), Image.Resampling.BICUBIC))
+    with serving(["adaptive"]) as port, closing(browser.new_context()) as context:
+        shown = context.new_page()
+        shown.goto(f"http://127.0.0.1:{port}/")
+        shown.locator("#model option").first.wait_for(state="attached")
+        put(shown, ("scene.png", file(picture)))
+        if level == 20:
+            assert shown.locator("#unchanged").is_hidden()
+            return
+        assert "Nothing had to change: for adaptive" in shown.inner_text("#unchanged")
+        seen, source = brightness(shown), shown.get_attribute(".after", "src")
+        shown.click("#brighten")
+        shown.locator(f".after:not([src='{source}'])").wait_for()
+        assert brightness(shown) > seen + 5
+        assert shown.locator("#unchanged").is_hidden()
+        assert shown.locator("[name=brightness]").input_value() == "0"
+
+
+def test_other_settings_have_controls(opened):
+    put(opened, ("night.png", file(dark())))
+    opened.locator("#more summary").click()
+    names = opened.evaluate("[...document.querySelectorAll('#others [name]')].map(control => control.name)")
+    assert names == [name for name in SETTINGS if name not in ("scale", "strength", "quality")]
+    source = opened.get_attribute(".after", "src")
+    opened.locator("[name=brightness]").fill("0.6")
+    opened.locator("[name=brightness]").blur()
+    opened.locator(f".after:not([src='{source}'])").wait_for()
 
 
 def test_a_batch_is_one_file_and_broken_ones_are_named(opened, tmp_path):

@@ -49,7 +49,7 @@ def serve(
 
     Pictures stay in memory and are never written to disk. Ctrl-C ends it, after the answers that are due.
     """
-    packages.require("starlette", "uvicorn", extra="serve")
+    packages.require("fastapi", "uvicorn", extra="serve")
     from zdce.serving import networks, server
 
     limits = Limits(

@@ -4,18 +4,20 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
+from fastapi import FastAPI, Query
+from fastapi.exceptions import RequestValidationError
 from PIL import Image
-from starlette.applications import Starlette
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from zdce.enhancement import colour
@@ -25,16 +27,28 @@ from zdce.io.images import Picture
 from zdce.serving.guard import Guard
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
-from zdce.serving.page import openapi, page
+from zdce.serving.page import page
 from zdce.serving.previews import Preview, Previews
-from zdce.serving.requests import FORMATS, Wish
-from zdce.serving.work_queue import BusyError, Desk
+from zdce.serving.requests import (
+    FORMATS,
+    EnhancedPicture,
+    EnhanceRequest,
+    Held,
+    Info,
+    OfferedLimits,
+    OfferedNetwork,
+    OfferedSetting,
+    Problem,
+    Upload,
+    explained,
+)
+from zdce.serving.work_queue import BusyError, WorkQueue
 from zdce.version import __version__
 
 # Base64 takes 4 characters for 3 bytes; what else a request in JSON says is short.
 _JSON_SHARE, _JSON_REST = 4 / 3, 4096
 
-# Seconds after which to come back, for who is told to.
+# Seconds after which a client that is told to come back later may do so.
 _LATER = "1"
 
 # How often unused previews are looked for, in seconds.
@@ -54,18 +68,20 @@ _HEARD_OUT = 8
 
 @dataclass
 class Result:
-    """A file, and how many milliseconds each part of the work took."""
+    """A file, how many milliseconds each part of the work took, and whether it shows anything else than the input."""
 
     data: bytes
     media_type: str
     width: int
     height: int
     times: dict[str, float] = field(default_factory=dict)
+    changed: bool = True
 
     @property
-    def timing(self) -> dict[str, str]:
-        """As the header that browsers' tools know."""
-        return {"Server-Timing": ", ".join(f"{name};dur={spent:.1f}" for name, spent in self.times.items())}
+    def headers(self) -> dict[str, str]:
+        """The times, as the header that browsers' tools know, and ``Picture-Changed``."""
+        times = ", ".join(f"{name};dur={spent:.1f}" for name, spent in self.times.items())
+        return {"Server-Timing": times, "Picture-Changed": "yes" if self.changed else "no"}
 
 
 @contextmanager
@@ -75,35 +91,50 @@ def _timed(times: dict[str, float], name: str) -> Iterator[None]:
     times[name] = 1000 * (time.perf_counter() - began)
 
 
+# Of the OpenAPI document: what a request is answered, by status.
+_Answers = dict[int | str, dict[str, Any]]
+
+
 class Application:
     """What the routes do."""
 
     def __init__(self, networks: Networks, limits: Limits) -> None:
         self.networks, self.limits = networks, limits
-        self.previews, self.desk = Previews(limits), Desk(limits)
+        self.previews, self.queue = Previews(limits), WorkQueue(limits)
         self._page, self._policy = page()
-        self._openapi = openapi()
 
-    def routes(self) -> list[Route]:
-        return [
-            Route("/", self.show),
-            Route("/api/info", self.info),
-            Route("/api/openapi.json", self.describe),
-            Route("/api/pictures", self.add, methods=["POST"]),
-            Route("/api/pictures/{name}", self.remove, methods=["DELETE"]),
-            Route("/api/pictures/{name}/before", self.before),
-            Route("/api/pictures/{name}/after", self.after),
-            Route("/api/enhance", self.enhance, methods=["POST"]),
-        ]
+    def add_routes(self, api: FastAPI) -> None:
+        """Adds them to ``api``, each with its part of the OpenAPI document."""
+
+        def add(path: str, does: Callable[..., Any], answers: _Answers, **more: Any) -> None:
+            api.add_api_route(path, does, responses={**answers, "default": _REFUSED}, response_class=Response, **more)
+            if "methods" not in more:
+                api.add_api_route(path, does, methods=["HEAD"], include_in_schema=False)
+
+        post = {"methods": ["POST"]}
+        add("/", self.show, {200: _described("HTML.", "text/html")}, summary="The page for people")
+        add("/api/info", self.info, {200: {"model": Info}}, summary="What this server offers and takes")
+        add(
+            "/api/enhance", self.enhance, {200: {**_described("A file; JSON for JSON.", "image/*"), "model": EnhancedPicture}},
+            summary="Enhance a whole picture; nothing is kept", openapi_extra=_takes(Upload), **post,
+        )  # fmt: skip
+        add(
+            "/api/pictures", self.add, {201: {"model": Held}}, status_code=201,
+            summary="Hold a small version of a picture, to be looked at", openapi_extra=_takes(), **post,
+        )  # fmt: skip
+        add("/api/pictures/{name}", self.remove, {204: {}}, methods=["DELETE"], status_code=204, summary="Forget it")
+        shown: _Answers = {200: _described("A picture file.", "image/*")}
+        add("/api/pictures/{name}/before", self.before, shown, summary="The small version")
+        add("/api/pictures/{name}/after", self.after, shown, summary="The small version, enhanced")
 
     @asynccontextmanager
-    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(self._sweep())
         try:
             yield
         finally:
             sweeping.cancel()
-            self.desk.close()
+            self.queue.close()
 
     async def _sweep(self) -> None:
         while True:
@@ -113,76 +144,78 @@ class Application:
     async def show(self, request: Request) -> Response:
         return HTMLResponse(self._page, headers={"Content-Security-Policy": self._policy})
 
-    async def describe(self, request: Request) -> Response:
-        return Response(self._openapi, media_type="application/json")
-
     async def info(self, request: Request) -> Response:
         limits = self.limits
-        return JSONResponse(
-            {
-                "version": __version__,
-                "models": self.networks.described(),
-                "formats": list(FORMATS),
-                "limits": {"bytes": limits.file, "pixels": limits.pixels, "pictures": limits.pictures, "idle": limits.idle},
-            }
+        return _json(
+            Info(
+                version=__version__,
+                models=[OfferedNetwork(**one) for one in self.networks.described()],
+                settings=OfferedSetting.all(),
+                formats=list(FORMATS),
+                limits=OfferedLimits(bytes=limits.file, pixels=limits.pixels, pictures=limits.pictures, idle=limits.idle),
+            )
         )
 
     async def add(self, request: Request) -> Response:
-        with self._place(request, self.limits.file) as size:
-            data = await _body(request, size, self.limits)
-            preview = await self.desk.whole(request, lambda: Preview.of(self._decoded(data)))
+        with ExitStack() as place:
+            data = await self._received(request, self.limits.file, place)
+            preview = await self.queue.whole(request, lambda: Preview.of(self._decoded(data)))
         name = self.previews.add(preview)
-        described = {"id": name, "width": preview.width, "height": preview.height, "format": _known_as(preview.format)}
-        return JSONResponse(described, 201)
+        held = Held(id=name, width=preview.width, height=preview.height, format=_known_as(preview.format))
+        return _json(held, 201)
 
-    async def remove(self, request: Request) -> Response:
-        self.previews.remove(request.path_params["name"])
+    async def remove(self, name: str) -> Response:
+        self.previews.remove(name)
         return Response(status_code=204)
 
-    async def before(self, request: Request) -> Response:
-        preview = self._preview(request)
+    async def before(self, request: Request, name: str) -> Response:
+        preview = self._preview(name)
         with ExitStack() as place:
-            place.enter_context(self.desk.place())
-            return self._answer(await self.desk.small(request, lambda: _shown(preview.picture, {})), place)
+            place.enter_context(self.queue.place())
+            return self._answer(await self.queue.small(request, lambda: _shown(preview.picture, {})), place)
 
-    async def after(self, request: Request) -> Response:
-        preview, wish = self._preview(request), Wish.of(request.query_params)
+    async def after(self, request: Request, name: str, asked: Annotated[EnhanceRequest, Query()]) -> Response:
+        preview = self._preview(name)
         with ExitStack() as place:
-            place.enter_context(self.desk.place())
-            return self._answer(await self.desk.small(request, lambda: self._enhanced_preview(preview, wish)), place)
+            place.enter_context(self.queue.place())
+            return self._answer(await self.queue.small(request, lambda: self._enhanced_preview(preview, asked)), place)
 
-    async def enhance(self, request: Request) -> Response:
+    async def enhance(self, request: Request, asked: Annotated[EnhanceRequest, Query()]) -> Response:
         in_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         most = int(self.limits.file * _JSON_SHARE) + _JSON_REST if in_json else self.limits.file
         with ExitStack() as place:
-            size = place.enter_context(self._place(request, most))
+            data = await self._received(request, most, place)
             if in_json:
-                text = await _body(request, size, self.limits)
-                return self._answer(await self.desk.whole(request, lambda: _in_json(self._enhanced(*_from_json(text)))), place)
-            wish = Wish.of(request.query_params)
-            data = await _body(request, size, self.limits)
-            return self._answer(await self.desk.whole(request, lambda: self._enhanced(data, wish)), place)
+                return self._answer(await self.queue.whole(request, lambda: _in_json(self._enhanced(*_from_json(data)))), place)
+            return self._answer(await self.queue.whole(request, lambda: self._enhanced(data, asked)), place)
 
     def _answer(self, result: Result, place: ExitStack) -> Response:
         """``result`` as an answer that keeps the ``place`` until it is sent."""
-        place.enter_context(self.desk.held(len(result.data)))
+        place.enter_context(self.queue.held(len(result.data)))
         return _Sent(result, self.limits.transfer_seconds(len(result.data)), place.pop_all())
 
-    @contextmanager
-    def _place(self, request: Request, most: int) -> Iterator[int]:
-        """A place in the queue; gives the upload's size, checked."""
+    async def _received(self, request: Request, most: int, place: ExitStack) -> bytes:
+        """The upload, of at most ``most`` bytes; ``place`` gets its memory as it comes, and a place in the queue at the end."""
         length = request.headers.get("content-length")
         # Of an upload in chunks it counts for nothing (RFC 9112, section 6.3).
         if length is None or "transfer-encoding" in request.headers:
             raise HTTPException(411, "an upload must say its Content-Length, and come in no chunks")
         if int(length) > most:
             raise HTTPException(413, f"an upload must have at most {most} bytes, got {length}")
-        with self.desk.place(int(length)):
-            yield int(length)
-
-    def _preview(self, request: Request) -> Preview:
+        self.queue.check()
+        count, data = place.enter_context(self.queue.memory()), bytearray()
         try:
-            return self.previews.get(request.path_params["name"])
+            async for chunk in _paced(request, self.limits):
+                count(len(chunk))
+                data += chunk
+        except TimeoutError:
+            raise HTTPException(408, f"the upload came too slowly: {len(data)} of {length} bytes are here") from None
+        place.enter_context(self.queue.place())
+        return bytes(data)
+
+    def _preview(self, name: str) -> Preview:
+        try:
+            return self.previews.get(name)
         except KeyError:
             raise HTTPException(404, "this picture is not held, or no longer; send it again") from None
 
@@ -194,37 +227,68 @@ class Application:
                 raise error.__cause__ from None
             raise HTTPException(415, str(error).removeprefix(f"{_UPLOAD}: ")) from None
 
-    def _enhanced_preview(self, preview: Preview, wish: Wish) -> Result:
-        enhancer = self.networks.enhancer(wish.model, wish.scale).with_settings(strength=wish.strength)
+    def _enhanced_preview(self, preview: Preview, asked: EnhanceRequest) -> Result:
+        enhancer = self.networks.enhancer(asked.model, asked.settings)
         times: dict[str, float] = {}
+        given = preview.picture.pixels
 
         def estimate(picture: Picture) -> Any:
             with _timed(times, "maps"):
                 return enhancer.maps(picture.pixels)
 
-        maps = self.previews.maps(preview, (id(enhancer.model), enhancer.scale), estimate)
+        # Strength and noise count when maps are applied, the quality when the result is written.
+        estimated_with = replace(enhancer.settings, strength=1.0, noise=None, quality=None)
+        maps = self.previews.maps(preview, (id(enhancer.model), estimated_with), estimate)
         # A reduction by n averages n x n pixels, and leaves an n-th of the noise's deviation.
-        calmer = enhancer.with_settings(noise=enhancer.noise * preview.picture.pixels.shape[1] / preview.width)
+        calmer = enhancer.with_settings(noise=enhancer.noise * given.shape[1] / preview.width)
         with _timed(times, "apply"):
-            pixels = calmer.apply(preview.picture.pixels, maps)
-        return _shown(preview.picture.with_pixels(pixels), times)
+            pixels = calmer.apply(given, maps)
+        result = _shown(preview.picture.with_pixels(pixels), times)
+        return replace(result, changed=_differ(pixels, given))
 
-    def _enhanced(self, data: bytes, wish: Wish) -> Result:
-        enhancer = self.networks.enhancer(wish.model, wish.scale).with_settings(strength=wish.strength)
+    def _enhanced(self, data: bytes, asked: EnhanceRequest) -> Result:
+        enhancer = self.networks.enhancer(asked.model, asked.settings)
         times: dict[str, float] = {}
         with _timed(times, "decode"):
             picture = self._decoded(data)
-        suffix = FORMATS[wish.format] or FORMATS[_known_as(picture.format)]
+        suffix = FORMATS[asked.format] or FORMATS[_known_as(picture.format)]
         assert suffix is not None
         images.check(picture, Path(f"result{suffix}"))
         with _timed(times, "enhance"):
-            picture = colour.enhance(picture, enhancer)
+            enhanced = colour.enhance(picture, enhancer)
         with _timed(times, "encode"):
-            return _encoded(picture, suffix, wish.quality, times)
+            result = _encoded(enhanced, suffix, asked.settings.quality, times)
+        return replace(result, changed=_differ(enhanced.pixels, picture.pixels))
+
+
+def _differ(pixels: images.Pixels, others: images.Pixels) -> bool:
+    """Whether two pictures (H, W, 3) show different things: more than a level of 255 apart somewhere."""
+    level = np.iinfo(others.dtype).max // 255
+    return bool((np.maximum(pixels, others) - np.minimum(pixels, others)).max() > level)
+
+
+def _json(value: BaseModel, status: int = 200) -> Response:
+    return Response(value.model_dump_json(), status, media_type="application/json")
+
+
+# Of the OpenAPI document: what every refusal is, and the bodies of requests, which are read piece by piece within limits.
+_REFUSED: dict[str, Any] = {"model": Problem, "description": "Refused, with the reason."}
+
+
+def _described(words: str, media_type: str) -> dict[str, Any]:
+    return {"description": words, "content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}
+
+
+def _takes(in_json: type[BaseModel] | None = None) -> dict[str, Any]:
+    file = {"type": "string", "format": "binary", "description": "The file as it is; its type is found by decoding it."}
+    content: dict[str, Any] = {"*/*": {"schema": file}}
+    if in_json is not None:
+        content["application/json"] = {"schema": in_json.model_json_schema()}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _known_as(format_name: str) -> str:
-    """What ``Wish`` calls a format of Pillow's, or another that can hold the same where it is not written."""
+    """What requests call a format of Pillow's, or another that can hold the same where it is not written."""
     return format_name.lower() if format_name.lower() in FORMATS else "png"
 
 
@@ -234,7 +298,7 @@ def _shown(picture: Picture, times: dict[str, float]) -> Result:
         return _encoded(picture, ".jpg" if picture.alpha is None else ".png", _PREVIEW_QUALITY, times)
 
 
-def _encoded(picture: Picture, suffix: str, quality: int, times: dict[str, float]) -> Result:
+def _encoded(picture: Picture, suffix: str, quality: int | None, times: dict[str, float]) -> Result:
     data = images.encode(picture, Path(f"result{suffix}"), quality).data
     height, width = picture.pixels.shape[:2]
     return Result(data, Image.MIME[Image.registered_extensions()[suffix]], width, height, times)
@@ -242,25 +306,25 @@ def _encoded(picture: Picture, suffix: str, quality: int, times: dict[str, float
 
 def _in_json(result: Result) -> Result:
     """The same as JSON: what ``/api/enhance`` answers to JSON."""
-    values = {
-        "media_type": result.media_type,
-        "width": result.width,
-        "height": result.height,
-        "milliseconds": result.times,
-        "image": base64.b64encode(result.data).decode(),
-    }
-    return replace(result, data=json.dumps(values).encode(), media_type="application/json")
+    answer = EnhancedPicture(
+        media_type=result.media_type,
+        width=result.width,
+        height=result.height,
+        milliseconds=result.times,
+        image=base64.b64encode(result.data).decode(),
+    )
+    return replace(result, data=answer.model_dump_json().encode(), media_type="application/json")
 
 
 class _Sent(Response):
     """A result that leaves piece by piece: in memory as long as it has its ``place``, and no longer than ``seconds``."""
 
     def __init__(self, result: Result, seconds: float, place: ExitStack) -> None:
-        super().__init__(result.data, media_type=result.media_type, headers=result.timing)
+        super().__init__(result.data, media_type=result.media_type, headers=result.headers)
         self._seconds, self._place = seconds, place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Who takes too long finds the connection closed.
+        # A client that takes too long finds the connection closed.
         with self._place, suppress(TimeoutError):
             async with asyncio.timeout(self._seconds):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -269,7 +333,7 @@ class _Sent(Response):
                 await send({"type": "http.response.body", "body": b""})
 
 
-def _from_json(text: bytes) -> tuple[bytes, Wish]:
+def _from_json(text: bytes) -> tuple[bytes, EnhanceRequest]:
     """The picture and what is to be done with it.
 
     Raises:
@@ -285,19 +349,22 @@ def _from_json(text: bytes) -> tuple[bytes, Wish]:
         data = base64.b64decode(values.pop("image"), validate=True)
     except ValueError:
         raise InputError("image must be base64, got something else") from None
-    return data, Wish.of(values)
+    return data, EnhanceRequest.of(values)
 
 
-async def _body(request: Request, size: int, limits: Limits) -> bytes:
-    """The upload, in memory."""
-    data = bytearray()
-    try:
-        async with asyncio.timeout(limits.transfer_seconds(size)):
-            async for chunk in request.stream():
-                data += chunk
-    except TimeoutError:
-        raise HTTPException(408, f"the upload took longer than {limits.transfer_seconds(size):.0f} s") from None
-    return bytes(data)
+async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    """An upload's pieces.
+
+    Raises:
+        TimeoutError: it falls behind the slowest pace.
+    """
+    began, received = asyncio.get_running_loop().time(), 0
+    async with asyncio.timeout(None) as deadline:
+        deadline.reschedule(began + limits.transfer_seconds(0))
+        async for chunk in request.stream():
+            received += len(chunk)
+            deadline.reschedule(began + limits.transfer_seconds(received))
+            yield chunk
 
 
 async def _hear_out(request: Request, limits: Limits) -> None:
@@ -306,19 +373,19 @@ async def _hear_out(request: Request, limits: Limits) -> None:
     # Where the upload was read, or somebody is at it, there is nothing to hear.
     with suppress(TimeoutError, ClientDisconnect, RuntimeError):
         if 0 < length <= _HEARD_OUT * limits.file:
-            async with asyncio.timeout(limits.transfer_seconds(length)):
-                async for _ in request.stream():
-                    pass
+            async for _ in _paced(request, limits):
+                pass
 
 
-Answer = Callable[[Request, Any], Awaitable[Response]]
+Answer = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
 def _refusals(limits: Limits) -> dict[Any, Answer]:
     """The answer to each kind of error."""
 
     async def refuse(request: Request, status: int, words: str, headers: dict[str, str] | None = None) -> Response:
-        await _hear_out(request, limits)
+        if status != 408:  # it came too slowly already
+            await _hear_out(request, limits)
         return JSONResponse({"error": " ".join(words.split())}, status, headers)
 
     async def told(request: Request, error: HTTPException) -> Response:
@@ -326,6 +393,9 @@ def _refusals(limits: Limits) -> dict[Any, Answer]:
 
     async def wrong(request: Request, error: InputError) -> Response:
         return await refuse(request, 400, str(error))
+
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        return await refuse(request, 400, explained(error.errors()))
 
     async def busy(request: Request, error: BusyError) -> Response:
         return await refuse(request, 503, "as many pictures are waiting as may; come back later", {"Retry-After": _LATER})
@@ -342,6 +412,7 @@ def _refusals(limits: Limits) -> dict[Any, Answer]:
     return {
         HTTPException: told,
         InputError: wrong,
+        RequestValidationError: malformed,
         BusyError: busy,
         MemoryError: too_large,
         ClientDisconnect: gone,
@@ -352,4 +423,11 @@ def _refusals(limits: Limits) -> dict[Any, Answer]:
 def application(networks: Networks, limits: Limits, names: Sequence[str] = ()) -> Guard:
     """The application for ``networks`` within ``limits``, which ``names`` may be called by beside localhost and addresses."""
     made = Application(networks, limits)
-    return Guard(Starlette(routes=made.routes(), exception_handlers=_refusals(limits), lifespan=made.lifespan), names)
+    api = FastAPI(
+        title="zdce serve", version=__version__, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
+        description="Enhances dark pictures. Every error is JSON with one field, error. Where too many requests are under way, "
+        "the answer is 503 with Retry-After in seconds.",
+        exception_handlers=_refusals(limits), lifespan=made.lifespan,
+    )  # fmt: skip
+    made.add_routes(api)
+    return Guard(api, names)

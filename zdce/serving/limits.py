@@ -17,7 +17,7 @@ class Limits:
         memory: bytes that previews with their curve maps hold; uploads and results under way may hold as much again.
         idle: seconds until an unused preview goes.
         workers: threads that decode, enhance and encode whole pictures.
-        queue: requests that wait for a worker; more are told to come back later.
+        queue: requests that wait for a worker, their uploads being there; more are told to come back later.
     """
 
     file: int = 64 * MEGABYTE
@@ -29,5 +29,8 @@ class Limits:
     queue: int = 32
 
     def transfer_seconds(self, size: int) -> float:
-        """How long an upload or a download of ``size`` bytes may take: half a minute, and a second for every 128 KiB."""
-        return 30 + size / (1 << 17)
+        """How long a download of ``size`` bytes may take: 15 s, and a second for every 128 KiB.
+
+        At any moment of an upload, ``size`` being what has come, so much time may have passed: that is its slowest pace.
+        """
+        return 15 + size / (1 << 17)

@@ -9,10 +9,7 @@ import zdce
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError
 from zdce.models.network import DCENet
-from zdce.settings import FAST_SCALE, VIDEO_SCALE
-
-# Beyond this a curve is estimated on a few dozen pixels.
-MOST_SCALE = 64
+from zdce.settings import FAST_SCALE, VIDEO_SCALE, EnhanceSettings
 
 
 class Networks:
@@ -31,7 +28,7 @@ class Networks:
     def __init__(self, sources: Sequence[str], device: str = "cpu") -> None:
         networks: list[DCENet] = [zdce.load(source, device) for source in sources]
         self._networks = dict(zip(_names(sources), networks, strict=True))
-        self._enhancers: dict[tuple[str, int], Enhancer] = {}
+        self._enhancers: dict[tuple[str, str], Enhancer] = {}
 
     @property
     def default(self) -> str:
@@ -50,8 +47,8 @@ class Networks:
             for name, network in self._networks.items()
         ]
 
-    def enhancer(self, name: str | None, scale: int | None) -> Enhancer:
-        """The enhancer of the network of that ``name`` (None: the first) at ``scale`` (None: the network's own).
+    def enhancer(self, name: str | None, settings: EnhanceSettings) -> Enhancer:
+        """An enhancer with the network of that ``name`` (None: the first); packed weights are shared.
 
         Raises:
             ValueError: there is no such network.
@@ -59,11 +56,10 @@ class Networks:
         name = self.default if name is None else name
         if name not in self._networks:
             raise InputError(f"model must be one of {', '.join(self._networks)}, got {reprlib.repr(name)}")
-        network = self._networks[name]
-        key = name, network.variant.scale if scale is None else scale
+        key = name, settings.precision
         if key not in self._enhancers:
-            self._enhancers[key] = Enhancer(network, scale=key[1])
-        return self._enhancers[key]
+            self._enhancers[key] = Enhancer(self._networks[name], precision=settings.precision)
+        return self._enhancers[key].with_settings(settings)
 
 
 def _scales(network: DCENet) -> list[int]:

@@ -27,8 +27,3 @@ def page() -> tuple[str, str]:
 
 def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def openapi() -> str:
-    """The interface for programs, as an OpenAPI 3.1 document in JSON."""
-    return resources.files("zdce.serving").joinpath("web", "openapi.json").read_text("utf-8")

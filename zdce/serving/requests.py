@@ -1,69 +1,191 @@
-"""What a request asks for, checked."""
+"""What a request asks for, and what answers hold, as pydantic models: checked by them, described by their schema."""
 
 import reprlib
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from zdce.errors import InputError
-from zdce.serving.networks import MOST_SCALE
-
-N = TypeVar("N", int, float)
+from zdce.settings import EnhanceSettings, Option, options
 
 # The names of what results can be, and their files' suffixes; None is the picture's own.
 FORMATS = {"same": None, "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 
-MOST_STRENGTH = 4.0
+_FORMAT = "Format of the result: same is the picture's own, or PNG where that is not written."
+
+# Narrower than what a user's own machine takes: beyond it nothing is worth a visitor's request.
+MOST_SCALE, MOST_STRENGTH = 64, 4
+_NARROWER: dict[str, dict[str, Any]] = {
+    "scale": {"most": MOST_SCALE},
+    "strength": {"least": -MOST_STRENGTH, "most": MOST_STRENGTH},
+}
+
+# The settings that requests take: those with an effect on pictures.
+SETTINGS: Mapping[str, Option] = {
+    name: replace(option, **_NARROWER.get(name, {})) for name, option in options("pixels", "picture files").items()
+}
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What is to be done with a picture.
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a truth value is no number")
+    return value
 
-    Attributes:
-        model: a network's name, or None for the first.
-        scale: how many times smaller the image is on which the curve is estimated, or None for the network's own.
-        strength: 1 as trained, 0 nothing, above 1 stronger, negative darkens.
-        format: of the result, a key of ``FORMATS``.
-        quality: of JPEG and WebP, 1 to 100.
-    """
 
-    model: str | None = None
-    scale: int | None = None
-    strength: float = 1.0
+def _field(name: str, option: Option) -> tuple[Any, Any]:
+    """The type and pydantic's field of a setting."""
+    kind: Any = option.kind
+    if option.choices:
+        kind = Literal[option.choices]
+    else:
+        bounds: dict[str, Any] = {"ge": option.least, "le": option.most, "lt": option.below}
+        if option.kind is float:
+            bounds["allow_inf_nan"] = False
+        given = {bound: value for bound, value in bounds.items() if value is not None}
+        kind = Annotated[kind, Field(**given), BeforeValidator(_no_truth)]
+    text = f"{option.help} Default: {option.unset}." if option.unset else option.help
+    return kind | None if option.unset else kind, Field(getattr(EnhanceSettings(), name), description=text)
+
+
+class RequestBase(BaseModel):
+    """What a request may say beside the settings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="A network's name in /api/info. Default: the first.")
     format: str = "same"
-    quality: int = 95
+
+    @property
+    def settings(self) -> EnhanceSettings:
+        """How the picture is to be enhanced."""
+        values: Any = {name: getattr(self, name) for name in SETTINGS}
+        return EnhanceSettings(**values)
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> "Wish":
-        """From a query's texts or JSON's values.
+    def of(cls, values: Mapping[str, Any]) -> "RequestBase":
+        """From JSON's values; null stands for the default.
 
         Raises:
-            ValueError: one is unknown, or not what it must be.
+            InputError: one is unknown, or not what it must be.
         """
-        known = [field.name for field in fields(cls)]
-        if unknown := [name for name in values if name not in known]:
-            raise InputError(f"expected the parameters {', '.join(known)}, got {reprlib.repr(unknown[0])}")
-        given = {name: value for name, value in values.items() if value is not None}
-        if not isinstance(given.get("model", ""), str):
-            raise InputError(f"model must be a name, got {reprlib.repr(given['model'])}")
-        if given.get("format", "same") not in list(FORMATS):
-            raise InputError(f"format must be one of {', '.join(FORMATS)}, got {reprlib.repr(given['format'])}")
-        for name, kind, least, most in (
-            ("scale", int, 1, MOST_SCALE), ("strength", float, -MOST_STRENGTH, MOST_STRENGTH), ("quality", int, 1, 100),
-        ):  # fmt: skip
-            if name in given:
-                given[name] = _number(name, given[name], kind, least, most)
-        return cls(**given)
+        try:
+            return cls.model_validate({name: value for name, value in values.items() if value is not None})
+        except ValidationError as error:
+            raise InputError(explained(error.errors())) from None
 
 
-def _number(name: str, value: Any, kind: type[N], least: N, most: N) -> N:
-    what = "a whole number" if kind is int else "a number"
-    number: N | None = None
-    if not isinstance(value, bool) and not (kind is int and isinstance(value, float) and not value.is_integer()):
-        with suppress(ValueError, TypeError, OverflowError):
-            number = kind(value)
-    if number is None or not least <= number <= most:  # also what is no number at all
-        raise InputError(f"{name} must be {what} from {least:g} to {most:g}, got {reprlib.repr(value)}")
-    return number
+if TYPE_CHECKING:
+    EnhanceRequest = RequestBase
+else:
+    EnhanceRequest = create_model(
+        "EnhanceRequest",
+        __base__=RequestBase,
+        __doc__="What is to be done with a picture.",
+        format=(Literal[tuple(FORMATS)], Field("same", description=_FORMAT)),
+        **{name: _field(name, option) for name, option in SETTINGS.items()},
+    )
+
+
+class Upload(EnhanceRequest):
+    """A picture and what is to be done with it, in JSON."""
+
+    image: str = Field(description="The picture's file in base64.")
+
+
+def explained(errors: Any) -> str:
+    """The first of pydantic's ``errors`` as a sentence that names the parameter, what was expected and what came."""
+    first = errors[0]
+    name, got = str(first["loc"][-1]), reprlib.repr(first["input"])
+    if first["type"] == "extra_forbidden":
+        return f"expected the parameters {', '.join(EnhanceRequest.model_fields)}, got {reprlib.repr(name)}"
+    if name in SETTINGS:
+        return f"{name} must be {SETTINGS[name].expected}, got {got}"
+    expected = {"model": "a name", "format": f"one of {', '.join(FORMATS)}"}
+    return f"{name} must be {expected[name]}, got {got}" if name in expected else f"{name}: {first['msg']}, got {got}"
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(_Answer):
+    """Why a request was refused."""
+
+    error: str
+
+
+class Held(_Answer):
+    """A picture that is held to be looked at."""
+
+    id: str = Field(description="Its name in other requests; nobody else is told it.")
+    width: int = Field(description="Of the picture as it was sent, in pixels.")
+    height: int
+    format: str = Field(description="A format of /api/info, that of the picture, or png.")
+
+
+class EnhancedPicture(_Answer):
+    """A result in JSON."""
+
+    media_type: str
+    width: int
+    height: int
+    milliseconds: dict[str, float] = Field(description="Of each part of the work.")
+    image: str = Field(description="The result's file in base64.")
+
+
+class OfferedNetwork(_Answer):
+    """A network of this server."""
+
+    name: str
+    variant: str
+    summary: str
+    parameters: int
+    scales: list[int] = Field(description="Those worth a choice, the most exact one first.")
+
+
+class OfferedSetting(_Answer):
+    """A setting that requests take."""
+
+    name: str
+    help: str
+    kind: str = Field(description="int, float or str.")
+    least: float | None
+    most: float | None
+    below: float | None
+    choices: list[str]
+    unit: str
+    unset: str
+    default: int | float | str | None
+
+    @classmethod
+    def all(cls) -> "list[OfferedSetting]":
+        """Each setting, in the order of ``EnhanceSettings``."""
+        return [
+            cls(
+                name=name, help=option.help, kind=option.kind.__name__, least=option.least, most=option.most,
+                below=option.below, choices=list(option.choices), unit=option.unit, unset=option.unset,
+                default=getattr(EnhanceSettings(), name),
+            )
+            for name, option in SETTINGS.items()
+        ]  # fmt: skip
+
+
+class OfferedLimits(_Answer):
+    """What this server takes and holds."""
+
+    bytes: int = Field(description="Of an upload.")
+    pixels: int = Field(description="Of a picture.")
+    pictures: int = Field(description="Held at once, of all visitors.")
+    idle: float = Field(description="Seconds until an unused picture is forgotten.")
+
+
+class Info(_Answer):
+    """What this server offers."""
+
+    version: str
+    models: list[OfferedNetwork]
+    settings: list[OfferedSetting]
+    formats: list[str]
+    limits: OfferedLimits

@@ -1,4 +1,4 @@
-"""Who is served, who waits, and who is told to come back later."""
+"""Which requests are worked on, which wait, and which are told to come back later."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -17,8 +17,8 @@ class BusyError(Exception):
     """As many requests are under way as the limits allow."""
 
 
-class Desk:
-    """Two pools of threads: one for whole pictures, one for previews, which nobody likes to wait for."""
+class WorkQueue:
+    """Two pools of threads: one for whole pictures, one for previews, which are to come at once."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -26,23 +26,45 @@ class Desk:
         self._small = ThreadPoolExecutor(limits.workers, "small")
         self._under_way = self._bytes = 0
 
-    @contextmanager
-    def place(self, size: int = 0) -> Iterator[None]:
-        """A place in the queue for a request with an upload of ``size`` bytes, to be taken before they are read.
+    def check(self) -> None:
+        """Asks for a place without taking it.
 
         Raises:
             BusyError: there is none.
         """
-        too_many = self._under_way >= self._limits.queue + self._limits.workers
-        if too_many or (size and self._bytes and self._bytes + size > self._limits.memory):
+        if self._under_way >= self._limits.queue + self._limits.workers:
             raise BusyError
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue, for a request whose upload is there.
+
+        Raises:
+            BusyError: there is none.
+        """
+        self.check()
         self._under_way += 1
-        self._bytes += size
         try:
             yield
         finally:
             self._under_way -= 1
-            self._bytes -= size
+
+    @contextmanager
+    def memory(self) -> Iterator[Callable[[int], None]]:
+        """Gives what counts an upload's bytes as they come; it raises a ``BusyError`` where they don't fit beside all others."""
+        own = 0
+
+        def count(size: int) -> None:
+            nonlocal own
+            if self._bytes > own and self._bytes + size > self._limits.memory:
+                raise BusyError
+            own += size
+            self._bytes += size
+
+        try:
+            yield count
+        finally:
+            self._bytes -= own
 
     @contextmanager
     def held(self, size: int) -> Iterator[None]:

@@ -61,8 +61,15 @@
     const found = new RegExp(`${name};dur=([\\d.]+)`).exec(response.headers.get("Server-Timing") || "");
     return found && Number(found[1]);
   };
-  const settings = () => new URLSearchParams({
-    model: model.value, scale: $("scales").querySelector(":checked").value, strength: strength.value });
+  // Settings with a control of their own; all others of /api/info get one under "More settings".
+  const OWN = ["scale", "strength", "quality"];
+  const others = () => [...$("others").querySelectorAll("input, select")];
+  const settings = () => {
+    const all = new URLSearchParams({
+      model: model.value, scale: $("scales").querySelector(":checked").value, strength: strength.value });
+    for (const control of others()) if (control.value !== "" && control.checkValidity()) all.set(control.name, control.value);
+    return all;
+  };
 
   // Work in order, a few at a time.
   const limited = (most) => {
@@ -112,7 +119,9 @@
     }
     drawFrame(picture);
     drawTitle();
-    if (!current || current === picture || (current.state === "failed" && picture.state === "ready" && !current.picked)) show(picture);
+    // One that can't be used gives way to the next in order, unless it was chosen.
+    if (current?.state === "failed" && !current.picked) show(pictures.find((other) => other.state !== "failed") || current);
+    else if (current === picture) show(picture);
   };
 
   const add = (files) => {
@@ -126,6 +135,8 @@
       drawFrame(picture);
       uploads(() => load(picture));
     }
+    // The first of them, not the one that is done first.
+    if (!current && taken.length) show(pictures[0]);
     document.body.classList.toggle("working", pictures.length > 0);
     $("intro").hidden = pictures.length > 0;
     $("work").hidden = !pictures.length;
@@ -213,6 +224,10 @@
 
   const drawFacts = () => {
     const picture = current;
+    const unchanged = picture?.state === "ready" && picture.unchanged && Number(strength.value) !== 0;
+    $("unchanged").hidden = !unchanged;
+    if (unchanged) $("unchanged-words").textContent = `Nothing had to change: for ${model.value}, this photograph is bright enough as it is.`;
+    $("brighten").hidden = !unchanged || !others().some((control) => control.name === "brightness" && control.value !== "0");
     if (!picture || picture.state !== "ready") { $("facts").textContent = ""; return; }
     const shown = Math.max(picture.width, picture.height) > 1280 ? ", shown smaller" : "";
     $("facts").textContent = `${picture.file.name} · ${picture.width} × ${picture.height}${shown}${picture.spent ? ` · ${picture.spent}` : ""}`;
@@ -238,6 +253,7 @@
           if (picture.after) URL.revokeObjectURL(picture.after);
           picture.after = image.src;
           const maps = milliseconds(response, "maps");
+          picture.unchanged = response.headers.get("Picture-Changed") === "no";
           picture.spent = `${maps === null ? "" : `curve estimated in ${Math.round(maps)} ms, `}applied in ${milliseconds(response, "apply").toFixed(0)} ms`;
           drawView();
         } else URL.revokeObjectURL(image.src);
@@ -283,7 +299,7 @@
     if (!quality.reportValidity()) return null;
     const all = settings();
     all.set("format", format.value);
-    all.set("quality", quality.value);
+    if (quality.value) all.set("quality", quality.value);
     return all;
   };
 
@@ -408,11 +424,39 @@
   addEventListener("drop", (event) => { if (carries(event)) { event.preventDefault(); inside = 1; hover(-1); if (info) add(event.dataTransfer.files); } });
   addEventListener("paste", (event) => { const files = event.clipboardData?.files; if (info && files?.length) add(files); });
 
+  // "The curve as trained" brightens every scene.
+  $("brighten").addEventListener("click", () => {
+    others().find((control) => control.name === "brightness").value = "0";
+    $("more").open = true;
+    refresh();
+  });
+
+  // A control for a setting: a list of its choices, or a number; empty is its default.
+  const control = (setting) => {
+    const label = Object.assign(document.createElement("label"), { textContent: setting.name[0].toUpperCase() + setting.name.slice(1), title: setting.help });
+    const made = document.createElement(setting.choices.length ? "select" : "input");
+    if (setting.choices.length) made.replaceChildren(...setting.choices.map((choice) => option(choice, choice)));
+    else {
+      Object.assign(made, { type: "number", step: setting.kind === "int" ? 1 : "any", placeholder: setting.unset || setting.default });
+      if (setting.least !== null) made.min = setting.least;
+      if ((setting.most ?? setting.below) !== null) made.max = setting.most ?? setting.below;
+    }
+    made.name = setting.name;
+    if (setting.default !== null && setting.choices.length) made.value = setting.default;
+    made.addEventListener("change", () => refresh());
+    label.append(made);
+    const note = Object.assign(document.createElement("p"), { className: "note", textContent: setting.help });
+    const all = document.createElement("div");
+    all.append(label, note);
+    return all;
+  };
+
   const option = (value, text) => Object.assign(document.createElement("option"), { value, textContent: text });
   const begin = async () => {
     info = await (await ask("/api/info")).json();
     model.replaceChildren(...info.models.map((one) => option(one.name, one.name)));
     format.replaceChildren(...info.formats.map((one) => option(one, one === "same" ? "as it came" : one.toUpperCase())));
+    $("others").replaceChildren(...info.settings.filter((setting) => !OWN.includes(setting.name)).map(control));
     $("limits").textContent = `Up to ${info.limits.pictures} at once, each up to ${megabytes(info.limits.bytes)} and ${Math.round(info.limits.pixels / 1e6)} megapixels; forgotten after ${Math.max(1, Math.round(info.limits.idle / 60))} minutes.`;
     $("version").textContent = `zdce ${info.version}.`;
     drawSettings();
