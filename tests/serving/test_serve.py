@@ -101,12 +101,12 @@ def ask(port, path, body=None, method=None, **headers):
 
 def test_a_whole_picture_is_what_the_enhancer_gives(port, models):
     pixels = dark()
-    for query, model, options in (
+    for query, model, settings in (
         ("", 0, {}), ("?strength=0.5", 0, {"strength": 0.5}), ("?model=iters4/last&scale=4", 1, {"scale": 4}),
     ):  # fmt: skip
         status, headers, body = ask(port, f"/api/enhance{query}", file(pixels))
         assert (status, headers["content-type"]) == (200, "image/png")
-        assert np.array_equal(decoded(body), zdce.Enhancer(zdce.load(models[model]), **options)(pixels))
+        assert np.array_equal(decoded(body), zdce.Enhancer(zdce.load(models[model]), **settings)(pixels))
         assert re.fullmatch(r"decode;dur=[\d.]+, enhance;dur=[\d.]+, encode;dur=[\d.]+", headers["server-timing"])
 
 
@@ -551,8 +551,8 @@ def test_an_error_of_ours_tells_nothing(models, monkeypatch, capfd):
 def test_the_document_says_what_is_taken_and_answered(port):
     document = json.loads(ask(port, "/api/openapi.json")[2])
     assert {(path, method) for path, methods in document["paths"].items() for method in methods} == {
-        ("/", "get"), ("/api/info", "get"), ("/api/enhance", "post"), ("/api/pictures", "post"), ("/api/pictures/{name}", "delete"),
-        ("/api/pictures/{name}/before", "get"), ("/api/pictures/{name}/after", "get"),
+        ("/", "get"), ("/api/info", "get"), ("/api/enhance", "post"), ("/api/pictures", "post"),
+        ("/api/pictures/{name}", "delete"), ("/api/pictures/{name}/before", "get"), ("/api/pictures/{name}/after", "get"),
     }  # fmt: skip
     enhance = document["paths"]["/api/enhance"]["post"]
     asked = {parameter["name"]: parameter for parameter in enhance["parameters"]}
@@ -783,13 +783,9 @@ def test_the_first_of_several_is_shown_and_not_the_one_that_is_done_first(opened
         return decode(data, *arguments)
 
     monkeypatch.setattr(images, "decode", waiting)
-    opened.set_input_files(
-        "#files",
-        [
-            {"name": name, "mimeType": "image/png", "buffer": data}
-            for name, data in (("a.png", slow), ("b.png", file(dark(seed=2))))
-        ],
-    )
+    dropped = (("a.png", slow), ("b.png", file(dark(seed=2))))
+    payload = [{"name": name, "mimeType": "image/png", "buffer": data} for name, data in dropped]
+    opened.set_input_files("#files", payload)
     opened.locator("#film li.ready").wait_for()
     assert opened.locator("#film .frame[aria-pressed=true]").get_attribute("title") == "a.png"
     go.set()

@@ -51,7 +51,7 @@ class WorkQueue:
 
     @contextmanager
     def memory(self) -> Iterator[Callable[[int], None]]:
-        """Gives what counts an upload's bytes as they come; it raises a ``BusyError`` where they don't fit beside all others."""
+        """Gives what counts an upload's bytes as they come, and raises a ``BusyError`` where they don't fit beside others."""
         own = 0
 
         def count(size: int) -> None:
