@@ -28,6 +28,7 @@ import zdce
 from zdce import cli
 from zdce.io import images
 from zdce.io.images import Picture
+from zdce.models import weights
 from zdce.serving import page, server
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
@@ -797,7 +798,7 @@ def test_the_first_of_several_is_shown_and_not_the_one_that_is_done_first(opened
 def test_the_page_says_where_nothing_had_to_change_and_offers_what_would(browser, level):
     small = np.random.default_rng(0).integers(level - 15, level + 15, (4, 6, 3)).astype(np.uint8)
     picture = np.asarray(Image.fromarray(small).resize((90, 60), Image.Resampling.BICUBIC))
-    with serving(["adaptive"]) as port, closing(browser.new_context()) as context:
+    with serving([weights.DEFAULT]) as port, closing(browser.new_context()) as context:
         shown = context.new_page()
         shown.goto(f"http://127.0.0.1:{port}/")
         shown.locator("#model option").first.wait_for(state="attached")
@@ -805,7 +806,7 @@ def test_the_page_says_where_nothing_had_to_change_and_offers_what_would(browser
         if level == 20:
             assert shown.locator("#unchanged").is_hidden()
             return
-        assert "Nothing had to change: for adaptive" in shown.inner_text("#unchanged")
+        assert f"Nothing had to change: for {weights.DEFAULT}" in shown.inner_text("#unchanged")
         seen, source = brightness(shown), shown.get_attribute(".after", "src")
         shown.click("#brighten")
         shown.locator(f".after:not([src='{source}'])").wait_for()
