@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from zdce.enhancement import video
 from zdce.enhancement.enhancer import Enhancer
@@ -18,7 +19,7 @@ from zdce.io.images import Pixels
 from zdce.runtime import progress, system
 from zdce.srgb import LUMA
 
-from . import clip
+from . import clip, moving_lights
 from .rows import Row, spread
 
 SUITE = "flicker"
@@ -30,10 +31,23 @@ _NUMBERED = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 @dataclass(frozen=True)
 class Frames:
-    """A video or a burst; ``read`` yields frames (H, W, 3) with their times in seconds."""
+    """A video or a burst.
+
+    Attributes:
+        read: gives each frame (H, W, 3) with the second that it is shown at.
+        still: pixels (H, W) that stay the same within each scene, where these are known.
+        scenes: the number of the first frame of each scene.
+    """
 
     name: str
     read: Callable[[], Iterator[tuple[Pixels, float]]]
+    still: NDArray[np.bool_] | None = None
+    scenes: tuple[int, ...] = (0,)
+
+
+def built_in() -> list[Frames]:
+    """Clips with a moving lamp, passing headlights, a trembling light, and a cut."""
+    return [Frames(made.name, made.frames, made.still, made.scenes) for made in moving_lights.clips()]
 
 
 def flicker(levels: Sequence[float]) -> float:
@@ -61,6 +75,20 @@ def brightness(pixels: Pixels) -> float:
     """Mean luma of a frame (H, W, 3), in levels of 255."""
     means = pixels.mean(axis=(0, 1), dtype=np.float64) / np.iinfo(pixels.dtype).max
     return float(255 * means @ LUMA)
+
+
+def swing(levels: Sequence[float], scenes: Sequence[int] = (0,)) -> float:
+    """Difference of the brightest and the darkest frame of a scene, in percent of the mean; the largest of all scenes.
+
+    Args:
+        levels: each frame's brightness.
+        scenes: the number of the first frame of each scene.
+
+    >>> swing([10.0, 11.0, 9.0, 40.0, 40.0], scenes=(0, 3))
+    20.0
+    """
+    ranges = [levels[first:last] for first, last in pairwise([*scenes, len(levels)])]
+    return 100 * max((max(scene) - min(scene)) / max(float(np.mean(scene)), 1e-9) for scene in ranges)
 
 
 def sequences(paths: Iterable[Path], fps: float) -> list[Frames]:
@@ -98,6 +126,7 @@ def measure(frames: Frames, enhancer: Enhancer) -> list[Row]:
     """
     smoothing, size = video.smoothing_for(enhancer), (0, 0)
     levels: dict[str, list[float]] = {provider: [] for provider in PROVIDERS}
+    backgrounds: dict[str, list[float]] = {provider: [] for provider in PROVIDERS}
     with progress.bar() as shown, progress.frames(shown, frames.name) as counted:
         for pixels, time in frames.read():
             maps = enhancer.maps(pixels)
@@ -105,6 +134,8 @@ def measure(frames: Frames, enhancer: Enhancer) -> list[Row]:
             outputs = (pixels, enhancer.apply(pixels, maps), enhancer.apply(pixels, smooth))
             for provider, output in zip(PROVIDERS, outputs, strict=True):
                 levels[provider].append(brightness(output))
+                if frames.still is not None:
+                    backgrounds[provider].append(brightness(output[frames.still][None]))
             size = pixels.shape[:2]
             counted(len(levels["input"]), None)
     shape = f"{len(levels['input'])}x3x{size[0]}x{size[1]}"
@@ -117,19 +148,28 @@ def measure(frames: Frames, enhancer: Enhancer) -> list[Row]:
             _row(frames, provider, "excess", value - own, (None, None), shape),
             _row(frames, provider, "brightness", float(np.mean(levels[provider])), (None, None), shape),
         ]
+        if frames.still is not None:
+            swung = swing(backgrounds[provider], frames.scenes)
+            rows.append(_row(frames, provider, "swing", swung, (None, None), shape, unit="%"))
     return rows
 
 
 def _row(
-    frames: Frames, provider: str, metric: str, value: float, bounds: tuple[float | None, float | None], shape: str
+    frames: Frames,
+    provider: str,
+    metric: str,
+    value: float,
+    bounds: tuple[float | None, float | None],
+    shape: str,
+    unit: str = "levels of 255",
 ) -> Row:
     return Row(
-        SUITE, frames.name, provider, "enhance", metric, "levels of 255", value, *bounds, shape, "uint8",
+        SUITE, frames.name, provider, "enhance", metric, unit, value, *bounds, shape, "uint8",
         torch.get_num_threads(), system.processor(),
     )  # fmt: skip
 
 
-COLUMNS = ("frames", "", "flicker", "excess", "brightness")
+COLUMNS = ("frames", "", "flicker", "excess", "brightness", "swing of what is still")
 
 
 def table(rows: Iterable[Row]) -> list[list[str]]:
@@ -137,4 +177,10 @@ def table(rows: Iterable[Row]) -> list[list[str]]:
     lines: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         lines.setdefault((row.case, row.provider), {})[row.metric] = row.value
-    return [[*which, f"{of['flicker']:.3f}", f"{of['excess']:+.3f}", f"{of['brightness']:.1f}"] for which, of in lines.items()]
+    return [
+        [
+            *which, f"{of['flicker']:.3f}", f"{of['excess']:+.3f}", f"{of['brightness']:.1f}",
+            f"{of['swing']:.1f} %" if "swing" in of else "",
+        ]
+        for which, of in lines.items()
+    ]  # fmt: skip

@@ -369,7 +369,7 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, layout: str
 
 
 @bench.command("flicker")
-@click.argument("paths", nargs=-1, required=True)
+@click.argument("paths", nargs=-1)
 @options.model
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Pictures per second of a burst.")
 @options.device
@@ -387,18 +387,27 @@ def bench_flicker(
 ) -> None:
     """Measure the flicker of videos and bursts of pictures: of the input, enhanced frame by frame, and smoothed.
 
-    Flicker is the mean absolute change of the mean luma between neighbouring frames, in levels of 255; excess is the flicker
-    of the output minus that of the input. Pictures whose names differ only in their last number are one burst, in that order.
+    Without PATHS it runs on clips made here: a moving lamp, passing headlights, a trembling light, and a cut.
+
+    Flicker is the mean absolute change of the mean luminance between neighbouring frames, in levels of 255; excess is that of
+    the output less that of the input. Swing is the difference between the brightest and the darkest state of what stays still
+    within a scene, in percent, known for the clips made here. Pictures whose names differ in their last number are one burst,
+    in that order.
     """
     network = zdce.load(model, device)
     enhancer = zdce.Enhancer(network, video.settings_for(network, settings))
-    found = images.find(paths, batch.suffixes())
-    if not found:
-        raise InputError(f"no videos or pictures found: expected {', '.join(sorted(batch.suffixes()))}")
-    rows = [row for sequence in flicker.sequences([f.path for f in found], fps) for row in flicker.measure(sequence, enhancer)]
+    sequences = _sequences(paths, fps) if paths else flicker.built_in()
+    rows = [row for sequence in sequences for row in flicker.measure(sequence, enhancer)]
     _save_rows(rows, csv_path, as_json)
     if not as_json:
         print_table("flicker (levels of 255)", list(flicker.COLUMNS), flicker.table(rows))
+
+
+def _sequences(paths: tuple[str, ...], fps: float) -> list[flicker.Frames]:
+    found = images.find(paths, batch.suffixes())
+    if not found:
+        raise InputError(f"no videos or pictures found: expected {', '.join(sorted(batch.suffixes()))}")
+    return flicker.sequences([f.path for f in found], fps)
 
 
 @bench.command("scales")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -27,26 +28,34 @@ _JUMP = 0.1
 # Variance of thumbnails in [0, 1] that counts as content: 2 levels of 255. Black frames differ by less.
 _CONTENT = (2 / 255) ** 2
 
-# Share of a thumbnail's cells that are left out at either end when the change of brightness is averaged: what moves.
-_TRIMMED = 0.1
+# Of [0, 1], and a share of the luminance: cells that changed by less are as they were. And how many change at a cut: a lamp
+# that moves changes the mean and the variance, but of few cells.
+_NOISE, _SLIGHT, _MOST = 1 / 255, 0.05, 0.5
 
-# Logarithm of the brightness: flicker is less than a tenth, what goes further is followed.
-_FLICKER = 0.1
+# Cells that changed as the densest half of them did are those within so many half widths of that half: two deviations.
+_ALIKE = 3.0
 
-# How far the maps are scaled at most to hold the brightness.
+# Logarithms of the brightness. What goes beyond it is no flicker and is followed at once.
+_FLICKER = 0.3
+
+# Logarithms of the brightness. A cell that changed by less than the first against the whole frame is as it was, by more than
+# the second something else; the same for the light of the whole frame.
+_MOVED = (0.15, 0.5)
+_RELIT = (0.15, 0.3)
+
+# What is as it was keeps its curve so many times longer than what changes with the light.
+_STILL = 8.0
+
+# How far the maps are scaled at most to hold the brightness, and how far new ones to agree with those around them.
 _SCALES = (0.8, 1.25)
-
-# The enhanced brightness may change by this share of the input's change; with all of it, what a thumbnail does not see of a
-# moving scene would come on top.
-_SHARE = 0.7
-
-# Seconds in which the enhanced brightness comes to 63% of where the curve alone would have it: too slow to be seen.
-_SETTLING = 4.0
+_AGREEMENT = (0.5, 2.0)
 
 _STEP = 1 / 64
 
-# One level of 255: black cells have no logarithm.
-_BLACK = 1 / 255
+# A quarter of a level of 255: black cells have no logarithm.
+_BLACK = 0.25 / 255
+
+_Small: TypeAlias = NDArray[np.float32]
 
 
 def curve_within_bounds(image: Tensor, maps: Tensor) -> Tensor:
@@ -55,14 +64,17 @@ def curve_within_bounds(image: Tensor, maps: Tensor) -> Tensor:
 
 
 class Smoothing:
-    """Takes the flicker out of the curve maps of a video, by an exponential filter over time: ``dt`` after the last frame,
+    """Takes the flicker out of the curve maps of a video, each place by itself, by exponential filters over time: ``dt`` after
+    the last frame,
 
-    ``smooth += share * (maps - smooth)`` with ``share = 1 - exp(-dt / seconds)``
+    ``smooth += share * (maps - smooth)`` with ``share = 1 - exp(-dt / t)``
 
-    so that after ``seconds`` a change has come through to 63%, at any frame rate, constant or not. The curve magnifies what the
-    light itself flickers, and what moving things change in the brightness; so the maps are scaled, all alike, until the
-    enhanced brightness is that of an input whose own brightness went through the same filter, and follows it by no more than
-    the input's changes, or within seconds. At a scene cut (see ``is_cut``) all begins anew.
+    so that after ``t`` a change has come through to 63%, at any frame rate, constant or not. Where the picture is as it was,
+    ``t`` is ``8 * seconds``: a lamp that passes elsewhere changes nothing. Where the light of the whole frame changes, it is
+    ``seconds``. Where something moved, the frame's own maps are taken at once, scaled to agree with what is still.
+
+    The curve magnifies what the light itself flickers; so the maps are scaled, all alike, until what is still is as bright as
+    if the light had gone through a filter of ``seconds``. At a scene cut (see ``is_cut``) all begins anew.
 
     Args:
         seconds: the time constant; 0 leaves the maps as they are.
@@ -72,7 +84,7 @@ class Smoothing:
         ValueError: ``seconds`` is negative or not finite.
 
     >>> smoothing, image = Smoothing(0.5), np.zeros((9, 16, 3), np.uint8)
-    >>> [round(smoothing(torch.full((1, 3, 1, 1), a), image, 0.5 * i).mean().item(), 3) for i, a in enumerate((0.0, 1.0, 1.0))]
+    >>> [round(smoothing(torch.full((1, 3, 1, 1), a), image, 4.0 * i).mean().item(), 3) for i, a in enumerate((0.0, 1.0, 1.0))]
     [0.0, 0.632, 0.865]
     """
 
@@ -83,10 +95,9 @@ class Smoothing:
             raise InputError(f"smoothing must be a number of seconds, at least 0, got {seconds}")
         self.seconds, self.curve = seconds, curve
         self._smooth: Tensor | None = None
-        self._thumbnail: NDArray[np.float32] | None = None
-        self._time, self._excess = 0.0, 0.0
-        self._level: float | None = None  # the enhanced brightness, and below the steady input's
-        self._input = 0.0
+        self._thumbnail: _Small | None = None
+        self._usual: _Small | None = None  # logarithm of the cells' luminance, filtered
+        self._time = 0.0
 
     @torch.inference_mode()
     def __call__(self, maps: Tensor, image: Pixels, time: float) -> Tensor:
@@ -101,43 +112,92 @@ class Smoothing:
             return maps
         before, self._thumbnail = self._thumbnail, thumbnail(image)
         passed, self._time = max(0.0, time - self._time), time
-        if self._smooth is None or before is None or is_cut(before, self._thumbnail):
-            self._smooth, self._excess, self._level = maps, 0.0, None
+        luminances = _luminances(self._thumbnail)
+        now = np.log(luminances + np.float32(_BLACK))
+        if self._smooth is None or before is None or self._usual is None or is_cut(before, self._thumbnail):
+            self._smooth, self._usual = maps, now
             return maps
-        share = -math.expm1(-passed / self.seconds)
-        self._smooth = torch.lerp(self._smooth, maps, share)
-        # The logarithm of the input's brightness less the same, filtered.
-        excess = (1 - share) * (self._excess + brightening(before, self._thumbnail))
-        self._excess = min(max(excess, -_FLICKER), _FLICKER)
-        return self._smooth * self._scale(self._smooth, self._thumbnail, passed)
+        change = now - self._usual
+        light = change_of_light(change, luminances)
+        moved = _moved(change - np.float32(light))
+        slow, relit = self._share(passed, _STILL), float(_ramp(np.float32(abs(light)), _RELIT))
+        share = slow + relit * (self._share(passed) - slow)
+        self._usual += np.maximum(moved, np.float32(share)) * change
+        self._smooth = _followed(self._smooth, maps, share, _resized(moved, maps))
+        excess = min(max((1 - share) * light, -_FLICKER), _FLICKER)
+        return self._smooth * self._scale(self._smooth, self._thumbnail, 1 - moved, excess)
 
-    def _scale(self, maps: Tensor, small: NDArray[np.float32], passed: float) -> float:
-        """What the maps are multiplied with for the brightness that is wanted, by one step of Newton's method."""
+    def _share(self, passed: float, longer: float = 1.0) -> float:
+        """Of a change what comes through in ``passed`` seconds, with a time constant so many times longer."""
+        return -math.expm1(-passed / (longer * self.seconds))
+
+    def _scale(self, maps: Tensor, small: _Small, still: _Small, excess: float) -> float:
+        """What the maps are multiplied with for what is ``still`` to be as bright as without the ``excess`` of light, by one
+        step of Newton's method.
+        """
         image = torch.from_numpy(small).to(maps.device).permute(2, 0, 1)[None]
         maps = functional.adaptive_avg_pool2d(maps, (small.shape[0], small.shape[1]))
-        steady = (image * math.exp(-self._excess)).clamp_(0.0, 1.0)
-        now, more, natural = (
-            _brightness(self.curve(values, maps * scale))
+        weights = torch.from_numpy(still).to(maps.device)
+        steady = (image * math.exp(-excess)).clamp_(0.0, 1.0)
+        now, more, wanted = (
+            _brightness(weights * self.curve(values, maps * scale))
             for values, scale in ((image, 1.0), (image, 1.0 + _STEP), (steady, 1.0))
         )
-        wanted = self._followed(natural, _brightness(steady), passed)
         if more == now:  # there is nothing to brighten
-            self._level = now
             return 1.0
-        scale = 1.0 + _STEP * (wanted - now) / (more - now)
-        bounded = min(max(scale, _SCALES[0]), _SCALES[1])
-        self._level = wanted + (bounded - scale) * (more - now) / _STEP
-        return bounded
+        return min(max(1.0 + _STEP * (wanted - now) / (more - now), _SCALES[0]), _SCALES[1])
 
-    def _followed(self, natural: float, given: float, passed: float) -> float:
-        """The brightness on the way to ``natural``, in steps that the input's brightness ``given`` makes too, or slow ones."""
-        before, self._input = self._input, given
-        if self._level is None:
-            self._level = natural
-        away = natural - self._level
-        most = _SHARE * abs(given - before) - abs(away) * math.expm1(-passed / _SETTLING)
-        self._level += min(max(away, -most), most)
-        return self._level
+
+def _followed(smooth: Tensor, maps: Tensor, share: float, moved: Tensor) -> Tensor:
+    """The filtered maps (1, C, h, w): they were ``smooth``, the frame's own are ``maps``; ``moved`` is (1, 1, h, w)."""
+    still = (1 - moved) * maps
+    squares = float((still * maps).sum())
+    agreement = float((still * smooth).sum()) / squares if squares > 0 else 1.0
+    own = maps * min(max(agreement, _AGREEMENT[0]), _AGREEMENT[1])
+    return torch.lerp(torch.lerp(smooth, maps, share), own, moved)
+
+
+def change_of_light(change: _Small, luminances: _Small) -> float:
+    """The logarithm of how much brighter the light is, by cells (rows, columns).
+
+    It is the mean of those that changed as the densest half did: what moved, or was lit by a lamp that passed, is left out.
+    Dark cells count less.
+
+    Args:
+        change: of the logarithm of each cell's luminance.
+        luminances: of each cell, in [0, 1].
+
+    >>> cells = np.full((16, 32), 0.1, np.float32)
+    >>> round(change_of_light(np.log(1.05) * np.ones_like(cells), cells), 3)
+    0.049
+    """
+    order = np.argsort(change, axis=None)
+    values = change.ravel()[order].astype(np.float64)
+    weights = np.minimum(luminances, np.median(luminances)).ravel()[order] + np.float64(_BLACK)
+    reached = np.cumsum(weights) / weights.sum()
+    last = np.searchsorted(reached, reached + 0.5)  # of the interval that holds half of the cells and begins with each
+    first = np.flatnonzero(last < values.size)
+    densest = first[np.argmin(values[last[first]] - values[first])]
+    ends = values[densest], values[last[densest]]
+    alike = np.abs(values - sum(ends) / 2) <= _ALIKE * (ends[1] - ends[0]) / 2 + 1e-6
+    return float(np.average(values[alike], weights=weights[alike]))
+
+
+def _moved(change: _Small) -> _Small:
+    """How far cells (rows, columns) and their neighbours are something else, 0 to 1, whose own brightness changed so."""
+    moved = torch.from_numpy(_ramp(np.abs(change), _MOVED))
+    return functional.max_pool2d(moved[None, None], 3, stride=1, padding=1)[0, 0].numpy()
+
+
+def _ramp(values: Any, bounds: tuple[float, float]) -> Any:
+    """0 up to the lower bound, 1 from the upper one on, a straight line in between."""
+    return np.clip((values - bounds[0]) / (bounds[1] - bounds[0]), 0, 1).astype(np.float32)
+
+
+def _resized(cells: _Small, maps: Tensor) -> Tensor:
+    """``cells`` (rows, columns) at the size of ``maps`` (1, C, h, w), (1, 1, h, w)."""
+    given = torch.from_numpy(cells).to(maps.device, maps.dtype)[None, None]
+    return functional.interpolate(given, maps.shape[2:], mode="bilinear", align_corners=False)
 
 
 def _brightness(image: Tensor) -> float:
@@ -164,26 +224,16 @@ def _luminances(small: NDArray[np.float32]) -> NDArray[np.float32]:
 def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
     """Whether the thumbnails (rows, columns, 3) of neighbouring frames are of two scenes.
 
-    That is where the mean luminance jumps by more than 0.1 of the range, or where the difference of their luminances, means
-    taken out, has more than half of the variance that the difference of two unrelated pictures has.
+    That is where more than half of the cells changed, and the mean luminance jumps by more than 0.1 of the range, or the
+    difference of their luminances, means taken out, has more than half of the variance that the difference of two unrelated
+    pictures has.
 
     >>> ramp = np.linspace(0, 0.5, 48, dtype=np.float32).reshape(4, 4, 3)
     >>> is_cut(ramp, 0.9 * ramp), is_cut(ramp, ramp + 0.2), is_cut(ramp, ramp[::-1])
     (False, True, True)
     """
     first, second = _luminances(before), _luminances(after)
-    jump = abs(float(second.mean()) - float(first.mean()))
-    return jump > _JUMP or float(np.var(second - first)) > 0.5 * float(np.var(second) + np.var(first)) + _CONTENT
-
-
-def brightening(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
-    """By how much a thumbnail (rows, columns, 3) is brighter than the one before: the logarithm of the ratio, averaged over the
-    cells but for a tenth at either end, where something moved.
-
-    >>> round(brightening(np.full((16, 32, 3), 0.5, np.float32), np.full((16, 32, 3), 0.55, np.float32)), 3)
-    0.095
-    """
-    first, second = _luminances(before), _luminances(after)
-    ratios = np.sort(np.log((second + _BLACK) / (first + _BLACK)), axis=None)
-    left_out = int(_TRIMMED * ratios.size)
-    return float(ratios[left_out : ratios.size - left_out].mean())
+    changed = np.abs(second - first) > _NOISE + _SLIGHT * np.maximum(first, second)
+    jump = abs(float(second.mean()) - float(first.mean())) > _JUMP
+    unlike = float(np.var(second - first)) > 0.5 * float(np.var(second) + np.var(first)) + _CONTENT
+    return bool((jump or unlike) and changed.mean() > _MOST)
