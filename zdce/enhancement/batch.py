@@ -90,8 +90,8 @@ def _beside(picture: Found) -> Path:
 
 
 def _written(path: Path) -> Path:
-    """Nobody writes RAW files; TIFF holds what is in them."""
-    return path.with_suffix(".tif") if raw.is_raw(path) else path
+    """Nobody writes RAW files; TIFF holds what is in them, and MP4 what is in videos of formats that are only read."""
+    return path.with_suffix(".tif") if raw.is_raw(path) else video.written(path)
 
 
 def _real(path: Path) -> Path:
@@ -104,8 +104,8 @@ def _is_file(output: str, pictures: list[Found]) -> bool:
     target = Path(output)
     if output.endswith((os.sep, "/")) or target.is_dir() or not target.suffix:
         return False
-    if target.suffix.lower() not in images.SUFFIXES | video.SUFFIXES:
-        formats = ", ".join(sorted(images.SUFFIXES | video.SUFFIXES))
+    if target.suffix.lower() not in images.SUFFIXES | frozenset(video.FORMATS):
+        formats = ", ".join(sorted(images.SUFFIXES | frozenset(video.FORMATS)))
         raise InputError(f"{output}: expected a folder (end its name in {os.sep}) or one of the formats {formats}")
     if len(pictures) > 1 or pictures[0].folder is not None:
         kind = "file" if os.path.lexists(target) else f"file's name (end it in {os.sep})"

@@ -52,8 +52,8 @@ _AGREEMENT = (0.5, 2.0)
 
 _STEP = 1 / 64
 
-# A quarter of a level of 255: black cells have no logarithm.
-_BLACK = 0.25 / 255
+# A quarter of a level of 255: black cells have no logarithm. And the luminance below which changes are noise.
+_BLACK, _DIM = 0.25 / 255, 4 / 255
 
 _Small: TypeAlias = NDArray[np.float32]
 
@@ -119,7 +119,7 @@ class Smoothing:
             return maps
         change = now - self._usual
         light = change_of_light(change, luminances)
-        moved = _moved(change - np.float32(light))
+        moved = _moved((change - np.float32(light)) * luminances / (luminances + np.float32(_DIM)))
         slow, relit = self._share(passed, _STILL), float(_ramp(np.float32(abs(light)), _RELIT))
         share = slow + relit * (self._share(passed) - slow)
         self._usual += np.maximum(moved, np.float32(share)) * change

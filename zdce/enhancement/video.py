@@ -25,7 +25,12 @@ FORMATS = {
     ".mp4": ("mp4", "libx264"), ".m4v": ("mp4", "libx264"), ".mov": ("mov", "libx264"), ".mkv": ("matroska", "libx264"),
     ".webm": ("webm", "libvpx-vp9"),
 }  # fmt: skip
-SUFFIXES = frozenset(FORMATS)
+
+# What is read besides, and becomes an MP4 where no other name is given.
+_READ_ONLY = frozenset(
+    {".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".3gp", ".3g2", ".wmv", ".flv", ".h264", ".264"}
+)
+SUFFIXES = frozenset(FORMATS) | _READ_ONLY
 
 # Frames that wait on either side of the enhancer; at 4K each takes 25 MB.
 _WAITING = 3
@@ -50,6 +55,11 @@ class Report:
 
 def is_video(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
+
+
+def written(path: Path) -> Path:
+    """The name of the result of a video called ``path``: that of an MP4 where its own format is only read."""
+    return path.with_suffix(".mp4") if path.suffix.lower() in _READ_ONLY else path
 
 
 def why_missing() -> str | None:
@@ -111,7 +121,7 @@ def enhance(
         OSError: no frame of ``source`` can be decoded, or ``target`` can't be written.
     """
     if target.suffix.lower() not in FORMATS:
-        raise InputError(f"{target}: expected one of the formats {', '.join(sorted(SUFFIXES))}")
+        raise InputError(f"{target}: expected one of the formats {', '.join(sorted(FORMATS))}")
     files = containers()
     report, began = Report(), time.monotonic()
     smoothing = smoothing_for(enhancer)

@@ -1,5 +1,6 @@
 """Video files, by PyAV: frames as RGB among the packets of the other streams, read, and written with their time and tags."""
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ _MISSING, _ROUNDED = 0.75, 0.05
 # The formats whose header announces how long they are; elsewhere FFmpeg guesses.
 _ANNOUNCING = ("mov", "matroska")
 
+# Those whose streams' lengths are guesses too.
+_GUESSING = ("mpegts", "mpeg")
+
 # Before a path: what comes before a colon in a file's name would be a protocol's.
 _FILE = "file:"
 
@@ -54,6 +58,20 @@ _SITINGS = {
     "libvpx-vp9": frozenset({"left", "center", "topleft", "top"}),
     "libsvtav1": frozenset({"left", "topleft"}),
 }
+
+# AVColorTransferCharacteristic of HDR.
+_HDR = {16: "PQ", 18: "HLG"}
+
+# What frames say of the light that they were made for.
+_LIGHT_DATA = {
+    SideDataType.MASTERING_DISPLAY_METADATA: "mastering display",
+    SideDataType.CONTENT_LIGHT_LEVEL: "content light level",
+    SideDataType.DYNAMIC_HDR_PLUS: "HDR10+ metadata",
+    SideDataType.DOVI_METADATA: "Dolby Vision metadata",
+}
+
+# Where a cover stays one: MOV drops it, and in Matroska it would become a second film.
+_WITH_COVERS = frozenset({"mp4"})
 
 # What takes more than 8 bits for the same containers where the encoder was built without them, as PyAV's libvpx is.
 _DEEP_ENCODERS = {"libvpx-vp9": "libsvtav1"}
@@ -178,6 +196,8 @@ class Reader:
 
     def _shortfall(self) -> str:
         frame = float(1 / (self.stream.guessed_rate or 25))
+        if self.container.format.name in _GUESSING:
+            return ""
         if self.stream.duration and self.stream.time_base:
             announced, tolerated = float(self.stream.duration * self.stream.time_base), _MISSING * frame
         elif any(name in self.container.format.name for name in _ANNOUNCING):
@@ -200,9 +220,10 @@ class Reader:
 
     def _note_end(self, packet: Packet) -> None:
         """How far the video got, or where its own length is not known, any stream."""
-        if packet.pts is None or packet.is_corrupt or (self.stream.duration and packet.stream is not self.stream):
+        shown = packet.dts if packet.pts is None else packet.pts  # AVI has decoding times alone
+        if shown is None or packet.is_corrupt or (self.stream.duration and packet.stream is not self.stream):
             return
-        end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+        end = float((shown + (packet.duration or 0)) * packet.time_base)
         start = (self.stream.start_time or 0) * packet.time_base if self.stream.duration else 0
         self._end = max(self._end, end - float(start))
 
@@ -219,6 +240,11 @@ class Reader:
 
     def _see_first(self, frame: av.VideoFrame) -> None:
         self.first, self.layout = frame, layout_of(frame)
+        # Raw streams have no times at all: their frames come at the rate that they announce.
+        self._untimed = frame.pts is None
+        if self.layout.order != "P":
+            fields = "top" if self.layout.order == "T" else "bottom"
+            raise OSError(f"{self.path}: it is interlaced ({fields} field first): deinterlace it first, fields would be mixed")
         siting = DEFAULT_SITING if self.layout.siting == "unspecified" else self.layout.siting
         self._to_rgb = ToRGB(frame.width, frame.height, siting, deep=self.deep)
 
@@ -236,7 +262,8 @@ class Reader:
         base = frame.time_base or self.stream.time_base
         assert base is not None
         # Only a broken file has frames without a time or out of order; a player needs times that grow.
-        unknown = self._last + 1 if self._decoded > 1 else 0
+        step = max(1, round(1 / (base * (self.stream.guessed_rate or 25)))) if self._untimed else 1
+        unknown = self._last + step if self._decoded > 1 else 0
         self._last = max(frame.pts if frame.pts is not None else unknown, self._last + 1)
         return Shot(pixels, self._last, frame.duration or 0, base)
 
@@ -290,6 +317,7 @@ class Writer:
             self.notes.append(f"{first.width}x{first.height} became {self._width}x{self._height}: H.264 needs even sides")
         options = {**_ENCODER_OPTIONS[codec], "crf": str(max(crf, _LEAST_CRF[codec]))}
         siting = _written_siting(source.layout.siting, codec)
+        self.notes += _light_notes(first)
         options["chroma_sample_location"] = siting
         stream = self.container.add_stream(
             codec, rate=source.stream.guessed_rate, options=options,
@@ -310,9 +338,10 @@ class Writer:
         side_data: Any = first.side_data
         if SideDataType.DISPLAYMATRIX in side_data:
             stream.set_display_matrix(np.frombuffer(side_data[SideDataType.DISPLAYMATRIX], np.int32).tolist())
-        stream.metadata.update(source.stream.metadata)
+        # The alpha channel is not written.
+        stream.metadata.update({k: v for k, v in source.stream.metadata.items() if k.lower() != "alpha_mode"})
         stream.disposition = source.stream.disposition
-        if any(component.is_alpha for component in first.format.components):
+        if any(component.is_alpha for component in first.format.components) or _has_alpha_mode(source.stream):
             self.notes.append("its transparency was left out")
         return stream
 
@@ -321,11 +350,10 @@ class Writer:
         copies: dict[int, Stream] = {}
         left_out = list(source.left_out)
         for stream in source.copied:
-            try:
-                copies[stream.index] = copy = self.container.add_stream_from_template(stream, opaque=True)
-            except ValueError:  # the format takes no such stream
+            if not _holds(self.container.format.name, stream):
                 left_out.append(stream)
                 continue
+            copies[stream.index] = copy = self.container.add_stream_from_template(stream, opaque=True)
             copy.metadata.update(stream.metadata)
             copy.disposition = stream.disposition
         self.notes += [f"stream {stream.index} ({stream.type}, {stream.name or 'unknown'}) was left out" for stream in left_out]
@@ -363,6 +391,37 @@ class Writer:
         frame.pts, frame.duration, frame.time_base = shot.pts, shot.duration, shot.time_base
         frame.color_primaries, frame.color_trc = self._first.color_primaries, self._first.color_trc
         return frame
+
+
+def _holds(container: str, stream: Stream) -> bool:
+    """Whether a format takes a stream, by a file in memory that holds nothing else: some refuse only when the header is written."""
+    is_cover = stream.type == "video"
+    if is_cover and container not in _WITH_COVERS:
+        return False
+    try:
+        with av.open(io.BytesIO(), "w", container) as trial:
+            trial.add_stream_from_template(stream, opaque=True)
+            trial.start_encoding()
+    except (ValueError, OSError, av.error.FFmpegError):
+        return False
+    return True
+
+
+def _light_notes(first: av.VideoFrame) -> list[str]:
+    """What becomes of HDR, a line each."""
+    side_data: Any = first.side_data
+    notes = []
+    if curve := _HDR.get(first.color_trc):
+        notes.append(f"it is HDR ({curve}): its codes are enhanced as if they were SDR's, and highlights get brighter than they were")
+    left_out = [name for kind, name in _LIGHT_DATA.items() if kind in side_data]
+    if left_out:
+        notes.append(f"its {' and '.join(left_out)} {'was' if len(left_out) == 1 else 'were'} left out")
+    return notes
+
+
+def _has_alpha_mode(stream: VideoStream) -> bool:
+    """Whether WebM says that each packet has a second one of transparency, which decoders of VP8 and VP9 leave out."""
+    return any(name.lower() == "alpha_mode" and value == "1" for name, value in stream.metadata.items())
 
 
 def _written(source: VideoFormat, codec: str) -> tuple[str, str, list[str]]:
