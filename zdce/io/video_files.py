@@ -30,7 +30,7 @@ _MISSING, _ROUNDED = 0.75, 0.05
 _ANNOUNCING = ("mov", "matroska")
 
 # Those whose streams' lengths are guesses too.
-_GUESSING = ("mpegts", "mpeg")
+_GUESSING = ("mpegts", "mpeg", "avi")
 
 # Before a path: what comes before a colon in a file's name would be a protocol's.
 _FILE = "file:"
@@ -244,7 +244,9 @@ class Reader:
         self._untimed = frame.pts is None
         if self.layout.order != "P":
             fields = "top" if self.layout.order == "T" else "bottom"
-            raise OSError(f"{self.path}: it is interlaced ({fields} field first): deinterlace it first, fields would be mixed")
+            raise FileError(
+                f"{self.path}: it is interlaced ({fields} field first): deinterlace it first, fields would be mixed"
+            )
         siting = DEFAULT_SITING if self.layout.siting == "unspecified" else self.layout.siting
         self._to_rgb = ToRGB(frame.width, frame.height, siting, deep=self.deep)
 
@@ -394,7 +396,7 @@ class Writer:
 
 
 def _holds(container: str, stream: Stream) -> bool:
-    """Whether a format takes a stream, by a file in memory that holds nothing else: some refuse only when the header is written."""
+    """Whether a format takes a stream, by trying it in memory: some refuse only when the header is written."""
     is_cover = stream.type == "video"
     if is_cover and container not in _WITH_COVERS:
         return False
@@ -412,7 +414,9 @@ def _light_notes(first: av.VideoFrame) -> list[str]:
     side_data: Any = first.side_data
     notes = []
     if curve := _HDR.get(first.color_trc):
-        notes.append(f"it is HDR ({curve}): its codes are enhanced as if they were SDR's, and highlights get brighter than they were")
+        notes.append(
+            f"it is HDR ({curve}): its codes are enhanced as if they were SDR's, and highlights get brighter than they were"
+        )
     left_out = [name for kind, name in _LIGHT_DATA.items() if kind in side_data]
     if left_out:
         notes.append(f"its {' and '.join(left_out)} {'was' if len(left_out) == 1 else 'were'} left out")
