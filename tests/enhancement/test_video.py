@@ -191,6 +191,18 @@ def test_interlaced_films_are_refused_by_name(model, folder):
     assert not (folder / "out.mp4").exists()
 
 
+def test_apples_keys_are_kept(model):
+    with av.open("in.mov", "w", container_options={"movflags": "use_metadata_tags"}) as file:
+        film = file.add_stream("libx264", rate=25, width=96, height=64, pix_fmt="yuv420p")
+        file.metadata.update({"com.apple.quicktime.model": "Phone", "title": "night"})
+        frame = av.VideoFrame.from_ndarray(scene((96, 64)), "rgb24").reformat(format="yuv420p")
+        file.mux([*film.encode(frame), *film.encode(None)])
+    assert run(model, "in.mov", "-o", "out.mov").exit_code == 0
+    with av.open("out.mov") as file:
+        assert file.metadata["com.apple.quicktime.model"] == "Phone"
+        assert file.metadata["title"] == "night"
+
+
 def test_hdr_is_said(model):
     write("in.mp4", times=VARIABLE[:3], pixels="yuv420p10le", tags={"colorspace": 9, "color_primaries": 9, "color_trc": 16})
     assert "out.mp4: it is HDR (PQ): " in run(model, "in.mp4", "-o", "out.mp4").stderr

@@ -294,6 +294,9 @@ class Writer:
         base = source.stream.time_base
         # Else the mp4 family multiplies a coarse time base by powers of two.
         timescale = {"video_track_timescale": str(base.denominator)} if container in ("mp4", "mov") and base else {}
+        # Keys such as Apple's place and model of the camera are written in this way only.
+        if container in ("mp4", "mov") and any(key.startswith("com.apple.") for key in source.container.metadata):
+            timescale["movflags"] = "use_metadata_tags"
         with _as_file_errors(self._name):
             self.container = av.open(_FILE + str(path), "w", container, container_options=timescale)
         try:
