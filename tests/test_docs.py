@@ -199,7 +199,7 @@ def test_the_pages_are_built_without_a_warning(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "reference.html").read_text()
-    assert all(f'id="zdce.{name}"' in page for name in ("enhance", "Enhancer", "ops.apply_curve", "exporting.export"))
+    assert all(f'id="zdce.{name}"' in page for name in ("enhance", "Enhancer", "ops.apply_curve", "convert.exporting.export"))
     for source in DOCS.glob("*.md"):
         assert (tmp_path / "site" / f"{source.stem}.html").stat().st_size > 5000
 
