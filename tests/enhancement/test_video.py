@@ -203,6 +203,19 @@ def test_apples_keys_are_kept(model):
         assert file.metadata["title"] == "night"
 
 
+def test_a_broadcast_that_began_long_ago_starts_at_0(model):
+    write("in.ts", times=[i * 3000 for i in range(10)], options={"output_ts_offset": "95000"})
+    result = run(model, "in.ts", "-o", "out.mkv")
+    assert result.exit_code == 0, result.stderr
+    before, after = (packets(name)[0] for name in ("in.ts", "out.mkv"))
+    assert before[0][0][0] / 90000 > 94990
+    for index in (0, 1):
+        assert 0 <= after[index][0][0] < 200  # of 1 ms
+        assert len(after[index]) == len(before[index])
+    # Film and sound are as far apart as they were.
+    assert after[1][0][0] - after[0][0][0] == pytest.approx((before[1][0][0] - before[0][0][0]) / 90, abs=1.5)
+
+
 def test_hdr_is_said(model):
     write("in.mp4", times=VARIABLE[:3], pixels="yuv420p10le", tags={"colorspace": 9, "color_primaries": 9, "color_trc": 16})
     assert "out.mp4: it is HDR (PQ): " in run(model, "in.mp4", "-o", "out.mp4").stderr

@@ -148,6 +148,8 @@ class Reader:
         self.left_out = [stream for stream in streams if stream is not self.stream and stream not in self.copied]
         self._decoded, self._undecodable, self._corrupt = 0, 0, 0
         self._error, self._end, self._last = "", 0.0, -(2**63)
+        broadcast = self.container.format.name in ("mpegts", "mpeg")
+        self._start = Fraction(self.container.start_time or 0, av.time_base) if broadcast else Fraction(0)
         self._items = self._read()
         # What the output must know before it is opened stands in the first frame.
         self.first: av.VideoFrame | None = None
@@ -213,10 +215,17 @@ class Reader:
                 if packet.stream is self.stream:
                     yield from self._decode(packet)
                 elif packet.size and not packet.is_corrupt:
-                    yield packet
+                    yield self._from_start(packet)
         except av.error.FFmpegError as error:
             self._error = error.strerror or str(error)
             yield from self._decode(None)
+
+    def _from_start(self, packet: Packet) -> Packet:
+        """The packet with its times counted from the file's first one, where broadcasting counts from elsewhere."""
+        earlier = round(self._start / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - earlier
+        packet.dts = None if packet.dts is None else packet.dts - earlier
+        return packet
 
     def _note_end(self, packet: Packet) -> None:
         """How far the video got, or where its own length is not known, any stream."""
@@ -266,7 +275,7 @@ class Reader:
         # Only a broken file has frames without a time or out of order; a player needs times that grow.
         step = max(1, round(1 / (base * (self.stream.guessed_rate or 25)))) if self._untimed else 1
         unknown = self._last + step if self._decoded > 1 else 0
-        self._last = max(frame.pts if frame.pts is not None else unknown, self._last + 1)
+        self._last = max(frame.pts - round(self._start / base) if frame.pts is not None else unknown, self._last + 1)
         return Shot(pixels, self._last, frame.duration or 0, base)
 
 
