@@ -79,7 +79,8 @@ def _stopping() -> Iterator[None]:
         with signals.as_interrupts():
             yield
     except KeyboardInterrupt as error:
-        raise click.ClickException("stopped; what is written is whole, and the same command does the rest") from error
+        told = "stopped; what is written is whole, and the same command does the rest; an unfinished video starts anew"
+        raise click.ClickException(told) from error
 
 
 def _begin(
