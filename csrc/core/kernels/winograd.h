@@ -140,7 +140,7 @@ ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weigh
       for (int t = 0; t < kTiles; ++t) {
         double pair;
         std::memcpy(&pair, v + t * kBlock + channel, sizeof(pair));
-        RegisterPairs pairs;
+        RegisterPairs pairs{};
         for (int i = 0; i < kRegisterLanes / 2; ++i) pairs[i] = pair;
         for (int p = 0; p < kBlockRegisters; ++p) sums[t][p] += w[p] * reinterpret_cast<Register>(pairs);
       }
