@@ -1,4 +1,5 @@
-// libFuzzer's way into the C interface: any bytes as a network's file, and where they are one, as pictures and settings.
+// libFuzzer's way into the C interface: any bytes as a network's file, and where they are one, as pictures and
+// settings.
 
 #include <cmath>
 #include <cstdlib>
