@@ -58,7 +58,7 @@ def run_with_isa(isa: str, program: str) -> None:
     """Runs ``program``, which may import the tests, in a process held to an instruction set, and fails where it does."""
     if reason := dispatch.why_missing("cpp"):
         pytest.skip(reason)
-    told = f"{program}\nimport zdce._C\nprint(zdce._C.isa())"
+    told = f"import torch\n{program}\nimport zdce._C\nprint(zdce._C.isa())"  # the extension finds its libraries through torch
     environment = {
         **os.environ,
         "ZDCE_ISA": isa,
