@@ -338,7 +338,7 @@ def test_settings_keep_the_reports_epochs():
     assert settings.Settings().config("no-color", 3).weights.color == 0
     assert len(settings.REPORTED) == 9
     assert settings.preset("elsewhere", quick=False) == settings.Settings("elsewhere")
-    with pytest.raises(ValueError, match="objective must be one of paper, keras, got 'other'"):
+    with pytest.raises(ValueError, match="normalization must be one of paper, keras, got 'other'"):
         settings.Settings(normalization="other")
 
 
@@ -357,7 +357,7 @@ def test_results_come_back_as_they_were_written(finished):
 
 def test_measures_are_zdce_evals(finished, pictures):
     weights = finished / "runs" / "iters4-0" / "epoch-005.safetensors"
-    rows = json.loads(run("eval", weights, pictures, "--json").stdout)["rows"]
+    rows = json.loads(run("eval", weights, pictures, "--split", "validation", "--json").stdout)["rows"]
     average = Results.load(finished / "results").average("iters4", 5)
     for row in rows:
         if row["method"] == "model":

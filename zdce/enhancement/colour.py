@@ -9,19 +9,24 @@ from PIL import Image, ImageCms
 
 from zdce.enhancement.encodings import Encoding, Floats, codes, fractions, through
 from zdce.enhancement.enhancer import Enhancer
+from zdce.enhancement.transparency import enhance_visible
 from zdce.io import colour_spaces, images
-from zdce.io.images import Picture
+from zdce.io.images import Picture, Pixels
 from zdce.runtime import packages
 
 
 def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
     """The enhanced picture, in the encoding and with the colour profile of ``picture``.
 
-    Where the enhancer's ``transfer`` is ``"srgb"``, a picture is converted by its own colour tags or RGB profile.
+    Where the enhancer's ``transfer`` is ``"srgb"``, a picture is converted by its own colour tags or RGB profile. Invisible
+    pixels decide nothing and stay as they are.
     """
     encoding = _of_file(picture) if enhancer.settings.transfer == "srgb" else None
-    pixels = enhancer(picture.pixels) if encoding is None else through(encoding, picture.pixels, enhancer)
-    return picture.with_pixels(pixels)
+
+    def converted(pixels: Pixels) -> Pixels:
+        return enhancer(pixels) if encoding is None else through(encoding, pixels, enhancer)
+
+    return picture.with_pixels(enhance_visible(picture.pixels, picture.alpha, converted))
 
 
 def srgb(picture: Picture) -> Picture:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zdce.enhancement import colour, video
 from zdce.enhancement.enhancer import Enhancer
+from zdce.enhancement.transparency import enhance_visible
 from zdce.errors import InputError
 from zdce.io import images
 from zdce.models import weights
@@ -198,7 +199,9 @@ def _array(image: NDArray[Any], enhancer: Enhancer) -> NDArray[Any]:
         return np.stack([_array(one, enhancer) for one in image])
     if image.shape[2] == 1:
         return _array(image[..., 0], enhancer)[..., None]
-    return np.concatenate([_colors(image[..., :3], enhancer, grey=False), image[..., 3:]], axis=2)
+    alpha = image[..., 3] if image.shape[2] == 4 else None
+    colours = enhance_visible(image[..., :3], alpha, lambda pixels: _colors(pixels, enhancer, grey=False))
+    return np.concatenate([colours, image[..., 3:]], axis=2)
 
 
 def _colors(image: NDArray[Any], enhancer: Enhancer, grey: bool) -> NDArray[Any]:

@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from zdce.enhancement import colour
+from zdce.enhancement.transparency import filled
 from zdce.errors import FileError, InputError
 from zdce.io import images
 from zdce.io.images import Picture
@@ -234,7 +235,7 @@ class Application:
 
         def estimate(picture: Picture) -> Any:
             with _timed(times, "maps"):
-                return enhancer.maps(picture.pixels)
+                return enhancer.maps(filled(picture.pixels, picture.alpha))
 
         # Strength and noise count when maps are applied, the quality when the result is written.
         estimated_with = replace(enhancer.settings, strength=1.0, noise=None, quality=None)

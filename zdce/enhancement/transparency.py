@@ -1,0 +1,39 @@
+"""Pictures with invisible pixels: what lies under an opacity of 0 decides nothing, and stays as it was."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def filled(pixels: Array, alpha: Array | None) -> Array:
+    """``pixels`` (H, W, 3) with visible pixels in place of the invisible ones, where ``alpha`` (H, W) is 0.
+
+    The invisible ones, in reading order, get evenly spread visible ones, in reading order too: mostly those of their own rows.
+    So every share, mean and percentile of the picture, and of its area means, is about that of its visible part. A picture
+    without invisible pixels, or without visible ones, is returned itself.
+    """
+    if alpha is None or alpha.all() or not alpha.any():
+        return pixels
+    invisible, visible = np.flatnonzero(alpha == 0), np.flatnonzero(alpha)
+    result = np.ascontiguousarray(pixels).copy()
+    colours = result.reshape(-1, 3)
+    colours[invisible] = colours[visible[np.arange(len(invisible)) * len(visible) // len(invisible)]]
+    return result
+
+
+def enhance_visible(pixels: Array, alpha: Array | None, enhance: Callable[[Array], Array]) -> Array:
+    """What ``enhance`` makes of the visible part of ``pixels`` (H, W, 3), with the invisible pixels as they were.
+
+    Args:
+        pixels: of any type that ``enhance`` takes.
+        alpha: opacity (H, W), of which 0 is invisible; None where all is visible.
+        enhance: gives an array (H, W, 3) of the same type.
+    """
+    if alpha is not None and not alpha.any():
+        return pixels.copy()
+    enhanced = enhance(filled(pixels, alpha))
+    return enhanced if alpha is None or alpha.all() else np.where((alpha > 0)[..., None], enhanced, pixels)
