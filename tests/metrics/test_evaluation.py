@@ -254,11 +254,11 @@ def test_naturalness_falls_with_noise_and_is_in_the_table(lol):
     assert score(picture) + 10 < score((picture + noise).clip(0, 255).astype(np.uint8))
     assert math.isnan(score(np.full((40, 40, 3), 9, np.uint8)))
     assert math.isnan(score(picture[:1, :1]))
-    rows = json.loads(run(lol / "net.safetensors", lol / "lol", "--split", "validation", "--json", "--naturalness").stdout)[
-        "rows"
-    ]
+    measured = run(lol / "net.safetensors", lol / "lol", "--split", "validation", "--json", "--naturalness").stdout
+    found = {row["brisque"] for row in json.loads(measured)["rows"] if row["method"] == "input"}
     image = datasets.collection(str(lol / "lol")).validation_items()[0].load()
-    assert {row["brisque"] for row in rows if row["method"] == "input"} == {score(image)}
+    # OpenCV's sums depend on the number of threads in the last digits.
+    assert list(found) == [pytest.approx(score(image), rel=1e-6)]
 
 
 def test_eval_takes_all_pictures_unless_asked_for_others(lol):

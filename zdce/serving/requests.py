@@ -30,7 +30,7 @@ SETTINGS: Mapping[str, Option] = {
 
 def _no_truth(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a truth value is no number")
+        raise InputError("a truth value is no number")
     return value
 
 
