@@ -91,6 +91,7 @@ def test_a_folder_of_sizes_compiles_few_versions(tmp_path):
     assert max(versions.values()) <= 8
 
 
+@pytest.mark.slow
 def test_a_height_and_width_of_one_compile(tmp_path):
     versions = compiled_versions("compile", "1x1", cache=tmp_path)
     assert set(versions) == triton_launches.KERNELS
