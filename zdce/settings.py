@@ -7,12 +7,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict, Unpack
 
 from zdce.errors import InputError
-
-if TYPE_CHECKING:
-    from zdce.models.variants import Variant
 
 PRECISIONS = ("fp32", "bf16")
 TRANSFERS = ("srgb", "linear", "log")
@@ -33,6 +30,9 @@ EFFECTS: tuple[Effect, ...] = ("pixels", "frames", "picture files", "video files
 # Steps of the curve that the kernels are made for, and how many times smaller the image may be on which it is estimated.
 MAX_ITERATIONS = 16
 MAX_SCALE = 2**20
+
+# Channels of guided maps: a slope and an offset for each pixel's luma.
+GUIDED = 2
 
 
 class LossWeights(NamedTuple):
@@ -110,6 +110,17 @@ class Option:
 
 
 _OWN = "the network's own"
+
+
+class OwnSettings(Protocol):
+    """What a network has of its own, in place of settings that are None: a variant of ``zdce.models.variants``."""
+
+    @property
+    def scale(self) -> int: ...
+    @property
+    def brightness(self) -> float: ...
+    @property
+    def noise(self) -> float: ...
 
 
 class SettingsKeywords(TypedDict, total=False):
@@ -211,7 +222,7 @@ class EnhanceSettings:
             raise TypeError(f"settings are {', '.join(options())}, got {unknown[0]!r}")
         return replace(settings or cls(), **changes)
 
-    def for_variant(self, variant: "Variant") -> "EnhanceSettings":
+    def for_variant(self, variant: OwnSettings) -> "EnhanceSettings":
         """The same with the values of ``variant`` where these are None."""
         unset = [name for name, option in options().items() if option.of_network and getattr(self, name) is None]
         own: dict[str, Any] = {name: getattr(variant, name) for name in unset}

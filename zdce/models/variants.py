@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from zdce.errors import InputError
-from zdce.ops.enhance_picture import GUIDED
-from zdce.settings import MAX_ITERATIONS, MAX_SCALE, LossWeights, options
+from zdce.settings import GUIDED, MAX_ITERATIONS, MAX_SCALE, LossWeights, options
 
 # Each convolution's inputs, concatenated in this order: 0 is the image, n the n-th convolution's result.
 Sources = tuple[tuple[int, ...], ...]

@@ -11,7 +11,7 @@ from zdce.ops.apply_curve import reference as curve_reference
 from zdce.ops.arguments import check_iterations, check_picture, check_scale, check_tensor
 from zdce.ops.interleaved import fractions, to_dtype, with_contiguous_rows
 from zdce.ops.objective_statistics import in_common_dtype
-from zdce.settings import MAX_ITERATIONS
+from zdce.settings import GUIDED, MAX_ITERATIONS
 from zdce.srgb import LUMA
 
 
@@ -68,10 +68,6 @@ def enhance_picture(
         _check_output(out, picture)
     torch.ops.zdce.enhance_picture(picture, maps, steps, scale, align_corners, strength, logits, out)
     return out
-
-
-# Channels of guided maps: a slope and an offset for each pixel's luma.
-GUIDED = 2
 
 
 def _checked_iterations(maps: Tensor, iterations: int | None, logits: bool) -> int:

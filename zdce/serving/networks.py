@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import zdce
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError
-from zdce.models.network import DCENet
+from zdce.models.network import DCENet, load
 from zdce.settings import FAST_SCALE, VIDEO_SCALE, EnhanceSettings
 
 
@@ -26,7 +25,7 @@ class Networks:
     """
 
     def __init__(self, sources: Sequence[str], device: str = "cpu") -> None:
-        networks: list[DCENet] = [zdce.load(source, device) for source in sources]
+        networks: list[DCENet] = [load(source, device) for source in sources]
         self._networks = dict(zip(_names(sources), networks, strict=True))
         self._enhancers: dict[tuple[str, str], Enhancer] = {}
 
