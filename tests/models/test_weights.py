@@ -18,6 +18,7 @@ from PIL import Image
 import zdce
 from zdce import cli, training
 from zdce.data import datasets, photographs, sample
+from zdce.metrics import evaluation
 from zdce.models import weights
 from zdce.training.learner import Learner
 
@@ -56,6 +57,17 @@ def test_shipped_weights_brighten_a_scene_that_training_never_saw(name):
     # this one was taken at dusk.
     left = 0.75 if name == "local" else 0.5
     assert np.abs(enhanced.mean() - reference.mean()) < np.abs(dark.mean() - reference.mean()) * left
+
+
+def test_the_default_network_is_as_good_as_it_was():
+    """On every eighth picture of the built-in sample. A change that is meant, for the better, changes these figures too."""
+    enhancer = zdce.Enhancer(zdce.load(weights.DEFAULT))
+    items = datasets.collection("sample").items[::8]
+    pairs = [(enhancer(item.load()), item.load_reference()) for item in items]
+    assert len(pairs) == 16
+    # Other processors round otherwise: a level of 255 in some pixels is some thousandths of a decibel.
+    assert np.mean([evaluation.psnr(*pair) for pair in pairs]) == pytest.approx(21.70, abs=0.03)
+    assert np.mean([evaluation.ssim(*pair) for pair in pairs]) == pytest.approx(0.613, abs=0.002)
 
 
 def test_enhance_needs_no_model(tmp_path):

@@ -1,4 +1,8 @@
-"""Naturalness of a picture, measured without a reference (extra `naturalness`)."""
+"""Naturalness of a picture, measured without a reference (extra `naturalness`).
+
+By the package `brisque`, which brings the model's own coefficients; torchmetrics and piq have BRISQUE, NIQE or LPIPS only with
+weights that they download when they are first used.
+"""
 
 from collections.abc import Callable
 
