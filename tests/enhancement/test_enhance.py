@@ -69,7 +69,7 @@ def test_arrays(model, pixels, dtype, white, step):
     assert off(got.transpose(2, 0, 1), given.transpose(2, 0, 1), white, step, model) < 0.6
     assert np.array_equal(given, before)
     assert np.array_equal(zdce.enhance(np.stack([given, given[::-1]]), model)[0], got)
-    opacity = given[..., :1][::-1]
+    opacity = np.maximum(given[..., :1][::-1], np.asarray(white / 255, dtype))  # all is visible
     with_opacity = zdce.enhance(np.concatenate([given, opacity], 2), model)
     assert np.array_equal(with_opacity[..., :3], got)
     assert np.array_equal(with_opacity[..., 3:], opacity)
@@ -116,7 +116,8 @@ def test_enhanced_tensors_can_be_trained_on(model):
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "I;16"])
 def test_pillow_images_keep_their_mode(model, pixels, mode):
     grey = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257) if mode == "I;16" else None
-    image = grey or Image.fromarray(np.dstack([pixels, pixels[..., 0]])).convert(mode)
+    opacity = np.maximum(pixels[..., 0], 1)  # all is visible
+    image = grey or Image.fromarray(np.dstack([pixels, opacity])).convert(mode)
     image.info["dpi"] = (300, 300)
     got = zdce.enhance(image, model)
     assert (got.mode, got.size, got.info["dpi"]) == (mode, image.size, (300, 300))
