@@ -37,6 +37,12 @@ ON_CPU = ("reference", "cpp", "cuda_on_host")
 dispatch.BACKENDS["cuda_on_host"] = cuda_on_host.BACKEND
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest-xdist begins with the files of most tests; the longest have few, and one worker would wait at the end.
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 @pytest.fixture(params=list(dispatch.BACKENDS))
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn; one that can't run here is skipped with its reason."""
