@@ -1,10 +1,8 @@
 """``zdce bench startup``: whole processes as a shell starts them, beside Pillow decoding and encoding alone."""
 
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -46,17 +44,25 @@ def _photograph(height: int, width: int) -> Image.Image:
     return Image.fromarray((large + random.integers(-3, 4, (height, width, 1))).clip(0, 255).astype(np.uint8))
 
 
+# Starts a command and prints its seconds, its peak memory as the system counts it, and its exit code. A process of its own, and
+# a small one: to the system a child's peak is at least what its parent had when it started it.
+_LAUNCHER = """
+import os, subprocess, sys, time
+began = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(time.perf_counter() - began, usage.ru_maxrss, os.waitstatus_to_exitcode(status))
+"""
+
+
 def _measured(command: list[str]) -> tuple[float, float]:
-    """Time of a process in seconds, and its peak memory in MiB."""
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise OSError(f"{' '.join(command)}: {process.stderr.read() if process.stderr else ''}")
-    kib = usage.ru_maxrss / 1024 if sys.platform == "darwin" else usage.ru_maxrss
-    return seconds, kib / 1024
+    """Seconds that a process takes and its peak memory in MiB."""
+    launcher = [sys.executable, "-S", "-c", _LAUNCHER, *command]
+    done = subprocess.run(launcher, capture_output=True, text=True, check=True)
+    seconds, peak, code = done.stdout.split()
+    if code != "0":
+        raise OSError(f"{' '.join(command)}: {done.stderr}")
+    return float(seconds), int(peak) / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def run(rounds: int) -> list[Row]:
