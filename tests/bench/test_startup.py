@@ -17,5 +17,5 @@ def test_a_process_is_measured_alone():
 
 
 def test_a_command_that_fails_is_named():
-    with pytest.raises(OSError, match="sys.exit"):
+    with pytest.raises(OSError, match=r"sys\.exit"):
         startup._measured([sys.executable, "-c", "import sys; sys.exit(3)"])
