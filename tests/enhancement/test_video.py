@@ -21,6 +21,8 @@ from zdce.bench import flicker
 
 av = pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video]'")
 
+from av.stream import Disposition  # noqa: E402 (needs PyAV)
+
 from zdce.io.video_frames import layout_of  # noqa: E402 (needs PyAV)
 
 BASE = Fraction(1, 90000)
@@ -150,14 +152,119 @@ def test_raw_h264_is_shown_at_the_rate_that_it_announces(model):
         assert [round(frame.time, 2) for frame in file.decode(video=0)] == [round(i / 25, 2) for i in range(10)]
 
 
-@pytest.mark.parametrize(("sound", "target"), [("libopus", "out.mov"), ("flac", "out.mov"), ("aac", "out.webm")])
-def test_a_stream_that_the_target_cannot_hold_is_named_and_the_film_is_written(model, sound, target):
-    write("in.mkv", times=[i * 3000 for i in range(5)], sound=sound)
+def sound_of(path):
+    """The first stream of sound: its codec, when its samples begin, and the samples of its first channel, 48 kHz."""
+    with av.open(str(path)) as file:
+        stream = file.streams.audio[0]
+        resampler, found, start = av.AudioResampler("fltp", "mono", 48000), [], None
+        for frame in file.decode(stream):
+            start = frame.time if start is None else start
+            found += resampler.resample(frame)
+        found += resampler.resample(None)
+        return stream.codec_context.codec.canonical_name, start, np.concatenate([frame.to_ndarray()[0] for frame in found])
+
+
+def film_start(path):
+    with av.open(str(path)) as file:
+        return next(file.decode(video=0)).time
+
+
+def pitch(samples):
+    return np.abs(np.fft.rfft(samples * np.hanning(len(samples)))).argmax() * 48000 / len(samples)
+
+
+@pytest.mark.parametrize(
+    ("source", "sound", "target", "encoded"),
+    [
+        ("in.mkv", "libopus", "out.mov", "AAC"),
+        ("in.mkv", "flac", "out.mov", "AAC"),
+        ("in.mkv", "wavpack", "out.mp4", "AAC"),
+        ("in.mkv", "ac3", "out.webm", "Opus"),
+        ("in.mp4", "aac", "out.webm", "Opus"),
+        ("in.mov", "pcm_s16le", "out.webm", "Opus"),
+        ("in.mov", "pcm_mulaw", "out.mkv", "AAC"),
+        ("in.ts", "mp2", "out.webm", "Opus"),
+        ("in.avi", "pcm_u8", "out.mp4", "AAC"),
+        ("in.avi", "adpcm_ms", "out.mp4", "AAC"),
+    ],
+)
+def test_sound_that_the_target_cannot_hold_is_encoded_anew(model, folder, source, sound, target, encoded):
+    write(source, times=[i * 3000 for i in range(25)], sound=sound)
+    result = run(model, source, "-o", target, "--manifest", "rows.csv")
+    assert result.exit_code == 0, result.stderr
+    codec, start, samples = sound_of(source)
+    kind = {".mov": "MOV", ".mp4": "MP4", ".webm": "WebM", ".mkv": "MKV"}[os.path.splitext(target)[1]]
+    note = f"stream 1 (audio, {codec}) was re-encoded as {encoded}: {kind} can't hold it as it was"
+    assert f"{target}: {note}\n" in result.stderr
+    assert note in (folder / "rows.csv").read_text()
+    after, start_after, samples_after = sound_of(target)
+    assert after == encoded.lower()
+    # A tone all along, at the same time and as long: an encoder's own delay is not heard, its last packet is filled up.
+    assert start_after - film_start(target) == pytest.approx(start - film_start(source), abs=0.03)
+    assert len(samples_after) == pytest.approx(len(samples), abs=2500)
+    assert pitch(samples_after) == pytest.approx(440, abs=3)
+    assert np.abs(samples_after[4000:20000]).mean() == pytest.approx(np.abs(samples[4000:20000]).mean(), rel=0.05)
+    assert len(frames(target)) == 25
+
+
+@pytest.mark.parametrize(("layout", "target", "mixed"), [("5.1(side)", "out.webm", ""), ("hexadecagonal", "out.webm", "16")])
+def test_channels_that_the_encoder_has_not_are_mixed_and_said(model, layout, target, mixed):
+    write("plain.mkv", times=[i * 3000 for i in range(5)], sound=None)
+    with av.open("plain.mkv") as source, av.open("in.mkv", "w") as file:
+        film = file.add_stream_from_template(source.streams.video[0], opaque=True)
+        sound = file.add_stream("pcm_s16le", rate=48000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(
+            np.full((1, 4800 * sound.codec_context.layout.nb_channels), 900, np.int16), "s16", layout
+        )
+        frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+        file.mux(sound.encode(frame))
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = film
+                file.mux(packet)
     result = run(model, "in.mkv", "-o", target)
     assert result.exit_code == 0, result.stderr
-    assert f"{target}: stream 1 (audio, " in result.stderr
-    assert "was left out" in result.stderr
-    assert len(frames(target)) == 5
+    assert ("its 16 channels mixed to 2" if mixed else "was re-encoded as Opus: ") in result.stderr
+    with av.open(target) as file:
+        assert file.streams.audio[0].codec_context.layout.nb_channels == (2 if mixed else 6)
+
+
+def test_sound_whose_packets_the_format_refuses_costs_the_film_nothing(model, folder):
+    write(
+        "whole.mkv",
+        times=[i * 3000 for i in range(5)],
+    )
+    data = (folder / "whole.mkv").read_bytes()
+    for *_, packet in packets("whole.mkv")[0][1]:
+        # They begin as those of ADTS do, whose headers MP4's writer reads.
+        data = data.replace(packet, b"\xff\xf1" + bytes(len(packet) - 2))
+    (folder / "in.mkv").write_bytes(data)
+    result = run(model, "in.mkv", "-o", "out.mp4")
+    assert result.exit_code == 0, result.stderr
+    assert "stream 1 (audio, aac) was re-encoded as AAC: MP4 can't hold it" in result.stderr
+    assert re.search(r"out.mp4: \d+ packets of stream 1 \(audio, aac\) can't be decoded and were left out", result.stderr)
+    assert len(frames("out.mp4")) == 5
+
+
+def test_subtitles_that_the_target_cannot_hold_are_named(model):
+    write("plain.mkv", times=[i * 3000 for i in range(5)])
+    with av.open("plain.mkv") as source, av.open("in.mkv", "w") as file:
+        copies = {stream.index: file.add_stream_from_template(stream, opaque=True) for stream in source.streams}
+        text = file.add_mux_stream("subrip")
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                file.mux(packet)
+        said = av.Packet(b"hello")
+        said.stream, said.time_base, said.pts, said.dts, said.duration = text, Fraction(1, 1000), 100, 100, 50
+        file.mux(said)
+    for target in ("out.mp4", "out.mov", "out.webm"):
+        result = run(model, "in.mkv", "-o", target)
+        assert result.exit_code == 0, result.stderr
+        assert f"{target}: stream 2 (subtitle, subrip) was left out\n" in result.stderr
+        assert len(frames(target)) == 5
+    assert "left out" not in run(model, "in.mkv", "-o", "out.mkv").stderr
+    assert [data for *_, data in packets("out.mkv")[0][2]] == [b"hello"]
 
 
 def test_an_attachment_goes_into_mkv_and_is_named_in_mp4(model):
@@ -171,7 +278,8 @@ def test_an_attachment_goes_into_mkv_and_is_named_in_mp4(model):
                 file.mux(packet)
     result = run(model, "in.mkv", "-o", "out.mp4")
     assert result.exit_code == 0, result.stderr
-    assert "out.mp4: stream 2 (attachment, " in result.stderr
+    assert "out.mp4: stream 2 (attachment, f.ttf) was left out" in result.stderr
+    assert "out.webm: stream 2 (attachment, f.ttf) was left out" in run(model, "in.mkv", "-o", "out.webm").stderr
     assert run(model, "in.mkv", "-o", "out.mkv").exit_code == 0
     with av.open("out.mkv") as file:
         assert [stream.type for stream in file.streams] == ["video", "audio", "attachment"]
@@ -201,6 +309,111 @@ def test_apples_keys_are_kept(model):
     with av.open("out.mov") as file:
         assert file.metadata["com.apple.quicktime.model"] == "Phone"
         assert file.metadata["title"] == "night"
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_piece_of_a_recording_starts_at_0_with_sound_and_chapters(model, suffix):
+    write("at0.mkv", times=[i * 3000 for i in range(10)])
+    late = 95_000_000  # of 1 ms
+    with av.open("at0.mkv") as source, av.open(f"in{suffix}", "w") as file:
+        copies = {stream.index: file.add_stream_from_template(stream, opaque=True) for stream in source.streams}
+        chapter = {"id": 1, "time_base": Fraction(1, 1000), "start": late + 100, "end": late + 300, "metadata": {"title": "a"}}
+        file.set_chapters([chapter])
+        for packet in source.demux():
+            if packet.size:
+                packet.pts += late
+                packet.dts = None if packet.dts is None else packet.dts + late
+                packet.stream = copies[packet.stream.index]
+                file.mux(packet)
+    for target in ("out.mkv", "out.mp4"):
+        result = run(model, f"in{suffix}", "-o", target)
+        assert result.exit_code == 0, result.stderr
+        assert f"{target}: its times began at 95000.0 s and count from 0\n" in result.stderr
+        with av.open(f"in{suffix}") as before, av.open(target) as after:
+            assert before.start_time / av.time_base == pytest.approx(95000, abs=0.1)
+            assert after.start_time / av.time_base == pytest.approx(0, abs=0.03)
+            (chapter,) = after.chapters()
+            # A chapter of MP4 begins where the one before ends.
+            begun = 0 if ".mp4" in (suffix, target[-4:]) else 0.1
+            assert float(chapter["start"] * chapter["time_base"]) == pytest.approx(begun, abs=0.03)
+            assert float(chapter["end"] * chapter["time_base"]) == pytest.approx(begun + 0.2, abs=0.12)
+        first, heard = ([start(name) for name in (f"in{suffix}", target)] for start in (film_start, lambda n: sound_of(n)[1]))
+        # Film and sound are as far apart as they were.
+        assert heard[0] - first[0] == pytest.approx(heard[1] - first[1], abs=0.003)
+
+
+def test_what_an_edit_list_cuts_from_the_sound_stays_away(model):
+    """Sound that begins half a second before the film, which MP4 keeps and does not play."""
+    write("plain.mp4", times=[i * 3000 for i in range(30)], sound=None)
+    with av.open("plain.mp4") as source, av.open("in.mp4", "w") as file:
+        film, sound = file.add_stream_from_template(source.streams.video[0], opaque=True), file.add_stream("aac", rate=48000)
+        loud = av.AudioFrame.from_ndarray(np.tile(np.sin(np.arange(24000, dtype=np.float32)) / 2, (2, 1)), "fltp", "stereo")
+        loud.sample_rate, loud.pts, loud.time_base = 48000, -24000, Fraction(1, 48000)
+        file.mux(sound.encode(loud))
+        for i in range(25):
+            frame = tone(i)
+            file.mux(sound.encode(frame))
+        file.mux(sound.encode(None))
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = film
+                file.mux(packet)
+    _, start, samples = sound_of("in.mp4")
+    for target in ("out.mp4", "out.mkv", "out.webm"):
+        result = run(model, "in.mp4", "-o", target)
+        assert result.exit_code == 0, result.stderr
+        _, begun, heard = sound_of(target)
+        assert begun == pytest.approx(start, abs=0.025)
+        assert len(heard) == pytest.approx(len(samples), abs=2500)
+        assert packets(target)[0][0][0][0] == 0
+        assert pitch(heard) == pytest.approx(440, abs=3)
+
+
+def test_a_time_code_track_is_kept_and_not_said_to_be_lost(model):
+    with av.open("in.mov", "w") as file:
+        film = file.add_stream("libx264", rate=25, width=96, height=64, pix_fmt="yuv420p")
+        film.metadata["timecode"] = "01:00:00:00"
+        frame = av.VideoFrame.from_ndarray(scene((96, 64)), "rgb24").reformat(format="yuv420p")
+        file.mux([*film.encode(frame), *film.encode(None)])
+    with av.open("in.mov") as file:
+        assert [stream.type for stream in file.streams] == ["video", "data"]
+    for target in ("out.mov", "out.mp4", "out.mkv"):
+        result = run(model, "in.mov", "-o", target)
+        assert result.exit_code == 0, result.stderr
+        assert "left out" not in result.stderr
+        with av.open(target) as file:
+            said = {key.lower(): value for key, value in file.streams.video[0].metadata.items()}
+            assert said["timecode"] == "01:00:00:00"
+            assert [stream.type for stream in file.streams][1:] == ([] if target == "out.mkv" else ["data"])
+
+
+def test_covers_stay_covers_or_are_named(model, folder):
+    """MP4 holds them as streams, MKV as attachments, where a stream would be a second film; MOV and WebM not at all."""
+    write("plain.mp4", times=[i * 3000 for i in range(5)], sound=None)
+    Image.fromarray(scene((32, 32))).save("cover.jpg")
+    with av.open("plain.mp4") as source, av.open("in.mp4", "w") as file:
+        film = file.add_stream_from_template(source.streams.video[0], opaque=True)
+        cover = file.add_mux_stream("mjpeg", width=32, height=32)
+        cover.disposition = Disposition.attached_pic
+        picture = av.Packet((folder / "cover.jpg").read_bytes())
+        picture.stream, picture.time_base, picture.pts, picture.dts = cover, Fraction(1, 90000), 0, 0
+        file.mux(picture)
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = film
+                file.mux(packet)
+    steps = [("in.mp4", "out.mp4"), ("in.mp4", "out.mkv"), ("out.mkv", "again.mkv"), ("again.mkv", "again.mp4")]
+    for name, target in steps:
+        result = run(model, name, "-o", target)
+        assert result.exit_code == 0, result.stderr
+        assert "left out" not in result.stderr
+        with av.open(target) as file:
+            dispositions = [bool(stream.disposition & Disposition.attached_pic) for stream in file.streams.video]
+            assert dispositions == [False, True]
+            (packet,) = [packet for packet in file.demux(file.streams.video[1]) if packet.size]
+            assert bytes(packet) == (folder / "cover.jpg").read_bytes()
+    for target in ("out.mov", "out.webm"):
+        assert f"{target}: stream 1 (cover, mjpeg) was left out\n" in run(model, "in.mp4", "-o", target).stderr
 
 
 def test_a_broadcast_that_began_long_ago_starts_at_0(model):

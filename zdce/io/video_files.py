@@ -1,6 +1,5 @@
 """Video files, by PyAV: frames as RGB among the packets of the other streams, read, and written with their time and tags."""
 
-import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from typing import Any, Self, TypeAlias
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Disposition, Stream
 from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
@@ -21,6 +19,7 @@ from av.video.stream import VideoStream
 from zdce.errors import FileError
 from zdce.io.images import Pixels
 from zdce.io.video_frames import DEFAULT_SITING, FromRGB, ToRGB, layout_of, sampling
+from zdce.io.video_streams import FILE, Companions, Packet, is_copied, is_cover
 
 # A file that ends so many frames before the time it announces was cut off; more where only the whole file announces one, which
 # sound may round.
@@ -30,13 +29,13 @@ _MISSING, _ROUNDED = 0.75, 0.05
 _ANNOUNCING = ("mov", "matroska")
 
 # Those whose streams' lengths are guesses too.
-_GUESSING = ("mpegts", "mpeg", "avi")
+_GUESSING = ("mpegts", "mpeg", "avi", "asf")
 
-# Before a path: what comes before a colon in a file's name would be a protocol's.
-_FILE = "file:"
+# Those whose times count from wherever the sender's clock was.
+_BROADCASTS = ("mpegts", "mpeg")
 
-# Of what is copied. Other data streams (time codes, motion sensors) most formats refuse or garble.
-_COPIED = ("audio", "subtitle", "attachment")
+# From how many seconds on a start is no delay that belongs to the film.
+_LATE = 1
 
 # AVColorSpace of RGB: it has no matrix.
 _RGB = 0
@@ -69,9 +68,6 @@ _LIGHT_DATA = {
     SideDataType.DYNAMIC_HDR_PLUS: "HDR10+ metadata",
     SideDataType.DOVI_METADATA: "Dolby Vision metadata",
 }
-
-# Where a cover stays one: MOV drops it, and in Matroska it would become a second film.
-_WITH_COVERS = frozenset({"mp4"})
 
 # What takes more than 8 bits for the same containers where the encoder was built without them, as PyAV's libvpx is.
 _DEEP_ENCODERS = {"libvpx-vp9": "libsvtav1"}
@@ -110,8 +106,6 @@ def _as_file_errors(name: str) -> Iterator[None]:
         raise FileError(f"{name}: {error.strerror or error}") from error
 
 
-# Generic to a type checker only.
-Packet: TypeAlias = "av.Packet[Any]"
 Item: TypeAlias = "Shot | av.Packet[Any]"
 
 
@@ -125,7 +119,7 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.container = av.open(_FILE + str(path), "r", metadata_errors="replace")
+            self.container = av.open(FILE + str(path), "r", metadata_errors="replace")
         except av.error.FFmpegError as error:
             reason = error.strerror or str(error)
             named = reason if isinstance(error, OSError) else f"not a video that can be read ({reason})"
@@ -138,18 +132,16 @@ class Reader:
 
     def _begin(self) -> None:
         streams = self.container.streams
-        films = [stream for stream in streams.video if not stream.disposition & Disposition.attached_pic]
+        films = [stream for stream in streams.video if not is_cover(stream)]
         if not films:
             raise FileError(f"{self.path}: it holds no video")
         self.stream: VideoStream = films[0]
         self.stream.thread_type = "AUTO"
-        covers = [stream for stream in streams.video if stream.disposition & Disposition.attached_pic]
-        self.copied: list[Stream] = [*covers, *(stream for stream in streams if stream.type in _COPIED)]
-        self.left_out = [stream for stream in streams if stream is not self.stream and stream not in self.copied]
+        self.companions = [stream for stream in streams if stream is not self.stream]
         self._decoded, self._undecodable, self._corrupt = 0, 0, 0
         self._error, self._end, self._last = "", 0.0, -(2**63)
-        broadcast = self.container.format.name in ("mpegts", "mpeg")
-        self._start = Fraction(self.container.start_time or 0, av.time_base) if broadcast else Fraction(0)
+        self.notes: list[str] = []
+        self.start = self._start()
         self._items = self._read()
         # What the output must know before it is opened stands in the first frame.
         self.first: av.VideoFrame | None = None
@@ -210,7 +202,7 @@ class Reader:
 
     def _read(self) -> Iterator[Item]:
         try:
-            for packet in self.container.demux([self.stream, *self.copied]):
+            for packet in self.container.demux([self.stream, *(stream for stream in self.companions if is_copied(stream))]):
                 self._note_end(packet)
                 if packet.stream is self.stream:
                     yield from self._decode(packet)
@@ -220,9 +212,19 @@ class Reader:
             self._error = error.strerror or str(error)
             yield from self._decode(None)
 
+    def _start(self) -> Fraction:
+        """The time in seconds that becomes 0: broadcasts and pieces of recordings count from elsewhere."""
+        start = Fraction(self.container.start_time or 0, av.time_base)
+        if self.container.format.name in _BROADCASTS:
+            return start
+        if start < _LATE:
+            return Fraction(0)
+        self.notes.append(f"its times began at {float(start):.1f} s and count from 0")
+        return start
+
     def _from_start(self, packet: Packet) -> Packet:
         """The packet with its times counted from the file's first one, where broadcasting counts from elsewhere."""
-        earlier = round(self._start / packet.time_base)
+        earlier = round(self.start / packet.time_base)
         packet.pts = None if packet.pts is None else packet.pts - earlier
         packet.dts = None if packet.dts is None else packet.dts - earlier
         return packet
@@ -275,7 +277,7 @@ class Reader:
         # Only a broken file has frames without a time or out of order; a player needs times that grow.
         step = max(1, round(1 / (base * (self.stream.guessed_rate or 25)))) if self._untimed else 1
         unknown = self._last + step if self._decoded > 1 else 0
-        self._last = max(frame.pts - round(self._start / base) if frame.pts is not None else unknown, self._last + 1)
+        self._last = max(frame.pts - round(self.start / base) if frame.pts is not None else unknown, self._last + 1)
         return Shot(pixels, self._last, frame.duration or 0, base)
 
 
@@ -298,22 +300,23 @@ class Writer:
     def __init__(self, path: Path, source: Reader, container: str, codec: str, crf: int, name: str = "") -> None:
         assert source.first is not None
         self._name = name or str(path)
-        self.notes: list[str] = []
+        self.notes = list(source.notes)
         self._first = source.first
         base = source.stream.time_base
         # Else the mp4 family multiplies a coarse time base by powers of two.
         timescale = {"video_track_timescale": str(base.denominator)} if container in ("mp4", "mov") and base else {}
         # Keys such as Apple's place and model of the camera are written in this way only.
-        if container in ("mp4", "mov") and any(key.startswith("com.apple.") for key in source.container.metadata):
+        keys = container in ("mp4", "mov") and any(key.startswith("com.apple.") for key in source.container.metadata)
+        if keys:
             timescale["movflags"] = "use_metadata_tags"
         with _as_file_errors(self._name):
-            self.container = av.open(_FILE + str(path), "w", container, container_options=timescale)
+            self.container = av.open(FILE + str(path), "w", container, container_options=timescale)
         try:
             with _as_file_errors(self._name):
                 self._stream = self._add_video(source, codec, crf)
-                self._copies = self._add_copies(source)
+                self._companions = Companions(self.container, source.path, source.companions, keeps_covers=not keys)
                 self.container.metadata.update(source.container.metadata)
-                self.container.set_chapters(source.container.chapters())
+                self.container.set_chapters(_earlier(source.container.chapters(), source.start))
                 self.container.start_encoding()
         except BaseException:
             self.container.close()
@@ -359,20 +362,6 @@ class Writer:
             self.notes.append("its transparency was left out")
         return stream
 
-    def _add_copies(self, source: Reader) -> dict[int, Stream]:
-        """The output's stream for each of the input's, by its index."""
-        copies: dict[int, Stream] = {}
-        left_out = list(source.left_out)
-        for stream in source.copied:
-            if not _holds(self.container.format.name, stream):
-                left_out.append(stream)
-                continue
-            copies[stream.index] = copy = self.container.add_stream_from_template(stream, opaque=True)
-            copy.metadata.update(stream.metadata)
-            copy.disposition = stream.disposition
-        self.notes += [f"stream {stream.index} ({stream.type}, {stream.name or 'unknown'}) was left out" for stream in left_out]
-        return copies
-
     def __enter__(self) -> Self:
         return self
 
@@ -381,6 +370,8 @@ class Writer:
             if kind is None:
                 with _as_file_errors(self._name):
                     self.container.mux(self._stream.encode(None))
+                    self._companions.finish()
+                    self.notes += self._companions.notes
         finally:
             # Also writes what is in memory: a full disk shows here at the latest.
             with _as_file_errors(self._name):
@@ -391,9 +382,8 @@ class Writer:
         with _as_file_errors(self._name):
             if isinstance(item, Shot):
                 self.container.mux(self._stream.encode(self._frame(item)))
-            elif item.stream.index in self._copies:
-                item.stream = self._copies[item.stream.index]
-                self.container.mux(item)
+            else:
+                self._companions.write(item)
 
     def _frame(self, shot: Shot) -> av.VideoFrame:
         height, width = shot.pixels.shape[:2]
@@ -407,18 +397,14 @@ class Writer:
         return frame
 
 
-def _holds(container: str, stream: Stream) -> bool:
-    """Whether a format takes a stream, by trying it in memory: some refuse only when the header is written."""
-    is_cover = stream.type == "video"
-    if is_cover and container not in _WITH_COVERS:
-        return False
-    try:
-        with av.open(io.BytesIO(), "w", container) as trial:
-            trial.add_stream_from_template(stream, opaque=True)
-            trial.start_encoding()
-    except (ValueError, OSError, av.error.FFmpegError):
-        return False
-    return True
+def _earlier(chapters: list[Any], start: Fraction) -> list[Any]:
+    """The chapters with times that count from ``start`` seconds. Those of MP4 count from the film's beginning anyway."""
+    moved = []
+    for chapter in chapters:
+        ticks = round(start / chapter["time_base"])
+        late = chapter["end"] > ticks
+        moved.append({**chapter, "start": max(0, chapter["start"] - ticks), "end": chapter["end"] - ticks} if late else chapter)
+    return moved
 
 
 def _light_notes(first: av.VideoFrame) -> list[str]:
