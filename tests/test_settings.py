@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import warnings
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_type_hints
@@ -34,6 +35,7 @@ VALUES = {
     "smoothing": 0.0,
     "quality": 30,
     "crf": 40,
+    "deinterlace": True,
 }
 
 
@@ -46,13 +48,14 @@ def folder(tmp_path_factory):
     Image.fromarray(noisy).save(folder / "dark.png")
     if video.why_missing() is None:
         film(folder / "dark.mp4")
+        film(folder / "interlaced.mp4", flags="+ildct+ilme")
     return folder
 
 
-def film(path):
+def film(path, **options):
     av = importlib.import_module("av")
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast", **options})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for level in (0, 9, 3, 12):
             frame = av.VideoFrame.from_ndarray(dark_picture(48, 64) + np.uint8(level), format="rgb24")
@@ -87,7 +90,8 @@ def by_function(folder, source, target, **settings):
 
 
 def by_command(folder, source, target, **settings):
-    arguments = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    words = [(f"--{name}",) if value is True else (f"--{name}", str(value)) for name, value in settings.items()]
+    arguments = [word for pair in words for word in pair]
     model = ["-m", str(folder / "net.safetensors")]
     result = CliRunner().invoke(
         cli.main, ["enhance", str(source), "-o", str(target), *model, *arguments], catch_exceptions=False
@@ -127,7 +131,7 @@ WAYS = {
     by_command: EFFECTS,
     by_ray_files: EFFECTS,
 }
-WALK = [(way, name) for way, effects in WAYS.items() for name in options(*effects)]
+WALK = [(way, name) for way, effects in WAYS.items() for name in options(*effects) if name != "deinterlace"]
 
 
 def content(result):
@@ -152,6 +156,20 @@ def test_every_way_in_takes_every_setting(folder, tmp_path, monkeypatch, way, na
     assert before != after
     if effect == "pixels":
         assert after == content(by_enhancer(folder, source, None, **{name: VALUES[name]}))
+
+
+@pytest.mark.parametrize("way", [way for way, effects in WAYS.items() if effects == EFFECTS])
+def test_interlaced_videos_are_refused_unless_they_are_deinterlaced(folder, tmp_path, monkeypatch, way):
+    if reason := video.why_missing():
+        pytest.skip(reason)
+    monkeypatch.setattr(ray_data, "_ray_data", lambda: None)
+    target = tmp_path / "out.mp4"
+    with pytest.raises((OSError, AssertionError)):
+        way(folder, folder / "interlaced.mp4", target)
+    assert not target.exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zdce.enhance says that it did
+        assert way(folder, folder / "interlaced.mp4", target, deinterlace=True).exists()
 
 
 def test_all_settings_are_walked_and_typed():
@@ -200,6 +218,7 @@ def test_commands_have_an_option_for_each_setting(command, effects, without):
         ("smoothing", float("inf"), "a number of at least 0, got inf"),
         ("quality", 101, "a whole number from 1 to 100, got 101"),
         ("crf", -1, "a whole number from 0 to 51, got -1"),
+        ("deinterlace", 1, "True or False, got 1"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_expected(name, value, expected):

@@ -50,7 +50,7 @@ class Option:
 
     Attributes:
         help: one or two sentences; a noun or a verb begins.
-        kind: the type of its values.
+        kind: the type of its values; bool is a switch.
         least, most: the smallest and the largest number.
         below: a number that all values are smaller than.
         choices: the values of a text.
@@ -61,7 +61,7 @@ class Option:
     """
 
     help: str
-    kind: type[int] | type[float] | type[str] = float
+    kind: type[int] | type[float] | type[str] | type[bool] = float
     least: float | None = None
     most: float | None = None
     below: float | None = None
@@ -76,6 +76,8 @@ class Option:
         """What a value must be, for a sentence that goes on "must be"."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
+        if self.kind is bool:
+            return "True or False"
         number = "a whole number" if self.kind is int else "a number"
         if self.least is None:
             return "a finite number"
@@ -84,7 +86,7 @@ class Option:
         return f"{number} of at least {self.least:.10g}" + ("" if self.below is None else f" and below {self.below:.10g}")
 
     def checked(self, name: str, value: Any) -> Any:
-        """``value`` as an ``int``, ``float``, ``str`` or None.
+        """``value`` as an ``int``, ``float``, ``str``, ``bool`` or None.
 
         Raises:
             ValueError: it is not what the setting takes.
@@ -98,6 +100,8 @@ class Option:
     def _takes(self, value: Any) -> bool:
         if self.kind is str:
             return value in self.choices
+        if self.kind is bool:
+            return isinstance(value, bool)
         if isinstance(value, bool) or not isinstance(value, Integral if self.kind is int else Real):
             return False
         number = float(value)
@@ -135,6 +139,7 @@ class SettingsKeywords(TypedDict, total=False):
     smoothing: float
     quality: int | None
     crf: int
+    deinterlace: bool
 
 
 def _option(default: Any, text: str, **described: Any) -> Any:
@@ -161,6 +166,7 @@ class EnhanceSettings:
         smoothing: of videos, the time constant in seconds of the curve maps' filter; 0 is frame by frame.
         quality: of JPEG, WebP, AVIF and HEIC files, 1 to 100; None is a JPEG file's own, and 95 for all else.
         crf: of video files, the encoder's constant rate factor from 0 (lossless) to 51; 6 more make half the size.
+        deinterlace: whether interlaced videos become progressive, one frame of two fields; without it they are refused.
 
     Raises:
         ValueError: a value is not one of these; the message names it.
@@ -202,6 +208,10 @@ class EnhanceSettings:
     crf: int = _option(
         18, "Constant rate factor of video files: 0 is lossless, 6 more halve the size.",
         kind=int, least=0, most=51, effect="video files",
+    )  # fmt: skip
+    deinterlace: bool = _option(
+        False, "Make interlaced videos progressive, one frame of two fields; without it they are refused.",
+        kind=bool, effect="video files",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

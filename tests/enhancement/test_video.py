@@ -285,18 +285,107 @@ def test_an_attachment_goes_into_mkv_and_is_named_in_mp4(model):
         assert [stream.type for stream in file.streams] == ["video", "audio", "attachment"]
 
 
-def test_interlaced_films_are_refused_by_name(model, folder):
-    with av.open("in.ts", "w") as file:
-        film = file.add_stream("libx264", rate=25, width=96, height=64, pix_fmt="yuv420p", options={"flags": "+ildct+ilme"})
-        for i in range(5):
-            frame = av.VideoFrame.from_ndarray(scene((96, 64)), "rgb24").reformat(format="yuv420p")
+def write_fields(path, codec="libx264", first="top", count=12, offset=0, pixels="yuv420p"):
+    """A bright bar that moves 4 pixels from field to field, and nothing between the fields' lines: combing."""
+    flags = {} if first is None else {"flags": "+ildct+ilme", "x264-params": f"{'t' if first == 'top' else 'b'}ff=1"}
+    with av.open(str(path), "w", container_options={"output_ts_offset": str(offset)} if offset else {}) as file:
+        film = file.add_stream(codec, rate=25, width=128, height=96, pix_fmt=pixels, options={"crf": "1", **flags})
+        if codec != "libx264":
+            film.codec_context.field_order = {"top": 2, "bottom": 3, None: 1}[first]
+            film.codec_context.bit_rate = 4_000_000
+        for i in range(count):
+            picture = np.full((96, 128, 3), 20, np.uint8)
+            for field in (0, 1):
+                rows = slice(field if first != "bottom" else 1 - field, None, 2)
+                left = 10 + 4 * (2 * i + (field if first else 0))
+                picture[rows, left : left + 16] = 60
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=pixels)
             frame.pts, frame.time_base = i, Fraction(1, 25)
+            if first is not None:  # decoders of MPEG-2 take the frame's own flags
+                frame = flagged(frame, first)
             file.mux(film.encode(frame))
         file.mux(film.encode(None))
+
+
+def flagged(frame, first):
+    graph = av.filter.Graph()
+    source = graph.add("buffer", f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/25")
+    graph.link_nodes(source, graph.add("setfield", {"top": "tff", "bottom": "bff"}[first]), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.vpull()
+
+
+def combing(picture):
+    """How much more lines differ from their neighbours than from the ones after them."""
+    grey = picture.astype(float).mean(axis=2)
+    return np.abs(grey[1:-1] - (grey[:-2] + grey[2:]) / 2).mean() - np.abs(grey[2:-2] - (grey[:-4] + grey[4:]) / 2).mean() / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "first"),
+    [
+        ("in.ts", "libx264", "top"),
+        ("in.mp4", "libx264", "bottom"),
+        ("in.mkv", "mpeg2video", "top"),
+        ("in.mpg", "mpeg2video", "bottom"),
+    ],
+)
+def test_interlaced_films_are_refused_or_deinterlaced_by_choice(model, folder, name, codec, first):
+    write_fields(name, codec, first)
+    result = run(model, name, "-o", "out.mp4")
+    assert result.exit_code == 1
+    asked = "--deinterlace (deinterlace=True) makes it progressive first"
+    assert f"{name}: it is interlaced ({first} field first): {asked}\n" in result.stderr
+    assert not (folder / "out.mp4").exists()
+    result = run(model, name, "-o", "out.mp4", "--deinterlace", "--strength", 0, "--crf", 1)
+    assert result.exit_code == 0, result.stderr
+    assert f"out.mp4: it was interlaced ({first} field first): two fields became one frame (bwdif)\n" in result.stderr
+    with av.open("out.mp4") as file:
+        shown = list(file.decode(video=0))
+    assert not any(frame.interlaced_frame for frame in shown)
+    assert [round(frame.time * 25) for frame in shown] == [round(shown[0].time * 25) + i for i in range(12)]
+    for i, (before, after) in enumerate(zip(frames(name), frames("out.mp4"), strict=True)):
+        assert combing(before) > 2
+        assert combing(after) < 0.5
+        # The first field's moment: the bar is where it was there.
+        assert abs(np.flatnonzero(after[48].mean(axis=1) > 40)[0] - (10 + 8 * i)) <= 1
+
+
+def test_interlaced_frames_that_come_later_are_not_passed_over(model, folder):
+    write_fields("a.ts", "mpeg2video", None)
+    write_fields("b.ts", "mpeg2video", "top", offset=0.48)
+    (folder / "in.ts").write_bytes((folder / "a.ts").read_bytes() + (folder / "b.ts").read_bytes())
     result = run(model, "in.ts", "-o", "out.mp4")
     assert result.exit_code == 1
-    assert "in.ts: it is interlaced (" in result.stderr
+    assert re.search(r"in.ts: it is interlaced \(top field first\) from \d\.\d s on: --deinterlace", result.stderr)
     assert not (folder / "out.mp4").exists()
+    result = run(model, "in.ts", "-o", "out.mp4", "--deinterlace", "--strength", 0, "--crf", 1)
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"out.mp4: it was interlaced \(top field first\) from \d\.\d s on: two fields became one", result.stderr)
+    before, after = frames("in.ts"), frames("out.mp4")
+    assert len(after) == len(before) == 24
+    assert max(combing(picture) for picture in after) < 0.5
+    # Progressive frames pass as they are.
+    assert np.abs(before[5].astype(float) - after[5]).mean() < 1
+
+
+def test_a_progressive_film_is_the_same_with_deinterlace(model, folder):
+    write("in.mp4")
+    for name, options in (("a.mp4", []), ("b.mp4", ["--deinterlace"])):
+        result = run(model, "in.mp4", "-o", name, "--crf", 0, *options)
+        assert result.exit_code == 0
+        assert "interlaced" not in result.stderr
+    assert packets("a.mp4") == packets("b.mp4")
+    assert all(np.array_equal(a, b) for a, b in zip(frames("a.mp4"), frames("b.mp4"), strict=True))
+
+
+def test_fields_that_only_the_container_tells_count(model):
+    write_fields("in.mov", "png", "bottom", pixels="rgb24")
+    result = run(model, "in.mov", "-o", "out.mp4")
+    assert result.exit_code == 1
+    assert "in.mov: it is interlaced (bottom field first): --deinterlace" in result.stderr
+    assert run(model, "in.mov", "-o", "out.mp4", "--deinterlace", "--strength", 0, "--crf", 1).exit_code == 0
+    assert max(combing(picture) for picture in frames("out.mp4")) < 0.5
 
 
 def test_apples_keys_are_kept(model):

@@ -113,12 +113,14 @@ def enhance(
     decoded of it, and ``fault`` in the report.
 
     Args:
-        enhancer: with the ``smoothing`` and ``crf`` of its settings; its scale is taken as it is, see ``settings_for``.
+        enhancer: with the ``smoothing``, ``crf`` and ``deinterlace`` of its settings; its scale is taken as it is, see
+            ``settings_for``.
         shown: called after every frame with their number so far and how many there will be, None where that is not known.
 
     Raises:
         ValueError: PyAV is missing, or ``target`` is no video's name.
-        OSError: no frame of ``source`` can be decoded, or ``target`` can't be written.
+        OSError: no frame of ``source`` can be decoded, it is interlaced and ``deinterlace`` is not set, or ``target`` can't be
+            written.
     """
     if target.suffix.lower() not in FORMATS:
         raise InputError(f"{target}: expected one of the formats {', '.join(sorted(FORMATS))}")
@@ -126,13 +128,12 @@ def enhance(
     report, began = Report(), time.monotonic()
     smoothing = smoothing_for(enhancer)
     with (
-        files.Reader(source) as reader,
+        files.Reader(source, deinterlace=enhancer.settings.deinterlace) as reader,
         atomic.replacing(target) as temporary,
         files.Writer(temporary, reader, *FORMATS[target.suffix.lower()], enhancer.settings.crf, str(target)) as writer,
         prefetch.in_background(writer.write, _WAITING) as write,
         prefetch.prefetched(reader, _WAITING) as items,
     ):
-        report.notes = writer.notes
         for item in items:
             if isinstance(item, files.Shot):
                 maps = smoothing(enhancer.maps(item.pixels), enhancer.srgb(item.pixels), item.time)
@@ -142,5 +143,6 @@ def enhance(
             else:
                 write(item)
         report.fault = reader.fault()
+    report.notes = [*reader.notes, *writer.notes]
     report.seconds = time.monotonic() - began
     return report

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from zdce.errors import FileError
 from zdce.io.images import Pixels
-from zdce.io.video_frames import DEFAULT_SITING, FromRGB, ToRGB, layout_of, sampling
+from zdce.io.video_frames import DEFAULT_SITING, Deinterlacer, FromRGB, ToRGB, fields_of_stream, layout_of, sampling
 from zdce.io.video_streams import FILE, Companions, Packet, is_copied, is_cover
 
 # A file that ends so many frames before the time it announces was cut off; more where only the whole file announces one, which
@@ -112,12 +112,18 @@ Item: TypeAlias = "Shot | av.Packet[Any]"
 class Reader:
     """A video's frames and the packets of the streams that are copied, in the file's order. To be iterated once, in any thread.
 
-    Raises:
-        OSError: the file can't be read, or no frame of it decoded.
+    Args:
+        deinterlace: whether interlaced frames become progressive ones.
+
+    Attributes:
+        notes: what is given otherwise than the file has it, a line each; complete after the last frame.
+
+    Raises (also while it is iterated):
+        OSError: the file can't be read, no frame of it decoded, or it is interlaced and ``deinterlace`` is False.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, deinterlace: bool = False) -> None:
+        self.path, self._deinterlace = path, deinterlace
         try:
             self.container = av.open(FILE + str(path), "r", metadata_errors="replace")
         except av.error.FFmpegError as error:
@@ -142,6 +148,9 @@ class Reader:
         self._error, self._end, self._last = "", 0.0, -(2**63)
         self.notes: list[str] = []
         self.start = self._start()
+        self._fields = fields_of_stream(self.stream.codec_context)
+        self._deinterlacer = Deinterlacer(self._fields)
+        self._has_fields = False
         self._items = self._read()
         # What the output must know before it is opened stands in the first frame.
         self.first: av.VideoFrame | None = None
@@ -211,6 +220,8 @@ class Reader:
         except av.error.FFmpegError as error:
             self._error = error.strerror or str(error)
             yield from self._decode(None)
+        if self._deinterlace:
+            yield from map(self._shot, self._deinterlacer(None))
 
     def _start(self) -> Fraction:
         """The time in seconds that becomes 0: broadcasts and pieces of recordings count from elsewhere."""
@@ -247,17 +258,23 @@ class Reader:
             self._undecodable += 1
             return
         for frame in frames:
-            yield self._shot(frame)
+            if not self._has_fields and (frame.interlaced_frame or self._fields != "P"):
+                self._see_fields(frame)
+            yield from map(self._shot, self._deinterlacer(frame) if self._deinterlace else [frame])
+
+    def _see_fields(self, frame: av.VideoFrame) -> None:
+        self._has_fields = True
+        order = self._fields if self._fields != "P" else layout_of(frame).order
+        what = f"interlaced ({'bottom' if order == 'B' else 'top'} field first)"
+        since = f" from {frame.time:.1f} s on" if self._decoded and frame.time is not None else ""
+        if not self._deinterlace:
+            raise FileError(f"{self.path}: it is {what}{since}: --deinterlace (deinterlace=True) makes it progressive first")
+        self.notes.append(f"it was {what}{since}: two fields became one frame (bwdif)")
 
     def _see_first(self, frame: av.VideoFrame) -> None:
         self.first, self.layout = frame, layout_of(frame)
         # Raw streams have no times at all: their frames come at the rate that they announce.
         self._untimed = frame.pts is None
-        if self.layout.order != "P":
-            fields = "top" if self.layout.order == "T" else "bottom"
-            raise FileError(
-                f"{self.path}: it is interlaced ({fields} field first): deinterlace it first, fields would be mixed"
-            )
         siting = DEFAULT_SITING if self.layout.siting == "unspecified" else self.layout.siting
         self._to_rgb = ToRGB(frame.width, frame.height, siting, deep=self.deep)
 
@@ -300,7 +317,7 @@ class Writer:
     def __init__(self, path: Path, source: Reader, container: str, codec: str, crf: int, name: str = "") -> None:
         assert source.first is not None
         self._name = name or str(path)
-        self.notes = list(source.notes)
+        self.notes: list[str] = []
         self._first = source.first
         base = source.stream.time_base
         # Else the mp4 family multiplies a coarse time base by powers of two.
@@ -349,7 +366,7 @@ class Writer:
         context = stream.codec_context
         context.colorspace, context.color_range = self._colorspace, self._range
         context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
-        self._from_rgb = FromRGB(self._format, self._colorspace, self._range, siting, source.layout.order)
+        self._from_rgb = FromRGB(self._format, self._colorspace, self._range, siting)
         if source.stream.sample_aspect_ratio:
             context.sample_aspect_ratio = source.stream.sample_aspect_ratio
         side_data: Any = first.side_data

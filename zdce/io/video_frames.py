@@ -1,6 +1,8 @@
 """Frames of videos as RGB and back, by FFmpeg's filters: colour matrix, range, and where the chroma samples lie."""
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 from av.filter import Graph
+from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 from av.video.reformatter import ColorRange
 
@@ -36,6 +39,18 @@ class Layout:
 
     siting: str
     order: str
+
+
+# What ``CodecContext.field_order`` says of two fields: which one is shown first. 0 is not known, 1 progressive.
+_FIRST_FIELDS = {2: "T", 3: "B", 4: "B", 5: "T"}
+
+# Their frames say themselves whether they are interlaced, whatever the container says of the whole.
+_SAYING = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "vp9", "av1"})
+
+
+def fields_of_stream(context: VideoCodecContext) -> str:
+    """Which field is shown first where only the container says that frames are interlaced: "T", "B", or "P" for progressive."""
+    return "P" if context.name in _SAYING else _FIRST_FIELDS.get(context.field_order, "P")
 
 
 def layout_of(frame: av.VideoFrame) -> Layout:
@@ -78,6 +93,42 @@ def _is_subsampled(pixels: VideoFormat) -> bool:
     return len(pixels.components) >= 3 and (pixels.chroma_width(16), pixels.chroma_height(16)) != (16, 16)
 
 
+class Deinterlacer:
+    """Makes progressive frames of interlaced ones by FFmpeg's bwdif, one of two fields; others pass as they are.
+
+    Args:
+        fields: as ``fields_of_stream`` says, where frames don't.
+    """
+
+    def __init__(self, fields: str) -> None:
+        self._filters = [("bwdif", f"mode=send_frame:parity=auto:deint={'interlaced' if fields == 'P' else 'all'}")]
+        if fields != "P":
+            self._filters.insert(0, ("setfield", "tff" if fields == "T" else "bff"))
+        self._made_for: tuple[object, ...] = ()
+        self._graph: Graph | None = None
+
+    def __call__(self, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
+        """The frames that are ready after another one, or None at the end; each waits for the next one."""
+        like = () if frame is None else (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        if self._graph is not None and like != self._made_for:
+            self._graph.push(None)
+            yield from self._ready()
+            self._graph = None
+        if frame is None:
+            return
+        if self._graph is None:
+            self._graph, self._made_for = _graph(frame, frame.time_base, self._filters), like
+        self._graph.push(frame)
+        yield from self._ready()
+
+    def _ready(self) -> Iterator[av.VideoFrame]:
+        assert self._graph is not None
+        # BlockingIOError: the filter waits for another frame.
+        with suppress(av.error.BlockingIOError, av.error.EOFError):
+            while True:
+                yield self._graph.vpull()
+
+
 class ToRGB:
     """Turns frames into RGB arrays (height, width, 3), uint16 if ``deep``, else uint8.
 
@@ -97,8 +148,7 @@ class ToRGB:
         """The pixels of a decoded frame; another size than the first one's is scaled."""
         like = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         if self._graph is None or like != self._made_for:
-            # interl=-1: in frames of two fields each field has chroma samples of its own.
-            options = f"{self._size}:flags={_FLAGS}:interl=-1"
+            options = f"{self._size}:flags={_FLAGS}"
             if _is_subsampled(frame.format):
                 options += f":in_chroma_loc={self._siting}"
             self._graph = _graph(frame, frame.time_base, [("scale", options), ("format", self._format)])
@@ -115,10 +165,9 @@ class FromRGB:
         pixel_format: FFmpeg's name of the frames' format.
         matrix, color_range: AVColorSpace and AVColorRange of the frames.
         siting: where the chroma samples shall lie, where they are fewer.
-        order: of the fields, as in ``Layout``.
     """
 
-    def __init__(self, pixel_format: str, matrix: int, color_range: int, siting: str, order: str) -> None:
+    def __init__(self, pixel_format: str, matrix: int, color_range: int, siting: str) -> None:
         # A range that is not given is the limited one.
         named = {
             "out_color_matrix": _MATRICES.get(matrix, "bt601"),
@@ -126,9 +175,8 @@ class FromRGB:
         }
         if _is_subsampled(VideoFormat(pixel_format)):
             named["out_chroma_loc"] = siting
-        options = f"flags={_FLAGS}:interl={int(order != 'P')}" + "".join(f":{name}={value}" for name, value in named.items())
-        field = {"P": "prog", "T": "tff", "B": "bff"}[order]
-        self._filters = [("setfield", field), ("scale", options), ("format", pixel_format)]
+        options = f"flags={_FLAGS}" + "".join(f":{name}={value}" for name, value in named.items())
+        self._filters = [("setfield", "prog"), ("scale", options), ("format", pixel_format)]
         self._graph: Graph | None = None
 
     def __call__(self, pixels: Pixels) -> av.VideoFrame:
