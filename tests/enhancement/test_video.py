@@ -23,6 +23,7 @@ av = pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video
 
 from av.stream import Disposition  # noqa: E402 (needs PyAV)
 
+from zdce.io import matroska  # noqa: E402 (needs PyAV)
 from zdce.io.video_frames import layout_of  # noqa: E402 (needs PyAV)
 
 BASE = Fraction(1, 90000)
@@ -476,21 +477,10 @@ def test_a_time_code_track_is_kept_and_not_said_to_be_lost(model):
             assert [stream.type for stream in file.streams][1:] == ([] if target == "out.mkv" else ["data"])
 
 
-def test_covers_stay_covers_or_are_named(model, folder):
+def test_covers_stay_covers_or_are_named(model):
     """MP4 holds them as streams, MKV as attachments, where a stream would be a second film; MOV and WebM not at all."""
     write("plain.mp4", times=[i * 3000 for i in range(5)], sound=None)
-    Image.fromarray(scene((32, 32))).save("cover.jpg")
-    with av.open("plain.mp4") as source, av.open("in.mp4", "w") as file:
-        film = file.add_stream_from_template(source.streams.video[0], opaque=True)
-        cover = file.add_mux_stream("mjpeg", width=32, height=32)
-        cover.disposition = Disposition.attached_pic
-        picture = av.Packet((folder / "cover.jpg").read_bytes())
-        picture.stream, picture.time_base, picture.pts, picture.dts = cover, Fraction(1, 90000), 0, 0
-        file.mux(picture)
-        for packet in source.demux():
-            if packet.size:
-                packet.stream = film
-                file.mux(packet)
+    data = copy_with_cover("plain.mp4", "in.mp4")
     steps = [("in.mp4", "out.mp4"), ("in.mp4", "out.mkv"), ("out.mkv", "again.mkv"), ("again.mkv", "again.mp4")]
     for name, target in steps:
         result = run(model, name, "-o", target)
@@ -500,7 +490,7 @@ def test_covers_stay_covers_or_are_named(model, folder):
             dispositions = [bool(stream.disposition & Disposition.attached_pic) for stream in file.streams.video]
             assert dispositions == [False, True]
             (packet,) = [packet for packet in file.demux(file.streams.video[1]) if packet.size]
-            assert bytes(packet) == (folder / "cover.jpg").read_bytes()
+            assert bytes(packet) == data
     for target in ("out.mov", "out.webm"):
         assert f"{target}: stream 1 (cover, mjpeg) was left out\n" in run(model, "in.mp4", "-o", target).stderr
 
@@ -516,6 +506,83 @@ def test_a_broadcast_that_began_long_ago_starts_at_0(model):
         assert len(after[index]) == len(before[index])
     # Film and sound are as far apart as they were.
     assert after[1][0][0] - after[0][0][0] == pytest.approx((before[1][0][0] - before[0][0][0]) / 90, abs=1.5)
+
+
+def copy_with_cover(source, target, metadata=None, **options):
+    """``source`` with a cover, an MP4 file; gives the cover's bytes."""
+    Image.fromarray(scene((32, 32))).save("cover.jpg")
+    with open("cover.jpg", "rb") as file:
+        data = file.read()
+    with av.open(source) as read, av.open(target, "w", **options) as file:
+        film = file.add_stream_from_template(read.streams.video[0], opaque=True)
+        cover = file.add_mux_stream("mjpeg", width=32, height=32)
+        cover.disposition = Disposition.attached_pic
+        file.metadata.update(metadata or {})
+        picture = av.Packet(data)
+        picture.stream, picture.time_base, picture.pts, picture.dts = cover, Fraction(1, 90000), 0, 0
+        file.mux(picture)
+        for packet in read.demux():
+            if packet.size:
+                packet.stream = film
+                file.mux(packet)
+    return data
+
+
+def test_of_keys_and_a_cover_that_mp4_cannot_hold_together_the_cover_is_named(model):
+    write("plain.mp4", times=VARIABLE[:2], sound=None)
+    copy_with_cover("plain.mp4", "covered.mp4")
+    assert run(model, "covered.mp4", "-o", "covered.mkv").exit_code == 0
+    with av.open("covered.mkv") as read, av.open("in.mkv", "w") as file:
+        # Matroska holds both.
+        film = file.add_stream_from_template(read.streams.video[0], opaque=True)
+        file.add_attachment("cover.jpg", "image/jpeg", bytes(next(read.demux(read.streams.video[1]))))
+        file.metadata.update({"com.android.version": "16", "com.apple.quicktime.location.ISO6709": "+48.0+011.0/"})
+        read.seek(0)
+        for packet in read.demux(read.streams.video[0]):
+            if packet.size:
+                packet.stream = film
+                file.mux(packet)
+    result = run(model, "in.mkv", "-o", "out.mp4")
+    assert result.exit_code == 0, result.stderr
+    assert "out.mp4: stream 1 (cover, mjpeg) was left out\n" in result.stderr
+    with av.open("out.mp4") as file:
+        assert file.metadata["com.android.version"] == "16"
+        assert file.metadata["com.apple.quicktime.location.ISO6709"] == "+48.0+011.0/"
+
+
+@pytest.mark.parametrize("title", [None, "night", "night  "])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_the_shape_of_pixels_is_kept(model, folder, suffix, title):
+    """16:11 of 98x66 pixels is shown 142.5 wide: WebM, which knows whole pixels only, has 143."""
+    with av.open("in.mkv", "w") as file:
+        film = file.add_stream("libx264", rate=25, width=98, height=66, pix_fmt="yuv420p")
+        film.codec_context.sample_aspect_ratio = Fraction(16, 11)
+        if title:
+            film.metadata["title"] = title
+        for i in range(3):
+            frame = av.VideoFrame.from_ndarray(scene((98, 66)), "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            file.mux(film.encode(frame))
+        file.mux(film.encode(None))
+    source = "in.mkv"
+    for step in range(2):
+        target = f"out{step}{suffix}"
+        result = run(model, source, "-o", target)
+        assert result.exit_code == 0, result.stderr
+        with av.open(target) as file:
+            stream = file.streams.video[0]
+            exact = suffix != ".webm"
+            assert stream.sample_aspect_ratio == (Fraction(16, 11) if exact else Fraction(143, 98))
+            assert len(list(file.decode(video=0))) == 3
+            if suffix in (".mkv", ".webm"):
+                assert stream.metadata.get("title") == title
+        source = target
+    if suffix in (".mkv", ".webm"):
+        data = (folder / target).read_bytes()
+        assert b"\x53\x6e" not in data[:500] or title  # an empty name is none
+        segment = matroska._only(data, 0, len(data), matroska._SEGMENT)
+        tracks = matroska._only(data, segment.content, segment.end, matroska._TRACKS)
+        assert matroska._checked(data, tracks) == data
 
 
 def test_hdr_is_said(model):

@@ -17,6 +17,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from zdce.errors import FileError
+from zdce.io import matroska
 from zdce.io.images import Pixels
 from zdce.io.video_frames import DEFAULT_SITING, Deinterlacer, FromRGB, ToRGB, fields_of_stream, layout_of, sampling
 from zdce.io.video_streams import FILE, Companions, Packet, is_copied, is_cover
@@ -36,6 +37,9 @@ _BROADCASTS = ("mpegts", "mpeg")
 
 # From how many seconds on a start is no delay that belongs to the film.
 _LATE = 1
+
+# Those that tell the shape of pixels by the size at which a film is shown.
+_MATROSKA = ("matroska", "webm")
 
 # AVColorSpace of RGB: it has no matrix.
 _RGB = 0
@@ -316,14 +320,15 @@ class Writer:
 
     def __init__(self, path: Path, source: Reader, container: str, codec: str, crf: int, name: str = "") -> None:
         assert source.first is not None
-        self._name = name or str(path)
+        self._name, self._path, self._container = name or str(path), path, container
+        self._ratio: Fraction | None = None
         self.notes: list[str] = []
         self._first = source.first
         base = source.stream.time_base
         # Else the mp4 family multiplies a coarse time base by powers of two.
         timescale = {"video_track_timescale": str(base.denominator)} if container in ("mp4", "mov") and base else {}
-        # Keys such as Apple's place and model of the camera are written in this way only.
-        keys = container in ("mp4", "mov") and any(key.startswith("com.apple.") for key in source.container.metadata)
+        # Keys such as Apple's place and model of the camera, and Android's, are written in this way only.
+        keys = container in ("mp4", "mov") and any(_is_vendors(key) for key in source.container.metadata)
         if keys:
             timescale["movflags"] = "use_metadata_tags"
         with _as_file_errors(self._name):
@@ -332,7 +337,7 @@ class Writer:
             with _as_file_errors(self._name):
                 self._stream = self._add_video(source, codec, crf)
                 self._companions = Companions(self.container, source.path, source.companions, keeps_covers=not keys)
-                self.container.metadata.update(source.container.metadata)
+                self.container.metadata.update({_key(k): v for k, v in source.container.metadata.items()})
                 self.container.set_chapters(_earlier(source.container.chapters(), source.start))
                 self.container.start_encoding()
         except BaseException:
@@ -367,14 +372,18 @@ class Writer:
         context.colorspace, context.color_range = self._colorspace, self._range
         context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
         self._from_rgb = FromRGB(self._format, self._colorspace, self._range, siting)
-        if source.stream.sample_aspect_ratio:
-            context.sample_aspect_ratio = source.stream.sample_aspect_ratio
+        ratio = source.stream.sample_aspect_ratio
+        if ratio:
+            context.sample_aspect_ratio = ratio
         side_data: Any = first.side_data
         if SideDataType.DISPLAYMATRIX in side_data:
             stream.set_display_matrix(np.frombuffer(side_data[SideDataType.DISPLAYMATRIX], np.int32).tolist())
         # The alpha channel is not written.
         stream.metadata.update({k: v for k, v in source.stream.metadata.items() if k.lower() != "alpha_mode"})
         stream.disposition = source.stream.disposition
+        if ratio and ratio != 1 and self._container in _MATROSKA:
+            self._ratio = ratio
+            stream.metadata["title"] = stream.metadata.get("title", "") + matroska.RESERVED
         if any(component.is_alpha for component in first.format.components) or _has_alpha_mode(source.stream):
             self.notes.append("its transparency was left out")
         return stream
@@ -393,6 +402,9 @@ class Writer:
             # Also writes what is in memory: a full disk shows here at the latest.
             with _as_file_errors(self._name):
                 self.container.close()
+        if kind is None and self._ratio is not None:
+            exactly = self._container == "matroska"
+            matroska.set_pixel_shape(self._path, self._width, self._height, self._ratio, exactly=exactly)
 
     def write(self, item: Item) -> None:
         """Encodes a frame, or copies a packet of another stream."""
@@ -412,6 +424,15 @@ class Writer:
         frame.pts, frame.duration, frame.time_base = shot.pts, shot.duration, shot.time_base
         frame.color_primaries, frame.color_trc = self._first.color_primaries, self._first.color_trc
         return frame
+
+
+def _is_vendors(key: str) -> bool:
+    return key.lower().startswith("com.")
+
+
+def _key(key: str) -> str:
+    """The name of a piece of metadata: Matroska has those of vendors in capitals."""
+    return key.lower().replace("iso6709", "ISO6709") if _is_vendors(key) else key
 
 
 def _earlier(chapters: list[Any], start: Fraction) -> list[Any]:
