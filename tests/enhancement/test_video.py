@@ -18,9 +18,11 @@ from PIL import Image
 import zdce
 from zdce import cli
 from zdce.bench import flicker
+from zdce.srgb import light_of_srgb, srgb_of_light
 
 av = pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video]'")
 
+from av.sidedata.sidedata import Type as SideDataType  # noqa: E402 (needs PyAV)
 from av.stream import Disposition  # noqa: E402 (needs PyAV)
 
 from zdce.io import matroska  # noqa: E402 (needs PyAV)
@@ -585,9 +587,109 @@ def test_the_shape_of_pixels_is_kept(model, folder, suffix, title):
         assert matroska._checked(data, tracks) == data
 
 
-def test_hdr_is_said(model):
-    write("in.mp4", times=VARIABLE[:3], pixels="yuv420p10le", tags={"colorspace": 9, "color_primaries": 9, "color_trc": 16})
-    assert "out.mp4: it is HDR (PQ): " in run(model, "in.mp4", "-o", "out.mp4").stderr
+# cd/m2: dark, darker than diffuse white (203), white, and highlights.
+NITS = (1.0, 4.0, 20.0, 151.0, 203.0, 600.0, 1000.0)
+
+
+def pq(nits):
+    """SMPTE ST 2084, in float64."""
+    power = (np.asarray(nits) / 10000) ** (2610 / 16384)
+    return ((3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32)
+
+
+def nits_of(codes):
+    power = np.asarray(codes) ** (32 / 2523)
+    return 10000 * (np.maximum(power - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * power)) ** (16384 / 2610)
+
+
+def write_hdr(path, codes, codec="libx264", pixels="yuv420p10le", transfer=16, options=None):
+    """Grey stripes of these codes of [0, 1], 32 pixels wide, the first one half of the picture."""
+    columns = np.concatenate([np.full(224, codes[0]), np.repeat(codes[1:], 32)])
+    picture = np.broadcast_to(np.rint(columns * 65535).astype(np.uint16)[None, :, None], (96, len(columns), 3))
+    with av.open(str(path), "w") as file:
+        film = file.add_stream(codec, rate=25, width=len(columns), height=96, pix_fmt=pixels, options=options or {"crf": "0"})
+        context = film.codec_context
+        context.color_trc, context.color_primaries, context.colorspace, context.color_range = transfer, 9, 9, 1
+        for i in range(3):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb48le")
+            frame = frame.reformat(format=pixels, dst_colorspace=9, dst_color_range=1)
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            file.mux(film.encode(frame))
+        file.mux(film.encode(None))
+
+
+def stripes(path):
+    """The brightness codes of [0, 1] in the middle of each stripe, of the last frame."""
+    middle = [112, *range(240, 432, 32)]
+    return (luma(path)[-1][48, middle] / 4 - 16) / 219
+
+
+def test_pq_is_enhanced_in_the_light_that_it_means(model):
+    write_hdr("in.mkv", pq(NITS))
+    before = nits_of(stripes("in.mkv"))
+    assert before == pytest.approx(NITS, rel=0.03)  # FFmpeg's fast conversion, which writes the input, is up to 3 codes off
+    for strength in (0, 1):
+        result = run(model, "in.mkv", "-o", f"{strength}.mkv", "--crf", 0, "--strength", strength)
+        assert result.exit_code == 0, result.stderr
+        assert "HDR" not in result.stderr
+    assert stripes("0.mkv") == pytest.approx(stripes("in.mkv"), abs=1 / 876)  # a code of 10 bits
+    after = nits_of(stripes("1.mkv"))
+    # What is below diffuse white gets brighter, and stays below it; white and what is above it stay.
+    assert all(after[:4] > 1.02 * before[:4])
+    assert after[3] < 208
+    assert after[4:] == pytest.approx(before[4:], rel=0.01)
+    # As the network does it to the same light in sRGB, 203 cd/m2 being its white; a code is 2.5 % of a candela here.
+    light = np.concatenate([np.full(224, before[0]), np.repeat(before[1:], 32)]) / 203
+    shown = np.rint(srgb_of_light(np.minimum(light, 1)) * 65535).astype(np.uint16)
+    picture = np.ascontiguousarray(np.broadcast_to(shown[None, :, None], (96, len(shown), 3)))
+    enhanced = zdce.Enhancer(zdce.load(model), scale=12)(picture)[48, 112, 1] / 65535
+    assert after[0] == pytest.approx(float(light_of_srgb(np.array([enhanced]))[0]) * 203, rel=0.06)
+
+
+def test_hlg_is_enhanced_in_the_light_that_it_means(model):
+    codes = np.array([0.05, 0.1, 0.3, 0.6, 0.75, 0.85, 0.95])  # white is at 75 %
+    write_hdr("in.mp4", codes, transfer=18)
+    codes = stripes("in.mp4")
+    result = run(model, "in.mp4", "-o", "out.mp4", "--crf", 0)
+    assert result.exit_code == 0, result.stderr
+    assert "out.mp4: its" not in result.stderr
+    after = stripes("out.mp4")
+    assert all(after[:4] > codes[:4] + 0.003)
+    assert after[3] < 0.755
+    assert after[4:] == pytest.approx(codes[4:], abs=0.002)
+    assert tags_of("out.mp4")["transfer"] == 18
+
+
+SCREEN = "G(8500,39850)B(6550,2300)R(35400,14600)WP(15635,16450)L(10000000,50)"
+
+
+def light_data(path):
+    """What the first frame says of screen and content, as fractions."""
+    with av.open(str(path)) as file:
+        data = next(file.decode(video=0)).side_data
+        numbers = np.frombuffer(data[SideDataType.MASTERING_DISPLAY_METADATA], np.int32)
+        return numbers[:20:2] / numbers[1:20:2], np.frombuffer(data[SideDataType.CONTENT_LIGHT_LEVEL], np.uint32).tolist()
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+def test_what_hdr_says_of_screen_and_content_is_kept(model, target):
+    write_hdr("in.mp4", pq(NITS), options={"crf": "20", "x264-params": f"mastering-display={SCREEN}:cll=1000,400"})
+    screen, content = light_data("in.mp4")
+    assert (screen[-1], content) == (1000, [1000, 400])
+    result = run(model, "in.mp4", "-o", target)
+    assert result.exit_code == 0, result.stderr
+    assert "left out" not in result.stderr
+    assert light_data(target)[0] == pytest.approx(screen, rel=1e-3, abs=1e-4)  # AV1 has fractions of 65536, 16384 and 256
+    assert light_data(target)[1] == content
+    assert tags_of(target)["transfer"] == 16
+
+
+def test_what_an_encoder_cannot_say_of_the_screen_is_named(model):
+    options = {"crf": "20", "x264-params": f"mastering-display={SCREEN}:cll=1000,400"}
+    write_hdr("in.mp4", pq(NITS), pixels="yuv420p", options=options)
+    result = run(model, "in.mp4", "-o", "out.webm")  # VP9: 8 bits
+    assert result.exit_code == 0, result.stderr
+    assert "out.webm: its mastering display and content light level were left out\n" in result.stderr
 
 
 def tags_of(path):

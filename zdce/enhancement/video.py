@@ -10,9 +10,13 @@ from typing import Any
 from torch import Tensor
 
 from zdce import ops
+from zdce.enhancement import encodings
 from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.smoothing import Smoothing
 from zdce.errors import InputError
+from zdce.io import colour_spaces
+from zdce.io.colour_tags import Space
+from zdce.io.images import Pixels
 from zdce.models import guidance
 from zdce.models.network import DCENet
 from zdce.models.scene import Curve
@@ -136,8 +140,7 @@ def enhance(
     ):
         for item in items:
             if isinstance(item, files.Shot):
-                maps = smoothing(enhancer.maps(item.pixels), enhancer.srgb(item.pixels), item.time)
-                write(item.with_pixels(enhancer.apply(item.pixels, maps)))
+                write(item.with_pixels(_enhanced(item.pixels, item.time, enhancer, smoothing, reader.space)))
                 report.frames += 1
                 shown(report.frames, reader.frames)
             else:
@@ -146,3 +149,15 @@ def enhance(
     report.notes = [*reader.notes, *writer.notes]
     report.seconds = time.monotonic() - began
     return report
+
+
+def _enhanced(pixels: Pixels, moment: float, enhancer: Enhancer, smoothing: Smoothing, space: Space | None) -> Pixels:
+    """A frame (H, W, 3) enhanced, HDR in the light that its numbers mean: up to diffuse white, what is brighter stays."""
+    if space is None or enhancer.settings.transfer != "srgb":
+        maps = smoothing(enhancer.maps(pixels), enhancer.srgb(pixels), moment)
+        return enhancer.apply(pixels, maps)
+
+    def curved(shown: Pixels) -> Pixels:
+        return enhancer.apply(shown, smoothing(enhancer.maps(shown), shown, moment))
+
+    return encodings.through(encodings.Encoding(*colour_spaces.functions(space, pixels.dtype)), pixels, curved)

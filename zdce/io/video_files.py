@@ -17,7 +17,8 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from zdce.errors import FileError
-from zdce.io import matroska
+from zdce.io import matroska, video_light
+from zdce.io.colour_tags import Space
 from zdce.io.images import Pixels
 from zdce.io.video_frames import DEFAULT_SITING, Deinterlacer, FromRGB, ToRGB, fields_of_stream, layout_of, sampling
 from zdce.io.video_streams import FILE, Companions, Packet, is_copied, is_cover
@@ -60,17 +61,6 @@ _SITINGS = {
     "libx264": _ALL_SITINGS,
     "libvpx-vp9": frozenset({"left", "center", "topleft", "top"}),
     "libsvtav1": frozenset({"left", "topleft"}),
-}
-
-# AVColorTransferCharacteristic of HDR.
-_HDR = {16: "PQ", 18: "HLG"}
-
-# What frames say of the light that they were made for.
-_LIGHT_DATA = {
-    SideDataType.MASTERING_DISPLAY_METADATA: "mastering display",
-    SideDataType.CONTENT_LIGHT_LEVEL: "content light level",
-    SideDataType.DYNAMIC_HDR_PLUS: "HDR10+ metadata",
-    SideDataType.DOVI_METADATA: "Dolby Vision metadata",
 }
 
 # What takes more than 8 bits for the same containers where the encoder was built without them, as PyAV's libvpx is.
@@ -190,6 +180,11 @@ class Reader:
         assert self.first is not None
         return _bits(self.first.format) > 8
 
+    @property
+    def space(self) -> Space | None:
+        """What the numbers of HDR frames mean; None for SDR, whose numbers are taken for sRGB's."""
+        return self._space
+
     def fault(self) -> str:
         """What was broken, after everything was read: a line, or nothing."""
         reasons = [
@@ -279,6 +274,10 @@ class Reader:
         self.first, self.layout = frame, layout_of(frame)
         # Raw streams have no times at all: their frames come at the rate that they announce.
         self._untimed = frame.pts is None
+        try:
+            self._space = video_light.space_of(frame)
+        except FileError as error:
+            raise FileError(f"{self.path}: {error}") from None
         siting = DEFAULT_SITING if self.layout.siting == "unspecified" else self.layout.siting
         self._to_rgb = ToRGB(frame.width, frame.height, siting, deep=self.deep)
 
@@ -356,7 +355,8 @@ class Writer:
             self.notes.append(f"{first.width}x{first.height} became {self._width}x{self._height}: H.264 needs even sides")
         options = {**_ENCODER_OPTIONS[codec], "crf": str(max(crf, _LEAST_CRF[codec]))}
         siting = _written_siting(source.layout.siting, codec)
-        self.notes += _light_notes(first)
+        self.notes += video_light.left_out(first, codec)
+        options |= video_light.encoder_options(first, codec)
         options["chroma_sample_location"] = siting
         stream = self.container.add_stream(
             codec, rate=source.stream.guessed_rate, options=options,
@@ -443,20 +443,6 @@ def _earlier(chapters: list[Any], start: Fraction) -> list[Any]:
         late = chapter["end"] > ticks
         moved.append({**chapter, "start": max(0, chapter["start"] - ticks), "end": chapter["end"] - ticks} if late else chapter)
     return moved
-
-
-def _light_notes(first: av.VideoFrame) -> list[str]:
-    """What becomes of HDR, a line each."""
-    side_data: Any = first.side_data
-    notes = []
-    if curve := _HDR.get(first.color_trc):
-        notes.append(
-            f"it is HDR ({curve}): its codes are enhanced as if they were SDR's, and highlights get brighter than they were"
-        )
-    left_out = [name for kind, name in _LIGHT_DATA.items() if kind in side_data]
-    if left_out:
-        notes.append(f"its {' and '.join(left_out)} {'was' if len(left_out) == 1 else 'were'} left out")
-    return notes
 
 
 def _has_alpha_mode(stream: VideoStream) -> bool:

@@ -1,0 +1,95 @@
+"""What a film says of the light in its frames: HDR's curve, and the data for screens that encoders take along."""
+
+import struct
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.sidedata.sidedata import Type as SideDataType
+
+from zdce.errors import FileError, InputError
+from zdce.io.colour_tags import ColourTags, Space
+
+# AVColorTransferCharacteristic of HDR, as ITU-T H.273 numbers them; and its primaries where a film has none, BT.2020's.
+_HDR = (16, 18)
+_NOT_SPECIFIED, _BT2020 = 2, 9
+
+_MASTERING, _CONTENT_LIGHT = SideDataType.MASTERING_DISPLAY_METADATA, SideDataType.CONTENT_LIGHT_LEVEL
+
+# What changes from frame to frame, which no encoder here takes.
+_LEFT_OUT = {SideDataType.DYNAMIC_HDR_PLUS: "HDR10+ metadata", SideDataType.DOVI_METADATA: "Dolby Vision metadata"}
+
+# AVMasteringDisplayMetadata: chromaticities (x, y) of red, green, blue and white, the least and the most light, each a
+# fraction, and whether there are chromaticities and lights.
+_SCREEN = struct.Struct("=20i2i")
+
+# AVContentLightMetadata: of the brightest pixel and of the brightest frame.
+_CONTENT = struct.Struct("=2I")
+
+# SMPTE ST 2086, by which H.264 has whole numbers of these.
+_CHROMATICITY, _LIGHT = 50_000, 10_000
+
+
+def space_of(frame: av.VideoFrame) -> Space | None:
+    """What the numbers of HDR frames mean as RGB of the full range; None for SDR.
+
+    Raises:
+        OSError: they have primaries that are not known.
+    """
+    if frame.color_trc not in _HDR:
+        return None
+    primaries = _BT2020 if frame.color_primaries == _NOT_SPECIFIED else frame.color_primaries
+    try:
+        return ColourTags((primaries, frame.color_trc, 0, 1)).space(has_profile=False)
+    except InputError as error:
+        raise FileError(str(error)) from None
+
+
+def encoder_options(frame: av.VideoFrame, codec: str) -> dict[str, str]:
+    """Options that make an encoder write what ``frame`` says of the screen it was made for, and of its content's light."""
+    data: Any = frame.side_data
+    screen = _screen(bytes(data[_MASTERING])) if _MASTERING in data else None
+    content = _CONTENT.unpack(bytes(data[_CONTENT_LIGHT])) if _CONTENT_LIGHT in data else None
+    parts = []
+    if codec == "libx264":
+        if screen:
+            parts.append(f"mastering-display={_described(screen, '{:.0f}', _CHROMATICITY, _LIGHT)}")
+        if content:
+            parts.append(f"cll={content[0]},{content[1]}")
+        return {"x264-params": ":".join(parts)} if parts else {}
+    if codec == "libsvtav1":
+        if screen:
+            parts.append(f"mastering-display={_described(screen, '{:.6f}', 1, 1)}")
+        if content:
+            parts.append(f"content-light={content[0]},{content[1]}")
+        return {"svtav1-params": ":".join(parts)} if parts else {}
+    return {}
+
+
+def left_out(frame: av.VideoFrame, codec: str) -> list[str]:
+    """What of the light's metadata an encoder does not write, a line or none."""
+    data: Any = frame.side_data
+    names = [name for kind, name in _LEFT_OUT.items() if kind in data]
+    written = encoder_options(frame, codec)
+    if _MASTERING in data and not any("mastering-display" in option for option in written.values()):
+        names.append("mastering display")
+    if _CONTENT_LIGHT in data and not written:
+        names.append("content light level")
+    return [f"its {' and '.join(names)} {'was' if len(names) == 1 else 'were'} left out"] if names else []
+
+
+def _screen(data: bytes) -> list[Fraction] | None:
+    """The ten numbers of a mastering display; None where it is not whole, as encoders want it."""
+    *numbers, has_primaries, has_light = _SCREEN.unpack(data[: _SCREEN.size])
+    if not (has_primaries and has_light) or 0 in numbers[1::2]:
+        return None
+    return [Fraction(above, below) for above, below in zip(numbers[::2], numbers[1::2], strict=True)]
+
+
+def _described(screen: list[Fraction], form: str, chromaticity: int, light: int) -> str:
+    """As x264 and SVT-AV1 want it, in these units."""
+    red, green, blue, white = (
+        ",".join(form.format(float(value * chromaticity)) for value in screen[n : n + 2]) for n in range(0, 8, 2)
+    )
+    least, most = (form.format(float(value * light)) for value in screen[8:])
+    return f"G({green})B({blue})R({red})WP({white})L({most},{least})"
