@@ -9,12 +9,12 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from test_images import gradient
 
 import zdce
 from zdce.errors import InputError
-from zdce.io import exif, formats, images, isobmff, jpeg, tiff
+from zdce.io import exif, formats, images, isobmff, jpeg, tiff, xmp
 from zdce.io.directories import Block
 from zdce.io.picture import Picture
 
@@ -294,6 +294,93 @@ def test_xmp_says_how_the_picture_lies_no_more(tmp_path):
     straight = packet(b' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="1"')
     (tmp_path / "a.jpg").write_bytes(jpeg_bytes(xmp=straight))
     assert images.read(tmp_path / "a.jpg").metadata["xmp"] == straight
+
+
+def region_forms(x, y, w, h, across, down):
+    """The same face as programs write it: properties as attributes and as elements, centres, and Microsoft's corners."""
+    spaces = (
+        'xmlns:rs="http://www.metadataworkinggroup.com/schemas/regions/" xmlns:stArea="http://ns.adobe.com/xmp/sType/Area#" '
+        'xmlns:stDim="http://ns.adobe.com/xap/1.0/sType/Dimensions#" xmlns:P="http://ns.microsoft.com/photo/1.2/t/Region#"'
+    )
+    area, dimensions = {"x": x, "y": y, "w": w, "h": h}, {"w": across, "h": down}
+    corner = f"{x - w / 2:.6g}, {y - h / 2:.6g}, {w:.6g}, {h:.6g}"
+
+    def attributes(prefix, values):
+        return " ".join(f'{prefix}:{name}="{value:.6g}"' for name, value in values.items())
+
+    def elements(prefix, values):
+        return "".join(f"<{prefix}:{name}>{value:.6g}</{prefix}:{name}>" for name, value in values.items())
+
+    for inner in (
+        f"<rs:AppliedToDimensions {attributes('stDim', dimensions)}/><rs:Area {attributes('stArea', area)}/>",
+        f"<rs:AppliedToDimensions>{elements('stDim', dimensions)}</rs:AppliedToDimensions>"
+        f"<rs:Area>{elements('stArea', area)}</rs:Area>",
+        f'<rdf:Description P:Rectangle="{corner}" P:PersonDisplayName="A"/>',
+        f"<P:Rectangle>{corner}</P:Rectangle>",
+    ):
+        yield (
+            f'<x:xmpmeta xmlns:x="adobe:ns:meta/" {spaces} xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            f"<rdf:RDF>{inner}</rdf:RDF></x:xmpmeta>"
+        ).encode()
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_regions_of_faces_turn_with_the_picture(turn):
+    """A face from column 4 to 12 and row 6 to 8 of 40x20 pixels; where it is when upright, Pillow says."""
+    stored = np.zeros((20, 40, 3), np.uint8)
+    stored[6:8, 4:12] = 255
+    image = Image.fromarray(stored)
+    image.getexif()[ExifTags.Base.Orientation] = turn
+    upright = np.asarray(ImageOps.exif_transpose(image))[..., 0]
+    rows, columns = (np.flatnonzero(upright.any(axis)) for axis in (1, 0))
+    height, width = upright.shape
+    box = (
+        (columns[0] + columns[-1] + 1) / 2 / width,
+        (rows[0] + rows[-1] + 1) / 2 / height,
+        len(columns) / width,
+        len(rows) / height,
+    )
+    for before, after in zip(region_forms(0.2, 0.35, 0.2, 0.1, 40, 20), region_forms(*box, width, height), strict=True):
+        assert xmp.cleaned(before, turn) == after
+
+
+def test_regions_that_are_no_numbers_are_not_passed_on():
+    broken = next(region_forms(0.2, 0.35, 0.2, 0.1, 40, 20)).replace(b'x="0.2"', b'x="left"')
+    assert xmp.cleaned(broken, 6) == b""
+    assert xmp.cleaned(broken, 1) == broken
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_few_bits_of_grey_that_become_8_are_said(tmp_path, bits, suffix):
+    levels = np.tile(np.arange(2**bits), (8, 4)).astype(np.uint8)
+    if suffix == ".png":
+        write_png(tmp_path / "a.png", levels, bits)
+    else:
+        image = Image.fromarray(levels * (255 // (2**bits - 1)))
+        packed = np.packbits(np.unpackbits(levels[..., None], axis=2)[..., 8 - bits :].reshape(8, -1), axis=1)
+        tags = {256: image.width, 257: image.height, 258: bits, 259: 1, 262: 1, 273: 0, 277: 1, 278: 8, 279: packed.size}
+        write_tiff(tmp_path / "a.tif", tags, packed.tobytes())
+    picture = images.read(tmp_path / f"a{suffix}")
+    assert np.array_equal(picture.pixels[..., 0], levels * (255 // (2**bits - 1)))
+    assert images.write(picture, tmp_path / f"b{suffix}") == [f"its {bits} bits became 8"]
+    assert np.array_equal(images.read(tmp_path / f"b{suffix}").pixels, picture.pixels)
+
+
+def write_png(path, levels, bits):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = np.packbits(np.unpackbits(levels[..., None], axis=2)[..., 8 - bits :].reshape(len(levels), -1), axis=1)
+    head = struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], bits, 0, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+
+
+def write_tiff(path, tags, data):
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags.items())
+    path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + data)
 
 
 def test_the_sources_own_kind_is_the_default(tmp_path):

@@ -121,6 +121,20 @@ def test_json_gives_json_of_the_same_bytes(port):
     assert (result["media_type"], result["width"], result["height"]) == ("image/png", 90, 60)
 
 
+def test_what_a_result_lacks_is_told(port):
+    data = file(dark(), "JPEG") + b"what else there may be"
+    said = ["22 bytes behind the picture's end left out"]
+    _, headers, _ = ask(port, "/api/enhance", data)
+    assert headers["picture-notes"] == said[0]
+    job = {"image": base64.b64encode(data).decode()}
+    _, headers, body = ask(port, "/api/enhance", json.dumps(job), **{"Content-Type": "application/json"})
+    assert json.loads(body)["notes"] == said
+    assert headers["picture-notes"] == said[0]
+    _, headers, body = ask(port, "/api/enhance?format=bmp", file(dark(), "JPEG", comment=b"a"))
+    assert headers["picture-notes"] == "the comment left out: BMP has no place for it"
+    assert "picture-notes" not in ask(port, "/api/enhance", file(dark()))[1]
+
+
 def test_what_a_file_carries_comes_back(port):
     exif = Image.Exif()
     exif[ExifTags.Base.Model] = "DCE-1"

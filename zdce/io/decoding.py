@@ -1,6 +1,7 @@
 """Picture files read: upright, in RGB whatever their mode, with what they carry."""
 
 import io
+import re
 import struct
 import threading
 from collections.abc import Iterator
@@ -231,7 +232,15 @@ def _stored(image: Image.Image, format_name: str, described: dict[str, Any], dat
         return Stored(tuple(tuple(tables[n]) for n in sorted(tables)), sampling, progressive)
     if format_name == "WEBP":
         return Stored(lossless=bytes(data[12:16]) == b"VP8L" or (data[12:16] == b"VP8X" and data.find(b"VP8L", 20) >= 0))
-    return Stored(bits=1 if image.mode == "1" else 8, palette=image.mode == "P")
+    return Stored(bits=_grey_bits(image), palette=image.mode == "P")
+
+
+def _grey_bits(image: Image.Image) -> int:
+    """Of a channel of an opened and not yet loaded picture, as far as Pillow makes 8 of fewer."""
+    if image.mode == "1":
+        return 1
+    told = next((str(tile[3]) for tile in getattr(image, "tile", ())), "")
+    return next((bits for bits in (2, 4) if re.search(rf"\bL;{bits}", told)), 8)
 
 
 def _turn(file: Block) -> int:

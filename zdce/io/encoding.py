@@ -268,6 +268,8 @@ def _in_its_kind(picture: Picture, notes: list[str], *, deep: bool = True) -> Im
         if set(np.unique(picture.pixels)) <= {0, 255}:
             return image.convert("1", dither=Image.Dither.NONE)
         notes.append("its 1 bit became 8")
+    if picture.stored.bits in (2, 4):
+        notes.append(f"its {picture.stored.bits} bits became 8")
     if picture.stored.palette and image.mode in ("RGB", "RGBA"):
         paletted = _with_palette(np.asarray(image))
         if paletted is not None:

@@ -33,8 +33,13 @@ _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 _SEMANTICS = {b"GainMap": "gain map", b"MotionPhoto": "motion photo's video", b"Depth": "depth map"}
 _SEMANTIC = re.compile(rb'Semantic(?:="|>)(\w+)')
 
+# Rectangles of faces and the like, as fractions of the picture's sides: a centre and sides (Metadata Working Group), or a
+# corner and sides (Microsoft). The former name the picture's size beside them.
+_AREA, _DIMENSIONS = "http://ns.adobe.com/xmp/sType/Area#", "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
+_REGION = "http://ns.microsoft.com/photo/1.2/t/Region#"
+
 _SIGNS = tuple(name.encode() for name in (*_POINTERS, _CAMERA, "Thumbnails"))
-_TURNING = re.compile(rb"Orientation|PixelXDimension|ImageWidth")
+_TURNING = re.compile(rb"Orientation|PixelXDimension|ImageWidth|sType/Area#|photo/1\.2/t/Region#")
 
 # A packet that is read takes a kilobyte of memory for each.
 _MOST_TAGS = 100_000
@@ -74,6 +79,7 @@ def cleaned(packet: bytes, turn: int) -> bytes:
             _clean(element)
             if turn > 1:
                 _turn(element, swap=turn >= 5)
+                _turn_regions(element, turn)
         return _text(document)
     except (ExpatError, ValueError, RecursionError):
         return b""
@@ -113,6 +119,62 @@ def _turn(element: minidom.Element, *, swap: bool) -> None:
     if swap:
         for space, names in ((_TIFF, ("ImageWidth", "ImageLength")), (_EXIF, ("PixelXDimension", "PixelYDimension"))):
             _exchange(element, space, names)
+
+
+def _turn_regions(element: minidom.Element, turn: int) -> None:
+    """The rectangle that an element describes, by its attributes or the elements in it.
+
+    Raises:
+        ValueError: its numbers are none.
+    """
+    area = [_property(element, _AREA, name) for name in "xywh"]
+    if all(area[:2]):
+        x, y = (float(_value(part)) for part in area[:2])
+        for part, value in zip(area, _turned(x, y, turn), strict=False):
+            _give(part, f"{value:.6g}")
+        if turn >= 5 and all(area[2:]):
+            across, down = (_value(part) for part in area[2:])
+            _give(area[2], down)
+            _give(area[3], across)
+    if turn >= 5:
+        _exchange(element, _DIMENSIONS, ("w", "h"))
+    if (corner := _property(element, _REGION, "Rectangle")) is not None:
+        left, top, width, height = (float(number) for number in _value(corner).split(","))
+        x, y = _turned(left + width / 2, top + height / 2, turn)
+        width, height = (height, width) if turn >= 5 else (width, height)
+        _give(corner, ", ".join(f"{value:.6g}" for value in (x - width / 2, y - height / 2, width, height)))
+
+
+def _turned(x: float, y: float, turn: int) -> tuple[float, float]:
+    """Where a point of a stored picture, in fractions of its sides, lies when it is upright."""
+    if turn >= 5:
+        x, y, turn = y, x, turn - 4
+    return 1 - x if turn in (2, 3) else x, 1 - y if turn in (3, 4) else y
+
+
+_Property = minidom.Attr | minidom.Element | None
+
+
+def _property(element: minidom.Element, space: str, name: str) -> _Property:
+    """A property of an element: its attribute, or an element in it; None where it has none."""
+    attribute = element.getAttributeNodeNS(space, name)
+    if attribute is not None:
+        return attribute
+    found = [child for child in element.getElementsByTagNameNS(space, name) if child.parentNode is element]
+    return found[0] if found else None
+
+
+def _value(found: _Property) -> str:
+    if isinstance(found, minidom.Attr):
+        return str(found.value)
+    return "" if found is None else "".join(node.data for node in found.childNodes if isinstance(node, minidom.Text))
+
+
+def _give(found: _Property, text: str) -> None:
+    if isinstance(found, minidom.Attr):
+        found.value = text
+    elif found is not None:
+        _set(found, text)
 
 
 def _exchange(element: minidom.Element, space: str, names: tuple[str, str]) -> None:

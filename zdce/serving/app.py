@@ -69,7 +69,8 @@ _HEARD_OUT = 8
 
 @dataclass
 class Result:
-    """A file, how many milliseconds each part of the work took, and whether it shows anything else than the input."""
+    """A file, how many milliseconds each part of the work took, whether it shows anything else than the input, and what it
+    lacks of that, a line each."""
 
     data: bytes
     media_type: str
@@ -77,12 +78,16 @@ class Result:
     height: int
     times: dict[str, float] = field(default_factory=dict)
     changed: bool = True
+    notes: list[str] = field(default_factory=list)
 
     @property
     def headers(self) -> dict[str, str]:
-        """The times, as the header that browsers' tools know, and ``Picture-Changed``."""
+        """The times, as the header that browsers' tools know, ``Picture-Changed`` and ``Picture-Notes``."""
         times = ", ".join(f"{name};dur={spent:.1f}" for name, spent in self.times.items())
-        return {"Server-Timing": times, "Picture-Changed": "yes" if self.changed else "no"}
+        headers = {"Server-Timing": times, "Picture-Changed": "yes" if self.changed else "no"}
+        if self.notes:
+            headers["Picture-Notes"] = " ".join("; ".join(self.notes).split()).encode("ascii", "replace").decode()
+        return headers
 
 
 @contextmanager
@@ -296,13 +301,15 @@ def _known_as(format_name: str) -> str:
 def _shown(picture: Picture, times: dict[str, float]) -> Result:
     """A preview as browsers show it."""
     with _timed(times, "encode"):
-        return _encoded(picture, ".jpg" if picture.alpha is None else ".png", _PREVIEW_QUALITY, times)
+        shown = _encoded(picture, ".jpg" if picture.alpha is None else ".png", _PREVIEW_QUALITY, times)
+    return replace(shown, notes=[])  # about the file of a preview they say nothing
 
 
 def _encoded(picture: Picture, suffix: str, quality: int | None, times: dict[str, float]) -> Result:
-    data = images.encode(picture, Path(f"result{suffix}"), quality).data
+    encoded = images.encode(picture, Path(f"result{suffix}"), quality)
     height, width = picture.pixels.shape[:2]
-    return Result(data, Image.MIME[Image.registered_extensions()[suffix]], width, height, times)
+    media_type = Image.MIME[Image.registered_extensions()[suffix]]
+    return Result(encoded.data, media_type, width, height, times, notes=[*picture.notes, *encoded.notes])
 
 
 def _in_json(result: Result) -> Result:
@@ -312,6 +319,7 @@ def _in_json(result: Result) -> Result:
         width=result.width,
         height=result.height,
         milliseconds=result.times,
+        notes=result.notes,
         image=base64.b64encode(result.data).decode(),
     )
     return replace(result, data=answer.model_dump_json().encode(), media_type="application/json")

@@ -132,6 +132,7 @@ class EnhancedPicture(_Answer):
     width: int
     height: int
     milliseconds: dict[str, float] = Field(description="Of each part of the work.")
+    notes: list[str] = Field(description="What the result lacks of the picture's file, or holds otherwise.")
     image: str = Field(description="The result's file in base64.")
 
 
