@@ -47,7 +47,7 @@ def run(folder: Path, enhancer: Enhancer, threads: int) -> list[Row]:
         watch = _Watch(enhancer)
         started = time.perf_counter()
         rows: list[manifest.Row] = []
-        counts = batch.run(jobs, batch.Work(watch, video.enhance, enhancer.settings.quality), Ranks(), rows.append)
+        counts = batch.run(jobs, batch.Work(watch, video.enhance, enhancer.settings), Ranks(), rows.append)
         seconds = time.perf_counter() - started
     if counts[batch.BUGS]:
         raise RuntimeError(next(row.reason for row in rows if row.status == manifest.FAILED))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from PIL import ExifTags, Image
 
 import zdce
 from zdce import cli
@@ -32,11 +32,18 @@ VALUES = {
     "brightness": 0.4,
     "noise": 9.0,
     "transfer": "linear",
+    "only_if_dark": True,
     "smoothing": 0.0,
     "quality": 30,
+    "subsampling": "4:2:0",
+    "strip": "gps",
     "crf": 40,
     "deinterlace": True,
 }
+
+
+# The picture that a setting is tried on, where it is another than "dark.png".
+SOURCES = {"only_if_dark": "lit.png", "strip": "lit.png"}
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +53,9 @@ def folder(tmp_path_factory):
     lively("base").save(folder / "net.safetensors")
     noisy = dark_picture(60, 90) + np.random.default_rng(0).integers(0, 12, (60, 90, 3), np.uint8)
     Image.fromarray(noisy).save(folder / "dark.png")
+    place = Image.Exif()
+    place[ExifTags.Base.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    Image.fromarray(noisy + np.uint8(90)).save(folder / "lit.png", exif=place)
     if video.why_missing() is None:
         film(folder / "dark.mp4")
         film(folder / "interlaced.mp4", flags="+ildct+ilme")
@@ -63,25 +73,25 @@ def film(path, **options):
         container.mux(stream.encode())
 
 
-def as_array(folder):
-    return np.asarray(Image.open(folder / "dark.png"))
+def as_array(source):
+    return np.asarray(Image.open(source))
 
 
 def by_enhancer(folder, source, target, **settings):
-    return zdce.Enhancer(zdce.load(folder / "net.safetensors"), **settings)(as_array(folder))
+    return zdce.Enhancer(zdce.load(folder / "net.safetensors"), **settings)(as_array(source))
 
 
 def by_settings(folder, source, target, **settings):
-    return zdce.Enhancer(zdce.load(folder / "net.safetensors"), EnhanceSettings(**settings))(as_array(folder))
+    return zdce.Enhancer(zdce.load(folder / "net.safetensors"), EnhanceSettings(**settings))(as_array(source))
 
 
 def by_another_enhancer(folder, source, target, **settings):
-    return zdce.Enhancer(zdce.load(folder / "net.safetensors")).with_settings(**settings)(as_array(folder))
+    return zdce.Enhancer(zdce.load(folder / "net.safetensors")).with_settings(**settings)(as_array(source))
 
 
 def by_transform(folder, source, target, **settings):
     enhance = transforms.Enhance(folder / "net.safetensors", **settings)
-    return np.asarray(enhance(Image.open(folder / "dark.png")))
+    return np.asarray(enhance(Image.open(source)))
 
 
 def by_function(folder, source, target, **settings):
@@ -90,14 +100,18 @@ def by_function(folder, source, target, **settings):
 
 
 def by_command(folder, source, target, **settings):
-    words = [(f"--{name}",) if value is True else (f"--{name}", str(value)) for name, value in settings.items()]
-    arguments = [word for pair in words for word in pair]
+    arguments = [word for name, value in settings.items() for word in option(name, value)]
     model = ["-m", str(folder / "net.safetensors")]
     result = CliRunner().invoke(
         cli.main, ["enhance", str(source), "-o", str(target), *model, *arguments], catch_exceptions=False
     )
     assert result.exit_code == 0, result.output
     return target
+
+
+def option(name, value):
+    flag = f"--{name.replace('_', '-')}"
+    return [flag] if value is True else [flag, str(value)]
 
 
 class Rows:
@@ -112,12 +126,13 @@ class Rows:
 
 def by_ray_files(folder, source, target, **settings):
     rows = Rows({"source": str(source), "target": str(target)})
-    assert ray_data.enhance_files(rows, folder / "net.safetensors", **settings)["status"] == "written"
+    kept = "bright" if settings.get("only_if_dark") else "written"
+    assert ray_data.enhance_files(rows, folder / "net.safetensors", **settings)["status"] == kept
     return target
 
 
 def by_ray_images(folder, source, target, **settings):
-    return ray_data.enhance_images(Rows({"image": as_array(folder)}), folder / "net.safetensors", **settings)["image"]
+    return ray_data.enhance_images(Rows({"image": as_array(source)}), folder / "net.safetensors", **settings)["image"]
 
 
 # The ways in, and the effects that settings can have there.
@@ -145,10 +160,10 @@ def content(result):
 def test_every_way_in_takes_every_setting(folder, tmp_path, monkeypatch, way, name):
     monkeypatch.setattr(ray_data, "_ray_data", lambda: None)
     effect = options()[name].effect
-    suffix = {"pixels": ".png", "picture files": ".jpg"}.get(effect, ".mp4")
+    suffix = {"pixels": ".png", "picture files": ".jpg", "files": ".jpg"}.get(effect, ".mp4")
     if suffix == ".mp4" and (reason := video.why_missing()):
         pytest.skip(reason)
-    source = folder / ("dark.mp4" if suffix == ".mp4" else "dark.png")
+    source = folder / ("dark.mp4" if suffix == ".mp4" else SOURCES.get(name, "dark.png"))
     before, after = (
         content(way(folder, source, tmp_path / f"{i}{suffix}", **changes))
         for i, changes in enumerate(({}, {name: VALUES[name]}))
@@ -187,7 +202,7 @@ def test_all_settings_are_walked_and_typed():
     [
         ("enhance", EFFECTS, set()),
         ("eval", ("pixels",), set()),
-        ("bench folder", ("pixels", "picture files"), set()),
+        ("bench folder", ("pixels", "picture files", "files"), set()),
         ("bench flicker", ("pixels", "frames"), set()),
         ("bench scales", ("pixels",), {"scale"}),
     ],
@@ -214,6 +229,9 @@ def test_commands_have_an_option_for_each_setting(command, effects, without):
         ("noise", 255, "a number of at least 0 and below 255, got 255"),
         ("noise", float("nan"), "a number of at least 0 and below 255, got nan"),
         ("transfer", "gamma", "one of srgb, linear, log, got 'gamma'"),
+        ("only_if_dark", 1, "True or False, got 1"),
+        ("subsampling", "4:1:1", "one of 4:4:4, 4:2:2, 4:2:0, got '4:1:1'"),
+        ("strip", True, "one of gps, all, got True"),
         ("smoothing", -0.5, "a number of at least 0, got -0.5"),
         ("smoothing", float("inf"), "a number of at least 0, got inf"),
         ("quality", 101, "a whole number from 1 to 100, got 101"),

@@ -13,6 +13,10 @@ from zdce.errors import InputError
 
 PRECISIONS = ("fp32", "bf16")
 TRANSFERS = ("srgb", "linear", "log")
+SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
+
+# What is left out of a file's metadata: where it was taken, or all but the colour profile.
+STRIPS = ("gps", "all")
 
 # The scale of ``zdce enhance --fast``, from what ``zdce bench scales`` shows; and that of videos, Zero-DCE++'s own.
 FAST_SCALE, VIDEO_SCALE = 4, 12
@@ -23,9 +27,10 @@ QUALITY = 95
 # What 1.0 is in 8-bit levels: settings and variants give noise in levels, operations take fractions.
 LEVELS = 255
 
-# What a setting has an effect on: a picture's pixels; the frames of a video; how files of pictures or of videos are written.
-Effect = Literal["pixels", "frames", "picture files", "video files"]
-EFFECTS: tuple[Effect, ...] = ("pixels", "frames", "picture files", "video files")
+# What a setting has an effect on: a picture's pixels; the frames of a video; how files of pictures, of videos or of both are
+# written.
+Effect = Literal["pixels", "frames", "picture files", "video files", "files"]
+EFFECTS: tuple[Effect, ...] = ("pixels", "frames", "picture files", "video files", "files")
 
 # Steps of the curve that the kernels are made for, and how many times smaller the image may be on which it is estimated.
 MAX_ITERATIONS = 16
@@ -50,7 +55,7 @@ class Option:
 
     Attributes:
         help: one or two sentences; a noun or a verb begins.
-        kind: the type of its values; bool is a switch.
+        kind: the type of its values; ``bool`` is a switch.
         least, most: the smallest and the largest number.
         below: a number that all values are smaller than.
         choices: the values of a text.
@@ -136,8 +141,11 @@ class SettingsKeywords(TypedDict, total=False):
     brightness: float | None
     noise: float | None
     transfer: str
+    only_if_dark: bool
     smoothing: float
     quality: int | None
+    subsampling: str | None
+    strip: str | None
     crf: int
     deinterlace: bool
 
@@ -163,8 +171,15 @@ class EnhanceSettings:
             smoothed (``zdce.ops.denoise_picture``, which takes a fraction of 1); 0 turns that off. None is the network's own.
         transfer: how the pixels' numbers encode light. ``"srgb"``: by a file's own colour profile, or as sRGB where it has
             none. ``"linear"``: proportionally. ``"log"``: as ACEScct.
+        only_if_dark: pictures that are not dark (``zdce.models.darkness``) come out as they are; a file is copied byte for
+            byte, unless it becomes one of another format, or ``strip`` leaves something out. Of videos, frames that are not
+            dark get no curve.
         smoothing: of videos, the time constant in seconds of the curve maps' filter; 0 is frame by frame.
         quality: of JPEG, WebP, AVIF and HEIC files, 1 to 100; None is a JPEG file's own, and 95 for all else.
+        subsampling: of the colours in JPEG, AVIF and HEIC files, ``"4:4:4"``, ``"4:2:2"`` or ``"4:2:0"``; None is the file's
+            own where it is written in the same format again, else 4:4:4.
+        strip: what written files don't tell: ``"gps"``, where the picture or video was taken; ``"all"``, everything but its
+            colours (profile or tags), and how it lies. None leaves nothing out.
         crf: of video files, the encoder's constant rate factor from 0 (lossless) to 51; 6 more make half the size.
         deinterlace: whether interlaced videos become progressive, one frame of two fields; without it they are refused.
 
@@ -198,12 +213,23 @@ class EnhanceSettings:
         "srgb", "Encoding of light in the pixels: srgb (a file's own profile, else sRGB), linear, or log (ACEScct).",
         kind=str, choices=TRANSFERS,
     )  # fmt: skip
+    only_if_dark: bool = _option(
+        False, "Leave pictures that are not dark as they are; their files are copied byte for byte.", kind=bool
+    )
     smoothing: float = _option(
         0.5, "Time in which a video's curve follows its frames; 0 is frame by frame.", least=0, unit="seconds", effect="frames"
     )
     quality: int | None = _option(
         None, "Quality of JPEG, WebP, AVIF and HEIC files.",
         kind=int, least=1, most=100, unset=f"a JPEG file's own, else {QUALITY}", effect="picture files",
+    )  # fmt: skip
+    subsampling: str | None = _option(
+        None, "Chroma subsampling of JPEG, AVIF and HEIC files.",
+        kind=str, choices=SUBSAMPLINGS, unset="the file's own, else 4:4:4", effect="picture files",
+    )  # fmt: skip
+    strip: str | None = _option(
+        None, "Metadata to leave out: gps (the place), or all (everything but colours and rotation).",
+        kind=str, choices=STRIPS, unset="none", effect="files",
     )  # fmt: skip
     crf: int = _option(
         18, "Constant rate factor of video files: 0 is lossless, 6 more halve the size.",

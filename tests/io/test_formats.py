@@ -295,7 +295,7 @@ def test_avif_and_heic_round_trip(tmp_path, suffix):
     pixels = np.stack([y * 3, x * 2, (y + x) % 200], -1).astype(np.uint8)
     alpha = (255 - x).astype(np.uint8)
     metadata = {"exif": exif.tobytes(), "icc_profile": WIDE}
-    images.write(Picture(pixels, alpha=alpha, metadata=metadata), tmp_path / f"a{suffix}", quality=95)
+    images.write(Picture(pixels, alpha=alpha, metadata=metadata), tmp_path / f"a{suffix}", zdce.EnhanceSettings(quality=95))
     picture = images.read(tmp_path / f"a{suffix}")
     assert np.abs(picture.pixels.astype(int) - pixels).mean() < 3
     assert np.abs(picture.alpha.astype(int) - alpha).max() <= 2

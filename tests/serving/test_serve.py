@@ -214,22 +214,31 @@ OTHERS = {
     "brightness": 0.4,
     "noise": 9.0,
     "transfer": "linear",
+    "only_if_dark": True,
     "quality": 30,
+    "subsampling": "4:2:0",
+    "strip": "gps",
 }
 
 
-@pytest.mark.parametrize("name", options("pixels", "picture files"))
+@pytest.mark.parametrize("name", options("pixels", "picture files", "files"))
 def test_every_setting_is_taken_by_every_request(port, models, name):
     pixels = dark() + np.random.default_rng(0).integers(0, 12, (60, 90, 3), np.uint8)
-    kind = "jpeg" if name == "quality" else "png"
+    # Where networks that know no scenes would brighten.
+    pixels += np.uint8(90 * (name == "only_if_dark"))
+    place = Image.Exif()
+    place[ExifTags.Base.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    data = file(pixels, exif=place)
+    kind = "png" if name in options("pixels") else "jpeg"
     asked = {"format": kind, name: OTHERS[name]}
-    body = ask(port, f"/api/enhance?format={kind}&{name}={OTHERS[name]}", file(pixels))[2]
-    job = json.dumps({"image": base64.b64encode(file(pixels)).decode(), **asked})
+    body = ask(port, f"/api/enhance?format={kind}&{name}={OTHERS[name]}", data)[2]
+    job = json.dumps({"image": base64.b64encode(data).decode(), **asked})
     assert base64.b64decode(json.loads(ask(port, "/api/enhance", job, **JSON)[2])["image"]) == body
-    assert body != ask(port, f"/api/enhance?format={kind}", file(pixels))[2]
-    place = f"/api/pictures/{hold(port, file(pixels))['id']}"
+    assert body != ask(port, f"/api/enhance?format={kind}", data)[2]
+    place = f"/api/pictures/{hold(port, data)['id']}"
     shown = [ask(port, f"{place}/after?{query}")[2] for query in ("", f"{name}={OTHERS[name]}")]
-    if name != "quality":
+    assert name != "only_if_dark" or body == data
+    if name in options("pixels"):
         assert np.array_equal(decoded(body), zdce.Enhancer(zdce.load(models[0]), **{name: OTHERS[name]})(pixels))
         assert shown[0] != shown[1]
 

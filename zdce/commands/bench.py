@@ -306,7 +306,7 @@ def bench_train(
 @click.argument("pictures", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @options.model
 @_each_threads
-@options.settings("pixels", "picture files")
+@options.settings("pixels", "picture files", "files")
 @options.csv
 @options.as_json
 def bench_folder(

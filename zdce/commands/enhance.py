@@ -1,8 +1,7 @@
 """`zdce enhance`."""
 
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -11,33 +10,57 @@ from pathlib import Path
 import click
 
 import zdce
-from zdce import errors
-from zdce.commands import options
+from zdce.commands import enhance_arriving, enhance_stream, options
+from zdce.commands.enhance_report import DESCRIBED, PLANNED, FileRequest, Report, end
+from zdce.commands.group import PanelCommand
 from zdce.enhancement import batch
-from zdce.enhancement.batch import Job
-from zdce.enhancement.manifest import FAILED, KEPT, PARTLY, WRITTEN, Manifest
-from zdce.io import images
+from zdce.enhancement.batch import Job, Work
+from zdce.enhancement.manifest import FAILED, KEPT, Manifest
+from zdce.io import formats, images
 from zdce.runtime import processes, signals
+from zdce.runtime.processes import Ranks
 from zdce.settings import FAST_SCALE, EnhanceSettings
 
+_PANELS = {
+    "Files": ("output", "overwrite", "recursive", "watch", "dry_run"),
+    "Brightness": ("model", "only_if_dark", "strength", "brightness", "noise", "smoothing", "transfer"),
+    "How files are written": ("format_name", "quality", "subsampling", "strip", "crf"),
+    "Speed": ("fast", "scale", "at_once", "precision", "device"),
+    "Reports": ("as_json", "manifest_path"),
+}
 
-@click.command()
-@click.argument("paths", nargs=-1, required=True)
+
+@click.command(cls=PanelCommand, panels=_PANELS)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(allow_dash=True))
 @options.model
 @click.option(
     "--out",
     "-o",
     "output",
-    help="A file for one input, else a folder: one that exists, or a name that ends in / or has no suffix.  "
-    "[default: NAME-enhanced beside the input]",
+    type=click.Path(allow_dash=True),
+    help="A file for one input, else a folder: one that exists, or a name that ends in / or has no suffix. - is standard "
+    "output.  [default: NAME-enhanced beside the input; standard output for standard input]",
+)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(list(formats.BY_NAME)),
+    help="Format of all pictures that are written.  [default: the input's own]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace results that exist; without it they are kept.")
+@click.option("--recursive/--no-recursive", default=True, help="Search folders inside of folders too.")
+@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
+@click.option("--watch", is_flag=True, help="Stay, and brighten the files that arrive in the folders PATHS, until Ctrl-C.")
+@click.option(
+    "--jobs", "at_once", type=click.IntRange(min=1), default=1, metavar="N", help="Number of pictures to work on at once."
+)
 @click.option(
     "--manifest",
     "manifest_path",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a CSV file of what became of every file, as it goes: source, target, status, reason.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each file as it is done, then a summary.")
 @options.device
 @options.settings()
 @click.option("--fast", is_flag=True, help=f"The same as --scale {FAST_SCALE}, unless the network's own is larger.")
@@ -45,13 +68,19 @@ def enhance(
     paths: tuple[str, ...],
     model: str,
     output: str | None,
+    format_name: str | None,
     overwrite: bool,
+    recursive: bool,
+    dry_run: bool,
+    watch: bool,
+    at_once: int,
     manifest_path: Path | None,
+    as_json: bool,
     device: str,
     settings: EnhanceSettings,
     fast: bool,
 ) -> None:
-    """Brighten dark pictures and videos: files, folders (searched through), or patterns.
+    """Brighten dark pictures and videos: files, folders (searched through), patterns, or - for standard input.
 
     Format, size, EXIF, XMP, colour profile and transparency of pictures are kept; timing, sound and rotation of videos; what
     a result lacks is told in one line. A video's curve is estimated on an image 12 times smaller unless --scale says
@@ -61,15 +90,34 @@ def enhance(
     """
     if fast and settings.scale is not None:
         raise click.UsageError("--fast and --scale exclude each other")
-    with processes.process_group() as ranks, _stopping():
+    request = FileRequest(paths, output, formats.BY_NAME.get(format_name or ""), overwrite, recursive, at_once)
+    _check(request, {"--watch": watch, "--dry-run": dry_run, "--manifest": manifest_path is not None, "--json": as_json})
+    report = Report(Manifest(manifest_path) if manifest_path and not dry_run else None, as_json, names_files=watch)
+
+    def work() -> Work:
         network = zdce.load(model, device)
-        settings = replace(settings, scale=max(FAST_SCALE, network.variant.scale)) if fast else settings
-        work = batch.Work.of(network, settings)
-        manifest = Manifest(manifest_path) if manifest_path else None
-        jobs, others = ranks.broadcast_from_first(partial(_begin, paths, output, overwrite, manifest))
-        counts = batch.run(jobs, work, ranks, manifest.add if manifest else None)
-    if ranks.first:
-        _summarize(counts + others, jobs)
+        return Work.of(network, replace(settings, scale=max(FAST_SCALE, network.variant.scale)) if fast else settings)
+
+    with _stopping():
+        if enhance_stream.is_stream(request):
+            enhance_stream.run(request, work())
+        elif watch:
+            enhance_arriving.run(request, work(), report)
+        elif dry_run:
+            _plan(request, report)
+        else:
+            with processes.process_group() as ranks:
+                _enhance_files(request, work(), report, ranks)
+
+
+def _check(request: FileRequest, given: dict[str, bool]) -> None:
+    """Raises click.UsageError where options exclude each other."""
+    if enhance_stream.is_stream(request):
+        enhance_stream.check(request, [option for option, is_given in given.items() if is_given])
+    if given["--watch"]:
+        if given["--dry-run"]:
+            raise click.UsageError("--watch and --dry-run exclude each other")
+        enhance_arriving.check(request)
 
 
 @contextmanager
@@ -83,37 +131,42 @@ def _stopping() -> Iterator[None]:
         raise click.ClickException(told) from error
 
 
-def _begin(
-    paths: tuple[str, ...], output: str | None, overwrite: bool, manifest: Manifest | None
-) -> tuple[list[Job], Counter[str]]:
+def _enhance_files(request: FileRequest, work: Work, report: Report, ranks: Ranks) -> None:
+    jobs, others = ranks.broadcast_from_first(partial(_begin, request, report))
+    counts = batch.run(jobs, work, ranks, report.add, at_once=request.at_once)
+    if ranks.first:
+        report.end(counts + others, DESCRIBED)
+        if len(jobs) == 1 and not (counts + others)[FAILED] and not report.as_json:
+            click.echo(jobs[0].target)
+        end(counts + others)
+
+
+def _begin(request: FileRequest, report: Report) -> tuple[list[Job], Counter[str]]:
     """What is to be done, and how many results are there and how many folders can't be searched."""
+    todo, kept, others = _jobs(request)
+    report.begin(todo, kept)
+    others[KEPT] = len(kept)
+    return todo, others
+
+
+def _jobs(request: FileRequest) -> tuple[list[Job], list[Job], Counter[str]]:
+    """What is to be done, whose results are there, and how many folders can't be searched."""
     others: Counter[str] = Counter()
 
     def unreadable(error: OSError) -> None:
         batch.tell_skipped(str(error), error)
         others[FAILED] += 1
 
-    jobs = batch.plan(images.find(paths, batch.suffixes(), unreadable), output)
-    todo, kept = batch.split(jobs, overwrite=overwrite)
-    if manifest is not None:
-        manifest.begin((str(job.target) for job in todo), (batch.row(job, KEPT) for job in kept))
-    others[KEPT] = len(kept)
-    return todo, others
+    found = images.find(request.paths, batch.suffixes(), unreadable, recursive=request.recursive)
+    jobs = batch.plan(found, request.output, request.form)
+    return *batch.split(jobs, overwrite=request.overwrite), others
 
 
-def _summarize(counts: Counter[str], jobs: Sequence[Job]) -> None:
-    """One line, and exit code 1 where something is missing, 70 where that is a bug's doing."""
-    described = {
-        WRITTEN: "written",
-        PARTLY: "written as far as possible",
-        KEPT: "kept as they were (--overwrite replaces them)",
-        FAILED: "failed",
-    }
-    click.echo(", ".join(f"{counts[status]} {what}" for status, what in described.items() if counts[status]))
-    if len(jobs) == 1 and not counts[FAILED]:
-        click.echo(jobs[0].target)
-    if counts[batch.BUGS]:
-        click.echo(f"{counts[batch.BUGS]} of them failed by a bug of zdce. {errors.REPORT}", err=True)
-        sys.exit(errors.BUG_EXIT_CODE)
-    if counts[FAILED] or counts[PARTLY]:
-        sys.exit(1)
+def _plan(request: FileRequest, report: Report) -> None:
+    """Prints what would be done."""
+    todo, kept, counts = _jobs(request)
+    for job, status in [(job, PLANNED) for job in todo] + [(job, KEPT) for job in kept]:
+        report.print(batch.row(job, status))
+    counts += Counter({PLANNED: len(todo), KEPT: len(kept)})
+    report.end(counts, {PLANNED: "would be written", KEPT: "would be kept", FAILED: "can't be read"})
+    end(counts)

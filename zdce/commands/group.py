@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -27,6 +27,27 @@ class Lazy(NamedTuple):
         module, _, name = self.place.partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
+
+
+class PanelCommand(click.Command):
+    """A command whose help lists its options in groups.
+
+    Args:
+        panels: the headings, and the names of the parameters below each; options of none stand below "Options".
+    """
+
+    def __init__(self, *arguments: Any, panels: Mapping[str, Collection[str]], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._panels = panels
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        placed = {name for names in self._panels.values() for name in names}
+        found = {str(each.name): each for each in self.get_params(ctx) if isinstance(each, click.Option)}
+        for heading, names in {**self._panels, "Options": [name for name in found if name not in placed]}.items():
+            records = [found[name].get_help_record(ctx) for name in names]
+            if records := [record for record in records if record is not None]:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
 class Commands(click.Group):

@@ -75,7 +75,7 @@ def settings(*effects: Effect, without: Collection[str] = ()) -> Callable[[_Comm
 
 def _click_option(name: str, option: Option) -> Callable[[_Command], _Command]:
     text = f"{option.help}  [default: {option.unset}]" if option.unset else option.help
-    default = getattr(EnhanceSettings(), name)
+    default, name = getattr(EnhanceSettings(), name), name.replace("_", "-")
     if option.kind is bool:
         return click.option(f"--{name}", is_flag=True, default=default, help=text)
     return click.option(f"--{name}", type=_type(option), default=default, metavar=option.unit.upper() or None, help=text)

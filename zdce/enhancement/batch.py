@@ -3,21 +3,24 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 from rich.markup import escape
 from rich.progress import Progress
 
 from zdce import errors
-from zdce.enhancement import colour, video
+from zdce.enhancement import colour, picture_files, video
 from zdce.enhancement.enhancer import Enhancer
-from zdce.enhancement.manifest import FAILED, PARTLY, STATUSES, WRITTEN, Row
+from zdce.enhancement.manifest import BRIGHT, FAILED, PARTLY, STATUSES, WRITTEN, Row
 from zdce.errors import InputError
-from zdce.io import images, raw
+from zdce.io import formats, images, raw
+from zdce.io.formats import Format
 from zdce.io.images import Found, Picture
 from zdce.models.network import DCENet
 from zdce.runtime import progress
@@ -47,51 +50,79 @@ def suffixes() -> frozenset[str]:
     return images.SUFFIXES | video.SUFFIXES | raw.SUFFIXES
 
 
-def plan(found: Iterable[Found], output: str | None) -> list[Job]:
+def plan(found: Iterable[Found], output: str | None, form: Format | None = None) -> list[Job]:
     """Where each picture's and video's result goes.
 
     Without ``output``, ``photo.jpg`` becomes ``photo-enhanced.jpg`` beside it, and what a folder ``F`` holds goes into
     ``F-enhanced``. With it, one named file becomes that file if it has a suffix; all else goes into that folder, what was in a
     folder at its place inside it. A name with a suffix is a folder's only where that exists, or where the name ends in a slash.
 
+    Args:
+        form: the format of pictures' results; None is each picture's own.
+
     Raises:
         ValueError: there is nothing to do, two results have one place, a result would replace an input or be of the other kind,
-            or ``output`` has a suffix of no format, or of one where several files have to go.
+            or ``output`` has a suffix of no format, of another than ``form``, or of one where several files have to go.
     """
     pictures = list(found)
     if not pictures:
         raise InputError(f"no pictures found: expected {', '.join(sorted(suffixes()))}")
     if output is None:
-        jobs = [Job(picture.path, _beside(picture)) for picture in pictures]
+        jobs = [Job(picture.path, _beside(picture, form)) for picture in pictures]
         # Results of a former run that a pattern matched as well are no inputs.
         results = {_real(job.target) for job in jobs}
         jobs = [job for job in jobs if _real(job.source) not in results]
     elif _is_file(output, pictures):
+        check_format(Path(output), form)
         jobs = [Job(pictures[0].path, Path(output))]
     else:
-        folder = Path(output)
-        if os.path.lexists(folder) and not folder.is_dir():
-            raise InputError(f"{output} is a file, where a folder is expected for results")
-        inside = _real(folder)
-        jobs = [
-            Job(p.path, folder / _written(p.place)) for p in pictures if p.folder is None or inside not in _real(p.path).parents
-        ]
+        jobs = plan_into_folder(pictures, output, form)
         if not jobs:
             raise InputError(f"all pictures found lie in {output}, where results would go; choose another output")
-    _check(jobs)
+    check(jobs)
     return jobs
 
 
-def _beside(picture: Found) -> Path:
+def plan_into_folder(pictures: Iterable[Found], output: str | None, form: Format | None) -> list[Job]:
+    """As ``plan`` where ``output`` is a folder, or None and all pictures lie in folders; those inside of it are no inputs.
+
+    Raises:
+        ValueError: ``output`` is a file.
+    """
+    if output is None:
+        return [Job(picture.path, _beside(picture, form)) for picture in pictures]
+    folder = Path(output)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError(f"{output} is a file, where a folder is expected for results")
+    inside = _real(folder)
+    return [
+        Job(p.path, folder / written(p.place, form))
+        for p in pictures
+        if p.folder is None or inside not in _real(p.path).parents
+    ]
+
+
+def _beside(picture: Found, form: Format | None) -> Path:
     if picture.folder is None:
-        return _written(picture.path.with_stem(picture.path.stem + _MARK))
+        return written(picture.path.with_stem(picture.path.stem + _MARK), form)
     folder = _real(picture.folder)
-    return folder.with_name(folder.name + _MARK) / _written(picture.place)
+    return folder.with_name(folder.name + _MARK) / written(picture.place, form)
 
 
-def _written(path: Path) -> Path:
-    """Nobody writes RAW files; TIFF holds what is in them, and MP4 what is in videos of formats that are only read."""
+def written(path: Path, form: Format | None) -> Path:
+    """The name of the result of a file called ``path``: a picture's in the format ``form``, or its own where that is None.
+
+    Nobody writes RAW files; TIFF holds what is in them, and MP4 what is in videos of formats that are only read.
+    """
+    if form is not None and not video.is_video(path):
+        return formats.renamed(path, form)
     return path.with_suffix(".tif") if raw.is_raw(path) else video.written(path)
+
+
+def check_format(target: Path, form: Format | None) -> None:
+    """Raises ValueError where the name ``target`` is not one of the format ``form``; None is any."""
+    if form is not None and formats.of_suffix(target) is not form:
+        raise InputError(f"{target}: expected a name ending in {' or '.join(form.suffixes)} for the format {form.name}")
 
 
 def _real(path: Path) -> Path:
@@ -116,7 +147,9 @@ def _is_file(output: str, pictures: list[Found]) -> bool:
     return True
 
 
-def _check(jobs: list[Job]) -> None:
+def check(jobs: Iterable[Job]) -> None:
+    """Raises ValueError where a result would replace an input or another result."""
+    jobs = list(jobs)
     sources = {_real(job.source): job.source for job in jobs}
     targets: dict[Path, Path] = {}
     for job in jobs:
@@ -135,18 +168,20 @@ class Work:
     Attributes:
         picture: gives the enhanced picture of a picture.
         film: ``video.enhance`` for a source and a target, with its enhancer set.
-        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100; None is the source's own where that is known, else 95.
+        settings: how files are written, and which pictures stay as they are.
     """
 
     picture: Callable[[Picture], Picture]
     film: Callable[..., video.Report]
-    quality: int | None
+    settings: EnhanceSettings
 
     @classmethod
     def of(cls, network: DCENet, settings: EnhanceSettings) -> "Work":
         """With ``network``, pictures and videos each at the scale of their own where none is set."""
-        still, film = Enhancer(network, settings), Enhancer(network, video.settings_for(network, settings))
-        return cls(partial(colour.enhance, enhancer=still), partial(video.enhance, enhancer=film), settings.quality)
+        # Which pictures stay as they are is decided before they come to an enhancer.
+        still = Enhancer(network, replace(settings, only_if_dark=False))
+        film = Enhancer(network, video.settings_for(network, settings))
+        return cls(partial(colour.enhance, enhancer=still), partial(video.enhance, enhancer=film), settings)
 
 
 def split(jobs: Iterable[Job], *, overwrite: bool) -> tuple[list[Job], list[Job]]:
@@ -158,14 +193,24 @@ def split(jobs: Iterable[Job], *, overwrite: bool) -> tuple[list[Job], list[Job]
     return todo, kept
 
 
-def run(jobs: Sequence[Job], work: Work, ranks: Ranks, tell: Callable[[Row], None] | None = None) -> Counter[str]:
-    """Does the jobs in order, with progress shown; what can't be done is named in one line and the rest goes on.
+def run(
+    jobs: Sequence[Job],
+    work: Work,
+    ranks: Ranks,
+    tell: Callable[[Row], None] | None = None,
+    *,
+    at_once: int = 1,
+    stop: Event | None = None,
+) -> Counter[str]:
+    """Does the jobs, with progress shown; what can't be done is named in one line and the rest goes on.
 
     Of several processes each does its share of ``jobs``.
 
     Args:
         ranks: those that this call shares counts with.
         tell: is given a row for each file, when it is done.
+        at_once: how many pictures are done at the same time; with 1 all files are done in their order, else videos come last.
+        stop: no job is begun once it is set.
 
     Returns:
         How many files came to each of ``manifest.STATUSES`` in this process, in the first one, which waits for the others,
@@ -175,8 +220,7 @@ def run(jobs: Sequence[Job], work: Work, ranks: Ranks, tell: Callable[[Row], Non
     told: set[tuple[str, str, int]] = set()
     with progress.bar() as shown:
         task = shown.add_task("enhancing", total=len(jobs), status="")
-        for job in ranks.share(jobs):
-            outcome = do(job, work, shown)
+        for job, outcome in _outcomes(ranks.share(jobs), work, shown, at_once, stop or Event()):
             if outcome.bug is not None:
                 counts[BUGS] += 1
                 _tell_bug(outcome.bug, told)
@@ -191,6 +235,38 @@ def run(jobs: Sequence[Job], work: Work, ranks: Ranks, tell: Callable[[Row], Non
             time.sleep(_PAUSE)
             shown.update(task, completed=ranks.count("done"))
     return Counter({counted: ranks.count(counted) for counted in _COUNTED}) if ranks.first else counts
+
+
+def _outcomes(jobs: Sequence[Job], work: Work, shown: Progress, at_once: int, stop: Event) -> Iterator[tuple[Job, "Outcome"]]:
+    """Each job and what became of it, as it is done."""
+    pictures = [job for job in jobs if not video.is_video(job.source)] if at_once > 1 else []
+    if pictures:
+        yield from _outcomes_of_threads(pictures, work, shown, at_once, stop)
+    for job in (job for job in jobs if not pictures or video.is_video(job.source)):
+        if stop.is_set():
+            return
+        yield job, do(job, work, shown)
+
+
+def _outcomes_of_threads(
+    jobs: Iterable[Job], work: Work, shown: Progress, at_once: int, stop: Event
+) -> Iterator[tuple[Job, "Outcome"]]:
+    # No more are begun than run: where the caller is interrupted, those few are waited for, and their files are whole.
+    with ThreadPoolExecutor(at_once) as threads:
+        running: dict[Future[Outcome], Job] = {}
+        for job in jobs:
+            if stop.is_set():
+                break
+            running[threads.submit(do, job, work, shown)] = job
+            if len(running) == at_once:
+                yield from _ended(running)
+        while running:
+            yield from _ended(running)
+
+
+def _ended(running: dict[Future["Outcome"], Job]) -> Iterator[tuple[Job, "Outcome"]]:
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        yield running.pop(future), future.result()
 
 
 def row(job: Job, status: str, reason: str = "") -> Row:
@@ -224,12 +300,10 @@ def do(job: Job, work: Work, shown: Progress) -> Outcome:
 
 
 def _do_picture(job: Job, work: Work) -> Outcome:
-    picture = images.read(job.source)
-    images.check(picture, job.target)
-    notes = [*picture.notes, *images.write(work.picture(picture), job.target, work.quality)]
-    for note in notes:
+    result = picture_files.write(job.source, job.target, work.settings, work.picture)
+    for note in result.notes:
         progress.console.print(f"{job.target}: {note}", markup=False)
-    return Outcome(WRITTEN, "; ".join(notes))
+    return Outcome(BRIGHT if result.bright else WRITTEN, "; ".join(result.notes))
 
 
 def tell_skipped(reason: str, error: BaseException | None = None) -> None:

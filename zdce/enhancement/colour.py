@@ -7,12 +7,15 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageCms
 
+from zdce.enhancement import encodings
 from zdce.enhancement.encodings import Encoding, Floats, codes, fractions, through
 from zdce.enhancement.enhancer import Enhancer
-from zdce.enhancement.transparency import enhance_visible
+from zdce.enhancement.transparency import enhance_visible, filled
 from zdce.io import colour_spaces, images
 from zdce.io.images import Picture, Pixels
+from zdce.models import darkness
 from zdce.runtime import packages
+from zdce.settings import EnhanceSettings
 
 
 def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
@@ -27,6 +30,13 @@ def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
         return enhancer(pixels) if encoding is None else through(encoding, pixels, enhancer)
 
     return picture.with_pixels(enhance_visible(picture.pixels, picture.alpha, converted))
+
+
+def is_dark(picture: Picture, settings: EnhanceSettings) -> bool:
+    """Whether the visible part of ``picture``, in sRGB, is dark (``zdce.models.darkness``)."""
+    encoding = _of_file(picture) if settings.transfer == "srgb" else encodings.ENCODINGS[settings.transfer]
+    pixels = filled(picture.pixels, picture.alpha)
+    return darkness.is_dark(pixels if encoding is None else encodings.srgb(encoding, pixels))
 
 
 def srgb(picture: Picture) -> Picture:

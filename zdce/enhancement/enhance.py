@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from zdce.enhancement import colour, video
+from zdce.enhancement import colour, picture_files, video
 from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.transparency import enhance_visible
 from zdce.errors import InputError
@@ -159,10 +159,9 @@ def _picture(picture: images.Picture, enhancer: Enhancer) -> images.Picture:
 
 
 def _file(source: Path, target: Path, enhancer: Enhancer) -> Path:
-    picture = images.read(source)
-    images.check(picture, target)
-    notes = [*picture.notes, *images.write(_picture(picture, enhancer), target, enhancer.settings.quality)]
-    for note in notes:
+    always = enhancer.with_settings(only_if_dark=False)
+    result = picture_files.write(source, target, enhancer.settings, lambda picture: _picture(picture, always))
+    for note in result.notes:
         warnings.warn(f"{target}: {note}", stacklevel=3)  # shown with the line that called zdce.enhance
     return target
 

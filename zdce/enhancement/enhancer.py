@@ -13,7 +13,7 @@ from torch import Tensor
 from zdce import ops
 from zdce.enhancement import encodings
 from zdce.io.images import Pixels
-from zdce.models import guidance, guided_scene, scene
+from zdce.models import darkness, guidance, guided_scene, scene
 from zdce.models.engine import Engine, why_unsupported
 from zdce.models.gpu_network import GpuNetwork
 from zdce.models.network import DCENet
@@ -185,7 +185,8 @@ class Enhancer:
         """
         enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
         gpu, pixels = self._gpu, pictures[..., 0].numel()
-        plain = self.scale == 1 and self.brightness == 0 and not self.model.variant.guided
+        alone = self.brightness or self.settings.only_if_dark or self.model.variant.guided
+        plain = self.scale == 1 and not alone
         alike = self._encoding is None and plain and self.strength != 0
         if gpu is None or not alike or pixels > gpu.most_pixels():
             for to, picture in zip(enhanced, pictures, strict=True):
@@ -210,10 +211,10 @@ class Enhancer:
         """
         _check(image)
         picture = self._picture(self.srgb(image))
-        if self.model.variant.guided:
-            return self._guided_maps(picture)
-        maps = self._maps(picture)
-        return maps * self._wanted(picture) if self.brightness else maps
+        maps = self._guided_maps(picture) if self.model.variant.guided else self._maps(picture)
+        if not self._may_change(picture):
+            return torch.zeros_like(maps)
+        return maps * self._wanted(picture) if self.brightness and not self.model.variant.guided else maps
 
     @torch.inference_mode()
     def apply(self, image: Pixels, maps: Tensor) -> Pixels:
@@ -282,6 +283,8 @@ class Enhancer:
 
     def _enhanced(self, picture: Tensor) -> Tensor:
         """``picture`` (H, W, 3), uint8, uint16 or float32, enhanced."""
+        if not self._may_change(picture):
+            return picture.clone(memory_format=torch.contiguous_format)
         if self.model.variant.guided and self.strength:
             maps = self._guided_maps(picture)
             if not maps.any():
@@ -291,6 +294,10 @@ class Enhancer:
         if strength == 0:
             return picture.clone(memory_format=torch.contiguous_format)
         return self._denoised(picture, self._brightened(picture, strength))
+
+    def _may_change(self, picture: Tensor) -> bool:
+        """Whether ``picture`` (H, W, 3) is one that ``only_if_dark`` lets change."""
+        return not self.settings.only_if_dark or darkness.is_dark(picture.cpu().numpy())
 
     def _wanted(self, picture: Tensor) -> float:
         """The strength that the scene of ``picture`` (H, W, 3) wants; 1 where none is sought."""

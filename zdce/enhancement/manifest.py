@@ -24,10 +24,11 @@ class Row(NamedTuple):
     reason: str = ""
 
 
-WRITTEN, PARTLY, KEPT, FAILED = "written", "partly", "kept", "failed"
+WRITTEN, BRIGHT, PARTLY, KEPT, FAILED = "written", "bright", "partly", "kept", "failed"
 
-# "partly": of a broken video what could be decoded; "kept": the result was there already.
-STATUSES = (WRITTEN, PARTLY, KEPT, FAILED)
+# "bright": the picture was not dark, and stayed as it was; "partly": of a broken video what could be decoded; "kept": the
+# result was there already.
+STATUSES = (WRITTEN, BRIGHT, PARTLY, KEPT, FAILED)
 
 
 class Manifest:

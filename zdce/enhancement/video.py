@@ -117,8 +117,8 @@ def enhance(
     decoded of it, and ``fault`` in the report.
 
     Args:
-        enhancer: with the ``smoothing``, ``crf`` and ``deinterlace`` of its settings; its scale is taken as it is, see
-            ``settings_for``.
+        enhancer: with the ``smoothing``, ``crf``, ``strip`` and ``deinterlace`` of its settings; its scale is taken as it is,
+            see ``settings_for``.
         shown: called after every frame with their number so far and how many there will be, None where that is not known.
 
     Raises:
@@ -128,13 +128,13 @@ def enhance(
     """
     if target.suffix.lower() not in FORMATS:
         raise InputError(f"{target}: expected one of the formats {', '.join(sorted(FORMATS))}")
-    files = containers()
+    files, settings = containers(), enhancer.settings
     report, began = Report(), time.monotonic()
     smoothing = smoothing_for(enhancer)
     with (
-        files.Reader(source, deinterlace=enhancer.settings.deinterlace) as reader,
+        files.Reader(source, deinterlace=settings.deinterlace) as reader,
         atomic.replacing(target) as temporary,
-        files.Writer(temporary, reader, *FORMATS[target.suffix.lower()], enhancer.settings.crf, str(target)) as writer,
+        files.Writer(temporary, reader, *FORMATS[target.suffix.lower()], settings.crf, str(target), settings.strip) as writer,
         prefetch.in_background(writer.write, _WAITING) as write,
         prefetch.prefetched(reader, _WAITING) as items,
     ):

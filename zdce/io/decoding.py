@@ -232,6 +232,8 @@ def _stored(image: Image.Image, format_name: str, described: dict[str, Any], dat
         return Stored(tuple(tuple(tables[n]) for n in sorted(tables)), sampling, progressive)
     if format_name == "WEBP":
         return Stored(lossless=bytes(data[12:16]) == b"VP8L" or (data[12:16] == b"VP8X" and data.find(b"VP8L", 20) >= 0))
+    if format_name in ("AVIF", "HEIF"):
+        return Stored(subsampling=described.pop("subsampling", ""))
     return Stored(bits=_grey_bits(image), palette=image.mode == "P")
 
 

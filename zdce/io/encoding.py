@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zdce.errors import InputError, ZdceError, library_call
-from zdce.io import exif, formats, icc, isobmff, jpeg, png, sixteen_bit, tiff, xmp
+from zdce.io import exif, formats, icc, isobmff, jpeg, png, sixteen_bit, stripping, tiff, xmp
 from zdce.io.colour_spaces import D50, adapted, transfer
 from zdce.io.colour_tags import ColourTags, Space
 from zdce.io.formats import Format
 from zdce.io.picture import Picture, Pixels, as_uint8
 from zdce.runtime import atomic
-from zdce.settings import QUALITY
+from zdce.settings import QUALITY, EnhanceSettings
 
 _LOSSLESS_TIFF = frozenset({"raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd", "lzma"})
 _FAX = frozenset({"group3", "group4", "tiff_ccitt", "packbits"})
@@ -38,11 +38,11 @@ class Encoded(NamedTuple):
     notes: list[str]
 
 
-def write(picture: Picture, path: Path, quality: int | None = None) -> list[str]:
+def write(picture: Picture, path: Path, settings: EnhanceSettings | None = None) -> list[str]:
     """Writes a picture in the format of ``path``'s suffix, whole or not at all.
 
     Args:
-        quality: of JPEG, WebP, AVIF and HEIC, 1 to 100; None is a JPEG file's own where it is written as JPEG again, else 95.
+        settings: of which ``quality``, ``subsampling`` and ``strip`` count; the defaults where they are left out.
 
     Returns:
         What the file does not hold of the picture, a line each.
@@ -52,7 +52,7 @@ def write(picture: Picture, path: Path, quality: int | None = None) -> list[str]
         ValueError: the format can't be written, or can't hold the picture's transparency or size.
     """
     # By way of memory: when a disk fills up in the middle of a write, Pillow takes the part for the whole.
-    encoded = encode(picture, path, quality)
+    encoded = encode(picture, path, settings)
     atomic.write_bytes(path, encoded.data)
     return encoded.notes
 
@@ -90,12 +90,13 @@ def _encoding_name(space: Space) -> str:
     return str(space.transfer).upper() if space.is_hdr else "colours of a narrow range"
 
 
-def encode(picture: Picture, path: Path, quality: int | None = None) -> Encoded:
+def encode(picture: Picture, path: Path, settings: EnhanceSettings | None = None) -> Encoded:
     """The bytes of the file that ``write`` writes; errors as there."""
-    form = check(picture, path)
+    form, settings = check(picture, path), settings or EnhanceSettings()
+    picture = stripping.stripped(picture, settings.strip)
     formats.plug_ins()
     try:
-        return _ENCODERS[form.name](_fitted(picture, form), picture, quality)
+        return _ENCODERS[form.name](_fitted(picture, form), picture, settings)
     except ZdceError as error:
         height, width = picture.pixels.shape[:2]
         raise InputError(f"{path}: {width} x {height} pixels can't be written as {form.name}: {error}") from error
@@ -143,20 +144,26 @@ def _add_profile(picture: Picture, form: Format, given: dict[str, Any], left_out
         left_out.append("the colour tags")
 
 
-def _jpeg(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
-    stored, image = picture.stored, _image(picture)
+def _subsampling(picture: Picture, settings: EnhanceSettings, form: str) -> str:
+    """The file's own where it was of the same format, else colour at full resolution, as single pixels of noise have it."""
+    own = picture.stored.subsampling if picture.format == form else ""
+    return settings.subsampling or own or "4:4:4"
+
+
+def _jpeg(fitted: _Fitted, picture: Picture, settings: EnhanceSettings) -> Encoded:
+    stored, image, quality = picture.stored, _image(picture), settings.quality
     options: dict[str, Any] = {"progressive": stored.progressive} | _kept(fitted.metadata, "dpi")
+    options["subsampling"] = _subsampling(picture, settings, "JPEG")
     tables = stored.quantization[: 1 if picture.grey else 2]
     if quality is None and tables and max(map(max, tables)) < 256:
-        options |= {"qtables": [list(table) for table in tables], "subsampling": stored.subsampling or "4:4:4"}
+        options["qtables"] = [list(table) for table in tables]
     else:
-        # Colour at full resolution: what was dark has its colour noise in single pixels, and halving it smears.
-        options |= {"quality": quality or QUALITY, "subsampling": "4:4:4"}
+        options["quality"] = quality or QUALITY
     data, notes = jpeg.with_metadata(_saved(image, "JPEG", options), fitted.metadata)
     return Encoded(data, fitted.notes + notes)
 
 
-def _png(fitted: _Fitted, picture: Picture, _quality: int | None) -> Encoded:
+def _png(fitted: _Fitted, picture: Picture, _settings: EnhanceSettings) -> Encoded:
     notes = list(fitted.notes)
     if picture.pixels.dtype == np.uint16 and not (picture.grey and picture.alpha is None):
         data = sixteen_bit.png(_channels(picture))
@@ -165,7 +172,7 @@ def _png(fitted: _Fitted, picture: Picture, _quality: int | None) -> Encoded:
     return Encoded(png.with_metadata(data, fitted.metadata), notes)
 
 
-def _tiff(fitted: _Fitted, picture: Picture, _quality: int | None) -> Encoded:
+def _tiff(fitted: _Fitted, picture: Picture, _settings: EnhanceSettings) -> Encoded:
     notes, stored = list(fitted.notes), picture.metadata.get("compression", "raw")
     compression = stored if stored in _LOSSLESS_TIFF else "tiff_deflate"
     order = tiff.order(fitted.metadata)
@@ -184,7 +191,8 @@ def _tiff(fitted: _Fitted, picture: Picture, _quality: int | None) -> Encoded:
     return Encoded(whole, notes + further)
 
 
-def _webp(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
+def _webp(fitted: _Fitted, picture: Picture, settings: EnhanceSettings) -> Encoded:
+    quality = settings.quality
     options = _kept(fitted.metadata, "exif", "icc_profile", "xmp")
     if picture.stored.lossless and quality is None:
         options |= {"lossless": True, "exact": True}
@@ -193,10 +201,10 @@ def _webp(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
     return Encoded(_saved(_image(picture), "WEBP", options), fitted.notes)
 
 
-def _avif(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
+def _avif(fitted: _Fitted, picture: Picture, settings: EnhanceSettings) -> Encoded:
     options = _kept(fitted.metadata, "icc_profile", "xmp") | {
-        "subsampling": "4:4:4",
-        "quality": quality or QUALITY,
+        "subsampling": _subsampling(picture, settings, "AVIF"),
+        "quality": settings.quality or QUALITY,
     }
     notes, block = list(fitted.notes), exif.block(fitted.metadata.get("exif", b""))
     if block and exif.is_block(block):
@@ -208,21 +216,21 @@ def _avif(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
     return Encoded(isobmff.with_code_points(data, fitted.metadata.get("colour_tags")), notes)
 
 
-def _heif(fitted: _Fitted, picture: Picture, quality: int | None) -> Encoded:
+def _heif(fitted: _Fitted, picture: Picture, settings: EnhanceSettings) -> Encoded:
     options = _kept(fitted.metadata, "exif", "icc_profile", "xmp") | {
-        "chroma": 444,
-        "quality": quality or QUALITY,
+        "chroma": int(_subsampling(picture, settings, "HEIF").replace(":", "")),
+        "quality": settings.quality or QUALITY,
     }
     data = _saved(_image(picture), "HEIF", options)
     return Encoded(isobmff.with_code_points(data, fitted.metadata.get("colour_tags")), fitted.notes)
 
 
-def _bmp(fitted: _Fitted, picture: Picture, _quality: int | None) -> Encoded:
+def _bmp(fitted: _Fitted, picture: Picture, _settings: EnhanceSettings) -> Encoded:
     notes = list(fitted.notes)
     return Encoded(_saved(_in_its_kind(picture, notes, deep=False), "BMP", _kept(fitted.metadata, "dpi")), notes)
 
 
-_ENCODERS: dict[str, Callable[[_Fitted, Picture, int | None], Encoded]] = {
+_ENCODERS: dict[str, Callable[[_Fitted, Picture, EnhanceSettings], Encoded]] = {
     "JPEG": _jpeg, "PNG": _png, "TIFF": _tiff, "WEBP": _webp, "AVIF": _avif, "HEIF": _heif, "BMP": _bmp,
 }  # fmt: skip
 

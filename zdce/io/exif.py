@@ -146,18 +146,50 @@ def _pictures(opened: Block, directory: int) -> Iterable[tuple[int, int]]:
 def without_orientation(data: bytes) -> bytes:
     """The block without this tag: entries after it move up by one, values stay where they are."""
     try:
-        opened = Block(data)
-        entry = opened.find(opened.first, _ORIENTATION)
+        opened = Block(bytearray(data))
+        _remove(opened, opened.first, _ORIENTATION)
     except (ValueError, struct.error):
         return data
-    if entry is None:
-        return data
-    result, end = bytearray(data), opened.end(opened.first) + 4
-    (count,) = struct.unpack_from(opened.order + "H", data, opened.first)
-    struct.pack_into(opened.order + "H", result, opened.first, count - 1)
-    result[entry.place : end] = data[entry.place + 12 : end] + bytes(12)
-    # A value in the entry itself moves with it; so does nothing else.
-    return bytes(result)
+    return bytes(opened.data)
+
+
+def _remove(opened: Block, directory: int, tag: int) -> None:
+    """Takes an entry out of a directory in a bytearray; what is in an entry itself moves with it, and nothing else."""
+    entry, data = opened.find(directory, tag), opened.data
+    if entry is None or not isinstance(data, bytearray):
+        return
+    end = opened.end(directory) + 4
+    (count,) = struct.unpack_from(opened.order + "H", data, directory)
+    struct.pack_into(opened.order + "H", data, directory, count - 1)
+    data[entry.place : end] = data[entry.place + 12 : end] + bytes(12)
+
+
+# Where a map's pixels lie on Earth, in TIFF files. (OGC GeoTIFF 1.1, section 7.1.)
+_GEOTIFF = (33550, 33920, 33922, 34264, 34735, 34736, 34737)
+
+
+def without_place(data: bytes) -> bytes:
+    """The block without its GPS directory and what GeoTIFF says, zeros in their place; nothing where it can't be read."""
+    try:
+        opened = Block(bytearray(data))
+        if opened.big:
+            return b""
+        for directory in (opened.first, opened.below(opened.first, EXIF)):
+            for start, end in _ranges(opened, opened.below(directory, GPS)):
+                _blank(opened, start, end)
+            for tag in (GPS, *_GEOTIFF):
+                if entry := opened.find(directory, tag):
+                    _blank(opened, entry.value, entry.value + entry.size)
+                    _remove(opened, directory, tag)
+        return bytes(opened.data) if opened.entries(opened.first) else b""
+    except (ValueError, struct.error):
+        return b""
+
+
+def _blank(opened: Block, start: int, end: int) -> None:
+    if isinstance(opened.data, bytearray):
+        end = min(end, len(opened.data))
+        opened.data[start:end] = bytes(max(0, end - start))
 
 
 def is_adobe_rgb(data: bytes) -> bool:

@@ -29,13 +29,18 @@ def _refuse(error: OSError) -> None:
 
 
 def find(
-    paths: Iterable[str], suffixes: frozenset[str] = SUFFIXES, unreadable: Callable[[OSError], object] = _refuse
+    paths: Iterable[str],
+    suffixes: frozenset[str] = SUFFIXES,
+    unreadable: Callable[[OSError], object] = _refuse,
+    *,
+    recursive: bool = True,
 ) -> list[Found]:
     """Every picture that files, folders (searched through, hidden files left out) and patterns name, in order, each once.
 
     Args:
         suffixes: of what counts as one in folders and patterns; a file that is named is taken as it is.
         unreadable: is told of each folder that can't be read, by an error that names it.
+        recursive: whether folders inside of folders are searched too.
 
     Raises:
         FileNotFoundError: a path or pattern names nothing.
@@ -50,18 +55,24 @@ def find(
             raise MissingFileError(f"no such file or folder: {text}")
         for match in matches:
             if os.path.isdir(match):
-                found.update((inside, Found(inside, match)) for inside in in_folder(match, suffixes, unreadable))
+                inside = in_folder(match, suffixes, unreadable, recursive=recursive)
+                found.update((one, Found(one, match)) for one in inside)
             elif match == path or match.suffix.lower() in suffixes:
                 found[match] = Found(match)
     return list(found.values())
 
 
 def in_folder(
-    folder: Path, suffixes: frozenset[str] = SUFFIXES, unreadable: Callable[[OSError], object] = _refuse
+    folder: Path,
+    suffixes: frozenset[str] = SUFFIXES,
+    unreadable: Callable[[OSError], object] = _refuse,
+    *,
+    recursive: bool = True,
 ) -> list[Path]:
     """The files below ``folder`` with one of ``suffixes``, in the string order of their paths; hidden ones are left out.
 
-    ``unreadable`` is told of each folder that can't be read; where it is left out that is an OSError.
+    ``unreadable`` is told of each folder that can't be read; where it is left out that is an OSError. Folders inside of it are
+    searched too where that is ``recursive``.
     """
 
     def told(error: OSError) -> None:
@@ -69,7 +80,7 @@ def in_folder(
 
     pictures = []
     for place, folders, names in os.walk(folder, onerror=told):
-        folders[:] = (name for name in folders if not name.startswith("."))
+        folders[:] = (name for name in folders if recursive and not name.startswith("."))
         for path in (Path(place, name) for name in names if not name.startswith(".")):
             if path.suffix.lower() in suffixes and _may_be_picture(path):
                 pictures.append(path)

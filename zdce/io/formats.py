@@ -47,6 +47,9 @@ _TABLE = (
 
 _BY_SUFFIX = {suffix: each for each in _TABLE for suffix in each.suffixes}
 
+# By the names that users give: Pillow's, in small letters, but for HEIC.
+BY_NAME = {each.name.lower().replace("heif", "heic"): each for each in _TABLE}
+
 # Also of pictures that can't be read here, so that nothing in a folder is passed over in silence.
 SUFFIXES = frozenset(_BY_SUFFIX)
 
@@ -54,6 +57,20 @@ SUFFIXES = frozenset(_BY_SUFFIX)
 def of_suffix(path: Path) -> Format | None:
     """The format of a file's name, or None."""
     return _BY_SUFFIX.get(path.suffix.lower())
+
+
+def named(name: str) -> Format | None:
+    """The format of Pillow's ``name``, or None."""
+    return next((each for each in _TABLE if each.name == name), None)
+
+
+def renamed(path: Path, form: Format) -> Path:
+    """``path`` with a suffix of ``form``: its own where that is one, else the usual one, in place of one of another picture."""
+    own = of_suffix(path)
+    if own is form:
+        return path
+    usual = form.suffixes[0]
+    return path.with_suffix(usual) if own or raw.is_raw(path) else path.with_name(path.name + usual)
 
 
 def why_missing(path: Path) -> str | None:

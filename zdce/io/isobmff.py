@@ -162,11 +162,28 @@ def _described(items: Items) -> dict[str, Any]:
             primaries, transfer, matrix = struct.unpack_from(">HHH", colour, 4)
             # Whether its luma and chroma have their full range is the decoder's to know: pixels have it.
             described["colour_tags"] = ColourTags((primaries, transfer, matrix, 1))
+    described["subsampling"] = _subsampling(items)
     depths = [max(content[5:], default=8) for content in items.properties(items.primary, b"pixi")]
     described["bits"] = max(depths, default=8)
     # Quarter turns against the clock, as EXIF's orientation.
     described["turn"] = next((_TURNS[content[0] & 3] for content in items.properties(items.primary, b"irot") if content), 1)
     return described
+
+
+# By the chroma format of HEVC, and by whether AV1 halves columns and rows.
+_OF_HEVC = {1: "4:2:0", 2: "4:2:2", 3: "4:4:4"}
+_OF_AV1 = {0b00: "4:4:4", 0b10: "4:2:2", 0b11: "4:2:0"}
+
+
+def _subsampling(items: Items) -> str:
+    """Of the picture, or of the tiles that it is put together of; nothing where it has no colour."""
+    parts = sorted(_parts(items))
+    for content in (content for part in parts for content in items.properties(part, b"av1C")):
+        monochrome = content[2] >> 4 & 1
+        return "" if monochrome else _OF_AV1.get(content[2] >> 2 & 3, "")
+    for content in (content for part in parts for content in items.properties(part, b"hvcC")):
+        return _OF_HEVC.get(content[16] & 3, "")
+    return ""
 
 
 def _left_out(items: Items, data: Buffer) -> Counter[str]:

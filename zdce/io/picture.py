@@ -15,7 +15,7 @@ class Stored:
 
     Attributes:
         quantization: JPEG's tables, of which its quality is made.
-        subsampling: JPEG's, ``"4:2:0"`` say.
+        subsampling: of the colours in JPEG, AVIF and HEIC files, ``"4:2:0"`` say.
         progressive: JPEG's scans.
         lossless: WebP without loss.
         bits: of a channel.

@@ -152,6 +152,12 @@ def _text(comment: bytes) -> Chunk:
     return b"tEXt", _COMMENT + b"\0" + comment.replace(b"\0", b" ")
 
 
+def keyword(chunk: Chunk) -> str:
+    """The keyword of a text, or the kind of another chunk."""
+    kind, content = chunk
+    return (content.partition(b"\0")[0] if kind in _TEXT else kind).decode("latin-1")
+
+
 class Texts(NamedTuple):
     """What PNG files have as text: comments, and the keywords of all others."""
 
@@ -162,10 +168,9 @@ class Texts(NamedTuple):
 def texts(metadata: Mapping[str, Any]) -> Texts:
     """The texts and further chunks among a picture's ``metadata``."""
     comments, keywords = list[bytes](), list[str]()
-    for kind, content in metadata.get("chunks", ()):
-        keyword, _, rest = content.partition(b"\0")
-        if kind == b"tEXt" and keyword == _COMMENT:
-            comments.append(rest)
+    for chunk in metadata.get("chunks", ()):
+        if chunk[0] == b"tEXt" and chunk[1].startswith(_COMMENT + b"\0"):
+            comments.append(chunk[1].partition(b"\0")[2])
         else:
-            keywords.append(keyword.decode("latin-1") if kind in _TEXT else kind.decode("latin-1"))
+            keywords.append(keyword(chunk))
     return Texts(tuple(comments), tuple(dict.fromkeys(keywords)))

@@ -20,6 +20,7 @@ from zdce.errors import FileError
 from zdce.io import matroska, video_light
 from zdce.io.colour_tags import Space
 from zdce.io.images import Pixels
+from zdce.io.stripping import strip_tags
 from zdce.io.video_frames import DEFAULT_SITING, Deinterlacer, FromRGB, ToRGB, fields_of_stream, layout_of, sampling
 from zdce.io.video_streams import FILE, Companions, Packet, is_copied, is_cover
 
@@ -312,12 +313,15 @@ class Writer:
         codec: FFmpeg's name of the encoder.
         crf: its constant rate factor.
         name: what errors call the file; nothing: ``path``.
+        strip: of the tags, ``"gps"`` or ``"all"`` (``zdce.settings.STRIPS``).
 
     Raises:
         OSError: the file can't be written.
     """
 
-    def __init__(self, path: Path, source: Reader, container: str, codec: str, crf: int, name: str = "") -> None:
+    def __init__(
+        self, path: Path, source: Reader, container: str, codec: str, crf: int, name: str = "", strip: str | None = None
+    ) -> None:
         assert source.first is not None
         self._name, self._path, self._container = name or str(path), path, container
         self._ratio: Fraction | None = None
@@ -337,6 +341,8 @@ class Writer:
                 self._stream = self._add_video(source, codec, crf)
                 self._companions = Companions(self.container, source.path, source.companions, keeps_covers=not keys)
                 self.container.metadata.update({_key(k): v for k, v in source.container.metadata.items()})
+                for described in (self.container, *self.container.streams):
+                    strip_tags(described.metadata, strip)
                 self.container.set_chapters(_earlier(source.container.chapters(), source.start))
                 self.container.start_encoding()
         except BaseException:

@@ -85,6 +85,25 @@ def cleaned(packet: bytes, turn: int) -> bytes:
         return b""
 
 
+def without_place(packet: bytes) -> bytes:
+    """The packet without properties whose name has GPS in it, whoever's they are; nothing where it can't be read."""
+    if b"gps" not in packet.lower():
+        return packet
+    if packet.count(b"<") > _MOST_TAGS:
+        return b""
+    try:
+        document = minidom.parseString(packet.rstrip(b"\0"))
+        for element in list(_elements(document)):
+            if "gps" in (element.localName or "").lower() and element.parentNode is not None:
+                element.parentNode.removeChild(element)
+            for attribute in list((element.attributes or {}).values()):
+                if "gps" in (attribute.localName or "").lower():
+                    element.removeAttributeNode(attribute)
+        return _text(document)
+    except (ExpatError, ValueError, RecursionError):
+        return b""
+
+
 def _elements(node: minidom.Node) -> Iterator[minidom.Element]:
     for child in list(node.childNodes):
         if isinstance(child, minidom.Element):

@@ -5,13 +5,11 @@ from torch import Tensor
 
 from zdce import ops
 from zdce.models import guidance
-from zdce.models.scene import SIDE, Curve
+from zdce.models.darkness import BLACK, LIT_HALF, SIDE
+from zdce.models.scene import Curve
 
 # Upper bound of the strength, larger than that of other maps because guided ones are means of windows.
 MOST = 4.0
-
-# Area means are black up to two levels of 255, in all colours: the black of a night does not make a scene dark.
-_BLACK = 2.5 / 255
 
 # The target mean is `brightness * (mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT`: a scene with this mean comes to `brightness`.
 # Of another scene's distance in stops, 0.2 remain: a scene darker than others should stay darker.
@@ -20,10 +18,9 @@ _REFERENCE_MEAN, _TARGET_EXPONENT = 0.05, 0.2
 # Upper bound of the target mean, unless `brightness` is higher.
 _HIGHEST_TARGET = 0.5
 
-# Mean luma of the darker half of a scene's pixels that are not black: 0.26 in the well-lit photographs of `open`, with a
-# standard deviation of 0.08. Scenes above the second value, 1.25 deviations below that mean, are lit; those below the first are
-# wholly dark, and between them the part of the way to the target falls linearly.
-_DARK_HALF, _LIT_HALF = 0.14, 0.16
+# Scenes whose darker half has a mean luma above LIT_HALF are lit; those below this one are wholly dark, and between them the
+# part of the way to the target falls linearly.
+_DARK_HALF = 0.14
 
 # Share of area means that the curve may make white in some colour, and the value that is white in 8 bits.
 _CLIPPED_SHARE, _WHITE = 0.003, 254.5 / 255
@@ -58,12 +55,12 @@ def strength(small: Tensor, coefficients: Tensor, iterations: int, brightness: f
     """
     image = thumbnail(small)
     maps = thumbnail(guidance.evaluate(small, coefficients)).expand(-1, 3, -1, -1)
-    visible = (image.amax(1) > _BLACK).to(image.dtype)
+    visible = (image.amax(1) > BLACK).to(image.dtype)
     share, before = visible.mean((1, 2)), image.mean((1, 2, 3))
     own = (image.mean(1) * visible).mean((1, 2)) / share.clamp(min=1 / visible[0].numel())
     target = (brightness * (own / _REFERENCE_MEAN) ** _TARGET_EXPONENT).clamp(max=max(brightness, _HIGHEST_TARGET))
     target = target * (share / _FULL_SHARE).clamp(max=1) ** 2
-    part = ((_LIT_HALF - darker_half(image, visible)) / (_LIT_HALF - _DARK_HALF)).clamp(0, 1)
+    part = ((LIT_HALF - darker_half(image, visible)) / (LIT_HALF - _DARK_HALF)).clamp(0, 1)
     part = part * (share / _MEANINGFUL_SHARE).clamp(max=1)
     highest, allowed = before + part * (target - before), _clipped(image) + _CLIPPED_SHARE
     found = torch.zeros_like(before)

@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -127,6 +128,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by a file of ``data``."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def copy(source: Path, path: Path) -> None:
+    """Replace ``path`` by a file of the same bytes as ``source``."""
+    with replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def write_text(path: Path, text: str) -> None:

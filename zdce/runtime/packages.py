@@ -17,6 +17,7 @@ _PURPOSES = {
     "study": "reports",
     "tensorboard": "TensorBoard logs",
     "video": "videos",
+    "watch": "watching folders",
 }
 
 

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from zdce.enhancement import colour
+from zdce.enhancement import colour, picture_files
 from zdce.enhancement.transparency import filled
 from zdce.errors import FileError, InputError
 from zdce.io import images
@@ -44,6 +44,7 @@ from zdce.serving.requests import (
     explained,
 )
 from zdce.serving.work_queue import BusyError, WorkQueue
+from zdce.settings import EnhanceSettings
 from zdce.version import __version__
 
 # Base64 takes 4 characters for 3 bytes; what else a request in JSON says is short.
@@ -55,7 +56,7 @@ _LATER = "1"
 # How often unused previews are looked for, in seconds.
 _SWEEP = 30.0
 
-_PREVIEW_QUALITY = 90
+_PREVIEW = EnhanceSettings(quality=90)
 
 # What an error calls a picture, and an answer need not.
 _UPLOAD = "the upload"
@@ -242,8 +243,8 @@ class Application:
             with _timed(times, "maps"):
                 return enhancer.maps(filled(picture.pixels, picture.alpha))
 
-        # Strength and noise count when maps are applied, the quality when the result is written.
-        estimated_with = replace(enhancer.settings, strength=1.0, noise=None, quality=None)
+        # Strength and noise count when maps are applied, and what files are written with when the result is.
+        estimated_with = replace(enhancer.settings, strength=1.0, noise=None, quality=None, subsampling=None, strip=None)
         maps = self.previews.maps(preview, (id(enhancer.model), estimated_with), estimate)
         # A reduction by n averages n x n pixels, and leaves an n-th of the noise's deviation.
         calmer = enhancer.with_settings(noise=enhancer.noise * given.shape[1] / preview.width)
@@ -259,12 +260,19 @@ class Application:
             picture = self._decoded(data)
         suffix = FORMATS[asked.format] or FORMATS[_known_as(picture.format)]
         assert suffix is not None
-        images.check(picture, Path(f"result{suffix}"))
-        with _timed(times, "enhance"):
-            enhanced = colour.enhance(picture, enhancer)
+        made = [picture]
+
+        def enhance(picture: Picture) -> Picture:
+            with _timed(times, "enhance"):
+                made.append(colour.enhance(picture, enhancer.with_settings(only_if_dark=False)))
+            return made[-1]
+
         with _timed(times, "encode"):
-            result = _encoded(enhanced, suffix, asked.settings.quality, times)
-        return replace(result, changed=_differ(enhanced.pixels, picture.pixels))
+            result = picture_files.enhanced(picture, picture.format, Path(f"result{suffix}"), asked.settings, enhance)
+        times["encode"] -= times.setdefault("enhance", 0.0)
+        file = data if result.data is None else result.data
+        whole = _result(picture, file, suffix, times)
+        return replace(whole, changed=_differ(made[-1].pixels, picture.pixels), notes=result.notes)
 
 
 def _differ(pixels: images.Pixels, others: images.Pixels) -> bool:
@@ -301,15 +309,14 @@ def _known_as(format_name: str) -> str:
 def _shown(picture: Picture, times: dict[str, float]) -> Result:
     """A preview as browsers show it."""
     with _timed(times, "encode"):
-        shown = _encoded(picture, ".jpg" if picture.alpha is None else ".png", _PREVIEW_QUALITY, times)
-    return replace(shown, notes=[])  # about the file of a preview they say nothing
+        suffix = ".jpg" if picture.alpha is None else ".png"
+        data = images.encode(picture, Path(f"result{suffix}"), _PREVIEW).data
+    return _result(picture, data, suffix, times)
 
 
-def _encoded(picture: Picture, suffix: str, quality: int | None, times: dict[str, float]) -> Result:
-    encoded = images.encode(picture, Path(f"result{suffix}"), quality)
+def _result(picture: Picture, data: bytes, suffix: str, times: dict[str, float]) -> Result:
     height, width = picture.pixels.shape[:2]
-    media_type = Image.MIME[Image.registered_extensions()[suffix]]
-    return Result(encoded.data, media_type, width, height, times, notes=[*picture.notes, *encoded.notes])
+    return Result(data, Image.MIME[Image.registered_extensions()[suffix]], width, height, times)
 
 
 def _in_json(result: Result) -> Result:

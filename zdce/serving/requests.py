@@ -24,7 +24,7 @@ _NARROWER: dict[str, dict[str, Any]] = {
 
 # The settings that requests take: those with an effect on pictures.
 SETTINGS: Mapping[str, Option] = {
-    name: replace(option, **_NARROWER.get(name, {})) for name, option in options("pixels", "picture files").items()
+    name: replace(option, **_NARROWER.get(name, {})) for name, option in options("pixels", "picture files", "files").items()
 }
 
 
@@ -39,7 +39,7 @@ def _field(name: str, option: Option) -> tuple[Any, Any]:
     kind: Any = option.kind
     if option.choices:
         kind = Literal[option.choices]
-    else:
+    elif option.kind is not bool:
         bounds: dict[str, Any] = {"ge": option.least, "le": option.most, "lt": option.below}
         if option.kind is float:
             bounds["allow_inf_nan"] = False
@@ -151,14 +151,14 @@ class OfferedSetting(_Answer):
 
     name: str
     help: str
-    kind: str = Field(description="int, float or str.")
+    kind: str = Field(description="int, float, str or bool.")
     least: float | None
     most: float | None
     below: float | None
     choices: list[str]
     unit: str
     unset: str
-    default: int | float | str | None
+    default: bool | int | float | str | None
 
     @classmethod
     def all(cls) -> "list[OfferedSetting]":

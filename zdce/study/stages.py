@@ -22,6 +22,7 @@ from zdce.metrics.evaluation import BASELINES, Rgb
 from zdce.models.network import DCENet, load
 from zdce.models.variants import VARIANTS
 from zdce.runtime import atomic, locks, progress, system
+from zdce.settings import EnhanceSettings
 from zdce.srgb import LUMA
 from zdce.study import pictures
 from zdce.study import settings as names
@@ -29,8 +30,8 @@ from zdce.study.measures import MEASURES, Measured, Source, measure
 from zdce.study.results import Loss, Network, Results, from_csv, to_csv
 from zdce.study.settings import BASE, Settings, file_fingerprint, fingerprint
 
-# Quality of WebP files on the page.
-_QUALITY = 82
+# How WebP files on the page are written.
+_FILES = EnhanceSettings(quality=82)
 # Width of the picture for measuring speed if pictures are not reduced (LOL's width), and number of measurements.
 _SPEED_WIDTH = 600
 _SPEED_ROUNDS = 5
@@ -296,7 +297,7 @@ class Study:
         return [self.folder.picture(i, source, kind) for i in self.shown.values() for kind in kinds]
 
     def _show(self, index: int, source: Source, pixels: Rgb, kind: str = "") -> None:
-        images.write(images.Picture(pixels), self.folder.picture(index, source, kind), _QUALITY)
+        images.write(images.Picture(pixels), self.folder.picture(index, source, kind), _FILES)
 
     def _baselines(self, pace: "_Pace") -> Stage:
         sources = [Source(method) for method in self._plain_methods()]

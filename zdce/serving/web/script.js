@@ -432,17 +432,19 @@
   });
 
   // A control for a setting: a list of its choices, or a number; empty is its default.
+  const choices = (setting) => setting.kind === "bool" ? ["false", "true"] : setting.choices;
   const control = (setting) => {
-    const label = Object.assign(document.createElement("label"), { textContent: setting.name[0].toUpperCase() + setting.name.slice(1), title: setting.help });
-    const made = document.createElement(setting.choices.length ? "select" : "input");
-    if (setting.choices.length) made.replaceChildren(...setting.choices.map((choice) => option(choice, choice)));
+    const label = Object.assign(document.createElement("label"), { textContent: (setting.name[0].toUpperCase() + setting.name.slice(1)).replaceAll("_", " "), title: setting.help });
+    const listed = choices(setting).map((choice) => option(choice, choice === "false" ? "no" : choice === "true" ? "yes" : choice));
+    const made = document.createElement(listed.length ? "select" : "input");
+    if (listed.length) made.replaceChildren(...(setting.unset ? [option("", setting.unset)] : []), ...listed);
     else {
       Object.assign(made, { type: "number", step: setting.kind === "int" ? 1 : "any", placeholder: setting.unset || setting.default });
       if (setting.least !== null) made.min = setting.least;
       if ((setting.most ?? setting.below) !== null) made.max = setting.most ?? setting.below;
     }
     made.name = setting.name;
-    if (setting.default !== null && setting.choices.length) made.value = setting.default;
+    if (setting.default !== null && listed.length) made.value = String(setting.default);
     made.addEventListener("change", () => refresh());
     label.append(made);
     const note = Object.assign(document.createElement("p"), { className: "note", textContent: setting.help });

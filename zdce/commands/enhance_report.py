@@ -1,0 +1,84 @@
+"""What `zdce enhance` is asked to do with files, and what it says of each."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from zdce import errors
+from zdce.enhancement import batch
+from zdce.enhancement.batch import Job
+from zdce.enhancement.manifest import BRIGHT, FAILED, KEPT, PARTLY, WRITTEN, Manifest, Row
+from zdce.io.formats import Format
+
+# The status of a result that --dry-run names.
+PLANNED = "planned"
+
+
+@dataclass(frozen=True)
+class FileRequest:
+    """What the options say of files."""
+
+    paths: tuple[str, ...]
+    output: str | None
+    form: Format | None
+    overwrite: bool
+    recursive: bool
+    at_once: int
+
+
+class Report:
+    """What is said of each file and at the end, on standard output and in a manifest."""
+
+    def __init__(self, manifest: Manifest | None, as_json: bool, names_files: bool = False) -> None:
+        self.manifest, self.as_json, self._names_files = manifest, as_json, names_files
+
+    def begin(self, todo: Sequence[Job], kept: Sequence[Job]) -> None:
+        rows = [batch.row(job, KEPT) for job in kept]
+        if self.manifest is not None:
+            self.manifest.begin((str(job.target) for job in todo), rows)
+        if self.as_json:
+            for row in rows:
+                self.print(row)
+
+    def add(self, row: Row) -> None:
+        if self.manifest is not None:
+            self.manifest.add(row)
+        if self.as_json or (self._names_files and row.status != FAILED):
+            self.print(row)
+
+    def print(self, row: Row) -> None:
+        """One line of standard output."""
+        click.echo(json.dumps(row._asdict()) if self.as_json else _arrow(row))
+
+    def end(self, counts: Counter[str], described: dict[str, str]) -> None:
+        """One line."""
+        if self.as_json:
+            click.echo(json.dumps({"summary": {status: counts[status] for status in described}}))
+        else:
+            click.echo(", ".join(f"{counts[status]} {what}" for status, what in described.items() if counts[status]))
+
+
+def _arrow(row: Row) -> str:
+    return f"{row.source} -> {row.target}" + (f": {row.status}" if row.status not in (WRITTEN, PLANNED) else "")
+
+
+DESCRIBED = {
+    WRITTEN: "written",
+    BRIGHT: "already bright, copied",
+    PARTLY: "written as far as possible",
+    KEPT: "kept as they were (--overwrite replaces them)",
+    FAILED: "failed",
+}
+
+
+def end(counts: Counter[str]) -> None:
+    """Exits with code 1 where something is missing, 70 where that is a bug's doing."""
+    if counts[batch.BUGS]:
+        click.echo(f"{counts[batch.BUGS]} of them failed by a bug of zdce. {errors.REPORT}", err=True)
+        sys.exit(errors.BUG_EXIT_CODE)
+    if counts[FAILED] or counts[PARTLY]:
+        sys.exit(1)

@@ -1,0 +1,62 @@
+"""Picture files that become enhanced ones: what is written, or that the source's own bytes are the result."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from zdce.enhancement import colour
+from zdce.io import formats, images
+from zdce.io.images import Picture
+from zdce.runtime import atomic
+from zdce.settings import EnhanceSettings
+
+
+class Result(NamedTuple):
+    """What a picture file becomes.
+
+    Attributes:
+        data: the result's bytes; None where they are the source's.
+        notes: what the result does not hold of the source, a line each.
+        bright: whether ``only_if_dark`` left the picture as it was.
+    """
+
+    data: bytes | None
+    notes: list[str]
+    bright: bool = False
+
+
+def enhanced(
+    picture: Picture, own_format: str, target: Path, settings: EnhanceSettings, enhance: Callable[[Picture], Picture]
+) -> Result:
+    """What ``picture`` becomes as a file called ``target``; nothing is written.
+
+    Args:
+        own_format: Pillow's name of the format of its file, or nothing; where ``target`` has another, the file is written anew.
+        settings: of which ``only_if_dark`` and what files are written with count here.
+        enhance: gives the enhanced picture of a picture.
+
+    Raises:
+        ValueError: the format can't be written, or can't hold the picture.
+    """
+    form = images.check(picture, target)
+    bright = settings.only_if_dark and not colour.is_dark(picture, settings)
+    if bright and form.name == own_format and settings.strip is None:
+        return Result(None, [], bright)
+    encoded = images.encode(picture if bright else enhance(picture), target, settings)
+    return Result(encoded.data, [*picture.notes, *encoded.notes], bright)
+
+
+def write(source: Path, target: Path, settings: EnhanceSettings, enhance: Callable[[Picture], Picture]) -> Result:
+    """Enhances the file ``source`` into ``target``, whole or not at all; arguments and errors as ``enhanced`` has them.
+
+    Raises:
+        OSError: ``source`` can't be read, or ``target`` not be written.
+    """
+    picture = images.read(source)
+    own = formats.of_suffix(source)
+    result = enhanced(picture, own.name if own else picture.format, target, settings, enhance)
+    if result.data is None:
+        atomic.copy(source, target)
+    else:
+        atomic.write_bytes(target, result.data)
+    return result

@@ -1,0 +1,130 @@
+"""Files that arrive in folders: told of when they are whole, those that lie there already too."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple
+
+from zdce.errors import FileError, library_call
+from zdce.io import images
+from zdce.io.images import Found
+from zdce.runtime import packages, progress
+
+# Seconds for which size and time of a file must stay the same before it counts as whole; a copy that stands still for longer is
+# found broken, and looked at again when it goes on.
+SETTLED = 1.0
+
+# Seconds between looks at whole folders: what the system told nobody of, as on network file systems, is found then.
+RESCAN = 60.0
+
+# Milliseconds between looks at files that may still grow.
+_TICK = 250
+
+
+class _State(NamedTuple):
+    """What changes with a file's content."""
+
+    size: int
+    modified: int
+    inode: int
+
+
+class Arrivals:
+    """Which files of ``folders`` are whole and new, or changed since they were told of.
+
+    Args:
+        folders: that are searched.
+        suffixes: of the files that count; hidden ones do not.
+        recursive: whether folders inside of them are searched too.
+    """
+
+    def __init__(self, folders: Sequence[Path], suffixes: frozenset[str], *, recursive: bool) -> None:
+        # By their real paths, which the system calls files by.
+        self.folders = {Path(os.path.realpath(folder)): folder for folder in folders}
+        self._suffixes, self._recursive = suffixes, recursive
+        self._growing: dict[Path, tuple[Found, _State, float]] = {}
+        self._told: dict[Path, _State] = {}
+
+    def search(self, now: float) -> None:
+        """Notes all files of the folders.
+
+        Raises:
+            OSError: a folder is gone.
+        """
+        for folder in self.folders.values():
+            if not folder.is_dir():
+                raise FileError(f"{folder}: this folder is gone")
+            for path in images.in_folder(folder, self._suffixes, pass_over, recursive=self._recursive):
+                self._note(Found(path, folder), now)
+
+    def note(self, paths: Iterable[Path], now: float) -> None:
+        """Notes files, by their real paths, that something happened to."""
+        for path in paths:
+            for real, folder in self.folders.items():
+                if path.is_relative_to(real) and self._counts(place := path.relative_to(real)):
+                    self._note(Found(folder / place, folder), now)
+                    break
+
+    def whole(self, now: float) -> list[Found]:
+        """The noted files that have stayed the same for ``SETTLED`` seconds, each once for each of its states, in order."""
+        for found, _, _ in list(self._growing.values()):
+            self._note(found, now)
+        settled = [path for path, (_, _, since) in self._growing.items() if now - since >= SETTLED]
+        arrived = []
+        for path in sorted(settled):
+            found, self._told[path], _ = self._growing.pop(path)
+            arrived.append(found)
+        return arrived
+
+    def _note(self, found: Found, now: float) -> None:
+        try:
+            status = os.stat(found.path)
+        except OSError:  # removed or renamed
+            self._growing.pop(found.path, None)
+            return
+        state = _State(status.st_size, status.st_mtime_ns, status.st_ino)
+        before = self._growing.get(found.path)
+        if state != self._told.get(found.path) and (before is None or before[1] != state):
+            self._growing[found.path] = found, state, now
+
+    def _counts(self, place: Path) -> bool:
+        deep = len(place.parts) > 1
+        hidden = any(part.startswith(".") for part in place.parts)
+        return place.suffix.lower() in self._suffixes and not hidden and (self._recursive or not deep)
+
+
+def pass_over(error: OSError) -> None:
+    """Names a folder that can't be read."""
+    progress.console.print(f"passed over {error}", markup=False)
+
+
+def arriving(arrivals: Arrivals, stop: Event) -> Iterator[list[Found]]:
+    """The files that are whole, as they arrive, until ``stop`` is set; those that are there already first.
+
+    Raises:
+        InputError: watchfiles is not installed.
+        OSError: a folder is gone, or the system can't watch it.
+    """
+    packages.require("watchfiles", extra="watch")
+    import watchfiles
+
+    with library_call():
+        changes = watchfiles.watch(
+            *arrivals.folders, watch_filter=None, step=_TICK // 5, debounce=_TICK, rust_timeout=_TICK,
+            yield_on_timeout=True, stop_event=stop, raise_interrupt=False,
+        )  # fmt: skip
+        changed: set[tuple[watchfiles.Change, str]] | None = next(changes, None)
+    searched = -RESCAN
+    while changed is not None:
+        now, paths = time.monotonic(), [Path(path) for _, path in changed]
+        # Files that came into a new folder before the system watched that are told of by nobody.
+        if now - searched >= RESCAN or any(path.is_dir() for path in paths):
+            arrivals.search(now)
+            searched = now
+        arrivals.note(paths, now)
+        if found := arrivals.whole(now):
+            yield found
+        with library_call():
+            changed = next(changes, None)
