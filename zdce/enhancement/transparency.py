@@ -1,10 +1,12 @@
-"""Pictures with invisible pixels: what lies under an opacity of 0 decides nothing, and stays as it was."""
+"""Pictures with parts that show nothing, under an opacity of 0 or as a border: they decide nothing, and stay as they were."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from zdce.enhancement import borders
 
 Array = NDArray[Any]
 
@@ -25,15 +27,36 @@ def filled(pixels: Array, alpha: Array | None) -> Array:
     return result
 
 
+def opacity_within_border(pixels: Array, alpha: Array | None) -> Array | None:
+    """``alpha`` (H, W) of ``pixels`` (H, W, 3) with 0 in the picture's border too; ``alpha`` itself where it has none."""
+    inside = borders.content(pixels)
+    if inside is None:
+        return alpha
+    within = np.zeros(pixels.shape[:2], np.uint8)
+    within[inside] = 255 if alpha is None else alpha[inside] > 0
+    return within
+
+
 def enhance_visible(pixels: Array, alpha: Array | None, enhance: Callable[[Array], Array]) -> Array:
-    """What ``enhance`` makes of the visible part of ``pixels`` (H, W, 3), with the invisible pixels as they were.
+    """What ``enhance`` makes of the visible part of ``pixels`` (H, W, 3); invisible pixels and a border stay as they were.
 
     Args:
-        pixels: of any type that ``enhance`` takes.
+        pixels: of any type that ``enhance`` takes, which is given a smaller array where there is a border.
         alpha: opacity (H, W), of which 0 is invisible; None where all is visible.
         enhance: gives an array (H, W, 3) of the same type.
     """
     if alpha is not None and not alpha.any():
         return pixels.copy()
+    inside = borders.content(pixels)
+    if inside is None:
+        return _within(pixels, alpha, enhance)
+    result = pixels.copy()
+    result[inside] = _within(np.ascontiguousarray(pixels[inside]), None if alpha is None else alpha[inside], enhance)
+    return result
+
+
+def _within(pixels: Array, alpha: Array | None, enhance: Callable[[Array], Array]) -> Array:
+    if alpha is not None and not alpha.any():
+        return pixels
     enhanced = enhance(filled(pixels, alpha))
     return enhanced if alpha is None or alpha.all() else np.where((alpha > 0)[..., None], enhanced, pixels)

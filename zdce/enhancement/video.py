@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from zdce import ops
-from zdce.enhancement import encodings
+from zdce.enhancement import borders, encodings
 from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.smoothing import Smoothing
 from zdce.errors import InputError
@@ -130,7 +131,6 @@ def enhance(
         raise InputError(f"{target}: expected one of the formats {', '.join(sorted(FORMATS))}")
     files, settings = containers(), enhancer.settings
     report, began = Report(), time.monotonic()
-    smoothing = smoothing_for(enhancer)
     with (
         files.Reader(source, deinterlace=settings.deinterlace) as reader,
         atomic.replacing(target) as temporary,
@@ -138,9 +138,10 @@ def enhance(
         prefetch.in_background(writer.write, _WAITING) as write,
         prefetch.prefetched(reader, _WAITING) as items,
     ):
+        frames = _Frames(enhancer, reader.space)
         for item in items:
             if isinstance(item, files.Shot):
-                write(item.with_pixels(_enhanced(item.pixels, item.time, enhancer, smoothing, reader.space)))
+                write(item.with_pixels(frames(item.pixels, item.time)))
                 report.frames += 1
                 shown(report.frames, reader.frames)
             else:
@@ -151,13 +152,34 @@ def enhance(
     return report
 
 
-def _enhanced(pixels: Pixels, moment: float, enhancer: Enhancer, smoothing: Smoothing, space: Space | None) -> Pixels:
-    """A frame (H, W, 3) enhanced, HDR in the light that its numbers mean: up to diffuse white, what is brighter stays."""
-    if space is None or enhancer.settings.transfer != "srgb":
-        maps = smoothing(enhancer.maps(pixels), enhancer.srgb(pixels), moment)
-        return enhancer.apply(pixels, maps)
+class _Frames:
+    """Frames of a film enhanced one after another, HDR in the light that its numbers mean: what is brighter than diffuse white
+    stays. So does the border of a letterboxed film.
+    """
 
-    def curved(shown: Pixels) -> Pixels:
-        return enhancer.apply(shown, smoothing(enhancer.maps(shown), shown, moment))
+    def __init__(self, enhancer: Enhancer, space: Space | None) -> None:
+        self._enhancer, self._space = enhancer, space if enhancer.settings.transfer == "srgb" else None
+        self._smoothing, self._border = smoothing_for(enhancer), borders.FilmBorder()
+        self._inside: tuple[slice, slice] | None = None
 
-    return encodings.through(encodings.Encoding(*colour_spaces.functions(space, pixels.dtype)), pixels, curved)
+    def __call__(self, pixels: Pixels, moment: float) -> Pixels:
+        """The next frame (H, W, 3), shown at ``moment`` seconds."""
+        before, self._inside = self._inside, self._border(pixels)
+        if self._inside != before:  # maps have another size now
+            self._smoothing = smoothing_for(self._enhancer)
+        if self._inside is None:
+            return self._enhanced(pixels, moment)
+        result = pixels.copy()
+        inside: Any = np.ascontiguousarray(pixels[self._inside])
+        result[self._inside] = self._enhanced(inside, moment)
+        return result
+
+    def _enhanced(self, pixels: Pixels, moment: float) -> Pixels:
+        if self._space is not None:
+            encoding = encodings.Encoding(*colour_spaces.functions(self._space, pixels.dtype))
+            return encodings.through(encoding, pixels, lambda shown: self._curved(shown, moment))
+        return self._curved(pixels, moment)
+
+    def _curved(self, pixels: Pixels, moment: float) -> Pixels:
+        maps = self._smoothing(self._enhancer.maps(pixels), self._enhancer.srgb(pixels), moment)
+        return self._enhancer.apply(pixels, maps)

@@ -20,8 +20,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from zdce.enhancement import colour, picture_files
-from zdce.enhancement.transparency import filled
+from zdce.enhancement import borders, colour, picture_files
+from zdce.enhancement.transparency import filled, opacity_within_border
 from zdce.errors import FileError, InputError
 from zdce.io import images
 from zdce.io.images import Picture
@@ -241,7 +241,7 @@ class Application:
 
         def estimate(picture: Picture) -> Any:
             with _timed(times, "maps"):
-                return enhancer.maps(filled(picture.pixels, picture.alpha))
+                return enhancer.maps(filled(picture.pixels, opacity_within_border(picture.pixels, picture.alpha)))
 
         # Strength and noise count when maps are applied, and what files are written with when the result is.
         estimated_with = replace(enhancer.settings, strength=1.0, noise=None, quality=None, subsampling=None, strip=None)
@@ -250,6 +250,11 @@ class Application:
         calmer = enhancer.with_settings(noise=enhancer.noise * given.shape[1] / preview.width)
         with _timed(times, "apply"):
             pixels = calmer.apply(given, maps)
+            inside = borders.content(given)
+            if inside is not None:
+                framed = given.copy()
+                framed[inside] = pixels[inside]
+                pixels = framed
         result = _shown(preview.picture.with_pixels(pixels), times)
         return replace(result, changed=_differ(pixels, given))
 

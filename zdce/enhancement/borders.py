@@ -1,0 +1,125 @@
+"""Bars and frames of one colour around a picture: of letterboxed films, and of scans on white or black paper.
+
+They are no part of the scene, so they decide nothing. Night skies are: a border is told from one by its straight and sharp
+edges on two opposite sides.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Numbers are levels of 255. How far a border's pixels lie from its colour: what JPEG and H.264 make of flat black, and the
+# grain of paper.
+_FLAT, _PAPER = 4.5, 12.5
+
+# Means of a border of paper lie above this, of a dark border below that; others' pixels are as flat as dark ones'.
+_BRIGHT = 200
+
+# Share of a line's pixels that may lie further away, where dust or a codec left something.
+_STRAY = 0.005
+
+# How far the colours of two opposite bars may lie apart.
+_SAME = 4
+
+# The least width of a bar and the most that both take, as shares of the side; and how much two dark ones may differ, in pixels
+# or as a share: letterboxes lie in the middle, but for JPEG's blocks that their edges cut.
+_LEAST, _MOST, _UNEQUAL_PIXELS, _UNEQUAL = 0.01, 0.75, 8, 0.1
+
+# An edge is sharp: within so many lines from where a bar ends, so much more of a line's pixels than of the last but one are no
+# longer the border's.
+_EDGE, _SHARP = 12, 0.25
+
+
+def content(pixels: NDArray[Any]) -> tuple[slice, slice] | None:
+    """The rows and columns of a picture (H, W, 3) within its border; None where it has none.
+
+    Integers have their type's range, other numbers that from 0 to 1.
+    """
+    level = _level(pixels)
+    rows = _between_bars(pixels, level)
+    columns = _between_bars(pixels[rows].swapaxes(0, 1), level)
+    # A frame's upper and lower bars may end in corners that only show without those beside.
+    if columns != slice(0, pixels.shape[1]) and rows == slice(0, pixels.shape[0]):
+        rows = _between_bars(pixels[:, columns], level)
+    whole = (slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
+    return None if (rows, columns) == whole else (rows, columns)
+
+
+class FilmBorder:
+    """Of a film's frames, which have one border: what no frame so far showed anything in since the first border was found."""
+
+    def __init__(self) -> None:
+        self._inside: tuple[slice, slice] | None = None
+
+    def __call__(self, pixels: Array) -> tuple[slice, slice] | None:
+        """The rows and columns of the next frame (H, W, 3) within the border; None where there is none."""
+        if self._inside is None:
+            self._inside = content(pixels)
+        elif not _is_bare(pixels, self._inside):
+            whole = (slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
+            rows, columns = (
+                slice(min(a.start, b.start), max(a.stop, b.stop))
+                for a, b in zip(content(pixels) or whole, self._inside, strict=True)
+            )
+            self._inside = rows, columns
+        return self._inside
+
+
+def _is_bare(pixels: Array, inside: tuple[slice, slice]) -> bool:
+    """Whether a frame shows nothing outside of these rows and columns."""
+    (rows, columns), level = inside, _level(pixels)
+    turned = pixels[rows].swapaxes(0, 1)
+    for bar in (pixels[: rows.start], pixels[rows.stop :], turned[: columns.start], turned[columns.stop :]):
+        if not bar.size:
+            continue
+        colour = np.median(bar[len(bar) // 2].astype(np.float32), axis=0)
+        far = (_PAPER if colour.mean() > _BRIGHT * level else _FLAT) * level
+        if (_strays(bar, colour, far) > _STRAY).any():
+            return False
+    return True
+
+
+def _level(pixels: Array) -> float:
+    """A level of 255."""
+    return np.iinfo(pixels.dtype).max / 255 if np.issubdtype(pixels.dtype, np.integer) else 1 / 255
+
+
+def _between_bars(lines: Array, level: float) -> slice:
+    """The lines of (N, M, 3) between a bar at each end; all where there are not two bars that look like one border."""
+    count, whole = len(lines), slice(0, len(lines))
+    if count < 8 or lines.shape[1] < 8:
+        return whole
+    colours = [np.median(lines[end].astype(np.float32), axis=0) / level for end in (0, -1)]
+    if np.abs(colours[0] - colours[1]).max() > _SAME:
+        return whole
+    is_bright = min(colour.mean() for colour in colours) > _BRIGHT
+    far = (_PAPER if is_bright else _FLAT) * level
+    first, last = (_bar(side, colour * level, far) for side, colour in zip((lines, lines[::-1]), colours, strict=True))
+    if min(first, last) < max(2, _LEAST * count) or first + last > _MOST * count:
+        return whole
+    if not is_bright and abs(first - last) > max(_UNEQUAL_PIXELS, _UNEQUAL * max(first, last)):
+        return whole
+    for side, colour, width in ((lines, colours[0], first), (lines[::-1], colours[1], last)):
+        strays = _strays(side[width - 2 : width + _EDGE], colour * level, far)
+        if (strays[2:] - strays[:-2]).max() < _SHARP:
+            return whole
+    return slice(first, count - last)
+
+
+def _bar(lines: Array, colour: Array, far: float) -> int:
+    """How many lines from the first one on are of a colour."""
+    # A few at a time: most pictures have none.
+    for start in range(0, len(lines), 16):
+        strays = _strays(lines[start : start + 16], colour, far) > _STRAY
+        if strays.any():
+            return start + int(strays.argmax())
+    return len(lines)
+
+
+def _strays(lines: Array, colour: Array, far: float) -> NDArray[np.float64]:
+    """Of each line of (n, M, 3) the share of pixels that lie ``far`` from a colour."""
+    shares: NDArray[np.float64] = (np.abs(lines.astype(np.float32) - colour) > far).any(axis=2).mean(axis=1)
+    return shares
