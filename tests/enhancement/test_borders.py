@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 import zdce
-from zdce.enhancement import borders, video
+from zdce.enhancement import borders, colour, video
+from zdce.io import images
 
 HEIGHT, WIDTH = 200, 300
 
@@ -73,6 +74,14 @@ def test_within_a_border_a_picture_is_enhanced_as_without(name, sides, level, gr
         outside = np.ones(whole.shape[:2], bool)
         outside[inside] = False
         assert np.array_equal(result[outside], whole[outside])
+
+
+@pytest.mark.parametrize(("sides", "level"), [(LETTERBOX, 16), (SCAN, 250)])
+def test_a_border_does_not_make_a_picture_dark_or_lit(sides, level, tmp_path):
+    for name, inner in (("dark", scene()), ("lit", scene(dark=90, light=200))):
+        Image.fromarray(framed(inner, *sides, level)).save(tmp_path / f"{name}.png")
+        picture = images.read(tmp_path / f"{name}.png")
+        assert colour.is_dark(picture, zdce.EnhanceSettings()) == (name == "dark")
 
 
 def test_opacity_and_a_border_together():

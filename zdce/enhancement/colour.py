@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 from zdce.enhancement import encodings
 from zdce.enhancement.encodings import Encoding, Floats, codes, fractions, through
 from zdce.enhancement.enhancer import Enhancer
-from zdce.enhancement.transparency import enhance_visible, filled
+from zdce.enhancement.transparency import enhance_visible, filled, opacity_within_border
 from zdce.io import colour_spaces, images
 from zdce.io.images import Picture, Pixels
 from zdce.models import darkness
@@ -33,9 +33,9 @@ def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
 
 
 def is_dark(picture: Picture, settings: EnhanceSettings) -> bool:
-    """Whether the visible part of ``picture``, in sRGB, is dark (``zdce.models.darkness``)."""
+    """Whether the visible part of ``picture`` within its border, in sRGB, is dark (``zdce.models.darkness``)."""
     encoding = _of_file(picture) if settings.transfer == "srgb" else encodings.ENCODINGS[settings.transfer]
-    pixels = filled(picture.pixels, picture.alpha)
+    pixels = filled(picture.pixels, opacity_within_border(picture.pixels, picture.alpha))
     return darkness.is_dark(pixels if encoding is None else encodings.srgb(encoding, pixels))
 
 
