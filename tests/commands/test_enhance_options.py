@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,13 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from PIL import Image
+from rich.console import Console
 
 from zdce import cli
+from zdce.runtime import progress
 
 DARK = Path(__file__).resolve().parents[2] / "docs" / "dark.jpg"
+PAGE = DARK.with_name("commands.md")
 
 
 @pytest.fixture
@@ -34,6 +38,14 @@ def photos(tmp_path, monkeypatch):
 
 def run(*arguments, **options):
     return CliRunner().invoke(cli.main, ["enhance", *map(str, arguments)], catch_exceptions=False, **options)
+
+
+def sized(data):
+    """The same picture with a resolution, which some formats have no place for."""
+    encoded = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image:
+        image.save(encoded, "JPEG", dpi=(300, 300))
+    return encoded.getvalue()
 
 
 def brightness(data):
@@ -84,6 +96,8 @@ def test_a_stream_in_another_format_from_a_file_and_into_one(photos):
     assert (result.stdout, Path("out.webp").read_bytes()) == ("1 written\nout.webp\n", webp)
     again = run("-", "-o", "out.webp", input=data)
     assert (again.exit_code, again.stdout) == (0, "1 kept as they were (--overwrite replaces them)\nout.webp\n")
+    noted = run("-", "--format", "webp", input=sized(data)).stderr
+    assert noted == "standard output.webp: the resolution left out: WEBP has no place for it\n"
     lit = Path("in/lit.jpg").read_bytes()
     assert run("-", "--only-if-dark", input=lit).stdout_bytes == lit
 
@@ -195,6 +209,7 @@ def test_help_shows_every_option_in_a_group():
     text = run("--help").stdout
     headings = [line for line in text.splitlines() if line.endswith(":") and line[:1].strip()]
     assert headings == ["Files:", "Brightness:", "How files are written:", "Speed:", "Reports:", "Options:"]
+    assert text.partition("Options:\n")[2].strip() == "-h, --help  Show this message and exit."
     command = cli.COMMANDS["enhance"].load()
     assert [option for each in command.params for option in each.opts if option.startswith("--") and option not in text] == []
 
@@ -209,3 +224,23 @@ def test_words_are_completed():
     assert completed(["enhance"], "--only") == ["--only-if-dark"]
     assert completed(["enhance", "--format"], "we") == ["webp"]
     assert [item.type for item in completion.get_completions(["enhance"], "in/")] == ["file"]
+
+
+def test_bash_completes_what_the_documentation_says(photos):
+    zdce = Path(sys.executable).with_name("zdce")
+    if shutil.which("bash") is None or not zdce.is_file():
+        pytest.skip("no bash on this machine, or zdce is not installed as a command")
+    line = next(line for line in PAGE.read_text().splitlines() if "bash_source" in line)
+    script = f'{line}; COMP_WORDS=(zdce enhance --only); COMP_CWORD=2; _zdce_completion zdce; echo "${{COMPREPLY[@]}}"'
+    path = f"{zdce.parent}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
+    assert (done.stdout, done.stderr) == ("--only-if-dark\n", "")
+
+
+def test_a_terminal_shows_how_many_files_are_done_and_the_time_left(photos, monkeypatch):
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=100, _environ={})
+    monkeypatch.setattr(progress, "console", terminal)
+    assert run("in", "-o", "out").exit_code == 0
+    assert "5/5" in shown.getvalue()
+    assert re.search(r"\d:\d\d:\d\d \S*0:00:00", re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.getvalue()))

@@ -51,7 +51,7 @@ def run(request: FileRequest, work: Work) -> None:
     """Enhances one picture from or to a stream; only the picture's bytes are written to standard output."""
     if _to_stream(request):
         given = _read(request.paths[0])
-        result = _result(given, Path(f"output{_suffix(request, given.picture)}"), work)
+        result = _result(given, Path(f"standard output{_suffix(request, given.picture)}"), work)
         _write(given.data if result.data is None else result.data)
         return
     target = _target(request)
