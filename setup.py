@@ -3,7 +3,11 @@ import sys
 from glob import glob
 
 from setuptools import Extension, setup
-from torch.utils.cpp_extension import TORCH_LIB_PATH, include_paths
+
+try:
+    from torch.utils.cpp_extension import TORCH_LIB_PATH, include_paths
+except ImportError:  # in a build that is not isolated: the core is built alone, for enhancing on the CPU
+    TORCH_LIB_PATH, include_paths = None, list
 
 # No flag of the build machine's: the kernels choose their instruction set at run time.
 flags = [
@@ -80,7 +84,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # for csrc.build
 
 setup(
     ext_modules=[
-        *([] if os.environ.get("ZDCE_CPP") == "0" else [core, library, cpp]),
+        *([] if os.environ.get("ZDCE_CPP") == "0" else [core, library, *([cpp] if TORCH_LIB_PATH else [])]),
         *([cuda] if os.environ.get("ZDCE_CUDA") == "1" else []),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

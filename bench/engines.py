@@ -20,11 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from zdce import reference
+from zdce import backends, reference
 from zdce.enhancement import video
 from zdce.enhancement.enhancer import Enhancer
 from zdce.models.network import DCENet, load
-from zdce.ops import dispatch
 from zdce.runtime import packages
 from zdce.settings import VIDEO_SCALE
 
@@ -85,7 +84,7 @@ class Task:
 
 def scale_in(mode: str, model: DCENet) -> int | None:
     """Scale of a mode: the curve is estimated on an image this many times smaller; None: the network's own scale."""
-    return video.own_scale(model) if mode in (SCALED, VIDEO) else None
+    return video.own_scale(model.variant) if mode in (SCALED, VIDEO) else None
 
 
 def dark_picture(height: int, width: int) -> NDArray[np.uint8]:
@@ -180,7 +179,7 @@ def _torch(layout: torch.memory_format, compiled: bool, task: Task, mode: str) -
 
     def call() -> NDArray[Any]:
         # By default the networks' layers use zdce's own convolutions.
-        own = dispatch.backend("reference")
+        own = backends.backend("reference")
         with own, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=task.precision == "bf16"):
             return textbook(argument).numpy()
 

@@ -229,23 +229,26 @@ def scaled_truth(model: DCENet, picture: Pixels) -> NDArray[np.float64]:
 
 def film_truth(model: DCENet, path: Path) -> NDArray[np.float64]:
     """The frames of ``clip.checked``, enhanced in float64 with maps smoothed as for a video, (3, 3, H, W)."""
-    exact, smoothing = (
-        _exact(model),
-        Smoothing(curve=partial(video.curve_of_maps, model.variant, 1.0, curve=reference.apply_curve)),
-    )
+    exact, smoothing = _exact(model), Smoothing(partial(_curved, model.variant.iterations))
     pictures: list[Pixels] = []
-    maps: list[NDArray[np.float64]] = []
+    maps: list[NDArray[Any]] = []
     with torch.inference_mode():
         for pixels, time in clip.read(path):
             pictures.append(pixels)
-            maps.append(smoothing(_small_maps(exact, torch.from_numpy(pixels).double() / 255), pixels, time).numpy())
+            maps.append(smoothing(_small_maps(exact, torch.from_numpy(pixels).double() / 255).numpy(), pixels, time))
         pairs = zip(clip.checked(pictures), clip.checked(maps), strict=True)
         return np.concatenate([_applied(model, torch.from_numpy(p).double() / 255, torch.from_numpy(m)) for p, m in pairs])
 
 
+def _curved(iterations: int, picture: NDArray[Any], maps: NDArray[Any]) -> NDArray[Any]:
+    """``picture`` (h, w, 3) in [0, 1] with the curves of ``maps`` (1, C, h, w), in float64."""
+    values, curves = torch.from_numpy(picture).double(), torch.from_numpy(maps)
+    return reference.enhance_picture(values, curves, iterations, 1, False, 1.0, False).numpy()
+
+
 def _small_maps(exact: DCENet, values: Tensor) -> Tensor:
     """Curve maps (1, C, h, w) of ``values`` (H, W, 3) in [0, 1] at the scale of ``scale-12`` and ``video``."""
-    small = reference.reduce_picture(values, video.own_scale(exact), antialias=not exact.variant.published_sampling)
+    small = reference.reduce_picture(values, video.own_scale(exact.variant), antialias=not exact.variant.published_sampling)
     if exact.variant.guided:
         return exact.guided_maps(small, reference.apply_curve)
     return torch.tanh(exact(small)) * exact.scene_strength(values.permute(2, 0, 1)[None], reference.apply_curve)
@@ -257,7 +260,7 @@ _STRIP = 8
 
 def _applied(model: DCENet, values: Tensor, maps: Tensor) -> NDArray[np.float64]:
     """``values`` (H, W, 3), enhanced with ``maps`` (1, C, h, w), (1, 3, H, W)."""
-    scale, T = video.own_scale(model), model.variant.iterations  # noqa: N806 (as the paper has it)
+    scale, T = video.own_scale(model.variant), model.variant.iterations  # noqa: N806 (as the paper has it)
     if model.variant.published_sampling:  # three maps, whose corners are those of the whole picture
         return _denoised(model, values, reference.enhance_picture(values, maps, T, scale, True, 1.0, False))
     strips = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from zdce import ops, reference
+from zdce import backends, ops, reference
 from zdce.ops import dispatch
 
 from .cases import DTYPES, Setting
@@ -39,7 +39,7 @@ def _zdce(backend: str) -> Provider:
         function = getattr(ops, name)
 
         def call(*tensors: Any) -> Any:
-            with dispatch.backend(backend):
+            with backends.backend(backend):
                 return function(*tensors)
 
         return call

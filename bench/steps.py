@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from zdce import ops, reference
+from zdce import backends, ops, reference
 from zdce.models.network import DCENet
-from zdce.ops import Objective, dispatch
+from zdce.ops import Objective
 from zdce.runtime import progress, system
 
 from . import loop, memory
@@ -138,7 +138,7 @@ class Trainer:
     def _differentiate(self, lap: Callable[[], None]) -> Tensor:
         """Computes gradients and returns the loss; ``lap`` is called at the end of each of ``_LAPS``."""
         self.optimizer.zero_grad()
-        with dispatch.backend(self.provider.backend):
+        with backends.backend(self.provider.backend):
             with torch.autocast(self.image.device.type, torch.bfloat16, enabled=self.provider.autocast):
                 logits = self._network(self.image)
             lap()

@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from zdce import ops
+from zdce import backends, ops
 from zdce.ops import dispatch
 
 from .cases import CASES, DTYPES, Setting, gradients, value
@@ -82,7 +82,7 @@ def recording() -> Iterator[list[Launch]]:
     dispatch.BACKENDS["triton"] = replace(backend, missing=lambda device, dtype: None)
     JITFunction.run = record
     try:
-        with dispatch.backend("triton"):
+        with backends.backend("triton"):
             yield launches
     finally:
         JITFunction.run = run

@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 
 import zdce
+from zdce import backends
 from zdce.ops import dispatch
 
 torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
@@ -35,6 +36,7 @@ ON_CPU = ("reference", "cpp", "cuda_on_host")
 
 # The CUDA kernels, compiled for the CPU, pass every test that the other backends pass.
 dispatch.BACKENDS["cuda_on_host"] = cuda_on_host.BACKEND
+backends.NAMES.append("cuda_on_host")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -29,7 +29,8 @@ def main() -> None:
     enhancer = zdce.Enhancer(model, precision="fp32", scale=None, strength=1.0)
     assert_type(enhancer(torch.zeros(1, 3, 4, 4)), Tensor)
     enhancer(pixels)
-    assert_type(enhancer.maps(pixels), Tensor)
+    assert_type(enhancer.maps(pixels), NDArray[np.float32])
+    assert_type(enhancer.apply(pixels, enhancer.maps(pixels)), NDArray[np.uint8])
 
     brighten = Enhance(model, scale=4)
     assert_type(brighten(Image.new("RGB", (4, 4))), Image.Image)

@@ -10,11 +10,11 @@ from zdce.version import __version__
 
 if TYPE_CHECKING:
     from zdce import ops, reference
+    from zdce.backends import backend
     from zdce.enhancement import ray_data, transforms
     from zdce.enhancement.enhance import enhance
     from zdce.enhancement.enhancer import Enhancer
     from zdce.models.network import DCENet, load
-    from zdce.ops.dispatch import backend
     from zdce.ops.formulas import Objective
     from zdce.settings import EnhanceSettings, LossWeights
 
@@ -25,7 +25,7 @@ _HOMES = {
     "Enhancer": "zdce.enhancement.enhancer",
     "LossWeights": "zdce.settings",
     "Objective": "zdce.ops.formulas",
-    "backend": "zdce.ops.dispatch",
+    "backend": "zdce.backends",
     "enhance": "zdce.enhancement.enhance",
     "load": "zdce.models.network",
 }
@@ -53,7 +53,13 @@ __all__ = [
 ]
 
 
+# Of these, what PyTorch is needed for.
+_ON_TORCH = frozenset({"DCENet", "Objective", "load", "ops", "reference"})
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ON_TORCH:
+        import_module("zdce.runtime.packages").require("torch", extra="torch")
     if name in _MODULES:
         value: Any = import_module(_MODULES[name])
     elif name in _HOMES:

@@ -51,6 +51,15 @@ struct Buffer {
   Picture picture;
 };
 
+void check_settings(const Picture& picture, const Settings& settings) {
+  check_interleaved(picture, "picture");
+  check(picture.height > 0 && picture.width > 0, "picture must have pixels");
+  check(std::isfinite(settings.strength), "strength must be a finite number");
+  check(settings.noise >= 0 && settings.noise < kLevels, "noise must be at least 0 and below 255");
+  check(settings.brightness >= 0 && settings.brightness < 1, "brightness must be at least 0 and below 1");
+  check_scale(settings.scale);
+}
+
 // Coefficients (2, h, w) for a picture, of the strength that its scene wants.
 std::vector<float> guided_maps(const Model& model, const Picture& picture, const Settings& settings) {
   const int64_t height = small_side(picture.height, settings.scale), width = small_side(picture.width, settings.scale);
@@ -93,14 +102,24 @@ void curve_maps(const Model& model, const Picture& picture, int64_t scale, float
   run_network(model.network(), planar(small.data(), height, width), 1, true, to);
 }
 
+void used_maps(const Model& model, const Picture& picture, const Settings& settings, float* maps) {
+  check_settings(picture, settings);
+  if (model.guided) {
+    const std::vector<float> coefficients = guided_maps(model, picture, settings);
+    std::copy(coefficients.begin(), coefficients.end(), maps);
+    return;
+  }
+  curve_maps(model, picture, settings.scale, maps);
+  if (settings.brightness == 0) return;
+  const float wanted = static_cast<float>(scene_strength(model, picture, settings.brightness));
+  const int64_t count =
+      model.used_maps() * small_side(picture.height, settings.scale) * small_side(picture.width, settings.scale);
+  std::for_each(maps, maps + count, [wanted](float& map) { map *= wanted; });
+}
+
 void enhance(const Model& model, const Picture& picture, const Settings& settings, const Picture& result) {
-  check_interleaved(picture, "picture");
+  check_settings(picture, settings);
   check_same(picture, result, "result");
-  check(picture.height > 0 && picture.width > 0, "picture must have pixels");
-  check(std::isfinite(settings.strength), "strength must be a finite number");
-  check(settings.noise >= 0 && settings.noise < kLevels, "noise must be at least 0 and below 255");
-  check(settings.brightness >= 0 && settings.brightness < 1, "brightness must be at least 0 and below 1");
-  check_scale(settings.scale);
   if (model.guided && settings.strength != 0) {
     const std::vector<float> coefficients = guided_maps(model, picture, settings);
     if (std::all_of(coefficients.begin(), coefficients.end(), [](float value) { return value == 0; })) {

@@ -35,6 +35,9 @@ class Model {
   // In use its maps are guided ones, fitted to the luma of a small picture.
   bool guided = false;
 
+  // Channels of the maps in use.
+  int64_t used_maps() const { return guided ? kGuidedMaps : network_.maps; }
+
   // Pictures are made small by bilinear samples, and maps large with aligned corners, as Zero-DCE++ was published.
   bool published_sampling() const { return settings.scale > 1 && !guided; }
 
@@ -49,6 +52,10 @@ std::unique_ptr<Model> read_model(const void* bytes, size_t size, bool bfloat16)
 // The curve maps (C, h, w) of a picture (H, W, 3) at `scale`, float, written; h and w are H and W over scale, rounded
 // up.
 void curve_maps(const Model& model, const Picture& picture, int64_t scale, float* maps);
+
+// What `enhance` applies to a picture (H, W, 3), before settings.strength: (model.used_maps(), h, w), written. Curve
+// maps, or of a guided model coefficients of luma, times the strength that the scene wants.
+void used_maps(const Model& model, const Picture& picture, const Settings& settings, float* maps);
 
 // The strength that the scene of a picture (H, W, 3) wants its maps to have, from 0 to 2; 1 where brightness is 0.
 double scene_strength(const Model& model, const Picture& picture, double brightness);

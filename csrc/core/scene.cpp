@@ -1,5 +1,5 @@
 // How strong a scene's curve has to be: a strength for its maps that brings dark scenes to a brightness, and no others.
-// zdce/models/exposure.py has the same for torch, with the reasons of the constants.
+// zdce/models/scene.py and guided_scene.py have the same for torch, with the reasons of the constants.
 
 #include <algorithm>
 #include <cmath>

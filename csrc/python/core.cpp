@@ -172,13 +172,15 @@ PyObject* make_network(PyObject*, PyObject* arguments) {
   return guarded([&] {
     PyObject *plan = nullptr, *parameters = nullptr;
     long long scale = 1;
-    parse(PyArg_ParseTuple(arguments, "OOL", &plan, &parameters, &scale));
+    int guided = 0;
+    parse(PyArg_ParseTuple(arguments, "OOLp", &plan, &parameters, &scale, &guided));
     check_scale(scale);
     const Array numbers(parameters, "parameters", false);
     const float* const values = numbers.floats({-1});
     auto model = std::make_unique<Model>(Array(plan, "plan", false).integers(),
                                          std::vector<float>(values, values + numbers.size(0)));
     model->settings.scale = scale;
+    model->guided = guided != 0;
     return capsule_of(std::move(model));
   });
 }
@@ -243,6 +245,27 @@ PyObject* maps(PyObject*, PyObject* arguments) {
     {
       const WithoutLock unlocked;
       curve_maps(model, source, scale, target);
+    }
+    return none();
+  });
+}
+
+PyObject* maps_in_use(PyObject*, PyObject* arguments) {
+  return guarded([&] {
+    PyObject *network = nullptr, *picture = nullptr, *result = nullptr;
+    Settings how;
+    long long scale = 1;
+    parse(PyArg_ParseTuple(arguments, "OOdLO", &network, &picture, &how.brightness, &scale, &result));
+    check_scale(scale);
+    how.scale = scale;
+    const Model& model = model_of(network);
+    const Array from(picture, "picture", false), to(result, "maps", true);
+    const Picture source = from.picture();
+    float* const target =
+        to.floats({model.used_maps(), small_side(source.height, scale), small_side(source.width, scale)});
+    {
+      const WithoutLock unlocked;
+      used_maps(model, source, how, target);
     }
     return none();
   });
@@ -350,7 +373,8 @@ PyMethodDef methods[] = {
     {"read_network", read_network, METH_VARARGS,
      "(data: bytes of a .safetensors file, bfloat16: bool) -> a network, as a capsule."},
     {"make_network", make_network, METH_VARARGS,
-     "(plan: int64 (N,), parameters: float32 (P,), scale: the network's own) -> a network, as a capsule."},
+     "(plan: int64 (N,), parameters: float32 (P,), scale: the network's own, guided: bool) -> a network, as a "
+     "capsule."},
     {"describe", describe, METH_O,
      "(network) -> its iterations, maps, scale, brightness and noise (in levels of 255)."},
     {"enhance", enhance_array, METH_VARARGS,
@@ -359,6 +383,10 @@ PyMethodDef methods[] = {
     {"scene_strength", strength, METH_VARARGS, "(network, picture (H, W, 3), brightness) -> strength of [0, 2]."},
     {"curve_maps", maps, METH_VARARGS,
      "(network, picture (H, W, 3), scale, maps float32 (C, ceil(H / scale), ceil(W / scale))): maps are written."},
+    {"used_maps", maps_in_use, METH_VARARGS,
+     "(network, picture (H, W, 3), brightness, scale, maps float32 (C, ceil(H / scale), ceil(W / scale))): what "
+     "enhance "
+     "applies, with the strength for the scene; maps are written."},
     {"enhance_picture", apply_maps, METH_VARARGS,
      "(picture (H, W, 3), maps float32 (C, h, w), iterations, scale, aligned, strength, result): result is written."},
     {"reduce_picture", reduce, METH_VARARGS,

@@ -28,11 +28,8 @@ PyObject* isa(PyObject*, PyObject*) {
   }
 }
 
-PyObject* has_bfloat16(PyObject*, PyObject*) { return PyBool_FromLong(zdce::can_run_bfloat16()); }
-
 PyMethodDef methods[] = {
     {"isa", isa, METH_NOARGS, "The instruction set that the kernels run with: default, neon, avx2 or avx512."},
-    {"has_bfloat16", has_bfloat16, METH_NOARGS, "Whether the engine can run networks in bfloat16 here."},
     {nullptr, nullptr, 0, nullptr},
 };
 

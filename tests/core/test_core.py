@@ -12,6 +12,9 @@ import pytest
 import torch
 
 import zdce
+from zdce.models import weights
+from zdce.models.engine import PixelSettings
+from zdce.models.torch_engine import TorchEngine
 
 core = pytest.importorskip("zdce._core")
 ROOT = Path(__file__).parents[2]
@@ -50,7 +53,7 @@ def enhanced(network, picture, strength=1.0, scale=None):
 @pytest.mark.parametrize("name", ["base", "iters4", "zero-dce", "zero-dce-pp", "adaptive"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("scale", [None, 3])
-def test_the_core_gives_the_bits_of_the_torch_operators(tmp_path, name, dtype, scale):
+def test_a_file_that_the_core_reads_gives_the_bits_of_an_enhancer(tmp_path, name, dtype, scale):
     model, data = saved(tmp_path, name)
     network = core.read_network(data, False)
     for size in ((1, 1), (17, 30), (70, 133)):
@@ -59,27 +62,29 @@ def test_the_core_gives_the_bits_of_the_torch_operators(tmp_path, name, dtype, s
         np.testing.assert_array_equal(enhanced(network, picture, 0.8, scale), expected)
 
 
-@pytest.mark.skipif(not core.has_bfloat16(), reason="the processor has no matrix unit")
+@pytest.mark.parametrize("name", ["local", "adaptive"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("scale", [None, 1, 12])
-def test_guided_maps_are_those_of_torch_within_rounding(tmp_path, dtype, scale):
-    zdce.load("local").save(tmp_path / "network.safetensors")
-    network = core.read_network((tmp_path / "network.safetensors").read_bytes(), False)
-    enhancer = zdce.Enhancer(zdce.load("local"), scale=scale)
+def test_scenes_are_judged_as_by_torch_within_rounding(name, dtype, scale):
+    model = zdce.load(name)
+    network = core.read_network(weights.file(name).read_bytes(), False)
+    own = model.variant
+    settings = PixelSettings(scale or own.scale, 1.0, own.brightness, own.noise)
     for size in ((1, 1), (17, 30), (70, 133)):
         picture = dark(size, dtype)
-        expected = enhancer(picture)
+        expected = TorchEngine(model, "fp32").enhance(picture, settings)
         # Sums in another order move a strength by a halving's 4 / 2^16 and a level of 65535 by the rest, which may round an
         # 8-bit level otherwise, before the noise is smoothed and after.
         off = np.abs(enhanced(network, picture, scale=scale).astype(int) - expected)
         assert off.max() <= (2 if dtype == np.uint8 else 60)
         assert off.mean() < (0.02 if dtype == np.uint8 else 5)
-    lit = dark((40, 50), dtype) * 3 + np.array(70, dtype)
+    lit = dark((40, 50), dtype) * 3 + np.array(70 * (257 if dtype == np.uint16 else 1), dtype)
     assert np.array_equal(enhanced(network, lit, scale=scale), lit)
 
 
+@pytest.mark.skipif(not core.has_bfloat16(), reason="the processor has no matrix unit")
 @pytest.mark.parametrize("name", ["base", "zero-dce-pp"])
-def test_bfloat16_gives_the_bits_of_the_torch_operators(tmp_path, name):
+def test_bfloat16_gives_the_bits_of_an_enhancer(tmp_path, name):
     model, data = saved(tmp_path, name)
     picture = dark((40, 70))
     expected = zdce.Enhancer(model, precision="bf16")(picture)
@@ -92,10 +97,12 @@ def test_each_step_gives_what_the_operator_gives(tmp_path):
     own = zdce.Enhancer(model, scale=2)
     maps = np.empty((24, 16, 23), np.float32)
     core.curve_maps(network, picture, 2, maps)
-    np.testing.assert_array_equal(maps, own.maps(picture)[0].numpy())
+    np.testing.assert_array_equal(maps, own.maps(picture)[0])
     result = np.empty_like(picture)
     core.enhance_picture(picture, maps, 8, 2, False, 1.0, result)
-    np.testing.assert_array_equal(result, own.apply(picture, torch.from_numpy(maps)[None]))
+    applied = zdce.ops.enhance_picture(torch.from_numpy(picture), torch.from_numpy(maps)[None], scale=2)
+    np.testing.assert_array_equal(result, applied.numpy())
+    np.testing.assert_array_equal(result, own.apply(picture, maps[None]))
     small = np.empty((3, 16, 23), np.float32)
     core.reduce_picture(picture, 2, True, small)
     np.testing.assert_array_equal(small, zdce.ops.reduce_picture(torch.from_numpy(picture), 2)[0].numpy())
@@ -110,13 +117,22 @@ def test_each_step_gives_what_the_operator_gives(tmp_path):
     np.testing.assert_array_equal(curved, expected.numpy())
 
 
+def test_strips_do_not_show_where_noise_is_taken_out():
+    # More than 2^21 pixels, the core's strips.
+    picture = np.random.default_rng(0).integers(5, 15, (2**16, 33, 3)).astype(np.uint8)
+    smooth = picture * 10
+    core.denoise_picture(picture, smooth, 2.55)
+    expected = zdce.ops.denoise_picture(torch.from_numpy(picture), torch.from_numpy(picture * 10), 2.55 / 255)
+    np.testing.assert_array_equal(smooth, expected.numpy())
+
+
 def test_a_network_can_be_made_of_numbers(tmp_path):
     model, data = saved(tmp_path, "iters4")
     plan = [0, 0, 4, len(model.variant.sources)]
     for sources, (_, outputs) in zip(model.variant.sources, model.variant.convolutions(), strict=True):
         plan += [outputs, len(sources), *sources]
     parameters = torch.cat([p.detach().flatten() for p in model.parameters()]).numpy()
-    network = core.make_network(np.array(plan), parameters, 1)
+    network = core.make_network(np.array(plan), parameters, 1, False)
     picture = dark((20, 20))
     np.testing.assert_array_equal(enhanced(network, picture), enhanced(core.read_network(data, False), picture))
 
@@ -250,28 +266,23 @@ def test_no_memory_is_a_memory_error(tmp_path):
 
 
 _HUNGRY_TORCH = """
-import resource, sys, torch, zdce, zdce._C
-from zdce.models.engine import Engine
+import resource, torch, zdce.ops, zdce._C
 torch.set_num_threads(2)
-engine = Engine(zdce.load(sys.argv[1]))
-small, large = (torch.full((height, 2000, 3), 20, dtype=torch.uint8) for height in (4, 400))
-results = [torch.empty_like(picture) for picture in (small, large)]
-torch.ops.zdce_cpp.run_network(small, engine._plan, engine._packed, 1.0, False, results[0])
-wide = zdce.DCENet("zero-dce")
-engine = Engine(wide)
+maps = torch.rand(2, 24, 100, 300)
+results = torch.empty(2), torch.empty(2, 24, 100, 300)
+torch.ops.zdce_cpp.tv_sums(maps[..., :4], results[0])  # starts the threads
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used, used))
 try:
-    torch.ops.zdce_cpp.run_network(large, engine._plan, engine._packed, 1.0, False, results[1])
+    torch.ops.zdce_cpp.tv_sums_backward(results[0], maps, results[1])
 except MemoryError:
     print("no memory")
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and their use are read as on Linux")
-def test_no_memory_in_a_thread_of_torch_keeps_its_name(tmp_path):
-    saved(tmp_path, "iters4")
-    command = [sys.executable, "-c", _HUNGRY_TORCH, str(tmp_path / "network.safetensors")]
+def test_no_memory_in_a_thread_of_torch_keeps_its_name():
+    command = [sys.executable, "-c", _HUNGRY_TORCH]
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # what is allocated then counts at once
     shown = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=100)
     assert shown.stdout == "no memory\n"

@@ -9,8 +9,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import zdce
-from zdce.enhancement import enhancer
+from zdce.models import torch_engine
+from zdce.models.engine import PixelSettings
 from zdce.models.gpu_network import GpuNetwork
+from zdce.models.torch_engine import TorchEngine
 from zdce.models.variants import VARIANTS
 
 
@@ -49,7 +51,7 @@ def way(request):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_tiles_are_exact(monkeypatch, lively, way, name):
-    monkeypatch.setattr(enhancer, "_TILE", 24)
+    monkeypatch.setattr(torch_engine, "_TILE", 24)
     image = picture(67, 83) // 4  # dark enough that every variant changes it
     # What is denoised is rounded before as well, and noise takes that far: tests/models/test_scene.py has it.
     model = lively(name)
@@ -76,7 +78,7 @@ def test_16_bits_stay_16_bits(lively, way):
 
 @pytest.mark.parametrize("scale", [2, 3, 12])
 def test_scale_is_area_means_and_bilinear_maps(monkeypatch, lively, scale):
-    monkeypatch.setattr(enhancer, "_TILE", 30)
+    monkeypatch.setattr(torch_engine, "_TILE", 30)
     image, model = picture(67, 83), lively("iters4").double()
     height, width = (-(-side // scale) for side in image.shape[:2])
     values = image / 255.0
@@ -141,8 +143,12 @@ def test_bf16_is_close(lively):
 @pytest.mark.parametrize(
     ("error", "message", "image"),
     [
-        (TypeError, "image must be a uint8 or uint16 array or a float32 tensor, got float32", np.zeros((2, 2, 3), np.float32)),
-        (TypeError, "image must be a uint8 or uint16 array or a float32 tensor, got list", [[[1, 2, 3]]]),
+        (
+            TypeError,
+            "image must be a uint8, uint16 or float32 array or a float32 tensor, got int8",
+            np.zeros((2, 2, 3), np.int8),
+        ),
+        (TypeError, "image must be a uint8, uint16 or float32 array or a float32 tensor, got list", [[[1, 2, 3]]]),
         (TypeError, r"image must be a float32 tensor, got torch\.uint8", torch.zeros(1, 3, 2, 2, dtype=torch.uint8)),
         (ValueError, r"image must be \(B, 3, H, W\) .* got \(3, 2, 2\)", torch.zeros(3, 2, 2)),
         (ValueError, r"image must be \(B, 3, H, W\) .* got \(1, 3, 0, 2\)", torch.zeros(1, 3, 0, 2)),
@@ -155,6 +161,8 @@ def test_bf16_is_close(lively):
         ),
         (ValueError, r"in \[0, 1\], got values from 0.5 to 1.02; divide", torch.tensor([0.5, 1.02]).expand(1, 3, 1, 2)),
         (ValueError, r"in \[0, 1\], got values from -0.5 to 0.5; clamp", torch.tensor([-0.5, 0.5]).expand(1, 3, 1, 2)),
+        (ValueError, r"in \[0, 1\], got values from 2 to 2; divide", np.full((2, 2, 3), 2, np.float32)),
+        (ValueError, "image must be finite", np.full((2, 2, 3), np.nan, np.float32)),
         (ValueError, r"image must be \(H, W, 3\) .* got \(2, 2\)", np.zeros((2, 2), np.uint8)),
         (ValueError, r"image must be \(H, W, 3\) .* got \(2, 2, 4\)", np.zeros((2, 2, 4), np.uint8)),
         (ValueError, r"image must be \(H, W, 3\) .* got \(0, 2, 3\)", np.zeros((0, 2, 3), np.uint8)),
@@ -189,13 +197,18 @@ class WithoutUint16(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+def settings_of(model):
+    return PixelSettings(model.variant.scale, 1.0, model.variant.brightness, model.variant.noise)
+
+
 def test_16_bits_are_moved_by_what_cuda_can_do(monkeypatch):
-    monkeypatch.setattr(zdce.enhancement.enhancer, "_STRIP", 1)  # several strips
+    monkeypatch.setattr(torch_engine, "_STRIP", 1)  # several strips
     pixels = np.random.default_rng(0).integers(0, 20_000, (50, 40, 3), np.uint16)
-    enhancer = zdce.Enhancer(zdce.load("adaptive"))
-    expected = enhancer(pixels)
+    model = zdce.load("adaptive")
+    engine = TorchEngine(model, "fp32")
+    expected = engine.enhance(pixels, settings_of(model))
     with WithoutUint16():
-        np.testing.assert_array_equal(enhancer(pixels), expected)
+        np.testing.assert_array_equal(engine.enhance(pixels, settings_of(model)), expected)
 
 
 @pytest.mark.parametrize("name", ["base", "adaptive", "zero-dce-pp"])
@@ -204,12 +217,11 @@ def test_the_gpus_way_gives_the_same_pictures(monkeypatch, lively, name, dtype):
     # Its network, on the CPU: whole, together where nothing is sought for each, and in tiles where memory ends.
     model = lively(name)
     batch = torch.from_numpy(np.stack([picture(40, 52, dtype), picture(40, 52, dtype)[::-1].copy()]))
-    expected = enhancer.Enhancer(model).pictures(batch)
+    expected = zdce.Enhancer(model).pictures(batch)
     computed = []
-    monkeypatch.setattr(enhancer.Enhancer, "_engine", None)
     for most in (2**20, 40 * 52, 500):
-        ours = enhancer.Enhancer(model)
-        ours._cast = GpuNetwork(model, "fp32")
+        ours = TorchEngine(model, "fp32")
+        ours._gpu = GpuNetwork(model, "fp32")
         monkeypatch.setattr(GpuNetwork, "most_pixels", lambda self, most=most: most)
         logits = GpuNetwork.logits
 
@@ -219,7 +231,7 @@ def test_the_gpus_way_gives_the_same_pictures(monkeypatch, lively, name, dtype):
 
         with monkeypatch.context() as patch:
             patch.setattr(GpuNetwork, "logits", counted)
-            got = ours.pictures(batch)
+            got = ours.enhance_all(batch, settings_of(model))
         assert got.dtype == batch.dtype
         # The edge of two levels, where float32's last bits decide.
         off = (got.to(torch.float32) - expected.to(torch.float32)).abs()

@@ -1,6 +1,7 @@
 """The inference engine: every network within float32's rounding of float64, the same bits whatever the threads and tiles."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from PIL import Image
 
 import zdce
-from cases import nan_filled_allocations, run_with_isa
+from cases import run_with_isa
 from zdce import reference
-from zdce.models import engine
+from zdce.models import engine, network
+from zdce.models.engine import PixelSettings
+from zdce.models.stored import StoredNetwork
 from zdce.models.variants import VARIANTS, Variant
 
 # The largest error in Y that the engine may make in float32, on curves that are far from 0.
@@ -31,10 +34,24 @@ def lively(variant, seed=0):
     return model
 
 
+class Packed:
+    """The engine on tensors: a network's curve, with nothing sought for the scene and nothing guided."""
+
+    def __init__(self, model, precision):
+        weights = network.to_stored(model).weights
+        self._engine = engine.Engine(StoredNetwork(replace(model.variant, guided=False), weights), precision)
+
+    def maps(self, image):
+        return torch.from_numpy(self._engine.maps(image.numpy(), PixelSettings())[0])
+
+    def enhance(self, image, strength):
+        return torch.from_numpy(self._engine.enhance(image.numpy(), PixelSettings(strength=strength)))
+
+
 def packed(model, precision="fp32"):
-    if reason := engine.why_unsupported(model, precision):
+    if reason := engine.why_unsupported(model.variant, precision):
         pytest.skip(reason)
-    return engine.Engine(model, precision)
+    return Packed(model, precision)
 
 
 def picture(height, width, seed=0):
@@ -53,8 +70,9 @@ def exact(model, image, strength=1.0):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_and_size(name, size):
     model, image = lively(name), picture(*size)
-    with nan_filled_allocations():
-        net = packed(model)
+    net = packed(model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.np, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
         maps, enhanced = net.maps(image), net.enhance(image, 1.0)
     wanted_maps, wanted = exact(model, image)
     assert (maps - wanted_maps).abs().max() < TOLERANCE
@@ -162,30 +180,27 @@ def test_instruction_sets(isa):
 import test_engine as t
 for name in ("zero-dce", "zero-dce-pp"):
     t.test_every_variant_and_size(name, (31, 77))
-assert t.engine.why_unsupported(t.lively("base"), "bf16") == "the processor has no AMX"
+assert t.engine.why_unsupported(t.VARIANTS["base"], "bf16") == "the processor has no AMX"
 """,
     )
 
 
-def test_operators_refuse_what_they_cannot_run():
-    net = packed(lively("base"))
-    run, image = torch.ops.zdce_cpp.run_network, picture(4, 4)
-    plan, weights = net._plan, net._packed
+def test_what_makes_no_network_is_refused():
+    core = pytest.importorskip("zdce._core")
+    model = lively("base")
+    weights = network.to_stored(model).weights.values()
+    plan, parameters = np.array(engine._plan(model.variant, "fp32")), np.concatenate([values.ravel() for values in weights])
+    core.make_network(plan, parameters, 1, False)
     for wrong in [
-        (image[..., :2], plan, weights, 1.0, False, image),
-        (image.double(), plan, weights, 1.0, False, image.double()),
-        (image, plan[:-1], weights, 1.0, False, torch.empty_like(image)),
-        (image, plan + 100, weights, 1.0, False, torch.empty_like(image)),
-        (image, torch.tensor([0, 0, 8, 3, 1024, 1, 0, 1024, 1, 1, 24, 2, 1, 2]), weights, 1.0, False, torch.empty_like(image)),
-        (image, plan, weights[:-1], 1.0, False, torch.empty_like(image)),
-        (image, plan, weights, 1.0, False, torch.empty(5, 4, 3)),
-        (image, plan, weights, 1.0, True, torch.empty(3, 4, 4)),
-        (image[:0], plan, weights, 1.0, False, torch.empty(0, 4, 3)),
+        (plan[:-1], parameters),
+        (plan + 100, parameters),
+        (np.array([0, 0, 8, 3, 1024, 1, 0, 1024, 1, 1, 24, 2, 1, 2]), parameters),
+        (plan, parameters[:-1]),
+        (plan.astype(np.int32), parameters),
+        (plan, parameters.astype(np.float64)),
     ]:
-        with pytest.raises(RuntimeError, match="zdce: "):
-            run(*wrong)
-    with pytest.raises(RuntimeError, match="zdce: parameters"):
-        torch.ops.zdce_cpp.pack_network(torch.zeros(5), plan, weights.clone())
+        with pytest.raises(ValueError, match=r"plan|weights|float32|layer|network|convolution|channels"):
+            core.make_network(*wrong, 1, False)
 
 
 @pytest.mark.parametrize(("variant", "reason"), [
@@ -197,9 +212,9 @@ def test_operators_refuse_what_they_cannot_run():
 ])  # fmt: skip
 def test_what_the_engine_can_not_run_torch_does(variant, reason):
     model = lively(variant)
-    if engine.why_unsupported(zdce.DCENet("base"), "fp32"):
+    if engine.why_unsupported(VARIANTS["base"], "fp32"):
         pytest.skip("the engine is not built")
-    assert engine.why_unsupported(model, "fp32") == reason
+    assert engine.why_unsupported(model.variant, "fp32") == reason
     image = picture(9, 8).permute(2, 0, 1)[None]
     wanted = exact(model, image[0].permute(1, 2, 0))[1]
     assert (zdce.Enhancer(model)(image)[0].permute(1, 2, 0) - wanted).abs().max() < TOLERANCE

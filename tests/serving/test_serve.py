@@ -360,7 +360,7 @@ def test_maps_go_before_pictures_and_memory_has_a_bound():
 
     def estimate(picture):
         counts["estimated"] += 1
-        return torch.zeros(1, 24, 50, 50)  # 240 kB
+        return np.zeros((1, 24, 50, 50), np.float32)  # 240 kB
 
     for name in names:
         for _ in range(2):

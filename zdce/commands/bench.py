@@ -395,7 +395,7 @@ def bench_flicker(
     in that order.
     """
     network = zdce.load(model, device)
-    enhancer = zdce.Enhancer(network, video.settings_for(network, settings))
+    enhancer = zdce.Enhancer(network, video.settings_for(network.variant, settings))
     sequences = _sequences(paths, fps) if paths else flicker.built_in()
     rows = [row for sequence in sequences for row in flicker.measure(sequence, enhancer)]
     _save_rows(rows, csv_path, as_json)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-import zdce
 from zdce.commands import enhance_arriving, enhance_stream, options
 from zdce.commands.enhance_report import DESCRIBED, PLANNED, FileRequest, Report, end
 from zdce.commands.group import PanelCommand
 from zdce.enhancement import batch
 from zdce.enhancement.batch import Job, Work
+from zdce.enhancement.enhancer import load
 from zdce.enhancement.manifest import FAILED, KEPT, Manifest
 from zdce.io import formats, images
 from zdce.runtime import processes, signals
@@ -95,7 +95,7 @@ def enhance(
     report = Report(Manifest(manifest_path) if manifest_path and not dry_run else None, as_json, names_files=watch)
 
     def work() -> Work:
-        network = zdce.load(model, device)
+        network = load(model, device)
         return Work.of(network, replace(settings, scale=max(FAST_SCALE, network.variant.scale)) if fast else settings)
 
     with _stopping():

@@ -4,11 +4,12 @@ from typing import Any
 
 import click
 
+from zdce import backends
 from zdce.commands import options
 from zdce.commands.printing import print_json, print_table
 from zdce.models import weights
 from zdce.models.variants import VARIANTS
-from zdce.runtime import system
+from zdce.runtime import packages, system
 
 
 def _cell(value: object) -> str:
@@ -60,14 +61,18 @@ def info(as_json: bool) -> None:
 
 
 def _backends() -> list[dict[str, Any]]:
-    """Each backend with its device; if it can't run there, the reason."""
+    """Each backend with its device; if it can't run there, the reason. Without PyTorch there is only the core."""
+    if reason := packages.missing("torch", extra="torch"):
+        found = [_backend("cpp", "cpu", backends.cpp_missing("zdce._core"))]
+        return found + [_backend(name, "cpu", reason) for name in backends.NAMES if name != "cpp"]
     import torch
 
     from zdce.ops import dispatch
 
     gpu = "cuda" if torch.cuda.is_available() else "cpu"
-    found = []
-    for name, device in (("reference", "cpu"), ("cpp", "cpu"), ("triton", gpu), ("cuda", gpu)):
-        reason = dispatch.why_missing(name, device)
-        found.append({"name": name, "device": device, "available": reason is None, "reason": reason})
-    return found
+    places = (("reference", "cpu"), ("cpp", "cpu"), ("triton", gpu), ("cuda", gpu))
+    return [_backend(name, device, dispatch.why_missing(name, device)) for name, device in places]
+
+
+def _backend(name: str, device: str, reason: str | None) -> dict[str, Any]:
+    return {"name": name, "device": device, "available": reason is None, "reason": reason}

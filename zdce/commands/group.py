@@ -10,7 +10,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from zdce import errors
-from zdce.runtime import signals
+from zdce.errors import InputError
+from zdce.runtime import packages, signals
 
 # tifffile logs every oddity of a file; the file is read anyway, or reported as broken. A handler keeps Python from printing
 # logs.
@@ -18,12 +19,22 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class Lazy(NamedTuple):
-    """A command that is not imported yet: its place as ``module:name``, and the first sentence of its help."""
+    """A command that is not imported yet: its place as ``module:name``, the first sentence of its help, and whether it needs
+    PyTorch.
+    """
 
     place: str
     summary: str
+    on_torch: bool = False
 
     def load(self) -> click.Command:
+        """The command.
+
+        Raises:
+            InputError: PyTorch is needed and not installed.
+        """
+        if self.on_torch and (reason := packages.missing("torch", "skimage", extra="torch")):
+            raise InputError(reason)
         module, _, name = self.place.partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command

@@ -16,13 +16,12 @@ from rich.progress import Progress
 
 from zdce import errors
 from zdce.enhancement import colour, picture_files, video
-from zdce.enhancement.enhancer import Enhancer
+from zdce.enhancement.enhancer import Enhancer, Network
 from zdce.enhancement.manifest import BRIGHT, FAILED, PARTLY, STATUSES, WRITTEN, Row
 from zdce.errors import InputError
 from zdce.io import formats, images, raw
 from zdce.io.formats import Format
 from zdce.io.images import Found, Picture
-from zdce.models.network import DCENet
 from zdce.runtime import progress
 from zdce.runtime.processes import Ranks
 from zdce.settings import EnhanceSettings
@@ -176,11 +175,11 @@ class Work:
     settings: EnhanceSettings
 
     @classmethod
-    def of(cls, network: DCENet, settings: EnhanceSettings) -> "Work":
+    def of(cls, network: Network, settings: EnhanceSettings) -> "Work":
         """With ``network``, pictures and videos each at the scale of their own where none is set."""
         # Which pictures stay as they are is decided before they come to an enhancer.
         still = Enhancer(network, replace(settings, only_if_dark=False))
-        film = Enhancer(network, video.settings_for(network, settings))
+        film = Enhancer(network, video.settings_for(network.variant, settings))
         return cls(partial(colour.enhance, enhancer=still), partial(video.enhance, enhancer=film), settings)
 
 

@@ -4,26 +4,25 @@ import functools
 import os
 import warnings
 from pathlib import Path
-from typing import Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from zdce.enhancement import colour, picture_files, video
-from zdce.enhancement.enhancer import Enhancer
+from zdce.enhancement.enhancer import Enhancer, Network, is_tensor, load
 from zdce.enhancement.transparency import enhance_visible
 from zdce.errors import InputError
 from zdce.io import images
 from zdce.models import weights
-from zdce.models.network import DCENet, load
-from zdce.ops.interleaved import WHITE
 from zdce.settings import EnhanceSettings, SettingsKeywords
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # A network: one that is loaded, or what ``zdce.load`` takes.
-Model = DCENet | str | os.PathLike[str]
+Model: TypeAlias = Network | str | os.PathLike[str]
 
 # The network where none is named; None: one must be named.
 DEFAULT: str | None = weights.DEFAULT
@@ -38,9 +37,9 @@ def enhance(
 ) -> NDArray[_Scalar]: ...  # fmt: skip
 @overload
 def enhance(
-    image: Tensor, model: Model | None = None, settings: EnhanceSettings | None = None, *, device: str | None = None,
+    image: "Tensor", model: Model | None = None, settings: EnhanceSettings | None = None, *, device: str | None = None,
     **keywords: Unpack[SettingsKeywords],
-) -> Tensor: ...  # fmt: skip
+) -> "Tensor": ...  # fmt: skip
 @overload
 def enhance(
     image: Image.Image | str | os.PathLike[str], model: Model | None = None, settings: EnhanceSettings | None = None, *,
@@ -98,7 +97,7 @@ def enhance(
         raise InputError(
             f"output must be left out where image is no path, got {type(image).__name__} and output {str(output)!r}"
         )
-    if device is None and isinstance(image, Tensor) and not isinstance(model, DCENet):
+    if device is None and is_tensor(image) and (model is None or isinstance(model, str | os.PathLike)):
         device = str(image.device)
     asked = EnhanceSettings.of(settings, **keywords)
     enhancer = enhancer_for(model, asked, device)
@@ -108,7 +107,7 @@ def enhance(
     if target.resolve() == source.resolve():
         raise InputError(f"output must be another file than image, got {target}")
     if video.is_video(source):
-        return _film(source, target, enhancer.with_settings(video.settings_for(enhancer.model, asked)))
+        return _film(source, target, enhancer.with_settings(video.settings_for(enhancer.variant, asked)))
     return _file(source, target, enhancer)
 
 
@@ -119,7 +118,7 @@ def enhancer_for(model: Model | None, settings: EnhanceSettings, device: str | N
         FileNotFoundError, ValueError: as ``zdce.load`` does; no model is named and there is no default; or ``device`` is given
             for a network that is loaded.
     """
-    if isinstance(model, DCENet):
+    if model is not None and not isinstance(model, str | os.PathLike):
         if device is not None:
             raise InputError(f"device must be None for a network that is loaded, which runs where it is, got {device!r}")
         return Enhancer(model, settings)
@@ -143,7 +142,7 @@ def _kept(name: str, stamp: tuple[int, int] | None, device: str, precision: str)
 
 def enhanced(image: Any, enhancer: Enhancer) -> Any:
     """``image``, whatever ``enhance`` takes, by an enhancer that is ready; results and errors as there."""
-    if isinstance(image, Tensor):
+    if is_tensor(image):
         return _tensor(image, enhancer)
     if isinstance(image, np.ndarray):
         return _array(image, enhancer)
@@ -173,8 +172,12 @@ def _film(source: Path, target: Path, enhancer: Enhancer) -> Path:
     return target
 
 
-def _tensor(image: Tensor, enhancer: Enhancer) -> Tensor:
+def _tensor(image: "Tensor", enhancer: Enhancer) -> "Tensor":
     """``image`` (3, H, W) or (B, 3, H, W) enhanced."""
+    import torch
+
+    from zdce.ops.interleaved import WHITE
+
     if not (image.is_floating_point() or image.dtype in WHITE):
         raise TypeError(f"image must be a uint8, uint16 or floating tensor, got {image.dtype}")
     if image.dim() not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
@@ -205,12 +208,9 @@ def _array(image: NDArray[Any], enhancer: Enhancer) -> NDArray[Any]:
 
 def _colors(image: NDArray[Any], enhancer: Enhancer, grey: bool) -> NDArray[Any]:
     """``image`` (H, W, 3) enhanced; of ``grey`` the mean (H, W, 1), as the network colours each channel alone."""
-    if np.issubdtype(image.dtype, np.floating):
-        values = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]
-        result: NDArray[Any] = enhancer(values)[0].permute(1, 2, 0).numpy()
-    else:
-        result = enhancer(image)
+    floating = np.issubdtype(image.dtype, np.floating)
+    result: NDArray[Any] = enhancer(image.astype(np.float32, copy=False) if floating else image)
     if not grey:
         return result.astype(image.dtype, copy=False)
     mean = result.mean(axis=2, keepdims=True, dtype=np.float32)
-    return (mean if np.issubdtype(image.dtype, np.floating) else np.rint(mean)).astype(image.dtype)
+    return (mean if floating else np.rint(mean)).astype(image.dtype)

@@ -11,12 +11,11 @@ from typing import Any
 from zdce import errors
 from zdce.enhancement import batch
 from zdce.enhancement.batch import Job
-from zdce.enhancement.enhancer import Enhancer
+from zdce.enhancement.enhancer import Enhancer, Network, load, moved
 from zdce.enhancement.manifest import KEPT
 from zdce.io import images
 from zdce.io.images import Pixels
-from zdce.models.network import DCENet, load
-from zdce.runtime import devices, packages, progress
+from zdce.runtime import packages, progress
 from zdce.settings import EnhanceSettings, options
 
 
@@ -41,7 +40,7 @@ def files(paths: Sequence[str], output: str | None = None) -> Any:
 
 def enhance_files(
     dataset: Any,
-    network: DCENet | str | Path,
+    network: Network | str | Path,
     settings: EnhanceSettings | None = None,
     *,
     overwrite: bool = False,
@@ -71,7 +70,7 @@ def enhance_files(
 
 def enhance_images(
     dataset: Any,
-    network: DCENet | str | Path,
+    network: Network | str | Path,
     settings: EnhanceSettings | None = None,
     *,
     column: str = "image",
@@ -101,16 +100,16 @@ def _parted(settings: EnhanceSettings | None, keywords: dict[str, Any]) -> tuple
 
 
 def _map(
-    dataset: Any, kind: type, network: DCENet | str | Path, device: str, arguments: tuple[Any, ...], placement: dict[str, Any]
+    dataset: Any, kind: type, network: Network | str | Path, device: str, arguments: tuple[Any, ...], placement: dict[str, Any]
 ) -> Any:
     _ray_data()
-    loaded = network if isinstance(network, DCENet) else load(network)
+    loaded = load(str(network)) if isinstance(network, str | Path) else network
     return dataset.map(kind, fn_constructor_args=(loaded, device, *arguments), **placement)
 
 
 class _Files:
-    def __init__(self, network: DCENet, device: str, settings: EnhanceSettings, overwrite: bool) -> None:
-        self._work = batch.Work.of(network.to(devices.named(device)), settings)
+    def __init__(self, network: Network, device: str, settings: EnhanceSettings, overwrite: bool) -> None:
+        self._work = batch.Work.of(moved(network, device), settings)
         self._overwrite = overwrite
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
@@ -124,8 +123,8 @@ class _Files:
 
 
 class _Images:
-    def __init__(self, network: DCENet, device: str, settings: EnhanceSettings, column: str) -> None:
-        self._column, self._enhancer = column, Enhancer(network.to(devices.named(device)), settings)
+    def __init__(self, network: Network, device: str, settings: EnhanceSettings, column: str) -> None:
+        self._column, self._enhancer = column, Enhancer(moved(network, device), settings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         picture: Pixels = row[self._column]

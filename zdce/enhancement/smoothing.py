@@ -1,16 +1,12 @@
 """Curve maps over time: neighbouring frames of a video get nearly the same curve, and a new scene gets its own at once."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
-from zdce import ops
 from zdce.errors import InputError
 from zdce.io.images import Pixels
 from zdce.settings import EnhanceSettings
@@ -58,9 +54,8 @@ _BLACK, _DIM = 0.25 / 255, 4 / 255
 _Small: TypeAlias = NDArray[np.float32]
 
 
-def curve_within_bounds(image: Tensor, maps: Tensor) -> Tensor:
-    """``ops.apply_curve`` of maps (B, 3T, h, w) cut to [-1, 1]."""
-    return ops.apply_curve(image, maps.clamp(-1.0, 1.0))
+# What maps (1, C, h, w) make of a picture (h, w, 3) in [0, 1].
+Curve: TypeAlias = Callable[[_Small, _Small], _Small]
 
 
 class Smoothing:
@@ -77,30 +72,27 @@ class Smoothing:
     if the light had gone through a filter of ``seconds``. At a scene cut (see ``is_cut``) all begins anew.
 
     Args:
+        curve: what the maps (1, C, h, w) will make of a picture (h, w, 3) in [0, 1], both small; beyond [-1, 1] it cuts them.
         seconds: the time constant; 0 leaves the maps as they are.
-        curve: what the maps (1, C, h, w) will do to an image (1, 3, h, w), both small.
 
     Raises:
         ValueError: ``seconds`` is negative or not finite.
 
-    >>> smoothing, image = Smoothing(0.5), np.zeros((9, 16, 3), np.uint8)
-    >>> [round(smoothing(torch.full((1, 3, 1, 1), a), image, 4.0 * i).mean().item(), 3) for i, a in enumerate((0.0, 1.0, 1.0))]
+    >>> smoothing, image = Smoothing(lambda picture, maps: picture, 0.5), np.zeros((9, 16, 3), np.uint8)
+    >>> [round(smoothing(np.full((1, 3, 1, 1), a), image, 4.0 * i).mean().item(), 3) for i, a in enumerate((0.0, 1.0, 1.0))]
     [0.0, 0.632, 0.865]
     """
 
-    def __init__(
-        self, seconds: float = EnhanceSettings.smoothing, curve: Callable[[Tensor, Tensor], Tensor] = curve_within_bounds
-    ) -> None:
+    def __init__(self, curve: Curve, seconds: float = EnhanceSettings.smoothing) -> None:
         if not (seconds >= 0 and math.isfinite(seconds)):
             raise InputError(f"smoothing must be a number of seconds, at least 0, got {seconds}")
         self.seconds, self.curve = seconds, curve
-        self._smooth: Tensor | None = None
+        self._smooth: _Small | None = None
         self._thumbnail: _Small | None = None
         self._usual: _Small | None = None  # logarithm of the cells' luminance, filtered
         self._time = 0.0
 
-    @torch.inference_mode()
-    def __call__(self, maps: Tensor, image: Pixels, time: float) -> Tensor:
+    def __call__(self, maps: _Small, image: Pixels, time: float) -> _Small:
         """The maps that a frame gets, (1, C, h, w); beyond [-1, 1] the curve cuts them.
 
         Args:
@@ -123,7 +115,7 @@ class Smoothing:
         slow, relit = self._share(passed, _STILL), float(_ramp(np.float32(abs(light)), _RELIT))
         share = slow + relit * (self._share(passed) - slow)
         self._usual += np.maximum(moved, np.float32(share)) * change
-        self._smooth = _followed(self._smooth, maps, share, _resized(moved, maps))
+        self._smooth = _followed(self._smooth, maps, share, _resized(moved, maps.shape[2:]))
         excess = min(max((1 - share) * light, -_FLICKER), _FLICKER)
         return self._smooth * self._scale(self._smooth, self._thumbnail, 1 - moved, excess)
 
@@ -131,30 +123,29 @@ class Smoothing:
         """Of a change what comes through in ``passed`` seconds, with a time constant so many times longer."""
         return -math.expm1(-passed / (longer * self.seconds))
 
-    def _scale(self, maps: Tensor, small: _Small, still: _Small, excess: float) -> float:
+    def _scale(self, maps: _Small, small: _Small, still: _Small, excess: float) -> float:
         """What the maps are multiplied with for what is ``still`` to be as bright as without the ``excess`` of light, by one
         step of Newton's method.
         """
-        image = torch.from_numpy(small).to(maps.device).permute(2, 0, 1)[None]
-        maps = functional.adaptive_avg_pool2d(maps, (small.shape[0], small.shape[1]))
-        weights = torch.from_numpy(still).to(maps.device)
-        steady = (image * math.exp(-excess)).clamp_(0.0, 1.0)
+        maps = _pooled(maps, small.shape[:2])
+        steady = (small * math.exp(-excess)).clip(0, 1).astype(small.dtype)
         now, more, wanted = (
-            _brightness(weights * self.curve(values, maps * scale))
-            for values, scale in ((image, 1.0), (image, 1.0 + _STEP), (steady, 1.0))
+            float((_luminances(self.curve(picture, maps * scale)) * still).mean())
+            for picture, scale in ((small, 1.0), (small, 1.0 + _STEP), (steady, 1.0))
         )
         if more == now:  # there is nothing to brighten
             return 1.0
         return min(max(1.0 + _STEP * (wanted - now) / (more - now), _SCALES[0]), _SCALES[1])
 
 
-def _followed(smooth: Tensor, maps: Tensor, share: float, moved: Tensor) -> Tensor:
-    """The filtered maps (1, C, h, w): they were ``smooth``, the frame's own are ``maps``; ``moved`` is (1, 1, h, w)."""
+def _followed(smooth: _Small, maps: _Small, share: float, moved: _Small) -> _Small:
+    """The filtered maps (1, C, h, w): they were ``smooth``, the frame's own are ``maps``; ``moved`` is (h, w)."""
     still = (1 - moved) * maps
-    squares = float((still * maps).sum())
-    agreement = float((still * smooth).sum()) / squares if squares > 0 else 1.0
+    squares = float(np.vdot(still, maps))
+    agreement = float(np.vdot(still, smooth)) / squares if squares > 0 else 1.0
     own = maps * min(max(agreement, _AGREEMENT[0]), _AGREEMENT[1])
-    return torch.lerp(torch.lerp(smooth, maps, share), own, moved)
+    followed = smooth + share * (maps - smooth)
+    return followed + moved * (own - followed)
 
 
 def change_of_light(change: _Small, luminances: _Small) -> float:
@@ -185,8 +176,9 @@ def change_of_light(change: _Small, luminances: _Small) -> float:
 
 def _moved(change: _Small) -> _Small:
     """How far cells (rows, columns) and their neighbours are something else, 0 to 1, whose own brightness changed so."""
-    moved = torch.from_numpy(_ramp(np.abs(change), _MOVED))
-    return functional.max_pool2d(moved[None, None], 3, stride=1, padding=1)[0, 0].numpy()
+    rows, columns = change.shape
+    around = np.pad(_ramp(np.abs(change), _MOVED), 1)
+    return np.max([around[y : y + rows, x : x + columns] for y in range(3) for x in range(3)], axis=0)
 
 
 def _ramp(values: Any, bounds: tuple[float, float]) -> Any:
@@ -194,15 +186,34 @@ def _ramp(values: Any, bounds: tuple[float, float]) -> Any:
     return np.clip((values - bounds[0]) / (bounds[1] - bounds[0]), 0, 1).astype(np.float32)
 
 
-def _resized(cells: _Small, maps: Tensor) -> Tensor:
-    """``cells`` (rows, columns) at the size of ``maps`` (1, C, h, w), (1, 1, h, w)."""
-    given = torch.from_numpy(cells).to(maps.device, maps.dtype)[None, None]
-    return functional.interpolate(given, maps.shape[2:], mode="bilinear", align_corners=False)
+def _resized(cells: _Small, size: Sequence[int]) -> _Small:
+    """``cells`` (rows, columns) at ``size`` (h, w), bilinearly."""
+    down, across = (_interpolation(*sides) for sides in zip(cells.shape, size, strict=True))
+    return _both_ways(down, cells, across)
 
 
-def _brightness(image: Tensor) -> float:
-    """Mean luminance of an image (1, 3, h, w)."""
-    return float(image.mean((0, 2, 3)) @ image.new_tensor(LUMA))
+def _both_ways(down: _Small, values: _Small, across: _Small) -> _Small:
+    resized: _Small = np.matmul(np.matmul(down, values), across.T)
+    return resized
+
+
+def _interpolation(cells: int, size: int) -> _Small:
+    """Weights of ``cells`` for each of ``size`` samples between them, (size, cells)."""
+    at = ((np.arange(size) + 0.5) * cells / size - 0.5).clip(0, cells - 1)
+    return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0).astype(np.float32)
+
+
+def _pooled(maps: _Small, size: Sequence[int]) -> _Small:
+    """Maps (1, C, h, w) as means of the pixels that each cell of ``size`` (rows, columns) touches."""
+    down, across = (_touching(*sides) for sides in zip(maps.shape[2:], size, strict=True))
+    return _both_ways(down, maps, across)
+
+
+def _touching(size: int, cells: int) -> _Small:
+    """Weights of ``size`` pixels in the mean of each cell, (cells, size)."""
+    pixels, numbers = np.arange(size), np.arange(cells)[:, None]
+    touched = (pixels * cells < (numbers + 1) * size) & ((pixels + 1) * cells > numbers * size)
+    return (touched / touched.sum(1, keepdims=True)).astype(np.float32)
 
 
 def thumbnail(image: Pixels) -> NDArray[np.float32]:

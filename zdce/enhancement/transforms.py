@@ -3,15 +3,18 @@
 import copy
 import sys
 from collections.abc import Iterator
-from typing import Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from PIL import Image
-from torch import Tensor
 
 from zdce.enhancement.enhance import Model, enhanced, enhancer_for
+from zdce.enhancement.enhancer import is_tensor
 from zdce.settings import EnhanceSettings, SettingsKeywords
 
-_Image = TypeVar("_Image", Image.Image, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_Image = TypeVar("_Image", Image.Image, "Tensor")
 
 
 class Enhance:
@@ -66,7 +69,7 @@ class Enhance:
 
     def __repr__(self) -> str:
         enhancer = self._enhancer
-        return f"Enhance({enhancer.model.variant.name}, {enhancer.settings})"
+        return f"Enhance({enhancer.variant.name}, {enhancer.settings})"
 
     def _replaced(self, value: Any, chosen: set[int]) -> Any:
         if isinstance(value, dict):
@@ -80,7 +83,7 @@ class Enhance:
             return value
         result = enhanced(value, self._enhancer)
         # as_subclass keeps torchvision's Image an Image.
-        return result.as_subclass(type(value)) if isinstance(value, Tensor) else result
+        return result.as_subclass(type(value)) if is_tensor(value) else result
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -99,5 +102,5 @@ def _images(leaves: list[Any]) -> set[int]:
     # Who has an Image tensor has imported torchvision.
     kinds = (Image.Image, *([sys.modules[name].Image] if (name := "torchvision.tv_tensors") in sys.modules else []))
     marked = {id(leaf) for leaf in leaves if isinstance(leaf, kinds)}
-    plain = [id(leaf) for leaf in leaves if type(leaf) is Tensor]
+    plain = [id(leaf) for leaf in leaves if is_tensor(leaf) and type(leaf) is sys.modules["torch"].Tensor]
     return marked or set(plain[:1])

@@ -3,14 +3,11 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from zdce import ops
 from zdce.enhancement import borders, encodings
 from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.smoothing import Smoothing
@@ -18,9 +15,6 @@ from zdce.errors import InputError
 from zdce.io import colour_spaces
 from zdce.io.colour_tags import Space
 from zdce.io.images import Pixels
-from zdce.models import guidance
-from zdce.models.network import DCENet
-from zdce.models.scene import Curve
 from zdce.models.variants import Variant
 from zdce.runtime import atomic, packages, prefetch
 from zdce.settings import VIDEO_SCALE, EnhanceSettings
@@ -72,26 +66,19 @@ def why_missing() -> str | None:
     return packages.missing("av", extra="video")
 
 
-def own_scale(model: DCENet) -> int:
+def own_scale(variant: Variant) -> int:
     """How many times smaller the image is that videos' curves are estimated on: the network's own, or ``VIDEO_SCALE``."""
-    return model.variant.scale if model.variant.scale > 1 else VIDEO_SCALE
+    return variant.scale if variant.scale > 1 else VIDEO_SCALE
 
 
-def settings_for(model: DCENet, settings: EnhanceSettings) -> EnhanceSettings:
+def settings_for(variant: Variant, settings: EnhanceSettings) -> EnhanceSettings:
     """``settings``, at ``own_scale`` where they have none."""
-    return replace(settings, scale=own_scale(model)) if settings.scale is None else settings
+    return replace(settings, scale=own_scale(variant)) if settings.scale is None else settings
 
 
 def smoothing_for(enhancer: Enhancer) -> Smoothing:
     """A filter for the maps that ``enhancer`` applies."""
-    return Smoothing(enhancer.settings.smoothing, partial(curve_of_maps, enhancer.model.variant, enhancer.strength))
-
-
-def curve_of_maps(variant: Variant, strength: float, image: Tensor, maps: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
-    """What ``Enhancer.maps`` (1, C, h, w) of a network of that variant do to an image (1, 3, h, w) of their size."""
-    if variant.guided:
-        maps = guidance.evaluate(image, maps).clamp(min=-1.0).expand(-1, 3, -1, -1)
-    return curve(image, (maps * strength).clamp(-1.0, 1.0), variant.iterations)
+    return Smoothing(enhancer.with_settings(scale=1, noise=0, transfer="srgb").apply, enhancer.settings.smoothing)
 
 
 def containers() -> Any:

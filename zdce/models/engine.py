@@ -1,68 +1,119 @@
-"""Inference engine for CPUs: a whole network on a picture in one fused pass, without feature maps in main memory."""
+"""Inference engine for CPUs: pictures through a network in one fused pass, without feature maps in main memory.
+
+Compiled code alone (``zdce._core``), on arrays; neither this module nor what it calls imports PyTorch.
+"""
 
 import importlib
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, NamedTuple, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from zdce.models.network import DCENet
+from zdce import backends
+from zdce.models.stored import StoredNetwork
 from zdce.models.variants import Variant
-from zdce.ops import dispatch
+from zdce.runtime import threads
+
+Array: TypeAlias = NDArray[Any]
 
 # Upper bound of a convolution's blocks of 16 input channels, as in csrc/core/network.h; a source fills whole blocks.
 _MOST_BLOCKS = 64
 
 
-def why_unsupported(model: DCENet, precision: str) -> str | None:
-    """Why the engine can't run ``model`` with ``precision`` ("fp32" or "bf16"); None where it can."""
-    if missing := dispatch.why_missing("cpp", next(model.parameters()).device.type):
+class PixelSettings(NamedTuple):
+    """What a picture's pixels depend on: fields of ``EnhanceSettings``, with the network's own values where those are None."""
+
+    scale: int = 1
+    strength: float = 1.0
+    brightness: float = 0.0
+    noise: float = 0.0
+
+
+@cache
+def _core() -> Any:
+    return importlib.import_module("zdce._core")
+
+
+def why_unsupported(variant: Variant, precision: str) -> str | None:
+    """Why the engine can't run networks of ``variant`` with ``precision`` ("fp32" or "bf16"); None where it can."""
+    if missing := backends.cpp_missing("zdce._core"):
         return missing
-    if model.variant.sources[0] != (0,) or any(0 in sources for sources in model.variant.sources[1:]):
+    if variant.sources[0] != (0,) or any(0 in sources for sources in variant.sources[1:]):
         return "only the first convolution may read the image"
-    blocks = [-(-outputs // 16) for _, outputs in model.variant.convolutions()]
-    if any(sum(blocks[source - 1] for source in sources) > _MOST_BLOCKS for sources in model.variant.sources[1:]):
+    blocks = [-(-outputs // 16) for _, outputs in variant.convolutions()]
+    if any(sum(blocks[source - 1] for source in sources) > _MOST_BLOCKS for sources in variant.sources[1:]):
         return f"a convolution reads more than {_MOST_BLOCKS} blocks of 16 channels"
-    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
-        return "its weights are not float32"
-    if precision == "bf16" and not importlib.import_module("zdce._C").has_bfloat16():
+    if precision == "bf16" and not _core().has_bfloat16():
         return "the processor has no AMX"
     return None
 
 
-def _plan(variant: Variant, precision: str) -> Tensor:
+def _plan(variant: Variant, precision: str) -> list[int]:
     """Description of the network for C++: separable, bfloat16, iterations, layers; per layer: outputs, number of sources,
     sources.
     """
     plan = [int(variant.separable), int(precision == "bf16"), variant.iterations, len(variant.sources)]
     for sources, (_, outputs) in zip(variant.sources, variant.convolutions(), strict=True):
         plan += [outputs, len(sources), *sources]
-    return torch.tensor(plan)
+    return plan
 
 
 class Engine:
     """A network with its weights packed for the engine.
 
     Args:
-        model: a network for which ``why_unsupported`` returns None.
+        network: of a variant for which ``why_unsupported`` returns None.
         precision: ``"fp32"``, or ``"bf16"`` for feature maps and weights in bfloat16; of separable layers only the 1x1 filters
             and their inputs.
+
+    Raises:
+        ValueError: a weight is not finite.
     """
 
-    def __init__(self, model: DCENet, precision: str = "fp32") -> None:
-        self._plan = _plan(model.variant, precision)
-        self._maps = model.variant.maps
-        parameters = torch.cat([parameter.detach().float().flatten() for parameter in model.parameters()])
-        self._packed = parameters.new_empty(torch.ops.zdce_cpp.packed_size(self._plan))
-        torch.ops.zdce_cpp.pack_network(parameters, self._plan, self._packed)
+    def __init__(self, network: StoredNetwork, precision: str = "fp32") -> None:
+        self.variant = network.variant
+        plan = np.array(_plan(self.variant, precision), np.int64)
+        self._network = _core().make_network(plan, _joined(network.weights.values()), self.variant.scale, self.variant.guided)
 
-    def enhance(self, picture: Tensor, strength: float) -> Tensor:
-        """Enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1]; ``strength`` scales the maps."""
-        result = torch.empty_like(picture)
-        torch.ops.zdce_cpp.run_network(picture, self._plan, self._packed, strength, False, result)
+    def enhance(self, picture: Array, settings: PixelSettings) -> Array:
+        """The enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1]."""
+        picture, result = _interleaved(picture), np.empty(picture.shape, picture.dtype)
+        threads.follow_torch()
+        how = (settings.strength, settings.brightness, settings.noise, settings.scale)
+        _core().enhance(self._network, picture, result, *how)
         return result
 
-    def maps(self, picture: Tensor) -> Tensor:
-        """Curve maps (C, H, W), float32 in [-1, 1], of ``picture`` (H, W, 3): uint8, uint16, or float32 in [0, 1]."""
-        result = torch.empty((self._maps, *picture.shape[:2]))
-        torch.ops.zdce_cpp.run_network(picture, self._plan, self._packed, 1.0, True, result)
+    def maps(self, picture: Array, settings: PixelSettings) -> Array:
+        """What ``apply`` takes: curve maps or coefficients of ``picture`` (H, W, 3), times the strength that the scene wants.
+
+        Returns:
+            float32, (1, C, ceil(H / scale), ceil(W / scale)).
+        """
+        height, width = (-(-side // settings.scale) for side in picture.shape[:2])
+        result = np.empty((self.variant.used_maps, height, width), np.float32)
+        threads.follow_torch()
+        _core().used_maps(self._network, _interleaved(picture), settings.brightness, settings.scale, result)
+        return result[None]
+
+    def apply(self, picture: Array, maps: Array, settings: PixelSettings) -> Array:
+        """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale)): its shape and dtype."""
+        picture, result = _interleaved(picture), np.empty(picture.shape, picture.dtype)
+        threads.follow_torch()
+        how = (self.variant.iterations, settings.scale, self.variant.published_sampling, settings.strength)
+        _core().enhance_picture(picture, np.ascontiguousarray(maps[0], np.float32), *how, result)
+        if settings.noise and settings.strength:
+            _core().denoise_picture(picture, result, settings.noise)
         return result
+
+
+def _joined(weights: Iterable[Array]) -> Array:
+    return np.concatenate([values.ravel() for values in weights]).astype(np.float32, copy=False)
+
+
+def _interleaved(picture: Array) -> Array:
+    """``picture`` (H, W, 3) itself where the pixels of its rows lie one after the other, else a copy; rows may lie apart."""
+    size, (row, *inside) = picture.itemsize, picture.strides
+    fits = picture.flags.aligned and row % size == 0 and inside == [3 * size, size]
+    return picture if fits else picture.copy(order="C")

@@ -4,25 +4,21 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zdce import ops
-from zdce.errors import InputError, MissingFileError, ZdceError, library_call
-from zdce.models import guidance, guided_scene, scene, variants, weights
+from zdce import backends, ops
+from zdce.errors import InputError
+from zdce.models import guidance, guided_scene, scene, stored, variants
 from zdce.models.scene import Curve
+from zdce.models.stored import StoredNetwork
 from zdce.models.variants import Variant
 from zdce.ops import dispatch, operator
 from zdce.ops.denoise_picture import denoise
 from zdce.runtime import atomic, devices
 from zdce.settings import LEVELS
-
-# The safetensors metadata key that holds the variant as JSON.
-_VARIANT_KEY = "zdce.variant"
-
 
 # Types of feature maps between layers and for backward, by the names that ``DCENet`` takes.
 ACTIVATIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -36,7 +32,7 @@ def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
         and (sources[0].device.type, weight.dtype) == ("cpu", torch.float32)
         and all(source.dtype in ACTIVATIONS.values() for source in sources)
         and not torch.is_autocast_enabled("cpu")
-        and dispatch.requested() in ("auto", "cpp")
+        and backends.requested() in ("auto", "cpp")
         and dispatch.why_missing("cpp", "cpu", torch.float32, "convolution") is None
     )
 
@@ -236,14 +232,8 @@ class DCENet(nn.Module):
     def save(self, path: str | Path) -> None:
         """Writes the weights with the variant's description as a ``.safetensors`` file; a former file is replaced whole."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        metadata = {_VARIANT_KEY: json.dumps(self.variant.to_dict())}
+        metadata = {stored.VARIANT_KEY: json.dumps(self.variant.to_dict())}
         atomic.write_bytes(Path(path), safetensors.torch.save(tensors, metadata))
-
-
-def _without_subnormals(tensor: Tensor) -> Tensor:
-    # Weight decay leaves them in dead filters (a third of the published Zero-DCE's weights). On the CPU they make convolutions
-    # 30 times slower; what they add is below the rounding of any result.
-    return torch.where(tensor.abs() < torch.finfo(tensor.dtype).tiny, 0.0, tensor)
 
 
 def load(path_or_name: str | Path, device: str = "cpu") -> DCENet:
@@ -262,58 +252,17 @@ def load(path_or_name: str | Path, device: str = "cpu") -> DCENet:
     >>> zdce.load("base").variant.name
     'base'
     """
-    place, path = devices.named(device), weights.resolve(path_or_name)
-    if not path.is_file():
-        expected = f"one of {', '.join(weights.names())}, or a .safetensors file of zdce train"
-        raise MissingFileError(f"no weights at {path}: expected {expected}")
-    try:
-        variant = _described(path)
-        tensors = _read(path)
-    except ZdceError as error:
-        raise InputError(f"{path} holds no zdce network: {error}") from error
-    model = DCENet(variant)
-    model.load_state_dict(tensors)
-    return model.eval().to(place)
+    place = devices.named(device)
+    return of_stored(stored.read(path_or_name)).to(place)
 
 
-def _described(path: Path) -> Variant:
-    """The variant that a file describes, whose parameters are those that it holds: nothing of them is read or allocated.
-
-    Raises:
-        InputError, FileError: it describes none, or holds others.
-    """
-    with library_call(InputError), safetensors.safe_open(path, framework="pt") as file:
-        metadata: dict[str, str] = file.metadata() or {}
-        held = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    if _VARIANT_KEY not in metadata:
-        raise InputError(f"expected {_VARIANT_KEY!r} in its metadata, got {', '.join(metadata) or 'none'}")
-    with library_call(InputError):
-        description = json.loads(metadata[_VARIANT_KEY])
-    variant = Variant.from_dict(description)
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in DCENet(variant).state_dict().items()}
-    for name in sorted({*expected, *held}):
-        if expected.get(name) != held.get(name):
-            raise InputError(f"{name} must be {_shaped(expected, name)} in {variant.name!r}, got {_shaped(held, name)}")
-    return variant
+def of_stored(network: StoredNetwork) -> DCENet:
+    """The network of a file on the CPU, in eval mode."""
+    model = DCENet(network.variant)
+    model.load_state_dict({name: torch.from_numpy(values) for name, values in network.weights.items()})
+    return model.eval()
 
 
-def _shaped(shapes: dict[str, tuple[int, ...]], name: str) -> str:
-    return f"of shape {shapes[name]}" if name in shapes else "absent"
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, float32, without subnormals.
-
-    Raises:
-        InputError, FileError: they can't be read, are no floating-point numbers, or not finite.
-    """
-    with library_call(InputError), safetensors.safe_open(path, framework="pt") as file:
-        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise InputError(f"{name} must be floating-point, got {tensor.dtype}")
-        tensors[name] = _without_subnormals(tensor.float())
-        if not tensors[name].isfinite().all():
-            raise InputError(f"{name} must be finite, got values that are not")
-    return tensors
+def to_stored(model: DCENet) -> StoredNetwork:
+    """The weights that ``model`` has now, on the CPU."""
+    return StoredNetwork(model.variant, {name: values.detach().cpu().numpy() for name, values in model.named_parameters()})

@@ -1,6 +1,5 @@
 """Fused operations for any PyTorch code; one file each, with checks, float64 reference, schema, outputs and gradient."""
 
-from zdce.ops import run_network  # noqa: F401 (defines the engine's operators)
 from zdce.ops.apply_curve import apply_curve
 from zdce.ops.arguments import NORMALIZATIONS
 from zdce.ops.convolution import convolution

@@ -2,18 +2,16 @@
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zdce.errors import BackendError, InputError
+from zdce import backends
+from zdce.errors import BackendError
 
 # Takes an operator's inputs, then its outputs, which it writes.
 Launcher = Callable[..., None]
@@ -103,28 +101,10 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-@cache
-def _import_error(module: str) -> str | None:
-    try:
-        importlib.import_module(module)
-    except Exception as error:  # whatever a broken library raises, it can't be used
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-    return None
-
-
-def _not_built() -> str | None:
-    """Why the installation went on without the C++ extension, as ``csrc/build.py`` has left it; None where it says nothing."""
-    record = Path(__file__).parents[1] / "_not_built.txt"
-    return record.read_text().strip() if record.is_file() else None
-
-
 def _cpp_missing(device: str, dtype: torch.dtype) -> str | None:
     if _kind(device) != "cpu":
         return f"it runs on CPU tensors, not on {device}"
-    if error := _import_error("zdce._C"):
-        reason = _not_built() or error
-        return f"the C++ extension is not built ({reason}); reinstall zdce with a C++ compiler and without ZDCE_CPP=0"
-    return None
+    return backends.cpp_missing("zdce._C")
 
 
 def _cpp_launcher(operator: str) -> Launcher:
@@ -132,7 +112,7 @@ def _cpp_launcher(operator: str) -> Launcher:
 
 
 def _triton_missing(device: str, dtype: torch.dtype) -> str | None:
-    if error := _import_error("triton"):
+    if error := backends.import_error("triton"):
         return f"triton is not installed ({error})"
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if _kind(device) != "cuda" and not interpreted:
@@ -149,7 +129,7 @@ def _triton_launcher(operator: str) -> Launcher:
 def _cuda_missing(device: str, dtype: torch.dtype) -> str | None:
     if _kind(device) != "cuda":
         return f"it runs on CUDA tensors, not on {device}"
-    if error := _import_error("zdce._cuda"):
+    if error := backends.import_error("zdce._cuda"):
         return f"the CUDA extension is not built ({error}); reinstall zdce with ZDCE_CUDA=1 and nvcc"
     if dtype == torch.float64:
         return "it takes float32, bfloat16 and float16, not float64"
@@ -183,43 +163,6 @@ BACKENDS = {
 
 # Backends that ``auto`` tries, best first; on other devices it uses the reference.
 _AUTO = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
-
-_forced: ContextVar[str | None] = ContextVar("zdce_backend", default=None)
-
-
-def _checked(name: str, source: str) -> str:
-    if name != "auto" and name not in BACKENDS:
-        raise InputError(f"{source} must be one of auto, {', '.join(BACKENDS)}, got {name!r}")
-    return name
-
-
-@contextmanager
-def backend(name: str) -> Iterator[None]:
-    """Forces the backend of all operators called inside the ``with``, in this thread and in their backward passes.
-
-    Args:
-        name: ``"auto"``, ``"reference"``, ``"cpp"``, ``"triton"`` or ``"cuda"``. ``ZDCE_BACKEND`` sets the default, else
-            ``"auto"``.
-
-    Raises:
-        ValueError: there is no such backend.
-        BackendError: an operator called inside finds that the backend can't run here; the message says why.
-
-    >>> with zdce.backend("reference"):
-    ...     zdce.ops.apply_curve(torch.full((1, 3, 1, 1), 0.25), torch.full((1, 3, 1, 1), -1.0)).flatten().tolist()
-    [0.4375, 0.4375, 0.4375]
-    """
-    token = _forced.set(_checked(name, "backend"))
-    try:
-        yield
-    finally:
-        _forced.reset(token)
-
-
-def requested() -> str:
-    """Backend that is requested at this point: ``auto`` or a forced one."""
-    forced = _forced.get()
-    return _checked(os.environ.get("ZDCE_BACKEND") or "auto", "ZDCE_BACKEND") if forced is None else forced
 
 
 def why_missing(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, operator: str | None = None) -> str | None:

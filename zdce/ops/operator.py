@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zdce import backends
 from zdce.ops import dispatch
 
 _zdce = torch.library.Library("zdce", "DEF")
@@ -72,7 +73,7 @@ def define(
     backward = name.endswith("_backward")
 
     def compute(*values: Any) -> Any:
-        inputs, backend = (values[:-1], values[-1]) if backward else (values, dispatch.requested())
+        inputs, backend = (values[:-1], values[-1]) if backward else (values, backends.requested())
         outputs = allocate(*values)
         dispatch.launch(name, *arguments(inputs, outputs if isinstance(outputs, tuple) else (outputs,)), backend)
         return outputs
@@ -96,15 +97,10 @@ def define_in_place(
     _cpp.define(schema)
 
     def compute(*values: Any) -> None:
-        dispatch.launch(name, arguments(*values[:-1]), (values[-1],), dispatch.requested())
+        dispatch.launch(name, arguments(*values[:-1]), (values[-1],), backends.requested())
 
     _zdce.impl(name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"zdce::{name}", lambda *_: None, lib=_zdce)
-
-
-def define_compiled(schema: str) -> None:
-    """Defines an operator that only C++ has, ``zdce_cpp::<schema>``."""
-    _cpp.define(schema)
 
 
 def transformed() -> bool:
@@ -123,7 +119,7 @@ def register_gradient(name: str, setup: Callable[..., None], backward: Callable[
     """Registers the gradient of operator ``name``; ``ctx.backend`` is the backend that was requested for forward."""
 
     def setup_with_backend(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.backend = dispatch.requested()
+        ctx.backend = backends.requested()
         setup(ctx, inputs, output)
 
     torch.library.register_autograd(f"zdce::{name}", backward, setup_context=setup_with_backend, lib=_zdce)

@@ -1,21 +1,30 @@
 """Devices for networks, by name."""
 
-import torch
-
 from zdce.errors import InputError
+from zdce.runtime import packages
 
 # Name of the GPU if PyTorch has one, otherwise of the CPU.
 AUTO = "auto"
 
 
-def named(name: str) -> torch.device:
-    """Device with PyTorch's ``name``, or for "auto".
+def is_cpu(name: str) -> bool:
+    """Whether the device of that name, or what "auto" is here, is the CPU; only "auto" imports PyTorch, where there is one."""
+    return name == "cpu" or (name == AUTO and named(AUTO) == "cpu")
+
+
+def named(name: str) -> str:
+    """PyTorch's name of a device, or of what "auto" is here.
 
     Raises:
-        InputError: there is no such device here.
+        InputError: there is no such device here, or it needs PyTorch, which is not installed.
     """
+    if name == "cpu" or (name == AUTO and packages.missing("torch", extra="torch")):
+        return "cpu"
+    packages.require("torch", extra="torch")
+    import torch
+
     if name == AUTO:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         if device.type != "cpu":
@@ -24,4 +33,4 @@ def named(name: str) -> torch.device:
         raise InputError(
             f"device must be {AUTO}, cpu, cuda or another of PyTorch's that is here, got {name!r}: {str(error).splitlines()[0]}"
         ) from None
-    return device
+    return str(device)

@@ -16,6 +16,7 @@ _PURPOSES = {
     "serve": "the local web page",
     "study": "reports",
     "tensorboard": "TensorBoard logs",
+    "torch": "tensors, GPUs, training and networks of other programs",
     "video": "videos",
     "watch": "watching folders",
 }

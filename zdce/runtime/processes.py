@@ -1,4 +1,7 @@
-"""Several processes of one job, started by torchrun: their shares of the work, sums over them, and how they end together."""
+"""Several processes of one job, started by torchrun: their shares of the work, sums over them, and how they end together.
+
+PyTorch is imported where there are several.
+"""
 
 import os
 import re
@@ -8,14 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
-from torch.distributed.rendezvous import rendezvous
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zdce.errors import InputError, ZdceError
+from zdce.runtime import packages, threads
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -47,6 +49,10 @@ def use_own_gpu(device: str) -> None:
         InputError: ``device`` names one GPU for all processes.
         RuntimeError: there are fewer GPUs than processes.
     """
+    if device == "cpu":
+        return
+    import torch
+
     parsed = torch.device(device)
     if parsed.type != "cuda" or not several():
         return
@@ -84,13 +90,15 @@ class Ranks:
         size = count // self.world
         return slice(self.rank * size, (self.rank + 1) * size)
 
-    def summed(self, values: Tensor) -> Tensor:
+    def summed(self, values: "Tensor") -> "Tensor":
         """Sum of all processes' ``values`` (any shape, on the CPU).
 
         Raises:
             RankLostError: another process is gone.
         """
         if self.world > 1:
+            import torch.distributed as dist
+
             with raising_rank_lost():
                 dist.all_reduce(values)
         return values
@@ -103,6 +111,8 @@ class Ranks:
         """
         values: list[Any] = [work() if self.first else None]
         if self.world > 1:
+            import torch.distributed as dist
+
             with raising_rank_lost():
                 dist.broadcast_object_list(values)
         return values[0]
@@ -113,7 +123,10 @@ class Ranks:
         Raises:
             RankLostError: another process is gone.
         """
-        self.summed(torch.zeros(1))
+        if self.world > 1:
+            import torch
+
+            self.summed(torch.zeros(1))
 
     def count(self, name: str, more: int = 0) -> int:
         """Add ``more`` to a counter that all processes share, 0 at first, and return it; does not wait for other processes.
@@ -137,9 +150,15 @@ def raising_rank_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if several() and (isinstance(error, dist.DistError) or _GONE.search(str(error))):
+        if several() and _tells_of_loss(error):
             raise RankLostError("another process of this job ended") from error
         raise
+
+
+def _tells_of_loss(error: RuntimeError) -> bool:
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or _GONE.search(str(error)) is not None
 
 
 @contextmanager
@@ -152,9 +171,14 @@ def process_group() -> Iterator[Ranks]:
     if not several():
         yield Ranks()
         return
+    packages.require("torch", extra="torch")
+    import torch
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
     # torchrun sets OMP_NUM_THREADS to 1 unless the user has set it.
     if os.environ.get("OMP_NUM_THREADS") == "1":
-        torch.set_num_threads(max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        threads.use(max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     store, rank, world = next(rendezvous("env://"))
     cuda = torch.cuda.is_available() and dist.is_nccl_available()
     with _first_error_only(store):

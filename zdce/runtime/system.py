@@ -7,11 +7,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from zdce.runtime import packages, threads
 from zdce.version import __version__
 
-_LIBRARIES = ("triton", "numpy", "pillow", "scikit-image")
+_LIBRARIES = ("torch", "triton", "numpy", "pillow", "scikit-image")
 
 
 def facts() -> dict[str, Any]:
@@ -20,11 +19,10 @@ def facts() -> dict[str, Any]:
         "zdce": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "torch": torch.__version__,
         **{name: _version(name) for name in _LIBRARIES},
         "instruction set": _instruction_set(),
         "compiler": _compiler(),
-        "threads": torch.get_num_threads(),
+        "threads": threads.number(),
         "gpu": _gpu(),
     }
 
@@ -32,16 +30,20 @@ def facts() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of everything that a trained network's bits depend on, for TOML."""
     libraries = {name: version for name in _LIBRARIES if (version := _version(name))}
-    return {"zdce": __version__, "python": platform.python_version(), "torch": torch.__version__, **libraries}
+    return {"zdce": __version__, "python": platform.python_version(), **libraries}
 
 
 def machine() -> dict[str, str | int]:
     """Machine that a network is trained on, for TOML."""
     found = {"processor": processor(), "instruction set": _instruction_set(), "gpu": _gpu()}
-    return {"platform": platform.platform(), "threads": torch.get_num_threads(), **{k: v for k, v in found.items() if v}}
+    return {"platform": platform.platform(), "threads": threads.number(), **{k: v for k, v in found.items() if v}}
 
 
 def _gpu() -> str | None:
+    if packages.missing("torch", extra="torch"):
+        return None
+    import torch
+
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
@@ -64,7 +66,7 @@ def _compiler() -> str | None:
 def _instruction_set() -> str | None:
     """Instruction set of the C++ kernels; None if they are not built."""
     try:
-        isa: str = importlib.import_module("zdce._C").isa()
+        isa: str = importlib.import_module("zdce._core").instruction_set()
     except ImportError:
         return None
     return isa

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zdce.enhancement.enhancer import Enhancer
+from zdce.enhancement.enhancer import Enhancer, Network, load
 from zdce.errors import InputError
-from zdce.models.network import DCENet, load
 from zdce.settings import FAST_SCALE, VIDEO_SCALE, EnhanceSettings
 
 
@@ -25,7 +24,7 @@ class Networks:
     """
 
     def __init__(self, sources: Sequence[str], device: str = "cpu") -> None:
-        networks: list[DCENet] = [load(source, device) for source in sources]
+        networks: list[Network] = [load(source, device) for source in sources]
         self._networks = dict(zip(_names(sources), networks, strict=True))
         self._enhancers: dict[tuple[str, str], Enhancer] = {}
 
@@ -61,7 +60,7 @@ class Networks:
         return self._enhancers[key].with_settings(settings)
 
 
-def _scales(network: DCENet) -> list[int]:
+def _scales(network: Network) -> list[int]:
     own = network.variant.scale
     return [own, *(scale for scale in (FAST_SCALE, VIDEO_SCALE) if scale > own)]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from zdce.enhancement import colour
+from zdce.enhancement.enhancer import Floats
 from zdce.io import images
 from zdce.io.images import Picture
 from zdce.serving.limits import Limits
@@ -38,7 +38,7 @@ class Preview:
     height: int
     format: str
     used: float = 0.0
-    maps: OrderedDict[Any, Tensor] = field(default_factory=OrderedDict)
+    maps: OrderedDict[Any, Floats] = field(default_factory=OrderedDict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -97,7 +97,7 @@ class Previews:
         with self._lock:
             self._held.pop(name, None)
 
-    def maps(self, preview: Preview, key: Any, estimate: Callable[[Picture], Tensor]) -> Tensor:
+    def maps(self, preview: Preview, key: Any, estimate: Callable[[Picture], Floats]) -> Floats:
         """The maps that ``preview`` has under ``key``, by ``estimate`` where it has none."""
         with preview.lock:
             found = preview.maps.get(key)

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from zdce.metrics.evaluation import Rgb
 
@@ -54,13 +53,13 @@ def _cell(picture: Labelled, width: int, height: int) -> Image.Image:
     return cell
 
 
-def of_maps(maps: Tensor) -> Rgb:
+def of_maps(maps: NDArray[np.float32]) -> Rgb:
     """Curve maps (1, 3T, H, W) in rows of four: -A (the paper's alpha) of each step, averaged over colours.
 
     Lighter pixels are brightened more. Each step is stretched to its own range, which is written above it: with strong
     smoothness a map varies by a hundredth of its mean, and would be of one colour on a common scale.
     """
-    steps = -maps[0].unflatten(0, (-1, 3)).mean(1).cpu().numpy()
+    steps = -maps[0].reshape(-1, 3, *maps.shape[2:]).mean(1)
     tiles = [_tile(step) for step in steps]
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % 4 if len(tiles) > 4 else 0)
     return np.vstack([np.hstack(tiles[i : i + 4]) for i in range(0, len(tiles), 4)])

@@ -1,0 +1,75 @@
+"""Which backend is asked for, and whether compiled code is there; without PyTorch. ``zdce.ops.dispatch`` has the backends."""
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+
+from zdce.errors import InputError
+
+# Of the backends in ``zdce.ops.dispatch.BACKENDS``.
+NAMES = ["reference", "cpp", "triton", "cuda"]
+
+_forced: ContextVar[str | None] = ContextVar("zdce_backend", default=None)
+
+
+def _checked(name: str, source: str) -> str:
+    if name != "auto" and name not in NAMES:
+        raise InputError(f"{source} must be one of auto, {', '.join(NAMES)}, got {name!r}")
+    return name
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Forces the backend of all operators called inside the ``with``, in this thread and in their backward passes.
+
+    Args:
+        name: ``"auto"``, ``"reference"``, ``"cpp"``, ``"triton"`` or ``"cuda"``. ``ZDCE_BACKEND`` sets the default, else
+            ``"auto"``.
+
+    Raises:
+        ValueError: there is no such backend.
+        BackendError: an operator called inside finds that the backend can't run here; the message says why.
+
+    >>> with zdce.backend("reference"):
+    ...     zdce.ops.apply_curve(torch.full((1, 3, 1, 1), 0.25), torch.full((1, 3, 1, 1), -1.0)).flatten().tolist()
+    [0.4375, 0.4375, 0.4375]
+    """
+    token = _forced.set(_checked(name, "backend"))
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def requested() -> str:
+    """Backend that is requested at this point: ``auto`` or a forced one."""
+    forced = _forced.get()
+    return _checked(os.environ.get("ZDCE_BACKEND") or "auto", "ZDCE_BACKEND") if forced is None else forced
+
+
+@cache
+def import_error(module: str) -> str | None:
+    """Why ``module`` can't be imported, in one line, or None."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever a broken library raises, it can't be used
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+def cpp_missing(module: str) -> str | None:
+    """Why the C++ extension ``module``, ``zdce._core`` or ``zdce._C``, can't be used, or None."""
+    if error := import_error(module):
+        reason = _not_built() or error
+        return f"the C++ extension is not built ({reason}); reinstall zdce with a C++ compiler and without ZDCE_CPP=0"
+    return None
+
+
+def _not_built() -> str | None:
+    """Why the installation went on without C++ extensions, as ``csrc/build.py`` has left it; None where it says nothing."""
+    record = Path(__file__).with_name("_not_built.txt")
+    return record.read_text().strip() if record.is_file() else None

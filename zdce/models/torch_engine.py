@@ -1,0 +1,237 @@
+"""Networks on PyTorch, for enhancing: on GPUs, and on CPUs where the engine can't run them.
+
+It does what ``zdce.models.engine`` does, from the operations of ``zdce.ops``, and results differ by rounding.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zdce import ops
+from zdce.models import guidance, guided_scene, scene
+from zdce.models.engine import Array, PixelSettings
+from zdce.models.gpu_network import GpuNetwork
+from zdce.models.network import DCENet
+from zdce.ops.denoise_picture import DENOISE_REACH
+from zdce.ops.interleaved import fractions
+from zdce.settings import LEVELS
+
+# Array of the strips that are denoised one after the other: each with its result is 25 MB of 16 bits, 50 of floats.
+_STRIP = 2**21
+
+# Side in pixels of the tiles that torch runs on the CPU. One takes some 150 MB at 32 filters; the halo adds 4% of work.
+_TILE = 512
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A rectangle of an image, and the larger one that its network outputs depend on, cut at the image's border."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    halo: int
+    height: int
+    width: int
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    @property
+    def outer(self) -> tuple[slice, slice]:
+        rows = slice(max(0, self.top - self.halo), min(self.height, self.bottom + self.halo))
+        return rows, slice(max(0, self.left - self.halo), min(self.width, self.right + self.halo))
+
+    @property
+    def inner_in_outer(self) -> tuple[slice, slice]:
+        rows, columns = self.outer
+        return (
+            slice(self.top - rows.start, self.bottom - rows.start),
+            slice(self.left - columns.start, self.right - columns.start),
+        )
+
+
+def _tiles(size: Sequence[int], side: int, halo: int) -> Iterator[_Tile]:
+    """Squares of at most ``side`` pixels that make up an image of ``size`` (H, W)."""
+    height, width = size
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            yield _Tile(top, min(top + side, height), left, min(left + side, width), halo, height, width)
+
+
+class TorchEngine:
+    """A network where its parameters are.
+
+    Pictures and maps that are tensors lie there too; results do.
+
+    Args:
+        model: a network in eval mode.
+        precision: of the convolutions, ``"fp32"`` or ``"bf16"``.
+    """
+
+    def __init__(self, model: DCENet, precision: str) -> None:
+        self._model, self._precision = model, precision
+        self.device = next(model.parameters()).device
+        # On a GPU, with the weights that the model has now.
+        self._gpu = GpuNetwork(model, precision) if self.device.type == "cuda" else None
+
+    @torch.inference_mode()
+    def enhance(self, picture: Array, settings: PixelSettings) -> Array:
+        """The enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1]."""
+        return _array(self._enhanced(self._picture(picture), settings))
+
+    @torch.inference_mode()
+    def enhance_all(self, pictures: Tensor, settings: PixelSettings) -> Tensor:
+        """The enhanced ``pictures`` (B, H, W, 3), contiguous, together as far as memory goes.
+
+        Nothing is copied to the host, and where no strength is sought for each scene nothing is waited for.
+        """
+        enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
+        gpu, pixels = self._gpu, pictures[..., 0].numel()
+        plain = settings.scale == 1 and settings.brightness == 0 and not self._model.variant.guided
+        if gpu is None or not plain or settings.strength == 0 or pixels > gpu.most_pixels():
+            for to, picture in zip(enhanced, pictures, strict=True):
+                to.copy_(self._enhanced(picture, settings))
+            return enhanced
+        values = torch.cat([fractions(picture) for picture in pictures])
+        with gpu.logits(values) as logits:
+            for to, picture, own in zip(enhanced, pictures, logits, strict=True):
+                to.copy_(self._curved(picture, own[None], settings.strength))
+        for to, picture in zip(enhanced, pictures, strict=True):
+            self._denoised(picture, to, settings)
+        return enhanced
+
+    @torch.inference_mode()
+    def maps(self, picture: Array, settings: PixelSettings) -> Array:
+        """What ``apply`` takes: curve maps or coefficients of ``picture`` (H, W, 3), times the strength that the scene wants.
+
+        Returns:
+            float32, (1, C, ceil(H / scale), ceil(W / scale)).
+        """
+        given = self._picture(picture)
+        if self._model.variant.guided:
+            return _array(self._guided_maps(given, settings))
+        maps = self._maps(self._reduced(given, settings.scale))
+        return _array(maps * self._wanted(given, settings) if settings.brightness else maps)
+
+    @torch.inference_mode()
+    def apply(self, picture: Array, maps: Array, settings: PixelSettings) -> Array:
+        """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale)): its shape and dtype."""
+        given = self._picture(picture)
+        return _array(self._denoised(given, self._applied(given, self._picture(maps), settings), settings))
+
+    def _picture(self, image: Array) -> Tensor:
+        """An array on the model's device."""
+        # Torch knows neither read-only arrays nor negative strides.
+        usable = image.flags.writeable and min(image.strides) > 0 and not any(s % image.itemsize for s in image.strides)
+        return torch.from_numpy(image if usable else image.copy()).to(self.device)
+
+    def _enhanced(self, picture: Tensor, settings: PixelSettings) -> Tensor:
+        """``picture`` (H, W, 3), uint8, uint16 or float32, enhanced."""
+        if self._model.variant.guided and settings.strength:
+            maps = self._guided_maps(picture, settings)
+            if not maps.any():
+                return picture.clone(memory_format=torch.contiguous_format)
+            return self._denoised(picture, self._applied(picture, maps, settings), settings)
+        strength = settings.strength and settings.strength * self._wanted(picture, settings)
+        if strength == 0:
+            return picture.clone(memory_format=torch.contiguous_format)
+        return self._denoised(picture, self._brightened(picture, settings._replace(strength=strength)), settings)
+
+    def _wanted(self, picture: Tensor, settings: PixelSettings) -> float:
+        """The strength that the scene of ``picture`` (H, W, 3) wants; 1 where none is sought."""
+        if settings.brightness == 0:
+            return 1.0
+        small = fractions(scene.thumbnail(picture.permute(2, 0, 1)[None])[0].permute(1, 2, 0)).contiguous()
+        return float(scene.strength(small, self._maps(small), self._model.variant.iterations, settings.brightness))
+
+    def _guided_maps(self, picture: Tensor, settings: PixelSettings) -> Tensor:
+        """Coefficients (1, 2, ceil(H / scale), ceil(W / scale)) for ``picture`` (H, W, 3), with the strength for its scene."""
+        small = self._reduced(picture, settings.scale)
+        coefficients = guidance.fit(small, self._maps(small))
+        if settings.brightness == 0:
+            return coefficients
+        return coefficients * guided_scene.strength(small, coefficients, self._model.variant.iterations, settings.brightness)
+
+    def _brightened(self, picture: Tensor, settings: PixelSettings) -> Tensor:
+        """``picture`` (H, W, 3) with its own curve."""
+        if settings.scale > 1:
+            return self._applied(picture, self._maps(self._reduced(picture, settings.scale)), settings)
+        enhanced = torch.empty_like(picture, memory_format=torch.contiguous_format)
+        for tile in self._tiled(picture.shape[:2]):
+            with self._logits(fractions(picture[tile.outer])) as logits:
+                own = logits[..., *tile.inner_in_outer]
+                enhanced[tile.inner] = self._curved(picture[tile.inner], own, settings.strength)
+        return enhanced
+
+    def _curved(self, picture: Tensor, logits: Tensor, strength: float) -> Tensor:
+        """``picture`` (H, W, 3) with the curve of ``logits`` (1, C, H, W), of that strength."""
+        return ops.enhance_picture(picture, logits, self._model.variant.iterations, strength=strength, logits=True)
+
+    def _tiled(self, size: Sequence[int]) -> Iterator[_Tile]:
+        """What a picture of ``size`` (H, W) is computed in: on a GPU mostly the whole."""
+        gpu = self._gpu
+        side = _TILE if gpu is None else max(size) if math.prod(size) <= gpu.most_pixels() else math.isqrt(gpu.most_pixels())
+        return _tiles(size, side, self._model.variant.receptive_field // 2)
+
+    def _applied(self, picture: Tensor, maps: Tensor, settings: PixelSettings) -> Tensor:
+        """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale))."""
+        return ops.enhance_picture(
+            picture, maps, self._model.variant.iterations, scale=settings.scale, strength=settings.strength,
+            align_corners=self._model.variant.published_sampling,
+        )  # fmt: skip
+
+    def _denoised(self, picture: Tensor, enhanced: Tensor, settings: PixelSettings) -> Tensor:
+        """``enhanced`` (H, W, 3) without what the curve made of the noise of ``picture`` (H, W, 3), in the same memory."""
+        if settings.noise == 0 or settings.strength == 0:
+            return enhanced
+        height, width, _ = enhanced.shape
+        rows = max(2 * DENOISE_REACH, _STRIP // width)
+        above = enhanced[:0]
+        for top in range(0, height, rows):
+            end, before = min(top + rows, height), len(above)
+            below = enhanced[top : end + DENOISE_REACH]
+            strip = enhanced.new_empty(before + len(below), width, 3)
+            strip[:before], strip[before:] = above, below  # torch.cat takes no uint16 on CUDA
+            above = enhanced[end - DENOISE_REACH : end].clone()
+            denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, settings.noise / LEVELS)
+            enhanced[top:end] = denoised[before : before + end - top]
+            del strip, denoised  # before the next ones are made
+        return enhanced
+
+    def _maps(self, small: Tensor) -> Tensor:
+        """Curve maps (1, C, h, w) of an image (1, 3, h, w) in [0, 1]."""
+        maps = small.new_empty(1, self._model.variant.maps, *small.shape[2:])
+        for tile in self._tiled(small.shape[2:]):
+            with self._logits(small[..., *tile.outer]) as logits:
+                maps[..., *tile.inner] = torch.tanh(logits[..., *tile.inner_in_outer].float())
+        return maps
+
+    def _reduced(self, picture: Tensor, scale: int) -> Tensor:
+        """``picture`` (H, W, 3) made ``scale`` times smaller, (1, 3, ceil(H / scale), ceil(W / scale)), in [0, 1]."""
+        if scale == 1:
+            return fractions(picture)
+        # As published, a network with a scale of its own takes bilinear samples.
+        return ops.reduce_picture(picture, scale, antialias=not self._model.variant.published_sampling)
+
+    @contextmanager
+    def _logits(self, image: Tensor) -> Iterator[Tensor]:
+        """The network's logits (1, C, h, w) for ``image`` (1, 3, h, w) in [0, 1]: inside the ``with``."""
+        if self._gpu is not None:
+            with self._gpu.logits(image) as logits:
+                yield logits
+            return
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+            logits = self._model(image.contiguous())
+        yield logits
+
+
+def _array(picture: Tensor) -> Array:
+    pixels: Array = picture.cpu().numpy()
+    return pixels

@@ -1,0 +1,42 @@
+"""How many threads compiled code works on."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+
+def number() -> int:
+    """Threads that work on a picture."""
+    torch, core = _torch(), _core()
+    if torch is not None:
+        return int(torch.get_num_threads())
+    return int(core.threads()) if core is not None else os.cpu_count() or 1
+
+
+def use(threads: int) -> None:
+    """Sets the number, for PyTorch too, whether it is imported already or later."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if (core := _core()) is not None:
+        core.set_threads(threads)
+    if (torch := _torch()) is not None:
+        torch.set_num_threads(threads)
+
+
+def follow_torch() -> None:
+    """Makes the core's number that of PyTorch, where that is imported: in the workers of its ``DataLoader`` it is 1."""
+    if (torch := _torch()) is not None and (core := _core()) is not None:
+        core.set_threads(torch.get_num_threads())
+
+
+def _torch() -> Any:
+    torch = sys.modules.get("torch")
+    return torch if hasattr(torch, "get_num_threads") else None  # another thread may be importing it
+
+
+def _core() -> Any:
+    """The core without PyTorch, or None where it is not built."""
+    try:
+        return importlib.import_module("zdce._core")
+    except ImportError:
+        return None
