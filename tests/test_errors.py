@@ -65,7 +65,7 @@ def photos(tmp_path, monkeypatch):
         (decoding, "_carried"),
         (decoding, "_picture"),
         (colour, "enhance"),
-        (Enhancer, "_enhanced"),
+        (Enhancer, "_converted"),
         (encoding, "_fitted"),
         (encoding, "_saved"),
     ],
