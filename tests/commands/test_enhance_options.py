@@ -180,7 +180,7 @@ def test_a_dry_run_says_what_would_be_written_and_writes_nothing(photos):
         "4 would be written, 1 would be kept",
     ]
     lines = [json.loads(line) for line in run("in", "-o", "out", "--dry-run", "--json").stdout.splitlines()]
-    assert lines[-1] == {"summary": {"planned": 4, "kept": 1, "failed": 0}}
+    assert lines[-1] == {"summary": {"planned": 4, "kept": 1, "failed": 0, "unread": 0}}
     assert contents() == before
 
 
@@ -194,7 +194,26 @@ def test_json_lines_for_programs(photos):
         "in/deep/d.tif": "written", "in/lit.jpg": "bright",
     }  # fmt: skip
     assert [row["reason"] for row in rows if row["status"] == "failed"] == ["in/broken.jpg: not a picture that can be read"]
-    assert summary == {"summary": {"written": 4, "bright": 1, "partly": 0, "kept": 0, "failed": 1}}
+    assert summary == {"summary": {"written": 4, "bright": 1, "partly": 0, "kept": 0, "failed": 1, "unread": 0}}
+
+
+def test_files_of_formats_that_are_not_read_are_counted_and_named(photos):
+    for name in ("a.gif", "b.JXL", "c.cr3", "d.psd", "e.exr", "f.mxf", "g.txt", ".hidden.gif"):
+        (photos / "in" / name).write_bytes(b"anything")
+    result = run("in", "-o", "out")
+    assert result.exit_code == 0
+    assert result.stdout == "5 written, 6 of formats that are not read\n"
+    named = "in/a.gif, in/b.JXL, in/c.cr3, in/d.psd, in/e.exr and 1 more"
+    assert f"passed over {named}: these formats are not read\n" in result.stderr
+    assert not [name for name in contents() if name.startswith("out/") and name.endswith((".gif", ".JXL"))]
+    assert json.loads(run("in", "-o", "two", "--json").stdout.splitlines()[-1])["summary"]["unread"] == 6
+    # One that is named is tried.
+    assert "in/a.gif: not a picture that can be read" in run("in/a.gif", "-o", "x.png").stderr
+    Path("only").mkdir()
+    Path("only/a.gif").write_bytes(b"anything")
+    result = run("only")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("passed over only/a.gif: these formats are not read\nError: no pictures found: ")
 
 
 def test_several_pictures_at_once_are_the_same_pictures(photos):

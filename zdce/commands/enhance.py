@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from zdce.commands import enhance_arriving, enhance_stream, options
-from zdce.commands.enhance_report import DESCRIBED, PLANNED, FileRequest, Report, end
+from zdce.commands.enhance_report import DESCRIBED, PLANNED, UNREAD, FileRequest, Report, end, tell_unread
 from zdce.commands.group import PanelCommand
 from zdce.enhancement import batch
 from zdce.enhancement.batch import Job, Work
@@ -150,14 +150,20 @@ def _begin(request: FileRequest, report: Report) -> tuple[list[Job], Counter[str
 
 
 def _jobs(request: FileRequest) -> tuple[list[Job], list[Job], Counter[str]]:
-    """What is to be done, whose results are there, and how many folders can't be searched."""
+    """What is to be done, whose results are there, and how many folders can't be searched and files' formats are not read."""
     others: Counter[str] = Counter()
 
     def unreadable(error: OSError) -> None:
         batch.tell_skipped(str(error), error)
         others[FAILED] += 1
 
-    found = images.find(request.paths, batch.suffixes(), unreadable, recursive=request.recursive)
+    every = batch.suffixes() | formats.UNREAD_SUFFIXES
+    found = images.find(request.paths, every, unreadable, recursive=request.recursive)
+    # A file that is named is tried, whatever its name.
+    unread = [one.path for one in found if one.folder is not None and one.path.suffix.lower() in formats.UNREAD_SUFFIXES]
+    tell_unread(unread)
+    others[UNREAD] = len(unread)
+    found = [one for one in found if one.path not in set(unread)]
     jobs = batch.plan(found, request.output, request.form)
     return *batch.split(jobs, overwrite=request.overwrite), others
 
@@ -168,5 +174,5 @@ def _plan(request: FileRequest, report: Report) -> None:
     for job, status in [(job, PLANNED) for job in todo] + [(job, KEPT) for job in kept]:
         report.print(batch.row(job, status))
     counts += Counter({PLANNED: len(todo), KEPT: len(kept)})
-    report.end(counts, {PLANNED: "would be written", KEPT: "would be kept", FAILED: "can't be read"})
+    report.end(counts, {PLANNED: "would be written", KEPT: "would be kept", FAILED: "can't be read", UNREAD: DESCRIBED[UNREAD]})
     end(counts)

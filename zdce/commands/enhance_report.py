@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -16,6 +17,12 @@ from zdce.io.formats import Format
 
 # The status of a result that --dry-run names.
 PLANNED = "planned"
+
+# What files in folders count as whose formats are not read.
+UNREAD = "unread"
+
+# Of these files, how many one line names.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,15 @@ DESCRIBED = {
     PARTLY: "written as far as possible",
     KEPT: "kept as they were (--overwrite replaces them)",
     FAILED: "failed",
+    UNREAD: "of formats that are not read",
 }
+
+
+def tell_unread(paths: Sequence[Path]) -> None:
+    """One line on stderr about files of formats that are not read, if there are any."""
+    if paths:
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        click.echo(f"passed over {', '.join(map(str, paths[:_NAMED]))}{more}: these formats are not read", err=True)
 
 
 def end(counts: Counter[str]) -> None:

@@ -50,6 +50,17 @@ _BY_SUFFIX = {suffix: each for each in _TABLE for suffix in each.suffixes}
 # By the names that users give: Pillow's, in small letters, but for HEIC.
 BY_NAME = {each.name.lower().replace("heif", "heic"): each for each in _TABLE}
 
+# Of pictures and videos in formats that are not read at all: in a folder they are named instead of passed over in silence.
+UNREAD_SUFFIXES = frozenset({
+    ".gif", ".apng", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".jxr", ".wdp", ".psd", ".psb", ".xcf", ".kra", ".exr",
+    ".hdr", ".pfm", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pcx", ".dds", ".qoi", ".ico", ".icns", ".sgi",
+    ".svg", ".eps", ".heics", ".avifs", ".insp", ".mpo",
+    ".crw", ".cr3", ".nrw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".sr2", ".srf", ".x3f", ".3fr", ".iiq", ".rwl",
+    ".mrw", ".erf", ".kdc", ".dcr", ".gpr",
+    ".ogv", ".mxf", ".asf", ".rm", ".rmvb", ".divx", ".dv", ".f4v", ".mjpeg", ".y4m", ".hevc", ".265", ".h265", ".m2v",
+    ".av1", ".ivf", ".insv", ".braw", ".r3d",
+})  # fmt: skip
+
 # Also of pictures that can't be read here, so that nothing in a folder is passed over in silence.
 SUFFIXES = frozenset(_BY_SUFFIX)
 
