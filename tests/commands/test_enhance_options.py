@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -16,8 +17,13 @@ from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
 
+import zdce
 from zdce import cli
+from zdce.enhancement import batch
+from zdce.io import images
 from zdce.runtime import progress
+from zdce.runtime.processes import Ranks
+from zdce.settings import EnhanceSettings
 
 DARK = Path(__file__).resolve().parents[2] / "docs" / "dark.jpg"
 PAGE = DARK.with_name("commands.md")
@@ -246,12 +252,12 @@ def test_words_are_completed():
 
 
 def test_bash_completes_what_the_documentation_says(photos):
-    zdce = Path(sys.executable).with_name("zdce")
-    if shutil.which("bash") is None or not zdce.is_file():
+    command = Path(sys.executable).with_name("zdce")
+    if shutil.which("bash") is None or not command.is_file():
         pytest.skip("no bash on this machine, or zdce is not installed as a command")
     line = next(line for line in PAGE.read_text().splitlines() if "bash_source" in line)
     script = f'{line}; COMP_WORDS=(zdce enhance --only); COMP_CWORD=2; _zdce_completion zdce; echo "${{COMPREPLY[@]}}"'
-    path = f"{zdce.parent}:{os.environ['PATH']}"
+    path = f"{command.parent}:{os.environ['PATH']}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
     assert (done.stdout, done.stderr) == ("--only-if-dark\n", "")
 
@@ -263,3 +269,23 @@ def test_a_terminal_shows_how_many_files_are_done_and_the_time_left(photos, monk
     assert run("in", "-o", "out").exit_code == 0
     assert "5/5" in shown.getvalue()
     assert re.search(r"\d:\d\d:\d\d \S*0:00:00", re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.getvalue()))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_who_stops_the_run_gets_whole_files_and_no_more_are_begun(photos, model, jobs):
+    for name in "efghij":
+        shutil.copy("in/a.jpg", f"in/{name}.jpg")
+    planned = batch.plan(images.find(["in"]), "out/")
+    work = batch.Work.of(zdce.load(model), EnhanceSettings())
+
+    def interrupt(row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch.run(planned, work, Ranks(), interrupt, at_once=jobs)
+    written = [job.target for job in planned if job.target.exists()]
+    assert 1 <= len(written) <= jobs
+    stop = Event()
+    counts = batch.run(planned, work, Ranks(), lambda row: stop.set(), at_once=jobs, stop=stop)
+    assert 1 <= counts["written"] <= jobs
+    assert {path.read_bytes()[:3] for path in written if path.suffix == ".jpg"} == {b"\xff\xd8\xff"}

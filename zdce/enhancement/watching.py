@@ -53,11 +53,14 @@ class Arrivals:
         Raises:
             OSError: a folder is gone.
         """
+        there = set()
         for folder in self.folders.values():
             if not folder.is_dir():
                 raise FileError(f"{folder}: this folder is gone")
             for path in images.in_folder(folder, self._suffixes, pass_over, recursive=self._recursive):
                 self._note(Found(path, folder), now)
+                there.add(path)
+        self._told = {path: state for path, state in self._told.items() if path in there}
 
     def note(self, paths: Iterable[Path], now: float) -> None:
         """Notes files, by their real paths, that something happened to."""
