@@ -349,8 +349,13 @@ def _picture(image: Image.Image, format_name: str) -> Picture:
     grey = image.mode in ("1", "L", "LA", "La")
     with library_call(InputError):  # of modes that Pillow can't convert
         alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
-        rgb = image.convert("L" if grey else "RGBA" if alpha is not None else "RGB").convert("RGB")
+        rgb = _in_mode(_in_mode(image, "L" if grey else "RGBA" if alpha is not None else "RGB"), "RGB")
     return Picture(np.asarray(rgb), grey, alpha, metadata)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """``image`` itself where it has the mode: Pillow would copy it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _rgb_of_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:

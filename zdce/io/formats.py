@@ -1,10 +1,12 @@
 """The picture formats that are read and written, and no others: their suffixes, what each needs and what each can hold."""
 
+import importlib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, features
+from PIL import features
 
 from zdce.io import raw
 from zdce.runtime import packages
@@ -98,8 +100,10 @@ def why_missing(path: Path) -> str | None:
 
 @cache
 def plug_ins() -> None:
-    """Makes Pillow know the formats that it can read here."""
-    Image.init()
+    """Makes Pillow know the formats that are read here: importing all of its others takes as long as reading a photograph."""
+    for name in ("Bmp", "Jpeg", "Png", "Tiff", "WebP", "Avif"):
+        with suppress(ImportError):  # Pillow before 11.2 has no AVIF
+            importlib.import_module(f"PIL.{name}ImagePlugin")
     if packages.missing("pillow_heif", extra="formats") is None:
         import pillow_heif
 
