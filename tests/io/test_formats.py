@@ -383,3 +383,88 @@ def test_files_that_an_extra_reads_are_named_with_it(monkeypatch, tmp_path, mode
         assert package in line
         assert "pip install 'zdce[" in line
         assert f"in/{name}" in listed
+
+
+def deep_codes(bits, channels=3):
+    """A ramp that uses every number of ``bits``, softened for encoders, (64, 2^bits / 8 x 8, channels)."""
+    ramp = np.linspace(0, 2**bits - 1, 512)
+    return np.repeat(np.rint(np.broadcast_to(ramp, (64, 512)))[..., None], channels, 2).astype(np.uint16)
+
+
+def write_heic(path, codes, bits, **options):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    before, pillow_heif.options.SAVE_HDR_TO_12_BIT = pillow_heif.options.SAVE_HDR_TO_12_BIT, bits == 12
+    mode = {1: "L;16", 3: "RGB;16", 4: "RGBA;16"}[codes.shape[2]]
+    file = pillow_heif.from_bytes(mode, codes.shape[1::-1], np.ascontiguousarray(codes << (16 - bits)).tobytes())
+    file.save(str(path), quality=-1, chroma=444, **options)
+    pillow_heif.options.SAVE_HDR_TO_12_BIT = before
+
+
+def heic_codes(path, bits):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = pillow_heif.open_heif(str(path), convert_hdr_to_8bit=False)
+    assert file.info["bit_depth"] == bits
+    codes = np.asarray(file) >> (16 - bits)
+    return codes.reshape(*codes.shape[:2], -1)
+
+
+@pytest.mark.parametrize(("bits", "channels"), [(10, 3), (12, 3), (10, 4), (10, 1)])
+def test_heic_of_10_and_12_bits_goes_in_and_comes_out(model, tmp_path, bits, channels):
+    codes = deep_codes(bits, channels)
+    block = Image.Exif()
+    block[ExifTags.Base.Model] = "DCE-1"
+    write_heic(tmp_path / "a.heic", codes, bits, matrix_coefficients=0 if channels > 1 else 1, exif=block.tobytes())
+    picture = images.read(tmp_path / "a.heic")
+    assert (picture.pixels.dtype, picture.notes, picture.stored.bits) == (np.uint16, (), bits)
+    most = 2**bits - 1
+    # White is white.
+    assert np.array_equal(picture.pixels[..., 0], (codes[..., 0].astype(np.uint32) * 65535 + most // 2) // most)
+    assert (picture.alpha is not None) == (channels == 4)
+    result = run(tmp_path / "a.heic", "-m", model, "-o", tmp_path / "b.heic", "--strength", 0, "--quality", 100)
+    assert result.exit_code == 0, result.stderr
+    assert "bits became" not in result.stderr
+    # There and back through luma and chroma.
+    assert np.abs(heic_codes(tmp_path / "b.heic", bits).astype(int) - codes).max() <= 2 ** (bits - 8)
+    assert len(np.unique(heic_codes(tmp_path / "b.heic", bits)[..., 0])) > 300
+    with Image.open(tmp_path / "b.heic") as image:
+        assert image.getexif()[ExifTags.Base.Model] == "DCE-1"
+    assert images.write(picture, tmp_path / "c.png") == []
+    assert np.array_equal(images.read(tmp_path / "c.png").pixels, picture.pixels)
+    assert images.write(picture, tmp_path / "c.webp") == [f"its {bits} bits became 8"]
+
+
+def test_avif_of_10_bits_is_read_as_it_is_and_what_it_becomes_is_said(tmp_path):
+    codes = deep_codes(10)
+    (tmp_path / "a.avif").write_bytes(imagecodecs.avif_encode(codes, level=100, bitspersample=10))
+    picture = images.read(tmp_path / "a.avif")
+    assert picture.pixels.dtype == np.uint16
+    assert np.abs(picture.pixels.astype(int) - (codes.astype(int) * 65535 + 511) // 1023).max() <= 65  # a code
+    assert len(np.unique(picture.pixels)) > 450
+    assert images.write(picture, tmp_path / "b.tif") == []
+    assert images.write(picture, tmp_path / "b.heic") == []
+    assert images.write(picture, tmp_path / "b.avif") == ["its 10 bits became 8"]
+    assert images.read_rgb(tmp_path / "a.avif").dtype == np.uint8
+
+
+def test_16_bits_become_10_in_heic_with_profile_and_opacity(tmp_path):
+    pixels = np.repeat(np.linspace(0, 65535, 512).astype(np.uint16)[None, :, None], 64, 0).repeat(3, 2)
+    alpha = np.full((64, 512), 30000, np.uint16)
+    alpha[:, :100] = 65535
+    picture = Picture(pixels, alpha=alpha, metadata={"icc_profile": WIDE})
+    assert images.write(picture, tmp_path / "a.heic") == ["its 16 bits became 10"]
+    read = images.read(tmp_path / "a.heic")
+    assert read.metadata["icc_profile"] == WIDE
+    assert np.abs(read.pixels.astype(int) - pixels).mean() < 130
+    assert read.alpha is not None
+    assert np.abs(read.alpha.astype(int) - alpha).mean() < 130
+    grey = Picture(pixels, grey=True, alpha=alpha)
+    assert images.write(grey, tmp_path / "g.heic") == ["its 16 bits became 10"]
+    assert images.read(tmp_path / "g.heic").alpha is not None
+
+
+def test_without_imagecodecs_deep_heic_is_8_bits_and_said(tmp_path, monkeypatch):
+    write_heic(tmp_path / "a.heic", deep_codes(10), 10)
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "imagecodecs" else found(name, *rest))
+    picture = images.read(tmp_path / "a.heic")
+    assert (picture.pixels.dtype, picture.notes) == (np.uint8, ("its 10 bits became 8",))

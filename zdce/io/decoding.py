@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
 from zdce import errors
 from zdce.errors import FileError, InputError, MissingFileError, library_call
-from zdce.io import buffers, exif, formats, isobmff, jpeg, png, raw, sixteen_bit, tiff, untrusted, xmp
+from zdce.io import buffers, deep_heif, exif, formats, isobmff, jpeg, png, raw, sixteen_bit, tiff, untrusted, xmp
 from zdce.io.buffers import Buffer
 from zdce.io.colour_tags import ColourTags
 from zdce.io.directories import Block
@@ -150,7 +150,11 @@ def _decoded(image: Image.Image, source: Path | bytes, data: Buffer, most_pixels
         pixels = sixteen_bit.read(data if isinstance(data, bytes) else source, format_name)
         picture = _deepened(picture, sixteen_bit.upright(pixels, turn))
     bits = described.pop("bits", 8)
-    if bits > 8:
+    if bits > 8 and deep_colour and deep_heif.can_read(bits):
+        deep = deep_heif.read(data, format_name, bits)
+        picture = _deepened(picture, sixteen_bit.upright(deep, turn if format_name == "AVIF" else 1))
+        stored = replace(stored, bits=bits)
+    elif bits > 8:
         notes.append(f"its {bits} bits became 8")
     return _with_description(replace(picture, format=format_name, stored=stored, notes=tuple(notes)), described, turn)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zdce.errors import InputError, ZdceError, library_call
-from zdce.io import exif, formats, icc, isobmff, jpeg, png, sixteen_bit, stripping, tiff, xmp
+from zdce.io import deep_heif, exif, formats, icc, isobmff, jpeg, png, sixteen_bit, stripping, tiff, xmp
 from zdce.io.colour_spaces import D50, adapted, transfer
 from zdce.io.colour_tags import ColourTags, Space
 from zdce.io.formats import Format
@@ -124,9 +124,23 @@ def _fitted(picture: Picture, form: Format) -> _Fitted:
     _add_profile(picture, form, given, left_out)
     kept = {key: value for key, value in given.items() if key in form.holds}
     notes = [f"{what} left out: {form.name} has no place for it" for what in dict.fromkeys(left_out)]
-    if picture.pixels.dtype == np.uint16 and form.name not in ("PNG", "TIFF"):
-        notes.append("its 16 bits became 8")
+    bits = _bits(picture)
+    held = {"PNG": 16, "TIFF": 16, "HEIF": _heif_bits(picture)}.get(form.name, 8)
+    if bits > held:
+        notes.append(f"its {bits} bits became {held}")
     return _Fitted(kept, notes)
+
+
+def _bits(picture: Picture) -> int:
+    """Of a channel: those of AVIF and HEIC files are fewer than the 16 that hold them."""
+    if picture.pixels.dtype == np.uint8:
+        return 8
+    return picture.stored.bits if picture.stored.bits in deep_heif.DEPTHS else 16
+
+
+def _heif_bits(picture: Picture) -> int:
+    bits = _bits(picture)
+    return bits if bits in (8, *deep_heif.DEPTHS) else deep_heif.USUAL_BITS
 
 
 def _add_profile(picture: Picture, form: Format, given: dict[str, Any], left_out: list[str]) -> None:
@@ -221,7 +235,14 @@ def _heif(fitted: _Fitted, picture: Picture, settings: EnhanceSettings) -> Encod
         "chroma": int(_subsampling(picture, settings, "HEIF").replace(":", "")),
         "quality": settings.quality or QUALITY,
     }
-    data = _saved(_image(picture), "HEIF", options)
+    if picture.pixels.dtype == np.uint16:
+        profile = options.pop("icc_profile", None)
+        info = {"icc_profile": profile, "icc_profile_type": "prof"} if profile else {}
+        channels = _channels(picture)
+        channels = channels[..., [0, 0, 0, 1]] if channels.shape[2] == 2 else channels
+        data = deep_heif.heif(channels, _heif_bits(picture), info, options)
+    else:
+        data = _saved(_image(picture), "HEIF", options)
     return Encoded(isobmff.with_code_points(data, fitted.metadata.get("colour_tags")), fitted.notes)
 
 

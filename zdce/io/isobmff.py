@@ -14,7 +14,10 @@ _FULL = {b"meta": 4}
 _IMAGES = frozenset({b"hvc1", b"av01", b"grid", b"iden", b"iovl", b"jpeg", b"avc1", b"hvc2", b"vvc1", b"unci"})
 _VIDEOS = {b"moov": "film or a sequence of pictures", b"mpvd": "motion photo's video"}
 _CREDENTIALS = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # C2PA's box of type uuid
-_AUXILIARY = ((b"alpha", ""), (b"hdrgainmap", "gain map"), (b"depth", "depth map"), (b"disparity", "depth map"))
+_AUXILIARY = (
+    (b"alpha", ""), (b"hdrgainmap", "gain map"), (b"depth", "depth map"), (b"disparity", "depth map"),
+    (b"hevc:2015:auxid:1", ""), (b"hevc:2015:auxid:2", "depth map"),  # opacity and depth by HEVC's own numbers
+)  # fmt: skip
 _TURNS = (1, 8, 3, 6)
 _LIGHT = {b"clli": "content light level", b"mdcv": "mastering display"}
 
