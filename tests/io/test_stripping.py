@@ -2,6 +2,7 @@
 
 import io
 import struct
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -123,6 +124,21 @@ def test_subsampling_is_the_files_own_or_what_is_asked_for(tmp_path, suffix):
     if formats.why_missing(tmp_path / f"a{other}") is None:
         images.write(images.read(tmp_path / f"b{suffix}"), tmp_path / f"c{other}")
         assert subsampling(tmp_path / f"c{other}") == "4:4:4"
+
+
+def test_a_film_without_tags_keeps_the_shape_of_its_pixels_in_mkv(tmp_path):
+    av = pytest.importorskip("av", reason="the extra `video` is not installed")
+    with av.open(str(tmp_path / "a.mp4"), "w") as file:
+        film = file.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        film.width, film.height, film.pix_fmt = 32, 32, "yuv420p"
+        film.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        film.metadata["title"] = "the film"
+        file.mux(film.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 20, np.uint8), "rgb24")))
+        file.mux(film.encode(None))
+    zdce.enhance(tmp_path / "a.mp4", zdce.DCENet("iters4"), output=tmp_path / "b.mkv", strip="all")
+    with av.open(str(tmp_path / "b.mkv")) as file:
+        assert file.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+        assert file.streams.video[0].metadata.get("title", "").strip() == ""
 
 
 @pytest.mark.parametrize(

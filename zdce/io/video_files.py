@@ -343,6 +343,8 @@ class Writer:
                 self.container.metadata.update({_key(k): v for k, v in source.container.metadata.items()})
                 for described in (self.container, *self.container.streams):
                     strip_tags(described.metadata, strip)
+                if self._ratio is not None:
+                    self._stream.metadata["title"] = self._stream.metadata.get("title", "") + matroska.RESERVED
                 self.container.set_chapters(_earlier(source.container.chapters(), source.start))
                 self.container.start_encoding()
         except BaseException:
@@ -389,7 +391,6 @@ class Writer:
         stream.disposition = source.stream.disposition
         if ratio and ratio != 1 and self._container in _MATROSKA:
             self._ratio = ratio
-            stream.metadata["title"] = stream.metadata.get("title", "") + matroska.RESERVED
         if any(component.is_alpha for component in first.format.components) or _has_alpha_mode(source.stream):
             self.notes.append("its transparency was left out")
         return stream
