@@ -70,6 +70,8 @@ def test_a_lit_picture_is_copied_byte_for_byte_and_said_so(photos, model):
     assert Path("out/lit.jpg").read_bytes() == Path("in/lit.jpg").read_bytes()
     assert brightness(Path("out/a.jpg").read_bytes()) > 1.5 * brightness(Path("in/a.jpg").read_bytes())
     assert "in/lit.jpg,out/lit.jpg,bright,\n" in Path("all.csv").read_text()
+    zdce.enhance("in/lit.jpg", model, output="copy.jpg", only_if_dark=True)
+    assert Path("copy.jpg").read_bytes() == Path("in/lit.jpg").read_bytes()
     # A network that knows no scenes brightens it, so the option is what left it alone.
     assert run("in/lit.jpg", "-o", "brighter.jpg", "-m", model).stdout == "1 written\nbrighter.jpg\n"
     assert brightness(Path("brighter.jpg").read_bytes()) > brightness(Path("in/lit.jpg").read_bytes()) + 5
