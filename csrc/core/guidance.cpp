@@ -10,7 +10,7 @@ namespace zdce {
 namespace {
 
 constexpr int64_t kRadius = 5;
-constexpr float kEdge = 0.1f * 0.1f;
+constexpr float kEdge = 0.1f * 0.1f, kLit = 0.4f;
 
 using Plane = std::vector<float>;
 
@@ -55,7 +55,7 @@ std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::v
   for (size_t i = 0; i < pixels; ++i) {
     luma[i] = kRed * image[i] + kGreen * image[pixels + i] + kBlue * image[2 * pixels + i];
     for (size_t k = 0; k < static_cast<size_t>(channels); ++k) target[i] += maps[k * pixels + i];
-    target[i] /= static_cast<float>(channels);
+    target[i] *= std::min((1 - luma[i]) / (1 - kLit), 1.0f) / static_cast<float>(channels);
   }
   const Plane mean = averaged(luma, height, width), target_mean = averaged(target, height, width);
   const Plane both = averaged(combined(luma, target, product), height, width);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -22,7 +23,8 @@ constexpr double kUsual = 0.05, kKept = 0.4, kMiddle = 0.5, kDark = 0.4, kLit = 
 constexpr int kSteps = 15;
 
 // Of guided maps.
-constexpr double kKeptOfGuided = 0.2, kDarkHalf = 0.14, kLitHalf = 0.16, kWholeOfGuided = 0.8, kMostOfGuided = 4;
+constexpr double kKeptOfGuided = 0.2, kDarkHalf = 0.14, kLitHalf = 0.16, kBacklit = 0.3, kNight = 0.6,
+                 kWholeOfGuided = 0.8, kMostOfGuided = 4;
 constexpr int kStepsOfGuided = kSteps + 1;
 
 using Thumbnail = std::vector<float>;  // (3, kSide, kSide) in [0, 1]
@@ -151,25 +153,46 @@ std::vector<float> area_thumbnail(const std::vector<float>& image, int64_t chann
   return small;
 }
 
+struct Halves {
+  double darker, brighter;  // means of luma
+};
+
+// Of pixels that each count `weight`: the first whole ones that together count half.
+Halves halves_of(std::vector<std::pair<float, double>>& lumas_and_weights) {
+  std::sort(lumas_and_weights.begin(), lumas_and_weights.end());
+  double all = 0, below = 0, sums[2] = {}, counts[2] = {};
+  for (const auto& [luma, weight] : lumas_and_weights) all += weight;
+  for (const auto& [luma, weight] : lumas_and_weights) {
+    const int half = below < all / 2 ? 0 : 1;
+    sums[half] += weight * static_cast<double>(luma), counts[half] += weight;
+    below += weight;
+  }
+  const auto mean = [&](int half) { return counts[half] > 0 ? sums[half] / counts[half] : 0; };
+  return {mean(0), mean(1)};
+}
+
 Goal guided_goal_of(const Thumbnail& image, double brightness) {
-  std::vector<float> seen;  // their luma
+  const auto visible = [&image](int64_t i) { return brightest(image, i) > kBlackLevel; };
+  int64_t seen = 0;
   double sum = 0;
   for (int64_t i = 0; i < kPixels; ++i) {
-    if (!(brightest(image, i) > kBlackLevel)) continue;
+    if (!visible(i)) continue;
     const size_t at = static_cast<size_t>(i);
-    sum += (image[at] + image[at + kPixels] + image[at + 2 * kPixels]) / 3;
-    seen.push_back(kRed * image[at] + kGreen * image[at + kPixels] + kBlue * image[at + 2 * kPixels]);
+    ++seen, sum += (image[at] + image[at + kPixels] + image[at + 2 * kPixels]) / 3;
   }
-  if (seen.empty()) return {0, 0, false};
-  const double share = static_cast<double>(seen.size()) / kPixels, given = mean(image);
-  const double own = sum / static_cast<double>(seen.size());
-  std::sort(seen.begin(), seen.end());
-  const size_t half = (seen.size() + 1) / 2;
-  double darker = 0;
-  for (size_t i = 0; i < half; ++i) darker += static_cast<double>(seen[i]);
-  darker /= static_cast<double>(half);
-  const double part =
-      std::clamp((kLitHalf - darker) / (kLitHalf - kDarkHalf), 0.0, 1.0) * std::min(share / kEnough, 1.0);
+  if (seen == 0) return {0, 0, false};
+  const double share = static_cast<double>(seen) / kPixels, given = mean(image);
+  const double own = sum / static_cast<double>(seen);
+  const double shadow = std::clamp((share - kNight) / (kWholeOfGuided - kNight), 0.0, 1.0);
+  std::vector<std::pair<float, double>> lumas;
+  for (int64_t i = 0; i < kPixels; ++i) {
+    const size_t at = static_cast<size_t>(i);
+    const float luma = kRed * image[at] + kGreen * image[at + kPixels] + kBlue * image[at + 2 * kPixels];
+    lumas.emplace_back(luma, visible(i) ? 1 : shadow);
+  }
+  const auto [darker, brighter] = halves_of(lumas);
+  const double lit = std::max(kLitHalf, kBacklit * brighter);
+  const double part = std::clamp((lit - darker) / (lit - kDarkHalf), 0.0, 1.0) * std::min(share / kEnough, 1.0);
   const double wanted = std::min(brightness * std::pow(own / kUsual, kKeptOfGuided), std::max(brightness, kMiddle)) *
                         std::pow(std::min(share / kWholeOfGuided, 1.0), 2);
   return {static_cast<float>(given + part * (wanted - given)), burnt(image) + kBurnt, part > 0};

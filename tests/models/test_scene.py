@@ -252,11 +252,21 @@ def test_guided_maps_bring_dark_scenes_to_their_brightness(mean):
     assert target - 0.04 / 255 < enhanced.mean() <= target
 
 
-@pytest.mark.parametrize(("dark", "changes"), [(0.13, True), (0.17, False)])
-def test_scenes_are_lit_where_their_darker_half_is(dark, changes):
+@pytest.mark.parametrize(
+    ("dark", "lit", "black", "changes"),
+    [
+        (0.13, 0.5, 0, True),
+        (0.17, 0.5, 0, False),
+        (0.17, 0.7, 0, True),  # backlit: less than 0.3 of the brighter half
+        (0.22, 0.7, 0, False),
+        (0.17, 0.5, 0.1, True),  # a little black is shadow
+        (0.17, 0.5, 0.5, False),  # much of it is night
+    ],
+)
+def test_scenes_are_lit_where_their_darker_half_is(dark, lit, black, changes):
     image = torch.full((1, 3, 64, 64), dark)
-    image[..., 32:] = 0.5
-    image[..., :4, :] = 0.0  # black counts nothing
+    image[..., 32:] = lit
+    image[..., : int(64 * black), :] = 0.0
     coefficients = torch.cat([torch.zeros(1, 1, 64, 64), torch.full((1, 1, 64, 64), -0.3)], 1)
     assert (guided_scene.strength(image, coefficients, 8, 0.4) > 0).item() == changes
 
@@ -302,8 +312,16 @@ def test_fitted_maps_have_the_edges_of_the_image():
     fitted = guidance.evaluate(image, guidance.fit(image, maps))
     # A variance of 0.16 against the 0.01 that counts as an edge: a sixteenth of the step is lost.
     assert (fitted - maps[:, :1]).abs().max() < 0.05
-    flat = guidance.fit(torch.rand(1, 3, 9, 4), torch.full((1, 24, 9, 4), -0.5))
+    dim = 0.4 * torch.rand(1, 3, 9, 4)  # none of it is lit
+    flat = guidance.fit(dim, torch.full((1, 24, 9, 4), -0.5))
     torch.testing.assert_close(flat, torch.tensor([0.0, -0.5])[:, None, None].expand(1, 2, 9, 4), rtol=0, atol=1e-5)
+
+
+def test_what_is_lit_has_no_map():
+    grey = torch.linspace(0, 1, 11)[:, None, None, None].expand(11, 3, 20, 20)
+    fitted = guidance.evaluate(grey, guidance.fit(grey, torch.full((11, 3, 20, 20), -0.6)))
+    wanted = -torch.tensor([0.6] * 5 + [0.5, 0.4, 0.3, 0.2, 0.1, 0])
+    torch.testing.assert_close(fitted[:, 0, 10, 10], wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])

@@ -14,16 +14,25 @@ SIDE = 64
 # Area means are black up to two levels of 255, in all colours: the black of a night does not make a scene dark.
 BLACK = 2.5 / 255
 
-# Mean luma of the darker half of a scene's area means that are not black: 0.26 in the well-lit photographs of `open`, with a
-# standard deviation of 0.08. Scenes above this value, 1.25 deviations below that mean, are lit.
+# Mean luma of the darker half of a scene's area means: 0.26 in the well-lit photographs of `open`, with a standard deviation of
+# 0.08. Scenes above this value, 1.25 deviations below that mean, are lit.
 LIT_HALF = 0.16
+
+# Share of the brighter half's mean that takes the place of that value where it is larger: a backlit scene. In the well-lit
+# photographs the darker half has 0.29 of the brighter one and more, but for two that are low-key.
+BACKLIT = 0.3
+
+# Shares of area means that are not black. From the second on, black is shadow and counts in the darker half as anything else;
+# down to the first it counts linearly less, and then not at all: it is a night around the scene.
+NIGHT_SHARE, FULL_SHARE = 0.6, 0.8
 
 # 8-bit levels of 16-bit numbers.
 _LEVELS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
 
 
 def is_dark(image: NDArray[Any]) -> bool:
-    """Whether an image (H, W, 3), sRGB, of uint8, uint16 or fractions, is dark: its darker half has a mean luma below 0.16.
+    """Whether an image (H, W, 3), sRGB, of uint8, uint16 or fractions, is dark: its darker half has a mean luma below 0.16, or
+    below 0.3 of the brighter half's.
 
     Half of an image is what people complain of: a backlit face in front of a bright window is dark, whatever the mean. A black
     image has nothing to show, and is dark too.
@@ -31,14 +40,22 @@ def is_dark(image: NDArray[Any]) -> bool:
     >>> is_dark(np.full((40, 60, 3), 30, np.uint8)), is_dark(np.full((40, 60, 3), 90, np.uint8))
     (True, False)
     """
-    return darker_half(_area_means(image)) < LIT_HALF
+    darker, brighter = halves(_area_means(image))
+    return darker < max(LIT_HALF, BACKLIT * brighter)
 
 
-def darker_half(means: NDArray[np.float32]) -> float:
-    """Mean luma of the darker half of those of ``means`` (h, w, 3) in [0, 1] that are not black; 0 where all are."""
-    visible = means[means.max(axis=2) > BLACK]
-    luma = np.sort(visible @ np.asarray(LUMA, np.float32))
-    return float(luma[: max(1, -(-len(luma) // 2))].mean()) if len(luma) else 0.0
+def halves(means: NDArray[np.float32]) -> tuple[float, float]:
+    """Mean luma of the darker and of the brighter half of ``means`` (h, w, 3) in [0, 1]; black ones count where they are few."""
+    visible = (means.max(axis=2) > BLACK).ravel()
+    shadow = min(max((visible.mean() - NIGHT_SHARE) / (FULL_SHARE - NIGHT_SHARE), 0.0), 1.0)
+    luma = (means @ np.asarray(LUMA, np.float32)).ravel()
+    order = luma.argsort(kind="stable")
+    ascending, weights = luma[order], np.where(visible, 1.0, shadow)[order]
+    below = weights.cumsum() - weights
+    darker = weights * (below < weights.sum() / 2)
+    brighter = weights - darker
+    first, second = (float(ascending @ counted / max(counted.sum(), np.finfo(float).tiny)) for counted in (darker, brighter))
+    return first, second
 
 
 def _area_means(image: NDArray[Any]) -> NDArray[np.float32]:

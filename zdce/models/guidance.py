@@ -13,9 +13,13 @@ _RADIUS = 5
 # Variance of luma that counts as an edge: a deviation of a tenth. Flatter windows get the mean of their maps.
 _EDGE = 0.1**2
 
+# Luma up to which pixels have their whole map. From there it falls linearly, to 0 for white: what is lit stays as it is.
+_LIT = 0.4
+
 
 def fit(image: Tensor, maps: Tensor) -> Tensor:
-    """The coefficients (B, 2, H, W) of ``a Y + b``, the local linear function of luma that comes closest to the maps' mean.
+    """The coefficients (B, 2, H, W) of ``a Y + b``, the local linear function of luma that comes closest to the maps' mean,
+    times ``min(1, (1 - Y) / 0.6)``.
 
     The guided filter (He, Sun and Tang, TPAMI 2013), but for its last step: coefficients can be interpolated to the pixels of a
     larger image and take that one's luma (He and Sun, "Fast Guided Filter", 2015), so that maps have its edges, and no halos.
@@ -25,9 +29,10 @@ def fit(image: Tensor, maps: Tensor) -> Tensor:
         maps: curve maps, (B, C, H, W); all channels count alike, so that no colour is changed more than another.
 
     >>> fit(torch.rand(1, 3, 20, 30), torch.full((1, 3, 20, 30), -0.5))[0, 1].mean()
-    tensor(-0.5000)
+    tensor(-0.4...)
     """
-    guide, target = luma(image), maps.mean(1, keepdim=True)
+    guide = luma(image)
+    target = maps.mean(1, keepdim=True) * ((1 - guide) / (1 - _LIT)).clamp(max=1)
     planes = torch.cat([guide, target, guide * target, guide * guide], 1)
     mean, target_mean, product, square = _averaged(planes).split(1, dim=1)
     slope = (product - mean * target_mean) / (square - mean * mean + _EDGE)

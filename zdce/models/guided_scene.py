@@ -5,7 +5,7 @@ from torch import Tensor
 
 from zdce import ops
 from zdce.models import guidance
-from zdce.models.darkness import BLACK, LIT_HALF, SIDE
+from zdce.models.darkness import BACKLIT, BLACK, FULL_SHARE, LIT_HALF, NIGHT_SHARE, SIDE
 from zdce.models.scene import Curve
 
 # Upper bound of the strength, larger than that of other maps because guided ones are means of windows.
@@ -18,17 +18,17 @@ _REFERENCE_MEAN, _TARGET_EXPONENT = 0.05, 0.2
 # Upper bound of the target mean, unless `brightness` is higher.
 _HIGHEST_TARGET = 0.5
 
-# Scenes whose darker half has a mean luma above LIT_HALF are lit; those below this one are wholly dark, and between them the
-# part of the way to the target falls linearly.
+# Scenes whose darker half has no more than this mean luma are wholly dark. From there to that of lit ones
+# (``zdce.models.darkness``) the part of the way to the target falls linearly.
 _DARK_HALF = 0.14
 
 # Share of area means that the curve may make white in some colour, and the value that is white in 8 bits.
 _CLIPPED_SHARE, _WHITE = 0.003, 254.5 / 255
 
-# Shares of area means that are not black: below the first, the effect falls linearly, because few pixels say little about the
-# scene. Below the second, black is a night around the scene, and the target falls with the square of the share, so that lamps
-# and what they light do not make up for the black.
-_MEANINGFUL_SHARE, _FULL_SHARE = 0.05, 0.8
+# Share of area means that are not black below which the effect falls linearly, because few pixels say little about the scene.
+# Below FULL_SHARE, black is a night around the scene, and the target falls with the square of the share, so that lamps and what
+# they light do not make up for the black.
+_MEANINGFUL_SHARE = 0.05
 
 # Halvings of the interval from 0 to MOST. The remaining 4 / 2^16 change the brightness by a hundredth of a level.
 _HALVINGS = 16
@@ -38,11 +38,11 @@ def strength(small: Tensor, coefficients: Tensor, iterations: int, brightness: f
     """Factor for the coefficients of each image's guided maps, (B, 1, 1, 1), from 0 to 4.
 
     It is found on SIDE x SIDE area means of the images and of their maps, so that no single pixel matters. With m the mean of
-    those that are not black, s their share, d the mean luma of their darker half, and b ``brightness``:
+    those that are not black, s their share, d and l the mean luma of the darker and the brighter half, and b ``brightness``:
 
     * the target mean is ``b * (m / 0.05) ** 0.2``, at most ``max(b, 0.5)``, times ``min(1, s / 0.8) ** 2``;
-    * the part of the way from the image's mean to the target falls linearly from 1 at ``d = 0.14`` to 0 at ``d = 0.16``, and is
-      multiplied by ``min(1, s / 0.05)``;
+    * the part of the way from the image's mean to the target falls linearly from 1 at ``d = 0.14`` to 0 at
+      ``d = max(0.16, 0.3 * l)``, and is multiplied by ``min(1, s / 0.05)``;
     * the result, found by bisection, is the largest factor with which the mean goes no further than that and at most 0.3 % more
       of the means become white in some colour.
 
@@ -59,8 +59,10 @@ def strength(small: Tensor, coefficients: Tensor, iterations: int, brightness: f
     share, before = visible.mean((1, 2)), image.mean((1, 2, 3))
     own = (image.mean(1) * visible).mean((1, 2)) / share.clamp(min=1 / visible[0].numel())
     target = (brightness * (own / _REFERENCE_MEAN) ** _TARGET_EXPONENT).clamp(max=max(brightness, _HIGHEST_TARGET))
-    target = target * (share / _FULL_SHARE).clamp(max=1) ** 2
-    part = ((LIT_HALF - darker_half(image, visible)) / (LIT_HALF - _DARK_HALF)).clamp(0, 1)
+    target = target * (share / FULL_SHARE).clamp(max=1) ** 2
+    darker, brighter = halves(image, visible)
+    lit = (BACKLIT * brighter).clamp(min=LIT_HALF)
+    part = ((lit - darker) / (lit - _DARK_HALF)).clamp(0, 1)
     part = part * (share / _MEANINGFUL_SHARE).clamp(max=1)
     highest, allowed = before + part * (target - before), _clipped(image) + _CLIPPED_SHARE
     found = torch.zeros_like(before)
@@ -76,13 +78,22 @@ def _clipped(image: Tensor) -> Tensor:
     return (image.amax(1) >= _WHITE).to(image.dtype).mean((1, 2))
 
 
-def darker_half(image: Tensor, visible: Tensor) -> Tensor:
-    """Mean luma (B) of the darker half of those pixels of ``image`` (B, 3, h, w) where ``visible`` (B, h, w) is 1, not 0."""
-    # Other pixels come last.
-    ascending = (guidance.luma(image)[:, 0] + 2 * (1 - visible)).flatten(1).sort(dim=1).values
-    half = (visible.sum((1, 2)) / 2).clamp(min=1)
-    counted = (torch.arange(ascending.shape[1], device=image.device) < half[:, None]).to(image.dtype)
-    return (ascending * counted).sum(1) / counted.sum(1)
+def halves(image: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean luma (B) of the darker and of the brighter half of ``image`` (B, 3, h, w).
+
+    Black pixels, where ``visible`` (B, h, w) is 0 and not 1, count wholly where they are few, and not at all in a night.
+    """
+    shadow = ((visible.mean((1, 2)) - NIGHT_SHARE) / (FULL_SHARE - NIGHT_SHARE)).clamp(0, 1)
+    weights = torch.maximum(visible, shadow[:, None, None]).flatten(1)
+    ascending, order = guidance.luma(image).flatten(1).sort(dim=1)
+    weights = weights.gather(1, order)
+    below = weights.cumsum(1) - weights
+    darker = weights * (below < weights.sum(1, keepdim=True) / 2)
+
+    def mean(counted: Tensor) -> Tensor:
+        return (ascending * counted).sum(1) / counted.sum(1).clamp(min=torch.finfo(counted.dtype).tiny)
+
+    return mean(darker), mean(weights - darker)
 
 
 def thumbnail(image: Tensor) -> Tensor:
