@@ -148,7 +148,7 @@ class Engine:
 
 def _zdce(task: Task, mode: str) -> Call:
     model = task.model()
-    enhancer = Enhancer(model, precision=task.precision, scale=scale_in(mode, model))
+    enhancer = Enhancer(model, precision=task.precision, scale=scale_in(mode, model), noise=model.variant.noise)
     if mode == NETWORK:
         image = task.floats()
         return lambda: enhancer(image).numpy()

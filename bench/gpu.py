@@ -182,7 +182,7 @@ def _zdce(model: DCENet, precision: str, device: str) -> Pictures:
 
     network = DCENet(model.variant).eval()
     network.load_state_dict(model.state_dict())
-    enhancer = Enhancer(network.to(device), precision=precision)
+    enhancer = Enhancer(network.to(device), precision=precision, noise=model.variant.noise)
     return enhancer.pictures
 
 

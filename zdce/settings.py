@@ -168,7 +168,8 @@ class EnhanceSettings:
         brightness: the mean of [0, 1] that a dark scene, of mean 0.05, is brought to, darker ones to less
             (``zdce.models.scene``); 0: the maps are as trained. None is the network's own.
         noise: standard deviation of the input's noise in 8-bit levels, from 0 to below 255: what the curve makes of it is
-            smoothed (``zdce.ops.denoise_picture``, which takes a fraction of 1); 0 turns that off. None is the network's own.
+            smoothed (``zdce.ops.denoise_picture``, which takes a fraction of 1); 0 turns that off. None measures it in each
+            picture and frame, and takes no less than the network's own; networks that have none don't smooth.
         transfer: how the pixels' numbers encode light. ``"srgb"``: by a file's own colour profile, or as sRGB where it has
             none. ``"linear"``: proportionally. ``"log"``: as ACEScct.
         only_if_dark: pictures that are not dark (``zdce.models.darkness``) come out as they are; a file is copied byte for
@@ -207,7 +208,7 @@ class EnhanceSettings:
     )  # fmt: skip
     noise: float | None = _option(
         None, "Input noise to remove (standard deviation, 8-bit levels); 0 turns it off.",
-        least=0, below=LEVELS, unit="levels", unset=_OWN, of_network=True,
+        least=0, below=LEVELS, unit="levels", unset="measured in each picture, but no less than the network's own",
     )  # fmt: skip
     transfer: str = _option(
         "srgb", "Encoding of light in the pixels: srgb (a file's own profile, else sRGB), linear, or log (ACEScct).",

@@ -43,7 +43,8 @@ def pictures(batch, height, width):
 
 def check(program, name, form, sizes):
     """``program`` maps pictures or images as an array to the same, enhanced."""
-    enhancer = zdce.Enhancer(network(name), scale=form.scale)
+    model = network(name)
+    enhancer = zdce.Enhancer(model, scale=form.scale, noise=model.variant.noise)  # which the file can't measure
     for size in sizes:
         given = pictures(*size)
         images = (given.permute(0, 3, 1, 2) / 255).contiguous()

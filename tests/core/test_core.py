@@ -344,5 +344,5 @@ def test_the_shipped_networks_give_the_bits_of_the_torch_operators():
     assert files
     picture = dark((90, 120))
     for path in files:
-        network = core.read_network(path.read_bytes(), False)
-        np.testing.assert_array_equal(enhanced(network, picture), zdce.Enhancer(zdce.load(path.stem))(picture))
+        network, model = core.read_network(path.read_bytes(), False), zdce.load(path.stem)
+        np.testing.assert_array_equal(enhanced(network, picture), zdce.Enhancer(model, noise=model.variant.noise)(picture))

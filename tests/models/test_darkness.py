@@ -49,8 +49,7 @@ def test_all_types_of_numbers_and_the_default_networks_statistic_agree():
     pixels = np.random.default_rng(0).integers(0, 256, (3, 130, 200), np.uint8).T * np.linspace(0, 1, 130)[None, :, None]
     pixels = np.ascontiguousarray(pixels.astype(np.uint8))
     halves = [
-        darkness.halves(darkness._area_means(image))
-        for image in (pixels, pixels * np.uint16(257), pixels / np.float32(255))
+        darkness.halves(darkness._area_means(image)) for image in (pixels, pixels * np.uint16(257), pixels / np.float32(255))
     ]
     assert halves[0] == halves[1] == halves[2]
     small = guided_scene.thumbnail(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)

@@ -138,7 +138,7 @@ def picture(height, width, dtype=np.uint8, seed=0):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_an_enhancer_gives_what_the_network_gives(adaptive, dtype, scale):
     image, white = picture(70, 90, dtype), np.iinfo(dtype).max
-    got = zdce.Enhancer(adaptive, scale=scale)(image)
+    got = zdce.Enhancer(adaptive, scale=scale, noise=adaptive.variant.noise)(image)
     values = torch.from_numpy(image.astype(np.float32) / white).permute(2, 0, 1)[None]
     with torch.no_grad():
         wanted = adaptive.enhance(values, scale)[0].permute(1, 2, 0).numpy() * white
@@ -177,7 +177,7 @@ def test_what_a_variant_does_can_be_said_otherwise(adaptive):
     plain = zdce.DCENet(Variant("plain", "", "", filters=8)).eval()
     plain.load_state_dict(adaptive.state_dict())
     assert np.array_equal(zdce.Enhancer(adaptive, brightness=0, noise=0)(image), zdce.Enhancer(plain)(image))
-    assert np.array_equal(zdce.Enhancer(plain, brightness=BRIGHTNESS, noise=2)(image), zdce.Enhancer(adaptive)(image))
+    assert np.array_equal(zdce.Enhancer(plain, brightness=BRIGHTNESS, noise=2)(image), zdce.Enhancer(adaptive, noise=2)(image))
     brighter = zdce.Enhancer(adaptive, brightness=0.5)
     assert abs(brighter(image).mean() / 255 - 0.5) < 0.03
     assert np.array_equal(brighter.with_settings(strength=1.0)(image), brighter(image))
@@ -287,7 +287,7 @@ def test_a_guided_enhancer_gives_what_the_network_gives(local, way, scale, size)
     with torch.no_grad():
         wanted = local.enhance(images, scale)
     # Between two strengths that are a halving apart, float32 may choose the other: 4 / 2^15 of a map.
-    assert (zdce.Enhancer(local, scale=scale)(images) - wanted).abs().max() < 0.05 / 255
+    assert (zdce.Enhancer(local, scale=scale, noise=local.variant.noise)(images) - wanted).abs().max() < 0.05 / 255
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.4, -0.5, 2.0, 0.0])

@@ -216,7 +216,7 @@ def export(model: DCENet, path: Path, form: ExportOptions) -> float:
 
 
 def _check(program: _Program, model: DCENet, form: ExportOptions) -> float:
-    enhancer = Enhancer(model, scale=form.scale)
+    enhancer = Enhancer(model, scale=form.scale, noise=model.variant.noise)
     generator = torch.Generator().manual_seed(0)
     worst = []
     for (batch, height, width), brightest in zip(_CHECKED_SIZES, _BRIGHTEST, strict=True):

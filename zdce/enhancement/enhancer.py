@@ -81,7 +81,7 @@ class Enhancer:
 
     Attributes:
         model: the network.
-        settings: the ``EnhanceSettings``, with the network's own values where those given were None.
+        settings: the ``EnhanceSettings``, with the network's own values where those given were None, except for ``noise``.
 
     Raises:
         TypeError: a keyword is no setting.
@@ -144,11 +144,6 @@ class Enhancer:
     def brightness(self) -> float:
         """The mean that a scene with a mean of 0.05 is brought to; 0: none is sought."""
         return cast(float, self.settings.brightness)
-
-    @property
-    def noise(self) -> float:
-        """The input's noise in 8-bit levels."""
-        return cast(float, self.settings.noise)
 
     @overload
     def __call__(self, image: _Pixels) -> _Pixels: ...
@@ -254,7 +249,7 @@ class Enhancer:
 
     @property
     def _pixel_settings(self) -> PixelSettings:
-        return PixelSettings(self.scale, self.strength, self.brightness, self.noise)
+        return PixelSettings(self.scale, self.strength, self.brightness, self.settings.noise)
 
     @property
     def _device(self) -> str:

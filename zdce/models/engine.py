@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zdce import backends
+from zdce.models import noise
 from zdce.models.stored import StoredNetwork
 from zdce.models.variants import Variant
 from zdce.runtime import threads
@@ -23,12 +24,14 @@ _MOST_BLOCKS = 64
 
 
 class PixelSettings(NamedTuple):
-    """What a picture's pixels depend on: fields of ``EnhanceSettings``, with the network's own values where those are None."""
+    """What a picture's pixels depend on: fields of ``EnhanceSettings``, with the network's own values where those are None, except for
+    ``noise``.
+    """
 
     scale: int = 1
     strength: float = 1.0
     brightness: float = 0.0
-    noise: float = 0.0
+    noise: float | None = 0.0  # None: measured in the picture, but no less than the network's own
 
 
 @cache
@@ -81,7 +84,7 @@ class Engine:
         """The enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1]."""
         picture, result = _interleaved(picture), np.empty(picture.shape, picture.dtype)
         threads.follow_torch()
-        how = (settings.strength, settings.brightness, settings.noise, settings.scale)
+        how = (settings.strength, settings.brightness, self._noise(picture, settings), settings.scale)
         _core().enhance(self._network, picture, result, *how)
         return result
 
@@ -103,9 +106,12 @@ class Engine:
         threads.follow_torch()
         how = (self.variant.iterations, settings.scale, self.variant.published_sampling, settings.strength)
         _core().enhance_picture(picture, np.ascontiguousarray(maps[0], np.float32), *how, result)
-        if settings.noise and settings.strength:
-            _core().denoise_picture(picture, result, settings.noise)
+        if settings.strength and (deviation := self._noise(picture, settings)):
+            _core().denoise_picture(picture, result, deviation)
         return result
+
+    def _noise(self, picture: Array, settings: PixelSettings) -> float:
+        return noise.assumed(settings.noise, self.variant.noise, lambda: noise.measured(picture))
 
 
 def _joined(weights: Iterable[Array]) -> Array:

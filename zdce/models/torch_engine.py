@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zdce import ops
-from zdce.models import guidance, guided_scene, scene
+from zdce.models import guidance, guided_scene, noise, scene
 from zdce.models.engine import Array, PixelSettings
 from zdce.models.gpu_network import GpuNetwork
 from zdce.models.network import DCENet
@@ -90,7 +90,8 @@ class TorchEngine:
     def enhance_all(self, pictures: Tensor, settings: PixelSettings) -> Tensor:
         """The enhanced ``pictures`` (B, H, W, 3), contiguous, together as far as memory goes.
 
-        Nothing is copied to the host, and where no strength is sought for each scene nothing is waited for.
+        Nothing is copied to the host but a sample where noise is measured, and where no strength is sought for each scene and
+        no noise nothing is waited for.
         """
         enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
         gpu, pixels = self._gpu, pictures[..., 0].numel()
@@ -189,7 +190,8 @@ class TorchEngine:
 
     def _denoised(self, picture: Tensor, enhanced: Tensor, settings: PixelSettings) -> Tensor:
         """``enhanced`` (H, W, 3) without what the curve made of the noise of ``picture`` (H, W, 3), in the same memory."""
-        if settings.noise == 0 or settings.strength == 0:
+        deviation = self._noise(picture, settings) / LEVELS if settings.strength else 0.0
+        if deviation == 0:
             return enhanced
         height, width, _ = enhanced.shape
         rows = max(2 * DENOISE_REACH, _STRIP // width)
@@ -200,10 +202,19 @@ class TorchEngine:
             strip = enhanced.new_empty(before + len(below), width, 3)
             strip[:before], strip[before:] = above, below  # torch.cat takes no uint16 on CUDA
             above = enhanced[end - DENOISE_REACH : end].clone()
-            denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, settings.noise / LEVELS)
+            denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, deviation)
             enhanced[top:end] = denoised[before : before + end - top]
             del strip, denoised  # before the next ones are made
         return enhanced
+
+    def _noise(self, picture: Tensor, settings: PixelSettings) -> float:
+        def measured() -> float:
+            if min(picture.shape[:2]) < noise.SIDE:
+                return 0.0
+            down, across = noise.steps(picture.shape[:2])
+            return noise.of_blocks(picture.unfold(0, noise.SIDE, down).unfold(1, noise.SIDE, across).cpu().numpy())
+
+        return noise.assumed(settings.noise, self._model.variant.noise, measured)
 
     def _maps(self, small: Tensor) -> Tensor:
         """Curve maps (1, C, h, w) of an image (1, 3, h, w) in [0, 1]."""

@@ -246,8 +246,10 @@ class Application:
         # Strength and noise count when maps are applied, and what files are written with when the result is.
         estimated_with = replace(enhancer.settings, strength=1.0, noise=None, quality=None, subsampling=None, strip=None)
         maps = self.previews.maps(preview, (id(enhancer.model), estimated_with), estimate)
-        # A reduction by n averages n x n pixels, and leaves an n-th of the noise's deviation.
-        calmer = enhancer.with_settings(noise=enhancer.noise * given.shape[1] / preview.width)
+        calmer = enhancer
+        if asked.settings.noise is not None:
+            # A reduction by n averages n x n pixels, and leaves an n-th of the noise's deviation.
+            calmer = enhancer.with_settings(noise=asked.settings.noise * given.shape[1] / preview.width)
         with _timed(times, "apply"):
             pixels = calmer.apply(given, maps)
             inside = borders.content(given)

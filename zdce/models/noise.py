@@ -1,0 +1,80 @@
+"""Noise of a picture, measured in the picture itself."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zdce.settings import LEVELS
+
+# Pixels of a block's side, and the most blocks in a row and in a column of them: 100,000 pixels of a picture of any size.
+SIDE, _MOST_BLOCKS = 16, 20
+
+# Blocks that are darker or have brighter pixels (levels of 255) are left out: what is cut off at black or white has less noise.
+_DARKEST, _BRIGHTEST = 4, 250
+
+# With fewer blocks nothing is measured.
+_FEWEST = 8
+
+# Share of the blocks that counts: the flattest. Others have more texture.
+_FLAT = 0.2
+
+# Upper bound in levels of 255: beyond it, a fine regular pattern is likelier than noise.
+_MOST = 10.0
+
+
+def assumed(setting: float | None, own: float, measure: Callable[[], float]) -> float:
+    """The noise to be smoothed, in 8-bit levels: as set; else as measured, but no less than the network's ``own``; 0 where the
+    network has none.
+    """
+    if setting is not None:
+        return setting
+    return max(own, measure()) if own else 0.0
+
+
+def measured(picture: NDArray[Any]) -> float:
+    """Noise of a ``picture`` (H, W, 3), uint8, uint16, or float32 in [0, 1]: that ``of_blocks`` of it.
+
+    >>> grey = np.random.default_rng(0).normal(60, 4, (200, 300, 3)).round().astype(np.uint8)
+    >>> round(measured(grey), 1)
+    3.4
+    """
+    if min(picture.shape[:2]) < SIDE:
+        return 0.0
+    down, across = steps(picture.shape[:2])
+    return of_blocks(np.lib.stride_tricks.sliding_window_view(picture, (SIDE, SIDE), axis=(0, 1))[::down, ::across])
+
+
+def steps(size: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns from a block to the next, for a picture of ``size`` (H, W)."""
+    down, across = (max(SIDE, (side - SIDE) // (_MOST_BLOCKS - 1)) for side in size)
+    return down, across
+
+
+def of_blocks(blocks: NDArray[Any]) -> float:
+    """Standard deviation of the noise in 8-bit levels, from 0 to 10.
+
+    The finest details of a picture are three differences of 2 x 2 pixels a b / c d: ``(a - b - c + d) / 2``,
+    ``(a - b + c - d) / 2`` and ``(a + b - c - d) / 2`` (Haar wavelets). In white noise all have the noise's own variance;
+    texture has less in the first, ``D``, than in the others, ``X`` and ``Y``. So the variance is ``D - ((X + Y) / 2 - D)``, at
+    least 0: what the others have more is texture, and as much of the first. Means are taken over the flattest fifth of blocks
+    of 16 x 16 pixels, evenly spread. Noise that a camera smoothed already counts as texture.
+
+    It is 0 where too little of the picture is neither black nor white.
+
+    Args:
+        blocks: evenly spread, shape (rows, columns, 3, 16, 16), uint8, uint16, or float32 in [0, 1].
+    """
+    white = np.iinfo(blocks.dtype).max if blocks.dtype.kind == "u" else 1
+    blocks = blocks.astype(np.float32) * np.float32(LEVELS / white)
+    kept = (blocks.mean((2, 3, 4)) > _DARKEST) & (blocks.max((2, 3, 4)) < _BRIGHTEST)
+    flat = blocks[kept]
+    if len(flat) < _FEWEST:
+        return 0.0
+    a, b, c, d = flat[..., ::2, ::2], flat[..., ::2, 1::2], flat[..., 1::2, ::2], flat[..., 1::2, 1::2]
+    diagonal, *others = (np.square(detail / 2).mean((1, 2, 3)) for detail in (a - b - c + d, a - b + c - d, a + b - c - d))
+    flattest = diagonal.argsort()[: max(_FEWEST, int(_FLAT * len(flat)))]
+    variance = 2 * diagonal[flattest].mean() - np.mean([other[flattest].mean() for other in others])
+    return min(math.sqrt(max(float(variance), 0.0)), _MOST)
