@@ -45,7 +45,7 @@ def is_dark(image: NDArray[Any]) -> bool:
 
 
 def halves(means: NDArray[np.float32]) -> tuple[float, float]:
-    """Mean luma of the darker and of the brighter half of ``means`` (h, w, 3) in [0, 1]; black ones count where they are few."""
+    """Mean luma of the darker and the brighter half of ``means`` (h, w, 3) in [0, 1]; black counts where it is little."""
     visible = (means.max(axis=2) > BLACK).ravel()
     shadow = min(max((visible.mean() - NIGHT_SHARE) / (FULL_SHARE - NIGHT_SHARE), 0.0), 1.0)
     luma = (means @ np.asarray(LUMA, np.float32)).ravel()
