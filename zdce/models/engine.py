@@ -24,8 +24,8 @@ _MOST_BLOCKS = 64
 
 
 class PixelSettings(NamedTuple):
-    """What a picture's pixels depend on: fields of ``EnhanceSettings``, with the network's own values where those are None, except for
-    ``noise``.
+    """What pixels depend on: fields of ``EnhanceSettings``, with the network's own values where those but ``noise`` are
+    None.
     """
 
     scale: int = 1
