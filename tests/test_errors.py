@@ -183,7 +183,7 @@ def test_a_mistake_is_one_line_and_its_traceback_where_asked_for(photos, model):
         result = run(*arguments)
         assert result.exit_code == 1
         assert result.stderr.startswith(words)
-        assert len(result.stderr.strip().splitlines()) == 1
+        assert len(result.stderr.splitlines()) == 1
         debugged = run(*arguments, "--overwrite" if "-o" in arguments else "--", ZDCE_DEBUG="1")
         assert debugged.exit_code == 1
         assert "Traceback (most recent call last)" in debugged.stderr

@@ -137,7 +137,7 @@ def test_broken_files_are_one_line_that_names_them(tmp_path):
     broken[60:300] = bytes(240)
     (tmp_path / "net.keras").write_bytes(broken)
     result = run(tmp_path / "net.keras", "-o", tmp_path / "net.safetensors")
-    assert (result.exit_code, len(result.stderr.strip().splitlines())) == (1, 1)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "net.keras: the archive is broken: " in result.stderr
 
 
@@ -201,7 +201,7 @@ def test_other_checkpoints_are_refused(tmp_path, state, message):
     result = run(written(tmp_path, state), "-o", tmp_path / "net.safetensors")
     assert result.exit_code == 1
     assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_mistakes_are_one_line(tmp_path):
@@ -213,7 +213,7 @@ def test_mistakes_are_one_line(tmp_path):
         ("broken.h5", "broken.h5: the HDF5 file is broken" if importlib.util.find_spec("h5py") else "zdce[keras]"),
     ):
         result = run(tmp_path / name, "-o", tmp_path / "net.safetensors")
-        assert (result.exit_code, len(result.stderr.strip().splitlines())) == (1, 1)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
         assert message in result.stderr
     assert run(tmp_path / "own.safetensors", "-o", tmp_path / "net.onnx").exit_code == 2
     assert not (tmp_path / "net.safetensors").exists()

@@ -969,9 +969,9 @@ def test_without_pyav_a_video_is_named_in_one_line_and_pictures_go_on(model, fol
     result = run(model, "clip.mp4")
     assert result.exit_code == 1
     named = "skipped clip.mp4: av is needed for videos: pip install 'zdce[video]'"
-    assert result.stderr.strip() == named
+    assert result.stderr == named + "\n"
     result = run(model, ".", "-o", "out")
-    assert (result.exit_code, result.stderr.strip()) == (1, named)
+    assert (result.exit_code, result.stderr) == (1, named + "\n")
     assert "1 written, 1 failed" in result.stdout
     assert os.listdir("out") == ["photo.png"]
 
@@ -990,7 +990,7 @@ def test_a_real_process(model):
     out, errors = (child := process(model, "in.mp4")).communicate(timeout=60)
     assert child.returncode == 0, errors
     assert out == "1 written\nin-enhanced.mp4\n"
-    assert re.fullmatch(r"in-enhanced.mp4: 16 frames, \d+\.\d a second\n\n?", errors)
+    assert re.fullmatch(r"in-enhanced.mp4: 16 frames, \d+\.\d a second\n", errors)
     assert packets("in-enhanced.mp4") == packets("in.mp4")
 
 

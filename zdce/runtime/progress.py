@@ -18,7 +18,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def bar() -> Progress:
     """Progress display with counts, time passed and time left; each task has a field ``status``, shown at the end of its line.
 
-    If several processes share one job, only the first one shows it.
+    Only a terminal shows it, and only the first of several processes that share one job.
     """
     return Progress(
         TextColumn("{task.description}"),
@@ -29,7 +29,8 @@ def bar() -> Progress:
         TextColumn("{task.fields[status]}"),
         console=console,
         transient=True,
-        disable=not processes.first(),
+        # Elsewhere rich would end the bar, of which nothing was drawn, with an empty line.
+        disable=not (console.is_terminal and console.is_interactive and processes.first()),
     )
 
 

@@ -1,0 +1,30 @@
+"""The progress display: in a terminal a bar that is gone at the end, elsewhere nothing."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from zdce.runtime import processes, progress
+
+
+def test_outside_of_a_terminal_messages_stand_alone(capsys):
+    for _ in progress.track(range(3), 3, "work"):
+        progress.console.print("skipped a.png")
+    assert capsys.readouterr().err == 3 * "skipped a.png\n"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_in_a_terminal_the_first_process_shows_a_bar_that_goes(monkeypatch, first):
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, force_interactive=True, width=80, color_system=None)
+    monkeypatch.setattr(progress, "console", terminal)
+    monkeypatch.setattr(processes, "first", lambda: first)
+    for _ in progress.track(range(3), 3, "work"):
+        progress.console.print("skipped a.png")
+    said = shown.getvalue()
+    assert said.count("skipped a.png\n") == 3
+    assert ("3/3" in said) == first
+    # The cursor ends where it would be with no bar, and what the bar's line held is erased.
+    assert said.count("\n") - said.count("\x1b[1A") == 3
+    assert said.endswith("\x1b[2K" if first else "skipped a.png\n")
