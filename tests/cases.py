@@ -1,8 +1,12 @@
 """Inputs that the operators' tests share: random values, awkward memory layouts, poisoned outputs."""
 
+import atexit
+import functools
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,20 +58,55 @@ def layouts(tensor):
     }
 
 
-def run_with_isa(isa: str, program: str) -> None:
-    """Runs ``program``, which may import the tests, in a process held to an instruction set, and fails where it does."""
-    if reason := dispatch.why_missing("cpp"):
-        pytest.skip(reason)
-    told = f"import torch\n{program}\nimport zdce._C\nprint(zdce._C.isa())"  # the extension finds its libraries through torch
+# Tells its instruction set, then runs programs, a line of JSON each, and answers each with what went wrong.
+_RUNNER = """
+import contextlib, json, sys, traceback
+import torch  # through which the extension finds its libraries
+import zdce._C
+print(zdce._C.isa(), flush=True)
+for line in sys.stdin:
+    problem = ""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            exec(json.loads(line), {})
+    except BaseException:
+        problem = traceback.format_exc()
+    print(json.dumps(problem), flush=True)
+"""
+
+
+@functools.cache
+def _process_with_isa(isa: str) -> "subprocess.Popen[str]":
+    """A process held to an instruction set, which serves all of a session's tests of it."""
     environment = {
         **os.environ,
         "ZDCE_ISA": isa,
         "PYTHONPATH": os.pathsep.join(str(Path(__file__).parent / folder) for folder in (".", "bench", "models", "ops")),
     }
-    done = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=False)
-    if "is not supported by this processor" in done.stderr:
+    with tempfile.TemporaryFile("w+") as errors:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
+        process = subprocess.Popen([sys.executable, "-c", _RUNNER], env=environment, text=True, **pipes)
+        atexit.register(process.kill)
+        if process.stdout.readline().strip() == isa:
+            return process
+        process.communicate()
+        errors.seek(0)
+        told = errors.read()
+    if "is not supported by this processor" in told:
         pytest.skip(f"this processor has no {isa}")
-    assert done.stdout.strip() == isa, done.stderr
+    pytest.fail(f"no process with {isa}: {told}")
+
+
+def run_with_isa(isa: str, program: str) -> None:
+    """Runs ``program``, which may import the tests, in a process held to an instruction set, and fails where it does."""
+    if reason := dispatch.why_missing("cpp"):
+        pytest.skip(reason)
+    process = _process_with_isa(isa)
+    process.stdin.write(json.dumps(program) + "\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    assert answer, f"the process ended with exit code {process.wait()}"
+    assert answer == '""\n', json.loads(answer)
 
 
 def skip_without_float64(backend, device):

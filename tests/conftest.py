@@ -1,10 +1,12 @@
 """What all tests share: the backends and the data that lies beside the project."""
 
+import functools
 import os
 import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # Triton decides at import; on a GPU its kernels are compiled, elsewhere interpreted.
@@ -29,7 +31,10 @@ import zdce
 from zdce import backends
 from zdce.ops import dispatch
 
-torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+# Each worker has its share of the cores, and so have the processes that it starts.
+if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ON_CPU = ("reference", "cpp", "cuda_on_host")
@@ -45,12 +50,26 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.loadscopereorder = False
 
 
+@functools.cache
+def keep_triton_interpreting() -> None:
+    """Triton's interpreter replaces the functions of its language at each call of a kernel, and again at each call inside of
+    one, which takes half of its time. Here they are replaced once and stay so.
+    """
+    from triton import language
+    from triton.runtime import interpreter
+
+    interpreter._patch_lang(SimpleNamespace(__globals__={"tl": language, "core": language.core}))
+    interpreter._patch_lang = lambda _: interpreter._LangPatchScope()
+
+
 @pytest.fixture(params=list(dispatch.BACKENDS))
 def backend(request: pytest.FixtureRequest) -> str:
     """Each backend in turn; one that can't run here is skipped with its reason."""
     device = "cpu" if request.param in ON_CPU else DEVICE
     if reason := dispatch.why_missing(request.param, device):
         pytest.skip(f"{request.param}: {reason}")
+    if request.param == "triton" and os.environ.get("TRITON_INTERPRET") == "1":
+        keep_triton_interpreting()
     return request.param
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,12 @@ def run(*arguments):
 
 
 def network(name):
-    """With lively maps; the one that seeks each scene's strength is trained, so that there is one."""
+    """With lively maps; those that seek each scene's strength brighten, so that there is one."""
+    if name == "adaptive":  # of two steps: the exporter repeats all steps of the curve for each strength that is tried
+        torch.manual_seed(0)
+        model = zdce.DCENet(replace(VARIANTS[name], iterations=2)).eval()
+        torch.nn.init.constant_(model.convolutions[-1].bias, -0.3)
+        return model
     return zdce.load(name) if VARIANTS[name].brightness else lively(name)
 
 

@@ -13,6 +13,7 @@ from cases import (
     assert_near,
     check_operator,
     draw,
+    is_interpreted,
     layouts,
     nan_filled_allocations,
     random_case,
@@ -62,11 +63,13 @@ def test_tiles_of_cpp_beside_each_other(size):
 
 
 def test_one_picture_of_256x256(backend, device, monkeypatch):
+    height = 256
     if backend == "triton":
         # one tile across, so that the interpreter sees few programs
         monkeypatch.setattr("zdce.kernels.objective_statistics.N", 64)
+        height = 68 if is_interpreted(backend) else height
     with zdce.backend(backend):
-        check(*drawn((256, 256), 1, shared=True, batch=1, device=device), 1)
+        check(*drawn((height, 256), 1, shared=True, batch=1, device=device), 1)
 
 
 def test_a_4k_picture():
@@ -154,6 +157,8 @@ def check_objective(image, logits, **options):
 @pytest.mark.parametrize("normalization", ["paper", "keras"])
 @pytest.mark.parametrize("without", [None, *zdce.LossWeights._fields])
 def test_the_objective_with_each_weight_0(backend, device, without, normalization):
+    if is_interpreted(backend) and normalization != "paper":
+        pytest.skip("a factor of torch's, whose kernels give the same sums for either")
     weights = zdce.LossWeights() if without is None else zdce.LossWeights()._replace(**{without: 0.0})
     iterations, batch = (1, 1) if backend == "triton" else (8, 2)
     image, logits = drawn((17, 31), iterations, batch=batch, device=device)
@@ -178,7 +183,8 @@ def test_each_term_alone_is_differentiable(backend, device, shared):
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_constant_pictures_have_finite_gradients(backend, device, value):
-    image, logits = torch.full((1, 3, 16, 20), value, device=device), torch.zeros(1, 6, 16, 20, device=device)
+    channels = 3 if is_interpreted(backend) else 6
+    image, logits = torch.full((1, 3, 16, 20), value, device=device), torch.zeros(1, channels, 16, 20, device=device)
     with zdce.backend(backend):
         terms, grad = objective_and_gradient(zdce.ops, image, logits)
         assert terms[1] == 0
@@ -192,7 +198,7 @@ def test_constant_pictures_have_finite_gradients(backend, device, value):
 def test_saturated_logits_have_no_gradient(backend, device):
     image = torch.rand(1, 3, 16, 20, device=device)
     for value in (30.0, float("-inf")):
-        logits = torch.full((1, 6, 16, 20), value, device=device)
+        logits = torch.full((1, 3 if is_interpreted(backend) else 6, 16, 20), value, device=device)
         with zdce.backend(backend):
             terms, grad = objective_and_gradient(zdce.ops, image, logits)
         assert terms[1] == 0

@@ -92,12 +92,12 @@ def test_a_batch_that_cannot_be_shared_out_is_a_mistake(tmp_path):
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Two hundred pictures, the eighth one broken, and a network."""
+    """A hundred pictures, the eighth one broken, and a network."""
     monkeypatch.chdir(tmp_path)
     zdce.DCENet("iters4").save("net.safetensors")
     (tmp_path / "in").mkdir()
-    Image.fromarray(np.full((400, 600, 3), 20, np.uint8)).save("in/000.png")
-    for i in range(1, 200):
+    Image.fromarray(np.full((300, 400, 3), 20, np.uint8)).save("in/000.png")
+    for i in range(1, 100):
         os.link("in/000.png", f"in/{i:03d}.png")
     os.unlink("in/007.png")
     (tmp_path / "in/007.png").write_text("broken")
@@ -120,22 +120,22 @@ def test_enhancement_in_two_processes_goes_on_after_one_is_killed(photos):
     assert errors.count("Error: stopped; what is written is whole, and the same command does the rest") == 1
     assert "zdce/" not in errors  # no traceback of ours
     before = rows(manifest)
-    assert 12 <= len(before) < 200
+    assert 12 <= len(before) < 100
     assert all((photos / row["target"]).exists() == (row["status"] == "written") for row in before)
 
     process = torchrun.start(2, *arguments)
     said, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     after = {row["target"]: row for row in rows(manifest)}
-    assert len(after) == len(rows(manifest)) == 200
+    assert len(after) == len(rows(manifest)) == 100
     written = sum(row["status"] == "written" for row in before)
     # A result whose process was killed before it could say so is kept.
     kept = sum(row["status"] == "kept" for row in after.values())
     assert kept <= 1
-    assert f"{199 - written - kept} written, {written + kept} kept as they were" in said
+    assert f"{99 - written - kept} written, {written + kept} kept as they were" in said
     assert said.rstrip().endswith("1 failed")
     assert errors.count("skipped in/007.png") == 1
-    assert Counter(row["status"] for row in after.values()) == Counter(written=199 - kept, kept=kept, failed=1)
+    assert Counter(row["status"] for row in after.values()) == Counter(written=99 - kept, kept=kept, failed=1)
     assert "in/007.png" in after["out/007.png"]["reason"]
     for path in (photos / "out").glob("*.png"):
         with Image.open(path) as picture:
