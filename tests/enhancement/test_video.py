@@ -646,6 +646,25 @@ def test_pq_is_enhanced_in_the_light_that_it_means(model):
     assert after[0] == pytest.approx(float(light_of_srgb(np.array([enhanced]))[0]) * 203, rel=0.06)
 
 
+@pytest.mark.parametrize(("codec", "target"), [("libvpx-vp9", "out.webm"), ("libvpx", "out.webm"), ("libvpx-vp9", "out.mkv")])
+def test_transparency_of_vp8_and_vp9_is_named_and_its_tag_goes(model, codec, target):
+    with av.open("in.webm", "w") as file:
+        film = file.add_stream(codec, rate=25, width=96, height=64, pix_fmt="yuva420p", options={"auto-alt-ref": "0"})
+        film.metadata["alpha_mode"] = "1"
+        for i in range(3):
+            rgba = np.dstack([scene((96, 64)), np.full((64, 96), 90 * i, np.uint8)])
+            frame = av.VideoFrame.from_ndarray(rgba, "rgba").reformat(format="yuva420p")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            file.mux(film.encode(frame))
+        file.mux(film.encode(None))
+    result = run(model, "in.webm", "-o", target)
+    assert result.exit_code == 0, result.stderr
+    assert f"{target}: its transparency was left out\n" in result.stderr
+    with av.open(target) as file:
+        assert "alpha_mode" not in {key.lower() for key in file.streams.video[0].metadata}
+        assert len(list(file.decode(video=0))) == 3
+
+
 def test_hlg_is_enhanced_in_the_light_that_it_means(model):
     codes = np.array([0.05, 0.1, 0.3, 0.6, 0.75, 0.85, 0.95])  # white is at 75 %
     write_hdr("in.mp4", codes, transfer=18)
@@ -807,7 +826,7 @@ def write_shapes(path, codec, pixels, **options):
     ],
 )
 def test_chroma_stays_in_its_place_over_two_passes(model, source, codec, pixels, siting, target):
-    lossless = {"libvpx-vp9": {"lossless": "1"}, "libx265": {"x265-params": "lossless=1:log-level=0"}, "ffv1": {}}
+    lossless = {"libvpx-vp9": {"lossless": "1"}, "libx265": {"x265-params": "lossless=1:log-level=0:bframes=0"}, "ffv1": {}}
     write_shapes(source, codec, pixels, chroma_sample_location=siting, **lossless.get(codec, {"crf": "1"}))
     for step in ((source, f"once.{target}"), (f"once.{target}", f"twice.{target}")):
         result = run(model, step[0], "-o", step[1], "--strength", "0", "--crf", "0")
