@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -44,25 +45,40 @@ def _photograph(height: int, width: int) -> Image.Image:
     return Image.fromarray((large + random.integers(-3, 4, (height, width, 1))).clip(0, 255).astype(np.uint8))
 
 
-# Starts a command and prints its seconds, its peak memory as the system counts it, and its exit code. A process of its own, and
-# a small one: to the system a child's peak is at least what its parent had when it started it.
+# Starts a command and prints its seconds, its processor seconds, its peak memory as the system counts it, and its exit code.
+# A process of its own, and a small one: to the system a child's peak is at least what its parent had when it started it.
 _LAUNCHER = """
 import os, subprocess, sys, time
 began = time.perf_counter()
 process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
 _, status, usage = os.wait4(process.pid, 0)
-print(time.perf_counter() - began, usage.ru_maxrss, os.waitstatus_to_exitcode(status))
+print(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, os.waitstatus_to_exitcode(status))
 """
 
 
-def _measured(command: list[str]) -> tuple[float, float]:
-    """Seconds that a process takes and its peak memory in MiB."""
+class Figures(NamedTuple):
+    """What a process takes: seconds, processor seconds (which other work changes less), and its peak memory in MiB."""
+
+    seconds: float
+    cpu_seconds: float
+    mib: float
+
+
+_METRICS = (("time", "s"), ("cpu_time", "s"), ("memory", "MiB"))
+
+
+def measured(command: list[str]) -> Figures:
+    """What a process takes that runs ``command``.
+
+    Raises:
+        OSError: it failed.
+    """
     launcher = [sys.executable, "-S", "-c", _LAUNCHER, *command]
     done = subprocess.run(launcher, capture_output=True, text=True, check=True)
-    seconds, peak, code = done.stdout.split()
+    seconds, cpu_seconds, peak, code = done.stdout.split()
     if code != "0":
         raise OSError(f"{' '.join(command)}: {done.stderr}")
-    return float(seconds), int(peak) / (2**20 if sys.platform == "darwin" else 2**10)
+    return Figures(float(seconds), float(cpu_seconds), int(peak) / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def run(rounds: int) -> list[Row]:
@@ -76,28 +92,34 @@ def run(rounds: int) -> list[Row]:
         for height, width in SIZES:
             _photograph(height, width).save(Path(place) / f"{width}.jpg", quality=95)
         commands = _commands(Path(place))
-        figures: dict[tuple[str, str, str], list[tuple[float, float]]] = {key: [] for key in commands}
+        figures: dict[tuple[str, str, str], list[Figures]] = {key: [] for key in commands}
         for number in range(rounds + 1):
             for key, command in commands.items():
-                figure = _measured(command)
+                figure = measured(command)
                 if number:
                     figures[key].append(figure)
-    for (shape, case, provider), measured in figures.items():
-        for metric, unit, values in zip(("time", "memory"), ("s", "MiB"), zip(*measured, strict=True), strict=True):
+    for (shape, case, provider), taken in figures.items():
+        for metric, unit, values in zip(
+            ("time", "cpu_time", "memory"), ("s", "s", "MiB"), zip(*taken, strict=True), strict=True
+        ):
             rows.append(Row.of(SUITE, case, provider, "process", metric, unit, values, shape, "uint8", None, device))
     return rows
 
 
-COLUMNS = ("case", "provider", "shape", "s", "20-80 %", "MiB")
+COLUMNS = ("case", "provider", "shape", "s", "20-80 %", "CPU s", "MiB")
 
 
 def table(rows: list[Row]) -> list[list[str]]:
     """A line for each command."""
-    memory = {(row.case, row.provider, row.shape): row.value for row in rows if row.metric == "memory"}
+    found = {(row.metric, row.case, row.provider, row.shape): row for row in rows}
+
+    def value(row: Row, metric: str) -> float:
+        return found[metric, row.case, row.provider, row.shape].value
+
     return [
         [
             row.case, row.provider, row.shape, f"{row.value:.3f}", "" if row.p20 is None else f"{row.p20:.3f}-{row.p80:.3f}",
-            f"{memory[row.case, row.provider, row.shape]:.0f}",
+            f"{value(row, 'cpu_time'):.3f}", f"{value(row, 'memory'):.0f}",
         ]
         for row in rows if row.metric == "time"
     ]  # fmt: skip
