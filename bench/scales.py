@@ -9,7 +9,7 @@ import torch
 
 from zdce import Enhancer
 from zdce.io import images
-from zdce.metrics import evaluation
+from zdce.metrics import similarity
 from zdce.models.network import DCENet
 from zdce.runtime import atomic, progress, system
 from zdce.settings import EnhanceSettings
@@ -45,7 +45,7 @@ def run(model: DCENet, paths: Sequence[Path], settings: EnhanceSettings | None =
         for scale, enhancer in enhancers.items():
             rates = [1 / run[0] for run in times[str(scale)]]
             rows.append(_row(path.name, scale, "rate", "frames/s", spread(rates), shape, device))
-            psnr = evaluation.psnr(images.as_uint8(enhancer(picture)), exact)
+            psnr = similarity.psnr(images.as_uint8(enhancer(picture)), exact)
             if math.isfinite(psnr):  # infinite for equal results: at scale 1, and of pictures of one colour
                 rows.append(_row(path.name, scale, "psnr", "dB", (psnr, None, None), shape, device))
     return [*rows, *_all(rows, device)]

@@ -42,6 +42,8 @@ def things(tmp_path_factory):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(dark_picture(36, 52) + np.uint8(n)).save(folder / name)
     lively("iters4").save(folder / "net.safetensors")
+    blocks = BLOCK.findall((DOCS / "enhance.md").read_text())
+    (folder / "mine.toml").write_text(next(code for language, code in blocks if language == "toml"))
     layers = enumerate(zdce.DCENet("zero-dce").convolutions, 1)
     torch.save(
         {f"e_conv{n}.{name}": value for n, c in layers for name, value in c.state_dict().items()}, folder / "Epoch99.pth"
@@ -140,7 +142,7 @@ def test_the_readme_runs_and_its_two_commands_are_ci_s(at_hand, capsys):
 def test_blocks_are_in_languages_that_are_run():
     for path in (*DOCS.glob("*.md"), ROOT / "README.md"):
         languages = {language for language, _ in BLOCK.findall(path.read_text())}
-        assert languages <= {"python", "bash", "", "bibtex", "c", "text"}, path
+        assert languages <= {"python", "bash", "", "bibtex", "c", "text", "toml"}, path
         # A block with braces is Sphinx's: contents, inclusion, the reference.
         assert path.read_text().count("```") == 2 * len(re.findall(r"^```[\w{]", path.read_text(), re.MULTILINE)), path
 

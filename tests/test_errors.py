@@ -20,7 +20,7 @@ from zdce.enhancement import batch, colour
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import BackendError, ExistingFileError, FileError, InputError, MissingFileError, ZdceError
 from zdce.io import decoding, encoding, images, raw, sixteen_bit
-from zdce.metrics import evaluation
+from zdce.metrics import table
 from zdce.training.checkpoints import Checkpoint
 from zdce.training.errors import TrainingError
 from zdce.training.learner import Learner
@@ -143,7 +143,7 @@ def test_a_bug_in_training(dark, tmp_path, monkeypatch, where, name):
 
 
 def test_a_bug_in_measuring(photos, model, monkeypatch):
-    monkeypatch.setattr(evaluation, "ssim", bug)
+    monkeypatch.setitem(table.METRICS, "ssim", table.Metric("SSIM", 3, bug))
     assert_is_a_bug(run("eval", model, "in"))
 
 

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image, ImageOps
-from scipy import ndimage
-from skimage import color, metrics
+from PIL import Image
 
 import zdce
 from zdce import cli
 from zdce.convert import importing
 from zdce.data import datasets
-from zdce.metrics import evaluation, naturalness
+from zdce.metrics import evaluation, leaderboard, light, naturalness, noise, protocols, similarity, table
+from zdce.metrics.baselines import BASELINES, USUAL
 
 
 def pair(seed=0, size=(20, 30)):
@@ -25,132 +24,55 @@ def pair(seed=0, size=(20, 30)):
     return [random.integers(0, 255, (*size, 3), np.uint8) for _ in range(2)]
 
 
-def test_psnr_and_ssim_are_scikit_images():
-    a, b = pair()
-    assert evaluation.psnr(a, b) == pytest.approx(metrics.peak_signal_noise_ratio(b, a, data_range=255))
-    expected = metrics.structural_similarity(a, b, channel_axis=2, data_range=255)
-    # 49 products of up to 2^16 rounded to 2^-24 of them, beside 0.03^2 255^2, and averaged over pixels.
-    assert evaluation.ssim(a, b) == pytest.approx(expected, abs=1e-6)
-    assert evaluation.psnr(a, a) == math.inf
-    assert evaluation.ssim(a, a) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (2, 9), (3, 3), (6, 40)])
-def test_tiny_pictures_do_not_fail(size):
-    a, b = pair(size=size)
-    assert math.isfinite(evaluation.psnr(a, b))
-    assert math.isnan(evaluation.ssim(a, b)) == (min(size) < 3)
-
-
-def test_baselines():
-    image, _ = pair()
-    dark = image // 5
-    assert np.array_equal(evaluation.autocontrast(dark), np.asarray(ImageOps.autocontrast(Image.fromarray(dark))))
-    assert np.array_equal(evaluation.gamma(dark), np.rint((dark / 255) ** 0.4 * 255))
-    assert evaluation.clahe(dark).mean() > dark.mean()
-
-
-def test_retinex_is_its_definition():
-    dark = pair()[0] // 5
-    values = dark / 255
-    light = ndimage.gaussian_filter(values.max(axis=2), 5, mode="nearest")
-    brightened = [ndimage.gaussian_filter(values[..., c] / light**0.7, 1.2, mode="nearest") for c in range(3)]
-    expected = np.clip(np.stack(brightened, axis=2), 0, 1) * 255
-    assert np.abs(evaluation.retinex(dark) - expected).max() <= 0.5 + 1e-9  # rounded to integers
-    assert not evaluation.retinex(np.zeros((9, 9, 3), np.uint8)).any()
-
-
-def test_ciede2000_is_the_mean_over_pixels():
-    a, b = pair()
-    expected = np.mean([color.deltaE_ciede2000(color.rgb2lab(p), color.rgb2lab(q)) for p, q in zip(a, b, strict=True)])
-    assert evaluation.ciede2000(a, b) == pytest.approx(expected, rel=1e-5)  # in float32
-    assert evaluation.ciede2000(a, a) == 0
-    black, white = (np.full((4, 5, 3), level, np.uint8) for level in (0, 255))
-    assert evaluation.ciede2000(white, black) == pytest.approx(100, abs=1e-3)
-
-
-def grey(values):
-    return np.repeat(np.rint(np.clip(values, 0, 255)).astype(np.uint8)[..., None], 3, axis=2)
-
-
-def scene(seed=0, size=(165, 170)):
-    """A reference of ever rougher blocks from left to right, and noise that is as strong everywhere."""
-    random = np.random.default_rng(seed)
-    across = np.arange(size[1])
-    return 120 + random.normal(0, 1, size) * across / 8, random.normal(0, 5, size)
-
-
-def test_flat_noise_is_its_definition():
-    plain, noise = scene()
-    reference, result = grey(plain), grey(60 + noise)
-    result[..., 1] = result[..., 1] // 2  # not only greys
-    weights = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
-    light, truth = (sum(w * image[..., c] for c, w in enumerate(weights)) for image in (result, reference))
-    details = light - ndimage.gaussian_filter(light, 2, mode="nearest")
-    blocks = [(slice(y, y + 16), slice(x, x + 16)) for y in range(0, 160, 16) for x in range(0, 160, 16)]
-    flattest = sorted(blocks, key=lambda block: truth[block].std())[:10]
-    expected = np.median([details[block].std() / light[block].mean() for block in flattest])
-    assert evaluation.flat_noise(result, reference) == pytest.approx(expected)
-
-
-def test_flat_noise_does_not_depend_on_brightness():
-    plain, noise = scene()
-    reference = grey(plain)
-    # The blur of sigma 2 takes 3% of white noise's deviation with it: 1 - 2 / (8 pi) + 1 / (16 pi) of its variance is left.
-    # A block's deviation varies by 4.4%, the median of ten by 1.8%; rounding to integers adds 0.1 to a variance of 6 at least.
-    for level in (0.5, 1, 2):
-        assert evaluation.flat_noise(grey((100 + noise) * level), reference) == pytest.approx(0.97 * 5 / 100, rel=0.06)
-    slope = np.broadcast_to(np.linspace(100, 120, 170), (165, 170))
-    assert evaluation.flat_noise(grey(slope), reference) < 0.005  # the steps of integers
-
-
-def test_flat_noise_leaves_out_what_is_black_or_clipped():
-    plain, noise = scene()
-    plain[:, :64] = 0
-    plain[:, 64:128] = 255
-    result = 80 + noise
-    result[:, 112:] = 80  # so early that the blur brings nothing of the noise into the blocks that are left
-    assert evaluation.flat_noise(grey(result), grey(plain)) == pytest.approx(0, abs=1e-9)
-    assert math.isnan(evaluation.flat_noise(grey(result[:, :128]), grey(plain[:, :128])))
-    assert math.isnan(evaluation.flat_noise(grey(result * 0), grey(plain)))
-    assert math.isnan(evaluation.flat_noise(grey(result[:15]), grey(plain[:15])))
-
-
-def test_a_pixel_is_clipped_where_one_channel_is():
-    image = np.zeros((4, 5, 3), np.uint8)
-    image[0, 0], image[1, :2, 1], image[2] = 255, 255, 254
-    assert evaluation.clipped_share(image) == 3 / 20
+def score(name, psnr, method="m", against="t", **values):
+    return evaluation.Score(name, method, against, {"psnr": psnr, **values})
 
 
 def test_averages_keep_infinity_apart():
-    rows = [evaluation.Score(str(i), "m", "t", psnr, 0.5 + i / 4) for i, psnr in enumerate((20.0, 30.0))]
+    rows = [score(str(i), psnr, ssim=0.5 + i / 4) for i, psnr in enumerate((20.0, 30.0))]
     (average,) = evaluation.averages(rows)
-    assert (average.psnr, average.ssim, average.images) == (25.0, 0.625, 2)
-    rows.append(evaluation.Score("2", "m", "t", math.inf, 1.0))
+    assert (average.values, average.images) == ({"psnr": 25.0, "ssim": 0.625}, 2)
+    rows.append(score("2", math.inf, ssim=1.0))
     (average,) = evaluation.averages(rows)
-    assert average.psnr == math.inf
+    assert average.values["psnr"] == math.inf
     assert average.to_dict()["psnr"] is None
+    assert list(average.to_dict()["intervals"]) == ["ssim"]
 
 
 def test_averages_are_of_what_is_known():
-    rows = [evaluation.Score(str(i), "m", "t", 20.0, 0.5, flat_noise=value) for i, value in enumerate((0.1, math.nan, 0.3))]
+    rows = [score(str(i), 20.0, flat_noise=value, loe=math.nan) for i, value in enumerate((0.1, math.nan, 0.3))]
     (average,) = evaluation.averages(rows)
-    assert (average.flat_noise, average.images) == (pytest.approx(0.2), 3)
-    assert math.isnan(average.brisque)
-    assert average.to_dict()["brisque"] is None
+    assert (average.values["flat_noise"], average.images) == (pytest.approx(0.2), 3)
+    assert average.to_dict()["loe"] is average.to_dict()["brisque"] is None
+    assert not average.knows("loe")
+    assert not average.knows("brisque")
+
+
+def test_intervals_hold_the_mean_as_often_as_they_say():
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        low, high = evaluation.interval(list(random.normal(20, 3, 40)))
+        held += low < 20 < high
+    assert 0.88 * 200 <= held <= 200  # 95 %, less what the bootstrap lacks with 40; a deviation of 200 is 1.5 %
+    low, high = evaluation.interval([float(v) for v in range(100)])
+    # The mean's own deviation is 28.87 / 10, and 1.96 of it lie on either side.
+    assert (low, high) == (pytest.approx(49.5 - 5.66, abs=0.3), pytest.approx(49.5 + 5.66, abs=0.3))
+    assert evaluation.interval([1.0, 2.0, 4.0]) == evaluation.interval([1.0, 2.0, 4.0])
+    assert all(map(math.isnan, [*evaluation.interval([1.0]), *evaluation.interval([1.0, math.inf])]))
 
 
 def test_the_worst_are_lowest_or_furthest_below():
     figures = {"a": (10, 9), "b": (20, 30), "c": (15, 15), "d": (math.inf, math.inf), "e": (12, 13), "f": (30, 31.5)}
     rows = [
-        evaluation.Score(name, method, against, psnr, 0.5)
+        score(name, psnr, method, against)
         for name, both in figures.items()
         for against in ("input", "reference")
         for method, psnr in zip(("model", "CLAHE"), both if against == "reference" else (1, 99), strict=True)
     ]
     assert [mine.name for mine, _ in evaluation.worst(rows)] == ["a", "e", "c", "b", "f"]
-    found = evaluation.worst(rows, "CLAHE", 4)
-    assert [(mine.name, mine.psnr, other.psnr) for mine, other in found] == [(n, *figures[n]) for n in ("b", "f", "e", "c")]
+    found = [(m.name, m.values["psnr"], other.values["psnr"]) for m, other in evaluation.worst(rows, "CLAHE", 4)]
+    assert found == [(n, *figures[n]) for n in ("b", "f", "e", "c")]
 
 
 @pytest.fixture
@@ -191,23 +113,26 @@ def test_eval_prints_json_and_writes_every_pictures_figures(lol):
     assert rows["input", "input"]["ssim"] == pytest.approx(1.0)
     enhance = zdce.Enhancer(zdce.load(lol / "net.safetensors"))
     pictures = datasets.collection(str(lol / "lol")).items
-    expected = np.mean([evaluation.psnr(enhance(p.load()), p.load_reference()) for p in pictures])
+    expected = np.mean([similarity.psnr(enhance(p.load()), p.load_reference()) for p in pictures])
     assert rows["model", "reference"]["psnr"] == pytest.approx(expected)
     with (lol / "each.csv").open(newline="") as file:
         each = list(csv.DictReader(file))
-    assert list(each[0]) == ["name", "method", "against", "psnr", "ssim", "ciede2000", "flat_noise", "clipped", "brisque"]
+    assert list(each[0]) == ["name", "method", "against", *table.METRICS, "data"]
     assert len(each) == 4 * 3 * 6
-    for method, apply in {**evaluation.BASELINES, "model": enhance}.items():
+    for method, apply in {**{name: BASELINES[name] for name in USUAL}, "model": enhance}.items():
         results = [(apply(p.load()), p.load_reference()) for p in pictures]
         expected = {
-            "ciede2000": [evaluation.ciede2000(*both) for both in results],
-            "flat_noise": [evaluation.flat_noise(*both) for both in results],
-            "clipped": [evaluation.clipped_share(result) for result, _ in results],
+            "ciede2000": [similarity.ciede2000(*both) for both in results],
+            "flat_noise": [noise.flat_noise(*both) for both in results],
+            "psnr_gt_mean": [similarity.psnr_gt_mean(*both) for both in results],
+            "clipped": [light.clipped_share(result) for result, _ in results],
+            "dark_half": [light.dark_half(result, p.load()) for (result, _), p in zip(results, pictures, strict=True)],
         }
         for measure, values in expected.items():
             of = [float(r[measure]) for r in each if (r["method"], r["against"]) == (method, "reference")]
             assert of == pytest.approx(values)
             assert rows[method, "reference"][measure] == pytest.approx(np.mean(values))
+            assert rows[method, "reference"]["intervals"][measure] == pytest.approx(list(evaluation.interval(values)))
         assert rows[method, "input"]["ciede2000"] is rows[method, "input"]["flat_noise"] is None
         assert rows[method, "input"]["clipped"] == rows[method, "reference"]["clipped"]
         assert rows[method, "reference"]["brisque"] is None
@@ -239,11 +164,103 @@ def test_what_cannot_be_measured_is_said_before_the_work(lol, monkeypatch):
         (dark, ("--worst", lol / "w.png"), 1, "--worst needs true references, and"),
         (lol / "lol", ("--worst", lol / "w.txt"), 1, "w.txt: expected one of the formats"),
         (lol / "lol", ("--below", "CLAHE"), 2, "give --worst FILE too"),
+        (lol / "lol", ("--worst", lol / "w.png", "--data", dark), 2, "--worst takes one network and one data set"),
+        (lol / "lol", ("--worst", lol / "w.png", "--metrics", "ssim"), 2, "--worst compares PSNR to references"),
+        (lol / "lol", ("--metrics", "ssim,LPIPS"), 1, "metrics must be of psnr, ssim,"),
+        (lol / "lol", ("--baselines", "ours"), 2, "expected all, none, or some of input,"),
+        (lol / "lol", ("--freeze", lol / "p.toml"), 2, "give --protocol NAME too"),
+        (lol / "lol", ("--protocol", "lol"), 1, "no protocol lol: name a TOML file, or one of lol-eval15,"),
+        (lol / "lol", ("--protocol", "dicm", "--metrics", "psnr"), 2, "--protocol says what --metrics would"),
+        (lol / "lol", ("--protocol", "lol-eval15"), 1, "lol must have 15 pictures by name, got no 22, 23, 55, 79, 111; lay"),
+        (dark, ("--protocol", "lime"), 1, "low must have 10 pictures, got 4; lay it out as DATA/*.jpg"),
+        (lol / "lol", ("--leaderboard", lol / "net.safetensors"), 1, "expected a new file, or one with the lines"),
+        (lol / "lol", ("-m", "base", "-m", "base"), 2, "expected networks with names of their own"),
         (lol / "lol", ("--naturalness",), 1, "brisque is needed for naturalness scores: pip install 'zdce[naturalness]'"),
     ):
         result = run(lol / "net.safetensors", data_folder, *arguments)
         assert result.exit_code == code
         assert message in result.stderr.splitlines()[-1]
+
+
+def test_several_networks_and_data_sets_are_compared_in_one_table(lol):
+    zdce.DCENet("iters4").save(lol / "other.safetensors")
+    board = lol / "board.md"
+    board.write_text(f"# Before\n{leaderboard.BEGIN}\nold\n{leaderboard.END}\nafter\n")
+    asked = ("--metrics", "psnr,dark_half", "--baselines", "input,LIME", "--csv", lol / "each.csv", "--leaderboard", board)
+    command = (lol / "net.safetensors", "-m", lol / "other.safetensors", "--data", lol / "lol", "--data", lol / "lol" / "low")
+    report = json.loads(run(*command, *asked, "--json").stdout)
+    assert [of["images"] for of in report["rows"] if of["against"] == "reference"] == [4] * 4
+    assert report["images"] == 8
+    assert [of["data"] for of in report["sets"]] == [str(lol / "lol"), str(lol / "lol" / "low")]
+    assert [(m["method"], m["parameters"]) for m in report["models"]] == [("net", 13180), ("other", 13180)]
+    assert {(row["method"], row["data"], row["against"]) for row in report["rows"]} == {
+        (method, str(lol / "lol" / inside), against)
+        for method in ("input", "LIME", "net", "other")
+        for inside, targets in (("", table.TARGETS), ("low", ("autocontrast", "input")))
+        for against in targets
+    }
+    alone = json.loads(run(lol / "other.safetensors", lol / "lol", "--json").stdout)["rows"]
+    one, other = (
+        next(row for row in rows if row["method"] == method and row["against"] == "reference")
+        for rows, method in ((report["rows"], "other"), (alone, "model"))
+    )
+    assert one["psnr"] == other["psnr"]
+    assert one["ssim"] is None
+    text = board.read_text()
+    assert text.startswith(f"# Before\n{leaderboard.BEGIN}\n| method | parameters | {lol / 'lol'}: PSNR (dB) |")
+    assert text.endswith(f"{leaderboard.END}\nafter\n")
+    assert "old" not in text
+    low, high = one["intervals"]["psnr"]
+    assert f"| other | 13,180 | {one['psnr']:.2f} [{low:.2f}, {high:.2f}] | " in text
+    with (lol / "each.csv").open(newline="") as file:
+        assert {row["data"] for row in csv.DictReader(file)} == {str(lol / "lol"), str(lol / "lol" / "low")}
+    shown = run(*command, *asked).stdout
+    assert "All data sets" in shown
+    assert f"{one['psnr']:.2f}" in shown
+
+
+def test_a_frozen_protocol_measures_the_same_pictures_or_none(lol):
+    protocol = lol / "mine.toml"
+    part = 'name = "two"\nfolder = "lol"\nfiles = "[13]*"\nmetrics = ["psnr", "loe"]\nagainst = ["reference"]\n'
+    protocol.write_text(f'name = "mine"\n[[parts]]\n{part}[[parts]]\nname = "lit"\nfolder = "lit"\nagainst = ["input"]\n')
+    command = (lol / "net.safetensors", lol, "--baselines", "none", "--json")
+    report = json.loads(run(*command, "--protocol", protocol, "--freeze", lol / "frozen.toml").stdout)
+    assert [of["pictures"] for of in report["sets"]] == [["1.png", "3.png"], ["astronaut", "chelsea", "coffee", "rocket"]]
+    assert report["protocol"]["versions"]["loe"] == table.METRICS["loe"].version
+    again = json.loads(run(*command, "--protocol", lol / "frozen.toml").stdout)
+    assert again["protocol"] == report["protocol"]
+    assert again["rows"] == report["rows"]
+    frozen = (lol / "frozen.toml").read_text()
+    (lol / "old.toml").write_text(frozen.replace("loe = 1", "loe = 0"))
+    assert "was frozen with version 0 of loe, this zdce has 1" in run(*command, "--protocol", lol / "old.toml").stderr
+    Image.open(lol / "lol" / "low" / "1.png").rotate(180).save(lol / "lol" / "low" / "1.png")
+    changed = run(*command, "--protocol", lol / "frozen.toml")
+    assert changed.exit_code == 1
+    assert "must have the files of fingerprint" in changed.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = ", "Invalid value"),
+        ('name = "empty"', "must have [[parts]], each with a name"),
+        ('[[parts]]\nname = "x"\nsize = 3', "got size = 3"),
+        ('[[parts]]\nname = "x"\nmetrics = "psnr"', "got metrics = 'psnr'"),
+        ('[[parts]]\nname = "x"\nmetrics = ["lpips"]', "metrics must be of psnr"),
+        ('[[parts]]\nname = "x"\nagainst = ["truth"]', "against must be of autocontrast, input, reference, got 'truth'"),
+    ],
+)
+def test_a_protocol_that_is_none_says_why(tmp_path, text, message):
+    (tmp_path / "p.toml").write_text(text)
+    with pytest.raises(zdce.errors.InputError) as error:
+        protocols.read(str(tmp_path / "p.toml"))
+    assert message in str(error.value)
+
+
+def test_lit_photographs_are_measured_as_they_are():
+    report = json.loads(run("local", "lit", "--metrics", "psnr,ssim", "--against", "input", "--json").stdout)
+    assert {row["method"]: row["ssim"] for row in report["rows"]}["model"] == 1
+    assert report["pictures"] == ["astronaut", "chelsea", "coffee", "rocket"]
 
 
 def test_naturalness_falls_with_noise_and_is_in_the_table(lol):

@@ -18,7 +18,7 @@ from PIL import Image
 import zdce
 from zdce import cli, training
 from zdce.data import datasets, photographs, sample
-from zdce.metrics import evaluation
+from zdce.metrics import similarity
 from zdce.models import weights
 from zdce.training.learner import Learner
 
@@ -66,8 +66,8 @@ def test_the_default_network_is_as_good_as_it_was():
     pairs = [(enhancer(item.load()), item.load_reference()) for item in items]
     assert len(pairs) == 16
     # Other processors round otherwise: a level of 255 in some pixels is some thousandths of a decibel.
-    assert np.mean([evaluation.psnr(*pair) for pair in pairs]) == pytest.approx(22.16, abs=0.03)
-    assert np.mean([evaluation.ssim(*pair) for pair in pairs]) == pytest.approx(0.698, abs=0.002)
+    assert np.mean([similarity.psnr(*pair) for pair in pairs]) == pytest.approx(22.16, abs=0.03)
+    assert np.mean([similarity.ssim(*pair) for pair in pairs]) == pytest.approx(0.698, abs=0.002)
 
 
 def test_enhance_needs_no_model(tmp_path):

@@ -1,8 +1,8 @@
 """`zdce eval`."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -11,32 +11,64 @@ from PIL import Image
 import zdce
 from zdce.commands import options
 from zdce.commands.printing import print_json, print_table
-from zdce.data.datasets import Item, collection
+from zdce.data.datasets import Item
 from zdce.errors import InputError
 from zdce.io import images
-from zdce.metrics import evaluation, naturalness
-from zdce.metrics.evaluation import BASELINES, Average, Rgb, Score
+from zdce.metrics import data_sets, evaluation, leaderboard, protocols, table
+from zdce.metrics.baselines import BASELINES, USUAL
+from zdce.metrics.data_sets import PAIRS, DataSet
+from zdce.metrics.evaluation import MODEL, Asked, Enhance, Score
+from zdce.metrics.leaderboard import Measured
+from zdce.metrics.protocols import Protocol
+from zdce.metrics.table import METRICS, REFERENCE, TARGETS
+from zdce.models import weights
+from zdce.models.network import DCENet
 from zdce.runtime import atomic
 from zdce.settings import EnhanceSettings
 from zdce.study.pictures import Labelled, sheet
 
-_PAIRS = {"all": slice(None), "odd": slice(1, None, 2), "even": slice(0, None, 2)}
 # Width of a picture in the grid of the worst, in pixels.
 _WIDTH = 320
-# Of each measure its heading, its decimals, and by what it is multiplied.
-_COLUMNS = {
-    "psnr": ("PSNR (dB)", 2, 1),
-    "ssim": ("SSIM", 3, 1),
-    "ciede2000": ("CIEDE2000", 2, 1),
-    "flat_noise": ("noise (%)", 2, 100),
-    "clipped": ("clipped (%)", 2, 100),
-    "brisque": ("BRISQUE", 1, 1),
-}
+
+# Options that a protocol decides.
+_OF_PROTOCOLS = ("metrics", "against", "split", "pairs", "unpaired", "natural")
+
+
+def _metrics(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return table.USUAL if value is None else table.named(value)
+
+
+def _baselines(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    if value in ("all", "none"):
+        return tuple(BASELINES) if value == "all" else ()
+    names = tuple(name.strip() for name in value.split(","))
+    for name in names:
+        if name not in BASELINES:
+            raise click.BadParameter(f"expected all, none, or some of {', '.join(BASELINES)}; got {name!r}")
+    return names
 
 
 @click.command("eval")
-@click.argument("model")
-@click.argument("data")
+@click.argument("model", required=False)
+@click.argument("data", required=False)
+@click.option("--model", "-m", "models", multiple=True, metavar="MODEL", help="A further network; several are compared.")
+@click.option("--data", "sources", multiple=True, metavar="DATA", help="A further data set; several get a table over all.")
+@click.option(
+    "--metrics",
+    callback=_metrics,
+    metavar="NAMES",
+    help=f"Measures, separated by commas, or all: {', '.join(METRICS)}.  [default: {', '.join(table.USUAL)}]",
+)
+@click.option(
+    "--against", type=click.Choice(TARGETS), multiple=True, help="Target to compare with; may be repeated.  [default: all]"
+)
+@click.option(
+    "--baselines",
+    callback=_baselines,
+    default=",".join(USUAL),
+    metavar="NAMES",
+    help=f"Simple methods beside the network, separated by commas, all or none: {', '.join(BASELINES)}.",
+)
 @click.option(
     "--split",
     type=click.Choice(["all", "validation"]),
@@ -46,9 +78,28 @@ _COLUMNS = {
 @click.option("--unpaired", is_flag=True, help="Measure pictures without a reference too where others have one.")
 @click.option(
     "--pairs",
-    type=click.Choice(list(_PAIRS)),
+    type=click.Choice(list(PAIRS)),
     default="all",
     help="Of these pictures, those of odd or even index, from 0: one half to choose a model on, the other to report.",
+)
+@click.option(
+    "--protocol",
+    "protocol_name",
+    metavar="NAME",
+    help=f"Measure the pictures that a protocol names, as it says: a TOML file, or {', '.join(protocols.PROTOCOLS)}.",
+)
+@click.option(
+    "--freeze",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the protocol here with the fingerprints of its pictures, for others to measure the same.",
+)
+@click.option(
+    "--leaderboard",
+    "board",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write Markdown tables here; in an existing file, between two marks.",
 )
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write every picture's figures here.")
 @click.option("--naturalness", "natural", is_flag=True, help="BRISQUE too, a score without reference: the extra `naturalness`.")
@@ -67,72 +118,175 @@ _COLUMNS = {
 @options.device
 @options.settings("pixels")
 def evaluate(
-    model: str,
-    data: str,
-    split: str,
-    unpaired: bool,
-    pairs: str,
+    model: str | None,
+    data: str | None,
+    models: tuple[str, ...],
+    sources: tuple[str, ...],
+    protocol_name: str | None,
+    freeze: Path | None,
+    board: Path | None,
     csv_path: Path | None,
-    natural: bool,
     worst: Path | None,
     below: str | None,
     as_json: bool,
     device: str,
     settings: EnhanceSettings,
+    **choice: Any,
 ) -> None:
-    """PSNR and SSIM of MODEL (shipped weights by their name, or a .safetensors file) on DATA (a folder, `sample` or `open`).
+    """PSNR, SSIM and more of MODEL (shipped weights by their name, or a .safetensors file) on DATA.
 
-    All pictures of DATA are measured, against PIL's autocontrast and the input itself, as in the report, and true references;
-    beside it the input itself, autocontrast, gamma 0.4, CLAHE and a Retinex. Also the share of clipped pixels, and against true
-    references CIEDE2000 and the noise where they are flat, as a share of the brightness there.
+    DATA is a folder, `sample` or `open` (photographs made dark), or `lit` (photographs that should stay as they are). All of
+    its pictures are measured, against PIL's autocontrast and the input itself, as in the report, and true references; beside
+    it the input itself, autocontrast, gamma 0.4, CLAHE and a Retinex. Below each mean stands its 95 % confidence interval.
+    """
+    named = _by_name([name for name in (model, *models) if name is not None])
+    folders = list(dict.fromkeys(name for name in (data, *sources) if name is not None))
+    if not folders:
+        raise click.UsageError("Missing argument 'DATA'.")
+    protocol = None if protocol_name is None else protocols.read(protocol_name)
+    networks = {name: zdce.load(path, device) for name, path in named.items()}
+    sets = _sets(folders, choice) if protocol is None else _protocol_sets(protocol, folders, choice)
+    _check(sets, networks, protocol, freeze, worst, below)
+    text_before = None if board is None else leaderboard.placed(board, "")
+    enhance = {name: _enhance(zdce.Enhancer(network, settings)) for name, network in networks.items()}
+    scores = {of.name: evaluation.evaluate(of.items, enhance, of.asked) for of in sets}
+    measured = [Measured(s.name, s.description, s.asked.metrics, tuple(evaluation.averages(scores[s.name]))) for s in sets]
+    frozen = None if protocol is None else protocol.frozen([of.items for of in sets])
+    if csv_path is not None:
+        atomic.write_text(csv_path, evaluation.to_csv(scores))
+    if board is not None and text_before is not None:
+        atomic.write_text(board, leaderboard.placed(board, leaderboard.markdown(measured, _parameters(networks))))
+    if freeze is not None and frozen is not None:
+        atomic.write_text(freeze, frozen.to_toml())
+    if worst is not None:
+        _draw_worst(worst, sets[0].items, evaluation.worst(scores[sets[0].name], below), enhance[MODEL])
+    if as_json:
+        print_json(_report(sets, measured, named, networks, frozen, choice))
+    else:
+        _print(named, sets, measured, frozen)
+
+
+def _by_name(paths: Sequence[str]) -> dict[str, str]:
+    """The networks by their names as methods: one alone is the "model", several have the names of their files."""
+    if not paths:
+        raise click.UsageError("Missing argument 'MODEL'.")
+    if len(paths) == 1:
+        return {MODEL: paths[0]}
+    stems = [path if path in weights.names() else Path(path).stem for path in paths]
+    named = dict(zip(stems if len(set(stems)) == len(stems) else paths, paths, strict=True))
+    if len(named) < len(paths) or set(named) & set(BASELINES):
+        raise click.UsageError(f"expected networks with names of their own, got {', '.join(paths)}")
+    return named
+
+
+def _sets(folders: Sequence[str], choice: Mapping[str, Any]) -> list[DataSet]:
+    metrics = choice["metrics"]
+    if choice["natural"]:
+        metrics = table.named(",".join([*metrics, "brisque"]))
+    asked = Asked(metrics, choice["against"] or TARGETS, choice["baselines"])
+    return [data_sets.of_source(name, asked, choice["split"], choice["pairs"], choice["unpaired"]) for name in folders]
+
+
+def _protocol_sets(protocol: Protocol, folders: Sequence[str], choice: Mapping[str, Any]) -> list[DataSet]:
+    if len(folders) > 1:
+        raise click.UsageError(f"--protocol takes one folder, got {', '.join(folders)}")
+    for name in _OF_PROTOCOLS:
+        if click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(f"--protocol says what --{name if name != 'natural' else 'naturalness'} would: leave it out")
+    return data_sets.of_protocol(protocol, folders[0], Asked(baselines=choice["baselines"]))
+
+
+def _check(
+    sets: Sequence[DataSet],
+    networks: Mapping[str, DCENet],
+    protocol: Protocol | None,
+    freeze: Path | None,
+    worst: Path | None,
+    below: str | None,
+) -> None:
+    """What can be said before minutes of work.
+
+    Raises:
+        click.UsageError: options that don't fit each other.
+        InputError: a measure needs a package, or the worst can't be told or written.
     """
     if below and worst is None:
         raise click.UsageError("--below says which pictures --worst draws: give --worst FILE too")
-    network = zdce.load(model, device)
-    pictures = collection(data)
-    items = (pictures.items if split == "all" else pictures.validation_items())[_PAIRS[pairs]]
-    if not unpaired:
-        pictures.check_paired(items, "; --unpaired measures what there is")
-    measured = _described(len(items), len(pictures.items), sum(item.load_reference is not None for item in items), split, pairs)
+    if freeze and protocol is None:
+        raise click.UsageError("--freeze writes a protocol: give --protocol NAME too")
+    for of in sets:
+        table.check(of.asked.metrics)
     if worst is not None:
-        _check_worst(worst, data, items)
-    brisque = naturalness.brisque() if natural else None
-    enhancer = zdce.Enhancer(network, settings)
-
-    def enhance(image: Rgb) -> Rgb:
-        return images.as_uint8(enhancer(image))
-
-    scores = evaluation.evaluate(items, enhance, brisque)
-    averages = evaluation.averages(scores)
-    if csv_path is not None:
-        atomic.write_text(csv_path, evaluation.to_csv(scores))
-    if worst is not None:
-        _draw_worst(worst, items, evaluation.worst(scores, below), enhance)
-    if as_json:
-        which = {"data": data, "measured": measured, "split": split, "pairs": pairs, "pictures": [item.name for item in items]}
-        print_json({"images": len(items), "rows": [average.to_dict() for average in averages], **which})
-        return
-    _print(f"{model} on {data}: {measured}", averages)
+        if len(sets) > 1 or len(networks) > 1:
+            raise click.UsageError("--worst takes one network and one data set")
+        asked = sets[0].asked
+        if "psnr" not in asked.metrics or REFERENCE not in asked.against or (below and below not in asked.baselines):
+            raise click.UsageError("--worst compares PSNR to references: leave out --metrics, --against and --baselines")
+        _check_worst(worst, sets[0].name, sets[0].items)
 
 
-def _described(count: int, total: int, references: int, split: str, pairs: str) -> str:
-    """What is measured, in words: how many, and which."""
-    chosen = [word for word in (split, pairs) if word != "all"]
-    which = f"{count} of {total} pictures ({', '.join(chosen)})" if chosen else f"all {total} pictures"
-    return f"{which}, {references or 'none'} with a reference"
+def _enhance(enhancer: zdce.Enhancer) -> Enhance:
+    return lambda image: images.as_uint8(enhancer(image))
 
 
-def _print(title: str, averages: Sequence[Average]) -> None:
-    """The table, without the measures that nothing was measured by."""
-    known = [name for name in _COLUMNS if any(not math.isnan(getattr(a, name)) for a in averages)]
-    rows = [[a.against, a.method, *(_cell(a, name) for name in known), str(a.images)] for a in averages]
-    print_table(title, ["against", "method", *(_COLUMNS[name][0] for name in known), "images"], rows, least_width=112)
+def _parameters(networks: Mapping[str, DCENet]) -> dict[str, int]:
+    return {name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()}
 
 
-def _cell(average: Average, name: str) -> str:
-    _, digits, factor = _COLUMNS[name]
-    value = getattr(average, name)
-    return "-" if math.isnan(value) else f"{value * factor:.{digits}f}"
+def _report(
+    sets: Sequence[DataSet],
+    measured: Sequence[Measured],
+    named: Mapping[str, str],
+    networks: Mapping[str, DCENet],
+    frozen: Protocol | None,
+    choice: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What --json prints: of one data set its own keys, too, at the top."""
+    which = {"split": choice["split"], "pairs": choice["pairs"]} if frozen is None else {}
+    of_sets = [
+        {"data": of.name, "measured": of.description, **which, "note": of.note, "pictures": [item.name for item in of.items]}
+        for of in sets
+    ]
+    parameters = _parameters(networks)
+    return {
+        "images": sum(len(of.items) for of in sets),
+        "rows": [{**average.to_dict(), "data": of.name} for of in measured for average in of.averages],
+        "models": [{"method": name, "model": path, "parameters": parameters[name]} for name, path in named.items()],
+        "sets": of_sets,
+        "protocol": None if frozen is None else {"name": frozen.name, "digest": frozen.digest, "versions": frozen.versions},
+        **(of_sets[0] if len(of_sets) == 1 else {}),
+    }
+
+
+def _print(named: Mapping[str, str], sets: Sequence[DataSet], measured: Sequence[Measured], frozen: Protocol | None) -> None:
+    """A table for each data set, then one over all."""
+    for data_set, of in zip(sets, measured, strict=True):
+        _print_set(f"{', '.join(named.values())} on {of.name}: {of.description}", of)
+        if data_set.note:
+            click.echo(f"Note: {data_set.note}.")
+    if len(measured) > 1:
+        heading, rows = leaderboard.over_all(measured)
+        _print_wide("All data sets", heading, rows)
+    if frozen is not None:
+        versions = ", ".join(f"{name} {version}" for name, version in (frozen.versions or {}).items())
+        click.echo(f"protocol {frozen.name} {frozen.digest} (versions: {versions})")
+
+
+def _print_set(title: str, of: Measured) -> None:
+    """The table of one data set, without the measures that are known of no picture."""
+    known = [name for name in of.metrics if any(average.knows(name) for average in of.averages)]
+    rows = [
+        [average.against, average.method, *(leaderboard.cell(average, name, "\n") for name in known), str(average.images)]
+        for average in of.averages
+    ]
+    _print_wide(title, ["against", "method", *(METRICS[name].heading for name in known), "images"], rows)
+
+
+def _print_wide(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table as wide as its longest words need."""
+    columns = zip(heading, *rows, strict=True)
+    width = sum(2 + max(len(word) for cell in column for word in cell.split("\n")) for column in columns)
+    print_table(title, list(heading), [list(row) for row in rows], least_width=width)
 
 
 def _check_worst(path: Path, data: str, items: Sequence[Item]) -> None:
@@ -147,20 +301,18 @@ def _check_worst(path: Path, data: str, items: Sequence[Item]) -> None:
         raise InputError(f"{path}: expected one of the formats {', '.join(sorted(images.SUFFIXES))}")
 
 
-def _draw_worst(
-    path: Path, items: Sequence[Item], chosen: Sequence[tuple[Score, Score | None]], enhance: Callable[[Rgb], Rgb]
-) -> None:
+def _draw_worst(path: Path, items: Sequence[Item], chosen: Sequence[tuple[Score, Score | None]], enhance: Enhance) -> None:
     named = {item.name: item for item in items}
     rows = [_row(named[mine.name], mine, other, enhance) for mine, other in chosen]
     images.write(images.Picture(np.asarray(sheet(rows, _WIDTH))), path)
 
 
-def _row(item: Item, mine: Score, other: Score | None, enhance: Callable[[Rgb], Rgb]) -> list[Labelled]:
+def _row(item: Item, mine: Score, other: Score | None, enhance: Enhance) -> list[Labelled]:
     """Original, output, the other method's if there is one, reference."""
     picture = item.load()
-    shown = [(picture, item.name), (enhance(picture), f"output, {mine.psnr:.2f} dB")]
+    shown = [(picture, item.name), (enhance(picture), f"output, {mine.values['psnr']:.2f} dB")]
     if other is not None:
-        shown.append((BASELINES[other.method](picture), f"{other.method}, {other.psnr:.2f} dB"))
+        shown.append((BASELINES[other.method](picture), f"{other.method}, {other.values['psnr']:.2f} dB"))
     if item.load_reference is not None:
         shown.append((item.load_reference(), "reference"))
     return [Labelled(Image.fromarray(pixels), label) for pixels, label in shown]

@@ -18,9 +18,13 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], least_wid
     click.echo(title)
     table = Table(box=box.SIMPLE, pad_edge=False)
     for i, column in enumerate(columns):
-        numeric = all(row[i] in ("-", "inf") or row[i].replace(",", "").replace(".", "").lstrip("-").isdigit() for row in rows)
+        numeric = all(_is_number(row[i].partition("\n")[0]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=i == 0)
     for row in rows:
         table.add_row(*map(escape, row))
     console = Console()
     Console(width=max(console.width, least_width)).print(table)
+
+
+def _is_number(text: str) -> bool:
+    return text in ("-", "inf") or text.replace(",", "").replace(".", "").lstrip("-").isdigit()

@@ -29,6 +29,9 @@ SAMPLE = "sample"
 # Collections that are not folders: the built-in sample, and the larger set of `zdce photographs`.
 DARKENED = {SAMPLE: sample.PICTURES, "open": photographs.PICTURES}
 
+# Well-lit photographs, of which an enhancement should change nothing: for measuring only.
+LIT = "lit"
+
 # The report validates on the last 85 of LOL's 485 pictures, in string order; other sets keep that share.
 _VALIDATION_SHARE = 85 / 485
 
@@ -97,9 +100,10 @@ def collection(source: str) -> Collection:
     """The pictures of ``source``.
 
     Args:
-        source: ``"sample"`` or ``"open"``, photographs made dark; a folder of dark pictures and one of their references in a
-            layout of ``zdce.data.pairing``, such as LOL's ``low`` and ``high``, or one that holds such an ``our485``; a folder
-            that holds ``low`` alone; or any folder of pictures, searched through.
+        source: ``"sample"`` or ``"open"``, photographs made dark; ``"lit"``, the photographs of ``"sample"`` as they are,
+            without references; a folder of dark pictures and one of their references in a layout of ``zdce.data.pairing``, such
+            as LOL's ``low`` and ``high``, or one that holds such an ``our485``; a folder that holds ``low`` alone; or any
+            folder of pictures, searched through.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -107,6 +111,9 @@ def collection(source: str) -> Collection:
     """
     if source in DARKENED:
         return _darkened(DARKENED[source])
+    if source == LIT:
+        lit = tuple(Item(name, partial(sample.photograph, name), made_from=source) for name in sample.PICTURES.photographs)
+        return Collection(lit, 1)
     folder = Path(source)
     if not folder.is_dir():
         raise MissingFileError(f"no such folder: {source} (or {SAMPLE!r} for the built-in sample, 'open' for more)")

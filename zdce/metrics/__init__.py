@@ -1,1 +1,1 @@
-"""Measures of results: with references and without."""
+"""Measures of results, with references and without, the simple methods beside them, and comparisons of networks."""

@@ -8,11 +8,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from zdce.metrics.evaluation import Rgb
+from zdce.metrics.pictures import Rgb
 from zdce.runtime import packages
 
 # Smallest side: a smaller picture, halved, is smaller than BRISQUE's window of 7 pixels with its neighbours.
 _LEAST = 16
+
+
+def check() -> None:
+    """Raises InputError where the package, or OpenCV, which it needs, is not installed."""
+    packages.require("brisque", extra="naturalness")
 
 
 def brisque() -> Callable[[Rgb], float]:
@@ -25,7 +30,7 @@ def brisque() -> Callable[[Rgb], float]:
     Raises:
         InputError: the package, or OpenCV, which it needs, is not installed.
     """
-    packages.require("brisque", extra="naturalness")
+    check()
     from brisque import BRISQUE
 
     scorer = BRISQUE()

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
-from zdce.metrics.evaluation import Rgb, ciede2000, luma, psnr, ssim
+from zdce.metrics.lightness_order import changed_orders
+from zdce.metrics.pictures import Rgb, luma
+from zdce.metrics.similarity import ciede2000, psnr, ssim
 
 # Targets of comparisons.
 TARGETS = ("autocontrast", "input", "reference")
@@ -125,10 +127,5 @@ def lightness_order_error(image: Rgb, enhanced: Rgb) -> float:
     with the smallest k for which the longer side has at most 100. 0 if no order has changed, at most m.
     """
     step = max(1, -(-max(image.shape[:2]) // _GRID))
-    before, after = (picture[::step, ::step].max(axis=2).ravel() for picture in (image, enhanced))
-    # Counted over values, not pairs: a pixel of values (a, b) disagrees with those whose L <= a or L' <= b, but not both.
-    joint = np.zeros((256, 256), np.int64)
-    np.add.at(joint, (before, after), 1)
-    both = joint.cumsum(axis=0).cumsum(axis=1)
-    changed = both[:, -1:] + both[-1:, :] - 2 * both
-    return float((joint * changed).sum() / before.size)
+    before, after = (picture[::step, ::step].max(axis=2) for picture in (image, enhanced))
+    return changed_orders(before, after)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from zdce.data.datasets import SAMPLE
 from zdce.io import formats
-from zdce.metrics.evaluation import BASELINES
+from zdce.metrics.baselines import USUAL
 from zdce.models.variants import VARIANTS
 from zdce.runtime import atomic
 from zdce.runtime.progress import duration
@@ -273,7 +273,7 @@ class Page:
     def _viewer(self, left: str, right: str) -> Viewer:
         choices = [(slug(Source(v, 0, self.last)), v.capitalize() if v == BASE else v) for v in self.results.variants]
         # Results of older versions may have fewer measures.
-        others = [name for name in BASELINES if name not in _LABELS and self.results.average(name)]
+        others = [name for name in USUAL if name not in _LABELS and self.results.average(name)]
         simple = [(slug(Source(name)), name[0].upper() + name[1:]) for name in others]
         return Viewer([*self._plain_choices(), *simple, *choices], left, right)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from zdce.metrics.evaluation import Rgb
+from zdce.metrics.pictures import Rgb
 
 # Longer side of the pictures on the page, in pixels.
 SHOWN_SIDE = 640

@@ -17,8 +17,8 @@ from zdce.data.datasets import Item
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError, library_call
 from zdce.io import images
-from zdce.metrics import evaluation
-from zdce.metrics.evaluation import BASELINES, Rgb
+from zdce.metrics.baselines import BASELINES, USUAL, autocontrast
+from zdce.metrics.pictures import Rgb
 from zdce.models.network import DCENet, load
 from zdce.models.variants import VARIANTS
 from zdce.runtime import atomic, locks, progress, system
@@ -201,7 +201,7 @@ class Study:
         )
 
     def _plain_methods(self) -> list[str]:
-        return [*BASELINES, "reference"] if any(item.load_reference for item in self.items) else [*BASELINES]
+        return [*USUAL, "reference"] if any(item.load_reference for item in self.items) else [*USUAL]
 
     def _losses(self) -> Iterator[Loss]:
         for seed in range(self.settings.seeds):
@@ -316,7 +316,7 @@ class Study:
         rows: dict[str, list[Measured]] = {method: [] for method in self._plain_methods()}
         for item in progress.track(self.items, len(self.items), "measuring baselines"):
             picture, targets = _loaded(item, self.settings.side)
-            results = {method: apply(picture) for method, apply in BASELINES.items()}
+            results = {method: BASELINES[method](picture) for method in USUAL}
             results |= {"reference": targets["reference"]} if "reference" in targets else {}
             for method, result in results.items():
                 rows[method].append(measure(Source(method), item.name, result, targets))
@@ -404,7 +404,7 @@ def _loaded(item: Item, side: int | None) -> tuple[Rgb, dict[str, Rgb]]:
     if reference is not None and reference.shape != picture.shape:
         raise InputError(f"{item.name}: reference must be {picture.shape}, got {reference.shape}")
     small = pictures.reduced(picture, side)
-    targets = {"autocontrast": evaluation.autocontrast(small), "input": small}
+    targets = {"autocontrast": autocontrast(small), "input": small}
     return small, targets if reference is None else {**targets, "reference": pictures.reduced(reference, side)}
 
 
