@@ -1,6 +1,7 @@
 """One list of settings: every way in takes each field of ``EnhanceSettings``, and each has its effect there."""
 
 import importlib
+import shutil
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ import torch
 from click.testing import CliRunner
 from PIL import ExifTags, Image
 
+import comfyui
 import zdce
 from zdce import cli
 from zdce.bench.engines import dark_picture
@@ -171,6 +173,22 @@ def test_every_way_in_takes_every_setting(folder, tmp_path, monkeypatch, way, na
     assert before != after
     if effect == "pixels":
         assert after == content(by_enhancer(folder, source, None, **{name: VALUES[name]}))
+
+
+@pytest.mark.parametrize("name", options("pixels"))
+def test_the_node_for_comfyui_takes_every_setting(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path / "zdce")
+    image = torch.from_numpy(as_array(folder / SOURCES.get(name, "dark.png")) / np.float32(255))[None]
+    with comfyui.loaded(tmp_path) as module:
+        node = module.NODE_CLASS_MAPPINGS["ZdceEnhance"]
+        widgets = node.INPUT_TYPES()["required"]
+        unchanged = {setting: widgets[setting][1]["default"] for setting in options("pixels")}
+        before, after = (
+            node().enhance(image, "net.safetensors", "cpu", **unchanged | changes)[0].numpy()
+            for changes in ({}, {name: VALUES[name]})
+        )
+    assert not np.array_equal(before, after)
+    assert np.array_equal(after, zdce.enhance(image.numpy(), folder / "net.safetensors", **{name: VALUES[name]}))
 
 
 @pytest.mark.parametrize("way", [way for way, effects in WAYS.items() if effects == EFFECTS])
