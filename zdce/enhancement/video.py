@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from zdce.enhancement import borders, encodings
+from zdce.enhancement import borders, hdr
 from zdce.enhancement.enhancer import Enhancer
 from zdce.enhancement.smoothing import Smoothing
 from zdce.errors import InputError
-from zdce.io import colour_spaces
 from zdce.io.colour_tags import Space
 from zdce.io.images import Pixels
 from zdce.models.variants import Variant
@@ -148,6 +147,7 @@ class _Frames:
         self._enhancer, self._space = enhancer, space if enhancer.settings.transfer == "srgb" else None
         self._smoothing, self._border = smoothing_for(enhancer), borders.FilmBorder()
         self._inside: tuple[slice, slice] | None = None
+        self._hdr: hdr.Frames | None = None
 
     def __call__(self, pixels: Pixels, moment: float) -> Pixels:
         """The next frame (H, W, 3), shown at ``moment`` seconds."""
@@ -162,10 +162,11 @@ class _Frames:
         return result
 
     def _enhanced(self, pixels: Pixels, moment: float) -> Pixels:
-        if self._space is not None:
-            encoding = encodings.Encoding(*colour_spaces.functions(self._space, pixels.dtype))
-            return encodings.through(encoding, pixels, lambda shown: self._curved(shown, moment))
-        return self._curved(pixels, moment)
+        if self._space is None:
+            return self._curved(pixels, moment)
+        if self._hdr is None:
+            self._hdr = hdr.Frames(self._space, pixels.dtype)
+        return self._hdr.through(pixels, lambda shown: self._curved(shown, moment))
 
     def _curved(self, pixels: Pixels, moment: float) -> Pixels:
         maps = self._smoothing(self._enhancer.maps(pixels), self._enhancer.srgb(pixels), moment)

@@ -109,11 +109,15 @@ def _white(primaries: Primaries) -> NDArray[np.float64]:
     return np.array([x / y, 1, (1 - x - y) / y])
 
 
+def matrices(space: Space) -> tuple[Floats, Floats]:
+    """From linear RGB of a space to that of sRGB, as eyes that are used to its white see it, and back; (3, 3) each."""
+    forth = np.linalg.solve(to_xyz(SRGB_PRIMARIES), adapted(space.primaries, _white(SRGB_PRIMARIES))).astype(np.float32)
+    return forth, np.linalg.inv(forth).astype(np.float32)
+
+
 def functions(space: Space, dtype: np.dtype[Any]) -> tuple[Function, Function]:
     """From fractions of ``dtype``'s largest number to sRGB, and back; light beyond sRGB's range lies beyond [0, 1]."""
-    curve = transfer(space)
-    forth = np.linalg.solve(to_xyz(SRGB_PRIMARIES), adapted(space.primaries, _white(SRGB_PRIMARIES))).astype(np.float32)
-    back = np.linalg.inv(forth).astype(np.float32)
+    curve, (forth, back) = transfer(space), matrices(space)
     black, span = _range(dtype) if space.narrow else (0.0, 1.0)
 
     def to_srgb(colours: Floats) -> Floats:
