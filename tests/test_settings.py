@@ -23,6 +23,7 @@ from zdce.bench.engines import dark_picture
 from zdce.bench.infer import lively
 from zdce.commands import options as command_options
 from zdce.enhancement import batch, ray_data, transforms, video
+from zdce.errors import InputError
 from zdce.runtime import devices
 from zdce.settings import EFFECTS, EnhanceSettings, SettingsKeywords, options
 
@@ -33,6 +34,8 @@ VALUES = {
     "precision": "bf16",
     "brightness": 0.4,
     "noise": 9.0,
+    "shadows": 1.0,
+    "highlights": 0.0,
     "transfer": "linear",
     "only_if_dark": True,
     "smoothing": 0.0,
@@ -45,7 +48,10 @@ VALUES = {
 
 
 # The picture that a setting is tried on, where it is another than "dark.png".
-SOURCES = {"only_if_dark": "lit.png", "strip": "lit.png"}
+SOURCES = {"only_if_dark": "lit.png", "strip": "lit.png", "shadows": "backlit.png", "highlights": "backlit.png"}
+
+# Settings of networks with guided maps, such as the one in the subfolder "guided".
+GUIDED = {"shadows", "highlights"}
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +59,16 @@ def folder(tmp_path_factory):
     """A network, a dark picture and a dark video that flickers."""
     folder = tmp_path_factory.mktemp("settings")
     lively("base").save(folder / "net.safetensors")
+    (folder / "guided").mkdir()
+    zdce.load("local").save(folder / "guided" / "net.safetensors")
     noisy = dark_picture(60, 90) + np.random.default_rng(0).integers(0, 12, (60, 90, 3), np.uint8)
     Image.fromarray(noisy).save(folder / "dark.png")
     place = Image.Exif()
     place[ExifTags.Base.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
     Image.fromarray(noisy + np.uint8(90)).save(folder / "lit.png", exif=place)
+    backlit = noisy // 2
+    backlit[:, :30] = 150
+    Image.fromarray(backlit).save(folder / "backlit.png")
     if video.why_missing() is None:
         film(folder / "dark.mp4")
         film(folder / "interlaced.mp4", flags="+ildct+ilme")
@@ -166,13 +177,13 @@ def test_every_way_in_takes_every_setting(folder, tmp_path, monkeypatch, way, na
     if suffix == ".mp4" and (reason := video.why_missing()):
         pytest.skip(reason)
     source = folder / ("dark.mp4" if suffix == ".mp4" else SOURCES.get(name, "dark.png"))
+    home = folder / "guided" if name in GUIDED else folder
     before, after = (
-        content(way(folder, source, tmp_path / f"{i}{suffix}", **changes))
-        for i, changes in enumerate(({}, {name: VALUES[name]}))
+        content(way(home, source, tmp_path / f"{i}{suffix}", **changes)) for i, changes in enumerate(({}, {name: VALUES[name]}))
     )
     assert before != after
     if effect == "pixels":
-        assert after == content(by_enhancer(folder, source, None, **{name: VALUES[name]}))
+        assert after == content(by_enhancer(home, source, None, **{name: VALUES[name]}))
 
 
 @pytest.mark.parametrize("name", options("pixels"))
@@ -246,6 +257,8 @@ def test_commands_have_an_option_for_each_setting(command, effects, without):
         ("brightness", -0.1, "a number of at least 0 and below 1, got -0.1"),
         ("noise", 255, "a number of at least 0 and below 255, got 255"),
         ("noise", float("nan"), "a number of at least 0 and below 255, got nan"),
+        ("shadows", -1.5, "a number from -1 to 1, got -1.5"),
+        ("highlights", 1.5, "a number from 0 to 1, got 1.5"),
         ("transfer", "gamma", "one of srgb, linear, log, got 'gamma'"),
         ("only_if_dark", 1, "True or False, got 1"),
         ("subsampling", "4:1:1", "one of 4:4:4, 4:2:2, 4:2:0, got '4:1:1'"),
@@ -291,6 +304,12 @@ def test_keywords_come_before_the_settings_and_these_before_the_networks_own():
     assert enhancer.brightness == model.variant.brightness
     assert enhancer.with_settings(noise=None).settings.noise is None
     assert enhancer.with_settings(settings).strength == 0.5
+
+
+@pytest.mark.parametrize(("name", "value"), [("shadows", 0.5), ("highlights", 0.5)])
+def test_settings_of_guided_maps_need_a_network_that_has_them(name, value):
+    with pytest.raises(InputError, match=f"^{name} needs a network with guided maps, such as local, got 0.5 for iters4$"):
+        zdce.Enhancer(zdce.DCENet("iters4"), **{name: value})
 
 
 def test_packed_weights_are_shared_where_they_are_the_same():

@@ -140,6 +140,8 @@ class SettingsKeywords(TypedDict, total=False):
     precision: str
     brightness: float | None
     noise: float | None
+    shadows: float
+    highlights: float
     transfer: str
     only_if_dark: bool
     smoothing: float
@@ -170,6 +172,9 @@ class EnhanceSettings:
         noise: standard deviation of the input's noise in 8-bit levels, from 0 to below 255: what the curve makes of it is
             smoothed (``zdce.ops.denoise_picture``, which takes a fraction of 1); 0 turns that off. None measures it in each
             picture and frame, and takes no less than the network's own; networks that have none don't smooth.
+        shadows: how much more shadows are lifted than the rest, at the same mean: from -1, which leaves black as it is, over 0,
+            as the network does, to 1. Of networks with guided maps, such as ``local``, in scenes that they brighten.
+        highlights: how far what is lit keeps its light, of such networks: 1 wholly, 0 it is lifted as the rest.
         transfer: how the pixels' numbers encode light. ``"srgb"``: by a file's own colour profile, or as sRGB where it has
             none. ``"linear"``: proportionally. ``"log"``: as ACEScct.
         only_if_dark: pictures that are not dark (``zdce.models.darkness``) come out as they are; a file is copied byte for
@@ -210,6 +215,10 @@ class EnhanceSettings:
         None, "Input noise to remove (standard deviation, 8-bit levels); 0 turns it off.",
         least=0, below=LEVELS, unit="levels", unset="measured in each picture, but no less than the network's own",
     )  # fmt: skip
+    shadows: float = _option(
+        0.0, "Lift of shadows beyond the rest's: -1 less, 0 as the network does, 1 more.", least=-1, most=1
+    )
+    highlights: float = _option(1.0, "How far highlights keep their light: 1 wholly, 0 not.", least=0, most=1)
     transfer: str = _option(
         "srgb", "Encoding of light in the pixels: srgb (a file's own profile, else sRGB), linear, or log (ACEScct).",
         kind=str, choices=TRANSFERS,

@@ -49,13 +49,15 @@ float product(float one, float other) { return one * other; }
 }  // namespace
 
 std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::vector<float>& maps, int64_t channels,
-                                   int64_t height, int64_t width) {
+                                   int64_t height, int64_t width, double shadows, double highlights) {
   const size_t pixels = static_cast<size_t>(height * width);
   Plane luma(pixels), target(pixels);
   for (size_t i = 0; i < pixels; ++i) {
     luma[i] = kRed * image[i] + kGreen * image[pixels + i] + kBlue * image[2 * pixels + i];
     for (size_t k = 0; k < static_cast<size_t>(channels); ++k) target[i] += maps[k * pixels + i];
-    target[i] *= std::min((1 - luma[i]) / (1 - kLit), 1.0f) / static_cast<float>(channels);
+    const float dark = std::max(1 - luma[i] / kLit, 0.0f), lit = std::max((luma[i] - kLit) / (1 - kLit), 0.0f);
+    target[i] *= (1 + static_cast<float>(shadows) * dark) * (1 - static_cast<float>(highlights) * lit);
+    target[i] /= static_cast<float>(channels);
   }
   const Plane mean = averaged(luma, height, width), target_mean = averaged(target, height, width);
   const Plane both = averaged(combined(luma, target, product), height, width);

@@ -17,6 +17,8 @@ struct Settings {
   double brightness = 0;  // mean of [0, 1] that a dark scene of mean 0.05 is brought to; 0: no strength is sought
   double noise = 0;       // deviation of the picture's noise in levels of 255 that is smoothed; 0: none is
   int64_t scale = 1;      // the curve is estimated on a picture so many times smaller
+  double shadows = 0;     // of guided maps, from -1 to 1: how much more black is lifted than what is lit; 0: as trained
+  double highlights = 1;  // of guided maps, from 0 to 1: how far what is lit keeps its light
 };
 
 class Model {
@@ -61,9 +63,9 @@ void used_maps(const Model& model, const Picture& picture, const Settings& setti
 double scene_strength(const Model& model, const Picture& picture, double brightness);
 
 // The coefficients (2, h, w) of guided maps: of luma Y, `a Y + b` is the local linear function that comes closest to
-// the mean of `channels` maps (channels, h, w) of an image (3, h, w).
+// the mean of `channels` maps (channels, h, w) of an image (3, h, w), weighted by `shadows` and `highlights`.
 std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::vector<float>& maps, int64_t channels,
-                                   int64_t height, int64_t width);
+                                   int64_t height, int64_t width, double shadows, double highlights);
 
 // The strength that the scene of an image (3, h, w), made small by area means, wants such coefficients to have, 0 to 4.
 double guided_scene_strength(const Model& model, const std::vector<float>& image,

@@ -150,9 +150,9 @@ zdce_network* zdce_network_create(const zdce_layer* layers, int64_t layer_count,
 void zdce_network_destroy(zdce_network* network) { delete network; }
 
 zdce_settings zdce_network_settings(const zdce_network* network) {
-  if (network == nullptr) return {1, 0, 0, 1};
+  if (network == nullptr) return {1, 0, 0, 1, 0, 1};
   const Settings& own = network->model->settings;
-  return {own.strength, own.brightness, own.noise, own.scale};
+  return {own.strength, own.brightness, own.noise, own.scale, own.shadows, own.highlights};
 }
 
 int64_t zdce_network_iterations(const zdce_network* network) {
@@ -171,7 +171,8 @@ zdce_status zdce_enhance(const zdce_network* network, const zdce_picture* pictur
     check_apart(from, to);
     Settings how = model.settings;
     if (settings != nullptr) {
-      how = {settings->strength, settings->brightness, settings->noise, settings->scale};
+      how = {settings->strength, settings->brightness, settings->noise,
+             settings->scale,    settings->shadows,    settings->highlights};
     }
     enhance(model, from, how, to);
   });

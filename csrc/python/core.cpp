@@ -200,8 +200,8 @@ PyObject* enhance_array(PyObject*, PyObject* arguments) {
     PyObject *network = nullptr, *picture = nullptr, *result = nullptr;
     Settings how;
     long long scale = 1;
-    parse(PyArg_ParseTuple(arguments, "OOOdddL", &network, &picture, &result, &how.strength, &how.brightness,
-                           &how.noise, &scale));
+    parse(PyArg_ParseTuple(arguments, "OOOdddL|dd", &network, &picture, &result, &how.strength, &how.brightness,
+                           &how.noise, &scale, &how.shadows, &how.highlights));
     how.scale = scale;
     const Model& model = model_of(network);
     const Array from(picture, "picture", false), to(result, "result", true);
@@ -255,7 +255,8 @@ PyObject* maps_in_use(PyObject*, PyObject* arguments) {
     PyObject *network = nullptr, *picture = nullptr, *result = nullptr;
     Settings how;
     long long scale = 1;
-    parse(PyArg_ParseTuple(arguments, "OOdLO", &network, &picture, &how.brightness, &scale, &result));
+    parse(PyArg_ParseTuple(arguments, "OOdLO|dd", &network, &picture, &how.brightness, &scale, &result, &how.shadows,
+                           &how.highlights));
     check_scale(scale);
     how.scale = scale;
     const Model& model = model_of(network);
@@ -378,15 +379,14 @@ PyMethodDef methods[] = {
     {"describe", describe, METH_O,
      "(network) -> its iterations, maps, scale, brightness and noise (in levels of 255)."},
     {"enhance", enhance_array, METH_VARARGS,
-     "(network, picture (H, W, 3), result likewise, strength, brightness, noise in levels of 255, scale): result is "
-     "written."},
+     "(network, picture (H, W, 3), result likewise, strength, brightness, noise in levels of 255, scale, "
+     "shadows=0, highlights=1): result is written."},
     {"scene_strength", strength, METH_VARARGS, "(network, picture (H, W, 3), brightness) -> strength of [0, 2]."},
     {"curve_maps", maps, METH_VARARGS,
      "(network, picture (H, W, 3), scale, maps float32 (C, ceil(H / scale), ceil(W / scale))): maps are written."},
     {"used_maps", maps_in_use, METH_VARARGS,
-     "(network, picture (H, W, 3), brightness, scale, maps float32 (C, ceil(H / scale), ceil(W / scale))): what "
-     "enhance "
-     "applies, with the strength for the scene; maps are written."},
+     "(network, picture (H, W, 3), brightness, scale, maps float32 (C, ceil(H / scale), ceil(W / scale)), shadows=0, "
+     "highlights=1): what enhance applies, with the strength for the scene; maps are written."},
     {"enhance_picture", apply_maps, METH_VARARGS,
      "(picture (H, W, 3), maps float32 (C, h, w), iterations, scale, aligned, strength, result): result is written."},
     {"reduce_picture", reduce, METH_VARARGS,

@@ -78,6 +78,12 @@ def test_scenes_are_judged_as_by_torch_within_rounding(name, dtype, scale):
         off = np.abs(enhanced(network, picture, scale=scale).astype(int) - expected)
         assert off.max() <= (2 if dtype == np.uint8 else 60)
         assert off.mean() < (0.02 if dtype == np.uint8 else 5)
+        if own.guided:
+            how = settings._replace(shadows=-0.5, highlights=0.25)
+            result = np.empty_like(picture)
+            core.enhance(network, picture, result, 1.0, own.brightness, own.noise, how.scale, how.shadows, how.highlights)
+            off = np.abs(result.astype(int) - TorchEngine(model, "fp32").enhance(picture, how))
+            assert off.mean() < (0.02 if dtype == np.uint8 else 5)
     lit = dark((40, 50), dtype) * 3 + np.array(70 * (257 if dtype == np.uint16 else 1), dtype)
     assert np.array_equal(enhanced(network, lit, scale=scale), lit)
 

@@ -324,6 +324,33 @@ def test_what_is_lit_has_no_map():
     torch.testing.assert_close(fitted[:, 0, 10, 10], wanted, rtol=0, atol=1e-5)
 
 
+def test_shadows_and_highlights_weigh_the_maps():
+    grey, maps = torch.linspace(0, 1, 6)[:, None, None, None].expand(6, 3, 20, 20), torch.full((6, 3, 20, 20), -0.3)
+    for shadows, highlights, wanted in (
+        (0.0, 0.0, [0.3] * 6),
+        (1.0, 0.0, [0.6, 0.45, 0.3, 0.3, 0.3, 0.3]),
+        (-1.0, 1.0, [0.0, 0.15, 0.3, 0.2, 0.1, 0.0]),
+        (0.0, 0.5, [0.3, 0.3, 0.3, 0.25, 0.2, 0.15]),
+    ):
+        fitted = guidance.evaluate(grey, guidance.fit(grey, maps, shadows, highlights))
+        torch.testing.assert_close(fitted[:, 0, 10, 10], -torch.tensor(wanted), rtol=0, atol=1e-5)
+
+
+def test_shadows_lift_the_dark_half_and_highlights_keep_the_lit_one():
+    image = half_dark(20, 170, 240, 360)
+
+    def means(**settings):
+        enhanced = zdce.enhance(image, **settings).astype(float)
+        return enhanced[:, :170].mean(), enhanced[:, 190:].mean()
+
+    (less, _), (dark, lit), (more, _), (_, lifted) = (
+        means(**settings) for settings in ({"shadows": -1}, {}, {"shadows": 1}, {"highlights": 0})
+    )
+    assert less < dark - 5
+    assert dark + 2 < more
+    assert lit + 5 < lifted
+
+
 @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])
 def test_the_default_leaves_well_lit_photographs_bit_for_bit(name):
     photograph = np.ascontiguousarray(getattr(photographs, name)()[..., :3])

@@ -88,6 +88,12 @@ def serving(models, limits=None, **options):
 
 
 @pytest.fixture(scope="module")
+def guided_port():
+    with serving([str(weights.file("local"))]) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
 def port(models):
     with serving(models, Limits(file=1 << 20, pixels=3_000_000)) as port:
         yield port
@@ -214,6 +220,8 @@ OTHERS = {
     "precision": "bf16",
     "brightness": 0.4,
     "noise": 9.0,
+    "shadows": 1.0,
+    "highlights": 0.0,
     "transfer": "linear",
     "only_if_dark": True,
     "quality": 30,
@@ -223,8 +231,14 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", options("pixels", "picture files", "files"))
-def test_every_setting_is_taken_by_every_request(port, models, name):
+def test_every_setting_is_taken_by_every_request(port, guided_port, models, name):
     pixels = dark() + np.random.default_rng(0).integers(0, 12, (60, 90, 3), np.uint8)
+    guided = name in ("shadows", "highlights")
+    model = models[0]
+    if guided:
+        port, model = guided_port, "local"
+        pixels //= 2
+        pixels[:, :30] = 150
     # Where networks that know no scenes would brighten.
     pixels += np.uint8(90 * (name == "only_if_dark"))
     place = Image.Exif()
@@ -240,7 +254,7 @@ def test_every_setting_is_taken_by_every_request(port, models, name):
     shown = [ask(port, f"{place}/after?{query}")[2] for query in ("", f"{name}={OTHERS[name]}")]
     assert name != "only_if_dark" or body == data
     if name in options("pixels"):
-        assert np.array_equal(decoded(body), zdce.Enhancer(zdce.load(models[0]), **{name: OTHERS[name]})(pixels))
+        assert np.array_equal(decoded(body), zdce.Enhancer(zdce.load(model), **{name: OTHERS[name]})(pixels))
         assert shown[0] != shown[1]
 
 

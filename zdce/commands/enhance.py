@@ -23,7 +23,17 @@ from zdce.settings import FAST_SCALE, EnhanceSettings
 
 _PANELS = {
     "Files": ("output", "overwrite", "recursive", "watch", "dry_run"),
-    "Brightness": ("model", "only_if_dark", "strength", "brightness", "noise", "smoothing", "transfer"),
+    "Brightness": (
+        "model",
+        "only_if_dark",
+        "strength",
+        "brightness",
+        "shadows",
+        "highlights",
+        "noise",
+        "smoothing",
+        "transfer",
+    ),
     "How files are written": ("format_name", "quality", "subsampling", "strip", "crf", "deinterlace"),
     "Speed": ("fast", "scale", "at_once", "precision", "device"),
     "Reports": ("as_json", "manifest_path"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zdce import backends
 from zdce.enhancement import encodings
-from zdce.errors import BackendError
+from zdce.errors import BackendError, InputError
 from zdce.io.images import Pixels
 from zdce.models import darkness, stored
 from zdce.models.engine import Engine, PixelSettings, why_unsupported
@@ -95,8 +95,17 @@ class Enhancer:
     def __init__(self, model: Network, settings: EnhanceSettings | None = None, **keywords: Unpack[SettingsKeywords]) -> None:
         self.model = model if isinstance(model, StoredNetwork) else model.eval()
         self.settings = EnhanceSettings.of(settings, **keywords).for_variant(model.variant)
+        self._check_guided()
         self._packed: Engine | None = None
         self._on_torch: TorchEngine | None = None
+
+    def _check_guided(self) -> None:
+        for name in ("shadows", "highlights"):
+            value = getattr(self.settings, name)
+            if value != getattr(EnhanceSettings, name) and not self.variant.guided:
+                raise InputError(
+                    f"{name} needs a network with guided maps, such as local, got {value:g} for {self.variant.name}"
+                )
 
     def __getstate__(self) -> dict[str, object]:
         # Packed weights belong to a processor's instruction set: the process that unpickles packs anew.
@@ -249,7 +258,8 @@ class Enhancer:
 
     @property
     def _pixel_settings(self) -> PixelSettings:
-        return PixelSettings(self.scale, self.strength, self.brightness, self.settings.noise)
+        given = self.settings
+        return PixelSettings(self.scale, self.strength, self.brightness, given.noise, given.shadows, given.highlights)
 
     @property
     def _device(self) -> str:

@@ -32,6 +32,8 @@ class PixelSettings(NamedTuple):
     strength: float = 1.0
     brightness: float = 0.0
     noise: float | None = 0.0  # None: measured in the picture, but no less than the network's own
+    shadows: float = 0.0
+    highlights: float = 1.0
 
 
 @cache
@@ -84,7 +86,8 @@ class Engine:
         """The enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1]."""
         picture, result = _interleaved(picture), np.empty(picture.shape, picture.dtype)
         threads.follow_torch()
-        how = (settings.strength, settings.brightness, self._noise(picture, settings), settings.scale)
+        scene = (settings.strength, settings.brightness, self._noise(picture, settings), settings.scale)
+        how = (*scene, settings.shadows, settings.highlights)
         _core().enhance(self._network, picture, result, *how)
         return result
 
@@ -97,7 +100,8 @@ class Engine:
         height, width = (-(-side // settings.scale) for side in picture.shape[:2])
         result = np.empty((self.variant.used_maps, height, width), np.float32)
         threads.follow_torch()
-        _core().used_maps(self._network, _interleaved(picture), settings.brightness, settings.scale, result)
+        how = (settings.brightness, settings.scale, result, settings.shadows, settings.highlights)
+        _core().used_maps(self._network, _interleaved(picture), *how)
         return result[None]
 
     def apply(self, picture: Array, maps: Array, settings: PixelSettings) -> Array:

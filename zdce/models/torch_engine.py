@@ -155,7 +155,7 @@ class TorchEngine:
     def _guided_maps(self, picture: Tensor, settings: PixelSettings) -> Tensor:
         """Coefficients (1, 2, ceil(H / scale), ceil(W / scale)) for ``picture`` (H, W, 3), with the strength for its scene."""
         small = self._reduced(picture, settings.scale)
-        coefficients = guidance.fit(small, self._maps(small))
+        coefficients = guidance.fit(small, self._maps(small), settings.shadows, settings.highlights)
         if settings.brightness == 0:
             return coefficients
         return coefficients * guided_scene.strength(small, coefficients, self._model.variant.iterations, settings.brightness)
