@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -261,6 +262,14 @@ def test_lit_photographs_are_measured_as_they_are():
     report = json.loads(run("local", "lit", "--metrics", "psnr,ssim", "--against", "input", "--json").stdout)
     assert {row["method"]: row["ssim"] for row in report["rows"]}["model"] == 1
     assert report["pictures"] == ["astronaut", "chelsea", "coffee", "rocket"]
+
+
+def test_the_page_of_figures_can_be_made_again():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    assert [part.counts for part in protocols.read(str(docs / "results" / "quality.toml")).parts][:3] == [(85,), (71,), (45,)]
+    page = leaderboard.placed(docs / "quality.md", "tables\n")
+    assert page.count("tables\n") == 1
+    assert page.startswith("# How good")
 
 
 def test_naturalness_falls_with_noise_and_is_in_the_table(lol):

@@ -285,7 +285,7 @@ def _print_set(title: str, of: Measured) -> None:
 def _print_wide(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table as wide as its longest words need."""
     columns = zip(heading, *rows, strict=True)
-    width = sum(2 + max(len(word) for cell in column for word in cell.split("\n")) for column in columns)
+    width = sum(4 + max(len(word) for cell in column for word in cell.split("\n")) for column in columns)
     print_table(title, list(heading), [list(row) for row in rows], least_width=width)
 
 
