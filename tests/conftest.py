@@ -4,9 +4,10 @@ import functools
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 # Triton decides at import; on a GPU its kernels are compiled, elsewhere interpreted.
@@ -107,6 +108,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "net.safetensors"
     network.save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def spandrel() -> Any:
+    """spandrel, with stand-ins for what two of its own networks take from torchvision, which has no build for every PyTorch."""
+    names = [f"torchvision{part}" for part in ("", ".transforms", ".transforms.functional")]
+    stubs = {name: ModuleType(name) for name in names}
+    for used in ("InterpolationMode", "rotate", "normalize"):
+        setattr(stubs[names[-1]], used, None)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, stub in stubs.items():
+            patch.setitem(sys.modules, name, stub)
+        return pytest.importorskip("spandrel")
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,7 @@ def size_of(path):
 
 
 # Pages of which the text promises more have a test of their own below.
-OWN = {"serve.md", "start.md", "python.md", "exchange.md", "library.md", "ray.md"}
+OWN = {"serve.md", "start.md", "python.md", "exchange.md", "library.md", "programs.md", "ray.md"}
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md") if path.name not in OWN))
@@ -169,6 +169,13 @@ def test_files_for_other_programs_give_what_the_network_gives(at_hand):
     flat = zdce.enhance(np.full((40, 60, 3), 25, np.uint8), "net.safetensors", scale=4)
     assert np.abs(names["enhanced"][0].numpy().astype(int) - flat).max() <= 2
     assert zdce.load("published.safetensors").variant.name == "zero-dce"
+
+
+def test_spandrel_gives_what_the_network_gives(at_hand, spandrel):
+    names = run("programs.md")
+    enhanced = zdce.enhance(names["dark"], "net.safetensors")
+    assert torch.equal(names["bright"], enhanced)
+    assert torch.equal(names["same"], enhanced)
 
 
 @pytest.mark.filterwarnings("default")  # Ray's own

@@ -114,7 +114,7 @@ def _values(path: Path) -> dict[str, Weights]:
     for name, tensor in tensors:
         if tensor["dtype"] not in _FLOATS:
             raise InputError(f"{name} must be floating-point, got {tensor['dtype']}")
-        values = _without_subnormals(_floats(tensor["dtype"], tensor["data"]))
+        values = without_subnormals(_floats(tensor["dtype"], tensor["data"]))
         if not np.isfinite(values).all():
             raise InputError(f"{name} must be finite, got values that are not")
         found[name] = values.reshape(tensor["shape"])
@@ -130,7 +130,7 @@ def _floats(dtype: str, data: bytes) -> Weights:
         return stored.astype(np.float32)
 
 
-def _without_subnormals(values: Weights) -> Weights:
+def without_subnormals(values: Weights) -> Weights:
     # Weight decay leaves them in dead filters (a third of the published Zero-DCE's weights). On the CPU they make convolutions
     # 30 times slower; what they add is below the rounding of any result.
     return np.where(np.abs(values) < np.finfo(np.float32).tiny, np.float32(0), values)

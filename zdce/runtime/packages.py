@@ -14,6 +14,7 @@ _PURPOSES = {
     "naturalness": "naturalness scores",
     "ray": "Ray Data",
     "serve": "the local web page",
+    "spandrel": "networks in spandrel",
     "study": "reports",
     "tensorboard": "TensorBoard logs",
     "torch": "tensors, GPUs, training and networks of other programs",
