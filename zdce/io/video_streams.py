@@ -36,6 +36,10 @@ _SOUND = {
     "webm": ("libopus", "Opus", 64_000),
 }  # fmt: skip
 
+# Uncompressed sound that players know in MP4; of other depths some make noise. FLAC holds up to 24 bits without loss.
+_MP4_PCM = frozenset({"pcm_s16le", "pcm_s16be"})
+_FLAC = ("flac", "FLAC", 0)
+
 # How formats are called.
 _NAMES = {"mp4": "MP4", "mov": "MOV", "matroska": "MKV", "webm": "WebM"}
 
@@ -140,6 +144,8 @@ def _add_sound(container: OutputContainer, source: AudioStream, encoder: str, la
     stream = container.add_stream(encoder, rate=rate if not rates or rate in rates else _USUAL_RATE, bit_rate=bit_rate)
     assert isinstance(stream, AudioStream)
     stream.codec_context.layout = layout
+    if encoder == "flac":
+        stream.codec_context.format = "s32"
     return stream
 
 
@@ -215,10 +221,15 @@ class Companions:
 
     def _add_copy(self, stream: Stream, first: "Packet | None") -> Stream | None:
         # WebM's writer leaves attachments out without a word.
-        if (stream.type == "attachment" and self._format != "matroska") or not _holds(self._format, stream, first):
+        unknown = (stream.type == "attachment" and self._format != "matroska") or self._is_rare_pcm(stream)
+        if unknown or not _holds(self._format, stream, first):
             return None
         self._copies[stream.index] = copy = self._container.add_stream_from_template(stream, opaque=True)
         return copy
+
+    def _is_rare_pcm(self, stream: Stream) -> bool:
+        name = (stream.name or "") if isinstance(stream, AudioStream) else ""
+        return self._format == "mp4" and name.startswith("pcm_") and name not in _MP4_PCM
 
     def _add_cover(self, stream: Stream, first: "Packet | None") -> Stream | None:
         """MP4 holds covers as streams, Matroska as attachments, where a stream would be a second film; others do not."""
@@ -232,18 +243,19 @@ class Companions:
     def _add_sound(self, stream: Stream) -> Stream | None:
         if not isinstance(stream, AudioStream) or self._format not in _SOUND:
             return None
-        encoder, name, bits = _SOUND[self._format]
-        own = stream.codec_context.layout
-        for layout in dict.fromkeys((own.name, _USUAL_LAYOUTS.get(own.nb_channels, "stereo"), "stereo")):
-            bit_rate = bits * min(own.nb_channels, av.AudioLayout(layout).nb_channels)
-            if not _encodes(self._format, stream, encoder, layout, bit_rate):
-                continue
-            self._sounds[stream.index] = sound = Sound(self._container, stream, encoder, layout, bit_rate)
-            count = av.AudioLayout(layout).nb_channels
-            mixed = "" if count == own.nb_channels else f", its {own.nb_channels} channels mixed to {count}"
-            reason = f"{_NAMES[self._format]} can't hold it as it was"
-            self.notes.append(f"{named(stream)} was re-encoded as {name}{mixed}: {reason}")
-            return sound.stream
+        own, rare = stream.codec_context.layout, self._is_rare_pcm(stream)
+        layouts = dict.fromkeys((own.name, _USUAL_LAYOUTS.get(own.nb_channels, "stereo"), "stereo"))
+        for encoder, name, bits in (*([_FLAC] if rare else []), _SOUND[self._format]):
+            for layout in layouts:
+                count = av.AudioLayout(layout).nb_channels
+                bit_rate = bits * min(own.nb_channels, count)
+                if not _encodes(self._format, stream, encoder, layout, bit_rate):
+                    continue
+                self._sounds[stream.index] = sound = Sound(self._container, stream, encoder, layout, bit_rate)
+                mixed = "" if count == own.nb_channels else f", its {own.nb_channels} channels mixed to {count}"
+                reason = f"{_NAMES[self._format]} can't hold it as it was" if not rare else "in MP4 few players know it"
+                self.notes.append(f"{named(stream)} was re-encoded as {name}{mixed}: {reason}")
+                return sound.stream
         return None
 
 
