@@ -50,11 +50,11 @@ class DarkPictures:
     def darkened(self, name: str) -> Rgb:
         """A picture, shape (H, W, 3): the reference with less light, and therefore more noise."""
         random = _random(name)
-        linear = light_of_srgb(self._colored(name, _crop(self.load(_photograph(name)), random)) / 255.0)
+        reference = self._colored(name, _crop(self.load(_photograph(name)), random))
         exposure = np.exp(random.uniform(*np.log(self.exposure)))
-        full_well = self.full_wells[_number(name) % len(self.full_wells)]
-        electrons = random.poisson(linear * exposure * full_well) + random.normal(0.0, self.read_noise, linear.shape)
-        return np.rint(srgb_of_light(np.clip(electrons / full_well, 0.0, 1.0)) * 255.0).astype(np.uint8)
+        return with_less_light(
+            reference, exposure, self.full_wells[_number(name) % len(self.full_wells)], self.read_noise, random
+        )
 
     def _colored(self, name: str, crop: Rgb) -> Rgb:
         # All orders occur with each full well before one is repeated.
@@ -65,6 +65,20 @@ class DarkPictures:
     def description(self) -> str:
         """Parameters that determine the pictures, in one line."""
         return f"{self.photographs} {self.exposure} {self.full_wells} {self.read_noise} {self.per_photograph} {self.permuted}"
+
+
+def with_less_light(photograph: Rgb, exposure: float, full_well: float, read_noise: float, random: np.random.Generator) -> Rgb:
+    """A photograph (H, W, 3) as a sensor sees it with less light.
+
+    Args:
+        exposure: the remaining share of light.
+        full_well: the number of electrons that make white, with their shot noise.
+        read_noise: standard deviation of the read noise, in electrons.
+        random: draws the noise.
+    """
+    linear = light_of_srgb(photograph / 255.0)
+    electrons = random.poisson(linear * exposure * full_well) + random.normal(0.0, read_noise, linear.shape)
+    return np.rint(srgb_of_light(np.clip(electrons / full_well, 0.0, 1.0)) * 255.0).astype(np.uint8)
 
 
 def _number(name: str) -> int:
