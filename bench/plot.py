@@ -9,7 +9,7 @@ from zdce.errors import InputError
 from zdce.runtime import atomic, packages
 
 from .cases import CASES
-from .engines import ENGINES
+from .engines import PICTURE
 from .measuring import STREAMING
 from .providers import PROVIDERS
 from .rows import Row
@@ -29,6 +29,17 @@ def check(path: Path) -> None:
         raise InputError(f"the plot must be a {' or '.join(SUFFIXES)} file, got {path.name!r}")
     packages.require("matplotlib", extra="bench")
 
+
+# Of ``zdce bench infer``.
+OURS = "zdce"
+_LIBRARIES = {
+    "torch": "PyTorch",
+    "torch-channels-last": "PyTorch, channels last",
+    "torch-export": "torch.export",
+    "torch-compile": "torch.compile",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
 
 # Draws on the given axes.
 Panel = Callable[[Any], None]
@@ -52,9 +63,15 @@ def save_engines(rows: Sequence[Row], path: Path) -> None:
     timed: dict[str, list[Row]] = {}
     for row in rows:
         if row.metric == "time":
-            size = row.shape.removeprefix("1x3x")
-            timed.setdefault(f"{row.case} {size} {row.dtype} {row.mode}, {_of_threads(row)}", []).append(row)
-    _save({title: partial(_engine_bars, rows=own) for title, own in timed.items()}, f"{rows[0].suite}: {rows[0].device}", path)
+            height, width = row.shape.split("x")[2:]
+            precision = "" if row.dtype == "float32" else f" {row.dtype}"
+            mode = "" if row.mode == PICTURE else f" {row.mode}"
+            timed.setdefault(f"{row.case}{precision}{mode}, {width} x {height}, {_of_threads(row)}", []).append(row)
+    _save(
+        {title: partial(_engine_bars, rows=own) for title, own in timed.items()},
+        f"time of a picture, less is better ({rows[0].suite}, {rows[0].device})",
+        path,
+    )
 
 
 def save_steps(rows: Sequence[Row], path: Path) -> None:
@@ -74,6 +91,7 @@ def _of_threads(row: Row) -> str:
 
 def _save(panels: dict[str, Panel], title: str, path: Path) -> None:
     check(path)
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -86,16 +104,26 @@ def _save(panels: dict[str, Panel], title: str, path: Path) -> None:
         axes.set_title(name, fontsize=10)
         draw(axes)
     figure.suptitle(title, fontsize=10)
-    with atomic.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    # White behind the text, on which it is read in dark pages too; no date, so that equal figures give equal files.
+    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+    with atomic.replacing(path) as temporary, rc_context({"svg.hashsalt": "zdce"}):
+        figure.savefig(temporary, dpi=150, facecolor="white", metadata=metadata)
 
 
 def _engine_bars(axes: Any, rows: list[Row]) -> None:
-    rows = sorted(rows, key=lambda row: list(ENGINES).index(row.provider))
-    colors = ["#d9822b" if row.provider == "zdce" else "#5b8db8" for row in rows]
-    _labelled_bars(axes, rows, colors)
-    axes.set_xlim(0, 1.18 * max(row.value for row in rows))
-    axes.set_xlabel("ms a picture", fontsize=8)
+    rows = sorted(rows, key=lambda row: row.value)
+    ours = next((row.value for row in rows if row.provider == OURS), None)
+    names = [_LIBRARIES.get(row.provider, row.provider) for row in rows]
+    axes.barh(names, [row.value for row in rows], color=["#d9822b" if row.provider == OURS else "#8fa9bf" for row in rows])
+    for name, row in zip(names, rows, strict=True):
+        ratio = "" if ours is None or row.provider == OURS else f"  ({row.value / ours:.1f} x)"
+        weight = "bold" if row.provider == OURS else "normal"
+        axes.annotate(f" {row.value:.3g} ms{ratio}", (row.value, name), va="center", fontsize=9, weight=weight)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.45 * max(row.value for row in rows))
+    axes.set_xticks([])
+    axes.tick_params("y", length=0)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def _step_bars(axes: Any, rows: list[Row]) -> None:

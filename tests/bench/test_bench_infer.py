@@ -17,7 +17,7 @@ from PIL import Image
 
 import zdce
 from zdce import cli
-from zdce.bench import arithmetic, clip, engines, infer, memory, timing
+from zdce.bench import arithmetic, clip, engines, infer, memory, plot, timing
 from zdce.bench.engine_process import EngineProcess
 from zdce.bench.engines import ENGINES, FMA_PEAK, SCALED, Task
 from zdce.bench.rows import Row
@@ -388,3 +388,18 @@ def test_mistakes_are_one_line(arguments, message, code):
     assert result.exit_code == code
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
+
+
+def test_bars_say_how_many_times_as_long_others_take(tmp_path):
+    figure = pytest.importorskip("matplotlib.figure", reason="the extra `bench` is not installed")
+    rows = [
+        Row("infer", "base", provider, "picture", "time", "ms", value, None, None, "1x3x90x120", "float32", 2, "cpu")
+        for provider, value in (("zdce", 64.0), ("openvino", 210.0), ("torch-compile", 192.0))
+    ]
+    axes = figure.Figure().add_subplot()
+    plot._engine_bars(axes, rows)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["zdce", "torch.compile", "OpenVINO"]
+    assert [text.get_text().strip() for text in axes.texts] == ["64 ms", "192 ms  (3.0 x)", "210 ms  (3.3 x)"]
+    for name in ("one.svg", "other.svg"):
+        plot.save_engines(rows, tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
