@@ -1,5 +1,6 @@
 """Weights of other code give what that code gives: the published networks written anew in plain torch, and Keras itself."""
 
+import argparse
 import importlib.util
 import io
 import json
@@ -10,6 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from click.testing import CliRunner
 from torch.nn import functional
@@ -85,20 +87,92 @@ def random_state(seed=0):
     return {f"e_conv{n}.{k}": v for n, c in enumerate(model.convolutions, 1) for k, v in c.state_dict().items()}
 
 
-@pytest.mark.parametrize(
-    "wrapped",
-    [
-        lambda state: {f"module.{name}": value for name, value in state.items()},  # of DataParallel
-        lambda state: {"epoch": 7, "state_dict": state},
-        lambda state: {name: value.double() for name, value in state.items()},
-    ],
-)
-def test_checkpoints_as_people_keep_them(tmp_path, wrapped):
+def prefixed(prefix, state):
+    return {prefix + name: value for name, value in state.items()}
+
+
+# Checkpoints as training programs write them, and the place in them that is named. ``other`` are weights not to be taken.
+CHECKPOINTS = {
+    "state dict": (lambda state, other: state, ""),
+    "float64": (lambda state, other: {name: value.double() for name, value in state.items()}, ""),
+    "DataParallel": (lambda state, other: prefixed("module.", state), "module"),
+    "torch.compile": (lambda state, other: prefixed("_orig_mod.", state), "_orig_mod"),
+    "state_dict": (lambda state, other: {"epoch": 7, "state_dict": state}, "state_dict"),
+    "DataParallel in state_dict": (lambda state, other: {"state_dict": prefixed("module.", state)}, "state_dict.module"),
+    "model": (
+        lambda state, other: {
+            "model": state,
+            "optimizer": torch.optim.Adam([torch.zeros(1, requires_grad=True)]).state_dict(),
+            "args": argparse.Namespace(lr=1e-4, sizes=[256, 256]),
+            "psnr": np.float64(17.4),
+            "loss": np.float32(0.5),
+            "step": np.int64(9),
+        },
+        "model",
+    ),
+    "BasicSR": (lambda state, other: {"params": state}, "params"),
+    "BasicSR with EMA": (lambda state, other: {"params": other, "params_ema": state}, "params_ema"),
+    "Lightning": (
+        lambda state, other: {
+            "pytorch-lightning_version": "2.5.0",
+            "global_step": 100,
+            "hyper_parameters": {"lr": 1e-4},
+            "state_dict": prefixed("model.", state) | {"loss.features.0.weight": torch.zeros(2)},
+            "optimizer_states": [],
+        },
+        "state_dict.model",
+    ),
+    "Lightning, net": (lambda state, other: {"state_dict": prefixed("net.", state)}, "state_dict.net"),
+    "Lightning with EMA": (
+        lambda state, other: {"state_dict": prefixed("model.", other) | prefixed("ema_model.", state)},
+        "state_dict.ema_model",
+    ),
+    "timm's EMA": (lambda state, other: {"state_dict": other, "state_dict_ema": state}, "state_dict_ema"),
+    "SWA": (lambda state, other: prefixed("module.", state) | {"n_averaged": torch.tensor(3)}, "module"),
+    "generator": (lambda state, other: {"states": {"net_g": other, "net_g_ema": state}}, "states.net_g_ema"),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints_as_training_programs_write_them(tmp_path, kind):
+    wrapped, place = CHECKPOINTS[kind]
     state = random_state()
-    model = importing.read(written(tmp_path, wrapped(state))).model
+    check_imported(written(tmp_path, wrapped(state, random_state(seed=1))), state, place)
+
+
+@pytest.mark.parametrize("kind", ["state dict", "DataParallel", "SWA"])
+def test_safetensors_files_of_other_programs(tmp_path, kind):
+    wrapped, place = CHECKPOINTS[kind]
+    state = random_state()
+    safetensors.torch.save_file(wrapped(state, None), tmp_path / "net.safetensors")
+    check_imported(tmp_path / "net.safetensors", state, place)
+
+
+def check_imported(path, state, place):
+    found = importing.read(path)
+    assert found.origin == f"the paper's network (zero-dce), PyTorch{', ' if place else ''}{place}"
     image = torch.rand(1, 3, 20, 24)
     with torch.no_grad():
-        torch.testing.assert_close(model.enhance(image), published(state, image), **EXACT)
+        torch.testing.assert_close(found.model.enhance(image), published(state, image), **EXACT)
+
+
+def test_one_network_of_several_is_not_guessed(tmp_path):
+    state = prefixed("student.", random_state()) | prefixed("teacher.", random_state(1))
+    with pytest.raises(ValueError, match=r"net\.pth: expected one network, got those of 'student\.' and 'teacher\.'"):
+        importing.read(written(tmp_path, state))
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_network_with_more_layers_is_refused(tmp_path, prefix):
+    with pytest.raises(ValueError, match=r"expected the parameters e_conv1 to e_conv7 .*, got 'attention\.weight'"):
+        importing.read(written(tmp_path, prefixed(prefix, changed(**{"attention.weight": torch.zeros(2)}))))
+
+
+def test_mappings_within_each_other_end(tmp_path):
+    inner = {}
+    inner["inner"] = inner
+    with pytest.raises(ValueError, match="got 0 tensors"):
+        importing.read(written(tmp_path, inner))
 
 
 class Hostile:
@@ -106,9 +180,19 @@ class Hostile:
         return os.mkdir, ("ran-code",)
 
 
-def test_no_code_in_a_file_is_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        {"e_conv1.weight": Hostile()},
+        {"state_dict": random_state(), "args": Hostile()},
+        {"model": random_state(), "args": argparse.Namespace(name=Hostile())},
+        {"params": random_state(), "psnr": np.array([Hostile()], object)},
+    ],
+    ids=["tensor", "beside", "options", "array"],
+)
+def test_no_code_in_a_file_is_run(tmp_path, monkeypatch, checkpoint):
     monkeypatch.chdir(tmp_path)
-    result = run(written(tmp_path, {"e_conv1.weight": Hostile()}), "-o", "net.safetensors")
+    result = run(written(tmp_path, checkpoint), "-o", "net.safetensors")
     assert result.exit_code == 1
     assert "expected a PyTorch state dict that loads without running code" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]

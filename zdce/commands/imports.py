@@ -13,7 +13,7 @@ from zdce.convert import importing
     "--out", "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write, .safetensors."
 )
 def import_weights(file: Path, output: Path) -> None:
-    """Convert weights of other code: the authors' PyTorch files, or the Keras example's .h5 and .keras (extra `keras`).
+    """Convert weights of other code: PyTorch checkpoints of Zero-DCE, or the Keras example's .h5 and .keras (extra `keras`).
 
     The kind of FILE is recognised by its content; code in it is not run. The authors' own weights are for academic use only.
     """

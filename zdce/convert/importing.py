@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zdce.convert import checkpoints
+from zdce.convert.checkpoints import Parameters
 from zdce.errors import InputError, MissingFileError, library_call
 from zdce.models.network import DCENet
 from zdce.models.variants import VARIANTS, Variant
@@ -34,7 +36,8 @@ _KERAS_WEIGHTS = "model.weights.h5"
 _MOST_BYTES = 1 << 26
 
 _PUBLISHED = ("zero-dce", "zero-dce-pp")
-_PUBLISHED_KEY = re.compile(r"(?:.+\.)?e_conv(\d+)\.(?:(depth|point)_conv\.)?(weight|bias)")
+_EXPECTED = "expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++"
+_PUBLISHED_KEY = re.compile(r"e_conv(\d+)\.(?:(depth|point)_conv\.)?(weight|bias)")
 _PARTS = {None: "", "depth": "depthwise.", "point": "pointwise."}
 
 
@@ -55,9 +58,10 @@ def read(path: Path) -> Imported:
     """Reads weights; the kind of file is recognised by its content, and code in it is not run.
 
     Args:
-        path: a PyTorch state dict of the authors' Zero-DCE or Zero-DCE++, or a network of the Keras example as ``.keras``,
-            ``.weights.h5`` or ``.h5`` of Keras 2 or 3, also in the sizes of the report. Keras files need h5py (extra
-            ``keras``), not Keras.
+        path: a PyTorch state dict of the authors' Zero-DCE or Zero-DCE++, alone or in a checkpoint of a training program, also
+            as ``.safetensors``; where a checkpoint has an average of the weights over the training (EMA), that is taken. Or a
+            network of the Keras example as ``.keras``, ``.weights.h5`` or ``.h5`` of Keras 2 or 3, also in the sizes of the
+            report. Keras files need h5py (extra ``keras``), not Keras.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -101,26 +105,22 @@ def _check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def _from_pytorch(path: Path) -> Imported:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types of exceptions for broken files
-        raise InputError(
-            f"{path}: expected a PyTorch state dict that loads without running code, or a Keras .h5 or .keras file"
-        ) from error
-    layers = _published_layers(path, _dense(path, _state_dict(loaded)))
+    found = _published(path, checkpoints.load(path))
+    layers = _published_layers(path, _dense(path, found.tensors))
     variant = _variant_of(path, layers, [VARIANTS[name] for name in _PUBLISHED])
-    return Imported(_network(path, variant, layers), f"{variant.summary} ({variant.name}), PyTorch")
+    place = f", {found.place.rstrip('.')}" if found.place else ""
+    return Imported(_network(path, variant, layers), f"{variant.summary} ({variant.name}), PyTorch{place}")
 
 
-def _state_dict(loaded: object) -> Mapping[str, Tensor]:
-    """Tensors of a file by name: the file itself is a state dict, or a checkpoint that contains one."""
-    if not isinstance(loaded, Mapping):
-        return {}
-    inside = [value for value in loaded.values() if isinstance(value, Mapping)]
-    for state in (loaded, *inside):
-        if state and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-            return state
-    return {}
+def _published(path: Path, loaded: object) -> Parameters:
+    """The one network of a checkpoint; where there are two, the average of the other's weights."""
+    found = checkpoints.networks(loaded, _PUBLISHED_KEY)
+    if not found:
+        names = checkpoints.tensor_names(loaded)
+        raise InputError(f"{path}: {_EXPECTED}, got {f'{names[0]!r}' if names else '0 tensors'}")
+    if len(found) > 1 and found[0].averaged == found[1].averaged:
+        raise InputError(f"{path}: expected one network, got those of {' and '.join(repr(one.place) for one in found)}")
+    return found[0]
 
 
 def _dense(path: Path, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -136,14 +136,12 @@ def _published_layers(path: Path, state: Mapping[str, Tensor]) -> _Layers:
     layers: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
         match = _PUBLISHED_KEY.fullmatch(key)
-        if match is None:
-            raise InputError(f"{path}: expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++, got {key!r}")
+        if match is None:  # a layer more than the published networks have
+            raise InputError(f"{path}: {_EXPECTED}, got {key!r}")
         number, part, parameter = match.groups()
         layers.setdefault(int(number), {})[_PARTS[part] + parameter] = value
     if sorted(layers) != list(range(1, 8)):
-        raise InputError(
-            f"{path}: expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++, got {len(state)} tensors"
-        )
+        raise InputError(f"{path}: {_EXPECTED}, got {len(state)} tensors")
     return [layers[number] for number in sorted(layers)]
 
 
