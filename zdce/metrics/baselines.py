@@ -5,9 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from scipy import sparse
 from scipy.optimize import minimize_scalar
-from scipy.sparse.linalg import cg
 from skimage.exposure import equalize_adapthist
 from skimage.filters import gaussian
 
@@ -101,14 +99,39 @@ def smooth_light(light: Plane, alpha: float, sigma: float) -> Plane:
     centre = 1 + right + down
     centre[:, 1:] += right[:, :-1]
     centre[1:] += down[:-1]
-    system = sparse.diags(centre.ravel(), format="csr")
-    for bands, offset in ((right, 1), (down, light.shape[1])):
-        band = -bands.ravel()[: light.size - offset]
-        system = system + sparse.diags([band, band], [offset, -offset], shape=system.shape)
-    smooth, _ = cg(
-        system, light.ravel(), x0=light.ravel(), rtol=1e-3, maxiter=100, M=sparse.diags(1 / centre.ravel())
-    )  # fmt: skip
-    return np.clip(smooth.reshape(light.shape), 0, 1)
+
+    def system(plane: Plane) -> Plane:
+        across, along = right[:, :-1] * np.diff(plane, axis=1), down[:-1] * np.diff(plane, axis=0)
+        product = plane.copy()
+        product[:, :-1] -= across
+        product[:, 1:] += across
+        product[:-1] -= along
+        product[1:] += along
+        return product
+
+    return np.clip(_solved(system, light, centre), 0, 1)
+
+
+def _solved(system: Callable[[Plane], Plane], right_side: Plane, diagonal: Plane) -> Plane:
+    """Conjugate gradients with Jacobi's preconditioner, until the residual is a thousandth of the right side.
+
+    SciPy's would do, but its dot products start BLAS's threads in each of our own, which take ten times as long together.
+    """
+    solution = right_side.copy()
+    residual = right_side - system(solution)
+    enough = 1e-6 * np.sum(right_side * right_side)
+    direction, size = np.zeros_like(residual), 1.0
+    for _ in range(100):
+        if np.sum(residual * residual) <= enough:
+            break
+        preconditioned = residual / diagonal
+        before, size = size, float(np.sum(residual * preconditioned))
+        direction = preconditioned + size / before * direction
+        product = system(direction)
+        step = size / float(np.sum(direction * product))
+        solution += step * direction
+        residual -= step * product
+    return solution
 
 
 def _texture(light: Plane, axis: int, sigma: float) -> Plane:
