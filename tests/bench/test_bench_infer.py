@@ -151,12 +151,13 @@ def test_errors_are_in_levels_and_rounding_is_none():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_denoised_pictures_are_judged_by_their_mean(precision):
     model = infer.lively("adaptive")
-    if reason := engine.why_unsupported(model, precision):
+    if reason := engine.why_unsupported(model.variant, precision):
         pytest.skip(reason)
     picture, truth = engines.dark_picture(129, 200), infer.truth(model, 129, 200)
 
     def mean(**changes):
-        return infer.mean_error(zdce.Enhancer(model, precision=precision, **changes)(picture), truth)
+        changed = {"noise": model.variant.noise, **changes}
+        return infer.mean_error(zdce.Enhancer(model, precision=precision, **changed)(picture), truth)
 
     assert mean() <= infer.MEAN_TOLERANCES[precision]
     noise = model.variant.noise
