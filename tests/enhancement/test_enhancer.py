@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import zdce
-from zdce.models import torch_engine
+from zdce.models import engine, torch_engine
 from zdce.models.engine import PixelSettings
 from zdce.models.gpu_network import GpuNetwork
 from zdce.models.torch_engine import TorchEngine
@@ -184,6 +184,16 @@ def test_bad_images_are_named(lively, error, message, image):
 def test_bad_options_are_named(lively, options, message):
     with pytest.raises(ValueError, match=message):
         zdce.Enhancer(lively("base"), **options)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(lively, value):
+    model = lively("iters4")
+    if engine.why_unsupported(model.variant, "fp32"):
+        pytest.skip("the core is not built")
+    model.convolutions[1].weight.data[0, 0, 0, 0] = value
+    with pytest.raises(ValueError, match="weights must be finite"):
+        zdce.Enhancer(model)(picture(8, 8))
 
 
 class WithoutUint16(TorchDispatchMode):

@@ -1,0 +1,33 @@
+"""The core works on as many threads as PyTorch where that is imported, else on as many as it is told."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import zdce
+
+core = pytest.importorskip("zdce._core")
+
+
+def test_the_core_has_as_many_threads_as_torch():
+    before, pixels = torch.get_num_threads(), np.full((8, 8, 3), 20, np.uint8)
+    try:
+        for number in (1, 3):  # 1 as in the workers of a DataLoader
+            torch.set_num_threads(number)
+            zdce.enhance(pixels, "base")
+            assert core.threads() == number
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("order", ["threads.use(1); import torch", "import torch; threads.use(1)"])
+def test_a_number_that_is_set_is_torchs_too(order):
+    code = f"from zdce.runtime import threads\n{order}\n"
+    code += "from zdce import _core\nprint(threads.number(), _core.threads(), torch.get_num_threads())"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "1", "1"]
