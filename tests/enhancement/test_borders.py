@@ -169,6 +169,15 @@ def test_a_films_border_is_what_no_frame_showed_anything_in():
     assert border(framed(scene(), *LETTERBOX, 16)) == (slice(0, HEIGHT + 80), slice(0, WIDTH))
 
 
+def test_noise_at_an_edge_moves_it_once():
+    border, moves = borders.FilmBorder(), []
+    for lines in (0, 1, 2, 3, 5):
+        frame = framed(scene(), *LETTERBOX, 16)
+        frame[40 - lines : 40, :100] = 40
+        moves.append(border(frame)[0])
+    assert moves == [slice(40, 240), *[slice(40 - 1 - 16, 240)] * 4]
+
+
 def test_a_letterboxed_film_is_enhanced_as_without_bars(tmp_path):
     av = pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video]'")
     inner = scene(192, 288)

@@ -32,6 +32,9 @@ _LEAST, _MOST, _UNEQUAL_PIXELS, _UNEQUAL = 0.01, 0.75, 8, 0.1
 # longer the border's.
 _EDGE, _SHARP = 12, 0.25
 
+# Side in pixels of the blocks in which codecs leave noise.
+_BLOCK = 16
+
 
 def content(pixels: NDArray[Any]) -> tuple[slice, slice] | None:
     """The rows and columns of a picture (H, W, 3) within its border; None where it has none.
@@ -60,12 +63,19 @@ class FilmBorder:
             self._inside = content(pixels)
         elif not _is_bare(pixels, self._inside):
             whole = (slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
+            found = content(pixels) or whole
             rows, columns = (
-                slice(min(a.start, b.start), max(a.stop, b.stop))
-                for a, b in zip(content(pixels) or whole, self._inside, strict=True)
+                _grown(former, now, side) for former, now, side in zip(self._inside, found, pixels.shape, strict=False)
             )
             self._inside = rows, columns
         return self._inside
+
+
+def _grown(former: slice, now: slice, side: int) -> slice:
+    """Both, and where that is more than the former a whole block, so that noise at an edge moves it once."""
+    start = former.start if now.start >= former.start else max(0, now.start - _BLOCK)
+    stop = former.stop if now.stop <= former.stop else min(side, now.stop + _BLOCK)
+    return slice(start, stop)
 
 
 def _is_bare(pixels: Array, inside: tuple[slice, slice]) -> bool:
