@@ -141,6 +141,15 @@ def test_checkpoints_as_training_programs_write_them(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["state dict", "DataParallel", "SWA"])
+def test_subnormal_weights_become_zero(tmp_path):
+    state = random_state()
+    state["e_conv3.weight"][0] = 1e-40
+    torch.save(state, tmp_path / "net.pth")
+    weight = importing.read(tmp_path / "net.pth").model.convolutions[2].weight
+    assert (weight[0] == 0).all()
+    assert torch.equal(weight[1:], state["e_conv3.weight"][1:])
+
+
 def test_safetensors_files_of_other_programs(tmp_path, kind):
     wrapped, place = CHECKPOINTS[kind]
     state = random_state()

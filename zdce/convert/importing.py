@@ -16,6 +16,7 @@ from torch import Tensor
 from zdce.convert import checkpoints
 from zdce.convert.checkpoints import Parameters
 from zdce.errors import InputError, MissingFileError, library_call
+from zdce.models import stored
 from zdce.models.network import DCENet
 from zdce.models.variants import VARIANTS, Variant
 from zdce.runtime import packages
@@ -242,5 +243,5 @@ def _network(path: Path, variant: Variant, layers: _Layers) -> DCENet:
     if broken:
         raise InputError(f"{path}: expected finite weights, got others in {broken[0]}")
     model = DCENet(variant)
-    model.load_state_dict(state)
+    model.load_state_dict({name: torch.from_numpy(stored.without_subnormals(value.numpy())) for name, value in state.items()})
     return model.eval()
