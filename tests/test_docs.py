@@ -157,6 +157,7 @@ def test_pictures_come_back_in_kind(at_hand):
     names = _run_where_possible("python.md")
     assert (names["array"].shape, names["array"].dtype) == ((36, 52, 3), np.uint8)
     assert names["image"].mode == names["opened"].mode == "RGB"
+    assert np.array_equal(names["bright"][..., ::-1], names["array"])
     assert names["tensor"].shape == (4, 3, 64, 96)
     assert size_of(names["written"]) == (52, 36)
     assert np.array_equal(names["variant"], zdce.enhance(names["picture"], names["model"], strength=1.5, scale=4))

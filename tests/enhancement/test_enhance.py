@@ -75,6 +75,31 @@ def test_arrays(model, pixels, dtype, white, step):
     assert np.array_equal(with_opacity[..., 3:], opacity)
 
 
+def test_arrays_with_blue_first_are_turned_around(model, pixels, expected, tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    bgr = cv2.imread(str(tmp_path / "photo.png"))
+    bright = zdce.enhance(bgr[..., ::-1], model)[..., ::-1]
+    cv2.imwrite(str(tmp_path / "bright.png"), bright)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "bright.png")), expected)
+    opaque = np.concatenate([bgr, np.full((*bgr.shape[:2], 1), 255, np.uint8)], 2)
+    turned = [2, 1, 0, 3]
+    assert np.array_equal(zdce.enhance(opaque[..., turned], model)[..., turned][..., :3], bright)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_strides_may_be_negative(model, pixels, dtype):
+    given = (pixels / 255).astype(dtype) if np.issubdtype(dtype, np.floating) else pixels.astype(dtype)
+    for view in (given[..., ::-1], given[::-1], given[:, ::-1], given[::-2, ::-1, ::-1]):
+        assert np.array_equal(zdce.enhance(view, model), zdce.enhance(view.copy(), model))
+
+
+def test_arrays_of_scikit_image_are_taken(model, pixels, expected):
+    util = pytest.importorskip("skimage.util")
+    got = util.img_as_ubyte(zdce.enhance(util.img_as_float(pixels), model))
+    assert np.abs(got.astype(int) - expected).max() <= 1  # what lies halfway between two levels goes to either
+
+
 def test_grey_arrays_stay_grey(model, pixels):
     grey = pixels[..., 0]
     got = zdce.enhance(grey, model)
