@@ -188,6 +188,7 @@ def test_every_way_in_takes_every_setting(folder, tmp_path, monkeypatch, way, na
 
 @pytest.mark.parametrize("name", options("pixels"))
 def test_the_node_for_comfyui_takes_every_setting(folder, tmp_path, name):
+    network = "guided/net.safetensors" if name in GUIDED else "net.safetensors"
     shutil.copytree(folder, tmp_path / "zdce")
     image = torch.from_numpy(as_array(folder / SOURCES.get(name, "dark.png")) / np.float32(255))[None]
     with comfyui.loaded(tmp_path) as module:
@@ -195,11 +196,10 @@ def test_the_node_for_comfyui_takes_every_setting(folder, tmp_path, name):
         widgets = node.INPUT_TYPES()["required"]
         unchanged = {setting: widgets[setting][1]["default"] for setting in options("pixels")}
         before, after = (
-            node().enhance(image, "net.safetensors", "cpu", **unchanged | changes)[0].numpy()
-            for changes in ({}, {name: VALUES[name]})
+            node().enhance(image, network, "cpu", **unchanged | changes)[0].numpy() for changes in ({}, {name: VALUES[name]})
         )
     assert not np.array_equal(before, after)
-    assert np.array_equal(after, zdce.enhance(image.numpy(), folder / "net.safetensors", **{name: VALUES[name]}))
+    assert np.array_equal(after, zdce.enhance(image.numpy(), folder / network, **{name: VALUES[name]}))
 
 
 @pytest.mark.parametrize("way", [way for way, effects in WAYS.items() if effects == EFFECTS])

@@ -75,7 +75,7 @@ class ZdceEnhance:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, dict[str, Any]]:  # noqa: N802
-        # Saved workflows know widgets by their places: settings, to which new ones are added, come last.
+        # Saved workflows know widgets by their places: settings come last, so that a new one moves none of the others here.
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "RGB images, or RGBA, whose opacity is kept."}),
