@@ -4,25 +4,22 @@ from glob import glob
 
 from setuptools import Extension, setup
 
-try:
-    from torch.utils.cpp_extension import TORCH_LIB_PATH, include_paths
-except ImportError:  # in a build that is not isolated: the core is built alone, for enhancing on the CPU
-    TORCH_LIB_PATH, include_paths = None, list
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # for csrc, in builds that don't start here
+from csrc.backend import torch_folder
+
+torch = torch_folder()  # without it the core is built alone, for enhancing on the CPU
+torch_headers = [str(torch / "include"), str(torch / "include/torch/csrc/api/include")] if torch else []
+torch_libraries = [str(torch / "lib")] if torch else []
 
 # No flag of the build machine's: the kernels choose their instruction set at run time.
-flags = [
-    "-std=c++20",
-    "-O3",
-    "-g0",  # Python's own flags may say -g
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=fast",
-    "-fvisibility=hidden",
-    "-pthread",
-    "-Wall",
-    "-Wno-psabi",
-]
-link_flags = ["-pthread"]
+arithmetic = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+if sys.platform == "win32":  # clang-cl, see csrc/build.py
+    flags = ["/std:c++20", *(f"/clang:{flag}" for flag in ("-O3", *arithmetic))]
+    link_flags = []
+else:
+    # -g0: Python's own flags may say -g.
+    flags = ["-std=c++20", "-O3", "-g0", *arithmetic, "-fvisibility=hidden", "-pthread", "-Wall", "-Wno-psabi"]
+    link_flags = ["-pthread"]
 limited_api = ("Py_LIMITED_API", "0x030b0000")
 headers = ["csrc/curve.h", *glob("csrc/**/*.h", recursive=True)]
 core_sources = sorted(glob("csrc/core/*.cpp") + glob("csrc/core/kernels/*.cpp"))
@@ -32,8 +29,8 @@ cpp = Extension(
     "zdce._C",
     sources=sorted(glob("csrc/torch/*.cpp")),
     depends=headers,
-    include_dirs=include_paths(),
-    library_dirs=[TORCH_LIB_PATH],
+    include_dirs=torch_headers,
+    library_dirs=torch_libraries,
     libraries=["torch", "torch_cpu"],
     define_macros=[("TORCH_TARGET_VERSION", "0x020a000000000000"), limited_api],
     extra_compile_args=flags,
@@ -51,7 +48,7 @@ core = Extension(
     extra_link_args=link_flags,
     py_limited_api=True,
 )
-# And for C: csrc/core/zdce.h.
+# And for C: csrc/core/zdce.h. Elsewhere Python's extensions are no libraries that other programs can be linked with.
 library = Extension(
     "zdce.libzdce",
     sources=[],
@@ -71,8 +68,8 @@ cuda = Extension(
     "zdce._cuda",
     sources=[*sorted(glob("csrc/cuda/*.cu")), "csrc/cuda/module.cpp"],
     depends=[*headers, *glob("csrc/cuda/*.cuh")],
-    include_dirs=include_paths(),
-    library_dirs=[TORCH_LIB_PATH],
+    include_dirs=torch_headers,
+    library_dirs=torch_libraries,
     libraries=["torch", "torch_cpu"],
     define_macros=cpp.define_macros,
     extra_compile_args=["-std=c++20", "-O3", "-fvisibility=hidden", "-Wall"],
@@ -80,11 +77,10 @@ cuda = Extension(
     py_limited_api=True,
 )
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # for csrc.build, in builds that don't start here
-
+libraries = [library] if sys.platform == "linux" else []
 setup(
     ext_modules=[
-        *([] if os.environ.get("ZDCE_CPP") == "0" else [core, library, *([cpp] if TORCH_LIB_PATH else [])]),
+        *([] if os.environ.get("ZDCE_CPP") == "0" else [core, *libraries, *([cpp] if torch else [])]),
         *([cuda] if os.environ.get("ZDCE_CUDA") == "1" else []),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

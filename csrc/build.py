@@ -17,19 +17,18 @@ from setuptools.errors import CompileError, ExecError, LinkError
 from csrc.cuda.build import BuildExtensions as BuildCudaExtensions
 
 _LAUNCHERS = ("ccache", "distcc", "sccache")
+_CLANG_CL = "clang-cl"  # Clang under the names of MSVC's options; MSVC itself lacks the vector types of the kernels
 
 _FAILED = """
 zdce's C++ kernels did not compile: what {compiler!r} says of them stands above.
-  * GCC 11 and Clang 14, and all later ones, are known to build them: CC=gcc-12 CXX=g++-12 pip install ...
+  * GCC and Clang build them, from 11 and 14 on: CC=gcc-12 CXX=g++-12 pip install ...
   * ZDCE_CPP=0 pip install ... installs zdce without them; it then runs on PyTorch alone, several times slower.
 """
 
 
 def _missing_compiler() -> str | None:
     """Why there is no C++ compiler here; None where one is found."""
-    if sys.platform == "win32":
-        return None  # setuptools looks for it in the registry, and says so itself
-    command = os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++"
+    command = _CLANG_CL if sys.platform == "win32" else os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++"
     words = [word for word in shlex.split(command) if not word.startswith("-")]
     program = next((word for word in words if Path(word).name not in _LAUNCHERS), command)
     return None if shutil.which(program) else f"no C++ compiler was found when zdce was installed ({program!r} is not there)"
@@ -58,6 +57,12 @@ class BuildExtensions(BuildCudaExtensions):
         name = super().get_ext_filename(fullname)
         return str(Path(name).with_name("libzdce.so")) if fullname.rsplit(".", maxsplit=1)[-1] == "libzdce" else name
 
+    def build_extensions(self) -> None:
+        if self.compiler.compiler_type == "msvc":
+            self.compiler.initialize()
+            self.compiler.cc = shutil.which(_CLANG_CL)
+        super().build_extensions()
+
     def build_extension(self, ext: Extension) -> None:
         try:
             if sources := getattr(ext, "core_sources", ()):
@@ -65,7 +70,8 @@ class BuildExtensions(BuildCudaExtensions):
                 ext.extra_objects = [*ext.extra_objects, *self._core]
             super().build_extension(ext)
         except (CompileError, ExecError, LinkError):
-            print(_FAILED.format(compiler=self.compiler.compiler_so[0]), file=sys.stderr)  # noqa: T201
+            compiler = _CLANG_CL if self.compiler.compiler_type == "msvc" else self.compiler.compiler_so[0]
+            print(_FAILED.format(compiler=compiler), file=sys.stderr)  # noqa: T201
             raise
 
     def _compiled(self, ext: Extension, sources: list[str]) -> list[str]:

@@ -1,8 +1,11 @@
-"""How the extensions are built: a compiler that fails stops it, none at all does not."""
+"""How the extensions are built: a compiler that fails stops it, none at all does not. What a build asks for, and its size."""
 
+import importlib.util
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,55 @@ def test_what_was_not_built_is_said_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "import_error", lambda module: f"ModuleNotFoundError: {module}")
     with zdce.backend("cpp"), pytest.raises(BackendError, match="not built \\(there was no compiler\\); reinstall"):
         dispatch.choose("cpp", "cpu", __import__("torch").float32)
+
+
+@pytest.fixture
+def backend(monkeypatch, tmp_path):
+    """csrc/backend.py as an isolated build sees it, of an environment whose packages lie in ``tmp_path``."""
+    spec = importlib.util.spec_from_file_location("build_backend", ROOT / "csrc" / "backend.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(module, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(module.build_meta, "get_requires_for_build_wheel", lambda settings: ["setuptools"])
+    monkeypatch.setattr(module.build_meta, "get_requires_for_build_editable", lambda settings: ["setuptools"])
+    monkeypatch.delenv("ZDCE_CPP", raising=False)
+    return module
+
+
+def install_torch(folder, version):
+    (folder / "torch" / "include").mkdir(parents=True)
+    (folder / f"torch-{version}.dist-info").mkdir()
+    (folder / f"torch-{version}.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+
+
+@pytest.mark.parametrize("version", ["2.10.0", "2.13.0+cpu", "3.0.0a0+git1234"])
+def test_an_isolated_build_takes_the_headers_of_the_torch_that_is_installed(backend, tmp_path, version):
+    install_torch(tmp_path, version)
+    assert backend.torch_folder() == tmp_path / "torch"
+    assert backend.get_requires_for_build_wheel() == backend.get_requires_for_build_editable() == ["setuptools"]
+
+
+@pytest.mark.parametrize("version", [None, "2.9.1"])
+def test_an_isolated_build_asks_for_torch_where_none_or_an_old_one_is_installed(backend, tmp_path, monkeypatch, version):
+    if version:
+        install_torch(tmp_path, version)
+    assert backend.torch_folder() is None
+    wanted = ["setuptools", backend.HEADERS]
+    assert backend.get_requires_for_build_wheel() == backend.get_requires_for_build_editable() == wanted
+    monkeypatch.setenv("ZDCE_CPP", "0")
+    assert backend.get_requires_for_build_wheel() == ["setuptools"]
+
+
+def test_a_wheel_is_small():
+    package = Path(backends.__file__).parent
+    if not list(package.glob("_C*")):
+        pytest.skip("the extensions are not built")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for path in package.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                wheel.write(path, path.relative_to(package))
+    # 1 MB for each of the three files that have the core inside, 0.9 MB of weights and Python, and half as much again for
+    # other compilers and to come. A library of PyTorch's that was packed along would be hundreds of MB.
+    assert len(packed.getvalue()) < 6e6
