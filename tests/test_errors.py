@@ -236,8 +236,8 @@ def test_a_librarys_error_becomes_ours_and_others_pass():
         assert raised.value is passing
 
 
-# What programs pass and no command does: shapes and types of tensors, arrays and samples.
-_CHECKS_OF_PROGRAMS = ("ops/", "enhancement/enhancer.py")
+# What programs pass and no command does: shapes and types of tensors, arrays and samples, and files that were just written here.
+_CHECKS_OF_PROGRAMS = ("ops/", "enhancement/enhancer.py", "io/matroska.py")
 
 
 def test_the_package_raises_errors_of_its_own():
