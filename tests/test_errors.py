@@ -236,7 +236,7 @@ def test_a_librarys_error_becomes_ours_and_others_pass():
         assert raised.value is passing
 
 
-# What programs pass and no command does: shapes and types of tensors, arrays and samples, and files that were just written here.
+# What programs pass and no command does: shapes and types of tensors, arrays and samples, and files just written here.
 _CHECKS_OF_PROGRAMS = ("ops/", "enhancement/enhancer.py", "io/matroska.py")
 
 

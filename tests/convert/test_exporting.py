@@ -135,7 +135,7 @@ def test_a_wrong_export_is_an_error_and_nothing_is_written(saved, tmp_path, monk
 def test_a_network_that_gives_no_numbers_is_an_error(tmp_path):
     model = zdce.DCENet("iters4").eval()
     model.convolutions[4].bias.data[0] = torch.nan
-    with pytest.raises(ValueError, match="^weights must be finite, got one that is not$"):
+    with pytest.raises(ValueError, match=r"^weights must be finite, got one that is not$"):
         exporting.export(model, tmp_path / "net.pt2", exporting.ExportOptions())
     assert not list(tmp_path.iterdir())
 
