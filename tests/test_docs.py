@@ -138,6 +138,7 @@ def test_the_readme_runs_and_its_two_commands_are_ci_s(at_hand, capsys):
     assert len(two) == 2
     ci = (ROOT / ".ci" / "run").read_text()
     assert all(line in ci for line in two)
+    assert two[1].replace("constraints.txt", '"${pinned:-constraints.txt}"') in (ROOT / ".ci" / "test").read_text()
 
 
 def test_blocks_are_in_languages_that_are_run():
@@ -216,7 +217,8 @@ def test_the_pages_are_built_without_a_warning(tmp_path):
 
 
 def test_mypy_reads_a_users_program():
-    # `mypy` of .ci/run checks what its settings name; here it would take as long again.
+    # `mypy` of .ci/style checks what its settings name; here it would take as long again.
     files = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
     assert "tests/typed_user.py" in files
-    assert "\nmypy\n" in (ROOT / ".ci" / "run").read_text()
+    assert "\nmypy\n" in (ROOT / ".ci" / "style").read_text()
+    assert "\n.ci/style\n" in (ROOT / ".ci" / "run").read_text()
