@@ -69,7 +69,7 @@ def save_engines(rows: Sequence[Row], path: Path) -> None:
             timed.setdefault(f"{row.case}{precision}{mode}, {width} x {height}, {_of_threads(row)}", []).append(row)
     _save(
         {title: partial(_engine_bars, rows=own) for title, own in timed.items()},
-        f"time of a picture, less is better ({rows[0].suite}, {rows[0].device})",
+        f"time of a picture, less is better\n({rows[0].device})",
         path,
     )
 
