@@ -55,9 +55,8 @@ typedef struct {
   double brightness; /* mean of [0, 1] that a dark scene is brought to; 0: the curve is as trained */
   double noise;      /* deviation of the picture's noise in levels of 255, that is smoothed, below 255; 0: none is */
   int64_t scale;     /* the curve is estimated on a picture so many times smaller; 1 is exact */
-  double shadows;    /* of networks with guided maps, from -1 to 1: how much more shadows are lifted; 0: as the network
-                        does */
-  double highlights; /* of networks with guided maps, from 0 to 1: how far what is lit keeps its light; 1: wholly */
+  double shadows;    /* of guided maps, from -1 to 1: how much more shadows are lifted; 0: as the network does */
+  double highlights; /* of guided maps, from 0 to 1: how far what is lit keeps its light; 1: wholly */
 } zdce_settings;
 
 typedef struct zdce_network zdce_network;
