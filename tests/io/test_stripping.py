@@ -3,6 +3,7 @@
 import io
 import struct
 from fractions import Fraction
+from xml.dom import minidom
 
 import numpy as np
 import pytest
@@ -99,6 +100,14 @@ def test_a_block_that_can_not_be_read_is_left_out(data):
 def test_a_packet_that_can_not_be_read_is_left_out_where_it_may_name_a_place():
     assert xmp.without_place(b"<broken exif:GPSLatitude") == b""
     assert xmp.without_place(b"<broken, and of no place") == b"<broken, and of no place"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_place_is_found_by_its_prefix_and_in_utf_16(encoding):
+    packet = '<x xmlns:gps="urn:g" xmlns:e="urn:e" gps:Mark="52.1"><gps:Latitude>48.1</gps:Latitude><e:kept>me</e:kept></x>'
+    left = minidom.parseString(xmp.without_place(packet.encode(encoding))).documentElement
+    assert left.toxml().count("48.1") == left.toxml().count("52.1") == 0
+    assert left.getElementsByTagName("e:kept")[0].firstChild.data == "me"
 
 
 def subsampling(path):

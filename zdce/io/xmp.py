@@ -3,8 +3,9 @@
 That is what points at pictures and videos that are left out, previews, which would stay dark, and how the picture lies.
 """
 
+import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
@@ -71,34 +72,41 @@ def cleaned(packet: bytes, turn: int) -> bytes:
     """
     if not any(sign in packet for sign in _SIGNS) and not (_TURNING.search(packet) and turn > 1):
         return packet
-    if packet.count(b"<") > _MOST_TAGS:
-        return b""
-    try:
-        document = minidom.parseString(packet.rstrip(b"\0"))
-        for element in list(_elements(document)):
-            _clean(element)
-            if turn > 1:
-                _turn(element, swap=turn >= 5)
-                _turn_regions(element, turn)
-        return _text(document)
-    except (ExpatError, ValueError, RecursionError):
-        return b""
+
+    def clean_and_turn(element: minidom.Element) -> None:
+        _clean(element)
+        if turn > 1:
+            _turn(element, swap=turn >= 5)
+            _turn_regions(element, turn)
+
+    return _edited(packet, clean_and_turn)
 
 
 def without_place(packet: bytes) -> bytes:
-    """The packet without properties whose name has GPS in it, whoever's they are; nothing where it can't be read."""
-    if b"gps" not in packet.lower():
-        return packet
+    """The packet without what has GPS in its name or its prefix, whoever's it is; nothing where it can't be read."""
+    # In UTF-16 every second byte of these letters is 0.
+    return _edited(packet, _remove_place) if b"gps" in packet.replace(b"\0", b"").lower() else packet
+
+
+def _remove_place(element: minidom.Element) -> None:
+    if "gps" in element.nodeName.lower() and element.parentNode is not None:
+        element.parentNode.removeChild(element)
+        return
+    for attribute in list((element.attributes or {}).values()):
+        # A declaration of a prefix tells no place, and what is left may need it.
+        if "gps" in attribute.nodeName.lower() and not attribute.nodeName.startswith("xmlns"):
+            element.removeAttributeNode(attribute)
+
+
+def _edited(packet: bytes, edit: Callable[[minidom.Element], None]) -> bytes:
+    """The packet after ``edit`` of each element; nothing where it can't be read."""
     if packet.count(b"<") > _MOST_TAGS:
         return b""
     try:
-        document = minidom.parseString(packet.rstrip(b"\0"))
+        # Zeros may pad a packet; of UTF-16 the last letter's own one is among them.
+        document = minidom.parseString(packet.rstrip(b"\0") + b"\0" * packet.startswith(codecs.BOM_UTF16_LE))
         for element in list(_elements(document)):
-            if "gps" in (element.localName or "").lower() and element.parentNode is not None:
-                element.parentNode.removeChild(element)
-            for attribute in list((element.attributes or {}).values()):
-                if "gps" in (attribute.localName or "").lower():
-                    element.removeAttributeNode(attribute)
+            edit(element)
         return _text(document)
     except (ExpatError, ValueError, RecursionError):
         return b""
