@@ -75,7 +75,8 @@ def test_what_arrives_is_brightened_and_what_came_meanwhile_after_a_restart(tmp_
         told, _ = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, told) == (0, "in/meanwhile.jpg -> out/meanwhile.jpg\n1 written\n")
+    summary = "1 written, 3 kept as they were (--overwrite replaces them)"
+    assert (process.returncode, told) == (0, f"in/meanwhile.jpg -> out/meanwhile.jpg\n{summary}\n")
     rows = sorted(line.split(",")[0:3:2] for line in Path("all.csv").read_text().splitlines()[1:])
     assert [name for name, status in rows if status == "written"] == [
         "in/deep/renamed.jpg", "in/first.jpg", "in/meanwhile.jpg", "in/slow.jpg",

@@ -67,7 +67,7 @@ _PANELS = {
 @click.option(
     "--manifest",
     "manifest_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FILE,
     help="Write a CSV file of what became of every file, as it goes: source, target, status, reason.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each file as it is done, then a summary.")
@@ -173,8 +173,8 @@ def _jobs(request: FileRequest) -> tuple[list[Job], list[Job], Counter[str]]:
     unread = [one.path for one in found if one.folder is not None and one.path.suffix.lower() in formats.UNREAD_SUFFIXES]
     tell_unread(unread)
     others[UNREAD] = len(unread)
-    found = [one for one in found if one.path not in set(unread)]
-    jobs = batch.plan(found, request.output, request.form)
+    passed = set(unread)
+    jobs = batch.plan([one for one in found if one.path not in passed], request.output, request.form)
     return *batch.split(jobs, overwrite=request.overwrite), others
 
 

@@ -10,7 +10,7 @@ import click
 from zdce.commands.enhance_report import DESCRIBED, FileRequest, Report, end
 from zdce.enhancement import batch, watching
 from zdce.enhancement.batch import Job, Work
-from zdce.enhancement.manifest import FAILED
+from zdce.enhancement.manifest import FAILED, KEPT
 from zdce.errors import InputError
 from zdce.io import images
 from zdce.runtime import processes, progress, signals
@@ -28,7 +28,8 @@ def check(request: FileRequest) -> None:
 def run(request: FileRequest, work: Work, report: Report) -> None:
     """Enhances what is in the folders and what arrives, until Ctrl-C or SIGTERM; the picture at hand is finished then."""
     arrivals = watching.Arrivals([Path(path) for path in request.paths], batch.suffixes(), recursive=request.recursive)
-    sources, counts = _begin(request, report), Counter[str]()
+    counts = Counter[str]()
+    sources = _begin(request, report, counts)
     progress.console.print(f"watching {', '.join(request.paths)}; Ctrl-C ends it", markup=False)
     with signals.stop_requested() as stop:
         for found in watching.arriving(arrivals, stop):
@@ -39,14 +40,18 @@ def run(request: FileRequest, work: Work, report: Report) -> None:
     end(counts)
 
 
-def _begin(request: FileRequest, report: Report) -> dict[Path, Path]:
-    """Checks what is there already as a run without --watch does; gives the source of each result's place."""
+def _begin(request: FileRequest, report: Report, counts: Counter[str]) -> dict[Path, Path]:
+    """Checks what is there already as a run without --watch does, and counts results that are kept; gives the source of each
+    result's place.
+    """
     if inside := next((path for path in request.paths if request.output and _same(path, request.output)), None):
         raise InputError(f"results would go into {inside}, which is watched; choose another output")
     found = images.find(request.paths, batch.suffixes(), watching.pass_over, recursive=request.recursive)
     jobs = batch.plan_into_folder(found, request.output, request.form)
     batch.check(jobs)
-    report.begin(*batch.split(jobs, overwrite=request.overwrite))
+    todo, kept = batch.split(jobs, overwrite=request.overwrite)
+    report.begin(todo, kept)
+    counts[KEPT] = len(kept)
     return {job.target: job.source for job in jobs}
 
 
