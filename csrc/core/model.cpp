@@ -57,6 +57,8 @@ void check_settings(const Picture& picture, const Settings& settings) {
   check(std::isfinite(settings.strength), "strength must be a finite number");
   check(settings.noise >= 0 && settings.noise < kLevels, "noise must be at least 0 and below 255");
   check(settings.brightness >= 0 && settings.brightness < 1, "brightness must be at least 0 and below 1");
+  check(settings.shadows >= -1 && settings.shadows <= 1, "shadows must be from -1 to 1");
+  check(settings.highlights >= 0 && settings.highlights <= 1, "highlights must be from 0 to 1");
   check_scale(settings.scale);
 }
 

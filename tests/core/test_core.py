@@ -162,6 +162,8 @@ def test_rows_may_lie_apart_and_upside_down(tmp_path):
         ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), np.nan, 0.0, 0.0, 1), "strength must be a finite number"),
         ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 1.0, 0.0, 1), "brightness must be at least 0 and below 1"),
         ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, -0.1, 1), "noise must be at least 0 and below 255"),
+        ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 1, 1.5), "shadows must be from -1 to 1"),
+        ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 1, 0.0, np.nan), "highlights must be from 0 to 1"),
         ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 0), "scale must be 1 to 2\\^31, got 0"),
     ],
 )
