@@ -249,6 +249,9 @@ def test_a_frozen_protocol_measures_the_same_pictures_or_none(lol):
         ('[[parts]]\nname = "x"\nmetrics = "psnr"', "got metrics = 'psnr'"),
         ('[[parts]]\nname = "x"\nmetrics = ["lpips"]', "metrics must be of psnr"),
         ('[[parts]]\nname = "x"\nagainst = ["truth"]', "against must be of autocontrast, input, reference, got 'truth'"),
+        ('[[parts]]\nname = "x"\nsplit = "typo"', "split must be of all, validation, got 'typo'"),
+        ('parts = ["x"]', "must have [[parts]], each with a name"),
+        ('versions = 3\n[[parts]]\nname = "x"', "versions must be a table of measures and numbers, got 3"),
     ],
 )
 def test_a_protocol_that_is_none_says_why(tmp_path, text, message):

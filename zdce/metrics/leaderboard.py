@@ -96,7 +96,10 @@ def placed(path: Path, text: str) -> str:
     """
     if not path.is_file():
         return text
-    content = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        content = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        content = ""  # no page of ours; anything else would lose its letters
     before, begin, rest = content.partition(f"{BEGIN}\n")
     _, end, after = rest.partition(f"{END}\n")
     if not begin or not end:

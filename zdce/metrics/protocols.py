@@ -101,6 +101,7 @@ class Protocol:
         for part in self.parts:
             _check_known("metrics", part.metrics, METRICS)
             _check_known("against", part.against, TARGETS)
+            _check_known("split", [part.split], ("all", "validation"))
         for name, version in (self.versions or {}).items():
             _check_known("versions", [name], METRICS)
             if METRICS[name].version != version:
@@ -154,15 +155,20 @@ def read(name_or_path: str) -> Protocol:
         raise MissingFileError(f"no protocol {name_or_path}: name a TOML file, or one of {', '.join(PROTOCOLS)}")
     with library_call(InputError):
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    protocol = Protocol(content.get("name", path.stem), _parts(path, content), content.get("versions"))
+    versions = content.get("versions", {})
+    if not isinstance(versions, dict):
+        raise InputError(f"{path}: versions must be a table of measures and numbers, got {versions!r}")
+    protocol = Protocol(content.get("name", path.stem), _parts(path, content), versions or None)
     protocol.check()
     return protocol
 
 
 def _parts(path: Path, content: Mapping[str, Any]) -> tuple[Part, ...]:
     defaults = asdict(Part(""))
-    parts = []
-    for entry in content.get("parts", []):
+    parts, entries = [], content.get("parts")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path} must have [[parts]], each with a name")
+    for entry in entries:
         for key, value in entry.items():
             known = defaults.get(key)
             if known is None or not isinstance(value, list if isinstance(known, tuple) else str):
