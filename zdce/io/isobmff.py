@@ -181,12 +181,11 @@ _OF_AV1 = {0b00: "4:4:4", 0b10: "4:2:2", 0b11: "4:2:0"}
 def _subsampling(items: Items) -> str:
     """Of the picture, or of the tiles that it is put together of; nothing where it has no colour."""
     parts = sorted(_parts(items))
-    for content in (content for part in parts for content in items.properties(part, b"av1C")):
-        monochrome = content[2] >> 4 & 1
-        return "" if monochrome else _OF_AV1.get(content[2] >> 2 & 3, "")
-    for content in (content for part in parts for content in items.properties(part, b"hvcC")):
-        return _OF_HEVC.get(content[16] & 3, "")
-    return ""
+    av1, hevc = (next((c for part in parts for c in items.properties(part, kind)), b"") for kind in (b"av1C", b"hvcC"))
+    if len(av1) > 2:
+        monochrome = av1[2] >> 4 & 1
+        return "" if monochrome else _OF_AV1.get(av1[2] >> 2 & 3, "")
+    return _OF_HEVC.get(hevc[16] & 3, "") if len(hevc) > 16 else ""
 
 
 def _left_out(items: Items, data: Buffer) -> Counter[str]:

@@ -439,11 +439,11 @@ def _is_vendors(key: str) -> bool:
 
 def _key(key: str) -> str:
     """The name of a piece of metadata: Matroska has those of vendors in capitals."""
-    return key.lower().replace("iso6709", "ISO6709") if _is_vendors(key) else key
+    return key.lower().replace("iso6709", "ISO6709") if _is_vendors(key) and key.isupper() else key
 
 
 def _earlier(chapters: list[Any], start: Fraction) -> list[Any]:
-    """The chapters with times that count from ``start`` seconds. Those of MP4 count from the film's beginning anyway."""
+    """The chapters with times that count from ``start`` seconds; one that ends before counts so already, as MP4's may."""
     moved = []
     for chapter in chapters:
         ticks = round(start / chapter["time_base"])

@@ -26,8 +26,12 @@ _SCREEN = struct.Struct("=20i2i")
 # AVContentLightMetadata: of the brightest pixel and of the brightest frame.
 _CONTENT = struct.Struct("=2I")
 
-# SMPTE ST 2086, by which H.264 has whole numbers of these.
-_CHROMATICITY, _LIGHT = 50_000, 10_000
+# Of an encoder: its option, what it calls the content's light, how it takes numbers, and its units of chromaticity and light.
+# x264 takes whole numbers, as SMPTE ST 2086 has them.
+_ENCODERS = {
+    "libx264": ("x264-params", "cll", "{:.0f}", 50_000, 10_000),
+    "libsvtav1": ("svtav1-params", "content-light", "{:.6f}", 1, 1),
+}
 
 
 def space_of(frame: av.VideoFrame) -> Space | None:
@@ -47,23 +51,17 @@ def space_of(frame: av.VideoFrame) -> Space | None:
 
 def encoder_options(frame: av.VideoFrame, codec: str) -> dict[str, str]:
     """Options that make an encoder write what ``frame`` says of the screen it was made for, and of its content's light."""
+    if codec not in _ENCODERS:
+        return {}
+    option, content_name, form, chromaticity, light = _ENCODERS[codec]
     data: Any = frame.side_data
-    screen = _screen(bytes(data[_MASTERING])) if _MASTERING in data else None
-    content = _CONTENT.unpack(bytes(data[_CONTENT_LIGHT])) if _CONTENT_LIGHT in data else None
     parts = []
-    if codec == "libx264":
-        if screen:
-            parts.append(f"mastering-display={_described(screen, '{:.0f}', _CHROMATICITY, _LIGHT)}")
-        if content:
-            parts.append(f"cll={content[0]},{content[1]}")
-        return {"x264-params": ":".join(parts)} if parts else {}
-    if codec == "libsvtav1":
-        if screen:
-            parts.append(f"mastering-display={_described(screen, '{:.6f}', 1, 1)}")
-        if content:
-            parts.append(f"content-light={content[0]},{content[1]}")
-        return {"svtav1-params": ":".join(parts)} if parts else {}
-    return {}
+    if _MASTERING in data and (screen := _screen(bytes(data[_MASTERING]))):
+        parts.append(f"mastering-display={_described(screen, form, chromaticity, light)}")
+    if _CONTENT_LIGHT in data:
+        brightest, frames = _CONTENT.unpack(bytes(data[_CONTENT_LIGHT]))
+        parts.append(f"{content_name}={brightest},{frames}")
+    return {option: ":".join(parts)} if parts else {}
 
 
 def left_out(frame: av.VideoFrame, codec: str) -> list[str]:

@@ -26,9 +26,7 @@ FILE = "file:"
 _COPIED = ("audio", "subtitle", "attachment")
 
 # What a format's refusal of a stream or a packet raises. A full disk is neither.
-_REFUSALS = (
-    ValueError, av.error.ArgumentError, av.error.InvalidDataError, av.error.NotImplementedError, av.error.ExperimentalError,
-)  # fmt: skip
+_REFUSALS = (ValueError, av.error.NotImplementedError, av.error.ExperimentalError)
 
 # The sound of formats that can't hold another: the encoder, its name in notes, and bits a second for each channel.
 _SOUND = {
@@ -294,7 +292,7 @@ def _holds(container: str, stream: Stream, first: "Packet | None") -> bool:
                 tried.duration = first.duration
                 tried.is_keyframe = True
                 trial.mux(tried)
-    except (*_REFUSALS, OSError, av.error.FFmpegError):
+    except (ValueError, OSError, av.error.FFmpegError):
         return False
     return True
 
@@ -305,6 +303,6 @@ def _encodes(container: str, source: AudioStream, encoder: str, layout: str, bit
         with av.open(io.BytesIO(), "w", container) as trial:
             _add_sound(trial, source, encoder, layout, bit_rate)
             trial.start_encoding()
-    except (*_REFUSALS, OSError, av.error.FFmpegError):
+    except (ValueError, OSError, av.error.FFmpegError):
         return False
     return True
