@@ -7,7 +7,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
-# Not isolated: PyTorch's headers, which the core needs nothing of, are not installed, and its operators not built.
+# Without build isolation, so that PyTorch is not downloaded: the core needs none of its headers, and its operators are not built.
 RUN pip install --no-cache-dir 'setuptools>=77' \
     && pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 

@@ -99,9 +99,7 @@ def run(rounds: int) -> list[Row]:
                 if number:
                     figures[key].append(figure)
     for (shape, case, provider), taken in figures.items():
-        for metric, unit, values in zip(
-            ("time", "cpu_time", "memory"), ("s", "s", "MiB"), zip(*taken, strict=True), strict=True
-        ):
+        for (metric, unit), values in zip(_METRICS, zip(*taken, strict=True), strict=True):
             rows.append(Row.of(SUITE, case, provider, "process", metric, unit, values, shape, "uint8", None, device))
     return rows
 

@@ -8,7 +8,7 @@ import pytest
 from zdce.bench import startup
 
 
-def test_a_process_ismeasured_alone():
+def test_a_process_is_measured_alone():
     held = np.ones(2**27, np.uint8)  # 128 MiB in this process
     seconds, cpu_seconds, mib = startup.measured([sys.executable, "-S", "-c", "pass"])
     assert held.all()

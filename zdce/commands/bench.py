@@ -65,9 +65,7 @@ def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
 @click.option("--quick", is_flag=True, help="Measure two images in few rounds, in less than a minute.")
 @click.option("--default-allocator", is_flag=True, help="Also measure with the default settings of the C library's allocator.")
 @click.option("--scaling", is_flag=True, help="Also measure the time per pixel of one image of 1 to 12 megapixels.")
-@click.option(
-    "--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a chart to this .png or .svg file."
-)
+@options.plot
 @options.csv
 @options.as_json
 def bench_ops(
@@ -174,9 +172,7 @@ def _end(outcome: Outcome) -> None:
     is_flag=True,
     help="Measure pictures of the smaller size in few rounds, without torch.compile, in less than a minute.",
 )
-@click.option(
-    "--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a chart to this .png or .svg file."
-)
+@options.plot
 @options.csv
 @options.as_json
 def bench_infer(
@@ -267,9 +263,7 @@ def bench_layers(names: tuple[str, ...], quick: bool, csv_path: Path | None, as_
 @click.option(
     "--quick", is_flag=True, help="Measure two images in few rounds, with short loss curves and without torch.compile."
 )
-@click.option(
-    "--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a chart to this .png or .svg file."
-)
+@options.plot
 @options.csv
 @options.as_json
 def bench_train(
@@ -414,9 +408,7 @@ def _sequences(paths: tuple[str, ...], fps: float) -> list[flicker.Frames]:
 @click.argument("paths", nargs=-1, default=("docs/dark.jpg",))
 @options.model
 @options.settings("pixels", without=("scale",))
-@click.option(
-    "--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a chart to this .png or .svg file."
-)
+@options.plot
 @options.csv
 @options.as_json
 def bench_scales(

@@ -90,23 +90,20 @@ def _baselines(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 )
 @click.option(
     "--freeze",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
+    type=options.FILE,
     help="Write the protocol here with the fingerprints of its pictures, for others to measure the same.",
 )
 @click.option(
     "--leaderboard",
     "board",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
+    type=options.FILE,
     help="Write Markdown tables here; in an existing file, between two marks.",
 )
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write every picture's figures here.")
+@click.option("--csv", "csv_path", type=options.FILE, help="Write every picture's figures here.")
 @click.option("--naturalness", "natural", is_flag=True, help="BRISQUE too, a score without reference: the extra `naturalness`.")
 @click.option(
     "--worst",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
+    type=options.FILE,
     help="Draw the five pictures with the lowest PSNR here: original, output, reference.",
 )
 @click.option(
@@ -135,9 +132,9 @@ def evaluate(
 ) -> None:
     """PSNR, SSIM and more of MODEL (shipped weights by their name, or a .safetensors file) on DATA.
 
-    DATA is a folder, `sample` or `open` (photographs made dark), or `lit` (photographs that should stay as they are). All of
-    its pictures are measured, against PIL's autocontrast and the input itself, as in the report, and true references; beside
-    it the input itself, autocontrast, gamma 0.4, CLAHE and a Retinex. Below each mean stands its 95 % confidence interval.
+    DATA is a folder, `sample` or `open` (photographs made dark), or `lit` (photographs that should stay as they are). Each
+    output is compared with the true reference where there is one, and, as in the report, with the input and with PIL's
+    autocontrast of it. The table has simple methods beside it (--baselines), and below each mean its 95 % confidence interval.
     """
     named = _by_name([name for name in (model, *models) if name is not None])
     folders = list(dict.fromkeys(name for name in (data, *sources) if name is not None))
@@ -147,14 +144,15 @@ def evaluate(
     networks = {name: zdce.load(path, device) for name, path in named.items()}
     sets = _sets(folders, choice) if protocol is None else _protocol_sets(protocol, folders, choice)
     _check(sets, networks, protocol, freeze, worst, below)
-    text_before = None if board is None else leaderboard.placed(board, "")
+    if board is not None:
+        leaderboard.placed(board, "")  # raises before minutes of work where the file has no place for tables
     enhance = {name: _enhance(zdce.Enhancer(network, settings)) for name, network in networks.items()}
     scores = {of.name: evaluation.evaluate(of.items, enhance, of.asked) for of in sets}
     measured = [Measured(s.name, s.description, s.asked.metrics, tuple(evaluation.averages(scores[s.name]))) for s in sets]
     frozen = None if protocol is None else protocol.frozen([of.items for of in sets])
     if csv_path is not None:
         atomic.write_text(csv_path, evaluation.to_csv(scores))
-    if board is not None and text_before is not None:
+    if board is not None:
         atomic.write_text(board, leaderboard.placed(board, leaderboard.markdown(measured, _parameters(networks))))
     if freeze is not None and frozen is not None:
         atomic.write_text(freeze, frozen.to_toml())

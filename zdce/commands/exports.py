@@ -12,7 +12,7 @@ from zdce.convert import exporting
 @click.command()
 @click.argument("model")
 @click.option(
-    "--out", "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False),
+    "--out", "-o", "output", required=True, type=options.FILE,
     help="File to write: .onnx (needs the extra `export`), or .pt2 for torch.export.load.",
 )  # fmt: skip
 @click.option(

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import click
 
+from zdce.commands import options
 from zdce.convert import importing
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--out", "-o", "output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write, .safetensors."
-)
+@click.option("--out", "-o", "output", required=True, type=options.FILE, help="File to write, .safetensors.")
 def import_weights(file: Path, output: Path) -> None:
     """Convert weights of other code: PyTorch checkpoints of Zero-DCE, or the Keras example's .h5 and .keras (extra `keras`).
 

@@ -46,9 +46,10 @@ scale = click.option(
     type=click.IntRange(min=1),
     help="Estimate the curve on an image this many times smaller.  [default: the network's own]",
 )
-csv = click.option(
-    "--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows to this CSV file."
-)
+# A file to be written.
+FILE = click.Path(path_type=Path, dir_okay=False)
+csv = click.option("--csv", "csv_path", type=FILE, help="Write the rows to this CSV file.")
+plot = click.option("--plot", "plot_path", type=FILE, help="Write a chart to this .png or .svg file.")
 
 _Command = Callable[..., Any]
 

@@ -147,19 +147,15 @@ def enhanced(image: Any, enhancer: Enhancer) -> Any:
     if isinstance(image, np.ndarray):
         return _array(image, enhancer)
     if isinstance(image, Image.Image):
-        return images.to_pillow(_picture(images.from_pillow(image), enhancer))
+        return images.to_pillow(colour.enhance(images.from_pillow(image), enhancer))
     if isinstance(image, str | os.PathLike):
-        return images.to_pillow(_picture(images.read(Path(image)), enhancer))
+        return images.to_pillow(colour.enhance(images.read(Path(image)), enhancer))
     raise TypeError(f"image must be an array, a tensor, a Pillow image or a path, got {type(image).__name__}")
-
-
-def _picture(picture: images.Picture, enhancer: Enhancer) -> images.Picture:
-    return colour.enhance(picture, enhancer)
 
 
 def _file(source: Path, target: Path, enhancer: Enhancer) -> Path:
     always = enhancer.with_settings(only_if_dark=False)
-    result = picture_files.write(source, target, enhancer.settings, lambda picture: _picture(picture, always))
+    result = picture_files.write(source, target, enhancer.settings, functools.partial(colour.enhance, enhancer=always))
     for note in result.notes:
         warnings.warn(f"{target}: {note}", stacklevel=3)  # shown with the line that called zdce.enhance
     return target

@@ -182,9 +182,9 @@ class Enhancer:
     def pictures(self, pictures: "Tensor") -> "Tensor":
         """Enhances pictures that lie where the network does, together as far as memory goes.
 
-        On a GPU nothing is copied to the host, unless ``transfer`` is another encoding than sRGB or
-        ``only_if_dark`` is set, and where no strength is
-        sought for each scene nothing is waited for.
+        On a GPU nothing is copied to the host but a sample where noise is measured, unless ``transfer`` is another encoding
+        than sRGB or ``only_if_dark`` is set; where neither a strength is sought for each scene nor noise measured, nothing is
+        waited for.
 
         Args:
             pictures: interleaved, shape (B, H, W, 3), uint8, uint16, or float32 in [0, 1].
@@ -203,9 +203,10 @@ class Enhancer:
         return enhanced
 
     def maps(self, image: Pixels | Floats) -> Floats:
-        """The curve maps of ``image`` (H, W, 3) at the enhancer's scale, (1, C, ceil(H / scale), ceil(W / scale)).
+        """Curve maps of ``image`` (H, W, 3), or the coefficients of guided ones, at the enhancer's scale: what ``apply`` takes,
+        float32, (1, C, ceil(H / scale), ceil(W / scale)).
 
-        They are in [-1, 1], times the strength that the scene wants where one is sought: what ``apply`` takes.
+        Where a strength is sought for each scene, they are multiplied with it; curve maps are in [-1, 1] before that.
 
         Raises:
             TypeError, ValueError: as a call does.

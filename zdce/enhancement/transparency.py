@@ -45,8 +45,6 @@ def enhance_visible(pixels: Array, alpha: Array | None, enhance: Callable[[Array
         alpha: opacity (H, W), of which 0 is invisible; None where all is visible.
         enhance: gives an array (H, W, 3) of the same type.
     """
-    if alpha is not None and not alpha.any():
-        return pixels.copy()
     inside = borders.content(pixels)
     if inside is None:
         return _within(pixels, alpha, enhance)
@@ -57,6 +55,6 @@ def enhance_visible(pixels: Array, alpha: Array | None, enhance: Callable[[Array
 
 def _within(pixels: Array, alpha: Array | None, enhance: Callable[[Array], Array]) -> Array:
     if alpha is not None and not alpha.any():
-        return pixels
+        return pixels.copy()
     enhanced = enhance(filled(pixels, alpha))
     return enhanced if alpha is None or alpha.all() else np.where((alpha > 0)[..., None], enhanced, pixels)

@@ -13,7 +13,7 @@ from zdce.runtime import packages
 
 Deep = NDArray[np.uint16]
 
-# Of HEIC files that are written from what has more than 8 bits, but none that these files have.
+# Bits of HEIC files made from pictures of more than 8 bits that are neither 10 nor 12.
 USUAL_BITS = 10
 
 DEPTHS = (10, 12)

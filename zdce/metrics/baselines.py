@@ -91,9 +91,9 @@ def smooth_light(light: Plane, alpha: float, sigma: float) -> Plane:
     """``light`` (H, W) in [0, 1] without its texture but with its edges as LIME refines it (Guo, Li and Ling, TIP 2017).
 
     The plane t with the least ``|t - light|^2 + alpha sum of w d(t)^2 / (|d(light)| + e)`` over differences d to the right and
-    down, where ``w = 1 / (|blur of d(light), sigma| + e)``: steps that blur away are texture. e is 0.02. The paper's
-    sped-up problem with its weighting strategy III. At most 100 steps of
-    conjugate gradients, which end a thousandth from the solution.
+    down, where ``w = 1 / (|blur of d(light), sigma| + e)``: steps that blur away are texture. e is 0.02. This is the
+    paper's sped-up problem with its weighting strategy III, solved by at most 100 steps of conjugate gradients, until the
+    residual is a thousandth of ``light``.
     """
     right, down = (alpha * _texture(light, axis, sigma) for axis in (1, 0))
     centre = 1 + right + down

@@ -21,16 +21,15 @@ _PEERS = 0.01
 
 
 def halo(result: Rgb, image: Rgb) -> float:
-    """Overshoot of the gain along edges of ``image``, in stops: 0 is none, 0.1 seen by who looks for it, 0.5 by anybody.
+    """Overshoot of the gain along edges of ``image``, in stops: 0 is none, 0.1 is visible on a close look, 0.5 at first sight.
 
     With the luma Y (ITU-R BT.709) of ``image`` and Y' of ``result``, both reduced by area means to at most 256 pixels, the gain
     is ``g = log2(Y' + 0.01) - log2(Y + 0.01)``. Along edges, that is within 4 pixels of a change of 2 stops, it is compared
-    with the mean gain of those pixels within 24 that have the same Y (a quarter of a stop) and are at no edge. No curve of Y
-    makes a difference, nor a gain that changes from one side of an edge to the other, and one that changes over wide areas
-    hardly: by what it changes over 12 pixels. Where light is blurred
-    across an edge, the lighter side is too light along it and the darker side too dark. So the measure is
-    ``mean of s (g - mean gain)`` over the band, with s = 1 on the lighter side of an edge and -1 on the darker. A negative
-    value says that the edge is weaker than its surroundings are apart. Noise cancels.
+    with the mean gain of those pixels within 24 that have the same Y (a quarter of a stop) and are at no edge. A curve of Y
+    makes no difference, nor does a gain that differs between the two sides of an edge. A gain that changes slowly counts only
+    by its change over 12 pixels. Where light is blurred across an edge, the lighter side is too light along it and the darker
+    side too dark. So the measure is ``mean of s (g - mean gain)`` over the band, with s = 1 on the lighter side of an edge and
+    -1 on the darker. A negative value says that the edge is weaker than its surroundings are apart. Noise cancels.
 
     The definition is this project's; compare the overshoot of an unsharp mask, or the reversal of gradients in Farbman et al.,
     SIGGRAPH 2008.

@@ -86,9 +86,8 @@ class Engine:
         """The enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1]."""
         picture, result = _interleaved(picture), np.empty(picture.shape, picture.dtype)
         threads.follow_torch()
-        scene = (settings.strength, settings.brightness, self._noise(picture, settings), settings.scale)
-        how = (*scene, settings.shadows, settings.highlights)
-        _core().enhance(self._network, picture, result, *how)
+        how = (settings.strength, settings.brightness, self._noise(picture, settings), settings.scale)
+        _core().enhance(self._network, picture, result, *how, settings.shadows, settings.highlights)
         return result
 
     def maps(self, picture: Array, settings: PixelSettings) -> Array:

@@ -20,7 +20,7 @@ from zdce.ops.denoise_picture import DENOISE_REACH
 from zdce.ops.interleaved import fractions
 from zdce.settings import LEVELS
 
-# Array of the strips that are denoised one after the other: each with its result is 25 MB of 16 bits, 50 of floats.
+# Pixels of the strips that are denoised one after the other: each with its result is 25 MB of 16 bits, 50 of floats.
 _STRIP = 2**21
 
 # Side in pixels of the tiles that torch runs on the CPU. One takes some 150 MB at 32 filters; the halo adds 4% of work.
