@@ -14,7 +14,7 @@ from test_images import gradient, png_16_bit_rgb
 import zdce
 from zdce import cli
 from zdce.enhancement import batch, colour, encodings
-from zdce.io import images, sixteen_bit
+from zdce.io import deep_heif, images, sixteen_bit
 from zdce.io.images import Picture
 from zdce.settings import TRANSFERS
 
@@ -460,6 +460,15 @@ def test_16_bits_become_10_in_heic_with_profile_and_opacity(tmp_path):
     grey = Picture(pixels, grey=True, alpha=alpha)
     assert images.write(grey, tmp_path / "g.heic") == ["its 16 bits became 10"]
     assert images.read(tmp_path / "g.heic").alpha is not None
+
+
+def test_where_the_deep_decoder_gives_another_part_8_bits_are_read_and_said(tmp_path, monkeypatch):
+    pytest.importorskip("imagecodecs")
+    write_heic(tmp_path / "a.heic", deep_codes(10), 10)
+    read = deep_heif.read
+    monkeypatch.setattr(deep_heif, "read", lambda *arguments: read(*arguments)[:-2])
+    picture = images.read(tmp_path / "a.heic")
+    assert (picture.pixels.shape, picture.pixels.dtype, picture.notes) == ((64, 512, 3), np.uint8, ("its 10 bits became 8",))
 
 
 def test_without_imagecodecs_deep_heic_is_8_bits_and_said(tmp_path, monkeypatch):

@@ -150,10 +150,11 @@ def _decoded(image: Image.Image, source: Path | bytes, data: Buffer, most_pixels
         pixels = sixteen_bit.read(data if isinstance(data, bytes) else source, format_name)
         picture = _deepened(picture, sixteen_bit.upright(pixels, turn))
     bits = described.pop("bits", 8)
+    deep = None
     if deep_colour and deep_heif.can_read(bits):
         deep = sixteen_bit.upright(deep_heif.read(data, format_name, bits), turn if format_name == "AVIF" else 1)
-        if deep.shape[:2] != picture.pixels.shape[:2]:
-            raise FileError(f"its pixels of {bits} bits can't be read")
+    # A file may name a part of its pixels, which one of the two decoders knows nothing of.
+    if deep is not None and deep.shape[:2] == picture.pixels.shape[:2]:
         picture, stored = _deepened(picture, deep), replace(stored, bits=bits)
     elif bits > 8:
         notes.append(f"its {bits} bits became 8")
