@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from zdce.io import images
 from zdce.io.images import Picture
-from zdce.runtime import atomic
+from zdce.runtime import atomic, locks
 
 HEIGHT, WIDTH = 13, 20
 
@@ -349,6 +349,19 @@ def test_to_ask_for_the_umask_changes_nothing(monkeypatch, tmp_path):
         monkeypatch.undo()
         os.umask(mask)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_an_interrupt_before_the_first_byte_leaves_no_file(monkeypatch, tmp_path):
+    lock = locks.lock
+
+    def interrupted(descriptor: int, **options):
+        lock(descriptor, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(locks, "lock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic.write_text(tmp_path / "a.txt", "mine")
+    assert not list(tmp_path.iterdir())
 
 
 _WRITING = """

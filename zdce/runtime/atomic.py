@@ -8,8 +8,8 @@ import hashlib
 import os
 import platform
 import re
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -54,9 +54,11 @@ def replacing(path: Path) -> Iterator[Path]:
 def _temporary(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent.absolute())
-    descriptor, temporary = _made_beside(path)
+    # Named before it is made, so that an interrupt at any moment leaves no file.
+    temporary, descriptor = _name_beside(path), None
     try:
-        # mkstemp makes files that only their owner may read: set the mode of an ordinary new file.
+        descriptor = _made(temporary)
+        # Only the owner may read it so far: set the mode of an ordinary new file.
         os.fchmod(descriptor, 0o666 & ~_umask())
         yield temporary
         with temporary.open("rb+") as written:
@@ -66,18 +68,27 @@ def _temporary(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def _made_beside(path: Path) -> tuple[int, Path]:
-    """Descriptor and path of a new empty file, locked if the file system has locks."""
+def _name_beside(path: Path) -> Path:
+    """Path of no file, in the folder of ``path``."""
     while True:
         # Long names are shortened: with the additions they could be too long for the file system.
-        descriptor, name = tempfile.mkstemp(f".zdce-{_system()}{path.suffix}", f".{path.stem[:40]}-", path.parent)
+        name = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(4)}.zdce-{_system()}{path.suffix}")
+        if not os.path.lexists(name):
+            return name
+
+
+def _made(temporary: Path) -> int:
+    """Descriptor of a new empty file, locked if the file system has locks."""
+    while True:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         locks.lock(descriptor, wait=True)
         # Another process may have removed the file before it was locked.
         if os.fstat(descriptor).st_nlink:
-            return descriptor, Path(name)
+            return descriptor
         os.close(descriptor)
 
 
