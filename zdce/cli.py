@@ -14,6 +14,7 @@ COMMANDS = {
     "train": Lazy("zdce.commands.train:train", "Train a network without references.", on_torch=True),
     "eval": Lazy("zdce.commands.evaluate:evaluate", "Measure a network on pictures, beside simple methods.", on_torch=True),
     "enhance": Lazy("zdce.commands.enhance:enhance", "Brighten dark pictures and videos."),
+    "live": Lazy("zdce.commands.live:live", "Brighten live video of a camera, an address or a file."),
     "serve": Lazy("zdce.commands.serve:serve", "Serve a page to try networks on, and an interface for programs."),
     "study": Lazy("zdce.commands.study:run_study", "Train and measure the whole report, and write its page.", on_torch=True),
     "report": Lazy("zdce.commands.study:report", "Write the page of a finished study again.", on_torch=True),

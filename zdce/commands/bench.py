@@ -9,17 +9,18 @@ import torch
 
 import zdce
 from zdce.bench import cases, engines, flicker, folder, infer, layers, ops, plot, providers, scales, startup, static, steps
+from zdce.bench import live as live_bench
 from zdce.bench import train as train_bench
 from zdce.bench.processes import Outcome
 from zdce.bench.rows import Row, to_csv
 from zdce.commands import options
 from zdce.commands.group import Commands
 from zdce.commands.printing import print_json, print_table
-from zdce.enhancement import batch, video
+from zdce.enhancement import batch, live, video
 from zdce.errors import InputError
 from zdce.io import images
 from zdce.models.variants import VARIANTS
-from zdce.runtime import atomic
+from zdce.runtime import atomic, packages
 from zdce.settings import EnhanceSettings
 
 
@@ -319,6 +320,34 @@ def bench_folder(
             list(folder.COLUMNS),
             folder.table(rows),
         )
+
+
+@bench.command("live")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@options.model
+@click.option("--seconds", type=click.FloatRange(min=1), default=20.0, help="Length of the films made here.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all]")
+@options.settings("pixels", "frames")
+@options.csv
+@options.as_json
+def bench_live(
+    paths: tuple[Path, ...], model: str, seconds: float, threads: int | None, settings: EnhanceSettings,
+    csv_path: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure `zdce live` on the films PATHS in real time, or on dark ones made here, of 720p and 1080p.
+
+    The time of a frame begins when it is due, and holds its decoding; "as JPEG" ends when it is encoded for the page. Jitter
+    is the 95th percentile less the median.
+    """
+    packages.require("av", extra="video")
+    packages.require("fastapi", extra="serve")
+    network = zdce.load(model)
+    enhancer = zdce.Enhancer(network, live.settings_for(network.variant, settings))
+    rows = list(live_bench.run(enhancer, threads or torch.get_num_threads(), seconds, paths))
+    _save_rows(rows, csv_path, as_json)
+    if not as_json:
+        title = f"{model}: {rows[0].threads} threads, {rows[0].device}"
+        print_table(title, list(live_bench.COLUMNS), live_bench.table(rows))
 
 
 @bench.command("startup")

@@ -1,5 +1,6 @@
 """Options that several commands have."""
 
+import ipaddress
 from collections.abc import Callable, Collection
 from functools import wraps
 from pathlib import Path
@@ -52,6 +53,30 @@ csv = click.option("--csv", "csv_path", type=FILE, help="Write the rows to this 
 plot = click.option("--plot", "plot_path", type=FILE, help="Write a chart to this .png or .svg file.")
 
 _Command = Callable[..., Any]
+
+
+def listening(command: _Command) -> _Command:
+    """Adds the options of servers: ``host``, ``port``, ``names`` and ``in_browser``."""
+    for option in reversed(
+        (
+            click.option("--host", default="127.0.0.1", help="The address to listen at."),
+            click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one."),
+            click.option("--allow-host", "names", multiple=True, help="A name of this machine; may be repeated."),
+            click.option("--open", "in_browser", is_flag=True, help="Show the page in a browser."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def warn_of_visitors(host: str) -> None:
+    """Says on stderr where others than this machine's users can reach a server at ``host``."""
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = host == "localhost"
+    if not is_loopback:
+        click.echo(f"warning: whoever reaches {host} can use this server; it knows no passwords and no encryption", err=True)
 
 
 def settings(*effects: Effect, without: Collection[str] = ()) -> Callable[[_Command], _Command]:

@@ -1,7 +1,5 @@
 """`zdce serve`."""
 
-import ipaddress
-
 import click
 
 from zdce.commands import options
@@ -18,10 +16,7 @@ from zdce.serving.limits import MEGABYTE, MEGAPIXEL, Limits
     multiple=True,
     help="A network that `zdce variants` lists with weights, or a .safetensors file; may be repeated.  [default: all]",
 )
-@click.option("--host", default="127.0.0.1", help="The address to listen at.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one.")
-@click.option("--allow-host", "names", multiple=True, help="A name that this machine is called by; may be repeated.")
-@click.option("--open", "in_browser", is_flag=True, help="Show the page in a browser.")
+@options.listening
 @click.option("--most-megabytes", type=click.IntRange(min=1), default=Limits.file // MEGABYTE, help="Of an upload.")
 @click.option("--most-megapixels", type=click.IntRange(min=1), default=Limits.pixels // MEGAPIXEL, help="Of a picture.")
 @click.option("--most-pictures", type=click.IntRange(min=1), default=Limits.pictures, help="Held at once, of all visitors.")
@@ -58,10 +53,7 @@ def serve(
     offered = networks.Networks(models or sorted(weights.names(), key=weights.DEFAULT.__ne__), device)
     with server.listen(host, port) as listening:
         address = server.address(listening)
-        if not _is_loopback(host):
-            click.echo(
-                f"warning: whoever reaches {host} can use this server; it knows no passwords and no encryption", err=True
-            )
+        options.warn_of_visitors(host)
 
         def ready() -> None:
             click.echo(f"{address} (Ctrl-C ends it)")
@@ -69,10 +61,3 @@ def serve(
                 click.launch(address)
 
         server.serve(server.server(offered, limits, (*names, host), ready), listening)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

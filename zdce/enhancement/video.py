@@ -124,7 +124,7 @@ def enhance(
         prefetch.in_background(writer.write, _WAITING) as write,
         prefetch.prefetched(reader, _WAITING) as items,
     ):
-        frames = _Frames(enhancer, reader.space)
+        frames = Frames(enhancer, reader.space)
         for item in items:
             if isinstance(item, files.Shot):
                 write(item.with_pixels(frames(item.pixels, item.time)))
@@ -138,7 +138,7 @@ def enhance(
     return report
 
 
-class _Frames:
+class Frames:
     """Frames of a film enhanced one after another, HDR in the light that its numbers mean: what is brighter than diffuse white
     stays. So does the border of a letterboxed film.
     """
@@ -149,25 +149,25 @@ class _Frames:
         self._inside: tuple[slice, slice] | None = None
         self._hdr: hdr.Frames | None = None
 
-    def __call__(self, pixels: Pixels, moment: float) -> Pixels:
-        """The next frame (H, W, 3), shown at ``moment`` seconds."""
+    def __call__(self, pixels: Pixels, moment: float, share: float = 1.0) -> Pixels:
+        """The next frame (H, W, 3), shown at ``moment`` seconds, with so large a share of its curve."""
         before, self._inside = self._inside, self._border(pixels)
         if self._inside != before:  # maps have another size now
             self._smoothing = smoothing_for(self._enhancer)
         if self._inside is None:
-            return self._enhanced(pixels, moment)
+            return self._enhanced(pixels, moment, share)
         result = pixels.copy()
         inside: Any = np.ascontiguousarray(pixels[self._inside])
-        result[self._inside] = self._enhanced(inside, moment)
+        result[self._inside] = self._enhanced(inside, moment, share)
         return result
 
-    def _enhanced(self, pixels: Pixels, moment: float) -> Pixels:
+    def _enhanced(self, pixels: Pixels, moment: float, share: float) -> Pixels:
         if self._space is None:
-            return self._curved(pixels, moment)
+            return self._curved(pixels, moment, share)
         if self._hdr is None:
             self._hdr = hdr.Frames(self._space, pixels.dtype)
-        return self._hdr.through(pixels, lambda shown: self._curved(shown, moment))
+        return self._hdr.through(pixels, lambda shown: self._curved(shown, moment, share))
 
-    def _curved(self, pixels: Pixels, moment: float) -> Pixels:
+    def _curved(self, pixels: Pixels, moment: float, share: float) -> Pixels:
         maps = self._smoothing(self._enhancer.maps(pixels), self._enhancer.srgb(pixels), moment)
-        return self._enhancer.apply(pixels, maps)
+        return self._enhancer.apply(pixels, maps if share == 1 else maps * np.float32(share))

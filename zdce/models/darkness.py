@@ -40,8 +40,17 @@ def is_dark(image: NDArray[Any]) -> bool:
     >>> is_dark(np.full((40, 60, 3), 30, np.uint8)), is_dark(np.full((40, 60, 3), 90, np.uint8))
     (True, False)
     """
+    return lightness(image) < 1
+
+
+def lightness(image: NDArray[Any]) -> float:
+    """Light in the darker half of an image (H, W, 3), as a multiple of the light from which on it is not dark.
+
+    >>> round(lightness(np.full((40, 60, 3), 102, np.uint8)), 1)  # luma 0.4; lit from 0.16 on
+    2.5
+    """
     darker, brighter = halves(_area_means(image))
-    return darker < max(LIT_HALF, BACKLIT * brighter)
+    return darker / max(LIT_HALF, BACKLIT * brighter)
 
 
 def halves(means: NDArray[np.float32]) -> tuple[float, float]:

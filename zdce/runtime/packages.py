@@ -19,6 +19,7 @@ _PURPOSES = {
     "tensorboard": "TensorBoard logs",
     "torch": "tensors, GPUs, training and networks of other programs",
     "video": "videos",
+    "virtualcamera": "a virtual camera",
     "watch": "watching folders",
 }
 

@@ -1,28 +1,33 @@
-"""The page: one HTML document with its style and script inside, and the policy that lets a browser run only these."""
+"""Pages: one HTML document with its style and script inside, and the policy that lets a browser run only these."""
 
 import base64
 import hashlib
 from importlib import resources
 
+# The names of the files of each page in the folder ``web``.
+_FILES = {"page": ("page.html", "style.css", "script.js"), "live": ("live.html", "live.css", "live.js")}
 
-def page() -> tuple[str, str]:
-    """The document and its Content-Security-Policy."""
-    html, style, script = (
-        resources.files("zdce.serving").joinpath("web", name).read_text("utf-8")
-        for name in ("page.html", "style.css", "script.js")
-    )
+
+def page(name: str = "page", images: str = "blob: data:") -> tuple[str, str]:
+    """The document and its Content-Security-Policy.
+
+    Args:
+        name: of the page, ``"page"`` or ``"live"``.
+        images: where it takes pictures from.
+    """
+    html, style, script = (resources.files("zdce.serving").joinpath("web", file).read_text("utf-8") for file in _FILES[name])
     policy = {
         "default-src": "'none'",
         "style-src": _hash(style),
         "script-src": _hash(script),
-        "img-src": "blob: data:",
+        "img-src": images,
         "connect-src": "'self'",
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",
     }
     document = html.replace("/* style.css */", style).replace("/* script.js */", script)
-    return document, "; ".join(f"{name} {value}" for name, value in policy.items())
+    return document, "; ".join(f"{directive} {value}" for directive, value in policy.items())
 
 
 def _hash(text: str) -> str:

@@ -2,12 +2,14 @@
 
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zdce.errors import FileError
@@ -56,9 +58,28 @@ def server(
         names: that requests may call it by, beside localhost and addresses.
         ready: called when requests are answered.
     """
+    return _server_of(application(networks, limits, names), ready)
+
+
+@contextmanager
+def in_background(app: ASGIApp, listening: socket.socket) -> Iterator[None]:
+    """Serves ``app`` from another thread, and ends with the ``with`` statement; its endless answers must have ended by then."""
+    ready = threading.Event()
+    server = _server_of(app, ready.set)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="zdce-server")
+    thread.start()
+    try:
+        ready.wait()
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _server_of(app: ASGIApp, ready: Callable[[], object]) -> "_Server":
     config = uvicorn.Config(
-        application(networks, limits, names), http=_Connection, ws="none", lifespan="on", log_level="warning", access_log=False,
-        server_header=False, proxy_headers=False, timeout_graceful_shutdown=_GRACE,
+        app, http=_Connection, ws="none", lifespan="on", log_level="warning", access_log=False, server_header=False,
+        proxy_headers=False, timeout_graceful_shutdown=_GRACE,
     )  # fmt: skip
     return _Server(config, ready)
 

@@ -1,0 +1,170 @@
+"""Live video: which frames are taken, at what pace, and when a scene that gets light and dark is brightened."""
+
+import threading
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zdce.enhancement import live, video
+from zdce.enhancement.enhancer import Enhancer, load
+from zdce.errors import FileError, InputError
+from zdce.settings import EnhanceSettings
+
+av = pytest.importorskip("av", reason="the extra `video` is not installed")
+
+from zdce.io import live_frames, video_frames  # noqa: E402
+
+FPS = 20
+
+
+def film(path, levels, height=64, width=96):
+    """A film of flat frames of these levels, with a pattern that a decoder's mistakes would show in."""
+    pattern = np.random.default_rng(0).integers(-3, 4, (height // 8, width // 8, 1)).repeat(8, 0).repeat(8, 1)
+    with av.open(str(path), "w") as file:
+        options = {"preset": "ultrafast", "tune": "zerolatency", "g": "5", "crf": "1"}
+        stream = file.add_stream("libx264", rate=FPS, width=width, height=height, pix_fmt="yuv420p", options=options)
+        for i, level in enumerate(levels):
+            pixels = np.clip(level + pattern, 0, 255).astype(np.uint8).repeat(3, 2)
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, FPS)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load("local")
+
+
+def test_a_file_is_played_in_real_time_and_somebody_fast_gets_its_frames(tmp_path):
+    path = film(tmp_path / "film.mp4", [10 * i for i in range(21)])
+    with live_frames.LiveReader(live_frames.Source.of(path)) as reader:
+        came = [(time.monotonic(), one) for one in reader.frames(threading.Event())]
+        levels = [reader.pixels(one).mean() for _, one in came]
+    numbers = [one.number for _, one in came]
+    assert numbers[0] == 0
+    assert numbers[-1] == 20
+    assert len(numbers) > 10  # all of 21, where nothing else keeps the machine busy
+    assert came[-1][0] - came[0][0] == pytest.approx(20 / FPS, abs=0.5)
+    assert [round(level / 10) for level in levels] == numbers
+
+
+def test_somebody_slow_gets_the_newest_frames_and_does_not_lag(tmp_path):
+    path = film(tmp_path / "film.mp4", [40] * 41)
+    stop = threading.Event()
+    with live_frames.LiveReader(live_frames.Source.of(path)) as reader:
+        ages, numbers = [], []
+        for one in reader.frames(stop):
+            ages.append(time.monotonic() - one.arrived)
+            numbers.append(one.number)
+            time.sleep(0.3)
+    assert numbers[-1] == 40
+    assert 3 <= len(numbers) <= 12  # of 41
+    assert np.median(ages) < 0.25  # a queue's would grow up to the film's two seconds
+
+
+def test_a_decoder_that_falls_behind_skips_to_a_frame_that_needs_no_other(tmp_path, monkeypatch):
+    path = film(tmp_path / "film.mp4", [40 + i for i in range(80)])
+    decode = live_frames.LiveReader._decode
+
+    def slow(self, packet, arrived):
+        time.sleep(2.5 / FPS)
+        decode(self, packet, arrived)
+
+    monkeypatch.setattr(live_frames.LiveReader, "_decode", slow)
+    began = time.monotonic()
+    with live_frames.LiveReader(live_frames.Source.of(path)) as reader:
+        came = [
+            (one.number, time.monotonic() - one.arrived, reader.pixels(one).mean()) for one in reader.frames(threading.Event())
+        ]
+    assert time.monotonic() - began < 80 / FPS + 3  # all decoded would take 10 s
+    assert np.median([age for _, age, _ in came]) < 1.0
+    assert all(abs(level - 40 - number) < 2 for number, _, level in came)  # what is decoded after a gap is whole
+
+
+def test_a_camera_whose_clock_is_slow_or_jumps_is_not_late(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(live_frames.time, "monotonic", lambda: now[0])
+    clock = live_frames._SourceClock(is_file=False)
+    for i in range(100_000):  # an hour and more, in which the clock loses a second
+        now[0] = 100 + i * (1 / 25) * (1 + 2.5e-4)
+        late = now[0] - clock.due(i / 25)
+    assert late < 0.01
+    now[0] += 0.7
+    assert now[0] - clock.due(100_000 / 25) == pytest.approx(0.7 - 1 / 25, abs=0.01)
+    assert now[0] - clock.due(5.0) < 0.01  # its times began anew
+    assert now[0] - clock.due(5e4) < 0.01
+
+
+def test_fast_conversion_is_the_exact_one_within_noise(tmp_path):
+    random = np.random.default_rng(0)
+    smooth = np.asarray(
+        Image.fromarray(random.integers(60, 140, (6, 9, 3), np.uint8)).resize((144, 96), Image.Resampling.BICUBIC)
+    )
+    frame = av.VideoFrame.from_ndarray(smooth, "rgb24").reformat(format="yuv420p", dst_colorspace=1)
+    with live_frames.LiveReader(live_frames.Source.of(film(tmp_path / "film.mp4", [40]))) as reader:
+        found = reader.pixels(live_frames.LiveFrame(frame, 0, 0.0, 0.0))
+    exact = video_frames.ToRGB(144, 96, "left", deep=False)(frame)
+    assert np.abs(found.astype(int) - exact).mean() < 2
+    assert np.abs(found.mean((0, 1)) - exact.mean((0, 1))).max() < 2
+
+
+def test_dusk_and_passing_lamps_switch_nothing_and_a_change_that_lasts_fades():
+    switch = live.DarkSwitch()
+    assert switch(0.4, 0.0) == 1
+    dusk = [switch(1.1 + 0.14 * np.sin(i), i / 10) for i in range(1, 100)]  # above what is dark, below what is lit
+    lamp = [switch(3.0, 10 + i / 10) for i in range(9)]
+    assert set(dusk) | set(lamp) | {switch(0.4, 11.0)} == {1.0}
+    day = [switch(3.0, 12 + i / 10) for i in range(30)]
+    assert day[:11] == [1.0] * 11
+    assert day[12:16] == pytest.approx([0.6, 0.4, 0.2, 0.0], abs=0.21)
+    assert day[20:] == [0.0] * 10
+    assert np.all(np.diff(day) <= 0)
+    assert [switch(1.1, 20 + i) for i in range(5)] == [0.0] * 5
+    night = [switch(0.5, 30 + i / 10) for i in range(30)]
+    assert night[0] == 0
+    assert night[-1] == 1
+    assert max(np.diff(night)) < 0.25
+
+
+def test_a_lit_scene_stays_as_it_is_and_a_dark_one_is_a_videos(network):
+    random = np.random.default_rng(0)
+    dark = random.integers(0, 40, (48, 64, 3), np.uint8)
+    lit = random.integers(80, 255, (48, 64, 3), np.uint8)
+    settings = live.settings_for(network.variant, EnhanceSettings(only_if_dark=True))
+    assert (settings.scale, settings.noise) == (video.own_scale(network.variant), 0)
+    enhancer = Enhancer(network, settings)
+    assert live.LiveFrames(enhancer)(lit, 0.0) is lit
+    frames, expected = live.LiveFrames(enhancer), video.Frames(enhancer, None)
+    for i in range(3):
+        found = frames(dark, i / FPS)
+        assert np.array_equal(found, expected(dark, i / FPS))
+    assert found.mean() > 2 * dark.mean()
+    assert frames.share == 1
+    half = video.Frames(enhancer, None)(dark, 0.0, 0.5)
+    assert dark.mean() < half.mean() < found.mean()
+
+
+def test_sources_are_known_by_their_names_and_passwords_are_not_told(tmp_path, monkeypatch):
+    of = live_frames.Source.of
+    camera = of("rtsp://admin:pa@ss@10.0.0.5:554/live")
+    assert "ss" not in of("rtsp://admin:pa55@10.0.0.5:554/live").name
+    assert camera.url == "rtsp://admin:pa@ss@10.0.0.5:554/live"
+    assert camera.name == "rtsp://10.0.0.5:554/live"
+    assert camera.options["rtsp_transport"] == "tcp"
+    assert of("/dev/video7").input_format == "v4l2"
+    assert of("testsrc", "lavfi").input_format == "lavfi"
+    (tmp_path / "0:1.mp4").touch()
+    monkeypatch.chdir(tmp_path)
+    assert of("0:1.mp4").is_file
+    with pytest.raises(FileError, match="there is no such file"):
+        of("nothing.mp4")
+    monkeypatch.setattr(live_frames.sys, "platform", "linux")
+    assert (of("3").url, of("3").input_format) == ("/dev/video3", "v4l2")
+    monkeypatch.setattr(live_frames.sys, "platform", "win32")
+    with pytest.raises(InputError, match="dshow"):
+        of("0")

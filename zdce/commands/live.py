@@ -1,0 +1,137 @@
+"""`zdce live`."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from zdce.commands import options
+from zdce.commands.group import PanelCommand
+from zdce.enhancement import live as live_video
+from zdce.enhancement.enhancer import Enhancer, load
+from zdce.errors import InputError
+from zdce.runtime import packages, signals
+from zdce.settings import EnhanceSettings
+
+_PANELS = {
+    "Source": ("input_format", "timeout"),
+    "Brightness": (
+        "model", "only_if_dark", "strength", "brightness", "shadows", "highlights", "noise", "smoothing", "transfer",
+    ),
+    "Where it is shown": ("host", "port", "names", "in_browser", "virtual_camera"),
+    "Speed": ("scale", "precision", "device"),
+}  # fmt: skip
+
+
+@click.command(cls=PanelCommand, panels=_PANELS)
+@click.argument("source")
+@click.option("--input-format", help="FFmpeg's name of an input device that SOURCE is a name of: v4l2, dshow, x11grab, ...")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, help="Seconds without a frame until it gives up."
+)
+@options.listening
+@click.option("--virtual-camera", is_flag=True, help="Also be a camera for other programs (the extra `virtualcamera`).")
+@options.model
+@options.device
+@options.settings("pixels", "frames")
+@click.option("--json", "as_json", is_flag=True, help="Print counts and latency at the end as JSON.")
+def live(
+    source: str, input_format: str | None, timeout: float, host: str, port: int, names: tuple[str, ...], in_browser: bool,
+    virtual_camera: bool, model: str, device: str, settings: EnhanceSettings, as_json: bool,
+) -> None:  # fmt: skip
+    """Brighten live video: of a camera (0, /dev/video0), an address (rtsp://, http://), or a file in real time.
+
+    A page at --host and --port shows it; /after.mjpg and /before.mjpg there are streams for other programs, /after.jpg the
+    newest frame. When frames come faster than they are enhanced, only the newest is, and the others are dropped. With
+    --only-if-dark lit scenes are shown as they are; light and darkness must last for a second. Noise is not smoothed unless
+    --noise says so. Ctrl-C ends it.
+    """
+    packages.require("fastapi", "uvicorn", extra="serve")
+    reading = live_video.reading()
+    found = reading.Source.of(source, input_format)
+    network = load(model, device)
+    enhancer = Enhancer(network, live_video.settings_for(network.variant, settings))
+    with (
+        signals.stop_requested() as stop,
+        reading.LiveReader(found, timeout) as reader,
+        _virtual(virtual_camera, reader) as sent,
+    ):
+        meter = _shown(reader, enhancer, stop, sent, host, port, names, in_browser)
+    _tell(meter, as_json)
+
+
+def _shown(
+    reader: Any, enhancer: Enhancer, stop: threading.Event, sent: "_Sink", host: str, port: int, names: tuple[str, ...],
+    in_browser: bool,
+) -> live_video.Meter:  # fmt: skip
+    """Serves while frames come; what became of them."""
+    from zdce.serving import live as live_serving
+    from zdce.serving import server
+
+    views = live_serving.Views()
+
+    def show(shown: live_video.Shown) -> None:
+        views.show(shown)
+        sent(shown)
+        if views.meter.shown == 1:  # before the first frame there is nothing to see
+            click.echo(f"{address} (Ctrl-C ends it)")
+            if in_browser:
+                click.launch(address)
+
+    with server.listen(host, port) as listening:
+        address = server.address(listening)
+        options.warn_of_visitors(host)
+        with server.in_background(live_serving.application(views, (*names, host)), listening):
+            try:
+                return live_video.run(reader, enhancer, show, stop, views.meter)
+            finally:
+                views.close()
+
+
+_Sink = Callable[[live_video.Shown], object]
+
+
+@contextmanager
+def _virtual(wanted: bool, reader: Any) -> Iterator[_Sink]:
+    """What sends frames to a virtual camera, which begins with the first one, or does nothing.
+
+    Raises:
+        ValueError: pyvirtualcam is missing; (of the function) the system has no virtual camera.
+    """
+    if not wanted:
+        yield lambda shown: None
+        return
+    packages.require("pyvirtualcam", extra="virtualcamera")
+    import pyvirtualcam
+
+    cameras: list[Any] = []
+
+    def send(shown: live_video.Shown) -> None:
+        height, width = shown.after.shape[:2]
+        if not cameras:
+            try:
+                cameras.append(pyvirtualcam.Camera(width, height, reader.rate))
+            except RuntimeError as error:
+                raise InputError(f"--virtual-camera: {' '.join(str(error).split())}") from None
+            click.echo(f"virtual camera: {cameras[0].device}", err=True)
+        cameras[0].send(shown.after)
+
+    try:
+        yield send
+    finally:
+        for camera in cameras:
+            camera.close()
+
+
+def _tell(meter: live_video.Meter, as_json: bool) -> None:
+    summary = meter.summary()
+    if as_json:
+        click.echo(json.dumps(summary))
+    elif meter.shown:
+        click.echo(
+            f"{meter.shown} frames, {meter.dropped} dropped; latency {summary['latency_ms']} ms, 95 % within"
+            f" {summary['latency_p95_ms']} ms"
+        )

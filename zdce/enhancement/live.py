@@ -1,0 +1,185 @@
+"""Live video enhanced: each newest frame, in its own light, and only while the scene is dark where that is asked for."""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zdce.enhancement import video
+from zdce.enhancement.enhancer import Enhancer
+from zdce.io.images import Pixels
+from zdce.models import darkness
+from zdce.models.variants import Variant
+from zdce.runtime import packages
+from zdce.settings import EnhanceSettings
+
+if TYPE_CHECKING:
+    from zdce.io.live_frames import LiveReader
+
+# What ``darkness.lightness`` must exceed for a scene that was dark to count as lit.
+_LIT = 1.25
+
+# Seconds that light or darkness must last, and in which the curve comes and goes.
+_LASTING, _FADE = 1.0, 0.5
+
+# About how many rows of a frame its light is measured on.
+_MEASURED = 256
+
+# Frames whose latency is remembered.
+_REMEMBERED = 10_000
+
+
+def settings_for(variant: Variant, settings: EnhanceSettings) -> EnhanceSettings:
+    """``settings``, at the scale of videos where they have none, and without denoising, which takes several times as long as
+    all the rest, where they say nothing of noise.
+    """
+    noise = 0.0 if settings.noise is None else settings.noise
+    return replace(video.settings_for(variant, settings), noise=noise)
+
+
+def reading() -> Any:
+    """The module that reads live frames, the only one that needs PyAV.
+
+    Raises:
+        ValueError: PyAV is missing.
+    """
+    packages.require("av", extra="video")
+    from zdce.io import live_frames
+
+    return live_frames
+
+
+class DarkSwitch:
+    """How much of the curve a scene gets that may become light and dark: nothing in the light, all in the dark.
+
+    The first frame decides at once; from then on the other must last for a second, and light must be a quarter brighter than
+    what counts as dark, so that dusk or a passing lamp don't switch to and fro. Changes take half a second.
+
+    >>> switch = DarkSwitch()
+    >>> [switch(light, time) for light, time in ((0.5, 0.0), (1.1, 5.0), (2.0, 6.0), (2.0, 7.0), (2.0, 7.25), (2.0, 8.0))]
+    [1.0, 1.0, 1.0, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(self) -> None:
+        self.is_dark: bool | None = None
+        self._share, self._time = 0.0, 0.0
+        self._other_since: float | None = None
+
+    def __call__(self, lightness: float, time: float) -> float:
+        """The share of the curve, 0 to 1, of a frame with this ``darkness.lightness`` at ``time`` in seconds."""
+        passed, self._time = max(0.0, time - self._time), time
+        if self.is_dark is None:
+            self.is_dark = lightness < 1
+            self._share = float(self.is_dark)
+            return self._share
+        # The share follows what was decided before this frame.
+        step = passed / _FADE
+        self._share = min(1.0, self._share + step) if self.is_dark else max(0.0, self._share - step)
+        is_other = lightness > _LIT if self.is_dark else lightness < 1
+        if not is_other:
+            self._other_since = None
+        elif self._other_since is None:
+            self._other_since = time
+        elif time - self._other_since >= _LASTING:
+            self.is_dark, self._other_since = not self.is_dark, None
+        return self._share
+
+
+class LiveFrames:
+    """Frames of a live video enhanced one after another, with curves that don't flicker.
+
+    Args:
+        enhancer: with ``only_if_dark`` in its settings where lit scenes shall stay as they are.
+    """
+
+    def __init__(self, enhancer: Enhancer) -> None:
+        self._switch = DarkSwitch() if enhancer.settings.only_if_dark else None
+        self._enhancer = enhancer.with_settings(only_if_dark=False)
+        self._frames: video.Frames | None = None
+        self.share = 1.0
+
+    def __call__(self, pixels: Pixels, moment: float) -> Pixels:
+        """The next frame (H, W, 3), shown at ``moment`` seconds; the same array where nothing is to be brightened."""
+        if self._switch is not None:
+            step = max(1, min(pixels.shape[:2]) // _MEASURED)
+            self.share = self._switch(darkness.lightness(pixels[::step, ::step]), moment)
+        if self.share == 0:
+            self._frames = None  # what the light was before tells nothing of the next darkness
+            return pixels
+        if self._frames is None:
+            self._frames = video.Frames(self._enhancer, None)
+        return self._frames(pixels, moment, self.share)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An enhanced frame.
+
+    Attributes:
+        before, after: the frame and its result, (H, W, 3), uint8.
+        number: how many came before it, dropped ones too.
+        arrived: by ``time.monotonic``.
+        share: of the curve, 0 where the scene is lit.
+    """
+
+    before: Pixels
+    after: Pixels
+    number: int
+    arrived: float
+    share: float
+
+
+class Meter:
+    """What became of the frames so far.
+
+    Attributes:
+        shown: how many were enhanced.
+        dropped: how many were not, because a newer one was there.
+        latencies: seconds from a frame's arrival until it was enhanced, of the last ones.
+    """
+
+    def __init__(self) -> None:
+        self.shown, self.dropped = 0, 0
+        self.latencies: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def add(self, latency: float, number: int) -> None:
+        """Counts a frame that ``number`` others came before."""
+        self.shown += 1
+        self.dropped = number + 1 - self.shown
+        self.latencies.append(latency)
+
+    def summary(self) -> dict[str, int | float | None]:
+        """Counts, and the median and 95th percentile of the latency in milliseconds, None before the first frame."""
+        median, late = [round(1000 * float(q), 1) for q in np.quantile(self.latencies or (math.nan,), (0.5, 0.95))]
+        known = bool(self.latencies)
+        return {
+            "frames": self.shown, "dropped": self.dropped,
+            "latency_ms": median if known else None, "latency_p95_ms": late if known else None,
+        }  # fmt: skip
+
+
+def run(
+    reader: "LiveReader", enhancer: Enhancer, show: Callable[[Shown], object], stop: threading.Event, meter: Meter | None = None
+) -> Meter:
+    """Enhances the newest frames until the source's end or until ``stop`` is set.
+
+    Args:
+        reader: an entered ``LiveReader``.
+        show: is called with each result; while it works, frames are dropped.
+        meter: counts; a new one where it is left out.
+
+    Raises:
+        OSError: the source can't be opened, or vanished.
+    """
+    meter, frames = meter or Meter(), LiveFrames(enhancer)
+    for live in reader.frames(stop):
+        before = reader.pixels(live)
+        after = frames(before, live.time)
+        meter.add(time.monotonic() - live.arrived, live.number)
+        show(Shown(before, after, live.number, live.arrived, frames.share))
+    return meter

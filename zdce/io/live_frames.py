@@ -1,0 +1,267 @@
+"""Frames of cameras, network addresses and files as they come, by PyAV: whoever is slow gets the newest one and no queue."""
+
+import math
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+from av.container import InputContainer
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from zdce.errors import FileError, InputError
+from zdce.io.images import Pixels
+from zdce.io.video_streams import FILE
+
+# FFmpeg's names of the systems' ways to cameras that are known by a number.
+_CAMERAS = {"linux": "v4l2", "darwin": "avfoundation"}
+
+# What FFmpeg need not hold back of what arrives, and RTSP by TCP, which loses no packets.
+_AT_ONCE = {"fflags": "nobuffer", "flags": "low_delay"}
+_RTSP = {"rtsp_transport": "tcp"}
+
+_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+
+# Seconds between looks at whether somebody wants the end.
+_LOOK = 0.2
+
+# Seconds behind its time from which on nothing is decoded, until a frame that needs no other comes in time again.
+_LATE, _IN_TIME = 0.5, 0.1
+
+# How much slower a source's clock may be, and how many seconds its times may jump.
+_DRIFT, _JUMP = 1e-3, 10.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where live frames come from.
+
+    Attributes:
+        name: what users know it by, without a password.
+        url: what FFmpeg opens.
+        input_format: FFmpeg's name of its format, or None.
+        is_file: a file, which is played at its own pace.
+    """
+
+    name: str
+    url: str
+    input_format: str | None = None
+    is_file: bool = False
+
+    @classmethod
+    def of(cls, source: str, input_format: str | None = None) -> "Source":
+        """The source that users call so: a camera's number or device, an address such as ``rtsp://...``, or a file.
+
+        Args:
+            input_format: FFmpeg's name of an input device, which ``source`` is a name of.
+
+        Raises:
+            ValueError: cameras have no numbers on this system.
+            OSError: there is no such file.
+        """
+        if input_format is not None:
+            return cls(source, source, input_format)
+        if source.isdecimal():
+            return cls._camera(source)
+        if source.startswith("/dev/video"):
+            return cls(source, source, _CAMERAS["linux"])
+        if _ADDRESS.match(source):
+            return cls(_CREDENTIALS.sub("", source), source)
+        if not Path(source).is_file():
+            raise FileError(
+                f"{source}: there is no such file; a camera is a number (0), an address begins with rtsp:// or http://"
+            )
+        return cls(source, FILE + source, is_file=True)
+
+    @classmethod
+    def _camera(cls, number: str) -> "Source":
+        if sys.platform not in _CAMERAS:
+            raise InputError(f"cameras have no numbers here, got {number}: name it, with --input-format dshow 'video=NAME'")
+        url = f"/dev/video{number}" if sys.platform == "linux" else number
+        return cls(f"camera {number}", url, _CAMERAS[sys.platform])
+
+    @property
+    def options(self) -> dict[str, str]:
+        """FFmpeg's options for it."""
+        if self.is_file or self.input_format is not None:
+            return {}
+        return _AT_ONCE | (_RTSP if self.url.lower().startswith("rtsp") else {})
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """One frame.
+
+    Attributes:
+        frame: as decoded.
+        number: how many came before it.
+        time: when it is shown, in seconds of the source.
+        arrived: when its last packet was due, by ``time.monotonic``.
+    """
+
+    frame: av.VideoFrame
+    number: int
+    time: float
+    arrived: float
+
+
+class LiveReader:
+    """The newest frame of a source, which a thread decodes. Frames that nobody takes in time are dropped.
+
+    Args:
+        timeout: seconds after which a source that gives nothing has vanished.
+
+    Attributes:
+        came: frames so far, those that were not decoded too.
+
+    Use it in a ``with`` statement.
+    """
+
+    def __init__(self, source: Source, timeout: float = 10.0) -> None:
+        self.source, self.came, self._timeout = source, 0, timeout
+        self.rate = 30.0
+        self._newest: LiveFrame | None = None
+        self._taken, self._over = -1, False
+        self._error: Exception | None = None
+        self._change, self._stop = threading.Condition(), threading.Event()
+        # A thread that waits within FFmpeg can't be woken: it ends with its timeout, or with the process.
+        self._thread = threading.Thread(target=self._run, daemon=True, name="zdce-live-reader")
+        self._reformatter, self._size = VideoReformatter(), (0, 0)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        if self.source.is_file:
+            self._thread.join()
+
+    def frames(self, stop: threading.Event) -> Iterator[LiveFrame]:
+        """Each time the newest frame, until the file's end or until ``stop`` is set.
+
+        Raises:
+            OSError: the source can't be opened, gave nothing for too long, or vanished.
+        """
+        while not stop.is_set():
+            with self._change:
+                self._change.wait_for(self._has_news, _LOOK)
+                found, over, error = self._newest, self._over, self._error
+            if found is not None and found.number > self._taken:
+                self._taken = found.number
+                yield found
+            elif error is not None:
+                raise error
+            elif over:
+                return
+
+    def pixels(self, live: LiveFrame) -> Pixels:
+        """A frame's RGB (H, W, 3), uint8; a source that changes its size is scaled to the first one's."""
+        frame = live.frame
+        self._size = self._size if any(self._size) else (frame.width, frame.height)
+        # Exact conversion takes 15 times as long and differs by less than a camera's noise.
+        width, height = self._size
+        made = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR)
+        pixels: Any = made.to_ndarray()
+        return pixels
+
+    def _has_news(self) -> bool:
+        return self._over or (self._newest is not None and self._newest.number > self._taken)
+
+    def _run(self) -> None:
+        try:
+            self._read()
+            if not self.source.is_file and not self._stop.is_set():
+                raise FileError(f"{self.source.name}: it ended after {self.came} frames")
+        except Exception as error:
+            self._error = error
+        with self._change:
+            self._over = True
+            self._change.notify_all()
+
+    def _read(self) -> None:
+        began = time.monotonic()
+        try:
+            container = av.open(
+                self.source.url, "r", self.source.input_format, options=self.source.options,
+                timeout=(self._timeout, self._timeout), metadata_errors="replace",
+            )  # fmt: skip
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._failed(error, began) from None
+        with container:
+            if not container.streams.video:
+                raise FileError(f"{self.source.name}: it holds no video")
+            self._follow(container)
+
+    def _follow(self, container: InputContainer) -> None:
+        stream = container.streams.video[0]
+        # Threads that each decode a frame would hold frames back.
+        stream.thread_type = "SLICE"
+        self.rate = float(stream.average_rate or stream.guessed_rate or self.rate)
+        clock, skips, began = _SourceClock(is_file=self.source.is_file), False, time.monotonic()
+        try:
+            for packet in container.demux(stream):
+                shown = packet.dts if packet.dts is not None else packet.pts
+                due = time.monotonic() if shown is None else clock.due(float(shown * packet.time_base))
+                if self.source.is_file:
+                    self._stop.wait(max(0.0, due - time.monotonic()))
+                if self._stop.is_set():
+                    return
+                late = time.monotonic() - due
+                skips = late > _LATE or (skips and not (packet.is_keyframe and late < _IN_TIME))
+                if skips:
+                    self.came += bool(packet.size)
+                else:
+                    self._decode(packet, due)
+                began = time.monotonic()
+        except av.error.FFmpegError as error:
+            raise self._failed(error, began) from None
+
+    def _decode(self, packet: "av.Packet[Any]", arrived: float) -> None:
+        # A damaged packet is followed by sound ones.
+        with suppress(av.error.InvalidDataError, av.error.EOFError):
+            for frame in packet.decode():
+                assert isinstance(frame, av.VideoFrame)
+                moment = arrived if frame.time is None else frame.time
+                with self._change:
+                    self._newest = LiveFrame(frame, self.came, moment, arrived)
+                    self.came += 1
+                    self._change.notify_all()
+
+    def _failed(self, error: Exception, began: float) -> FileError:
+        name, passed = self.source.name, time.monotonic() - began
+        if passed >= 0.9 * self._timeout:
+            what = "it gave no frame" if self.came else "it does not answer"
+            return FileError(f"{name}: {what} for {self._timeout:g} s")
+        reason = getattr(error, "strerror", None) or str(error)
+        return FileError(f"{name}: it vanished after {self.came} frames ({reason})" if self.came else f"{name}: {reason}")
+
+
+class _SourceClock:
+    """A source's own time beside ``time.monotonic``: of a file, from its beginning on; of others, what came with least delay
+    was in time.
+    """
+
+    def __init__(self, *, is_file: bool) -> None:
+        self._is_file = is_file
+        self._zero, self._seen = math.inf, 0.0
+
+    def due(self, moment: float) -> float:
+        """When ``moment``, in seconds of the source, is due, by ``time.monotonic``."""
+        now = time.monotonic()
+        if self._is_file:
+            self._zero = now - moment if self._zero == math.inf else self._zero
+            return self._zero + moment
+        zero = self._zero + _DRIFT * (now - self._seen)
+        # A jump of the source's times begins a new count.
+        self._zero = now - moment if not abs(now - moment - zero) < _JUMP else min(zero, now - moment)
+        self._seen = now
+        return self._zero + moment

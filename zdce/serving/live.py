@@ -1,0 +1,172 @@
+"""Live video in a browser: the newest frames as Motion JPEG, and a page that compares them."""
+
+import asyncio
+import io
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from PIL import Image
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+
+from zdce.enhancement.live import Meter, Shown
+from zdce.serving.guard import Guard
+from zdce.serving.page import page
+from zdce.version import __version__
+
+Side = Literal["before", "after"]
+
+# Of a frame's JPEG: twice the speed of 95, and half the bytes.
+_QUALITY = 85
+
+# Streams that are sent at once; each frame is encoded once for all.
+MOST_VIEWERS = 8
+
+# Seconds that a stream waits for a frame before it looks whether all is over.
+_LOOK = 0.5
+
+_BOUNDARY = "frame"
+
+
+class Views:
+    """The newest frame for those who look at it, encoded when one of them asks.
+
+    Attributes:
+        meter: what became of the frames.
+    """
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+        self._shown: Shown | None = None
+        self._over = False
+        self._change, self._encoding = threading.Condition(), threading.Lock()
+        self._encoded: dict[Side, tuple[int, bytes]] = {}
+
+    def show(self, shown: Shown) -> None:
+        """Makes this the newest frame."""
+        with self._change:
+            self._shown = shown
+            self._change.notify_all()
+
+    def close(self) -> None:
+        """Ends all streams."""
+        with self._change:
+            self._over = True
+            self._change.notify_all()
+
+    @property
+    def newest(self) -> Shown | None:
+        """The newest frame, or None before the first."""
+        return self._shown
+
+    def newer(self, than: int, seconds: float) -> Shown | None:
+        """A frame with a higher number, or None where none came within so many seconds.
+
+        Raises:
+            EOFError: there will be none.
+        """
+        with self._change:
+            self._change.wait_for(lambda: self._over or (self._shown is not None and self._shown.number > than), seconds)
+            if self._over:
+                raise EOFError
+            return self._shown if self._shown is not None and self._shown.number > than else None
+
+    def jpeg(self, shown: Shown, side: Side) -> bytes:
+        """One side of a frame as a JPEG file."""
+        with self._encoding:
+            number, data = self._encoded.get(side, (-1, b""))
+            if number != shown.number:
+                file = io.BytesIO()
+                Image.fromarray(getattr(shown, side)).save(file, "JPEG", quality=_QUALITY, subsampling="4:2:0")
+                data = file.getvalue()
+                self._encoded[side] = shown.number, data
+            return data
+
+
+class LiveState(BaseModel):
+    """What the page tells, and programs can read."""
+
+    frames: int
+    dropped: int
+    latency_ms: float | None
+    latency_p95_ms: float | None
+    share: float
+    width: int
+    height: int
+
+
+class _Streams:
+    """The answers of the live server."""
+
+    def __init__(self, views: Views) -> None:
+        self._views, self._viewers = views, 0
+        self._pool = ThreadPoolExecutor(MOST_VIEWERS, "zdce-live-view")
+        self._page, self._policy = page("live", images="'self' data:")
+
+    async def show(self) -> Response:
+        return HTMLResponse(self._page, headers={"Content-Security-Policy": self._policy})
+
+    async def state(self) -> LiveState:
+        shown = self._newest()
+        height, width = shown.after.shape[:2]
+        return LiveState.model_validate({**self._views.meter.summary(), "share": shown.share, "width": width, "height": height})
+
+    def picture(self, side: Side) -> Response:
+        return Response(self._views.jpeg(self._newest(), side), media_type="image/jpeg")
+
+    async def stream(self, side: Side) -> Response:
+        if self._viewers >= MOST_VIEWERS:
+            raise HTTPException(503, f"{MOST_VIEWERS} streams are watched already")
+        return StreamingResponse(self._parts(side), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+
+    def _newest(self) -> Shown:
+        if self._views.newest is None:
+            raise HTTPException(503, "no frame has come yet")
+        return self._views.newest
+
+    async def _parts(self, side: Side) -> AsyncIterator[bytes]:
+        """JPEG files, each the newest when the connection takes another."""
+        loop, number = asyncio.get_running_loop(), -1
+        self._viewers += 1
+        try:
+            while True:
+                shown = await loop.run_in_executor(self._pool, self._views.newer, number, _LOOK)
+                if shown is None:
+                    continue
+                number = shown.number
+                data = await loop.run_in_executor(self._pool, self._views.jpeg, shown, side)
+                head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\nFrame: {number}\r\n\r\n"
+                yield head.encode() + data + b"\r\n"
+        except EOFError:
+            yield f"--{_BOUNDARY}--\r\n".encode()
+        finally:
+            self._viewers -= 1
+
+
+def application(views: Views, names: Sequence[str] = ()) -> Guard:
+    """The application that shows ``views``, which ``names`` may be called by beside localhost and addresses."""
+    streams = _Streams(views)
+
+    async def told(request: Any, error: HTTPException) -> Response:
+        return JSONResponse({"error": error.detail}, error.status_code)
+
+    handlers: dict[Any, Any] = {HTTPException: told}
+    api = FastAPI(
+        title="zdce live", version=__version__, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
+        exception_handlers=handlers,
+    )  # fmt: skip
+
+    def add(path: str, does: Callable[..., Any], summary: str) -> None:
+        api.add_api_route(path, does, summary=summary, response_class=Response)
+
+    add("/", streams.show, "The page for people")
+    api.add_api_route(
+        "/api/live", streams.state, summary="Counts, latency and the share of the curve", response_model=LiveState
+    )
+    add("/{side}.mjpg", streams.stream, "Motion JPEG, before or after")
+    add("/{side}.jpg", streams.picture, "The newest frame, before or after")
+    return Guard(api, names)
