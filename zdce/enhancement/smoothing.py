@@ -186,34 +186,31 @@ def _ramp(values: Any, bounds: tuple[float, float]) -> Any:
     return np.clip((values - bounds[0]) / (bounds[1] - bounds[0]), 0, 1).astype(np.float32)
 
 
+# Without matrix products: BLAS would start threads for matrices this small, which wait for each other.
 def _resized(cells: _Small, size: Sequence[int]) -> _Small:
     """``cells`` (rows, columns) at ``size`` (h, w), bilinearly."""
-    down, across = (_interpolation(*sides) for sides in zip(cells.shape, size, strict=True))
-    return _both_ways(down, cells, across)
+    return _interpolated(_interpolated(cells, size[0]).T, size[1]).T
 
 
-def _both_ways(down: _Small, values: _Small, across: _Small) -> _Small:
-    resized: _Small = np.matmul(np.matmul(down, values), across.T)
-    return resized
-
-
-def _interpolation(cells: int, size: int) -> _Small:
-    """Weights of ``cells`` for each of ``size`` samples between them, (size, cells)."""
-    at = ((np.arange(size) + 0.5) * cells / size - 0.5).clip(0, cells - 1)
-    return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0).astype(np.float32)
+def _interpolated(cells: _Small, size: int) -> _Small:
+    """``size`` samples between the rows of ``cells`` (rows, columns)."""
+    at = ((np.arange(size) + 0.5) * len(cells) / size - 0.5).clip(0, len(cells) - 1)
+    above = at.astype(np.intp)
+    below, share = np.minimum(above + 1, len(cells) - 1), (at - above).astype(np.float32)[:, None]
+    return (1 - share) * cells[above] + share * cells[below]
 
 
 def _pooled(maps: _Small, size: Sequence[int]) -> _Small:
     """Maps (1, C, h, w) as means of the pixels that each cell of ``size`` (rows, columns) touches."""
-    down, across = (_touching(*sides) for sides in zip(maps.shape[2:], size, strict=True))
-    return _both_ways(down, maps, across)
+    rows = _means(maps, size[0])
+    return _means(rows.swapaxes(2, 3), size[1]).swapaxes(2, 3)
 
 
-def _touching(size: int, cells: int) -> _Small:
-    """Weights of ``size`` pixels in the mean of each cell, (cells, size)."""
-    pixels, numbers = np.arange(size), np.arange(cells)[:, None]
-    touched = (pixels * cells < (numbers + 1) * size) & ((pixels + 1) * cells > numbers * size)
-    return (touched / touched.sum(1, keepdims=True)).astype(np.float32)
+def _means(maps: _Small, cells: int) -> _Small:
+    """Means of the rows of ``maps`` (1, C, h, w) that each of so many cells touches, (1, C, cells, w)."""
+    height = maps.shape[2]
+    bounds = ((cell * height // cells, -(-(cell + 1) * height // cells)) for cell in range(cells))
+    return np.stack([maps[:, :, first:last].mean(2) for first, last in bounds], 2)
 
 
 def thumbnail(image: Pixels) -> NDArray[np.float32]:
@@ -222,9 +219,12 @@ def thumbnail(image: Pixels) -> NDArray[np.float32]:
         np.linspace(0, size, min(size, cells) * _SAMPLES, endpoint=False, dtype=np.intp)
         for size, cells in zip(image.shape[:2], _GRID, strict=True)
     )
-    sample = image[rows[:, None], columns[None, :]]
-    cells = sample.reshape(len(rows) // _SAMPLES, _SAMPLES, len(columns) // _SAMPLES, _SAMPLES, 3)
-    return cells.mean(axis=(1, 3), dtype=np.float32) / np.float32(np.iinfo(image.dtype).max)
+    height, width = len(rows) // _SAMPLES, len(columns) // _SAMPLES
+    # Whole numbers, whose sums are exact in float32 too: 256 samples of 16 bits.
+    wider = np.uint16 if image.dtype == np.uint8 else np.uint32
+    summed = image.take(rows, 0).reshape(height, _SAMPLES, -1).sum(1, dtype=wider).reshape(height, image.shape[1], 3)
+    cells = summed.take(columns, 1).reshape(height, width, _SAMPLES, 3).sum(2, dtype=np.uint32).astype(np.float32)
+    return cells / np.float32(_SAMPLES**2) / np.float32(np.iinfo(image.dtype).max)
 
 
 def _luminances(small: NDArray[np.float32]) -> NDArray[np.float32]:
