@@ -18,6 +18,7 @@ _PURPOSES = {
     "study": "reports",
     "tensorboard": "TensorBoard logs",
     "torch": "tensors, GPUs, training and networks of other programs",
+    "vapoursynth": "clips of VapourSynth",
     "video": "videos",
     "virtualcamera": "a virtual camera",
     "watch": "watching folders",

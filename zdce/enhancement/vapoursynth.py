@@ -1,0 +1,134 @@
+"""A filter for VapourSynth: clip in, clip out, of any format, with the smoothed curves of videos."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zdce.enhancement import video
+from zdce.enhancement.enhancer import Enhancer, Floats, load
+from zdce.errors import InputError
+from zdce.models import weights
+from zdce.runtime import packages
+from zdce.settings import EnhanceSettings, SettingsKeywords
+
+# Frames before the one that is asked for whose maps are at hand: as many may be under way at once, in any order, and so many
+# begin anew after a jump.
+_BEFORE = 24
+
+# Maps that are held: of frames asked for again.
+_HELD = 4 * _BEFORE
+
+# VapourSynth's numbers of matrices: RGB, not known, BT.709 and BT.601; and the height from which on an unknown one is BT.709's.
+_UNKNOWN, _BT709, _BT601, _HD = 2, 1, 6, 720
+
+# Seconds that a frame takes where neither the clip nor the frame tells it.
+_USUAL = 1 / 25
+
+
+def enhance(
+    clip: Any,
+    model: str | Path = weights.DEFAULT,
+    settings: EnhanceSettings | None = None,
+    **keywords: Unpack[SettingsKeywords],
+) -> Any:
+    """The ``clip`` (``vapoursynth.VideoNode``) enhanced as ``zdce enhance`` does with a video, in its own format.
+
+    Reading it from its first frame on gives the same frames whatever the threads; a jump begins the smoothing 24 frames before.
+
+    Args:
+        clip: of constant size and format: YUV, grey or RGB, integers or floating point.
+        model: a name that ``zdce variants`` lists with weights, or a ``.safetensors`` file.
+        settings: as for ``zdce.Enhancer``; those of files mean nothing here.
+        keywords: fields of ``EnhanceSettings``, in place of those in ``settings``.
+
+    Raises:
+        TypeError: a keyword is no setting.
+        ValueError: VapourSynth is missing, ``clip`` has a variable format, or a setting has a value that it does not take.
+        OSError: there is no such ``model``.
+    """
+    packages.require("vapoursynth", extra="vapoursynth")
+    import vapoursynth
+
+    if clip.format is None or not clip.width:
+        raise InputError("clip must have a constant format and size, got a variable one")
+    network = load(model)
+    enhancer = Enhancer(network, video.settings_for(network.variant, EnhanceSettings.of(settings, **keywords)))
+    narrow = clip.format.sample_type == vapoursynth.INTEGER and clip.format.bits_per_sample == 8
+    given = _matrix(clip, vapoursynth)
+    to_rgb = {} if given is None else {"matrix_in": given}
+    rgb = clip.resize.Bicubic(format=vapoursynth.RGB24 if narrow else vapoursynth.RGB48, **to_rgb)
+    filtered = rgb.std.ModifyFrame(clips=_with_earlier(rgb), selector=_Filter(enhancer, clip.fps))
+    back = {} if given is None else {"matrix": given}
+    return filtered.resize.Bicubic(format=clip.format.id, **back)
+
+
+def _matrix(clip: Any, vapoursynth: Any) -> int | None:
+    """The colour matrix of a clip, of HD or SD where its first frame doesn't tell it; None for RGB."""
+    if clip.format.color_family == vapoursynth.RGB:
+        return None
+    told = int(clip.get_frame(0).props.get("_Matrix", _UNKNOWN))
+    if told not in (0, _UNKNOWN):
+        return told
+    return _BT709 if clip.height >= _HD else _BT601
+
+
+def _with_earlier(clip: Any) -> list[Any]:
+    """The clip, and clips that show the frame before, the one before that, and so on; the first one where there is none."""
+    return [clip, *(clip[0] * k + clip[:-k] for k in range(1, min(_BEFORE, len(clip) - 1) + 1))]
+
+
+class _Filter:
+    """What VapourSynth calls for a frame, in any order and from any thread."""
+
+    def __init__(self, enhancer: Enhancer, rate: Any) -> None:
+        self._enhancer, self._frame = enhancer, float(1 / rate) if rate else 0.0
+        self._smoothing = video.smoothing_for(enhancer)
+        self._next, self._time = 0, 0.0
+        self._maps: dict[int, Floats] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, n: int, f: Any) -> Any:
+        """Frame ``n`` enhanced.
+
+        Args:
+            f: the frame and those before it, the nearest first.
+        """
+        frames: Sequence[Any] = f if isinstance(f, list) else [f]
+        with self._lock:
+            if n not in self._maps:
+                self._advance(n, frames)
+            maps = self._maps[n]
+        result = frames[0].copy()
+        enhanced = self._enhancer.apply(_pixels(frames[0]), maps)
+        for plane in range(3):
+            np.asarray(result[plane])[:] = enhanced[:, :, plane]
+        return result
+
+    def _advance(self, n: int, frames: Sequence[Any]) -> None:
+        """Goes on to frame ``n``, or begins anew where it is too far away."""
+        begin = self._next
+        if not begin <= n < begin + len(frames):
+            begin = max(0, n + 1 - len(frames))
+            self._smoothing = video.smoothing_for(self._enhancer)
+        for i in range(begin, n + 1):
+            frame = frames[n - i]
+            pixels = _pixels(frame)
+            self._maps[i] = self._smoothing(self._enhancer.maps(pixels), self._enhancer.srgb(pixels), self._time)
+            self._time += self._seconds(frame)
+        self._next = n + 1
+        for i in sorted(self._maps)[:-_HELD]:
+            del self._maps[i]
+
+    def _seconds(self, frame: Any) -> float:
+        """How long a frame is shown."""
+        duration, base = frame.props.get("_DurationNum", 0), frame.props.get("_DurationDen", 0)
+        return duration / base if duration and base else self._frame or _USUAL
+
+
+def _pixels(frame: Any) -> NDArray[Any]:
+    """An RGB frame's pixels (H, W, 3)."""
+    return np.stack([np.asarray(frame[plane]) for plane in range(3)], axis=2)
