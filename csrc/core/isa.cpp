@@ -8,7 +8,7 @@ namespace zdce {
 namespace {
 
 Isa chosen() {
-  constexpr Isa best_first[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kDefault};
+  constexpr Isa best_first[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kSimd128, Isa::kDefault};
   const char* forced = std::getenv("ZDCE_ISA");
   for (Isa isa : best_first) {
     if (forced == nullptr || *forced == '\0') {
@@ -31,6 +31,8 @@ bool supported(Isa isa) {
   return isa == Isa::kDefault || (isa == Isa::kAvx2 && avx2) || (isa == Isa::kAvx512 && avx512);
 #elif defined(__aarch64__)
   return isa == Isa::kDefault || isa == Isa::kNeon;
+#elif defined(__wasm__)
+  return isa == Isa::kSimd128;
 #else
   return isa == Isa::kDefault;
 #endif
@@ -49,6 +51,8 @@ const char* isa_name(Isa isa) {
       return "avx2";
     case Isa::kNeon:
       return "neon";
+    case Isa::kSimd128:
+      return "simd128";
     case Isa::kDefault:
       return "default";
   }

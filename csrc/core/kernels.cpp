@@ -41,8 +41,13 @@ const Kernels& kernels(Isa isa) {
     case Isa::kNeon:
       return neon::kKernels;
 #endif
+#if defined(__wasm__)
+    default:
+      return simd128::kKernels;
+#else
     default:
       return baseline::kKernels;
+#endif
   }
 }
 

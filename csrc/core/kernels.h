@@ -84,9 +84,15 @@ namespace neon {
 extern const Kernels kKernels;
 }
 #endif
+#if defined(__wasm__)
+namespace simd128 {
+extern const Kernels kKernels;
+}
+#else
 namespace baseline {
 extern const Kernels kKernels;
 }
+#endif
 
 // Those of a set that the processor supports, and of the chosen one.
 const Kernels& kernels(Isa isa);

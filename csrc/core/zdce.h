@@ -70,7 +70,8 @@ typedef struct {
 } zdce_layer;
 
 /* ZDCE_INTERFACE of the library, its version ("0.1.0"), the set of instructions that it runs with ("avx512", "avx2",
- * "neon", "default"; NULL where ZDCE_ISA names none of this processor's), and whether it has ZDCE_BF16 here. */
+ * "neon", "simd128", "default"; NULL where ZDCE_ISA names none of this processor's), and whether it has ZDCE_BF16 here.
+ */
 ZDCE_API int zdce_interface(void);
 ZDCE_API const char* zdce_version(void);
 ZDCE_API const char* zdce_instruction_set(void);

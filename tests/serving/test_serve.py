@@ -29,7 +29,7 @@ from zdce import cli
 from zdce.io import images
 from zdce.io.images import Picture
 from zdce.models import weights
-from zdce.serving import page, server
+from zdce.serving import in_browser, page, server
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
 from zdce.serving.previews import SIDE, Preview, Previews
@@ -654,6 +654,25 @@ def test_the_page_needs_nothing_else_and_runs_nothing_else(port):
         assert tag == "script" or "url(" not in inside
         assert f"{tag}-src 'sha256-{digest}'" in headers["content-security-policy"]
     assert "unsafe" not in page.page()[1]
+
+
+def test_the_page_that_sends_nothing_is_linked_and_isolated_where_it_was_built(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(in_browser, "FOLDER", tmp_path)
+    with serving(models) as port:
+        assert "/browser/" not in ask(port, "/")[2].decode()
+        assert ask(port, "/browser/")[0] == 404
+    (tmp_path / "index.html").write_text("a page")
+    (tmp_path / "zdce.js").write_text("a script")
+    with serving(models) as port:
+        assert 'href="/browser/"' in ask(port, "/")[2].decode()
+        for path, text, kind in (("", b"a page", "text/html"), ("zdce.js", b"a script", "javascript")):
+            status, headers, body = ask(port, f"/browser/{path}")
+            assert (status, body) == (200, text)
+            assert kind in headers["content-type"]
+            assert headers["cross-origin-opener-policy"] == "same-origin"
+            assert headers["cross-origin-embedder-policy"] == "require-corp"
+            assert "default-src 'self'" in headers["content-security-policy"]
+        assert ask(port, "/browser/../page.py")[0] == 404
 
 
 def test_networks_go_by_their_files_names(models, tmp_path):

@@ -25,6 +25,7 @@ from zdce.enhancement.transparency import filled, opacity_within_border
 from zdce.errors import FileError, InputError
 from zdce.io import images
 from zdce.io.images import Picture
+from zdce.serving import in_browser
 from zdce.serving.guard import Guard
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
@@ -108,7 +109,8 @@ class Application:
     def __init__(self, networks: Networks, limits: Limits) -> None:
         self.networks, self.limits = networks, limits
         self.previews, self.queue = Previews(limits), WorkQueue(limits)
-        self._page, self._policy = page()
+        document, self._policy = page()
+        self._page = document.replace("<!-- browser -->", in_browser.LINK if in_browser.is_built() else "")
 
     def add_routes(self, api: FastAPI) -> None:
         """Adds them to ``api``, each with its part of the OpenAPI document."""
@@ -133,6 +135,8 @@ class Application:
         shown: _Answers = {200: _described("A picture file.", "image/*")}
         add("/api/pictures/{name}/before", self.before, shown, summary="The small version")
         add("/api/pictures/{name}/after", self.after, shown, summary="The small version, enhanced")
+        if in_browser.is_built():
+            api.mount("/browser", in_browser.BrowserFiles())
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:

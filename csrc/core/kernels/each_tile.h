@@ -9,7 +9,7 @@ namespace zdce::ZDCE_TARGET {
 template <class Workspace, class F>
 void for_each_tile(const Tiling& tiling, const F& f) {
   parallel_for(tiling.count(), 1, [&](int64_t begin, int64_t end) {
-    const auto workspace = std::make_unique_for_overwrite<Workspace>();
+    const auto workspace = std::unique_ptr<Workspace>(new Workspace);
     for (int64_t i = begin; i < end; ++i) f(tiling[i], *workspace);
     finish_stores();
   });

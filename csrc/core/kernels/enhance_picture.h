@@ -317,7 +317,7 @@ void enhance(const Enhancement& work) {
   const std::vector<Band> all = bands(work.rows, work.picture.height);
   const int64_t across = (work.picture.width + kTileColumns - 1) / kTileColumns;
   parallel_for(static_cast<int64_t>(all.size()) * across, 1, [&](int64_t begin, int64_t end) {
-    const auto space = std::make_unique_for_overwrite<Workspace<E>>();
+    const auto space = std::unique_ptr<Workspace<E>>(new Workspace<E>);
     for (int64_t i = begin; i < end; ++i) {
       TileOfBlocks<E>(work, all[i / across], i % across * kTileColumns, *space).run();
     }

@@ -1,0 +1,305 @@
+// zdce in JavaScript: dark pictures enhanced where they are, in browsers and in Node.
+//
+//   import { load } from "./zdce.js";
+//   const zdce = await load();
+//   const bright = zdce.enhance(context.getImageData(0, 0, width, height), { strength: 0.8 });
+//
+// Everything it needs lies beside this file. `enhance` takes a second or more for a large photograph, and blocks: in pages,
+// PictureWorker reads, enhances and writes picture files in a worker, which is this file too.
+
+const TOO_LARGE = "The picture needs more memory than there is.";
+
+// The worker's name, by which this file knows that it runs in one.
+const WORKER = "zdce";
+
+// zdce.h's structures, as Emscripten lays them out.
+const PICTURE_BYTES = 32, SETTINGS_BYTES = 48;
+const SETTINGS = { strength: 0, brightness: 8, noise: 16, scale: 24, shadows: 32, highlights: 40 };
+
+// Rows that are copied at once have about so many pixels: 4 MB.
+const STRIP = 1 << 20;
+
+// Where threads can share memory: in pages that are isolated from other origins. More than so many are hardly used.
+const MOST_THREADS = 16;
+const usualThreads = () => (globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS) : 1);
+
+const bytesOf = async (name) => {
+  const url = new URL(name, import.meta.url);
+  if (url.protocol === "file:") return (await import("node:fs/promises")).readFile(url);
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} can't be read: ${response.status}`);
+  return new Uint8Array(await response.arrayBuffer());
+};
+
+/** A network and the engine that it runs on. `load` makes one. */
+class Network {
+  #memory;
+  #core;
+  #network;
+
+  constructor(core, memory, weights) {
+    this.#core = core;
+    this.#memory = memory;
+    this.#network = this.#with([weights.length], ([at]) => {
+      this.#bytes(at, weights.length).set(weights);
+      return core._zdce_network_from_safetensors(at, weights.length, 0);
+    });
+    if (!this.#network) throw new Error(this.#lastError());
+  }
+
+  /** The network's own settings, as zdce.h and docs/python.md describe them. */
+  get settings() {
+    return this.#with([SETTINGS_BYTES], ([at]) => {
+      this.#core._zdce_network_settings(at, this.#network);
+      const view = this.#view(at, SETTINGS_BYTES);
+      const read = (name, offset) => (name === "scale" ? Number(view.getBigInt64(offset, true)) : view.getFloat64(offset, true));
+      return Object.fromEntries(Object.entries(SETTINGS).map(([name, offset]) => [name, read(name, offset)]));
+    });
+  }
+
+  get threads() {
+    return this.#core._zdce_threads();
+  }
+
+  /** The enhanced picture. picture: {data, width, height} with 4 bytes a pixel, such as ImageData; their last, opacity, is
+   * kept. settings: those that differ from the network's own. Throws where they are not as they must be, or memory ends. */
+  enhance({ data, width, height }, settings = {}) {
+    if (data.length !== 4 * width * height) throw new RangeError(`data must have ${4 * width * height} bytes, got ${data.length}`);
+    const result = new Uint8ClampedArray(data);
+    const rows = (array, top, count) => array.subarray(4 * width * top, 4 * width * (top + count));
+    this.enhanceRows(width, height, (top, count) => rows(data, top, count), (top, count, write) => write(rows(result, top, count)), settings);
+    return { data: result, width, height };
+  }
+
+  /** The same for pictures that need not be in memory as a whole. read(top, count): so many rows, 4 bytes a pixel.
+   * take(top, count, write): calls write(rows), which sets their colours. */
+  enhanceRows(width, height, read, take, settings = {}) {
+    const bytes = 3 * width * height, most = Math.max(1, Math.floor(STRIP / width));
+    this.#with([bytes, bytes, PICTURE_BYTES, PICTURE_BYTES, SETTINGS_BYTES], ([from, to, picture, result, how]) => {
+      for (let top = 0; top < height; top += most) {
+        const count = Math.min(most, height - top);
+        withoutOpacity(read(top, count), this.#bytes(from + 3 * width * top, 3 * width * count));
+      }
+      this.#writePicture(picture, from, width, height);
+      this.#writePicture(result, to, width, height);
+      this.#writeSettings(how, { ...this.settings, ...settings });
+      if (this.#core._zdce_enhance(this.#network, picture, how, result)) throw new Error(this.#lastError());
+      for (let top = 0; top < height; top += most) {
+        const count = Math.min(most, height - top);
+        take(top, count, (rows) => setColors(this.#bytes(to + 3 * width * top, 3 * width * count), rows));
+      }
+    });
+  }
+
+  // Calls use(addresses) with memory of the module's.
+  #with(sizes, use) {
+    const addresses = sizes.map((size) => this.#core._malloc(size) >>> 0);
+    try {
+      if (addresses.includes(0)) throw new RangeError(TOO_LARGE);
+      return use(addresses);
+    } finally {
+      addresses.forEach((address) => this.#core._free(address));
+    }
+  }
+
+  // Memory that grows gets another buffer.
+  #bytes(at, count) {
+    return new Uint8Array(this.#memory.buffer, at, count);
+  }
+
+  #view(at, count) {
+    return new DataView(this.#memory.buffer, at, count);
+  }
+
+  #writePicture(at, data, width, height) {
+    const view = this.#view(at, PICTURE_BYTES);
+    view.setUint32(0, data, true);
+    view.setUint32(4, 0, true); // ZDCE_UINT8
+    [height, width, 3 * width].forEach((value, i) => view.setBigInt64(8 + 8 * i, BigInt(value), true));
+  }
+
+  #writeSettings(at, settings) {
+    const view = this.#view(at, SETTINGS_BYTES);
+    for (const [name, value] of Object.entries(settings)) {
+      if (!(name in SETTINGS)) throw new RangeError(`settings are ${Object.keys(SETTINGS).join(", ")}, got ${name}`);
+      if (name === "scale") view.setBigInt64(SETTINGS[name], BigInt(value), true);
+      else view.setFloat64(SETTINGS[name], value, true);
+    }
+  }
+
+  #lastError() {
+    const text = this.#bytes(this.#core._zdce_last_error(), 512);
+    const words = new TextDecoder().decode(text.slice(0, text.indexOf(0)));
+    return words === "not enough memory" ? TOO_LARGE : words;
+  }
+}
+
+const withoutOpacity = (from, to) => {
+  for (let i = 0, j = 0; j < to.length; i += 4, j += 3) {
+    to[j] = from[i];
+    to[j + 1] = from[i + 1];
+    to[j + 2] = from[i + 2];
+  }
+};
+
+const setColors = (from, to) => {
+  for (let i = 0, j = 0; j < from.length; i += 4, j += 3) {
+    to[i] = from[j];
+    to[i + 1] = from[j + 1];
+    to[i + 2] = from[j + 2];
+  }
+};
+
+/** A network. weights: the bytes of a .safetensors file that zdce has written; those beside this file unless given. threads: as
+ * many as there are processors in pages that are isolated from other origins, else 1. */
+export const load = async ({ weights, threads = usualThreads() } = {}) => {
+  const build = threads > 1 ? "zdce-threads" : "zdce-single";
+  const [glue, wasm, network] = await Promise.all([import(`./${build}.js`), bytesOf(`${build}.wasm`), weights ?? bytesOf("zdce.safetensors")]);
+  // The sizes are those of web/build.
+  const memory = new WebAssembly.Memory({ initial: 256, maximum: 32768, shared: threads > 1 });
+  const instantiateWasm = (imports, receive) => {
+    WebAssembly.instantiate(wasm, imports).then(({ instance, module }) => receive(instance, module));
+    return {};
+  };
+  const core = await glue.default({ wasmMemory: memory, instantiateWasm, threads });
+  core._zdce_set_threads(threads);
+  return new Network(core, memory, network);
+};
+
+/** Picture files enhanced in a worker. What it is asked for is done in order; a promise is rejected with an Error whose message
+ * can be shown. */
+export class PictureWorker {
+  #worker = new Worker(new URL("./zdce.js", import.meta.url), { type: "module", name: WORKER });
+  #waiting = [];
+
+  constructor(options = {}) {
+    this.#worker.onmessage = ({ data: { value, error } }) => {
+      const { resolve, reject } = this.#waiting.shift();
+      if (error === undefined) resolve(value);
+      else reject(new Error(error));
+    };
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      this.#waiting.splice(0).forEach(({ reject }) => reject(new Error(event.message || "The worker could not be started.")));
+    };
+    this.ready = this.#ask("start", options);
+  }
+
+  /** Reads a File or Blob: {width, height, before}, the last an ImageBitmap of at most `most` pixels a side. */
+  open(file, most = 1280) {
+    return this.#ask("open", { file, most });
+  }
+
+  /** The small picture, enhanced: {after, changed, milliseconds}. */
+  preview(settings = {}) {
+    return this.#ask("preview", { settings });
+  }
+
+  /** The whole picture, enhanced, as a file: {blob, milliseconds}. type: image/jpeg, image/png or image/webp; quality: of [0, 1]. */
+  save(settings = {}, type = "image/jpeg", quality = 0.95) {
+    return this.#ask("save", { settings, type, quality });
+  }
+
+  terminate() {
+    this.#worker.terminate();
+  }
+
+  #ask(what, given) {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+      this.#worker.postMessage({ what, given });
+    });
+  }
+}
+
+// What the worker does. Pictures are decoded again to be saved: between requests only the small one is in memory.
+class Requests {
+  #network;
+  #file;
+  #small;
+  #reduction;
+
+  async start({ weights, threads }) {
+    this.#network = await load({ weights, threads });
+    return { settings: this.#network.settings, threads: this.#network.threads };
+  }
+
+  async open({ file, most }) {
+    this.#file = this.#small = undefined;
+    const picture = await decoded(file);
+    const { width, height } = picture;
+    this.#reduction = Math.max(1, Math.max(width, height) / most);
+    const context = canvas(Math.max(1, Math.round(width / this.#reduction)), Math.max(1, Math.round(height / this.#reduction)));
+    context.drawImage(picture, 0, 0, context.canvas.width, context.canvas.height);
+    picture.close();
+    this.#small = context.getImageData(0, 0, context.canvas.width, context.canvas.height);
+    this.#file = file;
+    return { width, height, before: context.canvas.transferToImageBitmap() };
+  }
+
+  async preview({ settings }) {
+    const { data, width, height } = this.#small;
+    // Areas of n x n pixels have an n-th of the noise.
+    const noise = (settings.noise ?? this.#network.settings.noise) / this.#reduction;
+    const began = performance.now();
+    const enhanced = this.#network.enhance(this.#small, { ...settings, noise });
+    const milliseconds = performance.now() - began;
+    const changed = enhanced.data.some((value, i) => value !== data[i]);
+    return { after: await createImageBitmap(new ImageData(enhanced.data, width, height)), changed, milliseconds };
+  }
+
+  async save({ settings, type, quality }) {
+    const began = performance.now();
+    const picture = await decoded(this.#file);
+    const { width, height } = picture, context = canvas(width, height);
+    context.drawImage(picture, 0, 0);
+    picture.close();
+    const read = (top, count) => context.getImageData(0, top, width, count);
+    const take = (top, count, write) => {
+      const rows = read(top, count);
+      write(rows.data);
+      context.putImageData(rows, 0, top);
+    };
+    this.#network.enhanceRows(width, height, (top, count) => read(top, count).data, take, settings);
+    const blob = await context.canvas.convertToBlob({ type, quality });
+    return { blob, milliseconds: performance.now() - began };
+  }
+}
+
+const decoded = async (file) => {
+  try {
+    return await createImageBitmap(file);
+  } catch {
+    throw new Error("This browser can’t read the file as a picture.");
+  }
+};
+
+// Browsers have limits of their own, and some give a canvas beyond them that stays empty.
+const canvas = (width, height) => {
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.fillRect(width - 1, height - 1, 1, 1);
+  let works = false;
+  try {
+    works = context.getImageData(width - 1, height - 1, 1, 1).data[3] === 255;
+  } catch {
+    // said below
+  }
+  if (!works) throw new RangeError(TOO_LARGE);
+  context.clearRect(width - 1, height - 1, 1, 1);
+  return context;
+};
+
+if (globalThis.WorkerGlobalScope && self.name === WORKER) {
+  const requests = new Requests();
+  let before = Promise.resolve();
+  self.onmessage = ({ data: { what, given } }) => {
+    before = before.then(async () => {
+      try {
+        const value = await requests[what](given);
+        self.postMessage({ value }, Object.values(value).filter((part) => part instanceof ImageBitmap));
+      } catch (error) {
+        self.postMessage({ error: error.message || String(error) });
+      }
+    });
+  };
+}
