@@ -37,7 +37,7 @@ def _commands(folder: Path) -> dict[tuple[str, str, str], list[str]]:
     return commands
 
 
-def _photograph(height: int, width: int) -> Image.Image:
+def photograph(height: int, width: int) -> Image.Image:
     """Dark blocks with noise; a JPEG decoder takes as long for them as for a photograph."""
     random = np.random.default_rng(0)
     blocks = random.integers(5, 60, (height // 50, width // 50, 3), np.uint8)
@@ -90,7 +90,7 @@ def run(rounds: int) -> list[Row]:
     rows, device = [], system.processor()
     with tempfile.TemporaryDirectory() as place:
         for height, width in SIZES:
-            _photograph(height, width).save(Path(place) / f"{width}.jpg", quality=95)
+            photograph(height, width).save(Path(place) / f"{width}.jpg", quality=95)
         commands = _commands(Path(place))
         figures: dict[tuple[str, str, str], list[Figures]] = {key: [] for key in commands}
         for number in range(rounds + 1):

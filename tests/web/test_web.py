@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -256,3 +257,35 @@ def test_a_camera_s_rotation_is_kept_in_the_pixels(browser, built):
         name, data = downloaded(shown)
         assert name == "night-bright.jpg"
         assert pixels(data).shape == (90, 60, 3)
+
+
+def bench(*arguments):
+    command = [
+        sys.executable,
+        "-m",
+        "zdce",
+        "bench",
+        "browser",
+        "--json",
+        "--size",
+        "60x90",
+        "--rounds",
+        "2",
+        *map(str, arguments),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_benchmark_measures_the_page_in_chromium(browser, built):
+    done = bench("--folder", built, "--threads", "1,2")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {(row["case"], row["threads"]): row for row in json.loads(done.stdout)}
+    assert rows.keys() == {("load", None), *((case, threads) for case in ("picture", "file") for threads in (1, 2))}
+    assert 0.1 < rows["load", None]["value"] < 1
+    assert all(row["value"] > 0 and "Chromium" in row["version"] for row in rows.values() if row["case"] != "load")
+
+
+def test_the_benchmark_says_what_is_not_there():
+    done = bench("--folder", ROOT / "tests")
+    assert done.returncode == 1
+    assert "web/build" in done.stderr.splitlines()[0]

@@ -8,6 +8,7 @@ import click
 import torch
 
 import zdce
+from zdce.bench import browser as browser_bench
 from zdce.bench import cases, engines, flicker, folder, infer, layers, ops, plot, providers, scales, startup, static, steps
 from zdce.bench import live as live_bench
 from zdce.bench import train as train_bench
@@ -360,6 +361,46 @@ def bench_startup(rounds: int, csv_path: Path | None, as_json: bool) -> None:
     _save_rows(rows, csv_path, as_json)
     if not as_json:
         print_table(f"startup: {rows[0].device}", list(startup.COLUMNS), startup.table(rows))
+
+
+@bench.command("browser")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder that web/build has made.  [default: the one of `zdce serve`]",
+)
+@click.option(
+    "--onnxruntime",
+    "peer",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of npm's package onnxruntime-web, to be measured on the file of `zdce export`.",
+)
+@click.option(
+    "--size",
+    "sizes",
+    callback=_sizes,
+    multiple=True,
+    default=["900x1200", "3000x4000"],
+    help="Size as HEIGHTxWIDTH; may be repeated.",
+)
+@_each_threads
+@click.option("--rounds", type=click.IntRange(min=1), default=5, help="Number of runs of each.")
+@options.csv
+@options.as_json
+def bench_browser(
+    folder: Path | None, peer: Path | None, sizes: tuple[tuple[int, int], ...], threads: tuple[int, ...], rounds: int,
+    csv_path: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure the engine for browsers in Chromium, beside onnxruntime-web.
+
+    Case picture: from RGBA to RGBA in memory, in turns with the other. Case file: from JPEG to JPEG, with the browser's decoder
+    and encoder, as zdce's page does it. "load" is what each fetches first. Needs the extra `browser` and Chromium.
+    """
+    outcome = browser_bench.run(browser_bench.Options(folder or browser_bench.FOLDER, peer, sizes, threads, rounds))
+    _save_rows(outcome.rows, csv_path, as_json)
+    if not as_json and outcome.rows:
+        print_table(f"browser: {outcome.rows[0].device}", list(browser_bench.COLUMNS), browser_bench.table(outcome.rows))
+    _end(outcome)
 
 
 @bench.command("static")

@@ -8,6 +8,7 @@ from zdce.errors import InputError
 # What each extra is for, as the message says it.
 _PURPOSES = {
     "bench": "this benchmark",
+    "browser": "pages in Chromium",
     "export": "ONNX files",
     "formats": "RAW, HEIC and 16-bit files",
     "keras": "Keras files",
