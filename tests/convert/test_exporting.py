@@ -1,7 +1,9 @@
 """Exported files, read as their users read them, give what the enhancer gives; a wrong one is never written."""
 
 import importlib
+import io
 import json
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +14,7 @@ from click.testing import CliRunner
 import zdce
 from zdce import cli
 from zdce.bench.infer import lively
-from zdce.convert import exporting
+from zdce.convert import darktable, exporting
 from zdce.models.variants import VARIANTS
 
 
@@ -120,6 +122,102 @@ def test_programs_need_torch_alone(saved, tmp_path):
     check(lambda image: module(torch.from_numpy(image)).numpy(), name, form, sizes)
 
 
+@pytest.mark.parametrize(("name", "precision"), [("base", "fp32"), ("zero-dce", "fp16"), ("no-concat", "fp32")])
+def test_ncnn_runs_what_is_written_for_it_at_any_size(saved, tmp_path, name, precision):
+    ncnn, _, _ = (pytest.importorskip(package) for package in ("ncnn", "pnnx", "onnxscript"))
+    form = exporting.ExportOptions(precision)
+    result = run(saved(name), "-o", tmp_path / "out.param", *options(form))
+    assert result.exit_code == 0, result.stderr
+    assert {path.suffix for path in tmp_path.glob("out.*")} == {".param", ".bin"}
+    net = ncnn.Net()
+    assert net.load_param(str(tmp_path / "out.param")) == 0
+    assert net.load_model(str(tmp_path / "out.bin")) == 0
+
+    def program(images):
+        results = []
+        for image in images:
+            extractor = net.create_extractor()
+            extractor.input("in0", ncnn.Mat(image).clone())
+            results.append(np.array(extractor.extract("out0")[1]))
+        return np.stack(results)
+
+    check(program, name, form, [(1, 60, 84), (2, 17, 31), (1, 9, 200)])
+
+
+def test_a_package_for_darktable_is_what_its_loader_and_its_sdk_take(saved, tmp_path):
+    onnxruntime, _ = (pytest.importorskip(package) for package in ("onnxruntime", "onnxscript"))
+    target = tmp_path / "zdce-night.dtmodel"
+    assert run(saved("base"), "-o", target).exit_code == 0
+    with zipfile.ZipFile(target) as file:
+        assert file.namelist() == ["zdce-night/config.json", "zdce-night/model.onnx"]
+        file.extractall(tmp_path / "models")
+    described = json.loads((tmp_path / "models" / "zdce-night" / "config.json").read_text())
+    assert (described["id"], described["task"], described["num_inputs"]) == ("zdce-night", "denoise", 1)
+    model = tmp_path / "models" / "zdce-night" / "model.onnx"
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    ((taken,), (given,)) = session.get_inputs(), session.get_outputs()
+    assert (taken.shape, given.shape, taken.type) == ([1, 3, "height", "width"], [1, 3, "height", "width"], "tensor(float)")
+    check(
+        lambda image: session.run(None, {taken.name: image})[0], "base", exporting.ExportOptions(), [(1, 60, 84), (1, 17, 31)]
+    )
+    if importlib.util.find_spec("dt_ai_sdk"):
+        validate = importlib.import_module("dt_ai_sdk.validate")
+        assert validate.validate_config_json(model.parent / "config.json")
+        assert validate.validate_onnx(model)
+
+
+def test_tiles_of_darktable_meet_without_a_seam(saved, tmp_path):
+    """Its tiles overlap by 64 pixels, which are cut off."""
+    onnxruntime, _ = (pytest.importorskip(package) for package in ("onnxruntime", "onnxscript"))
+    target = tmp_path / "layers7.dtmodel"
+    assert run(saved("layers7"), "-o", target).exit_code == 0
+    session = onnxruntime.InferenceSession(darktable.model_in(target.read_bytes()), providers=["CPUExecutionProvider"])
+    image = (pictures(1, 200, 300).permute(0, 3, 1, 2) / 255).numpy()
+    (whole,) = session.run(None, {"image": image})
+    (tile,) = session.run(None, {"image": np.ascontiguousarray(image[..., :256])})
+    np.testing.assert_allclose(tile[..., : 256 - 64], whole[..., : 256 - 64], atol=1e-6)
+
+
+def test_networks_and_names_that_other_programs_can_not_take_are_refused(saved, tmp_path):
+    for package in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    for name, more, message in (
+        ("local", (), "packages for darktable are for networks that see a few pixels at once, such as base"),
+        ("base", ("--scale", 4), "at scale 1, got base at scale 4"),
+        ("base", ("--uint8",), "packages for darktable take float32 images; leave --uint8 out"),
+    ):
+        result = run(saved(name), "-o", tmp_path / "net.dtmodel", *more)
+        assert (result.exit_code, message in result.stderr) == (1, True), result.stderr
+    result = run(saved("base"), "-o", tmp_path / "my net.dtmodel")
+    assert "expected letters, digits, -, _ and single dots, got 'my net'" in result.stderr
+    assert not list(tmp_path.glob("*.dtmodel"))
+
+
+def test_a_package_that_darktable_would_not_install_is_an_error(saved, tmp_path):
+    for package in ("onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    exporting.export(network("base"), tmp_path / "net.dtmodel", exporting.ExportOptions())
+    with zipfile.ZipFile(tmp_path / "net.dtmodel") as file:
+        files = {name: file.read(name) for name in file.namelist()}
+
+    def packed(changed):
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as made:
+            for name, data in changed.items():
+                made.writestr(name, data)
+        return content.getvalue()
+
+    assert darktable.model_in(packed(files)) == files["net/model.onnx"]
+    named = {name.replace("net/", "other/"): data for name, data in files.items()}
+    for changed, message in (
+        ({**files, "../x": b""}, "expected a package with one folder"),
+        (named, "must be of other, denoise and onnx"),
+        ({**files, "net/config.json": b"{}"}, "lacks id, name, description, task, backend, version"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            darktable.model_in(packed(changed))
+
+
 def test_a_wrong_export_is_an_error_and_nothing_is_written(saved, tmp_path, monkeypatch):
     model, folder = saved("iters4"), tmp_path / "exports"
     folder.mkdir()
@@ -143,7 +241,7 @@ def test_a_network_that_gives_no_numbers_is_an_error(tmp_path):
 def test_mistakes_are_one_line(saved, tmp_path, monkeypatch):
     model = saved("iters4")
     for arguments, message, code in (
-        ((model, "-o", "net.pb"), "net.pb: expected one of the formats .onnx, .pt2", 1),
+        ((model, "-o", "net.pb"), "net.pb: expected one of the formats .onnx, .pt2, .param, .dtmodel", 1),
         (("none.safetensors", "-o", "net.onnx"), "no weights at none.safetensors", 1),
         ((model, "-o", "net.onnx", "--precision", "int8"), "'int8' is not one of 'fp32', 'fp16'", 2),
     ):

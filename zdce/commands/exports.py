@@ -13,7 +13,8 @@ from zdce.convert import exporting
 @click.argument("model")
 @click.option(
     "--out", "-o", "output", required=True, type=options.FILE,
-    help="File to write: .onnx (needs the extra `export`), or .pt2 for torch.export.load.",
+    help="File to write: .onnx (the extra `export`), .pt2 for torch.export.load, .param for ncnn, with a .bin beside it (the "
+    "extra `ncnn`), or .dtmodel for darktable (the extra `export`).",
 )  # fmt: skip
 @click.option(
     "--precision", type=click.Choice(exporting.PRECISIONS), default="fp32", help="Precision of convolutions and weights."
@@ -29,7 +30,8 @@ def export(model: str, output: Path, precision: str, scale: int | None, uint8: b
 
     MODEL is a network that `zdce variants` lists with weights, or a .safetensors file.
 
-    The file is checked against the network at three sizes before it is written.
+    The file is checked against the network at three sizes before it is written. ncnn and darktable take networks that see a
+    few pixels at once (base, iters4, zero-dce, ...), at scale 1.
     """
     form = exporting.ExportOptions(precision, scale, uint8)
     worst = exporting.export(zdce.load(model), output, form)

@@ -1,4 +1,4 @@
-"""Export of networks: ONNX files and ``torch.export`` programs with curve and resampling, checked before they are written."""
+"""Export of networks for other programs, with curve and resampling, checked before they are written."""
 
 import io
 import json
@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zdce import reference
+from zdce.convert import darktable, ncnn
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError
 from zdce.models.network import DCENet
@@ -28,6 +29,7 @@ PRECISIONS = ("fp32", "fp16")
 TOLERANCES = {"fp32": 1e-4 * 255, "fp16": 2.0}
 
 _EXPORTER = ("onnx", "onnxscript")
+_ONNX = (*_EXPORTER, "onnxruntime")
 
 # Checked sizes (B, H, W), to which the scale is added on both sides: odd ones, and more than one image.
 _CHECKED_SIZES = ((1, 48, 64), (2, 33, 71), (1, 101, 36))
@@ -151,6 +153,28 @@ def _description(model: DCENet, form: ExportOptions) -> dict[str, str]:
     return {"zdce.variant": json.dumps(model.variant.to_dict()), "zdce.scale": scale, "zdce.precision": form.precision}
 
 
+def _to_ncnn(model: DCENet, form: ExportOptions, name: str) -> bytes:
+    _check_local("ncnn files", model, form)
+    return ncnn.packed(*ncnn.convert(to_onnx(model, replace(form, precision="fp32")), half=form.precision == "fp16"))
+
+
+def _to_darktable(model: DCENet, form: ExportOptions, name: str) -> bytes:
+    _check_local("packages for darktable", model, form)
+    return darktable.package(to_onnx(model, form), name, model.variant)
+
+
+def _check_local(what: str, model: DCENet, form: ExportOptions) -> None:
+    """Raises InputError where pixels of ``form`` depend on more than those around them: on the scene, or on a smaller image."""
+    variant = model.variant
+    if variant.brightness or variant.noise or (form.scale or variant.scale) != 1:
+        raise InputError(
+            f"{what} are for networks that see a few pixels at once, such as base, iters4 and zero-dce, at scale 1, got"
+            f" {variant.name} at scale {form.scale or variant.scale}"
+        )
+    if form.uint8:
+        raise InputError(f"{what} take float32 images; leave --uint8 out")
+
+
 def _in_onnxruntime(content: bytes) -> _Program:
     import onnxruntime
 
@@ -168,20 +192,38 @@ def _in_torch(content: bytes) -> _Program:
 
 @dataclass(frozen=True)
 class _Format:
-    write: Callable[[DCENet, ExportOptions], bytes]
+    """How a file is written.
+
+    Attributes:
+        write: its content from a network, options and the file's name without the suffix.
+        run: the program in a content, as its users run it.
+        packages: that both need, and the extra that installs them.
+        files: what is written of a content, by suffixes; the content itself where it is left out.
+    """
+
+    write: Callable[[DCENet, ExportOptions, str], bytes]
     run: Callable[[bytes], _Program]
     packages: tuple[str, ...] = ()
+    extra: str = "export"
+    files: Callable[[bytes], dict[str, bytes]] | None = None
+
+
+def _in_darktable(content: bytes) -> _Program:
+    run = _in_onnxruntime(darktable.model_in(content))
+    return lambda images: np.concatenate([run(image) for image in images.split(1)])
 
 
 _FORMATS = {
-    ".onnx": _Format(to_onnx, _in_onnxruntime, (*_EXPORTER, "onnxruntime")),
-    ".pt2": _Format(to_pt2, _in_torch),
+    ".onnx": _Format(lambda model, form, name: to_onnx(model, form), _in_onnxruntime, _ONNX),
+    ".pt2": _Format(lambda model, form, name: to_pt2(model, form), _in_torch),
+    ".param": _Format(_to_ncnn, ncnn.program, ("ncnn", "pnnx", *_EXPORTER), "ncnn", ncnn.unpacked),
+    ".dtmodel": _Format(_to_darktable, _in_darktable, _ONNX),
 }
 
 
-def content(model: DCENet, suffix: str, form: ExportOptions) -> bytes:
-    """Content of a file with that suffix, ``.onnx`` or ``.pt2``, not checked; raises as ``to_onnx``."""
-    return _FORMATS[suffix].write(model, form)
+def content(model: DCENet, suffix: str, form: ExportOptions, name: str = "zdce") -> bytes:
+    """Content of a file with that suffix and name, such as ``.onnx`` or ``.pt2``, not checked; raises as ``to_onnx``."""
+    return _FORMATS[suffix].write(model, form, name)
 
 
 def export(model: DCENet, path: Path, form: ExportOptions) -> float:
@@ -189,29 +231,31 @@ def export(model: DCENet, path: Path, form: ExportOptions) -> float:
 
     Args:
         model: a float32 network on the CPU.
-        path: ``.onnx``, or ``.pt2`` for a ``torch.export`` program; an existing file is replaced.
+        path: ``.onnx``, ``.pt2`` for a ``torch.export`` program, ``.param`` for ncnn, whose weights come beside it as ``.bin``,
+            or ``.dtmodel`` for darktable; an existing file is replaced.
         form: input format and precision.
 
     Returns:
         Largest difference at three sizes, in levels of 255, without the rounding of a uint8 result.
 
     Raises:
-        InputError: the suffix is unknown, the extra ``export`` is missing, or the differences are too large; no file is
-            written.
+        InputError: the suffix is unknown, an extra is missing, the format can't hold such a network, or the differences are
+            too large; no file is written.
     """
     if path.suffix not in _FORMATS:
         raise InputError(f"{path}: expected one of the formats {', '.join(_FORMATS)}")
     kind = _FORMATS[path.suffix]
     if kind.packages:
-        packages.require(*kind.packages, extra="export")
-    exported = content(model, path.suffix, form)
+        packages.require(*kind.packages, extra=kind.extra)
+    exported = content(model, path.suffix, form, path.stem)
     worst = _check(kind.run(exported), model, form)
     if not worst <= TOLERANCES[form.precision]:
         raise InputError(
             f"{path} is not written: its results differ from the network's by {worst:.3g} levels of 255, more than"
             f" {TOLERANCES[form.precision]:.3g} for {form.precision}"
         )
-    atomic.write_bytes(path, exported)
+    for suffix, data in (kind.files(exported) if kind.files else {path.suffix: exported}).items():
+        atomic.write_bytes(path.with_suffix(suffix), data)
     return worst
 
 

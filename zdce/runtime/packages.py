@@ -13,6 +13,7 @@ _PURPOSES = {
     "formats": "RAW, HEIC and 16-bit files",
     "keras": "Keras files",
     "naturalness": "naturalness scores",
+    "ncnn": "ncnn files",
     "ray": "Ray Data",
     "serve": "the local web page",
     "spandrel": "networks in spandrel",

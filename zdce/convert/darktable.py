@@ -1,0 +1,90 @@
+"""Packages for darktable's neural restoration: an ONNX file and what darktable is told of it, in one zip file."""
+
+import io
+import json
+import re
+import zipfile
+
+from zdce.errors import InputError
+from zdce.models.variants import Variant
+from zdce.version import __version__
+
+# What darktable uses a network for that gives an image of the same size.
+TASK = "denoise"
+
+# Names of files within the folder that has the package's name, and of the sides in the ONNX file.
+_CONFIG, _MODEL = "config.json", "model.onnx"
+_SIDES = ("height", "width")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+# What every description has.
+_FIELDS = ("id", "name", "description", "task", "backend", "version")
+
+
+def package(onnx: bytes, name: str, variant: Variant) -> bytes:
+    """The content of ``NAME.dtmodel``, by which darktable will know the network.
+
+    Raises:
+        InputError: ``name`` can't be a folder's there.
+    """
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise InputError(
+            f"darktable knows a package by its file's name: expected letters, digits, -, _ and single dots, got {name!r}"
+        )
+    described = {
+        "id": name, "name": f"brighten ({variant.name})", "description": "brightens dark photographs (zdce)", "task": TASK,
+        "arch": "zero-dce", "backend": "onnx", "version": __version__, "tiling": True, "num_inputs": 1,
+        "spatial_dims": list(_SIDES),
+        "model_card": {
+            "scope": "low-light enhancement", "paper": "https://arxiv.org/abs/2001.06826",
+            "long_description": "A small network estimates a light-enhancement curve for every pixel (Zero-DCE, Guo et al.).",
+        },
+    }  # fmt: skip
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        for path, data in ((_CONFIG, json.dumps(described, indent=4).encode()), (_MODEL, _for_one_image(onnx))):
+            file.writestr(zipfile.ZipInfo(f"{name}/{path}"), data, zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def model_in(content: bytes) -> bytes:
+    """The ONNX file in a package, found as darktable finds it.
+
+    Raises:
+        InputError: darktable would not install the package, or not use it.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        names = file.namelist()
+        name, _, _ = names[0].partition("/")
+        if not all(other.startswith(f"{name}/") and ".." not in other for other in names):
+            raise InputError(f"expected a package with one folder, {name}, got {', '.join(names)}")
+        described = json.loads(file.read(f"{name}/{_CONFIG}"))
+        model = file.read(f"{name}/{_MODEL}")
+    if lacking := [field for field in _FIELDS if field not in described]:
+        raise InputError(f"{_CONFIG} lacks {', '.join(lacking)}")
+    if (described["id"], described["task"], described["backend"]) != (name, TASK, "onnx"):
+        raise InputError(f"{_CONFIG} must be of {name}, {TASK} and onnx, got {described}")
+    _check_sides(model)
+    return model
+
+
+def _for_one_image(onnx: bytes) -> bytes:
+    """An ONNX file for one image at a time, as darktable's are."""
+    import onnx as library
+
+    model = library.load_from_string(onnx)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _check_sides(onnx: bytes) -> None:
+    import onnx as library
+
+    graph = library.load_from_string(onnx).graph
+    for values in (graph.input, graph.output):
+        shapes = [[side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim] for value in values]
+        if shapes != [[1, 3, *_SIDES]]:
+            raise InputError(f"darktable's images are [1, 3, {', '.join(_SIDES)}], got {shapes}")
