@@ -62,7 +62,8 @@ class Network {
   }
 
   /** The enhanced picture. picture: {data, width, height} with 4 bytes a pixel, such as ImageData; their last, opacity, is
-   * kept. settings: those that differ from the network's own. Throws where they are not as they must be, or memory ends. */
+   * kept. settings: those that differ from the network's own; `noise` is measured in the picture unless it is one of them.
+   * Throws where they are not as they must be, or memory ends. */
   enhance({ data, width, height }, settings = {}) {
     if (data.length !== 4 * width * height) throw new RangeError(`data must have ${4 * width * height} bytes, got ${data.length}`);
     const result = new Uint8ClampedArray(data);
@@ -74,21 +75,45 @@ class Network {
   /** The same for pictures that need not be in memory as a whole. read(top, count): so many rows, 4 bytes a pixel.
    * take(top, count, write): calls write(rows), which sets their colours. */
   enhanceRows(width, height, read, take, settings = {}) {
-    const bytes = 3 * width * height, most = Math.max(1, Math.floor(STRIP / width));
-    this.#with([bytes, bytes, PICTURE_BYTES, PICTURE_BYTES, SETTINGS_BYTES], ([from, to, picture, result, how]) => {
-      for (let top = 0; top < height; top += most) {
-        const count = Math.min(most, height - top);
-        withoutOpacity(read(top, count), this.#bytes(from + 3 * width * top, 3 * width * count));
-      }
-      this.#writePicture(picture, from, width, height);
+    const more = [3 * width * height, PICTURE_BYTES, SETTINGS_BYTES];
+    this.#withPicture(width, height, read, more, (picture, to, result, how) => {
       this.#writePicture(result, to, width, height);
-      this.#writeSettings(how, { ...this.settings, ...settings });
-      if (this.#core._zdce_enhance(this.#network, picture, how, result)) throw new Error(this.#lastError());
-      for (let top = 0; top < height; top += most) {
-        const count = Math.min(most, height - top);
+      this.#writeSettings(how, { ...this.settings, ...settings, noise: settings.noise ?? this.#noiseOf(picture) });
+      this.#check(this.#core._zdce_enhance(this.#network, picture, how, result));
+      for (const { top, count } of strips(width, height)) {
         take(top, count, (rows) => setColors(this.#bytes(to + 3 * width * top, 3 * width * count), rows));
       }
     });
+  }
+
+  /** The noise that `enhance` smooths unless it is told otherwise: as measured, but no less than the network's own; of
+   * networks that smooth none, 0. */
+  noise(width, height, read) {
+    return this.#withPicture(width, height, read, [], (picture) => this.#noiseOf(picture));
+  }
+
+  #noiseOf(picture) {
+    const own = this.settings.noise;
+    if (!own) return 0;
+    return this.#with([8], ([noise]) => {
+      this.#check(this.#core._zdce_measure_noise(picture, noise));
+      return Math.max(own, this.#view(noise, 8).getFloat64(0, true));
+    });
+  }
+
+  // Calls use(address, ...others) with a zdce_picture, and memory of the sizes `more`.
+  #withPicture(width, height, read, more, use) {
+    return this.#with([3 * width * height, PICTURE_BYTES, ...more], ([from, picture, ...others]) => {
+      for (const { top, count } of strips(width, height)) {
+        withoutOpacity(read(top, count), this.#bytes(from + 3 * width * top, 3 * width * count));
+      }
+      this.#writePicture(picture, from, width, height);
+      return use(picture, ...others);
+    });
+  }
+
+  #check(status) {
+    if (status) throw new Error(this.#lastError());
   }
 
   // Calls use(addresses) with memory of the module's.
@@ -132,6 +157,11 @@ class Network {
     const words = new TextDecoder().decode(text.slice(0, text.indexOf(0)));
     return words === "not enough memory" ? TOO_LARGE : words;
   }
+}
+
+function* strips(width, height) {
+  const most = Math.max(1, Math.floor(STRIP / width));
+  for (let top = 0; top < height; top += most) yield { top, count: Math.min(most, height - top) };
 }
 
 const withoutOpacity = (from, to) => {
@@ -215,9 +245,7 @@ export class PictureWorker {
 // What the worker does. Pictures are decoded again to be saved: between requests only the small one is in memory.
 class Requests {
   #network;
-  #file;
-  #small;
-  #reduction;
+  #opened;
 
   async start({ weights, threads }) {
     this.#network = await load({ weights, threads });
@@ -225,24 +253,21 @@ class Requests {
   }
 
   async open({ file, most }) {
-    this.#file = this.#small = undefined;
-    const picture = await decoded(file);
-    const { width, height } = picture;
-    this.#reduction = Math.max(1, Math.max(width, height) / most);
-    const context = canvas(Math.max(1, Math.round(width / this.#reduction)), Math.max(1, Math.round(height / this.#reduction)));
-    context.drawImage(picture, 0, 0, context.canvas.width, context.canvas.height);
-    picture.close();
-    this.#small = context.getImageData(0, 0, context.canvas.width, context.canvas.height);
-    this.#file = file;
-    return { width, height, before: context.canvas.transferToImageBitmap() };
+    const { width, height, context } = await drawn(file);
+    const noise = this.#network.noise(width, height, (top, count) => context.getImageData(0, top, width, count).data);
+    const reduction = Math.max(1, Math.max(width, height) / most);
+    const small = canvas(Math.max(1, Math.round(width / reduction)), Math.max(1, Math.round(height / reduction)));
+    small.imageSmoothingQuality = "high";
+    small.drawImage(context.canvas, 0, 0, small.canvas.width, small.canvas.height);
+    // Areas of n x n pixels have an n-th of the noise.
+    this.#opened = { file, small: small.getImageData(0, 0, small.canvas.width, small.canvas.height), noise, reduction };
+    return { width, height, before: small.canvas.transferToImageBitmap() };
   }
 
   async preview({ settings }) {
-    const { data, width, height } = this.#small;
-    // Areas of n x n pixels have an n-th of the noise.
-    const noise = (settings.noise ?? this.#network.settings.noise) / this.#reduction;
+    const { small, reduction } = this.#opened, { data, width, height } = small;
     const began = performance.now();
-    const enhanced = this.#network.enhance(this.#small, { ...settings, noise });
+    const enhanced = this.#network.enhance(small, { ...settings, noise: (settings.noise ?? this.#opened.noise) / reduction });
     const milliseconds = performance.now() - began;
     const changed = enhanced.data.some((value, i) => value !== data[i]);
     return { after: await createImageBitmap(new ImageData(enhanced.data, width, height)), changed, milliseconds };
@@ -250,10 +275,7 @@ class Requests {
 
   async save({ settings, type, quality }) {
     const began = performance.now();
-    const picture = await decoded(this.#file);
-    const { width, height } = picture, context = canvas(width, height);
-    context.drawImage(picture, 0, 0);
-    picture.close();
+    const { width, height, context } = await drawn(this.#opened.file);
     const read = (top, count) => context.getImageData(0, top, width, count);
     const take = (top, count, write) => {
       const rows = read(top, count);
@@ -266,12 +288,18 @@ class Requests {
   }
 }
 
-const decoded = async (file) => {
+// A picture's file on a canvas of its size.
+const drawn = async (file) => {
+  let picture;
   try {
-    return await createImageBitmap(file);
+    picture = await createImageBitmap(file);
   } catch {
     throw new Error("This browser can’t read the file as a picture.");
   }
+  const { width, height } = picture, context = canvas(width, height);
+  context.drawImage(picture, 0, 0);
+  picture.close();
+  return { width, height, context };
 };
 
 // Browsers have limits of their own, and some give a canvas beyond them that stays empty.

@@ -50,6 +50,10 @@ void enhance_picture(const Picture& picture, const Planes& maps, int64_t iterati
 // the picture's noise, of [0, 1].
 void denoise_picture(const Picture& picture, const Picture& enhanced, double noise, const Picture& denoised);
 
+// Standard deviation of the noise of a picture (H, W, 3), any strides, in levels of 255, from 0 to 10; 0 where too
+// little of it is neither black nor white.
+double measure_noise(const Picture& picture);
+
 // picture: (H, W, 3), any strides; network: with its weights in place. result: (H, W, 3), or with `maps` the curve maps
 // (C, H, W), float; written. strength: scales the maps.
 void run_network(const Network& network, const Picture& picture, double strength, bool maps, const Picture& result);

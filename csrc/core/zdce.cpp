@@ -215,6 +215,13 @@ zdce_status zdce_reduce(const zdce_picture* picture, int64_t scale, int means, f
   });
 }
 
+zdce_status zdce_measure_noise(const zdce_picture* picture, double* noise) {
+  return guarded([&] {
+    given(noise, "noise");
+    *noise = measure_noise(picture_of(picture, "picture"));
+  });
+}
+
 zdce_status zdce_denoise(const zdce_picture* picture, const zdce_picture* enhanced, double noise) {
   return guarded([&] {
     const Picture from = picture_of(picture, "picture"), to = picture_of(enhanced, "enhanced");

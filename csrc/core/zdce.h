@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* The interface's own number: it grows when something is added, and its hundreds when something is taken away. */
-#define ZDCE_INTERFACE 100
+#define ZDCE_INTERFACE 101
 
 typedef enum {
   ZDCE_OK = 0,
@@ -128,6 +128,10 @@ ZDCE_API zdce_status zdce_apply(const zdce_picture* picture, const float* maps, 
 /* Means over scale x scale pixels, or single samples, of a picture: (3, ceil(height / scale), ceil(width / scale))
  * floats of [0, 1], written. */
 ZDCE_API zdce_status zdce_reduce(const zdce_picture* picture, int64_t scale, int means, float* small);
+
+/* The deviation of the picture's noise, in levels of 255, from 0 to 10: what zdce_settings.noise may be. Networks' own
+ * is the least that they smooth; noisy pictures want more. */
+ZDCE_API zdce_status zdce_measure_noise(const zdce_picture* picture, double* noise);
 
 /* Takes out of `enhanced` what the curve made of the picture's noise, in place. noise: levels of 255. */
 ZDCE_API zdce_status zdce_denoise(const zdce_picture* picture, const zdce_picture* enhanced, double noise);

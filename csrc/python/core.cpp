@@ -310,6 +310,19 @@ PyObject* reduce(PyObject*, PyObject* arguments) {
   });
 }
 
+PyObject* noise(PyObject*, PyObject* picture) {
+  return guarded([&] {
+    const Array from(picture, "picture", false);
+    const Picture source = from.picture();
+    double found = 0;
+    {
+      const WithoutLock unlocked;
+      found = measure_noise(source);
+    }
+    return PyFloat_FromDouble(found);
+  });
+}
+
 PyObject* denoise(PyObject*, PyObject* arguments) {
   return guarded([&] {
     PyObject *picture = nullptr, *enhanced = nullptr;
@@ -391,6 +404,7 @@ PyMethodDef methods[] = {
      "(picture (H, W, 3), maps float32 (C, h, w), iterations, scale, aligned, strength, result): result is written."},
     {"reduce_picture", reduce, METH_VARARGS,
      "(picture (H, W, 3), scale, means, small float32 (3, h, w)): small is written."},
+    {"measure_noise", noise, METH_O, "(picture (H, W, 3)) -> deviation of its noise in levels of 255."},
     {"denoise_picture", denoise, METH_VARARGS,
      "(picture (H, W, 3), enhanced (H, W, 3), noise in levels of 255): enhanced is changed in place."},
     {"apply_curve", apply_curve, METH_VARARGS,

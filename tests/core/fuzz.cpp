@@ -42,6 +42,8 @@ void enhance(const zdce_network* network, Bytes bytes) {
   if (zdce_scene_strength(network, &from, settings.brightness, &strength) == ZDCE_OK) {
     if (!(strength >= 0 && strength <= 2)) std::abort();
   }
+  double noise = 0;
+  if (zdce_measure_noise(&from, &noise) == ZDCE_OK && !(noise >= 0 && noise <= 10)) std::abort();
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import zdce
 from zdce.models import weights
 
 core = pytest.importorskip("zdce._core")
@@ -61,20 +62,16 @@ def run(node, built, script, *arguments, given=None):
 
 
 def dark(height, width, seed=0):
-    """A smooth dark picture with noise, (height, width, 3)."""
+    """A smooth dark picture with more noise than networks assume, (height, width, 3)."""
     random = np.random.default_rng(seed)
     small = random.integers(5, 60, (4, 6, 3), np.uint8)
     smooth = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)).astype(int)
     return (smooth + random.integers(-3, 4, smooth.shape)).clip(0, 255).astype(np.uint8)
 
 
-def native(picture, name=weights.DEFAULT, **changed):
-    network = core.read_network(weights.file(name).read_bytes(), False)
-    own = {**core.describe(network), **changed}
-    result = np.empty_like(picture)
-    how = [own.get(each, default) for each, default in (("strength", 1.0), ("brightness", 0), ("noise", 0), ("scale", 1))]
-    core.enhance(network, np.ascontiguousarray(picture), result, *how)
-    return result
+def native(picture, name=weights.DEFAULT, **settings):
+    """What `zdce enhance` makes of it."""
+    return zdce.Enhancer(zdce.load(name), **settings)(picture)
 
 
 def assert_same(got, expected):
@@ -245,6 +242,18 @@ def test_the_page_fits_a_phone_and_says_what_it_can_not_do(browser, built, width
         assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
         shown.locator("#split").press("Home")
         assert shown.evaluate("getComputedStyle(document.querySelector('#stage')).getPropertyValue('--x')") == "0%"
+
+
+def test_the_last_picture_stays_where_the_next_can_not_be_read_and_one_too_large_is_told(browser, built):
+    with hosted(built, ISOLATED) as home, opened(browser, home) as shown:
+        put(shown, "night.png", png(dark(60, 90)))
+        put(shown, "words.txt", b"no picture", "text/plain")
+        assert "words.txt: " in shown.inner_text("#said")
+        shown.fill("#strength", "0.5")
+        shown.locator("#said", has_text="0.0 megapixels").wait_for()
+        assert_same(pixels(downloaded(shown)[1]), native(dark(60, 90), strength=0.5))
+        put(shown, "wide.png", png(dark(2, 70000)))
+        assert shown.inner_text("#said") == "wide.png: The picture needs more memory than there is."
 
 
 def test_a_camera_s_rotation_is_kept_in_the_pixels(browser, built):
