@@ -71,7 +71,8 @@ const measured = async ({ file, threads, rounds, peer }) => {
   context.drawImage(bitmap, 0, 0);
   const picture = context.getImageData(0, 0, bitmap.width, bitmap.height);
   const network = await load({ threads });
-  const engines = { zdce: async (given) => network.enhance(given).data };
+  const { noise } = network.settings; // what the exported file assumes
+  const engines = { zdce: async (given) => network.enhance(given, { noise }).data };
   if (peer) engines["onnxruntime-web"] = await onnxruntime(threads);
   const times = {}, results = {}, notes = [];
   for (let round = 0; round <= rounds; ++round) {
