@@ -1,6 +1,7 @@
 """The engine for browsers and its page, as web/build makes them: in Node, and as Chromium shows it."""
 
 import functools
+import hashlib
 import http.server
 import io
 import json
@@ -40,11 +41,13 @@ console.log(JSON.stringify(zdce.settings));
 def built():
     """The folder that web/build made."""
     folder = Path(os.environ.get("ZDCE_WEB") or ROOT / "zdce/serving/browser")
-    if not (folder / "offline.js").is_file():
+    if not (folder / "package.json").is_file():
         pytest.skip(f"web/build has not been run: there is no {folder}")
-    sources = [*(ROOT / "csrc/core").rglob("*.*"), *(ROOT / "web").iterdir()]
-    if max(source.stat().st_mtime for source in sources) > (folder / "offline.js").stat().st_mtime:
-        pytest.skip(f"{folder} is older than its sources: run web/build")
+    places = [ROOT / "csrc/curve.h", *(ROOT / "csrc/core").rglob("*"), *(ROOT / "web").rglob("*")]
+    names = sorted(path.relative_to(ROOT).as_posix() for path in places if path.is_file())
+    digest = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in names)).hexdigest()
+    if json.loads((folder / "package.json").read_text())["sources"] != digest:
+        pytest.skip(f"{folder} was built from other sources: run web/build")
     return folder
 
 
