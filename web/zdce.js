@@ -183,15 +183,24 @@ const setColors = (from, to) => {
 /** A network. weights: the bytes of a .safetensors file that zdce has written; those beside this file unless given. threads: as
  * many as there are processors in pages that are isolated from other origins, else 1. */
 export const load = async ({ weights, threads = usualThreads() } = {}) => {
+  let memory;
+  try {
+    // The sizes are those of web/build.
+    memory = new WebAssembly.Memory({ initial: 256, maximum: 32768, shared: threads > 1 });
+  } catch (error) {
+    // Not every device sets 2 GB of addresses aside at once, which shared memory must.
+    if (threads === 1 || !(error instanceof RangeError)) throw error;
+    return load({ weights, threads: 1 });
+  }
   const build = threads > 1 ? "zdce-threads" : "zdce-single";
   const [glue, wasm, network] = await Promise.all([import(`./${build}.js`), bytesOf(`${build}.wasm`), weights ?? bytesOf("zdce.safetensors")]);
-  // The sizes are those of web/build.
-  const memory = new WebAssembly.Memory({ initial: 256, maximum: 32768, shared: threads > 1 });
-  const instantiateWasm = (imports, receive) => {
-    WebAssembly.instantiate(wasm, imports).then(({ instance, module }) => receive(instance, module));
-    return {};
-  };
-  const core = await glue.default({ wasmMemory: memory, instantiateWasm, threads });
+  const core = await new Promise((resolve, reject) => {
+    const instantiateWasm = (imports, receive) => {
+      WebAssembly.instantiate(wasm, imports).then(({ instance, module }) => receive(instance, module), reject);
+      return {};
+    };
+    glue.default({ wasmMemory: memory, instantiateWasm, threads }).then(resolve, reject);
+  });
   core._zdce_set_threads(threads);
   return new Network(core, memory, network);
 };

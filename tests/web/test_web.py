@@ -127,6 +127,7 @@ def test_results_are_the_native_ones_in_node(node, built, tmp_path, name):
         ("zdce.enhance(picture, { gamma: 2 })", "shadows, highlights, got gamma"),
         ("zdce.enhanceRows(30000, 20000, () => assert(false))", "The picture needs more memory than there is."),
         ("await load({ weights: new Uint8Array(100) })", "JSON ends too early"),
+        ("WebAssembly.instantiate = async () => { throw new Error('no vectors'); }; await load()", "no vectors"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_an_error_in_words_and_the_engine_goes_on(node, built, call, words):
@@ -218,6 +219,14 @@ def test_a_photograph_is_shown_and_saved_as_natively(browser, built, headers):
         threads = shown.evaluate("async () => (await import('./zdce.js')).load().then((network) => network.threads)")
         cores = shown.evaluate("navigator.hardwareConcurrency")
         assert threads == (min(cores, 16) if headers else 1)
+
+
+def test_where_no_memory_can_be_shared_one_thread_does_it(browser, built):
+    with hosted(built, ISOLATED) as home, opened(browser, home) as shown:
+        script = """async () => { const { Memory } = WebAssembly, { load } = await import('./zdce.js');
+        WebAssembly.Memory = function (how) { if (how.shared) throw new RangeError('none'); return new Memory(how); };
+        return (await load({ threads: 2 })).threads; }"""
+        assert shown.evaluate(script) == 1
 
 
 def test_the_page_works_without_a_network_and_has_threads_of_any_host_from_the_second_visit_on(browser, built):
