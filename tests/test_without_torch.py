@@ -168,6 +168,6 @@ def test_what_needs_torch_in_python_says_what_to_install(code):
 
 
 def test_a_small_photograph_takes_little_memory(tmp_path):
-    startup._photograph(400, 600).save(tmp_path / "photo.jpg")
+    startup.photograph(400, 600).save(tmp_path / "photo.jpg")
     taken = startup.measured([sys.executable, "-m", "zdce", "enhance", str(tmp_path / "photo.jpg")])
     assert taken.mib < 120

@@ -20,12 +20,14 @@ from zdce.io import live_frames, video_frames  # noqa: E402
 FPS = 20
 
 
-def film(path, levels, height=64, width=96):
+def film(path, levels, height=64, width=96, rotation=None):
     """A film of flat frames of these levels, with a pattern that a decoder's mistakes would show in."""
     pattern = np.random.default_rng(0).integers(-3, 4, (height // 8, width // 8, 1)).repeat(8, 0).repeat(8, 1)
     with av.open(str(path), "w") as file:
         options = {"preset": "ultrafast", "tune": "zerolatency", "g": "5", "crf": "1"}
         stream = file.add_stream("libx264", rate=FPS, width=width, height=height, pix_fmt="yuv420p", options=options)
+        if rotation is not None:
+            stream.set_display_rotation(rotation)
         for i, level in enumerate(levels):
             pixels = np.clip(level + pattern, 0, 255).astype(np.uint8).repeat(3, 2)
             frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
@@ -98,6 +100,20 @@ def test_a_camera_whose_clock_is_slow_or_jumps_is_not_late(monkeypatch):
     assert now[0] - clock.due(100_000 / 25) == pytest.approx(0.7 - 1 / 25, abs=0.01)
     assert now[0] - clock.due(5.0) < 0.01  # its times began anew
     assert now[0] - clock.due(5e4) < 0.01
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_films_of_turned_telephones_are_upright(tmp_path, rotation):
+    path = film(tmp_path / "film.mp4", [40], rotation=rotation)
+    with av.open(path) as file:
+        (frame,) = file.decode(video=0)
+    assert (frame.rotation - rotation) % 360 == 0
+    with live_frames.LiveReader(live_frames.Source.of(path)) as reader:
+        found = reader.pixels(next(reader.frames(threading.Event())))
+    # To the left where the angle is above 0, as FFmpeg's players turn it.
+    turned = np.rot90(frame.to_ndarray(format="rgb24"), {90: 1, 180: 2, -90: 3}[rotation])
+    assert found.shape == turned.shape
+    assert np.abs(found.astype(int) - turned).mean() < 2
 
 
 def test_fast_conversion_is_the_exact_one_within_noise(tmp_path):

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.video.reformatter import Interpolation, VideoReformatter
 
@@ -164,14 +165,15 @@ class LiveReader:
                 return
 
     def pixels(self, live: LiveFrame) -> Pixels:
-        """A frame's RGB (H, W, 3), uint8; a source that changes its size is scaled to the first one's."""
+        """A frame's RGB (H, W, 3), uint8, upright; a source that changes its size is scaled to the first one's."""
         frame = live.frame
         self._size = self._size if any(self._size) else (frame.width, frame.height)
         # Exact conversion takes 15 times as long and differs by less than a camera's noise.
         width, height = self._size
         made = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR)
         pixels: Any = made.to_ndarray()
-        return pixels
+        # Telephones turn films by a tag; others than quarter turns no player shows.
+        return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90)) if frame.rotation % 360 else pixels
 
     def _has_news(self) -> bool:
         return self._over or (self._newest is not None and self._newest.number > self._taken)
