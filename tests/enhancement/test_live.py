@@ -152,7 +152,7 @@ def test_a_lit_scene_stays_as_it_is_and_a_dark_one_is_a_videos(network):
     dark = random.integers(0, 40, (48, 64, 3), np.uint8)
     lit = random.integers(80, 255, (48, 64, 3), np.uint8)
     settings = live.settings_for(network.variant, EnhanceSettings(only_if_dark=True))
-    assert (settings.scale, settings.noise) == (video.own_scale(network.variant), 0)
+    assert (settings.scale, settings.noise) == (12, 0)
     enhancer = Enhancer(network, settings)
     assert live.LiveFrames(enhancer)(lit, 0.0) is lit
     frames, expected = live.LiveFrames(enhancer), video.Frames(enhancer, None)

@@ -46,8 +46,8 @@ def live(
 
     A page at --host and --port shows it; /after.mjpg and /before.mjpg there are streams for other programs, /after.jpg the
     newest frame. When frames come faster than they are enhanced, only the newest is, and the others are dropped. With
-    --only-if-dark lit scenes are shown as they are; light and darkness must last for a second. Noise is not smoothed unless
-    --noise says so. Ctrl-C ends it.
+    --only-if-dark lit scenes are shown as they are; light and darkness must last for a second. The curve is
+    estimated on an image 12 times smaller, and noise is not smoothed, unless --scale and --noise say otherwise. Ctrl-C ends it.
     """
     packages.require("fastapi", "uvicorn", extra="serve")
     reading = live_video.reading()

@@ -16,7 +16,7 @@ from zdce.io.images import Pixels
 from zdce.models import darkness
 from zdce.models.variants import Variant
 from zdce.runtime import packages
-from zdce.settings import EnhanceSettings
+from zdce.settings import VIDEO_SCALE, EnhanceSettings
 
 if TYPE_CHECKING:
     from zdce.io.live_frames import LiveReader
@@ -35,11 +35,11 @@ _REMEMBERED = 10_000
 
 
 def settings_for(variant: Variant, settings: EnhanceSettings) -> EnhanceSettings:
-    """``settings``, at the scale of videos where they have none, and without denoising, which takes several times as long as
-    all the rest, where they say nothing of noise.
+    """``settings``, where they have none at the larger one of the network's own scale and that of videos, and where they say
+    nothing of noise without denoising, which takes several times as long as all the rest.
     """
-    noise = 0.0 if settings.noise is None else settings.noise
-    return replace(video.settings_for(variant, settings), noise=noise)
+    scale = max(variant.scale, VIDEO_SCALE) if settings.scale is None else settings.scale
+    return replace(settings, scale=scale, noise=0.0 if settings.noise is None else settings.noise)
 
 
 def reading() -> Any:
