@@ -144,7 +144,7 @@ def test_the_readme_runs_and_its_two_commands_are_ci_s(at_hand, capsys):
 def test_blocks_are_in_languages_that_are_run():
     for path in (*DOCS.glob("*.md"), ROOT / "README.md"):
         languages = {language for language, _ in BLOCK.findall(path.read_text())}
-        assert languages <= {"python", "bash", "", "bibtex", "c", "text", "toml"}, path
+        assert languages <= {"python", "bash", "", "bibtex", "c", "javascript", "text", "toml"}, path
         # A block with braces is Sphinx's: contents, inclusion, the reference.
         assert path.read_text().count("```") == 2 * len(re.findall(r"^```[\w{]", path.read_text(), re.MULTILINE)), path
 

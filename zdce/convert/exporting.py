@@ -216,7 +216,7 @@ def _in_darktable(content: bytes) -> _Program:
 _FORMATS = {
     ".onnx": _Format(lambda model, form, name: to_onnx(model, form), _in_onnxruntime, _ONNX),
     ".pt2": _Format(lambda model, form, name: to_pt2(model, form), _in_torch),
-    ".param": _Format(_to_ncnn, ncnn.program, ("ncnn", "pnnx", *_EXPORTER), "ncnn", ncnn.unpacked),
+    ".param": _Format(_to_ncnn, ncnn.program, ("ncnn", "pnnx", *_EXPORTER), extra="ncnn", files=ncnn.unpacked),
     ".dtmodel": _Format(_to_darktable, _in_darktable, _ONNX),
 }
 
