@@ -317,7 +317,7 @@ def test_packed_weights_are_shared_where_they_are_the_same():
     if enhancer._engine is None:
         pytest.skip("no compiled engine here")
     assert enhancer.with_settings(strength=0.5, scale=4)._engine is enhancer._engine
-    assert enhancer.with_settings(precision="bf16")._packed is not enhancer._engine
+    assert enhancer.with_settings(precision="bf16")._engine is not enhancer._engine
 
 
 @pytest.mark.parametrize("transfer", ["linear", "log"])

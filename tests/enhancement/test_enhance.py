@@ -279,7 +279,7 @@ def test_the_transform_is_pickled_without_what_the_processor_needs(model, weight
     for brighten in (Enhance(model), Enhance(weights)):
         brighten(Image.fromarray(pixels))
         again = pickle.loads(pickle.dumps(brighten))
-        assert again._enhancer._packed is None
+        assert again._enhancer._engines.packed is None
         assert np.array_equal(np.asarray(again(Image.fromarray(pixels))), expected)
 
 

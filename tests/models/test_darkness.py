@@ -67,3 +67,12 @@ def test_frames_that_are_not_dark_get_no_curve():
         assert bool(enhancer.maps(frame).any()) == changes
         assert bool((enhancer.apply(frame, enhancer.maps(frame)) != frame).any()) == changes
         assert bool((enhancer(frame) != frame).any()) == changes
+
+
+def test_a_picture_is_judged_once(tmp_path, monkeypatch):
+    judged, is_dark = [], darkness.is_dark
+    monkeypatch.setattr(darkness, "is_dark", lambda image: judged.append(image.shape) or is_dark(image))
+    Image.fromarray(np.full((48, 64, 3), 20, np.uint8)).save(tmp_path / "dark.png")
+    zdce.enhance(tmp_path / "dark.png", zdce.DCENet("iters4"), output=tmp_path / "bright.png", only_if_dark=True)
+    zdce.enhance(tmp_path / "dark.png", zdce.DCENet("iters4"), only_if_dark=True)
+    assert judged == [(48, 64, 3)] * 2

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -165,9 +165,9 @@ class Work:
     """What is done to a file.
 
     Attributes:
-        picture: gives the enhanced picture of a picture.
+        picture: ``colour.enhance`` for a picture, with its enhancer set.
         film: ``video.enhance`` for a source and a target, with its enhancer set.
-        settings: how files are written, and which pictures stay as they are.
+        settings: how files are written.
     """
 
     picture: Callable[[Picture], Picture]
@@ -177,8 +177,7 @@ class Work:
     @classmethod
     def of(cls, network: Network, settings: EnhanceSettings) -> "Work":
         """With ``network``, pictures and videos each at the scale of their own where none is set."""
-        # Which pictures stay as they are is decided before they come to an enhancer.
-        still = Enhancer(network, replace(settings, only_if_dark=False))
+        still = Enhancer(network, settings)
         film = Enhancer(network, video.settings_for(network.variant, settings))
         return cls(partial(colour.enhance, enhancer=still), partial(video.enhance, enhancer=film), settings)
 

@@ -19,11 +19,16 @@ from zdce.settings import EnhanceSettings
 
 
 def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
-    """The enhanced picture, in the encoding and with the colour profile of ``picture``.
+    """The enhanced picture, in the encoding and with the colour profile of ``picture``; ``picture`` itself where it is not dark
+    and ``only_if_dark`` is set.
 
     Where the enhancer's ``transfer`` is ``"srgb"``, a picture is converted by its own colour tags or RGB profile. Invisible
     pixels decide nothing and stay as they are.
     """
+    if enhancer.settings.only_if_dark:
+        if not is_dark(picture, enhancer.settings):
+            return picture
+        enhancer = enhancer.with_settings(only_if_dark=False)  # which decides the same for arrays
     encoding = _of_file(picture) if enhancer.settings.transfer == "srgb" else None
 
     def converted(pixels: Pixels) -> Pixels:

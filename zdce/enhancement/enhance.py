@@ -154,8 +154,7 @@ def enhanced(image: Any, enhancer: Enhancer) -> Any:
 
 
 def _file(source: Path, target: Path, enhancer: Enhancer) -> Path:
-    always = enhancer.with_settings(only_if_dark=False)
-    result = picture_files.write(source, target, enhancer.settings, functools.partial(colour.enhance, enhancer=always))
+    result = picture_files.write(source, target, enhancer.settings, functools.partial(colour.enhance, enhancer=enhancer))
     for note in result.notes:
         warnings.warn(f"{target}: {note}", stacklevel=3)  # shown with the line that called zdce.enhance
     return target

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, TypeVar, Union, Unpack, cast, overload
 
@@ -70,6 +71,14 @@ def is_tensor(value: object) -> "TypeGuard[Tensor]":
     return hasattr(torch, "Tensor") and isinstance(value, torch.Tensor)  # type: ignore[union-attr]
 
 
+@dataclass
+class _Engines:
+    """What runs a network in one precision, each made when first asked for."""
+
+    packed: Engine | None = None
+    on_torch: "TorchEngine | None" = None
+
+
 class Enhancer:
     """Enhances pictures with a trained network.
 
@@ -96,8 +105,7 @@ class Enhancer:
         self.model = model if isinstance(model, StoredNetwork) else model.eval()
         self.settings = EnhanceSettings.of(settings, **keywords).for_variant(model.variant)
         self._check_guided()
-        self._packed: Engine | None = None
-        self._on_torch: TorchEngine | None = None
+        self._engines = _Engines()
 
     def _check_guided(self) -> None:
         for name in ("shadows", "highlights"):
@@ -109,10 +117,10 @@ class Enhancer:
 
     def __getstate__(self) -> dict[str, object]:
         # Packed weights belong to a processor's instruction set: the process that unpickles packs anew.
-        return {**self.__dict__, "_packed": None, "_on_torch": None}
+        return {**self.__dict__, "_engines": _Engines()}
 
     def with_settings(self, settings: EnhanceSettings | None = None, **keywords: Unpack[SettingsKeywords]) -> "Enhancer":
-        """An enhancer with the same network and other settings; packed weights are shared.
+        """An enhancer with the same network and other settings; packed weights are shared in the same precision.
 
         Args:
             settings: in place of this enhancer's own.
@@ -126,7 +134,7 @@ class Enhancer:
         """
         other = Enhancer(self.model, settings or self.settings, **keywords)
         if other.precision == self.precision:
-            other._packed, other._on_torch = self._engine, self._on_torch
+            other._engines = self._engines
         return other
 
     @property
@@ -275,9 +283,9 @@ class Enhancer:
         """What runs the network on the CPU, its weights packed when first asked for; None where PyTorch runs it."""
         if backends.requested() not in ("auto", "cpp") or not devices.is_cpu(self._device):
             return None
-        if self._packed is None and self._why_unsupported() is None:
-            self._packed = Engine(self._stored(), self.precision)
-        return self._packed
+        if self._engines.packed is None and self._why_unsupported() is None:
+            self._engines.packed = Engine(self._stored(), self.precision)
+        return self._engines.packed
 
     def _why_unsupported(self) -> str | None:
         if reason := why_unsupported(self.variant, self.precision):
@@ -301,15 +309,15 @@ class Enhancer:
         Raises:
             BackendError: PyTorch is not installed.
         """
-        if self._on_torch is None:
+        if self._engines.on_torch is None:
             if lacking := packages.missing("torch", extra="torch"):
                 reason = why_unsupported(self.variant, self.precision) or f"backend {backends.requested()!r} was asked for"
                 raise BackendError(f"the network can't run in the C++ core: {reason}; {lacking}")
             from zdce.models import network, torch_engine
 
             model = network.of_stored(self.model) if isinstance(self.model, StoredNetwork) else self.model
-            self._on_torch = torch_engine.TorchEngine(model, self.precision)
-        return self._on_torch
+            self._engines.on_torch = torch_engine.TorchEngine(model, self.precision)
+        return self._engines.on_torch
 
 
 def _check_tensor(image: "Tensor") -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from zdce.enhancement import colour
 from zdce.io import formats, images
 from zdce.io.images import Picture
 from zdce.runtime import atomic
@@ -32,18 +31,25 @@ def enhanced(
 
     Args:
         own_format: Pillow's name of the format of its file, or nothing; where ``target`` has another, the file is written anew.
-        settings: of which ``only_if_dark`` and what files are written with count here.
-        enhance: gives the enhanced picture of a picture.
+        settings: what files are written with.
+        enhance: gives the enhanced picture of a picture, or the picture itself where it stays as it is.
 
     Raises:
         ValueError: the format can't be written, or can't hold the picture.
     """
-    form = images.check(picture, target)
-    bright = settings.only_if_dark and not colour.is_dark(picture, settings)
-    if bright and form.name == own_format and settings.strip is None:
+    images.check(picture, target)  # before the work is done
+    return encoded(picture, enhance(picture), own_format, target, settings)
+
+
+def encoded(picture: Picture, result: Picture, own_format: str, target: Path, settings: EnhanceSettings) -> Result:
+    """What ``picture`` becomes as a file, where ``result`` is the enhanced one or, if it stays as it is, itself; arguments and
+    errors as ``enhanced`` has them.
+    """
+    bright = result is picture
+    if bright and images.check(picture, target).name == own_format and settings.strip is None:
         return Result(None, [], bright)
-    encoded = images.encode(picture if bright else enhance(picture), target, settings)
-    return Result(encoded.data, [*picture.notes, *encoded.notes], bright)
+    written = images.encode(result, target, settings)
+    return Result(written.data, [*picture.notes, *written.notes], bright)
 
 
 def write(source: Path, target: Path, settings: EnhanceSettings, enhance: Callable[[Picture], Picture]) -> Result:

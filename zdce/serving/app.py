@@ -271,19 +271,13 @@ class Application:
             picture = self._decoded(data)
         suffix = FORMATS[asked.format] or FORMATS[_known_as(picture.format)]
         assert suffix is not None
-        made = [picture]
-
-        def enhance(picture: Picture) -> Picture:
-            with _timed(times, "enhance"):
-                made.append(colour.enhance(picture, enhancer.with_settings(only_if_dark=False)))
-            return made[-1]
-
+        with _timed(times, "enhance"):
+            made = colour.enhance(picture, enhancer)
         with _timed(times, "encode"):
-            result = picture_files.enhanced(picture, picture.format, Path(f"result{suffix}"), asked.settings, enhance)
-        times["encode"] -= times.setdefault("enhance", 0.0)
+            result = picture_files.encoded(picture, made, picture.format, Path(f"result{suffix}"), asked.settings)
         file = data if result.data is None else result.data
         whole = _result(picture, file, suffix, times)
-        return replace(whole, changed=_differ(made[-1].pixels, picture.pixels), notes=result.notes)
+        return replace(whole, changed=_differ(made.pixels, picture.pixels), notes=result.notes)
 
 
 def _differ(pixels: images.Pixels, others: images.Pixels) -> bool:
