@@ -373,7 +373,7 @@ def test_maps_go_before_pictures_and_memory_has_a_bound():
     names = [previews.add(preview()) for _ in range(10)]  # 30 kB each
     counts = Counter()
 
-    def estimate(picture):
+    def estimate():
         counts["estimated"] += 1
         return np.zeros((1, 24, 50, 50), np.float32)  # 240 kB
 

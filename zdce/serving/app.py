@@ -20,8 +20,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from zdce.enhancement import borders, colour, picture_files
-from zdce.enhancement.transparency import filled, opacity_within_border
+from zdce.enhancement import colour, picture_files
+from zdce.enhancement.transparency import enhance_visible
 from zdce.errors import FileError, InputError
 from zdce.io import images
 from zdce.io.images import Picture
@@ -241,28 +241,23 @@ class Application:
     def _enhanced_preview(self, preview: Preview, asked: EnhanceRequest) -> Result:
         enhancer = self.networks.enhancer(asked.model, asked.settings)
         times: dict[str, float] = {}
-        given = preview.picture.pixels
-
-        def estimate(picture: Picture) -> Any:
-            with _timed(times, "maps"):
-                return enhancer.maps(filled(picture.pixels, opacity_within_border(picture.pixels, picture.alpha)))
-
+        picture = preview.picture
         # Strength and noise count when maps are applied, and what files are written with when the result is.
         estimated_with = replace(enhancer.settings, strength=1.0, noise=None, quality=None, subsampling=None, strip=None)
-        maps = self.previews.maps(preview, (id(enhancer.model), estimated_with), estimate)
         calmer = enhancer
         if asked.settings.noise is not None:
             # A reduction by n averages n x n pixels, and leaves an n-th of the noise's deviation.
-            calmer = enhancer.with_settings(noise=asked.settings.noise * given.shape[1] / preview.width)
-        with _timed(times, "apply"):
-            pixels = calmer.apply(given, maps)
-            inside = borders.content(given)
-            if inside is not None:
-                framed = given.copy()
-                framed[inside] = pixels[inside]
-                pixels = framed
-        result = _shown(preview.picture.with_pixels(pixels), times)
-        return replace(result, changed=_differ(pixels, given))
+            calmer = enhancer.with_settings(noise=asked.settings.noise * picture.pixels.shape[1] / preview.width)
+
+        def curved(visible: images.Pixels) -> images.Pixels:  # of this preview always the same pixels
+            with _timed(times, "maps"):
+                maps = self.previews.maps(preview, (id(enhancer.model), estimated_with), lambda: enhancer.maps(visible))
+            with _timed(times, "apply"):
+                return calmer.apply(visible, maps)
+
+        pixels = enhance_visible(picture.pixels, picture.alpha, curved)
+        result = _shown(picture.with_pixels(pixels), times)
+        return replace(result, changed=_differ(pixels, picture.pixels))
 
     def _enhanced(self, data: bytes, asked: EnhanceRequest) -> Result:
         enhancer = self.networks.enhancer(asked.model, asked.settings)

@@ -97,12 +97,12 @@ class Previews:
         with self._lock:
             self._held.pop(name, None)
 
-    def maps(self, preview: Preview, key: Any, estimate: Callable[[Picture], Floats]) -> Floats:
+    def maps(self, preview: Preview, key: Any, estimate: Callable[[], Floats]) -> Floats:
         """The maps that ``preview`` has under ``key``, by ``estimate`` where it has none."""
         with preview.lock:
             found = preview.maps.get(key)
             if found is None:
-                found = estimate(preview.picture)
+                found = estimate()
             with self._lock:
                 preview.maps[key] = found
                 preview.maps.move_to_end(key)
