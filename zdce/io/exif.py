@@ -146,17 +146,18 @@ def _pictures(opened: Block, directory: int) -> Iterable[tuple[int, int]]:
 def without_orientation(data: bytes) -> bytes:
     """The block without this tag: entries after it move up by one, values stay where they are."""
     try:
-        opened = Block(bytearray(data))
-        _remove(opened, opened.first, _ORIENTATION)
+        changed = bytearray(data)
+        opened = Block(changed)
+        _remove(opened, changed, opened.first, _ORIENTATION)
     except (ValueError, struct.error):
         return data
-    return bytes(opened.data)
+    return bytes(changed)
 
 
-def _remove(opened: Block, directory: int, tag: int) -> None:
-    """Takes an entry out of a directory in a bytearray; what is in an entry itself moves with it, and nothing else."""
-    entry, data = opened.find(directory, tag), opened.data
-    if entry is None or not isinstance(data, bytearray):
+def _remove(opened: Block, data: bytearray, directory: int, tag: int) -> None:
+    """Takes an entry out of a directory of ``data``; what is in an entry itself moves with it, and nothing else."""
+    entry = opened.find(directory, tag)
+    if entry is None:
         return
     end = opened.end(directory) + 4
     (count,) = struct.unpack_from(opened.order + "H", data, directory)
@@ -171,25 +172,25 @@ _GEOTIFF = (33550, 33920, 33922, 34264, 34735, 34736, 34737)
 def without_place(data: bytes) -> bytes:
     """The block without its GPS directory and what GeoTIFF says, zeros in their place; nothing where it can't be read."""
     try:
-        opened = Block(bytearray(data))
+        changed = bytearray(data)
+        opened = Block(changed)
         if opened.big:
             return b""
         for directory in (opened.first, opened.below(opened.first, EXIF)):
             for start, end in _ranges(opened, opened.below(directory, GPS)):
-                _blank(opened, start, end)
+                _blank(changed, start, end)
             for tag in (GPS, *_GEOTIFF):
                 if entry := opened.find(directory, tag):
-                    _blank(opened, entry.value, entry.value + entry.size)
-                    _remove(opened, directory, tag)
-        return bytes(opened.data) if opened.entries(opened.first) else b""
+                    _blank(changed, entry.value, entry.value + entry.size)
+                    _remove(opened, changed, directory, tag)
+        return bytes(changed) if opened.entries(opened.first) else b""
     except (ValueError, struct.error):
         return b""
 
 
-def _blank(opened: Block, start: int, end: int) -> None:
-    if isinstance(opened.data, bytearray):
-        end = min(end, len(opened.data))
-        opened.data[start:end] = bytes(max(0, end - start))
+def _blank(data: bytearray, start: int, end: int) -> None:
+    end = min(end, len(data))
+    data[start:end] = bytes(max(0, end - start))
 
 
 def is_adobe_rgb(data: bytes) -> bool:
