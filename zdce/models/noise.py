@@ -1,7 +1,7 @@
 """Noise of a picture, measured in the picture itself."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,16 @@ def assumed(setting: float | None, own: float, measure: Callable[[], float]) -> 
     return max(own, measure()) if own else 0.0
 
 
-def measured(picture: NDArray[Any]) -> float:
+def _of_array(picture: NDArray[Any], down: int, across: int) -> NDArray[Any]:
+    return np.lib.stride_tricks.sliding_window_view(picture, (SIDE, SIDE), axis=(0, 1))[::down, ::across]
+
+
+def measured(picture: Any, blocks: Callable[[Any, int, int], NDArray[Any]] = _of_array) -> float:
     """Noise of a ``picture`` (H, W, 3), uint8, uint16, or float32 in [0, 1]: that ``of_blocks`` of it.
+
+    Args:
+        picture: an array, or what ``blocks`` takes.
+        blocks: gives the blocks of ``picture`` for ``of_blocks``, from one to the next as many rows and columns as it is told.
 
     >>> grey = np.random.default_rng(0).normal(60, 4, (200, 300, 3)).round().astype(np.uint8)
     >>> round(measured(grey), 1)
@@ -43,14 +51,8 @@ def measured(picture: NDArray[Any]) -> float:
     """
     if min(picture.shape[:2]) < SIDE:
         return 0.0
-    down, across = steps(picture.shape[:2])
-    return of_blocks(np.lib.stride_tricks.sliding_window_view(picture, (SIDE, SIDE), axis=(0, 1))[::down, ::across])
-
-
-def steps(size: Sequence[int]) -> tuple[int, int]:
-    """Rows and columns from a block to the next, for a picture of ``size`` (H, W)."""
-    down, across = (max(SIDE, (side - SIDE) // (_MOST_BLOCKS - 1)) for side in size)
-    return down, across
+    down, across = (max(SIDE, (side - SIDE) // (_MOST_BLOCKS - 1)) for side in picture.shape[:2])
+    return of_blocks(blocks(picture, down, across))
 
 
 def of_blocks(blocks: NDArray[Any]) -> float:

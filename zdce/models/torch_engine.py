@@ -208,13 +208,7 @@ class TorchEngine:
         return enhanced
 
     def _noise(self, picture: Tensor, settings: PixelSettings) -> float:
-        def measured() -> float:
-            if min(picture.shape[:2]) < noise.SIDE:
-                return 0.0
-            down, across = noise.steps(picture.shape[:2])
-            return noise.of_blocks(picture.unfold(0, noise.SIDE, down).unfold(1, noise.SIDE, across).cpu().numpy())
-
-        return noise.assumed(settings.noise, self._model.variant.noise, measured)
+        return noise.assumed(settings.noise, self._model.variant.noise, lambda: noise.measured(picture, _blocks))
 
     def _maps(self, small: Tensor) -> Tensor:
         """Curve maps (1, C, h, w) of an image (1, 3, h, w) in [0, 1]."""
@@ -241,6 +235,12 @@ class TorchEngine:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             logits = self._model(image.contiguous())
         yield logits
+
+
+def _blocks(picture: Tensor, down: int, across: int) -> Array:
+    """What ``noise.measured`` asks for: nothing else is copied from a GPU."""
+    blocks: Array = picture.unfold(0, noise.SIDE, down).unfold(1, noise.SIDE, across).cpu().numpy()
+    return blocks
 
 
 def _array(picture: Tensor) -> Array:
