@@ -300,10 +300,10 @@ def test_keywords_come_before_the_settings_and_these_before_the_networks_own():
     model = zdce.load("adaptive")
     settings = EnhanceSettings(strength=0.5, noise=4)
     enhancer = zdce.Enhancer(model, settings, strength=0.7)
-    assert (enhancer.strength, enhancer.settings.noise, enhancer.scale) == (0.7, 4.0, 1)
-    assert enhancer.brightness == model.variant.brightness
+    assert (enhancer.settings.strength, enhancer.settings.noise, enhancer.scale) == (0.7, 4.0, 1)
+    assert enhancer.settings.brightness == model.variant.brightness
     assert enhancer.with_settings(noise=None).settings.noise is None
-    assert enhancer.with_settings(settings).strength == 0.5
+    assert enhancer.with_settings(settings).settings.strength == 0.5
 
 
 @pytest.mark.parametrize(("name", "value"), [("shadows", 0.5), ("highlights", 0.5)])

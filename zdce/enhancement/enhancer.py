@@ -101,6 +101,8 @@ class Enhancer:
     (5, 7, 3)
     """
 
+    __slots__ = ("_engines", "model", "settings")  # so that `enhancer.strength = 2` is an error
+
     def __init__(self, model: Network, settings: EnhanceSettings | None = None, **keywords: Unpack[SettingsKeywords]) -> None:
         self.model = model if isinstance(model, StoredNetwork) else model.eval()
         self.settings = EnhanceSettings.of(settings, **keywords).for_variant(model.variant)
@@ -115,9 +117,9 @@ class Enhancer:
                     f"{name} needs a network with guided maps, such as local, got {value:g} for {self.variant.name}"
                 )
 
-    def __getstate__(self) -> dict[str, object]:
+    def __reduce__(self) -> tuple[type["Enhancer"], tuple[Network, EnhanceSettings]]:
         # Packed weights belong to a processor's instruction set: the process that unpickles packs anew.
-        return {**self.__dict__, "_engines": _Engines()}
+        return Enhancer, (self.model, self.settings)
 
     def with_settings(self, settings: EnhanceSettings | None = None, **keywords: Unpack[SettingsKeywords]) -> "Enhancer":
         """An enhancer with the same network and other settings; packed weights are shared in the same precision.
@@ -148,19 +150,9 @@ class Enhancer:
         return cast(int, self.settings.scale)
 
     @property
-    def strength(self) -> float:
-        """What the curve maps are multiplied by."""
-        return self.settings.strength
-
-    @property
     def precision(self) -> str:
         """Of the convolutions, "fp32" or "bf16"."""
         return self.settings.precision
-
-    @property
-    def brightness(self) -> float:
-        """The mean that a scene with a mean of 0.05 is brought to; 0: none is sought."""
-        return cast(float, self.settings.brightness)
 
     @overload
     def __call__(self, image: _Pixels) -> _Pixels: ...
@@ -268,7 +260,8 @@ class Enhancer:
     @property
     def _pixel_settings(self) -> PixelSettings:
         given = self.settings
-        return PixelSettings(self.scale, self.strength, self.brightness, given.noise, given.shadows, given.highlights)
+        brightness = cast(float, given.brightness)
+        return PixelSettings(self.scale, given.strength, brightness, given.noise, given.shadows, given.highlights)
 
     @property
     def _device(self) -> str:
