@@ -562,7 +562,7 @@ def test_who_begins_no_request_is_left(models, monkeypatch):
 
 def large_result(port):
     """A connection that asked for 20 MB and reads nothing, more than buffers on the way hold."""
-    connection = socket.create_connection(("127.0.0.1", port), 30)
+    connection = socket.create_connection(("127.0.0.1", port), 120)
     data = file(np.zeros((4000, 5000), np.uint8))
     head = f"POST /api/enhance?format=bmp&scale=64 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
     connection.sendall(head.encode() + data)

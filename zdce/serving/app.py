@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from zdce.enhancement import colour, picture_files
+from zdce.enhancement.enhancer import Floats
 from zdce.enhancement.transparency import enhance_visible
 from zdce.errors import FileError, InputError
 from zdce.io import images
@@ -250,8 +251,11 @@ class Application:
             calmer = enhancer.with_settings(noise=asked.settings.noise * picture.pixels.shape[1] / preview.width)
 
         def curved(visible: images.Pixels) -> images.Pixels:  # of this preview always the same pixels
-            with _timed(times, "maps"):
-                maps = self.previews.maps(preview, (id(enhancer.model), estimated_with), lambda: enhancer.maps(visible))
+            def estimated() -> Floats:
+                with _timed(times, "maps"):
+                    return enhancer.maps(visible)
+
+            maps = self.previews.maps(preview, (id(enhancer.model), estimated_with), estimated)
             with _timed(times, "apply"):
                 return calmer.apply(visible, maps)
 
