@@ -44,7 +44,7 @@ def compiled() -> list[dict[str, Any]]:
 
 
 def nvcc_words() -> dict[str, tuple[str, str]]:
-    """Report of ptxas and PTX for each source.
+    """Report of ptxas and PTX for each source; the code for the host, which tells nothing, is not made.
 
     Raises:
         OSError: nvcc failed.
@@ -65,8 +65,8 @@ def _start(name: str, folder: Path) -> "subprocess.Popen[str]":
     home = build.cuda_home()
     macros = ["-DTORCH_TARGET_VERSION=0x020a000000000000", *(f"-isystem={path}" for path in include_paths())]
     command = [
-        home / "bin" / "nvcc", *build.NVCC_FLAGS, *build.targets(home), "-Xptxas=-v", "-Xcompiler=-fPIC", *macros,
-        "--keep", f"--keep-dir={folder}", "-c", SOURCES / f"{name}.cu", "-o", folder / f"{name}.o",
+        home / "bin" / "nvcc", *build.NVCC_FLAGS, *build.targets(home), "-Xptxas=-v", *macros,
+        "--keep", f"--keep-dir={folder}", "-fatbin", SOURCES / f"{name}.cu", "-o", folder / f"{name}.fatbin",
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
