@@ -7,8 +7,9 @@ import os
 import re
 import subprocess
 import sys
-import time
+from contextlib import contextmanager
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ from zdce.bench.providers import PROVIDERS, Provider
 from zdce.bench.rows import Row, spread, to_csv
 from zdce.io import images
 from zdce.ops import dispatch
+from zdce.runtime import prefetch
 
 SMALL = Setting(batch=1, height=32, width=48)
 EAGER = {"reference": PROVIDERS["reference"]}
@@ -426,14 +428,25 @@ def test_a_provider_that_cannot_train_a_variant_is_left_out_with_the_reason():
 
 
 def test_what_lies_between_steps_is_outside_of_them(tmp_path, monkeypatch):
-    # A network this small takes a millisecond or two: a step is what it sleeps. While it lasts pictures are decoded ahead, for
-    # twice as long: half of the time passes between steps.
-    step, read = training.Run._step, images.read_rgb
-    monkeypatch.setattr(training.Run, "_step", lambda run, batch: (time.sleep(0.1), step(run, batch))[1])
-    assert 0.8 < loop.step_share("no-concat", 1, 16, tmp_path, steps=4) <= 1
-    monkeypatch.setattr(images, "read_rgb", lambda path: (time.sleep(0.2), read(path))[1])
+    # By a clock on which a step takes a second and the wait for a batch none, then three.
+    now, wait, step, prefetched = [0.0], 0.0, training.Run._step, prefetch.prefetched
+
+    def passed(seconds, result):
+        now[0] += seconds
+        return result
+
+    @contextmanager
+    def waited_for(*arguments):
+        with prefetched(*arguments) as prepared:
+            yield (passed(wait, batch) for batch in prepared)
+
+    monkeypatch.setattr("zdce.training.clock.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(training.Run, "_step", lambda run, batch: passed(1.0, step(run, batch)))
+    monkeypatch.setattr(prefetch, "prefetched", waited_for)
+    assert loop.step_share("no-concat", 1, 16, tmp_path, steps=4) == 1
     (tmp_path / "again").mkdir()
-    assert 0.2 < loop.step_share("no-concat", 1, 16, tmp_path / "again", steps=4) < 0.8
+    wait = 3.0
+    assert loop.step_share("no-concat", 1, 16, tmp_path / "again", steps=4) == 1 / 4
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
