@@ -17,6 +17,9 @@ if not Path("/dev/nvidiactl").exists():
 # Several workers share the cores: threads that wait in loops would take them from each other. OpenMP reads it when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# torch.compile starts processes of its own to compile in, each with a PyTorch; the tests compile little.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
 import cuda_on_host
 
 # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that: tests send it to them.
@@ -61,6 +64,37 @@ def keep_triton_interpreting() -> None:
 
     interpreter._patch_lang(SimpleNamespace(__globals__={"tl": language, "core": language.core}))
     interpreter._patch_lang = lambda _: interpreter._LangPatchScope()
+    _remember_types_of_triton(language.core, interpreter)
+
+
+def _remember_types_of_triton(core: ModuleType, interpreter: ModuleType) -> None:
+    """The interpreter makes types, shapes and their names anew for each value, a third of its time: here once for each type."""
+    make_type, make_tensor, numpy_type = core.block_type.__init__, core.tensor.__init__, interpreter._get_np_dtype
+    types: dict[Any, dict[str, Any]] = {}
+    shapes: dict[str, dict[str, Any]] = {}
+    numpy_types: dict[str, Any] = {}
+
+    def block_type(self: Any, element_ty: Any, shape: Any) -> None:
+        key = (str(element_ty), *(getattr(size, "value", size) for size in shape))
+        if key not in types:
+            make_type(self, element_ty, shape)
+            types[key] = dict(self.__dict__)
+        self.__dict__.update(types[key])
+
+    def tensor(self: Any, handle: Any, type: Any) -> None:  # noqa: A002 (Triton's name)
+        key = str(type)
+        if key not in shapes:
+            make_tensor(self, handle, type)
+            shapes[key] = dict(self.__dict__)
+        self.__dict__.update(shapes[key], handle=handle, type=type)
+
+    def numpy_type_of(tt_dtype: Any) -> Any:
+        key = str(tt_dtype)
+        if key not in numpy_types:
+            numpy_types[key] = numpy_type(tt_dtype)
+        return numpy_types[key]
+
+    core.block_type.__init__, core.tensor.__init__, interpreter._get_np_dtype = block_type, tensor, numpy_type_of
 
 
 @pytest.fixture(params=list(dispatch.BACKENDS))
