@@ -9,11 +9,22 @@ from click.testing import CliRunner
 from zdce import cli
 from zdce.bench import clip
 from zdce.bench import live as bench
+from zdce.runtime import threads
 
 av = pytest.importorskip("av", reason="the extra `video` is not installed")
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 
+@pytest.fixture
+def own_threads(monkeypatch):
+    """The number of threads as it was, after the test."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = threads.number()
+    yield
+    threads.use(before)
+
+
+@pytest.mark.usefixtures("own_threads")
 def test_a_film_gives_latency_jitter_and_drops(tmp_path):
     clip.write(tmp_path / "film.mp4", 64, 96)
     command = ["bench", "live", str(tmp_path / "film.mp4"), "--threads", "1", "--json", "--csv", str(tmp_path / "rows.csv")]

@@ -136,7 +136,7 @@ def parts(answer, count):
 
 
 def test_a_file_is_shown_before_and_after_and_ends(tmp_path):
-    (tmp_path / "film.mp4").write_bytes(film(8, "mp4"))
+    (tmp_path / "film.mp4").write_bytes(film(12, "mp4"))
     with running(str(tmp_path / "film.mp4"), "--json") as (process, address):
         with answered(address, "/") as page:
             assert "img-src 'self'" in page.headers["content-security-policy"]
@@ -154,7 +154,7 @@ def test_a_file_is_shown_before_and_after_and_ends(tmp_path):
         out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     told = json.loads(out.splitlines()[-1])
-    assert told["frames"] + told["dropped"] == 80
+    assert told["frames"] + told["dropped"] == 120
     assert 0 < told["latency_ms"] <= told["latency_p95_ms"]
 
 
@@ -181,7 +181,7 @@ def test_a_camera_is_watched_by_rtsp_and_one_that_vanishes_is_one_line(tmp_path)
 
 
 def test_only_if_dark_shows_light_as_it_is(tmp_path):
-    (tmp_path / "film.mp4").write_bytes(film(9, "mp4", lambda second: 1.0 if second < 4 else 9.0))
+    (tmp_path / "film.mp4").write_bytes(film(25, "mp4", lambda second: 1.0 if second < 4 else 9.0))
     with running(str(tmp_path / "film.mp4"), "--only-if-dark") as (process, address):
         shares = []
         while process.poll() is None and (not shares or shares[-1] > 0):
