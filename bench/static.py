@@ -109,8 +109,7 @@ def triton_kernels(
 
 def _compiled(request: dict[str, Any]) -> list[dict[str, Any]]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    # Without a cache: the assembler reports only when it runs.
-    environment |= {"TRITON_DUMP_PTXAS_LOG": "1", "TRITON_ALWAYS_COMPILE": "1"}
+    environment |= {"TRITON_DUMP_PTXAS_LOG": "1"}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "zdce.bench.triton_kernels", json.dumps(request)],
         stdout=subprocess.PIPE, text=True, check=False, env=environment,

@@ -6,12 +6,14 @@ launch itself recorded in place of done, and arguments are specialised as Triton
 """
 
 import contextlib
+import hashlib
 import io
 import itertools
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.runtime.cache import get_cache_manager, triton_key
 from triton.runtime.jit import JITFunction
 
 from zdce import backends, ops
@@ -41,6 +44,8 @@ _TYPES = {
     torch.uint8: "u8",
     torch.uint16: "u16",
 }
+
+_WORDS = "ptxas.txt"
 
 # Of pictures: full size, and one that shares samples of the maps between rows.
 _SCALES = (1, 12)
@@ -138,16 +143,30 @@ def _type(argument: Any) -> str:
 
 
 def compiled(launch: Launch, target: str) -> dict[str, Any]:
-    """What the compiler says of a kernel; registers and spills are ptxas's words, of NVIDIA's targets only."""
-    log = io.StringIO()
-    with contextlib.redirect_stdout(log):
-        binary = triton.compile(source(launch), target=TARGETS[target], options={**launch.options, "enable_fp_fusion": True})
+    """What the compiler says of a kernel; registers and spills are ptxas's words, of NVIDIA's targets only.
+
+    Both the binary and these words are kept in Triton's cache, under everything that they depend on.
+    """
+    binary, words = _binary_and_words(source(launch), target, {**launch.options, "enable_fp_fusion": True})
     facts = {
         "kernel": launch.kernel.__name__, "target": target, "binary": sorted(binary.asm),
         "shared_memory": binary.metadata.shared, "threads": binary.metadata.num_warps * TARGETS[target].warp_size,
         "constants": launch.constants,
     }  # fmt: skip
-    return facts | (ptxas_words(log.getvalue()) | widest(binary.asm["ptx"]) if "ptx" in binary.asm else {})
+    return facts | (ptxas_words(words) | widest(binary.asm["ptx"]) if "ptx" in binary.asm else {})
+
+
+def _binary_and_words(kernel: ASTSource, target: str, options: dict[str, Any]) -> tuple[Any, str]:
+    # Triton keeps no words of ptxas, which says them only when it runs.
+    key = json.dumps([triton_key(), kernel.hash(), str(TARGETS[target]), sorted(options.items())])
+    kept = get_cache_manager(hashlib.sha256(key.encode()).hexdigest())
+    words, log = kept.get_file(_WORDS), io.StringIO()
+    with triton.knobs.compilation.scope(), contextlib.redirect_stdout(log):
+        triton.knobs.compilation.always_compile = words is None
+        binary = triton.compile(kernel, target=TARGETS[target], options=options)
+    if words is None:
+        words = kept.put(log.getvalue(), _WORDS, binary=False)
+    return binary, Path(words).read_text()
 
 
 def main() -> None:
