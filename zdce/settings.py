@@ -172,8 +172,9 @@ class EnhanceSettings:
         noise: standard deviation of the input's noise in 8-bit levels, from 0 to below 255: what the curve makes of it is
             smoothed (``zdce.ops.denoise_picture``, which takes a fraction of 1); 0 turns that off. None measures it in each
             picture and frame, and takes no less than the network's own; networks that have none don't smooth.
-        shadows: how much more shadows are lifted than the rest, at the same mean: from -1, which leaves black as it is, over 0,
-            as the network does, to 1. Of networks with guided maps, such as ``local``, in scenes that they brighten.
+        shadows: how much more shadows are lifted than the rest, at the same mean of a dark scene: from -1, which leaves black
+            as it is, over 0, as the network does, to 1. The darker half of a backlit scene goes from nowhere to twice as far.
+            Of networks with guided maps, such as ``local``, in scenes that they brighten.
         highlights: how far what is lit keeps its light, of such networks: 1 wholly, 0 it is lifted as the rest.
         transfer: how the pixels' numbers encode light. ``"srgb"``: by a file's own colour profile, or as sRGB where it has
             none. ``"linear"``: proportionally. ``"log"``: as ACEScct.

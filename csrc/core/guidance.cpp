@@ -10,7 +10,7 @@ namespace zdce {
 namespace {
 
 constexpr int64_t kRadius = 5;
-constexpr float kEdge = 0.1f * 0.1f, kLit = 0.4f;
+constexpr float kEdge = 0.1f * 0.1f, kLit = Fall{}.start;
 
 using Plane = std::vector<float>;
 
@@ -49,13 +49,14 @@ float product(float one, float other) { return one * other; }
 }  // namespace
 
 std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::vector<float>& maps, int64_t channels,
-                                   int64_t height, int64_t width, double shadows, double highlights) {
+                                   int64_t height, int64_t width, double shadows, double highlights, Fall fall) {
   const size_t pixels = static_cast<size_t>(height * width);
   Plane luma(pixels), target(pixels);
   for (size_t i = 0; i < pixels; ++i) {
     luma[i] = kRed * image[i] + kGreen * image[pixels + i] + kBlue * image[2 * pixels + i];
     for (size_t k = 0; k < static_cast<size_t>(channels); ++k) target[i] += maps[k * pixels + i];
-    const float dark = std::max(1 - luma[i] / kLit, 0.0f), lit = std::max((luma[i] - kLit) / (1 - kLit), 0.0f);
+    const float dark = std::max(1 - luma[i] / kLit, 0.0f);
+    const float lit = std::clamp((luma[i] - fall.start) / (fall.end - fall.start), 0.0f, 1.0f);
     target[i] *= (1 + static_cast<float>(shadows) * dark) * (1 - static_cast<float>(highlights) * lit);
     target[i] /= static_cast<float>(channels);
   }

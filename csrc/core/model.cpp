@@ -70,10 +70,13 @@ std::vector<float> guided_maps(const Model& model, const Picture& picture, const
       maps(static_cast<size_t>(channels * height * width));
   reduce_picture(picture, settings.scale, true, small.data());
   run_network(model.network(), planar(small.data(), height, width), 1, true, planar(maps.data(), height, width));
-  std::vector<float> coefficients =
-      fit_guided_maps(small, maps, channels, height, width, settings.shadows, settings.highlights);
-  if (settings.brightness == 0) return coefficients;
-  const double wanted = guided_scene_strength(model, small, coefficients, height, width, settings.brightness);
+  const auto fitted = [&](Fall fall) {
+    return fit_guided_maps(small, maps, channels, height, width, settings.shadows, settings.highlights, fall);
+  };
+  if (settings.brightness == 0) return fitted({});
+  const Scene scene = read_scene(small, height, width);
+  std::vector<float> coefficients = fitted(scene.fall());
+  const double wanted = guided_scene_strength(model, scene, small, coefficients, height, width, settings);
   for (float& value : coefficients) value *= static_cast<float>(wanted);
   return coefficients;
 }

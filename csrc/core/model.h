@@ -62,14 +62,33 @@ void used_maps(const Model& model, const Picture& picture, const Settings& setti
 // The strength that the scene of a picture (H, W, 3) wants its maps to have, from 0 to 2; 1 where brightness is 0.
 double scene_strength(const Model& model, const Picture& picture, double brightness);
 
+// The lumas between which guided maps fall to 0.
+struct Fall {
+  float start = 0.4f, end = 1;
+};
+
+// What is known of the scene of an image (3, h, w), made small by area means, that guided maps are for.
+struct Scene {
+  std::vector<float> image;         // the area means
+  std::vector<double> darker_half;  // how much each counts in the darker half
+  double share = 0, mean = 0;       // of what is more than black
+  double darker = 0, brighter = 0;  // mean luma of the two halves
+
+  double backlit() const;
+  Fall fall() const;
+};
+
+Scene read_scene(const std::vector<float>& image, int64_t height, int64_t width);
+
 // The coefficients (2, h, w) of guided maps: of luma Y, `a Y + b` is the local linear function that comes closest to
 // the mean of `channels` maps (channels, h, w) of an image (3, h, w), weighted by `shadows` and `highlights`.
 std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::vector<float>& maps, int64_t channels,
-                                   int64_t height, int64_t width, double shadows, double highlights);
+                                   int64_t height, int64_t width, double shadows, double highlights, Fall fall);
 
-// The strength that the scene of an image (3, h, w), made small by area means, wants such coefficients to have, 0 to 4.
-double guided_scene_strength(const Model& model, const std::vector<float>& image,
-                             const std::vector<float>& coefficients, int64_t height, int64_t width, double brightness);
+// The strength that a scene wants such coefficients to have, 0 to 4; `image` is the small one, (3, h, w).
+double guided_scene_strength(const Model& model, const Scene& scene, const std::vector<float>& image,
+                             const std::vector<float>& coefficients, int64_t height, int64_t width,
+                             const Settings& settings);
 
 // picture, result (written): (H, W, 3), interleaved, of one type, in memory of their own. Throws std::runtime_error
 // where they or the settings are not as they must be.

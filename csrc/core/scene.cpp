@@ -24,7 +24,9 @@ constexpr int kSteps = 15;
 
 // Of guided maps.
 constexpr double kKeptOfGuided = 0.2, kDarkHalf = 0.14, kLitHalf = 0.16, kBacklit = 0.3, kNight = 0.6,
-                 kWholeOfGuided = 0.8, kMostOfGuided = 4;
+                 kWholeOfGuided = 0.8, kMostOfGuided = 4, kBrighterHalf = 0.58, kBrighterHalfDeviation = 0.125,
+                 kBalance = 0.43 / 0.38;
+constexpr float kShortestFall = 0.1f;
 constexpr int kStepsOfGuided = kSteps + 1;
 
 using Thumbnail = std::vector<float>;  // (3, kSide, kSide) in [0, 1]
@@ -105,9 +107,10 @@ Planes planes_of(std::vector<float>& data) {
           sizeof(float)};
 }
 
-// The largest strength of maps (C, kSide, kSide) that keeps to the goal, by halving.
-double found_strength(const Model& model, Thumbnail& image, const std::vector<float>& maps, const Goal& goal,
-                      double most, int steps) {
+// The largest strength of maps (C, kSide, kSide) with which the enhanced image keeps to a goal, by halving.
+template <class F>
+double found_strength(const Model& model, Thumbnail image, const std::vector<float>& maps, double most, int steps,
+                      const F& keeps) {
   std::vector<float> scaled(maps.size());
   Thumbnail enhanced(image.size());
   double found = 0, step = most;
@@ -116,7 +119,7 @@ double found_strength(const Model& model, Thumbnail& image, const std::vector<fl
     std::transform(maps.begin(), maps.end(), scaled.begin(),
                    [tried](float map) { return std::clamp(map * static_cast<float>(tried), -1.0f, 1.0f); });
     kernels().apply_curve(planes_of(image), planes_of(scaled), model.network().iterations, planes_of(enhanced));
-    if (mean(enhanced) <= goal.mean && burnt(enhanced) <= goal.burnt) found = tried;
+    if (keeps(enhanced)) found = tried;
   }
   return found;
 }
@@ -153,49 +156,30 @@ std::vector<float> area_thumbnail(const std::vector<float>& image, int64_t chann
   return small;
 }
 
-struct Halves {
-  double darker, brighter;  // means of luma
-};
-
-// Of pixels that each count `weight`: the first whole ones that together count half.
-Halves halves_of(std::vector<std::pair<float, double>>& lumas_and_weights) {
-  std::sort(lumas_and_weights.begin(), lumas_and_weights.end());
-  double all = 0, below = 0, sums[2] = {}, counts[2] = {};
-  for (const auto& [luma, weight] : lumas_and_weights) all += weight;
-  for (const auto& [luma, weight] : lumas_and_weights) {
-    const int half = below < all / 2 ? 0 : 1;
-    sums[half] += weight * static_cast<double>(luma), counts[half] += weight;
-    below += weight;
-  }
-  const auto mean = [&](int half) { return counts[half] > 0 ? sums[half] / counts[half] : 0; };
-  return {mean(0), mean(1)};
+float luma_of(const Thumbnail& image, size_t i) {
+  return kRed * image[i] + kGreen * image[i + kPixels] + kBlue * image[i + 2 * kPixels];
 }
 
-Goal guided_goal_of(const Thumbnail& image, double brightness) {
-  const auto visible = [&image](int64_t i) { return brightest(image, i) > kBlackLevel; };
-  int64_t seen = 0;
-  double sum = 0;
-  for (int64_t i = 0; i < kPixels; ++i) {
-    if (!visible(i)) continue;
-    const size_t at = static_cast<size_t>(i);
-    ++seen, sum += (image[at] + image[at + kPixels] + image[at + 2 * kPixels]) / 3;
+double weighted_luma(const Thumbnail& image, const std::vector<double>& weights) {
+  double sum = 0, count = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    sum += weights[i] * static_cast<double>(luma_of(image, i)), count += weights[i];
   }
-  if (seen == 0) return {0, 0, false};
-  const double share = static_cast<double>(seen) / kPixels, given = mean(image);
-  const double own = sum / static_cast<double>(seen);
-  const double shadow = std::clamp((share - kNight) / (kWholeOfGuided - kNight), 0.0, 1.0);
-  std::vector<std::pair<float, double>> lumas;
-  for (int64_t i = 0; i < kPixels; ++i) {
-    const size_t at = static_cast<size_t>(i);
-    const float luma = kRed * image[at] + kGreen * image[at + kPixels] + kBlue * image[at + 2 * kPixels];
-    lumas.emplace_back(luma, visible(i) ? 1 : shadow);
+  return count > 0 ? sum / count : 0;
+}
+
+// Of pixels that each count their weight: the darkest whole ones that together count half, others 0.
+std::vector<double> darker_half_of(const Thumbnail& image, const std::vector<double>& weights) {
+  std::vector<std::pair<float, size_t>> ascending;
+  double all = 0, below = 0;
+  for (size_t i = 0; i < weights.size(); ++i) ascending.emplace_back(luma_of(image, i), i), all += weights[i];
+  std::sort(ascending.begin(), ascending.end());
+  std::vector<double> result(weights.size());
+  for (const auto& [luma, i] : ascending) {
+    if (below < all / 2) result[i] = weights[i];
+    below += weights[i];
   }
-  const auto [darker, brighter] = halves_of(lumas);
-  const double lit = std::max(kLitHalf, kBacklit * brighter);
-  const double part = std::clamp((lit - darker) / (lit - kDarkHalf), 0.0, 1.0) * std::min(share / kEnough, 1.0);
-  const double wanted = std::min(brightness * std::pow(own / kUsual, kKeptOfGuided), std::max(brightness, kMiddle)) *
-                        std::pow(std::min(share / kWholeOfGuided, 1.0), 2);
-  return {static_cast<float>(given + part * (wanted - given)), burnt(image) + kBurnt, part > 0};
+  return result;
 }
 
 }  // namespace
@@ -208,23 +192,70 @@ double scene_strength(const Model& model, const Picture& picture, double brightn
   std::vector<float> maps(static_cast<size_t>(model.network().maps * kPixels));
   const Picture small{image.data(), Element::kFloat, kSide, kSide, kSide, 1, kPixels};
   run_network(model.network(), small, 1, true, {maps.data(), Element::kFloat, kSide, kSide, kSide, 1, kPixels});
-  return found_strength(model, image, maps, goal, kMost, kSteps);
+  return found_strength(model, image, maps, kMost, kSteps, [&goal](const Thumbnail& enhanced) {
+    return mean(enhanced) <= goal.mean && burnt(enhanced) <= goal.burnt;
+  });
 }
 
-double guided_scene_strength(const Model& model, const std::vector<float>& small,
-                             const std::vector<float>& coefficients, int64_t height, int64_t width, double brightness) {
+double Scene::backlit() const { return std::clamp(1 - (kBrighterHalf - brighter) / kBrighterHalfDeviation, 0.0, 1.0); }
+
+Fall Scene::fall() const {
+  const auto moved = [share_of_own = backlit()](float usual, double own) {
+    return static_cast<float>(usual + share_of_own * (own - usual));
+  };
+  const float start = moved(Fall{}.start, darker);
+  return {start, std::max(moved(Fall{}.end, brighter), start + kShortestFall)};
+}
+
+Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width) {
+  Scene scene;
+  scene.image = area_thumbnail(small, 3, height, width);
+  const Thumbnail& image = scene.image;
+  std::vector<double> weights(kPixels);
+  double seen = 0, sum = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (!(brightest(image, static_cast<int64_t>(i)) > kBlackLevel)) continue;
+    weights[i] = 1, ++seen;
+    sum += (image[i] + image[i + kPixels] + image[i + 2 * kPixels]) / 3;
+  }
+  scene.share = seen / kPixels, scene.mean = sum / std::max(seen, 1.0);
+  const double shadow = std::clamp((scene.share - kNight) / (kWholeOfGuided - kNight), 0.0, 1.0);
+  for (double& weight : weights) weight = std::max(weight, shadow);
+  scene.darker_half = darker_half_of(image, weights);
+  scene.darker = weighted_luma(image, scene.darker_half);
+  for (size_t i = 0; i < weights.size(); ++i) weights[i] -= scene.darker_half[i];
+  scene.brighter = weighted_luma(image, weights);
+  return scene;
+}
+
+double guided_scene_strength(const Model& model, const Scene& scene, const std::vector<float>& small,
+                             const std::vector<float>& coefficients, int64_t height, int64_t width,
+                             const Settings& settings) {
+  const double lit = std::max(kLitHalf, kBacklit * scene.brighter);
+  const double part =
+      std::clamp((lit - scene.darker) / (lit - kDarkHalf), 0.0, 1.0) * std::min(scene.share / kEnough, 1.0);
+  if (part == 0) return 0;
+  const double night = std::pow(std::min(scene.share / kWholeOfGuided, 1.0), 2), given = mean(scene.image);
+  const double target = std::min(settings.brightness * std::pow(scene.mean / kUsual, kKeptOfGuided),
+                                 std::max(settings.brightness, kMiddle));
+  const double balance = kBalance * settings.brightness * scene.brighter * night;
+  const double highest = static_cast<float>(given + part * (1 - scene.backlit()) * (target * night - given));
+  const double highest_darker =
+      static_cast<float>(scene.darker + part * (1 + settings.shadows) * (balance - scene.darker));
+  const double allowed = burnt(scene.image) + kBurnt;
+
   const size_t pixels = static_cast<size_t>(height * width);
   std::vector<float> map(pixels), maps;
   for (size_t i = 0; i < pixels; ++i) {
     const float luma = kRed * small[i] + kGreen * small[pixels + i] + kBlue * small[2 * pixels + i];
     map[i] = std::min(coefficients[i] * luma + coefficients[pixels + i], 0.0f);
   }
-  Thumbnail image = area_thumbnail(small, 3, height, width);
-  const Goal goal = guided_goal_of(image, brightness);
-  if (!goal.visible) return 0;
   map = area_thumbnail(map, 1, height, width);
   for (int c = 0; c < 3; ++c) maps.insert(maps.end(), map.begin(), map.end());
-  return found_strength(model, image, maps, goal, kMostOfGuided, kStepsOfGuided);
+  return found_strength(model, scene.image, maps, kMostOfGuided, kStepsOfGuided, [&](const Thumbnail& enhanced) {
+    return (mean(enhanced) <= highest || weighted_luma(enhanced, scene.darker_half) <= highest_darker) &&
+           burnt(enhanced) <= allowed;
+  });
 }
 
 }  // namespace zdce

@@ -52,10 +52,9 @@ def test_all_types_of_numbers_and_the_default_networks_statistic_agree():
         darkness.halves(darkness._area_means(image)) for image in (pixels, pixels * np.uint16(257), pixels / np.float32(255))
     ]
     assert halves[0] == halves[1] == halves[2]
-    small = guided_scene.thumbnail(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
-    visible = (small.amax(1) > darkness.BLACK).float()
+    scene = guided_scene.read(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
     # Means are rounded to levels of 255, and pixels that change halves by it are alike.
-    assert halves[0] == pytest.approx([float(half) for half in guided_scene.halves(small, visible)], abs=1 / 255)
+    assert halves[0] == pytest.approx([scene.darker.item(), scene.brighter.item()], abs=1 / 255)
 
 
 def test_frames_that_are_not_dark_get_no_curve():

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage import data as photographs
 
 import zdce
+from zdce.metrics.light import dark_half, lit_half
 from zdce.models import guidance, guided_scene, scene, torch_engine
 from zdce.models.engine import PixelSettings
 from zdce.models.variants import VARIANTS, Variant
@@ -245,8 +247,8 @@ def half_dark(dark, lit, height=64, width=96):
 
 @pytest.mark.parametrize("mean", [0.03, 0.05, 0.1])
 def test_guided_maps_bring_dark_scenes_to_their_brightness(mean):
-    image, coefficients = dark_scene(mean), torch.cat([torch.zeros(1, 1, 64, 64), torch.full((1, 1, 64, 64), -0.3)], 1)
-    strength = guided_scene.strength(image, coefficients, 8, 0.4)
+    image = dark_scene(mean)
+    strength = guided_scene.strength(guided_scene.read(image), torch.full((1, 1, 64, 64), -0.3), 8, 0.4)
     enhanced = zdce.ops.apply_curve(image, (strength * -0.3).expand(1, 24, 64, 64).clamp(-1, 1), 8)
     target = min(0.4 * (image.mean() / 0.05) ** 0.2, 0.5)
     assert target - 0.04 / 255 < enhanced.mean() <= target
@@ -267,8 +269,57 @@ def test_scenes_are_lit_where_their_darker_half_is(dark, lit, black, changes):
     image = torch.full((1, 3, 64, 64), dark)
     image[..., 32:] = lit
     image[..., : int(64 * black), :] = 0.0
-    coefficients = torch.cat([torch.zeros(1, 1, 64, 64), torch.full((1, 1, 64, 64), -0.3)], 1)
-    assert (guided_scene.strength(image, coefficients, 8, 0.4) > 0).item() == changes
+    strength = guided_scene.strength(guided_scene.read(image), torch.full((1, 1, 64, 64), -0.3), 8, 0.4)
+    assert (strength > 0).item() == changes
+
+
+@pytest.mark.parametrize(
+    ("lit", "backlit", "fall"),
+    [(0.4, 0.0, (0.4, 1.0)), (0.5175, 0.5, (0.25, 0.75875)), (0.58, 1.0, (0.1, 0.58)), (0.8, 1.0, (0.1, 0.8))],
+)
+def test_the_brighter_half_says_how_backlit_a_scene_is(lit, backlit, fall):
+    image = torch.full((1, 3, 40, 60), 0.1)
+    image[..., 30:] = lit
+    scene = guided_scene.read(image)
+    assert scene.darker.item() == pytest.approx(0.1)
+    assert scene.brighter.item() == pytest.approx(lit)
+    assert scene.backlit.item() == pytest.approx(backlit, abs=1e-5)
+    assert [luma.item() for luma in scene.fall] == pytest.approx(fall, abs=1e-5)
+
+
+def test_a_flat_lit_scene_has_finite_maps_of_no_strength():
+    coefficients = guided_scene.fit(torch.full((1, 3, 30, 30), 0.7), torch.full((1, 3, 30, 30), -0.5), 8, 0.38)
+    assert (coefficients == 0).all()
+
+
+def test_the_darker_half_of_a_backlit_scene_comes_to_its_balance_and_the_lit_half_stays(local, way):
+    image = half_dark(25, 180, 240, 360)
+    for brightness, balance in ((0.38, 0.43), (0.3, 0.43 * 0.3 / 0.38)):
+        enhanced = zdce.Enhancer(local, brightness=brightness, noise=0)(image)
+        # The network of no training gives what is next to the edge less: the window of the maps is 66 pixels.
+        assert abs(enhanced[:, :180].mean() - balance * image[:, 180:].mean()) < 2
+        assert abs(enhanced[:, 180:].mean() - image[:, 180:].mean()) < 8
+
+
+@pytest.mark.parametrize("name", ["05", "07", "36"])
+def test_the_dark_half_of_backlit_photographs_becomes_readable_and_the_lit_half_stays(data_folder, name):
+    with Image.open(data_folder / "dicm" / f"{name}.jpg") as file:
+        image = np.asarray(file.convert("RGB"))
+    enhanced = zdce.enhance(image)
+    assert dark_half(enhanced, image) > 0.25
+    assert lit_half(enhanced, image) - lit_half(image, image) < 0.06
+
+
+@pytest.mark.parametrize("lit", [110, 125, 140, 200])
+@pytest.mark.parametrize("shadows", [-0.4, 0.0, 0.6])
+def test_the_engine_and_torch_agree_on_backlit_scenes(local, lit, shadows):
+    image = half_dark(25, lit, 240, 360)
+    results = []
+    for backend in ("auto", "reference"):
+        with zdce.backend(backend):
+            results.append(zdce.Enhancer(local, shadows=shadows)(image).astype(int))
+    assert (results[0] != image).any()
+    assert abs(results[0] - results[1]).max() <= 1
 
 
 def test_a_border_pixel_decides_nothing(local):

@@ -14,8 +14,8 @@ SIDE = 64
 # Area means are black up to two levels of 255, in all colours: the black of a night does not make a scene dark.
 BLACK = 2.5 / 255
 
-# Mean luma of the darker half of a scene's area means: 0.26 in the well-lit photographs of `open`, with a standard deviation of
-# 0.08. Scenes above this value, 1.25 deviations below that mean, are lit.
+# Mean luma of the darker half of a scene's area means: 0.25 in the well-lit photographs of `open`, with a standard deviation of
+# 0.08. Scenes above this value, 1.1 deviations below that mean, are lit.
 LIT_HALF = 0.16
 
 # Share of the brighter half's mean that takes the place of that value where it is larger: a backlit scene. In the well-lit

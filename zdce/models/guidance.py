@@ -1,5 +1,7 @@
 """Maps that follow a picture's edges: estimated on a small image, and applied to the large one as a linear function of luma."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,13 +15,25 @@ _RADIUS = 5
 # Variance of luma that counts as an edge: a deviation of a tenth. Flatter windows get the mean of their maps.
 _EDGE = 0.1**2
 
-# Luma that is neither shadow nor highlight. From there the map falls linearly, to 0 for white: what is lit stays as it is.
-_LIT = 0.4
+# Luma that is neither shadow nor highlight.
+LIT = 0.4
 
 
-def fit(image: Tensor, maps: Tensor, shadows: float = 0.0, highlights: float = 1.0) -> Tensor:
+class Fall(NamedTuple):
+    """Lumas between which maps fall linearly to 0, so that what is lit stays as it is; numbers, or (B, 1, 1, 1)."""
+
+    start: float | Tensor
+    end: float | Tensor
+
+
+# The fall of a scene that is not known.
+_USUAL_FALL = Fall(LIT, 1.0)
+
+
+def fit(image: Tensor, maps: Tensor, shadows: float = 0.0, highlights: float = 1.0, fall: Fall = _USUAL_FALL) -> Tensor:
     """The coefficients (B, 2, H, W) of ``a Y + b``, the local linear function of luma that comes closest to the maps' mean,
-    times ``(1 + shadows * max(0, 1 - Y / 0.4)) * (1 - highlights * max(0, (Y - 0.4) / 0.6))``.
+    times ``(1 + shadows * max(0, 1 - Y / 0.4)) * (1 - highlights * lit)``. Here ``lit`` rises linearly from 0 to 1 where Y goes
+    from ``fall.start`` to ``fall.end``.
 
     The guided filter (He, Sun and Tang, TPAMI 2013), but for its last step: coefficients can be interpolated to the pixels of a
     larger image and take that one's luma (He and Sun, "Fast Guided Filter", 2015), so that maps have its edges, and no halos.
@@ -28,13 +42,14 @@ def fit(image: Tensor, maps: Tensor, shadows: float = 0.0, highlights: float = 1
         image: the small image, (B, 3, H, W), in [0, 1].
         maps: curve maps, (B, C, H, W); all channels count alike, so that no colour is changed more than another.
         shadows: how much more of its map black has than what is neither dark nor lit, from -1 (none) to 1 (twice).
-        highlights: how much less of its map white has, from 0 (nothing) to 1 (all of it).
+        highlights: how much less of its map what is lit has, from 0 (nothing) to 1 (all of it).
+        fall: lumas where what is lit begins, and where it is wholly lit.
 
     >>> fit(0.4 * torch.rand(1, 3, 20, 30), torch.full((1, 3, 20, 30), -0.5))[0, 1].mean()
     tensor(-0.5000)
     """
     guide = luma(image)
-    dark, lit = (1 - guide / _LIT).clamp(min=0), ((guide - _LIT) / (1 - _LIT)).clamp(min=0)
+    dark, lit = (1 - guide / LIT).clamp(min=0), ((guide - fall.start) / (fall.end - fall.start)).clamp(0, 1)
     target = maps.mean(1, keepdim=True) * (1 + shadows * dark) * (1 - highlights * lit)
     planes = torch.cat([guide, target, guide * target, guide * guide], 1)
     mean, target_mean, product, square = _averaged(planes).split(1, dim=1)

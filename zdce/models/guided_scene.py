@@ -1,4 +1,6 @@
-"""Strength of guided maps for a scene: a factor that brings dark scenes to a target mean and leaves lit ones alone."""
+"""Guided maps for a scene: they bring dark scenes, and the darker half of backlit ones, to the light of lit photographs."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +20,16 @@ _REFERENCE_MEAN, _TARGET_EXPONENT = 0.05, 0.2
 # Upper bound of the target mean, unless `brightness` is higher.
 _HIGHEST_TARGET = 0.5
 
+# Mean luma of the brighter half in the well-lit photographs of `open`, and its standard deviation.
+_BRIGHTER_HALF, _BRIGHTER_HALF_DEVIATION = 0.58, 0.125
+
+# The darker half has 0.43 of the brighter half's luma in the mean of these photographs. That is what a backlit scene is brought
+# to at the usual brightness of 0.38, and to less or more as another brightness is asked for.
+_BALANCE = 0.43 / 0.38
+
+# Luma over which maps fall at least. Only scenes that are lit, and have no maps, have halves that are closer.
+_SHORTEST_FALL = 0.1
+
 # Scenes whose darker half has no more than this mean luma are wholly dark. From there to that of lit ones
 # (``zdce.models.darkness``) the part of the way to the target falls linearly.
 _DARK_HALF = 0.14
@@ -34,66 +46,141 @@ _MEANINGFUL_SHARE = 0.05
 _HALVINGS = 16
 
 
-def strength(small: Tensor, coefficients: Tensor, iterations: int, brightness: float, curve: Curve = ops.apply_curve) -> Tensor:
-    """Factor for the coefficients of each image's guided maps, (B, 1, 1, 1), from 0 to 4.
+class Scene(NamedTuple):
+    """What decides how bright images become: statistics of their area means, each (B, 1, 1, 1) unless said."""
 
-    It is found on SIDE x SIDE area means of the images and of their maps, so that no single pixel matters. With m the mean of
-    those that are not black, s their share, d and l the mean luma of the darker and the brighter half, and b ``brightness``:
+    image: Tensor
+    """The area means, (B, 3, SIDE, SIDE)."""
+    share: Tensor
+    """Share of them that is not black."""
+    mean: Tensor
+    """Mean of those that are not black."""
+    darker_half: Tensor
+    """How much each counts in the darker half, (B, 1, SIDE, SIDE)."""
+    darker: Tensor
+    """Mean luma of the darker half."""
+    brighter: Tensor
+    """Mean luma of the brighter half."""
 
-    * the target mean is ``b * (m / 0.05) ** 0.2``, at most ``max(b, 0.5)``, times ``min(1, s / 0.8) ** 2``;
-    * the part of the way from the image's mean to the target falls linearly from 1 at ``d = 0.14`` to 0 at
-      ``d = max(0.16, 0.3 * l)``, and is multiplied by ``min(1, s / 0.05)``;
-    * the result, found by bisection, is the largest factor with which the mean goes no further than that and at most 0.3 % more
-      of the means become white in some colour.
+    @property
+    def backlit(self) -> Tensor:
+        """From 0 to 1: the brighter half is lit, so that the darker half alone can be too dark.
+
+        1 where the brighter half is as bright as that of the mean well-lit photograph, 0 one standard deviation below that.
+        """
+        return (1 - (_BRIGHTER_HALF - self.brighter) / _BRIGHTER_HALF_DEVIATION).clamp(0, 1)
+
+    @property
+    def fall(self) -> guidance.Fall:
+        """Where maps fall to 0: from 0.4 to white; in a backlit scene from the mean of its darker half to its brighter's."""
+        start, end = (of + self.backlit * (own - of) for of, own in ((guidance.LIT, self.darker), (1.0, self.brighter)))
+        return guidance.Fall(start, torch.maximum(end, start + _SHORTEST_FALL))
+
+
+def read(small: Tensor) -> Scene:
+    """The scenes of images (B, 3, h, w) in [0, 1]."""
+    image = thumbnail(small)
+    visible = (image.amax(1, keepdim=True) > BLACK).to(image.dtype)
+    share = _mean(visible)
+    mean = _mean(image.mean(1, keepdim=True) * visible) / share.clamp(min=1 / visible[0].numel())
+    # Black counts wholly where there is little of it, and not at all in a night.
+    weights = torch.maximum(visible, ((share - NIGHT_SHARE) / (FULL_SHARE - NIGHT_SHARE)).clamp(0, 1))
+    luma, flat = guidance.luma(image), weights.flatten(1)
+    order = luma.flatten(1).sort(dim=1).indices
+    ascending = flat.gather(1, order)
+    below = ascending.cumsum(1) - ascending
+    darker_half = ascending * (below < ascending.sum(1, keepdim=True) / 2)
+    darker_half = torch.zeros_like(flat).scatter(1, order, darker_half).view_as(luma)
+    darker, brighter = _weighted_mean(luma, darker_half), _weighted_mean(luma, weights - darker_half)
+    return Scene(image, share, mean, darker_half, darker, brighter)
+
+
+def fit(
+    small: Tensor,
+    maps: Tensor,
+    iterations: int,
+    brightness: float,
+    shadows: float = 0.0,
+    highlights: float = 1.0,
+    curve: Curve = ops.apply_curve,
+) -> Tensor:
+    """Coefficients (B, 2, h, w) of guided maps (``zdce.models.guidance``), of the strength that each scene wants.
 
     Args:
         small: images (B, 3, h, w) in [0, 1].
-        coefficients: of their guided maps, (B, 2, h, w) (``zdce.models.guidance``).
+        maps: their curve maps, (B, C, h, w).
+        iterations: T.
+        brightness: see ``strength``; 0 leaves scenes out of account.
+        shadows: see ``guidance.fit``.
+        highlights: see ``guidance.fit``.
+        curve: see ``strength``.
+    """
+    if brightness == 0:
+        return guidance.fit(small, maps, shadows, highlights)
+    scene = read(small.detach())
+    coefficients = guidance.fit(small, maps, shadows, highlights, scene.fall)
+    own = guidance.evaluate(small, coefficients).detach()
+    return coefficients * strength(scene, own, iterations, brightness, shadows, curve)
+
+
+def strength(
+    scene: Scene, maps: Tensor, iterations: int, brightness: float, shadows: float = 0.0, curve: Curve = ops.apply_curve
+) -> Tensor:
+    """Factor for each image's guided maps, (B, 1, 1, 1), from 0 to 4.
+
+    It is found on the SIDE x SIDE area means of images and maps, so that no single pixel matters. With m the mean of those that
+    are not black, s their share, d and l the mean luma of the darker and the brighter half, b ``brightness``, and p the part
+    that falls linearly from 1 at ``d = 0.14`` to 0 at ``d = max(0.16, 0.3 * l)``, times ``min(1, s / 0.05)``, it is the largest
+    factor that makes at most 0.3 % more of the means white in some colour, and with which one of these holds:
+
+    * the image's mean goes no further than p of the way to ``b * (m / 0.05) ** 0.2``, at most ``max(b, 0.5)``, times
+      ``min(1, s / 0.8) ** 2``. Of a backlit scene (``Scene.backlit``), whose mean says little, it goes nowhere;
+    * the darker half's mean luma goes no further than ``p * (1 + shadows)`` of the way to
+      ``0.43 * l * (b / 0.38) * min(1, s / 0.8) ** 2``.
+
+    Args:
+        scene: what is known of the images.
+        maps: their guided maps, (B, 1, h, w).
         iterations: T.
         brightness: target mean of a dark scene with a mean of 0.05, in (0, 1).
+        shadows: how much further the darker half of a backlit scene goes, from -1 (nowhere) to 1 (twice as far).
         curve: applies maps (B, 3, SIDE, SIDE) to an image in T steps.
     """
-    image = thumbnail(small)
-    maps = thumbnail(guidance.evaluate(small, coefficients)).expand(-1, 3, -1, -1)
-    visible = (image.amax(1) > BLACK).to(image.dtype)
-    share, before = visible.mean((1, 2)), image.mean((1, 2, 3))
-    own = (image.mean(1) * visible).mean((1, 2)) / share.clamp(min=1 / visible[0].numel())
-    target = (brightness * (own / _REFERENCE_MEAN) ** _TARGET_EXPONENT).clamp(max=max(brightness, _HIGHEST_TARGET))
-    target = target * (share / FULL_SHARE).clamp(max=1) ** 2
-    darker, brighter = halves(image, visible)
-    lit = (BACKLIT * brighter).clamp(min=LIT_HALF)
-    part = ((lit - darker) / (lit - _DARK_HALF)).clamp(0, 1)
-    part = part * (share / _MEANINGFUL_SHARE).clamp(max=1)
-    highest, allowed = before + part * (target - before), _clipped(image) + _CLIPPED_SHARE
+    image, maps = scene.image, thumbnail(maps).expand(-1, 3, -1, -1)
+    target = (brightness * (scene.mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT).clamp(max=max(brightness, _HIGHEST_TARGET))
+    night = (scene.share / FULL_SHARE).clamp(max=1) ** 2
+    lit = (BACKLIT * scene.brighter).clamp(min=LIT_HALF)
+    part = ((lit - scene.darker) / (lit - _DARK_HALF)).clamp(0, 1) * (scene.share / _MEANINGFUL_SHARE).clamp(max=1)
+    before = _mean(image)
+    highest = before + part * (1 - scene.backlit) * (target * night - before)
+    balance = _BALANCE * brightness * scene.brighter * night
+    highest_darker = scene.darker + part * (1 + shadows) * (balance - scene.darker)
+    allowed = _clipped(image) + _CLIPPED_SHARE
     found = torch.zeros_like(before)
     for step in range(1, _HALVINGS + 1):
         tried = found + MOST / 2**step
-        enhanced = curve(image, (maps * tried[:, None, None, None]).clamp(min=-1), iterations)
-        found = torch.where((enhanced.mean((1, 2, 3)) <= highest) & (_clipped(enhanced) <= allowed), tried, found)
+        enhanced = curve(image, (maps * tried).clamp(min=-1), iterations)
+        darker = _weighted_mean(guidance.luma(enhanced), scene.darker_half)
+        keeps = ((_mean(enhanced) <= highest) | (darker <= highest_darker)) & (_clipped(enhanced) <= allowed)
+        found = torch.where(keeps, tried, found)
     # For a lit scene the last bits of two means do not decide.
-    return torch.where(part > 0, found, 0)[:, None, None, None]
+    return torch.where(part > 0, found, 0)
 
 
 def _clipped(image: Tensor) -> Tensor:
-    return (image.amax(1) >= _WHITE).to(image.dtype).mean((1, 2))
+    return _mean((image.amax(1, keepdim=True) >= _WHITE).to(image.dtype))
 
 
-def halves(image: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean luma (B) of the darker and of the brighter half of ``image`` (B, 3, h, w).
+def _mean(image: Tensor) -> Tensor:
+    return image.mean((1, 2, 3), keepdim=True)
 
-    Black pixels, where ``visible`` (B, h, w) is 0 and not 1, count wholly where they are few, and not at all in a night.
-    """
-    shadow = ((visible.mean((1, 2)) - NIGHT_SHARE) / (FULL_SHARE - NIGHT_SHARE)).clamp(0, 1)
-    weights = torch.maximum(visible, shadow[:, None, None]).flatten(1)
-    ascending, order = guidance.luma(image).flatten(1).sort(dim=1)
-    weights = weights.gather(1, order)
-    below = weights.cumsum(1) - weights
-    darker = weights * (below < weights.sum(1, keepdim=True) / 2)
 
-    def mean(counted: Tensor) -> Tensor:
-        return (ascending * counted).sum(1) / counted.sum(1).clamp(min=torch.finfo(counted.dtype).tiny)
+def _weighted_mean(plane: Tensor, weights: Tensor) -> Tensor:
+    return _sum(plane * weights) / _sum(weights).clamp(min=torch.finfo(weights.dtype).tiny)
 
-    return mean(darker), mean(weights - darker)
+
+def _sum(plane: Tensor) -> Tensor:
+    return plane.sum((1, 2, 3), keepdim=True)
 
 
 def thumbnail(image: Tensor) -> Tensor:

@@ -212,12 +212,7 @@ class DCENet(nn.Module):
         Returns:
             Shape (B, 2, h, w); see ``zdce.models.guidance``.
         """
-        coefficients = guidance.fit(small, torch.tanh(self(small)))
-        if self.variant.brightness == 0:
-            return coefficients
-        return coefficients * guided_scene.strength(
-            small.detach(), coefficients.detach(), self.variant.iterations, self.variant.brightness, curve
-        )
+        return guided_scene.fit(small, torch.tanh(self(small)), self.variant.iterations, self.variant.brightness, curve=curve)
 
     def _own_maps(self, image: Tensor, scale: int, curve: Curve) -> Tensor:
         """Curve maps (B, 3T or 3, H, W) in [-1, 1] of ``image`` (B, 3, H, W), with the strength for its scene."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zdce import ops
-from zdce.models import guidance, guided_scene, noise, scene
+from zdce.models import guided_scene, noise, scene
 from zdce.models.engine import Array, PixelSettings
 from zdce.models.gpu_network import GpuNetwork
 from zdce.models.network import DCENet
@@ -155,10 +155,8 @@ class TorchEngine:
     def _guided_maps(self, picture: Tensor, settings: PixelSettings) -> Tensor:
         """Coefficients (1, 2, ceil(H / scale), ceil(W / scale)) for ``picture`` (H, W, 3), with the strength for its scene."""
         small = self._reduced(picture, settings.scale)
-        coefficients = guidance.fit(small, self._maps(small), settings.shadows, settings.highlights)
-        if settings.brightness == 0:
-            return coefficients
-        return coefficients * guided_scene.strength(small, coefficients, self._model.variant.iterations, settings.brightness)
+        of_scene = settings.brightness, settings.shadows, settings.highlights
+        return guided_scene.fit(small, self._maps(small), self._model.variant.iterations, *of_scene)
 
     def _brightened(self, picture: Tensor, settings: PixelSettings) -> Tensor:
         """``picture`` (H, W, 3) with its own curve."""
