@@ -33,16 +33,16 @@ ZDCE_INLINE V step_da(V x) {
 // [0, 9.02], past which float's tanh is 1. Rounding makes it 6 ulps at most. All coefficients are positive, so nothing
 // cancels; both limits let NaN pass, and -0 stays -0. At 9.4 the fit is 3 ulps above 1: the second limit makes it 1
 // even where the quotient is 2 ulps off, as CUDA's fast division may be, and saturated logits have no gradient at all.
+constexpr float kTangentLimit = 9.4f;
+
 template <class V>
 struct Fraction {
   V numerator, denominator;
 };
 
+// x: within kTangentLimit of 0.
 template <class V>
 ZDCE_INLINE Fraction<V> tangent_fraction(V x) {
-  const V limit = V{} + 9.4f;
-  x = x > limit ? limit : x;
-  x = x < -limit ? -limit : x;
   const V u = x * x;
   const V p = (((u * 1.33191732e-08f + 2.05835531e-05f) * u + 3.49403918e-03f) * u + 1.33797213e-01f) * u + 1.0f;
   const V q = (((u * 7.76205809e-07f + 3.28310009e-04f) * u + 2.58710906e-02f) * u + 4.67130363e-01f) * u + 1.0f;
@@ -50,16 +50,16 @@ ZDCE_INLINE Fraction<V> tangent_fraction(V x) {
 }
 
 template <class V>
-ZDCE_INLINE V within_one(V y) {
-  const V one = V{} + 1.0f;
-  y = y > one ? one : y;
-  return y < -one ? -one : y;
+ZDCE_INLINE V within(V x, float limit) {
+  const V most = V{} + limit;
+  x = x > most ? most : x;
+  return x < -most ? -most : x;
 }
 
 template <class V>
 ZDCE_INLINE V hyperbolic_tangent(V x) {
-  const Fraction<V> y = tangent_fraction(x);
-  return within_one(y.numerator / y.denominator);
+  const Fraction<V> y = tangent_fraction(within(x, kTangentLimit));
+  return within(y.numerator / y.denominator, 1.0f);
 }
 
 // For double, the type that tests differentiate in, the library's own.

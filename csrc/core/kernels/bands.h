@@ -70,12 +70,44 @@ ZDCE_INLINE void transpose(const float* from, int stride, float* to) {
 // long as 16 multiplications. Denominators are at most 512, so their product is far from float's limits.
 ZDCE_INLINE void activate(float* maps, float strength) {
   Fraction<Register> y[3];
-  for (int i = 0; i < 3; ++i) y[i] = tangent_fraction(load_register(maps + i * kRegisterLanes));
+  for (int i = 0; i < 3; ++i) y[i] = tangent_fraction(within(load_register(maps + i * kRegisterLanes), kTangentLimit));
   const Register first_two = y[0].denominator * y[1].denominator;
   const Register inverse = strength / (first_two * y[2].denominator), of_two = inverse * y[2].denominator;
-  store_register(maps, within_one(y[0].numerator * (of_two * y[1].denominator)));
-  store_register(maps + kRegisterLanes, within_one(y[1].numerator * (of_two * y[0].denominator)));
-  store_register(maps + 2 * kRegisterLanes, within_one(y[2].numerator * (inverse * first_two)));
+  store_register(maps, within(y[0].numerator * (of_two * y[1].denominator), 1.0f));
+  store_register(maps + kRegisterLanes, within(y[1].numerator * (of_two * y[0].denominator), 1.0f));
+  store_register(maps + 2 * kRegisterLanes, within(y[2].numerator * (inverse * first_two), 1.0f));
+}
+
+// The same of 8 outputs, each the sum of two neighbouring lanes. to: (8, 16).
+ZDCE_INLINE void transpose_sums(const float* from, int stride, float* to) {
+#if ZDCE_REGISTER_BYTES == 64
+  // Sums of pixel p in the first half of a register, of p + 8 in the second. Three times, lanes of registers i and i +
+  // 4 alternate within the halves, which transposes both.
+  Register v[8], w[8];
+  for (int p = 0; p < 8; ++p) {
+    const Register a = load_register(from + p * stride), b = load_register(from + (p + 8) * stride);
+    v[p] = shuffle<0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(a, b) +
+           shuffle<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(a, b);
+  }
+  for (int stage = 0; stage < 3; ++stage) {
+    for (int i = 0; i < 4; ++i) {
+      w[2 * i] = shuffle<0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27>(v[i], v[i + 4]);
+      w[2 * i + 1] = shuffle<4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31>(v[i], v[i + 4]);
+    }
+    for (int i = 0; i < 8; ++i) v[i] = w[i];
+  }
+  for (int i = 0; i < 8; ++i) store_register(to + i * kBlock, v[i]);
+#else
+  alignas(64) float lanes[kBlock * kBlock];
+  transpose(from, stride, lanes);
+  for (int i = 0; i < 8; ++i) {
+    for (int p = 0; p < kBlock; p += kRegisterLanes) {
+      const Register even = load_register(lanes + 2 * i * kBlock + p),
+                     odd = load_register(lanes + (2 * i + 1) * kBlock + p);
+      store_register(to + i * kBlock + p, even + odd);
+    }
+  }
+#endif
 }
 
 // Outputs of 16 pixels, planar. pixels: (16, blocks and perhaps a half one in 16 lanes); planes: (16 * blocks and
@@ -83,16 +115,36 @@ ZDCE_INLINE void activate(float* maps, float strength) {
 ZDCE_INLINE void to_planes(const float* pixels, int blocks, bool half, float* planes) {
   const int stride = (blocks + half) * kBlock;
   for (int o = 0; o < blocks; ++o) transpose(pixels + o * kBlock, stride, planes + o * kBlock * kBlock);
-  if (half) {
-    alignas(64) float folded[kBlock * kBlock];
-    transpose(pixels + blocks * kBlock, stride, folded);
-    for (int i = 0; i < 8; ++i) {
-      for (int p = 0; p < kBlock; p += kRegisterLanes) {
-        const Register even = load_register(folded + 2 * i * kBlock + p),
-                       odd = load_register(folded + (2 * i + 1) * kBlock + p);
-        store_register(planes + (blocks * kBlock + i) * kBlock + p, even + odd);
-      }
+  if (half) transpose_sums(pixels + blocks * kBlock, stride, planes + blocks * kBlock * kBlock);
+}
+
+// Pixels p to p + kRegisterLanes of sixteen that lie in kHigh rows from column x on.
+template <int kHigh>
+ZDCE_INLINE Register load_pixels_of(const float* const* rows, int x, int p) {
+  constexpr int wide = kBlock / kHigh;
+  if constexpr (wide >= kRegisterLanes) {
+    return load_register(rows[p / wide] + x + p % wide);
+  } else {
+    typedef float Four __attribute__((vector_size(16)));
+    static_assert(wide == 4);
+    Four v[kRegisterLanes / wide];
+    for (int r = 0; r < kRegisterLanes / wide; ++r) std::memcpy(&v[r], rows[p / wide + r] + x, sizeof(v[r]));
+    // Not by way of memory: what was stored in parts is not there for a while to those who load it whole.
+    const auto first = shuffle<0, 1, 2, 3, 4, 5, 6, 7>(v[0], v[1]);
+    if constexpr (kRegisterLanes == 8) {
+      return first;
+    } else {
+      const auto second = shuffle<0, 1, 2, 3, 4, 5, 6, 7>(v[2], v[3]);
+      return shuffle<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>(first, second);
     }
+  }
+}
+
+template <int kHigh>
+ZDCE_INLINE void store_pixels_of(Register v, float* const* rows, int x, int p) {
+  constexpr int wide = kBlock / kHigh, part = std::min(wide, kRegisterLanes);
+  for (int i = 0; i < kRegisterLanes; i += part) {
+    std::memcpy(rows[(p + i) / wide] + x + (p + i) % wide, reinterpret_cast<const float*>(&v) + i, 4 * part);
   }
 }
 
@@ -109,24 +161,19 @@ ZDCE_INLINE void finish_pixels(const float* logits, const Layer& layer, int y, i
     }
     return;
   }
-  for (int c = 0; c < 3; ++c) {
-    alignas(64) float color[kBlock];
-    for (int r = 0; r < kHigh; ++r) std::memcpy(color + wide * r, finish.colors[c][y + r] + x, 4 * wide);
-    for (int p = 0; p < kBlock; p += kRegisterLanes) {
-      Register v = load_register(color + p);
-      for (int t = 0; t < finish.iterations; ++t) {
-        v = step(v, load_register(maps + (finish.maps == 3 ? c : 3 * t + c) * kBlock + p));
-      }
-      store_register(color + p, v);
+  // The three colours side by side: a step waits for the one before it.
+  for (int p = 0; p < kBlock; p += kRegisterLanes) {
+    Register v[3];
+    for (int c = 0; c < 3; ++c) v[c] = load_pixels_of<kHigh>(finish.colors[c] + y, x, p);
+    for (int t = 0; t < finish.iterations; ++t) {
+      const float* const map = maps + (finish.maps == 3 ? 0 : 3 * t * kBlock) + p;
+      for (int c = 0; c < 3; ++c) v[c] = step(v[c], load_register(map + c * kBlock));
     }
-    for (int r = 0; r < kHigh; ++r) std::memcpy(finish.results[c][y + r] + x, color + wide * r, 4 * wide);
+    for (int c = 0; c < 3; ++c) store_pixels_of<kHigh>(v[c], finish.results[c] + y, x, p);
   }
 }
 
-ZDCE_INLINE Register rectified(Register v) {
-  const Register zero{};
-  return v > zero ? v : zero;
-}
+ZDCE_INLINE Register rectified(Register v) { return larger(v, Register{}); }
 
 ZDCE_INLINE void store_feature(float* to, Register v) { store_register(to, v); }
 
@@ -166,7 +213,8 @@ struct FirstBand {
             for (int t = 0; t < kStripTiles; ++t) sums[t][p] = bias;
           }
           for (int row = 0; row < 9; ++row) {
-            const float* const values = band->colors[row / 3][r + row % 3] + from - 1;
+            const float* values = band->colors[row / 3][r + row % 3] + from - 1;
+            asm("" : "+r"(values));  // one pointer, or GCC keeps an offset of its own for each of the values
             Register w[3][kBlockRegisters];
             for (int i = 0; i < 3 * kBlockRegisters; ++i) {
               w[i / kBlockRegisters][i % kBlockRegisters] =

@@ -16,23 +16,76 @@ struct LoadRow {
   }
 };
 
+// To the nearest integer, halves to even: what adding 1.5 * 2^23 does to a float.
+template <class S>
+ZDCE_INLINE S rounded(float value) {
+  if constexpr (sizeof(S) == 4) return value;
+  float v = value * kWhite<S>;
+  v = v > 0 ? v : 0;
+  v = v < kWhite<S> ? v : kWhite<S>;
+  return static_cast<S>(static_cast<int32_t>((v + 12582912.0f) - 12582912.0f));
+}
+
 template <class S>
 struct StoreRow {
   ZDCE_INLINE static void run(const float* from, int n, S* to, int64_t stride) {
-    if (stride == 3) {
-      for (int x = 0; x < n; ++x) to[3 * x] = rounded(from[x]);
-    } else {
-      for (int x = 0; x < n; ++x) to[x * stride] = rounded(from[x]);
+    for (int x = 0; x < n; ++x) to[x * stride] = rounded<S>(from[x]);
+  }
+};
+
+// Three planes to pixels of three values.
+template <class S>
+struct StoreInterleaved {
+  static constexpr int kWide = 16 / sizeof(S);
+  using V = typename VectorOf<S, kWide>::type;
+
+  ZDCE_INLINE static void run(const float* const (&from)[3], int n, S* to) {
+    int x = 0;
+    for (; x + kLanes<float> <= n; x += kLanes<float>) {
+      S values[3][kLanes<float>];
+      for (int c = 0; c < 3; ++c) round(load(from[c] + x, kLanes<float>), values[c]);
+      for (int i = 0; i < kLanes<float>; i += kWide) {
+        V planes[3];
+        for (int c = 0; c < 3; ++c) std::memcpy(&planes[c], values[c] + i, sizeof(V));
+        store<0>(planes, to + 3 * (x + i));
+        store<1>(planes, to + 3 * (x + i));
+        store<2>(planes, to + 3 * (x + i));
+      }
+    }
+    for (; x < n; ++x) {
+      for (int c = 0; c < 3; ++c) to[3 * x + c] = rounded<S>(from[c][x]);
     }
   }
 
-  // To the nearest integer, halves to even: what adding 1.5 * 2^23 does to a float.
-  ZDCE_INLINE static S rounded(float value) {
-    if constexpr (sizeof(S) == 4) return value;
-    float v = value * kWhite<S>;
-    v = v > 0 ? v : 0;
-    v = v < kWhite<S> ? v : kWhite<S>;
-    return static_cast<S>(static_cast<int32_t>((v + 12582912.0f) - 12582912.0f));
+  // As `rounded` does.
+  ZDCE_INLINE static void round(Lanes<float> v, S* to) {
+    if constexpr (sizeof(S) == 4) {
+      std::memcpy(to, &v, sizeof(v));
+    } else {
+      const Lanes<float> zero{}, white = zero + kWhite<S>;
+      v *= kWhite<S>;
+      v = v > zero ? v : zero;
+      v = v < white ? v : white;
+      const auto values = __builtin_convertvector((v + 12582912.0f) - 12582912.0f, Lanes<int32_t>);
+      // By way of 16 bits: GCC takes values out of the vector one by one where it is to go to 8 at once.
+      const auto halves = __builtin_convertvector(values, typename VectorOf<uint16_t, kLanes<float>>::type);
+      const auto narrow = __builtin_convertvector(halves, typename VectorOf<S, kLanes<float>>::type);
+      std::memcpy(to, &narrow, sizeof(narrow));
+    }
+  }
+
+  // A third of the values: each of a plane by its colour, 3 * x + c.
+  template <int kPart>
+  ZDCE_INLINE static void store(const V (&planes)[3], S* to) {
+    const V v = interleaved<kPart>(planes, std::make_integer_sequence<int, kWide>());
+    std::memcpy(to + kPart * kWide, &v, sizeof(v));
+  }
+
+  template <int kPart, int... kLane>
+  ZDCE_INLINE static V interleaved(const V (&planes)[3], std::integer_sequence<int, kLane...>) {
+    constexpr int first = kPart * kWide;
+    const V two = shuffle<((first + kLane) % 3 == 1 ? kWide : 0) + (first + kLane) / 3 ...>(planes[0], planes[1]);
+    return shuffle<((first + kLane) % 3 == 2 ? kWide + (first + kLane) / 3 : kLane)...>(two, planes[2]);
   }
 };
 
@@ -54,6 +107,11 @@ inline void store_pixels(const NetworkResult& result, int y, int height, int x, 
   with_pixel(to.element, [&](auto element) {
     using S = decltype(element);
     for (int r = 0; r < height; ++r) {
+      if (result.channels == 3 && to.interleaved()) {
+        S* const pixels = static_cast<S*>(to.data) + (y + r) * to.row_stride + int64_t{3} * x;
+        StoreInterleaved<S>::run({rows[0][r] + from, rows[1][r] + from, rows[2][r] + from}, n, pixels);
+        continue;
+      }
       for (int k = 0; k < result.channels; ++k) {
         const int64_t at = (y + r) * to.row_stride + x * to.column_stride + k * to.channel_stride;
         StoreRow<S>::run(rows[k][r] + from, n, static_cast<S*>(to.data) + at, to.column_stride);

@@ -20,6 +20,32 @@ ZDCE_INLINE Register load_register(const float* from) {
 
 ZDCE_INLINE void store_register(float* to, Register v) { std::memcpy(to, &v, sizeof(v)); }
 
+// The smaller and the larger of each lane, b where one of them is no number: one instruction of AVX-512, for which GCC
+// has two where it is written as a comparison.
+ZDCE_INLINE Register smaller(Register a, Register b) {
+#if ZDCE_REGISTER_BYTES == 64
+  return reinterpret_cast<Register>(
+      _mm512_maskz_min_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#else
+  return a < b ? a : b;
+#endif
+}
+
+ZDCE_INLINE Register larger(Register a, Register b) {
+#if ZDCE_REGISTER_BYTES == 64
+  return reinterpret_cast<Register>(
+      _mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+
+// x, at most `limit` from 0; what is no number stays so.
+ZDCE_INLINE Register within(Register x, float limit) {
+  const Register most = Register{} + limit;
+  return larger(-most, smaller(most, x));
+}
+
 // B^T d, two of the six coefficients of the values d at a time, 4 operations each: at 0 and infinity (kPair 0), a and
 // -a (1), b and -b (2).
 template <int kPair, class V>
