@@ -14,6 +14,7 @@
 #include "../../csrc/core/operations.h"
 #include "../../csrc/core/pack.h"
 #include "../../csrc/core/parallel.h"
+#include "../../csrc/core/tile_plan.h"
 
 namespace {
 
@@ -254,14 +255,51 @@ void check_threads(const Case& c) {
   const Packed packed(c);
   const std::vector<float> pixels = numbers(3 * 200 * 333, 0, 1, 7);
   std::vector<std::vector<float>> results;
-  for (const int threads : {1, 2, 5}) {
+  for (const int threads : {1, 2, 3, 5, 8, 16, 33, 64}) {
     set_own_number(threads);
     std::vector<float>& result = results.emplace_back(pixels.size(), NAN);
     run_network(packed.network, {const_cast<float*>(pixels.data()), Element::kFloat, 200, 333, 999, 3, 1}, 1, false,
                 {result.data(), Element::kFloat, 200, 333, 999, 3, 1});
+    expect(results[0] == result, "threads", isa(), threads);
   }
   set_own_number(0);
-  expect(results[0] == results[1] && results[0] == results[2], "threads", isa(), 1);
+}
+
+// The work of one thread without any margin, over that of all threads until the last is through.
+double efficiency(const Network& network, Size size, int threads) {
+  const Geometry geometry(network);
+  std::vector<double> busy(threads, 0);
+  for (const PictureTile& tile : plan_tiles(network, size.height, size.width, threads, 2 << 20)) {
+    *std::min_element(busy.begin(), busy.end()) +=
+        tile_work(network, geometry, tile.bottom - tile.top, tile.right - tile.left, tile.top > 0,
+                  (tile.left > 0) + (tile.right < size.width));
+  }
+  return tile_work(network, geometry, size.height, size.width, false, 0) /
+         (threads * *std::max_element(busy.begin(), busy.end()));
+}
+
+// Tiles are a grid of whole fours that covers each pixel once, and leave no thread without work for long.
+void check_plan(const Case& c) {
+  const Packed packed(c);
+  const Network& network = packed.network;
+  for (const Size size : {Size{1, 1}, Size{3, 5000}, Size{5000, 3}, Size{37, 149}, Size{480, 640}, Size{900, 1200}}) {
+    for (const int threads : {1, 2, 7, 64, 128}) {
+      std::vector<int> covered(static_cast<size_t>(size.height) * size.width, 0);
+      bool fours = true;
+      for (const PictureTile& tile : plan_tiles(network, size.height, size.width, threads, 1 << 20)) {
+        fours = fours && tile.top % 4 == 0 && tile.left % 4 == 0;
+        for (int y = tile.top; y < tile.bottom; ++y) {
+          for (int x = tile.left; x < tile.right; ++x) ++covered[static_cast<size_t>(y) * size.width + x];
+        }
+      }
+      const bool once = std::all_of(covered.begin(), covered.end(), [](int times) { return times == 1; });
+      expect(fours && once, "plan", isa(), threads);
+    }
+  }
+  for (const int threads : {1, 2, 4, 8, 16, 32, 64}) {
+    const double share = efficiency(network, {2160, 3840}, threads);
+    expect(share > 0.85 && share <= 1, "efficiency", isa(), share);
+  }
 }
 
 void check_errors_of_parts() {
@@ -302,6 +340,8 @@ int main() {
     }
   }
   check_threads(cases[0]);
+  check_plan(cases[0]);
+  check_plan(cases[4]);
   check_errors_of_parts();
   std::printf("%d checks on %d sets of instructions, %d failures\n", checks, sets, failed);
   return failed == 0 ? 0 : 1;
