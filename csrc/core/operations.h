@@ -4,6 +4,7 @@
 #include <string>
 
 #include "network.h"
+#include "pass_geometry.h"
 #include "pictures.h"
 #include "planes.h"
 
@@ -57,5 +58,8 @@ double measure_noise(const Picture& picture);
 // picture: (H, W, 3), any strides; network: with its weights in place. result: (H, W, 3), or with `maps` the curve maps
 // (C, H, W), float; written. strength: scales the maps.
 void run_network(const Network& network, const Picture& picture, double strength, bool maps, const Picture& result);
+
+// One tile of that, on this thread: rows top to bottom and columns left to right, top and left multiples of 4.
+void run_network_tile(const Network& network, const Picture& picture, const PictureTile& tile, const Picture& result);
 
 }  // namespace zdce

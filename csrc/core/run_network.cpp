@@ -15,14 +15,23 @@ void check(bool holds, const char* message) {
   if (!holds) throw std::runtime_error(std::string("zdce: ") + message);
 }
 
-}  // namespace
-
-void run_network(const Network& network, const Picture& picture, double strength, bool maps, const Picture& result) {
+void check_pictures(const Network& network, const Picture& picture, const Picture& result) {
   check(!network.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX");
   constexpr int64_t most = 1 << 28;
   check(picture.height > 0 && picture.width > 0 && picture.height < most && picture.width < most,
         "picture must have pixels, and sides below 2^28");
   check(result.height == picture.height && result.width == picture.width, "result must be as large as picture");
+}
+
+Workspace& workspace() {
+  thread_local Workspace own;
+  return own;
+}
+
+}  // namespace
+
+void run_network(const Network& network, const Picture& picture, double strength, bool maps, const Picture& result) {
+  check_pictures(network, picture, result);
   check(!maps || result.element == Element::kFloat, "maps must be float32");
   const NetworkResult to{result, maps, maps ? network.maps : 3, static_cast<float>(strength)};
   const Geometry geometry(network);
@@ -32,13 +41,20 @@ void run_network(const Network& network, const Picture& picture, double strength
   const Kernels& set = kernels();
   std::atomic<size_t> next{0};
   parallel_for(std::min<int64_t>(threads, static_cast<int64_t>(tiles.size())), 1, [&](int64_t begin, int64_t end) {
-    thread_local Workspace workspace;
     for (int64_t worker = begin; worker < end; ++worker) {
       for (size_t i; (i = next++) < tiles.size();) {
-        set.run_network_tile(network, geometry, picture, to, tiles[i], workspace);
+        set.run_network_tile(network, geometry, picture, to, tiles[i], workspace());
       }
     }
   });
+}
+
+void run_network_tile(const Network& network, const Picture& picture, const PictureTile& tile, const Picture& result) {
+  check_pictures(network, picture, result);
+  check(tile.top >= 0 && tile.top < tile.bottom && tile.bottom <= picture.height && tile.top % kBandRows == 0 &&
+            tile.left >= 0 && tile.left < tile.right && tile.right <= picture.width && tile.left % 4 == 0,
+        "tile must lie in the picture, and begin at multiples of 4");
+  kernels().run_network_tile(network, Geometry(network), picture, {result, false, 3, 1.0f}, tile, workspace());
 }
 
 }  // namespace zdce

@@ -14,6 +14,7 @@
 #include "../core/model.h"
 #include "../core/operations.h"
 #include "../core/parallel.h"
+#include "../core/tile_plan.h"
 
 namespace {
 
@@ -214,6 +215,46 @@ PyObject* enhance_array(PyObject*, PyObject* arguments) {
   });
 }
 
+PyObject* tiles(PyObject*, PyObject* arguments) {
+  return guarded([&] {
+    PyObject* network = nullptr;
+    int height = 0, width = 0, threads = 0;
+    parse(PyArg_ParseTuple(arguments, "Oiii", &network, &height, &width, &threads));
+    if (height < 1 || width < 1 || threads < 1) {
+      throw std::runtime_error("height, width and threads must be at least 1");
+    }
+    const std::vector<PictureTile> planned = plan_tiles(model_of(network).network(), height, width, threads);
+    PyObject* const list = PyList_New(static_cast<Py_ssize_t>(planned.size()));
+    if (list == nullptr) throw PythonError();
+    for (size_t i = 0; i < planned.size(); ++i) {
+      const PictureTile& tile = planned[i];
+      PyObject* const bounds = Py_BuildValue("(iiii)", tile.top, tile.bottom, tile.left, tile.right);
+      if (bounds == nullptr || PyList_SetItem(list, static_cast<Py_ssize_t>(i), bounds) != 0) {
+        Py_DECREF(list);
+        throw PythonError();
+      }
+    }
+    return list;
+  });
+}
+
+PyObject* tile(PyObject*, PyObject* arguments) {
+  return guarded([&] {
+    PyObject *network = nullptr, *picture = nullptr, *result = nullptr;
+    PictureTile at;
+    parse(PyArg_ParseTuple(arguments, "OO(iiii)O", &network, &picture, &at.top, &at.bottom, &at.left, &at.right,
+                           &result));
+    const Model& model = model_of(network);
+    const Array from(picture, "picture", false), to(result, "result", true);
+    const Picture source = from.picture(), target = to.picture();
+    {
+      const WithoutLock unlocked;
+      run_network_tile(model.network(), source, at, target);
+    }
+    return none();
+  });
+}
+
 PyObject* strength(PyObject*, PyObject* arguments) {
   return guarded([&] {
     PyObject *network = nullptr, *picture = nullptr;
@@ -394,6 +435,12 @@ PyMethodDef methods[] = {
     {"enhance", enhance_array, METH_VARARGS,
      "(network, picture (H, W, 3), result likewise, strength, brightness, noise in levels of 255, scale, "
      "shadows=0, highlights=1): result is written."},
+    {"plan_tiles", tiles, METH_VARARGS,
+     "(network, height, width, threads) -> the tiles that a picture is worked on in, [(top, bottom, left, right)]."},
+    {"run_network_tile", tile, METH_VARARGS,
+     "(network, picture (H, W, 3), (top, bottom, left, right), result likewise): that part of result is written, on "
+     "this "
+     "thread."},
     {"scene_strength", strength, METH_VARARGS, "(network, picture (H, W, 3), brightness) -> strength of [0, 2]."},
     {"curve_maps", maps, METH_VARARGS,
      "(network, picture (H, W, 3), scale, maps float32 (C, ceil(H / scale), ceil(W / scale))): maps are written."},

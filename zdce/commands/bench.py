@@ -9,7 +9,22 @@ import torch
 
 import zdce
 from zdce.bench import browser as browser_bench
-from zdce.bench import cases, engines, flicker, folder, infer, layers, ops, plot, providers, scales, startup, static, steps
+from zdce.bench import (
+    cases,
+    engines,
+    flicker,
+    folder,
+    infer,
+    layers,
+    ops,
+    plot,
+    providers,
+    scales,
+    startup,
+    static,
+    steps,
+    threads,
+)
 from zdce.bench import live as live_bench
 from zdce.bench import train as train_bench
 from zdce.bench.processes import Outcome
@@ -501,6 +516,31 @@ def bench_scales(
         pictures = "1 picture" if len(found) == 1 else f"{len(found)} pictures"
         title = f"{model}: {pictures}, {rows[0].threads} threads, {rows[0].device}"
         print_table(title, list(scales.COLUMNS), scales.table(rows))
+
+
+@bench.command("threads")
+@click.option(
+    "-m", "--model", "models", multiple=True, default=("base", "zero-dce"), show_default=True, help="Network; repeat for more."
+)
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    type=click.Choice(list(threads.SIZES)),
+    default=tuple(threads.SIZES),
+    help="Size; repeat for more (default: all).",
+)
+@options.csv
+@options.as_json
+def bench_threads(models: tuple[str, ...], sizes: tuple[str, ...], csv_path: Path | None, as_json: bool) -> None:
+    """Predict how well the engine uses 1 to 128 processors, from tiles measured on one.
+
+    Efficiency is one thread's time for the picture over all processors' time until the last tile is done.
+    """
+    rows = threads.run(models, sizes)
+    _save_rows(rows, csv_path, as_json)
+    if not as_json:
+        print_table(f"predicted efficiency by threads, {rows[0].device}", list(threads.COLUMNS), threads.table(rows))
 
 
 def _show_ops(rows: list[Row]) -> None:

@@ -23,6 +23,10 @@ Array: TypeAlias = NDArray[Any]
 _MOST_BLOCKS = 64
 
 
+# Rows top to bottom and columns left to right: (top, bottom, left, right).
+Tile = tuple[int, int, int, int]
+
+
 class PixelSettings(NamedTuple):
     """What pixels depend on: fields of ``EnhanceSettings``, with the network's own values where those but ``noise`` are
     None.
@@ -112,6 +116,15 @@ class Engine:
         if settings.strength and (deviation := self._noise(picture, settings)):
             _core().denoise_picture(picture, result, deviation)
         return result
+
+    def plan(self, height: int, width: int, threads: int) -> list[Tile]:
+        """The tiles that a picture of ``height`` x ``width`` is worked on in by so many threads, in that order."""
+        tiles: list[Tile] = _core().plan_tiles(self._network, height, width, threads)
+        return tiles
+
+    def run_tile(self, picture: Array, tile: Tile, result: Array) -> None:
+        """Write one tile of the enhanced ``picture`` (H, W, 3) to ``result``, of the same shape, on this thread."""
+        _core().run_network_tile(self._network, _interleaved(picture), tile, result)
 
     def _noise(self, picture: Array, settings: PixelSettings) -> float:
         return noise.assumed(settings.noise, self.variant.noise, lambda: noise.measured(picture))
