@@ -4,6 +4,7 @@ By the package `brisque`, which brings the model's own coefficients; torchmetric
 weights that they download when they are first used.
 """
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,10 @@ from zdce.runtime import packages
 
 # Smallest side: a smaller picture, halved, is smaller than BRISQUE's window of 7 pixels with its neighbours.
 _LEAST = 16
+
+
+# libsvm reads its models into memory that all threads share: two at a time corrupt the process.
+_ALONE = threading.Lock()
 
 
 def check() -> None:
@@ -33,7 +38,8 @@ def brisque() -> Callable[[Rgb], float]:
     check()
     from brisque import BRISQUE
 
-    scorer = BRISQUE()
+    with _ALONE:
+        scorer = BRISQUE()
     scaled = scorer.scale_features
     # The package's features are arrays of one value, which NumPy 2.4 and later do not convert to numbers.
     scorer.scale_features = lambda features: scaled([np.ravel(feature)[0] for feature in features])
@@ -41,7 +47,7 @@ def brisque() -> Callable[[Rgb], float]:
     def score(image: Rgb) -> float:
         if min(image.shape[:2]) < _LEAST:
             return float("nan")
-        with np.errstate(all="ignore"):  # a picture of one colour leads to 0 / 0
+        with _ALONE, np.errstate(all="ignore"):  # a picture of one colour leads to 0 / 0
             return float(scorer.score(image))
 
     return score
