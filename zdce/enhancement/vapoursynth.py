@@ -58,22 +58,28 @@ def enhance(
     network = load(model)
     enhancer = Enhancer(network, video.settings_for(network.variant, EnhanceSettings.of(settings, **keywords)))
     narrow = clip.format.sample_type == vapoursynth.INTEGER and clip.format.bits_per_sample == 8
-    given = _matrix(clip, vapoursynth)
-    to_rgb = {} if given is None else {"matrix_in": given}
+    colours = _colours(clip, vapoursynth)
+    to_rgb = {"matrix_in": colours["matrix"]} if "matrix" in colours else {}
     rgb = clip.resize.Bicubic(format=vapoursynth.RGB24 if narrow else vapoursynth.RGB48, **to_rgb)
     filtered = rgb.std.ModifyFrame(clips=_with_earlier(rgb), selector=_Filter(enhancer, clip.fps))
-    back = {} if given is None else {"matrix": given}
-    return filtered.resize.Bicubic(format=clip.format.id, **back)
+    return filtered.resize.Bicubic(format=clip.format.id, **colours)
 
 
-def _matrix(clip: Any, vapoursynth: Any) -> int | None:
-    """The colour matrix of a clip, of HD or SD where its first frame doesn't tell it; None for RGB."""
-    if clip.format.color_family == vapoursynth.RGB:
-        return None
-    told = int(clip.get_frame(0).props.get("_Matrix", _UNKNOWN))
-    if told not in (0, _UNKNOWN):
-        return told
-    return _BT709 if clip.height >= _HD else _BT601
+def _colours(clip: Any, vapoursynth: Any) -> dict[str, Any]:
+    """What makes RGB a clip like this one: the colour matrix, range and chroma location of its first frame, as arguments."""
+    props = dict(clip.get_frame(0).props)  # VapourSynth's own mapping warns of asking for a former name
+    found: dict[str, Any] = {}
+    if clip.format.color_family != vapoursynth.RGB:
+        matrix = int(props.get("_Matrix", _UNKNOWN))
+        known = _BT709 if clip.height >= _HD else _BT601
+        found["matrix"] = known if matrix in (0, _UNKNOWN) else matrix
+    # 1 is full in ``_Range``, 0 in ``_ColorRange``, which it had before.
+    if "_Range" in props or "_ColorRange" in props:
+        full = props["_Range"] == 1 if "_Range" in props else props["_ColorRange"] == 0
+        found["range_s"] = "full" if full else "limited"
+    if "_ChromaLocation" in props:
+        found["chromaloc"] = int(props["_ChromaLocation"])
+    return found
 
 
 def _with_earlier(clip: Any) -> list[Any]:
@@ -117,10 +123,11 @@ class _Filter:
         for i in range(begin, n + 1):
             frame = frames[n - i]
             pixels = _pixels(frame)
+            self._maps.pop(i, None)  # the newest is the last
             self._maps[i] = self._smoothing(self._enhancer.maps(pixels), self._enhancer.srgb(pixels), self._time)
             self._time += self._seconds(frame)
         self._next = n + 1
-        for i in sorted(self._maps)[:-_HELD]:
+        for i in list(self._maps)[:-_HELD]:
             del self._maps[i]
 
     def _seconds(self, frame: Any) -> float:
