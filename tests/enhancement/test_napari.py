@@ -28,11 +28,13 @@ def dark():
 
 
 def test_colours_become_what_enhance_gives_and_the_layer_keeps_its_place(dark):
-    layer = layers.Image(dark, name="night", scale=(2, 3), translate=(5, 6))
+    affine = np.array([[1, 0.5, 7], [0, 2, 8], [0, 0, 1]])
+    layer = layers.Image(dark, name="night", scale=(2, 3), translate=(5, 6), affine=affine)
     data, properties, kind = widget.brighten(layer, strength=0.7)
     assert np.array_equal(data, zdce.enhance(dark, strength=0.7))
     made = layers.Layer.create(data, properties, kind)
     assert (made.name, made.rgb, tuple(made.scale), tuple(made.translate)) == ("night (brighter)", True, (2, 3), (5, 6))
+    np.testing.assert_allclose(made.affine.affine_matrix, affine)
 
 
 def test_pictures_of_a_stack_are_brightened_each_for_itself(dark):

@@ -18,6 +18,7 @@ _KEPT = (
     "translate",
     "rotate",
     "shear",
+    "affine",
     "units",
     "axis_labels",
     "colormap",
