@@ -3,6 +3,7 @@
 import threading
 import time
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,6 +103,39 @@ def test_a_camera_whose_clock_is_slow_or_jumps_is_not_late(monkeypatch):
     assert now[0] - clock.due(5e4) < 0.01
 
 
+def test_a_file_whose_times_jump_goes_on(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(live_frames.time, "monotonic", lambda: now[0])
+    clock = live_frames._SourceClock(is_file=True)
+    assert clock.due(30.0) == 100
+    assert clock.due(31.0) == 101
+    now[0] = 101.2
+    assert clock.due(31.5) == 101.5  # what is a little late shifts nothing
+    assert clock.due(5000.0) == pytest.approx(101.2)
+    assert clock.due(5001.0) == pytest.approx(102.2)
+    now[0] = 103.0
+    assert clock.due(0.0) == 103
+    assert clock.due(1.0) == 104
+
+
+def test_a_source_that_comes_in_pieces_and_later_for_good_is_decoded(tmp_path):
+    path = film(tmp_path / "film.mp4", [40 + i for i in range(60)])
+    reader = live_frames.LiveReader(live_frames.Source.of("http://127.0.0.1/film"))
+    with av.open(path) as file:
+
+        def demux(stream):
+            for i, packet in enumerate(file.demux(stream)):
+                if i and i % 20 == 0:  # a second of film
+                    time.sleep(1.0 if i == 20 else 1.7)
+                yield packet
+
+        decoded = []
+        reader._decode = lambda packet, arrived: decoded.append(time.monotonic() - arrived)
+        reader._follow(SimpleNamespace(streams=file.streams, demux=demux))
+    assert len(decoded) == 61  # and the end
+    assert max(decoded) < live_frames._LATE
+
+
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_films_of_turned_telephones_are_upright(tmp_path, rotation):
     path = film(tmp_path / "film.mp4", [40], rotation=rotation)
@@ -165,12 +199,24 @@ def test_a_lit_scene_stays_as_it_is_and_a_dark_one_is_a_videos(network):
     assert dark.mean() < half.mean() < found.mean()
 
 
+def test_light_is_judged_as_it_looks_whatever_the_encoding(network):
+    lit = np.random.default_rng(0).integers(5, 40, (48, 64, 3), np.uint8)
+    for transfer, stays in (("srgb", False), ("linear", True)):
+        settings = live.settings_for(network.variant, EnhanceSettings(only_if_dark=True, transfer=transfer))
+        assert (live.LiveFrames(Enhancer(network, settings))(lit, 0.0) is lit) == stays
+
+
 def test_sources_are_known_by_their_names_and_passwords_are_not_told(tmp_path, monkeypatch):
     of = live_frames.Source.of
     camera = of("rtsp://admin:pa@ss@10.0.0.5:554/live")
     assert "ss" not in of("rtsp://admin:pa55@10.0.0.5:554/live").name
     assert camera.url == "rtsp://admin:pa@ss@10.0.0.5:554/live"
     assert camera.name == "rtsp://10.0.0.5:554/live"
+    assert of("rtsp://admin:pa/ss@10.0.0.5/live").name == "rtsp://10.0.0.5/live"
+    assert of("http://10.0.0.5/live?user=admin&pwd=pa55").name == "http://10.0.0.5/live"
+    assert of("http://admin:pa55@10.0.0.5/live?pwd=pa55").name == "http://10.0.0.5/live"
+    for address in ("http://10.0.0.5/live?pwd=pa@ss word", "rtsp://admin:pa?ss@10.0.0.5/live"):
+        assert "ss" not in of(address).name
     assert camera.options["rtsp_transport"] == "tcp"
     assert of("/dev/video7").input_format == "v4l2"
     assert of("testsrc", "lavfi").input_format == "lavfi"
@@ -182,5 +228,7 @@ def test_sources_are_known_by_their_names_and_passwords_are_not_told(tmp_path, m
     monkeypatch.setattr(live_frames.sys, "platform", "linux")
     assert (of("3").url, of("3").input_format) == ("/dev/video3", "v4l2")
     monkeypatch.setattr(live_frames.sys, "platform", "win32")
-    with pytest.raises(InputError, match="dshow"):
+    with pytest.raises(
+        InputError, match=r"source: expected a camera's name on win32 \(--input-format dshow .*got the number 0"
+    ):
         of("0")

@@ -35,8 +35,8 @@ _REMEMBERED = 10_000
 
 
 def settings_for(variant: Variant, settings: EnhanceSettings) -> EnhanceSettings:
-    """``settings``, where they have none at the larger one of the network's own scale and that of videos, and where they say
-    nothing of noise without denoising, which takes several times as long as all the rest.
+    """``settings`` with live video's defaults where they are None: the larger of the network's scale and ``VIDEO_SCALE``, and
+    no denoising, which takes several times as long as all the rest.
     """
     scale = max(variant.scale, VIDEO_SCALE) if settings.scale is None else settings.scale
     return replace(settings, scale=scale, noise=0.0 if settings.noise is None else settings.noise)
@@ -107,9 +107,10 @@ class LiveFrames:
         """The next frame (H, W, 3), shown at ``moment`` seconds; the same array where nothing is to be brightened."""
         if self._switch is not None:
             step = max(1, min(pixels.shape[:2]) // _MEASURED)
-            self.share = self._switch(darkness.lightness(pixels[::step, ::step]), moment)
+            shown = self._enhancer.srgb(np.ascontiguousarray(pixels[::step, ::step]))
+            self.share = self._switch(darkness.lightness(shown), moment)
         if self.share == 0:
-            self._frames = None  # what the light was before tells nothing of the next darkness
+            self._frames = None  # smoothing begins anew when it is dark again
             return pixels
         if self._frames is None:
             self._frames = video.Frames(self._enhancer, None)

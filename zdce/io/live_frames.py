@@ -24,18 +24,24 @@ from zdce.io.video_streams import FILE
 # FFmpeg's names of the systems' ways to cameras that are known by a number.
 _CAMERAS = {"linux": "v4l2", "darwin": "avfoundation"}
 
-# What FFmpeg need not hold back of what arrives, and RTSP by TCP, which loses no packets.
+# FFmpeg's options: no buffering of input; RTSP over TCP, which loses no packets.
 _AT_ONCE = {"fflags": "nobuffer", "flags": "low_delay"}
 _RTSP = {"rtsp_transport": "tcp"}
 
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 
-# Seconds between looks at whether somebody wants the end.
+# A user's name and password, and what follows a question mark, where some cameras take them. An @ after a question mark may
+# end a password or be part of one.
+_CREDENTIALS = re.compile(r"(?<=://)(?:.*\?.*@.*|.*@)|\?.*")
+
+# Seconds between checks of the stop event.
 _LOOK = 0.2
 
 # Seconds behind its time from which on nothing is decoded, until a frame that needs no other comes in time again.
 _LATE, _IN_TIME = 0.5, 0.1
+
+# Seconds for which demuxing waited: nothing more had come.
+_WAITED = 0.005
 
 # How much slower a source's clock may be, and how many seconds its times may jump.
 _DRIFT, _JUMP = 1e-3, 10.0
@@ -85,7 +91,10 @@ class Source:
     @classmethod
     def _camera(cls, number: str) -> "Source":
         if sys.platform not in _CAMERAS:
-            raise InputError(f"cameras have no numbers here, got {number}: name it, with --input-format dshow 'video=NAME'")
+            raise InputError(
+                f"source: expected a camera's name on {sys.platform} (--input-format dshow 'video=NAME'),"
+                f" got the number {number}"
+            )
         url = f"/dev/video{number}" if sys.platform == "linux" else number
         return cls(f"camera {number}", url, _CAMERAS[sys.platform])
 
@@ -211,8 +220,7 @@ class LiveReader:
         clock, skips, began = _SourceClock(is_file=self.source.is_file), False, time.monotonic()
         try:
             for packet in container.demux(stream):
-                shown = packet.dts if packet.dts is not None else packet.pts
-                due = time.monotonic() if shown is None else clock.due(float(shown * packet.time_base))
+                due = self._due(clock, packet, time.monotonic() - began)
                 if self.source.is_file:
                     self._stop.wait(max(0.0, due - time.monotonic()))
                 if self._stop.is_set():
@@ -226,6 +234,18 @@ class LiveReader:
                 began = time.monotonic()
         except av.error.FFmpegError as error:
             raise self._failed(error, began) from None
+
+    def _due(self, clock: "_SourceClock", packet: "av.Packet[Any]", waited: float) -> float:
+        """When a packet is due that demuxing ``waited`` so many seconds for."""
+        shown = packet.dts if packet.dts is not None else packet.pts
+        if shown is None:
+            return time.monotonic()
+        moment = float(shown * packet.time_base)
+        due = clock.due(moment)
+        if not self.source.is_file and waited > _WAITED and time.monotonic() - due > _LATE:
+            # All that came is decoded: the source is late, not the decoder.
+            due = clock.restarted(moment)
+        return due
 
     def _decode(self, packet: "av.Packet[Any]", arrived: float) -> None:
         # A damaged packet is followed by sound ones.
@@ -248,8 +268,8 @@ class LiveReader:
 
 
 class _SourceClock:
-    """A source's own time beside ``time.monotonic``: of a file, from its beginning on; of others, what came with least delay
-    was in time.
+    """When a source's frames are due, by ``time.monotonic``. A file plays from its first frame on; of a camera, the frame with
+    the least delay counts as on time.
     """
 
     def __init__(self, *, is_file: bool) -> None:
@@ -260,10 +280,15 @@ class _SourceClock:
         """When ``moment``, in seconds of the source, is due, by ``time.monotonic``."""
         now = time.monotonic()
         if self._is_file:
-            self._zero = now - moment if self._zero == math.inf else self._zero
+            self._zero = self._zero if abs(now - moment - self._zero) < _JUMP else now - moment
             return self._zero + moment
         zero = self._zero + _DRIFT * (now - self._seen)
         # A jump of the source's times begins a new count.
         self._zero = now - moment if not abs(now - moment - zero) < _JUMP else min(zero, now - moment)
         self._seen = now
         return self._zero + moment
+
+    def restarted(self, moment: float) -> float:
+        """As ``due``, with a new count."""
+        self._zero = math.inf
+        return self.due(moment)
