@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from zdce.enhancement.live import Meter, Shown
 from zdce.serving.guard import Guard
@@ -121,7 +122,11 @@ class _Streams:
     async def stream(self, side: Side) -> Response:
         if self._viewers >= MOST_VIEWERS:
             raise HTTPException(503, f"{MOST_VIEWERS} streams are watched already")
-        return StreamingResponse(self._parts(side), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+        self._viewers += 1
+        return _Watched(self._parts(side), self._one_less)
+
+    def _one_less(self) -> None:
+        self._viewers -= 1
 
     def _newest(self) -> Shown:
         if self._views.newest is None:
@@ -131,7 +136,6 @@ class _Streams:
     async def _parts(self, side: Side) -> AsyncIterator[bytes]:
         """JPEG files, each the newest when the connection takes another."""
         loop, number = asyncio.get_running_loop(), -1
-        self._viewers += 1
         try:
             while True:
                 shown = await loop.run_in_executor(self._pool, self._views.newer, number, _LOOK)
@@ -143,8 +147,20 @@ class _Streams:
                 yield head.encode() + data + b"\r\n"
         except EOFError:
             yield f"--{_BOUNDARY}--\r\n".encode()
+
+
+class _Watched(StreamingResponse):
+    """Motion JPEG, and what is called when it is over."""
+
+    def __init__(self, parts: AsyncIterator[bytes], over: Callable[[], object]) -> None:
+        super().__init__(parts, media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
+        self._ended = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
         finally:
-            self._viewers -= 1
+            self._ended()
 
 
 def application(views: Views, names: Sequence[str] = ()) -> Guard:

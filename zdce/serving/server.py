@@ -1,5 +1,6 @@
 """The server itself: its socket, its signals, its end."""
 
+import asyncio
 import signal
 import socket
 import threading
@@ -22,6 +23,9 @@ _GRACE = 30
 
 # Seconds in which the head of a request must be there.
 _SILENCE = 30.0
+
+# Seconds that a viewer of an endless answer may read nothing, and that its connection has to end after the answer.
+_STALLED, _END = 10.0, 2.0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -58,14 +62,14 @@ def server(
         names: that requests may call it by, beside localhost and addresses.
         ready: called when requests are answered.
     """
-    return _server_of(application(networks, limits, names), ready)
+    return _server_of(application(networks, limits, names), ready, _Connection)
 
 
 @contextmanager
 def in_background(app: ASGIApp, listening: socket.socket) -> Iterator[None]:
     """Serves ``app`` from another thread, and ends with the ``with`` statement; its endless answers must have ended by then."""
     ready = threading.Event()
-    server = _server_of(app, ready.set)
+    server = _server_of(app, ready.set, _Endless)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="zdce-server")
     thread.start()
     try:
@@ -76,9 +80,9 @@ def in_background(app: ASGIApp, listening: socket.socket) -> Iterator[None]:
         thread.join()
 
 
-def _server_of(app: ASGIApp, ready: Callable[[], object]) -> "_Server":
+def _server_of(app: ASGIApp, ready: Callable[[], object], connection: type[H11Protocol]) -> "_Server":
     config = uvicorn.Config(
-        app, http=_Connection, ws="none", lifespan="on", log_level="warning", access_log=False, server_header=False,
+        app, http=connection, ws="none", lifespan="on", log_level="warning", access_log=False, server_header=False,
         proxy_headers=False, timeout_graceful_shutdown=_GRACE,
     )  # fmt: skip
     return _Server(config, ready)
@@ -102,6 +106,33 @@ class _Connection(H11Protocol):
             self.transport.close()
         else:
             self._look_later()
+
+
+class _Endless(_Connection):
+    """Closes where somebody reads nothing of an endless answer, which would hold its place and the server's end up."""
+
+    _stalled: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(_STALLED, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unset_stalled()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unset_stalled()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self.loop.call_later(_END, self.transport.abort)
+
+    def _unset_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,72 @@
+"""Streams of `zdce live`: how many there are at once, and viewers that read nothing."""
+
+import asyncio
+import socket
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+
+from starlette.exceptions import HTTPException
+
+from zdce.enhancement.live import Shown
+from zdce.serving import live, server
+
+NOISE = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)  # a JPEG of a megabyte
+
+
+@contextmanager
+def filled(views):
+    """A connection that asked for a stream and reads nothing, when no more goes into it."""
+    with (
+        socket.socket() as connection,
+        server.listen("127.0.0.1", 0) as listening,
+        server.in_background(live.application(views), listening),
+    ):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.settimeout(5)
+        connection.connect(listening.getsockname())
+        connection.sendall(b"GET /after.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for number in range(20):
+            views.show(Shown(NOISE, NOISE, number, 0.0, 1.0))
+            time.sleep(0.1)
+        yield connection
+        views.close()
+
+
+def test_a_viewer_that_reads_nothing_is_sent_away(monkeypatch):
+    monkeypatch.setattr(server, "_STALLED", 0.5)
+    with filled(live.Views()) as connection:
+        time.sleep(1.0)
+        while connection.recv(1 << 20):  # to the end: a stream that goes on and has no new frame would time out
+            pass
+
+
+def test_a_viewer_that_reads_nothing_does_not_hold_the_end_up(monkeypatch):
+    monkeypatch.setattr(server, "_END", 0.5)
+    with filled(live.Views()):
+        began = time.monotonic()
+    assert time.monotonic() - began < 8
+
+
+def test_no_more_streams_than_the_limit_are_promised_and_places_are_given_back():
+    async def watched():
+        streams = live._Streams(live.Views())
+        answers = [await streams.stream("after") for _ in range(live.MOST_VIEWERS)]
+        with pytest.raises(HTTPException, match="8 streams are watched already"):
+            await streams.stream("after")
+        await answers[0]({"type": "http"}, gone, ignore)
+        await streams.stream("after")
+        with pytest.raises(HTTPException):
+            await streams.stream("after")
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    async def ignore(message):
+        pass
+
+    asyncio.run(watched())
