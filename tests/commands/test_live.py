@@ -91,11 +91,11 @@ def _answer(method, headers):
 
 @contextmanager
 def running(*arguments):
-    """The process, and where it serves: told with its first frame."""
+    """The process, and where it serves: told with its first frame, on standard error beside JSON."""
     command = [sys.executable, "-m", "zdce", "live", "--port", "0", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        line = process.stdout.readline()
+        line = (process.stderr if "--json" in arguments else process.stdout).readline()
         found = re.match(r"(http://\S+)", line)
         assert found, line + process.stderr.read()
         yield process, urlsplit(found[1])
@@ -153,7 +153,7 @@ def test_a_file_is_shown_before_and_after_and_ends(tmp_path):
             assert turned_away.status == 421
         out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    told = json.loads(out.splitlines()[-1])
+    told = json.loads(out)
     assert told["frames"] + told["dropped"] == 120
     assert 0 < told["latency_ms"] <= told["latency_p95_ms"]
 

@@ -59,13 +59,13 @@ def live(
         reading.LiveReader(found, timeout) as reader,
         _virtual(virtual_camera, reader) as sent,
     ):
-        meter = _shown(reader, enhancer, stop, sent, host, port, names, in_browser)
+        meter = _shown(reader, enhancer, stop, sent, host, port, names, in_browser, as_json)
     _tell(meter, as_json)
 
 
 def _shown(
     reader: Any, enhancer: Enhancer, stop: threading.Event, sent: "_Sink", host: str, port: int, names: tuple[str, ...],
-    in_browser: bool,
+    in_browser: bool, as_json: bool,
 ) -> live_video.Meter:  # fmt: skip
     """Serves while frames come; what became of them."""
     from zdce.serving import live as live_serving
@@ -77,7 +77,7 @@ def _shown(
         views.show(shown)
         sent(shown)
         if views.meter.shown == 1:  # before the first frame there is nothing to see
-            click.echo(f"{address} (Ctrl-C ends it)")
+            click.echo(f"{address} (Ctrl-C ends it)", err=as_json)
             if in_browser:
                 click.launch(address)
 
