@@ -57,11 +57,11 @@ class Constant(NamedTuple):
 CONSTANTS = (
     Constant(None, "brightness", "brightness", 0.38, (0.30, 0.33, 0.36, 0.40, 0.42, 0.45)),
     Constant(guided_scene, "_TARGET_EXPONENT", "what stays of differences between scenes", 0.2, (0, 0.1, 0.3, 0.4)),
-    Constant(guided_scene, "_HIGHEST_TARGET", "the most", 0.5, (0.4, 0.45, 0.55, 0.6)),
+    Constant(guided_scene, "_HIGHEST_TARGET", "highest target mean", 0.5, (0.4, 0.45, 0.55, 0.6)),
     Constant(guided_scene, "LIT_HALF", "lit darker half", 0.16, (0.145, 0.18, 0.2, 0.25)),
-    Constant(guided_scene, "BACKLIT", "the same, of the brighter half", 0.3, (0.2, 0.25, 0.35, 0.4)),
+    Constant(guided_scene, "BACKLIT", "lit darker half, share of the brighter half", 0.3, (0.2, 0.25, 0.35, 0.4)),
     Constant(guided_scene, "_BRIGHTER_HALF", "brighter half of backlit scenes", 0.58, (0.5, 0.54, 0.62, 0.66)),
-    Constant(guided_scene, "_BRIGHTER_HALF_DEVIATION", "its deviation", 0.125, (0.03, 0.06, 0.18, 0.25)),
+    Constant(guided_scene, "_BRIGHTER_HALF_DEVIATION", "the brighter half's deviation", 0.125, (0.03, 0.06, 0.18, 0.25)),
     Constant(
         guided_scene,
         "_BALANCE",
@@ -137,7 +137,7 @@ def table(sets: dict[str, list[Pair]]) -> str:
         return f"| {name} | {own} | {lol} | {dark} | {backlit} | {ladders} | {difference(on_ladders[LOL], shipped[LOL])} |"
 
     rows = [
-        "| constant | value | best on LOL | it changes: ladders, dark (dB) | ladders, backlit (dB) | best on the ladders "
+        "| constant | value | best on LOL | its effect on ladders, dark (dB) | ladders, backlit (dB) | best on the ladders "
         "| it changes: LOL (dB) |",
         "|---|---|---|---|---|---|---|",
     ]

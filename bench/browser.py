@@ -87,6 +87,7 @@ const measured = async ({ file, threads, rounds, peer }) => {
       }
     }
   }
+  if (!results.zdce) return { times, notes, mean: 0, most: 0 };
   let sum = 0, most = 0;
   const [one, other] = [results.zdce, results["onnxruntime-web"] ?? results.zdce];
   for (let i = 0; i < one.length; ++i) {
@@ -108,7 +109,9 @@ const files = async ({ file, threads, rounds }) => {
   return { times: { zdce: times }, notes: [], mean: 0, most: 0 };
 };
 
-self.onmessage = async ({ data: [what, asked] }) => self.postMessage(await (what === "file" ? files : measured)(asked));
+// An error that is thrown, not a promise that is rejected, is what reaches the page.
+self.onmessage = ({ data: [what, asked] }) =>
+  (what === "file" ? files : measured)(asked).then(self.postMessage.bind(self), (error) => setTimeout(() => { throw error; }));
 """
 
 _IN_WORKER = """(asked) => new Promise((resolve, reject) => {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zdce.errors import InputError
 from zdce.models import stored
 from zdce.models.engine import Engine, Tile
 from zdce.runtime import progress, system
@@ -33,12 +34,15 @@ def run(names: Sequence[str], sizes: Sequence[str] = tuple(SIZES), repeats: int 
         repeats: times to run each form of a tile.
 
     Raises:
+        InputError: a network estimates its curve on a smaller picture, which is not worked on in such tiles.
         MissingFileError: there is no such network.
     """
     device, rows = system.processor(), []
     cases = [(name, size) for name in names for size in sizes]
     for name, size in progress.track(cases, len(cases), "threads"):
         engine, (height, width) = Engine(stored.read(name)), SIZES[size]
+        if engine.variant.guided or engine.variant.scale > 1:
+            raise InputError(f"model must be a network that estimates its curve at full size, got {name}")
         plans = {threads: [_form(tile, height, width) for tile in engine.plan(height, width, threads)] for threads in THREADS}
         seconds = _measured(engine, {form for forms in plans.values() for form in forms}, repeats)
         alone = sum(seconds[form] for form in plans[1])

@@ -118,7 +118,7 @@ class Network {
 
   // Calls use(addresses) with memory of the module's.
   #with(sizes, use) {
-    const addresses = sizes.map((size) => this.#core._malloc(size) >>> 0);
+    const addresses = sizes.map((size) => (size < 2 ** 32 ? this.#core._malloc(size) >>> 0 : 0)); // addresses have 32 bits
     try {
       if (addresses.includes(0)) throw new RangeError(TOO_LARGE);
       return use(addresses);
@@ -183,6 +183,7 @@ const setColors = (from, to) => {
 /** A network. weights: the bytes of a .safetensors file that zdce has written; those beside this file unless given. threads: as
  * many as there are processors in pages that are isolated from other origins, else 1. */
 export const load = async ({ weights, threads = usualThreads() } = {}) => {
+  if (!globalThis.crossOriginIsolated) threads = 1; // elsewhere memory can't be shared with other workers
   let memory;
   try {
     // The sizes are those of web/build.
@@ -210,6 +211,7 @@ export const load = async ({ weights, threads = usualThreads() } = {}) => {
 export class PictureWorker {
   #worker = new Worker(new URL("./zdce.js", import.meta.url), { type: "module", name: WORKER });
   #waiting = [];
+  #failed;
 
   constructor(options = {}) {
     this.#worker.onmessage = ({ data: { value, error } }) => {
@@ -219,9 +221,11 @@ export class PictureWorker {
     };
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      this.#waiting.splice(0).forEach(({ reject }) => reject(new Error(event.message || "The worker could not be started.")));
+      this.#failed = new Error(event.message || "The worker could not be started.");
+      this.#waiting.splice(0).forEach(({ reject }) => reject(this.#failed));
     };
     this.ready = this.#ask("start", options);
+    this.ready.catch(() => {}); // what is asked for next says it, too
   }
 
   /** Reads a File or Blob: {width, height, before}, the last an ImageBitmap of at most `most` pixels a side. */
@@ -244,6 +248,7 @@ export class PictureWorker {
   }
 
   #ask(what, given) {
+    if (this.#failed) return Promise.reject(this.#failed);
     return new Promise((resolve, reject) => {
       this.#waiting.push({ resolve, reject });
       this.#worker.postMessage({ what, given });
@@ -253,15 +258,18 @@ export class PictureWorker {
 
 // What the worker does. Pictures are decoded again to be saved: between requests only the small one is in memory.
 class Requests {
+  #starting;
   #network;
   #opened;
 
   async start({ weights, threads }) {
-    this.#network = await load({ weights, threads });
+    this.#starting = load({ weights, threads });
+    this.#network = await this.#starting;
     return { settings: this.#network.settings, threads: this.#network.threads };
   }
 
   async open({ file, most }) {
+    await this.#starting; // throws what start threw
     const { width, height, context } = await drawn(file);
     const noise = this.#network.noise(width, height, (top, count) => context.getImageData(0, top, width, count).data);
     const reduction = Math.max(1, Math.max(width, height) / most);

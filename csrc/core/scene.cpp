@@ -172,7 +172,10 @@ double weighted_luma(const Thumbnail& image, const std::vector<double>& weights)
 std::vector<double> darker_half_of(const Thumbnail& image, const std::vector<double>& weights) {
   std::vector<std::pair<float, size_t>> ascending;
   double all = 0, below = 0;
-  for (size_t i = 0; i < weights.size(); ++i) ascending.emplace_back(luma_of(image, i), i), all += weights[i];
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const float luma = luma_of(image, i);
+    ascending.emplace_back(luma == luma ? luma : 0.0f, i), all += weights[i];  // sorting needs numbers
+  }
   std::sort(ascending.begin(), ascending.end());
   std::vector<double> result(weights.size());
   for (const auto& [luma, i] : ascending) {

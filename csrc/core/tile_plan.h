@@ -16,8 +16,8 @@ int64_t ring_bytes();
 // it where `below` another tile, and on `sides` (0 to 2) sides.
 double tile_work(const Network& network, const Geometry& geometry, int rows, int columns, bool below, int sides);
 
-// Tiles that cover the picture, equal but for the last of a row or column. Of all grids whose rows fit into `bytes`,
-// the one that so many threads are through with first.
+// Tiles that cover the picture, equal but for the last of a row or column: of the grids tried, whose rows fit into
+// `bytes` where tiles of 64 columns do, the one that all threads together finish soonest.
 std::vector<PictureTile> plan_tiles(const Network& network, int height, int width, int threads,
                                     int64_t bytes = ring_bytes());
 

@@ -129,8 +129,8 @@ ZDCE_API zdce_status zdce_apply(const zdce_picture* picture, const float* maps, 
  * floats of [0, 1], written. */
 ZDCE_API zdce_status zdce_reduce(const zdce_picture* picture, int64_t scale, int means, float* small);
 
-/* The deviation of the picture's noise, in levels of 255, from 0 to 10: what zdce_settings.noise may be. Networks' own
- * is the least that they smooth; noisy pictures want more. */
+/* The deviation of the picture's noise, in levels of 255, from 0 to 10, which zdce_enhance does not measure itself:
+ * take the larger of it and the network's own as zdce_settings.noise. */
 ZDCE_API zdce_status zdce_measure_noise(const zdce_picture* picture, double* noise);
 
 /* Takes out of `enhanced` what the curve made of the picture's noise, in place. noise: levels of 255. */

@@ -220,8 +220,10 @@ PyObject* tiles(PyObject*, PyObject* arguments) {
     PyObject* network = nullptr;
     int height = 0, width = 0, threads = 0;
     parse(PyArg_ParseTuple(arguments, "Oiii", &network, &height, &width, &threads));
-    if (height < 1 || width < 1 || threads < 1) {
-      throw std::runtime_error("height, width and threads must be at least 1");
+    constexpr int most = 1 << 28;
+    if (height < 1 || width < 1 || height >= most || width >= most || threads < 1 || threads > kMostThreads) {
+      throw std::runtime_error("height and width must be at least 1 and below 2^28, threads from 1 to " +
+                               std::to_string(kMostThreads));
     }
     const std::vector<PictureTile> planned = plan_tiles(model_of(network).network(), height, width, threads);
     PyObject* const list = PyList_New(static_cast<Py_ssize_t>(planned.size()));

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -24,6 +25,15 @@ def build(tmp_path, **environment):
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", tmp_path / "lib", "--build-temp", tmp_path / "temp"]
     known = {name: value for name, value in os.environ.items() if name not in ("CC", "CXX", "ZDCE_CPP", "ZDCE_CUDA")}
     return subprocess.run(command, check=False, cwd=ROOT, env={**known, **environment}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("compiler", ["g++-11", "clang++-14"])
+@pytest.mark.parametrize("kernels", ["avx2", "baseline"])
+def test_the_oldest_compilers_read_the_kernels(compiler, kernels):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    source = ROOT / "csrc/core/kernels" / f"{kernels}.cpp"
+    subprocess.run([compiler, "-std=c++20", "-O1", "-Wno-psabi", "-fsyntax-only", source], check=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the compiler is a shell script")

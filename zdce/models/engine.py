@@ -123,7 +123,9 @@ class Engine:
         return tiles
 
     def run_tile(self, picture: Array, tile: Tile, result: Array) -> None:
-        """Write one tile of the enhanced ``picture`` (H, W, 3) to ``result``, of the same shape, on this thread."""
+        """Write one tile of ``picture`` (H, W, 3), with the network's curve at full size and strength 1, to ``result``, of the
+        same shape, on this thread.
+        """
         _core().run_network_tile(self._network, _interleaved(picture), tile, result)
 
     def _noise(self, picture: Array, settings: PixelSettings) -> float:

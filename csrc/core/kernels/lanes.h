@@ -23,7 +23,9 @@ template <class V>
 using ElementOf = std::remove_cvref_t<decltype(std::declval<V&>()[0])>;
 
 template <class C>
-using IndexOf = std::conditional_t<sizeof(C) == 8, int64_t, std::conditional_t<sizeof(C) == 4, int32_t, int8_t>>;
+using IndexOf = std::conditional_t<
+    sizeof(C) == 8, int64_t,
+    std::conditional_t<sizeof(C) == 4, int32_t, std::conditional_t<sizeof(C) == 2, int16_t, int8_t>>>;
 
 // Elements kAt of a and b side by side.
 template <int... kAt, class V>
@@ -31,14 +33,18 @@ ZDCE_INLINE auto shuffle(V a, V b) {
 #if __has_builtin(__builtin_shufflevector)
   return __builtin_shufflevector(a, b, kAt...);
 #else
+  // GCC 11: its shuffles give as many elements as they take, so both go into vectors of the larger number.
   using C = ElementOf<V>;
   constexpr int given = sizeof(V) / sizeof(C), wanted = sizeof...(kAt), at[wanted] = {kAt...};
-  typename VectorOf<IndexOf<C>, given>::type index{};
-  for (int i = 0; i < wanted; ++i) index[i] = at[i];
-  const V all = __builtin_shuffle(a, b, index);
-  typename VectorOf<C, wanted>::type first;
-  std::memcpy(&first, &all, sizeof(first));
-  return first;
+  constexpr int wide = given > wanted ? given : wanted;
+  typename VectorOf<C, wide>::type first{}, second{};
+  std::memcpy(&first, &a, sizeof(a)), std::memcpy(&second, &b, sizeof(b));
+  typename VectorOf<IndexOf<C>, wide>::type index{};
+  for (int i = 0; i < wanted; ++i) index[i] = at[i] < given ? at[i] : at[i] - given + wide;
+  const auto all = __builtin_shuffle(first, second, index);
+  typename VectorOf<C, wanted>::type result;
+  std::memcpy(&result, &all, sizeof(result));
+  return result;
 #endif
 }
 

@@ -21,7 +21,7 @@ ZDCE_INLINE Register load_register(const float* from) {
 ZDCE_INLINE void store_register(float* to, Register v) { std::memcpy(to, &v, sizeof(v)); }
 
 // The smaller and the larger of each lane, b where one of them is no number: one instruction of AVX-512, for which GCC
-// has two where it is written as a comparison.
+// has two where it is written as a comparison. With a mask of all lanes, as GCC 12 warns of its own header without one.
 ZDCE_INLINE Register smaller(Register a, Register b) {
 #if ZDCE_REGISTER_BYTES == 64
   return reinterpret_cast<Register>(
