@@ -136,6 +136,20 @@ def test_a_source_that_comes_in_pieces_and_later_for_good_is_decoded(tmp_path):
     assert max(decoded) < live_frames._LATE
 
 
+def test_the_last_frames_of_a_late_source_count_as_dropped(network):
+    class Late:
+        came = 10
+
+        def frames(self, stop):
+            return (live_frames.LiveFrame(None, number, number / 25, time.monotonic()) for number in (0, 3))
+
+        def pixels(self, frame):
+            return np.full((16, 16, 3), 20, np.uint8)
+
+    meter = live.run(Late(), Enhancer(network), lambda shown: None, threading.Event())
+    assert (meter.shown, meter.dropped) == (2, 8)
+
+
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_films_of_turned_telephones_are_upright(tmp_path, rotation):
     path = film(tmp_path / "film.mp4", [40], rotation=rotation)

@@ -154,6 +154,10 @@ class Meter:
         self.dropped = number + 1 - self.shown
         self.latencies.append(latency)
 
+    def end(self, came: int) -> None:
+        """Counts as dropped what came after the last frame shown, of ``came`` frames in all."""
+        self.dropped = max(self.dropped, came - self.shown)
+
     def summary(self) -> dict[str, int | float | None]:
         """Counts, and the median and 95th percentile of the latency in milliseconds, None before the first frame."""
         median, late = [round(1000 * float(q), 1) for q in np.quantile(self.latencies or (math.nan,), (0.5, 0.95))]
@@ -183,4 +187,6 @@ def run(
         after = frames(before, live.time)
         meter.add(time.monotonic() - live.arrived, live.number)
         show(Shown(before, after, live.number, live.arrived, frames.share))
+    if not stop.is_set():
+        meter.end(reader.came)
     return meter
