@@ -22,7 +22,7 @@ SIZES = {"VGA": (480, 640), "1 MP": (900, 1200), "4K": (2160, 3840), "108 MP": (
 _AROUND = 64
 
 
-def run(names: Sequence[str], sizes: Sequence[str] = tuple(SIZES), repeats: int = 5) -> list[Row]:
+def run(names: Sequence[str], sizes: Sequence[str] = tuple(SIZES), repeats: int = 3) -> list[Row]:
     """Rows of the predicted efficiency: one thread's time for the whole picture, over all processors' until the last tile.
 
     Each form of a tile is run ``repeats`` times on one thread, and the median of its processor time counts. Then threads take

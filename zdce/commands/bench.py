@@ -535,7 +535,8 @@ def bench_scales(
 def bench_threads(models: tuple[str, ...], sizes: tuple[str, ...], csv_path: Path | None, as_json: bool) -> None:
     """Predict how well the engine uses 1 to 128 processors, from tiles measured on one.
 
-    Efficiency is one thread's time for the picture over all processors' time until the last tile is done.
+    Efficiency is one thread's time for the picture over all processors' time until the last tile is done. All sizes of both
+    networks take some minutes.
     """
     rows = threads.run(models, sizes)
     _save_rows(rows, csv_path, as_json)
