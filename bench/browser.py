@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,8 +165,8 @@ class _Host(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def _hosted(contents: Mapping[str, bytes], folders: Mapping[str, Path]) -> Iterator[str]:
-    handler = functools.partial(_Host, contents=contents, folders=folders)
+def hosted(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Address on this machine where threads answer requests by ``handler``, http.server's."""
     host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=host.serve_forever)
     thread.start()
@@ -217,7 +217,8 @@ def run(asked: Options) -> Outcome:
     if asked.peer is not None:
         contents["network.onnx"], folders["onnxruntime-web"] = _network(), asked.peer
     outcome.rows += _sizes(asked, len(contents.get("network.onnx", b"")))
-    with _hosted(contents, folders) as home, sync_playwright() as api:
+    handler = functools.partial(_Host, contents=contents, folders=folders)
+    with hosted(handler) as home, sync_playwright() as api:
         chromium = api.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
         page = chromium.new_page()
         page.set_default_timeout(0)

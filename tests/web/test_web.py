@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from PIL import Image
 
 import zdce
+from zdce.bench import browser as browser_bench
 from zdce.models import weights
 
 core = pytest.importorskip("zdce._core")
@@ -155,15 +155,8 @@ def hosted(folder, headers):
         def log_message(self, *_):
             pass
 
-    host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=host.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{host.server_port}/"
-    finally:
-        host.shutdown()
-        thread.join()
-        host.server_close()
+    with browser_bench.hosted(functools.partial(Handler, directory=str(folder))) as address:
+        yield address
 
 
 @contextmanager
