@@ -520,7 +520,7 @@ def bench_scales(
 
 @bench.command("threads")
 @click.option(
-    "-m", "--model", "models", multiple=True, default=("base", "zero-dce"), show_default=True, help="Network; repeat for more."
+    "-m", "--model", "models", multiple=True, default=("base", "zero-dce"), show_default=True, help="Network; may be repeated."
 )
 @click.option(
     "--size",
@@ -528,7 +528,7 @@ def bench_scales(
     multiple=True,
     type=click.Choice(list(threads.SIZES)),
     default=tuple(threads.SIZES),
-    help="Size; repeat for more (default: all).",
+    help="Size; may be repeated.  [default: all]",
 )
 @options.csv
 @options.as_json
