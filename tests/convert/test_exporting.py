@@ -116,6 +116,24 @@ def test_onnx_files_take_any_batch_and_size(saved, tmp_path, few_halvings, name,
     check(lambda image: session.run(None, {"image": image})[0], name, form, sizes)
 
 
+class Order(torch.nn.Module):
+    def forward(self, values):
+        return values.sort(dim=1, stable=True).indices
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_equal_values_keep_their_order_in_onnx():
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    values = torch.tensor([3.0, 1.0, 2.0]).repeat(2, 1000)
+    program = torch.onnx.export(
+        Order().eval(), (values,), dynamo=True, verbose=False, custom_translation_table=exporting.TRANSLATIONS
+    )
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    (order,) = session.run(None, {session.get_inputs()[0].name: values.numpy()})
+    np.testing.assert_array_equal(order, [[*range(1, 3000, 3), *range(2, 3000, 3), *range(0, 3000, 3)]] * 2)
+
+
 def test_programs_need_torch_alone(saved, tmp_path):
     name, form = "iters4", exporting.ExportOptions(scale=3)
     target = tmp_path / "net.pt2"

@@ -322,6 +322,16 @@ def test_the_engine_and_torch_agree_on_backlit_scenes(local, lit, shadows):
     assert abs(results[0] - results[1]).max() <= 1
 
 
+def test_of_equal_pixels_the_first_are_the_darker_half():
+    # As in the engine and in zdce.models.darkness: the flat areas of a drawing are no matter of chance.
+    image = torch.full((2, 3, 64, 64), 0.3)
+    image[:, :, 20:40] = 0.1
+    counted = guided_scene.read(image).darker_half.flatten(1)
+    first = torch.arange(64 * 64) // 64
+    wanted = ((first >= 20) & (first < 40)) | (first < 12)
+    assert torch.equal(counted, wanted.to(counted.dtype).expand(2, -1))
+
+
 def test_a_border_pixel_decides_nothing(local):
     night = half_dark(2, 12, 160, 200)
     lamps = np.random.default_rng(1)

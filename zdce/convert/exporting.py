@@ -119,6 +119,19 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+def _sort_in_onnx(values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+    """``torch.ops.aten.sort.stable`` in ONNX's operators: of equal values TopK takes the first ones first."""
+    import onnxscript
+
+    op: Any = onnxscript.opset18
+    length = op.Gather(op.Shape(values), op.Constant(value_ints=[dim]), axis=0)
+    return op.TopK(values, length, axis=dim, largest=int(descending), sorted=1)
+
+
+# Of operators that the exporter does not know.
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.aten.sort.stable: _sort_in_onnx}
+
+
 def to_onnx(model: DCENet, form: ExportOptions) -> bytes:
     """The network as an ONNX file: input ``image``, output ``enhanced``, any batch, height and width.
 
@@ -130,7 +143,7 @@ def to_onnx(model: DCENet, form: ExportOptions) -> bytes:
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             _Whole(model, form), (image,), input_names=["image"], output_names=["enhanced"], dynamic_shapes=(axes,),
-            dynamo=True, verbose=False,
+            dynamo=True, verbose=False, custom_translation_table=TRANSLATIONS,
         )  # fmt: skip
     assert program is not None
     program.model.metadata_props.update(_description(model, form))

@@ -86,7 +86,7 @@ def read(small: Tensor) -> Scene:
     # Black counts wholly where there is little of it, and not at all in a night.
     weights = torch.maximum(visible, ((share - NIGHT_SHARE) / (FULL_SHARE - NIGHT_SHARE)).clamp(0, 1))
     luma, flat = guidance.luma(image), weights.flatten(1)
-    order = luma.flatten(1).sort(dim=1).indices
+    order = luma.flatten(1).sort(dim=1, stable=True).indices
     ascending = flat.gather(1, order)
     below = ascending.cumsum(1) - ascending
     darker_half = ascending * (below < ascending.sum(1, keepdim=True) / 2)
