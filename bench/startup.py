@@ -1,14 +1,18 @@
-"""``zdce bench startup``: whole processes as a shell starts them, beside Pillow decoding and encoding alone."""
+"""``zdce bench startup``: whole processes as a shell starts them, beside Pillow decoding and encoding and the engine alone."""
 
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from zdce.enhancement.enhancer import Enhancer, load
+from zdce.models import weights
 from zdce.runtime import system
 
 from .rows import Row
@@ -67,22 +71,38 @@ class Figures(NamedTuple):
 _METRICS = (("time", "s"), ("cpu_time", "s"), ("memory", "MiB"))
 
 
-def measured(command: list[str]) -> Figures:
+def measured(command: list[str], bytecode: Path) -> Figures:
     """What a process takes that runs ``command``.
+
+    Args:
+        bytecode: folder for compiled Python, as an installation has it; what is missing there is compiled and written.
 
     Raises:
         OSError: it failed.
     """
     launcher = [sys.executable, "-S", "-c", _LAUNCHER, *command]
-    done = subprocess.run(launcher, capture_output=True, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(bytecode)
+    done = subprocess.run(launcher, capture_output=True, text=True, check=True, env=environment)
     seconds, cpu_seconds, peak, code = done.stdout.split()
     if code != "0":
         raise OSError(f"{' '.join(command)}: {done.stderr}")
     return Figures(float(seconds), float(cpu_seconds), int(peak) / (2**20 if sys.platform == "darwin" else 2**10))
 
 
+def _engine_times(source: Path, rounds: int) -> list[tuple[float, float]]:
+    """Seconds and processor seconds of the engine alone with the pixels of ``source``, in this process."""
+    enhancer, pixels = Enhancer(load(weights.DEFAULT)), np.asarray(Image.open(source))
+    times = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter(), time.process_time()
+        enhancer(pixels)
+        times.append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    return times[1:]
+
+
 def run(rounds: int) -> list[Row]:
-    """Measures every command ``rounds`` times, in turns, after one run that does not count.
+    """Measures every command ``rounds`` times, in turns, after one run that does not count, and then the engine alone.
 
     Raises:
         OSError: a command failed.
@@ -95,9 +115,14 @@ def run(rounds: int) -> list[Row]:
         figures: dict[tuple[str, str, str], list[Figures]] = {key: [] for key in commands}
         for number in range(rounds + 1):
             for key, command in commands.items():
-                figure = measured(command)
+                figure = measured(command, Path(place) / "bytecode")
                 if number:
                     figures[key].append(figure)
+        for height, width in SIZES:
+            times = zip(*_engine_times(Path(place) / f"{width}.jpg", rounds), strict=True)
+            for (metric, unit), values in zip(_METRICS[:2], times, strict=True):
+                shape = f"{height}x{width}"
+                rows.append(Row.of(SUITE, "enhance", "engine", "call", metric, unit, values, shape, "uint8", None, device))
     for (shape, case, provider), taken in figures.items():
         for (metric, unit), values in zip(_METRICS, zip(*taken, strict=True), strict=True):
             rows.append(Row.of(SUITE, case, provider, "process", metric, unit, values, shape, "uint8", None, device))
@@ -111,13 +136,14 @@ def table(rows: list[Row]) -> list[list[str]]:
     """A line for each command."""
     found = {(row.metric, row.case, row.provider, row.shape): row for row in rows}
 
-    def value(row: Row, metric: str) -> float:
-        return found[metric, row.case, row.provider, row.shape].value
+    def value(row: Row, metric: str, digits: int) -> str:
+        other = found.get((metric, row.case, row.provider, row.shape))
+        return f"{other.value:.{digits}f}" if other else ""
 
     return [
         [
             row.case, row.provider, row.shape, f"{row.value:.3f}", "" if row.p20 is None else f"{row.p20:.3f}-{row.p80:.3f}",
-            f"{value(row, 'cpu_time'):.3f}", f"{value(row, 'memory'):.0f}",
+            value(row, "cpu_time", 3), value(row, "memory", 0),
         ]
         for row in rows if row.metric == "time"
     ]  # fmt: skip

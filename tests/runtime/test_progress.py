@@ -1,6 +1,9 @@
 """The progress display: in a terminal a bar that is gone at the end, elsewhere nothing."""
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -12,6 +15,22 @@ def test_outside_of_a_terminal_messages_stand_alone(capsys):
     for _ in progress.track(range(3), 3, "work"):
         progress.console.print("skipped a.png")
     assert capsys.readouterr().err == 3 * "skipped a.png\n"
+
+
+def test_outside_of_a_terminal_a_bar_alone_does_not_wait_for_rich():
+    code = """
+import sys
+from zdce.runtime import progress
+import zdce.commands.enhance
+with progress.bar() as shown:
+    task = shown.add_task("work", total=2, status="")
+    shown.update(task, completed=1)
+    shown.advance(task)
+    shown.remove_task(task)
+sys.exit("rich" in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if "TTY" not in name and "COLOR" not in name}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("first", [True, False])

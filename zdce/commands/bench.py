@@ -371,7 +371,9 @@ def bench_live(
 @options.csv
 @options.as_json
 def bench_startup(rounds: int, csv_path: Path | None, as_json: bool) -> None:
-    """Measure time and memory of whole processes: help, imports, `zdce enhance`, and Pillow decoding and encoding alone."""
+    """Measure time and memory of whole processes: help, imports, `zdce enhance`, beside Pillow decoding and encoding alone, and
+    the engine alone.
+    """
     rows = startup.run(rounds)
     _save_rows(rows, csv_path, as_json)
     if not as_json:

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple
-
-from rich.markup import escape
-from rich.progress import Progress
+from typing import TYPE_CHECKING, NamedTuple
 
 from zdce import errors
 from zdce.enhancement import colour, picture_files, video
@@ -25,6 +22,9 @@ from zdce.io.images import Found, Picture
 from zdce.runtime import progress
 from zdce.runtime.processes import Ranks
 from zdce.settings import EnhanceSettings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _MARK = "-enhanced"
 
@@ -235,7 +235,7 @@ def run(
     return Counter({counted: ranks.count(counted) for counted in _COUNTED}) if ranks.first else counts
 
 
-def _outcomes(jobs: Sequence[Job], work: Work, shown: Progress, at_once: int, stop: Event) -> Iterator[tuple[Job, "Outcome"]]:
+def _outcomes(jobs: Sequence[Job], work: Work, shown: "Progress", at_once: int, stop: Event) -> Iterator[tuple[Job, "Outcome"]]:
     """Each job and what became of it, as it is done."""
     pictures = [job for job in jobs if not video.is_video(job.source)] if at_once > 1 else []
     if pictures:
@@ -247,7 +247,7 @@ def _outcomes(jobs: Sequence[Job], work: Work, shown: Progress, at_once: int, st
 
 
 def _outcomes_of_threads(
-    jobs: Iterable[Job], work: Work, shown: Progress, at_once: int, stop: Event
+    jobs: Iterable[Job], work: Work, shown: "Progress", at_once: int, stop: Event
 ) -> Iterator[tuple[Job, "Outcome"]]:
     # No more are begun than run: where the caller is interrupted, those few are waited for, and their files are whole.
     with ThreadPoolExecutor(at_once) as threads:
@@ -280,7 +280,7 @@ class Outcome(NamedTuple):
     bug: Exception | None = None
 
 
-def do(job: Job, work: Work, shown: Progress) -> Outcome:
+def do(job: Job, work: Work, shown: "Progress") -> Outcome:
     """Does one job; what can't be done is named in one line, a bug too, which must not cost the other files their results."""
     try:
         return _do_video(job, work, shown) if video.is_video(job.source) else _do_picture(job, work)
@@ -308,7 +308,7 @@ def tell_skipped(reason: str, error: BaseException | None = None) -> None:
     """One line on stderr, and where ``ZDCE_DEBUG`` asks for it the traceback of ``error``."""
     if error is not None and errors.debugging():
         progress.console.print(errors.formatted(error), markup=False)
-    progress.console.print(f"[red]skipped[/red] {escape(reason)}")
+    progress.console.print(f"[red]skipped[/red] {progress.escaped(reason)}")
 
 
 def _tell_bug(bug: Exception, told: set[tuple[str, str, int]]) -> None:
@@ -318,10 +318,10 @@ def _tell_bug(bug: Exception, told: set[tuple[str, str, int]]) -> None:
         progress.console.print(errors.formatted(bug), markup=False)
 
 
-def _do_video(job: Job, work: Work, shown: Progress) -> Outcome:
+def _do_video(job: Job, work: Work, shown: "Progress") -> Outcome:
     if reason := video.why_missing():
         raise InputError(f"{job.source}: {reason}")
-    with progress.frames(shown, escape(job.source.name)) as counted:
+    with progress.frames(shown, job.source.name) as counted:
         report = work.film(job.source, job.target, shown=counted)
     pace = report.frames / report.seconds
     progress.console.print(f"{job.target}: {report.frames} frames, {pace:.1f} a second", markup=False)

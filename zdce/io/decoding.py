@@ -40,6 +40,9 @@ MOST_PIXELS = 1 << 30
 # JPEG files have 16 bits for it; TIFF files may have 0/0, or more than any other format takes.
 _MOST_DPI = 65535
 
+# Pixels that are copied at once: as many as stay in a second-level cache.
+_BAND_PIXELS = 1 << 17
+
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
@@ -356,7 +359,17 @@ def _picture(image: Image.Image, format_name: str) -> Picture:
     with library_call(InputError):  # of modes that Pillow can't convert
         alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
         rgb = _in_mode(_in_mode(image, "L" if grey else "RGBA" if alpha is not None else "RGB"), "RGB")
-    return Picture(np.asarray(rgb), grey, alpha, metadata)
+    return Picture(_rgb_array(rgb), grey, alpha, metadata)
+
+
+def _rgb_array(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels (H, W, 3) of an RGB image, some rows at a time: Pillow copies twice what it gives to NumPy."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = -(-_BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

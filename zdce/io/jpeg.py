@@ -29,8 +29,9 @@ _ROOM = 65533
 # Bytes of the rest of XMP in one segment, by its specification. (XMP part 3, section 1.1.3.1.)
 _XMP_PART = 65400
 
-# Markers but for stuffed bytes and restarts.
-_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
+# Markers but for stuffed bytes and restarts. Of several 0xff before one the last is enough; a pattern that begins with one byte
+# is found ten times as fast as one that begins with a repetition.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 
 # Segments of how a file was encoded, which its successor has of its own, or of nothing but previews.
 _OWN = (b"JFIF\0", b"JFXX\0", b"AVI1", b"Adobe", b"Ducky", b"FPXR\0", b"SCALADO\0")

@@ -1,25 +1,63 @@
 """Progress of long work, on stderr: a bar with the time left in a terminal, plain lines elsewhere."""
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zdce.runtime import processes
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console: Console  # prints messages to stderr
+
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# What makes rich take stderr for a terminal that the system does not.
+_FORCING = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
-def bar() -> Progress:
+def __getattr__(name: str) -> Any:
+    # The import of rich takes a tenth of the time of `zdce enhance` for a small picture, and mostly there is nothing to print.
+    if name != "console":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rich.console import Console
+
+    return globals().setdefault("console", Console(stderr=True, highlight=False, soft_wrap=True))
+
+
+class _HiddenBar:
+    """Used like a bar; it shows nothing."""
+
+    def __enter__(self) -> "_HiddenBar":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def add_task(self, *_: Any, **__: Any) -> int:
+        return 0
+
+    def _nothing(self, *_: Any, **__: Any) -> None:
+        pass
+
+    update = advance = remove_task = _nothing
+
+
+def bar() -> "Progress":
     """Progress display with counts, time passed and time left; each task has a field ``status``, shown at the end of its line.
 
     Only a terminal shows it, and only the first of several processes that share one job.
     """
+    if "console" not in globals() and not sys.stderr.isatty() and not any(name in os.environ for name in _FORCING):
+        return cast("Progress", _HiddenBar())
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    shown: Console = sys.modules[__name__].console
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -27,11 +65,18 @@ def bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[status]}"),
-        console=console,
+        console=shown,
         transient=True,
         # Elsewhere rich would end the bar, of which nothing was drawn, with an empty line.
-        disable=not (console.is_terminal and console.is_interactive and processes.first()),
+        disable=not (shown.is_terminal and shown.is_interactive and processes.first()),
     )
+
+
+def escaped(text: str) -> str:
+    """``text`` for ``console`` and names of tasks, which otherwise read what stands in brackets as markup."""
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def track(iterable: Iterable[T], total: int, description: str) -> Iterator[T]:
@@ -44,9 +89,9 @@ def track(iterable: Iterable[T], total: int, description: str) -> Iterator[T]:
 
 
 @contextmanager
-def frames(shown: Progress, name: str) -> Iterator[Callable[[int, int | None], None]]:
+def frames(shown: "Progress", name: str) -> Iterator[Callable[[int, int | None], None]]:
     """Add a line for one video to ``shown``; the returned function takes the frames done and their total (None: unknown)."""
-    task, started = shown.add_task(name, total=None, status=""), time.monotonic()
+    task, started = shown.add_task(escaped(name), total=None, status=""), time.monotonic()
 
     def update(done: int, total: int | None) -> None:
         pace = done / max(time.monotonic() - started, 1e-9)
