@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 import torch
 from torch import Tensor
 
+from zdce import backends
 from zdce.models.network import DCENet
 from zdce.ops import dispatch
 from zdce.runtime import atomic, system
@@ -175,14 +176,16 @@ def _network_providers(model: DCENet, compiled: bool, device: str) -> Iterator[t
         yield "eager bf16 channels_last, graph", lambda: _graphed(plain(half, last))
     for precision in PRECISIONS:
         yield f"zdce {precision}", partial(_zdce, model, precision, device)
+    yield "zdce bf16, layer by layer", partial(_zdce, model, "bf16", device, "triton")
 
 
-def _zdce(model: DCENet, precision: str, device: str) -> Pictures:
+def _zdce(model: DCENet, precision: str, device: str, backend: str = "auto") -> Pictures:
     from zdce.enhancement.enhancer import Enhancer
 
     network = DCENet(model.variant).eval()
     network.load_state_dict(model.state_dict())
-    enhancer = Enhancer(network.to(device), precision=precision, noise=model.variant.noise)
+    with backends.backend(backend):  # another than CUDA C++'s runs layer by layer
+        enhancer = Enhancer(network.to(device), precision=precision, noise=model.variant.noise)
     return enhancer.pictures
 
 

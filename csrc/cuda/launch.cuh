@@ -88,13 +88,27 @@ class Launch {
 
   template <class... Parameters, class... Arguments>
   void operator()(void (*kernel)(Parameters...), int64_t blocks, int threads, const Arguments&... arguments) const {
-    if (blocks == 0) return;  // an empty batch
-    if (blocks > INT32_MAX) refuse("the tensors need more than 2^31 - 1 blocks");
-    kernel<<<static_cast<unsigned>(blocks), threads, 0, stream_>>>(arguments...);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    start(kernel, blocks, threads, 0, arguments...);
+  }
+
+  // With so many bytes of dynamic shared memory for each block.
+  template <class... Parameters, class... Arguments>
+  void with_shared(void (*kernel)(Parameters...), int64_t blocks, int threads, int bytes,
+                   const Arguments&... arguments) const {
+    STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    start(kernel, blocks, threads, bytes, arguments...);
   }
 
  private:
+  template <class... Parameters, class... Arguments>
+  void start(void (*kernel)(Parameters...), int64_t blocks, int threads, int bytes,
+             const Arguments&... arguments) const {
+    if (blocks == 0) return;  // an empty batch
+    if (blocks > INT32_MAX) refuse("the tensors need more than 2^31 - 1 blocks");
+    kernel<<<static_cast<unsigned>(blocks), threads, bytes, stream_>>>(arguments...);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
   torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_;
 };

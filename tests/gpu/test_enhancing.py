@@ -12,6 +12,7 @@ import zdce
 from zdce import cli
 from zdce.bench.infer import lively
 from zdce.io import images
+from zdce.models.gpu_network import GpuNetwork
 from zdce.models.variants import VARIANTS
 from zdce.models.weights import names
 from zdce.settings import PRECISIONS
@@ -74,6 +75,37 @@ def test_other_precisions_are_near_it(gpu, name, dtype, precision):
     model, pixels = network(name), picture(SIZES[0], dtype)
     got = enhanced(copy.deepcopy(model).to(gpu), pixels, precision)
     assert psnr(got, enhanced(model, pixels, "fp32")) >= LEAST_PSNR
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"zero-dce-pp"}))
+def test_networks_are_one_kernel_and_give_what_their_layers_give(streams, name, precision):
+    if zdce.ops.dispatch.why_missing("cuda", "cuda"):
+        pytest.skip("the CUDA extension is not built, or not for this GPU")
+    model = lively(name).to(streams)
+    network = GpuNetwork(model, precision)
+    if network.fused is None:
+        assert model.variant.filters > 16  # which take more shared memory than some GPUs have
+        pytest.skip("the network's rows don't fit into this GPU's shared memory")
+    for size in [(1, 1), (97, 131), (64, 256), (300, 20)]:
+        images = torch.stack([torch.from_numpy(picture(size, np.float32, seed)).permute(2, 0, 1) for seed in range(2)])
+        maps = network.fused.maps(images.to(streams))
+        with network.logits(images.to(streams)) as logits:
+            layers = torch.tanh(logits.float())
+        truth = torch.tanh(lively(name).double()(images.double())).detach()
+        own, others = ((found.cpu() - truth).square().mean().sqrt() for found in (maps, layers))
+        assert own <= 1.5 * others + 1e-3  # tanh's approximation is within 2^-11
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_one_kernel_enhances_a_batch(streams, dtype):
+    if zdce.ops.dispatch.why_missing("cuda", "cuda"):
+        pytest.skip("the CUDA extension is not built, or not for this GPU")
+    model = zdce.load("base").to(streams)
+    pictures = np.stack([picture((70, 131), dtype, seed) for seed in range(3)])
+    results = GpuNetwork(model, "bf16").fused.enhanced(torch.from_numpy(pictures).to(streams), 1.0).cpu().numpy()
+    for got, pixels in zip(results, pictures, strict=True):
+        assert psnr(got, enhanced(zdce.load("base"), pixels, "fp32")) >= LEAST_PSNR
 
 
 @pytest.mark.parametrize("scale", [1, 4])

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../../csrc/cuda/apply_curve.cuh"
+#include "../../csrc/cuda/network.cuh"
 #include "../../csrc/cuda/objective.cuh"
 
 using namespace zdce::cuda;
@@ -17,6 +18,12 @@ struct Launch {
   template <class... Parameters, class... Arguments>
   void operator()(void (*kernel)(Parameters...), int64_t blocks, int threads, const Arguments&... arguments) const {
     cuda_on_host::launch(blocks, threads, [&] { kernel(arguments...); });
+  }
+
+  template <class... Parameters, class... Arguments>
+  void with_shared(void (*kernel)(Parameters...), int64_t blocks, int threads, int bytes,
+                   const Arguments&... arguments) const {
+    cuda_on_host::launch(blocks, threads, [&] { kernel(arguments...); }, bytes);
   }
 };
 
@@ -49,5 +56,22 @@ void zdce_objective_statistics_backward(const ObjectiveBackward* o, const Object
 // The second kernel of forward alone, on partials (5, B, tiles) that the caller made.
 void zdce_objective_sums(const ObjectiveForward* o, int64_t tiles, const ObjectiveShape* shape) {
   Launch{}(objective_sums<>, 3 * shape->batch + 2, kSumThreads, *o, tiles, *shape);
+}
+
+// 0, or 1 where the kernel does not run the network. job: its views, weights and size.
+int zdce_run_network(const int64_t* plan, int64_t length, const NetworkJob* job, int64_t batch, bool half,
+                     const GpuLimits* gpu) {
+  try {
+    const zdce::Network network = zdce::read_plan(plan, length);
+    if (half) {
+      launch_network<__half>(Launch{}, network, *job, batch, *gpu);
+    } else {
+      launch_network<__nv_bfloat16>(Launch{}, network, *job, batch, *gpu);
+    }
+  } catch (const std::runtime_error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+  return 0;
 }
 }

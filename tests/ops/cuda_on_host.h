@@ -13,11 +13,15 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -37,6 +41,7 @@
 #define __launch_bounds__(...)
 #define __shared__ static thread_local
 #define __restrict__ __restrict
+#define __grid_constant__
 
 struct Index {
   unsigned x = 0, y = 0, z = 0;
@@ -45,6 +50,8 @@ struct Index {
 namespace cuda_on_host {
 
 constexpr int kLanes = 32;
+constexpr int kWords =
+    3;  // that a lane can give to its warp at once: an operand of a matrix product, and half of another
 constexpr int kMaxThreads = 1024;
 constexpr size_t kStack = 256 << 10;  // address sanitizer makes frames several times larger
 
@@ -58,7 +65,7 @@ struct Warp {
   Barrier barrier;
   // Two sets, by turns: a lane may write for the next shuffle while another still reads for this one, but none gets two
   // shuffles ahead.
-  uint64_t values[2][kLanes];
+  uint64_t values[2][kLanes][kWords];
 };
 
 struct Fiber {
@@ -82,6 +89,8 @@ struct Worker {
   std::atomic<Fiber*> current{nullptr};
   Index block_index, block_size, grid_size;
   const std::function<void()>* kernel = nullptr;
+  std::unique_ptr<uint8_t, decltype(&std::free)> dynamic{nullptr, &std::free};  // dynamic shared memory
+  size_t dynamic_bytes = 0;
 };
 
 inline thread_local Worker* worker = nullptr;
@@ -158,6 +167,7 @@ inline void enter() {
 // All threads of one block. Every second pass goes backwards, so that no order of threads is taken for granted.
 inline void run_block(int threads) {
   Worker& w = *worker;
+  if (w.dynamic_bytes > 0) std::memset(w.dynamic.get(), 0xff, w.dynamic_bytes);  // no numbers
   for (int i = 0; i < threads; ++i) {
     Fiber& fiber = w.fibers[i];
     if (fiber.stack == nullptr) {
@@ -209,7 +219,7 @@ inline Worker& kept_worker(int which) {
 }
 
 // kernel(): what every thread of every block does. Returns when all have.
-inline void launch(int64_t blocks, int threads, const std::function<void()>& kernel) {
+inline void launch(int64_t blocks, int threads, const std::function<void()>& kernel, size_t dynamic_bytes = 0) {
   if (threads < 1 || threads > kMaxThreads || threads % kLanes != 0) {
     std::fprintf(stderr, "cuda_on_host: %d threads a block are not 1 to 32 whole warps\n", threads);
     std::abort();
@@ -222,6 +232,8 @@ inline void launch(int64_t blocks, int threads, const std::function<void()>& ker
     worker->kernel = &kernel;
     worker->block_size.x = threads;
     worker->grid_size.x = static_cast<unsigned>(blocks);
+    worker->dynamic_bytes = dynamic_bytes;
+    worker->dynamic.reset(static_cast<uint8_t*>(std::aligned_alloc(128, (dynamic_bytes + 127) / 128 * 128)));
     for (int64_t i = which; i < blocks; i += 2) {
       worker->block_index.x = static_cast<unsigned>(i);
       run_block(threads);
@@ -233,22 +245,29 @@ inline void launch(int64_t blocks, int threads, const std::function<void()>& ker
   even.join();
 }
 
-// Every lane of the warp gives a value and takes that of another lane; all 32 must take part.
+// Every lane of the warp gives a value; what is returned tells another lane's. All 32 must take part.
 template <class V>
-V exchange(unsigned mask, V value, int from) {
-  static_assert(sizeof(V) <= sizeof(uint64_t));
+auto gathered(unsigned mask, V value) {
+  static_assert(sizeof(V) <= kWords * sizeof(uint64_t));
   if (mask != 0xffffffffu) {
     std::fprintf(stderr, "cuda_on_host: only shuffles of whole warps are known, got mask %x\n", mask);
     std::abort();
   }
   Fiber& fiber = current();
   Warp& warp = worker->warps[fiber.thread.x / kLanes];
-  uint64_t (&values)[kLanes] = warp.values[fiber.shuffles++ % 2];
-  __builtin_memcpy(&values[fiber.thread.x % kLanes], &value, sizeof(V));
+  uint64_t (&values)[kLanes][kWords] = warp.values[fiber.shuffles++ % 2];
+  std::memcpy(values[fiber.thread.x % kLanes], &value, sizeof(V));
   meet(warp.barrier, kLanes);
-  V taken;
-  __builtin_memcpy(&taken, &values[from], sizeof(V));
-  return taken;
+  return [&values](int lane) {
+    V taken;
+    std::memcpy(&taken, values[lane], sizeof(V));
+    return taken;
+  };
+}
+
+template <class V>
+V exchange(unsigned mask, V value, int from) {
+  return gathered(mask, value)(from);
 }
 
 inline int lane() { return static_cast<int>(current().thread.x % kLanes); }
@@ -263,6 +282,13 @@ inline int lane() { return static_cast<int>(current().thread.x % kLanes); }
 inline void __syncthreads() {
   cuda_on_host::meet(cuda_on_host::worker->block, static_cast<int>(cuda_on_host::worker->block_size.x));
 }
+
+inline void __syncwarp() {
+  cuda_on_host::meet(cuda_on_host::worker->warps[threadIdx.x / cuda_on_host::kLanes].barrier, cuda_on_host::kLanes);
+}
+
+using std::max;
+using std::min;
 
 template <class V>
 V __shfl_sync(unsigned mask, V value, int lane) {
@@ -312,3 +338,43 @@ inline uint32_t __float_as_uint(float x) { return zdce::bits_of(x); }
 inline void __stcg(uint32_t* to, uint32_t value) { *to = value; }
 inline void __stcg(uint2* to, uint2 value) { *to = value; }
 inline void __stcg(uint4* to, uint4 value) { *to = value; }
+
+// csrc/cuda/tensor_core.cuh, of which only the layout of operands stands there.
+namespace zdce::cuda {
+
+template <class H>
+void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint2 b) {
+  struct Operands {
+    uint32_t a[4];
+    uint2 b;
+  };
+  const auto of = cuda_on_host::gathered(0xffffffffu, Operands{{a[0], a[1], a[2], a[3]}, b});
+  const int g = cuda_on_host::lane() / 4, t = cuda_on_host::lane() % 4;
+  const auto number = [](uint32_t pair, int which) {
+    return static_cast<double>(zdce::widen<float>(H{static_cast<uint16_t>(pair >> 16 * which)}));
+  };
+  double sums[4] = {c[0], c[1], c[2], c[3]};
+  for (int k = 0; k < 16; ++k) {
+    const int from = k % 8 / 2, right = k / 8, which = k % 2;
+    const Operands row = of(4 * g + from);
+    for (int i = 0; i < 4; ++i) {
+      const Operands column = of(4 * (2 * t + i % 2) + from);
+      sums[i] += number(row.a[2 * right + i / 2], which) * number(right ? column.b.y : column.b.x, which);
+    }
+  }
+  for (int i = 0; i < 4; ++i) c[i] = static_cast<float>(sums[i]);
+}
+
+inline void load_operand(const void* row, uint32_t (&a)[4]) {
+  const auto of = cuda_on_host::gathered(0xffffffffu, row);
+  const int lane = cuda_on_host::lane();
+  for (int i = 0; i < 4; ++i) {
+    std::memcpy(&a[i], static_cast<const char*>(of(8 * i + lane / 4)) + 4 * (lane % 4), 4);
+  }
+}
+
+inline float approximate_tangent(float x) { return std::tanh(x); }
+
+inline uint8_t* dynamic_shared() { return cuda_on_host::worker->dynamic.get(); }
+
+}  // namespace zdce::cuda

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPILER = shutil.which("g++")
 FLAGS = ["-std=c++20", "-pthread", "-fno-strict-aliasing", "-Wall", "-Wno-psabi", "-Wno-unknown-pragmas"]
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # enum Type of planes.cuh
+ELEMENTS = {torch.uint8: 0, torch.uint16: 1, torch.float32: 4}  # enum class Element of element.h
 
 
 class Planes(ctypes.Structure):
@@ -92,6 +93,41 @@ def objective_sums(partials, pixels, channel_means, tv_sums):
     forward = ObjectiveForward(planes, partials.data_ptr())
     shape = ObjectiveShape(partials.shape[1], 1, pixels, 1, True)
     library().zdce_objective_sums(ctypes.byref(forward), ctypes.c_int64(partials.shape[2]), ctypes.byref(shape))
+
+
+class Pixels(ctypes.Structure):
+    """struct Pixels of network.cuh, of a tensor (B, H, W, C)."""
+
+    _fields_ = [("data", ctypes.c_void_p), ("element", ctypes.c_int)] + [(axis, ctypes.c_int64) for axis in "byxc"]
+
+    @classmethod
+    def of(cls, tensor):
+        return cls(tensor.data_ptr(), ELEMENTS[tensor.dtype], *tensor.stride())
+
+
+class NetworkJob(ctypes.Structure):
+    _fields_ = [("picture", Pixels), ("result", Pixels), ("weights", ctypes.c_void_p), ("biases", ctypes.c_void_p)]
+    _fields_ += [(name, ctypes.c_int) for name in ("height", "width", "rows", "across", "down")]
+    _fields_ += [("strength", ctypes.c_float), ("to_maps", ctypes.c_bool)]
+
+
+def network_runner(processors=132, shared_a_block=227 << 10, shared_a_processor=228 << 10):
+    """``zdce.models.fused_network.run_network`` as on a GPU of so many processors and bytes of shared memory."""
+
+    def run_network(pictures, weights, biases, plan, strength, to_maps, results):
+        height, width = pictures.shape[1:3]
+        views = Pixels.of(pictures), Pixels.of(results), weights.data_ptr(), biases.data_ptr()
+        job = NetworkJob(*views, height, width, 0, 0, 0, strength, to_maps)
+        gpu = (ctypes.c_int * 3)(processors, shared_a_block, shared_a_processor)
+        numbers = (ctypes.c_int64 * len(plan))(*plan.tolist())
+        half = ctypes.c_bool(weights.dtype == torch.float16)
+        failed = library().zdce_run_network(
+            numbers, ctypes.c_int64(len(plan)), ctypes.byref(job), ctypes.c_int64(len(pictures)), half, gpu
+        )
+        if failed:
+            raise RuntimeError("the kernel does not run the network")
+
+    return run_network
 
 
 def missing(device, dtype):

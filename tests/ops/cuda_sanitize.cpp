@@ -133,6 +133,34 @@ bool check(const Case& c) {
   return true;
 }
 
+// The maps of a network of two layers and a skip connection, by many blocks and by few.
+bool check_network() {
+  const std::vector<int64_t> plan = {0, 0, 1, 3, 16, 1, 0, 16, 1, 1, 3, 2, 1, 2};
+  constexpr int64_t height = 37, width = 29, maps = 3;
+  std::mt19937 random(1);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<uint8_t> picture(height * width * 3);
+  for (uint8_t& value : picture) value = static_cast<uint8_t>(random());
+  std::vector<__nv_bfloat16> weights((3 * 2 + 9 * 2 + 2 * 9) * 32 * 4);
+  for (__nv_bfloat16& weight : weights) weight = __float2bfloat16_rn(0.1f * uniform(random));
+  std::vector<float> biases(16 + 16 + 8), found[2];
+  for (float& bias : biases) bias = uniform(random);
+  NetworkJob job{};
+  job.picture = {picture.data(), zdce::Element::kUint8, 0, 3 * width, 3, 1};
+  job.weights = reinterpret_cast<const uint2*>(weights.data()), job.biases = biases.data();
+  job.height = height, job.width = width, job.strength = 1, job.to_maps = true;
+  for (int i = 0; i < 2; ++i) {
+    found[i].assign(height * width * maps, NAN);
+    job.result = {found[i].data(), zdce::Element::kFloat, 0, maps * width, maps, 1};
+    const GpuLimits gpu = {i == 0 ? 1 : 1000, 30000, 31000};
+    if (zdce_run_network(plan.data(), static_cast<int64_t>(plan.size()), &job, 1, false, &gpu) != 0) return false;
+  }
+  const bool same = std::memcmp(found[0].data(), found[1].data(), found[0].size() * sizeof(float)) == 0;
+  const bool finite = std::all_of(found[0].begin(), found[0].end(), [](float map) { return std::fabs(map) <= 1; });
+  if (!same || !finite) std::printf("the network's maps %s\n", same ? "are no numbers" : "depend on its blocks");
+  return same && finite;
+}
+
 __global__ void racing(float* sums) {
   __shared__ float shared[64];
   shared[threadIdx.x] = 1;
@@ -157,6 +185,7 @@ int main(int count, char** arguments) {
   };
   int failed = 0;
   for (const Case& c : cases) failed += check(c) ? 0 : 1;
+  if (!check_network()) return 1;
   std::printf("%zu passed, %d failed\n", std::size(cases) - failed, failed);
   return failed == 0 ? 0 : 1;
 }

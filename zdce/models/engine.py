@@ -59,7 +59,7 @@ def why_unsupported(variant: Variant, precision: str) -> str | None:
     return None
 
 
-def _plan(variant: Variant, precision: str) -> list[int]:
+def network_plan(variant: Variant, precision: str) -> list[int]:
     """Description of the network for C++: separable, bfloat16, iterations, layers; per layer: outputs, number of sources,
     sources.
     """
@@ -83,7 +83,7 @@ class Engine:
 
     def __init__(self, network: StoredNetwork, precision: str = "fp32") -> None:
         self.variant = network.variant
-        plan = np.array(_plan(self.variant, precision), np.int64)
+        plan = np.array(network_plan(self.variant, precision), np.int64)
         self._network = _core().make_network(plan, _joined(network.weights.values()), self.variant.scale, self.variant.guided)
 
     def enhance(self, picture: Array, settings: PixelSettings) -> Array:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zdce.models import fused_network
 from zdce.models.network import DCENet
 
 # What convolutions compute in, by the precision's name; ``tf32`` is float32 with the factors of products rounded to 10 bits.
@@ -29,6 +30,9 @@ class GpuNetwork:
 
     Threads take turns, and so do streams. Without a GPU it computes the same, with no graphs.
 
+    Attributes:
+        fused: the same network as one kernel, where there is one for its layers, its precision and the GPU; else None.
+
     Args:
         model: a network on the device where it shall run.
         precision: a name of ``DTYPES``.
@@ -36,6 +40,7 @@ class GpuNetwork:
 
     def __init__(self, model: DCENet, precision: str) -> None:
         self.dtype = DTYPES[precision]
+        self.fused = fused_network.fused(model, self.dtype)
         self._convolutions = "tf32" if precision == "tf32" else "ieee"
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
         self._model.to(dtype=self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -80,6 +80,7 @@ class TorchEngine:
         self.device = next(model.parameters()).device
         # On a GPU, with the weights that the model has now.
         self._gpu = GpuNetwork(model, precision) if self.device.type == "cuda" else None
+        self._fused = None if self._gpu is None else self._gpu.fused
 
     @torch.inference_mode()
     def enhance(self, picture: Array, settings: PixelSettings) -> Array:
@@ -96,14 +97,17 @@ class TorchEngine:
         enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
         gpu, pixels = self._gpu, pictures[..., 0].numel()
         plain = settings.scale == 1 and settings.brightness == 0 and not self._model.variant.guided
-        if gpu is None or not plain or settings.strength == 0 or pixels > gpu.most_pixels():
+        if gpu is None or not plain or settings.strength == 0 or (self._fused is None and pixels > gpu.most_pixels()):
             for to, picture in zip(enhanced, pictures, strict=True):
                 to.copy_(self._enhanced(picture, settings))
             return enhanced
-        values = torch.cat([fractions(picture) for picture in pictures])
-        with gpu.logits(values) as logits:
-            for to, picture, own in zip(enhanced, pictures, logits, strict=True):
-                to.copy_(self._curved(picture, own[None], settings.strength))
+        if self._fused is not None:
+            enhanced = self._fused.enhanced(pictures, settings.strength)
+        else:
+            values = torch.cat([fractions(picture) for picture in pictures])
+            with gpu.logits(values) as logits:
+                for to, picture, own in zip(enhanced, pictures, logits, strict=True):
+                    to.copy_(self._curved(picture, own[None], settings.strength))
         for to, picture in zip(enhanced, pictures, strict=True):
             self._denoised(picture, to, settings)
         return enhanced
@@ -162,6 +166,8 @@ class TorchEngine:
         """``picture`` (H, W, 3) with its own curve."""
         if settings.scale > 1:
             return self._applied(picture, self._maps(self._reduced(picture, settings.scale)), settings)
+        if self._fused is not None:
+            return self._fused.enhanced(picture[None], settings.strength)[0]
         enhanced = torch.empty_like(picture, memory_format=torch.contiguous_format)
         for tile in self._tiled(picture.shape[:2]):
             with self._logits(fractions(picture[tile.outer])) as logits:
@@ -210,6 +216,8 @@ class TorchEngine:
 
     def _maps(self, small: Tensor) -> Tensor:
         """Curve maps (1, C, h, w) of an image (1, 3, h, w) in [0, 1]."""
+        if self._fused is not None:
+            return self._fused.maps(small)
         maps = small.new_empty(1, self._model.variant.maps, *small.shape[2:])
         for tile in self._tiled(small.shape[2:]):
             with self._logits(small[..., *tile.outer]) as logits:

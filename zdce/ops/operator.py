@@ -103,6 +103,11 @@ def define_in_place(
     torch.library.register_fake(f"zdce::{name}", lambda *_: None, lib=_zdce)
 
 
+def define_cuda_kernel(schema: str) -> None:
+    """Defines ``torch.ops.zdce_cuda.<schema>``, a kernel of ``zdce._cuda`` that belongs to no operator of all backends."""
+    _cuda.define(schema)
+
+
 def transformed() -> bool:
     """Whether torch.func or forward-mode differentiation is at work, which see only through plain torch."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0

@@ -1,0 +1,454 @@
+// A whole network and its curve in one kernel, on tensor cores: from pixels to pixels, or to curve maps. Feature maps
+// never leave shared memory; from uint8 to uint8, 6 bytes a pixel are moved, and the strip's margin.
+//
+// As on the CPU (csrc/core/kernels/pass.h), a block goes down a strip of columns, four rows of each layer in turn,
+// which lie in rings of as many rows as later layers read. Each of its warps has 16 columns, in all layers: their 3 x 3
+// convolution is a product of 16 pixels' channels and 8 outputs' weights for each tap, and a row of pixels that was
+// loaded counts for three rows of outputs. Each layer knows a column less on either side than the one before, so that
+// 16 S columns of S warps give 16 S - 2 L results of L layers.
+#pragma once
+
+#include "../core/pass_geometry.h"
+#include "tensor_core.cuh"
+
+namespace zdce::cuda {
+
+constexpr int kMostLayers = 8, kMostSources = 2, kMostTiles = 4, kMostStrips = 8;
+constexpr int kImageRing = 8;   // rows: the first layer reads 6, while 4 more come
+constexpr int kOutputTile = 8;  // channels of one product's results
+
+struct FusedLayer {
+  int sources[kMostSources], source_count;
+  int blocks, tiles;      // of 16 and of 8 outputs
+  int lead, first, ring;  // pass_geometry.h
+  int memory;             // where the ring lies, in bytes
+  int weights, bias;      // where they begin, in uint2 of all lanes and in floats
+};
+
+// What is the same for all blocks.
+struct FusedNetwork {
+  FusedLayer layer[kMostLayers];
+  int layers, maps, iterations;
+  int strips;         // of 16 columns, one for each warp of a block
+  int image_planes;   // 2 where pixels have more than 8 bits: the value in the half type, and what it lacks
+  int image, logits;  // where they lie in shared memory, in bytes
+  int shared_bytes;
+
+  __host__ __device__ int columns() const { return 16 * strips; }
+  __host__ __device__ int results() const { return columns() - 2 * layers; }
+  __host__ __device__ int pitch() const { return columns() + 2; }  // a column on either side, which holds nothing
+  __host__ __device__ int maps_pitch() const { return maps | 1; }  // odd: pixels begin in different banks
+};
+
+// Pictures (B, H, W, C) of any strides, in elements; uint8, uint16 or float in [0, 1].
+struct Pixels {
+  void* data;
+  Element element;
+  int64_t batch, row, column, channel;
+};
+
+struct NetworkJob {
+  Pixels picture, result;
+  const uint2* weights;
+  const float* biases;
+  int height, width;
+  int rows;          // of a block, a multiple of 4
+  int across, down;  // blocks of a picture
+  float strength;
+  bool to_maps;  // the result is the maps times the strength, float
+};
+
+__device__ __forceinline__ float load_value(const Pixels& from, int64_t at) {
+  switch (from.element) {
+    case Element::kUint8:
+      return static_cast<const uint8_t*>(from.data)[at] * (1.0f / 255);
+    case Element::kUint16:
+      return static_cast<const uint16_t*>(from.data)[at] * (1.0f / 65535);
+    default:
+      return static_cast<const float*>(from.data)[at];
+  }
+}
+
+__device__ __forceinline__ void store_value(const Pixels& to, int64_t at, float v) {
+  switch (to.element) {
+    case Element::kUint8:
+      static_cast<uint8_t*>(to.data)[at] = static_cast<uint8_t>(static_cast<int>(v * 255 + 0.5f));
+      break;
+    case Element::kUint16:
+      static_cast<uint16_t*>(to.data)[at] = static_cast<uint16_t>(static_cast<int>(v * 65535 + 0.5f));
+      break;
+    default:
+      static_cast<float*>(to.data)[at] = v;
+  }
+}
+
+// H, __half or __nv_bfloat16, is the type of feature maps and weights; sums are float. No layer has more than kMost
+// tiles: registers are kept for that many.
+template <class H, int kMost>
+class NetworkPass {
+ public:
+  __device__ NetworkPass(const FusedNetwork& network, const NetworkJob& job, uint8_t* shared)
+      : network_(network), job_(job), shared_(shared), warp_(threadIdx.x / kWarp), lane_(threadIdx.x % kWarp) {
+    const int across = blockIdx.x % job.across, down = blockIdx.x / job.across % job.down;
+    batch_ = blockIdx.x / job.across / job.down;
+    top_ = down * job.rows, bottom_ = min(top_ + job.rows, job.height);
+    left_ = across * network.results() - network.layers;
+  }
+
+  __device__ void run() {
+    const int last = (bottom_ + kBandRows - 1) / kBandRows;
+    int band = top_ / kBandRows + network_.layer[0].first;
+    load_rows(first_row(0, band) - 3);
+    load_rows(first_row(0, band) + 1);
+    for (; band < last; ++band) {
+      for (int l = 0; l < network_.layers; ++l) {
+        __syncthreads();
+        Values next;
+        if (l == 1) fetch_rows(first_row(0, band) + 5, next);  // under way while the layer is computed
+        if (band >= top_ / kBandRows + network_.layer[l].first) compute(l, first_row(l, band));
+        if (l == 1) put_rows(first_row(0, band) + 5, next);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kFetched = 3;  // pixels of each thread: 4 rows of 16 S + 2 columns by 32 S threads
+  struct Values {
+    float v[kFetched][3];
+  };
+
+  const FusedNetwork& network_;
+  const NetworkJob& job_;
+  uint8_t* const shared_;
+  const int warp_, lane_;
+  int top_, bottom_, left_;  // left_: of the picture, where the strip's columns begin
+  int64_t batch_;
+
+  __device__ int first_row(int l, int band) const { return kBandRows * band + network_.layer[l].lead; }
+  __device__ bool inside(int y, int x) const { return y >= 0 && y < job_.height && x >= 0 && x < job_.width; }
+
+  // Four rows of the picture from y on, and a column beside the strip's on either side; 0 beside the picture.
+  __device__ void load_rows(int y) {
+    Values values;
+    fetch_rows(y, values);
+    put_rows(y, values);
+  }
+
+  __device__ void fetch_rows(int y, Values& values) const {
+#pragma unroll
+    for (int i = 0; i < kFetched; ++i) {
+      const int at = threadIdx.x + i * blockDim.x, row = y + at / network_.pitch();
+      const int x = left_ - 1 + at % network_.pitch();
+      const bool read = at < kBandRows * network_.pitch() && inside(row, x);
+      const int64_t from = batch_ * job_.picture.batch + row * job_.picture.row + x * job_.picture.column;
+#pragma unroll
+      for (int c = 0; c < 3; ++c)
+        values.v[i][c] = read ? load_value(job_.picture, from + c * job_.picture.channel) : 0.0f;
+    }
+  }
+
+  // In 255ths, which of 8 bits are exact in both types: the three colours of a pixel and a 0.
+  __device__ void put_rows(int y, const Values& values) {
+#pragma unroll
+    for (int i = 0; i < kFetched; ++i) {
+      const int at = threadIdx.x + i * blockDim.x;
+      if (at >= kBandRows * network_.pitch()) break;
+      float rest[3];
+#pragma unroll
+      for (int c = 0; c < 3; ++c) rest[c] = values.v[i][c] * 255;
+      for (int plane = 0; plane < network_.image_planes; ++plane) {
+        const uint2 stored = {pair<H>(rest[0], rest[1]), pair<H>(rest[2], 0.0f)};
+        *reinterpret_cast<uint2*>(image_pixel(y + at / network_.pitch(), plane, at % network_.pitch())) = stored;
+#pragma unroll
+        for (int c = 0; c < 3; ++c) rest[c] -= widen<H>(narrow<H>(rest[c]));
+      }
+    }
+  }
+
+  // column: of the stored ones, the first of which is the one beside the strip.
+  __device__ uint8_t* image_pixel(int y, int plane, int column) const {
+    return shared_ + network_.image +
+           (((y & (kImageRing - 1)) * network_.image_planes + plane) * network_.pitch() + column) * 8;
+  }
+
+  // Rows (blocks, columns, 16 channels) of the half type. Of a pixel's two halves of 16 bytes the second is the first
+  // in every other four columns, so that the same half of 8 neighbours lies in all banks.
+  template <int kNumber>
+  __device__ void feature_rows(const FusedLayer& layer, int y, uint8_t* (&rows)[kNumber]) const {
+    int row = static_cast<unsigned>(y + 64 * layer.ring) % layer.ring;
+#pragma unroll
+    for (int i = 0; i < kNumber; ++i) {
+      rows[i] = shared_ + layer.memory + row * layer.blocks * network_.pitch() * 32;
+      row = row + 1 == layer.ring ? 0 : row + 1;
+    }
+  }
+
+  __device__ static int feature(int column, int half) { return column * 32 + (half ^ (column >> 2 & 1)) * 16; }
+
+  __device__ void compute(int l, int y) {
+    switch (network_.layer[l].tiles) {
+      case 1:
+        return compute<1>(l, y);
+      case 2:
+        return compute<2>(l, y);
+      case 3:
+        return compute<3>(l, y);
+      case 4:
+        if constexpr (kMost >= 4) return compute<4>(l, y);
+    }
+  }
+
+  template <int kTiles>
+  __device__ void compute(int l, int y) {
+    const FusedLayer& layer = network_.layer[l];
+    float sums[kBandRows][kTiles][4];
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+      const float* const bias = job_.biases + layer.bias + kOutputTile * j + 2 * (lane_ % 4);
+#pragma unroll
+      for (int r = 0; r < kBandRows; ++r)
+        sums[r][j][0] = sums[r][j][2] = bias[0], sums[r][j][1] = sums[r][j][3] = bias[1];
+    }
+    const uint2* weights = job_.weights + layer.weights + lane_;
+    if (l == 0) {
+      for (int plane = 0; plane < network_.image_planes; ++plane) add_colors(y, plane, weights, sums);
+    } else {
+      for (int s = 0; s < layer.source_count; ++s) {
+        const FusedLayer& source = network_.layer[layer.sources[s]];
+        uint8_t* rows[kBandRows + 2];
+        feature_rows(source, y - 1, rows);
+        for (int block = 0; block < source.blocks; ++block) add_block(rows, block, weights, sums);
+      }
+    }
+    if (l + 1 == network_.layers) {
+      finish(y, sums);
+    } else {
+      keep(layer, y, sums);
+    }
+  }
+
+  // weights: (3 rows of taps, tiles, lanes) for 4 pixels of 4 values, of which the last are 0.
+  template <int kTiles>
+  __device__ void add_colors(int y, int plane, const uint2* weights, float (&sums)[kBandRows][kTiles][4]) const {
+    uint2 w[3][kTiles];
+    take(weights, w);
+    const int g = lane_ / 4, t = lane_ % 4,
+              column = 16 * warp_ + g + t / 2;  // the stored one left of the first pixel's
+#pragma unroll
+    for (int row = 0; row < kBandRows + 2; ++row) {
+      const uint8_t* const from = image_pixel(y - 1 + row, plane, column) + t % 2 * 4;
+      const auto at = [&](int pixels) { return *reinterpret_cast<const uint32_t*>(from + 8 * pixels); };
+      // The fourth pixel is not read: 0 times what is no number would be none.
+      const uint32_t a[4] = {at(0), at(8), t < 2 ? at(2) : 0, t < 2 ? at(10) : 0};
+      add_row(a, row, w, sums);
+    }
+  }
+
+  // weights: (3 columns of taps, 3 rows of taps, tiles, lanes), then the next block's.
+  template <int kTiles>
+  __device__ void add_block(uint8_t* const (&rows)[kBandRows + 2], int block, const uint2*& weights,
+                            float (&sums)[kBandRows][kTiles][4]) const {
+    const int pixel = lane_ % 16, half = lane_ / 16;
+#pragma unroll 1
+    for (int tap = 0; tap < 3; ++tap) {
+      uint2 w[3][kTiles];
+      take(weights, w);
+      weights += 3 * kTiles * kWarp;
+      const int at = block * network_.pitch() * 32 + feature(16 * warp_ + tap + pixel, half);
+#pragma unroll
+      for (int row = 0; row < kBandRows + 2; ++row) {
+        uint32_t a[4];
+        load_operand(rows[row] + at, a);
+        add_row(a, row, w, sums);
+      }
+    }
+  }
+
+  template <int kTiles>
+  __device__ static void take(const uint2* weights, uint2 (&w)[3][kTiles]) {
+#pragma unroll
+    for (int i = 0; i < 3 * kTiles; ++i) w[i / kTiles][i % kTiles] = weights[i * kWarp];
+  }
+
+  // Row `row` of six counts for the rows of outputs around it.
+  template <int kTiles>
+  __device__ static void add_row(const uint32_t (&a)[4], int row, const uint2 (&w)[3][kTiles],
+                                 float (&sums)[kBandRows][kTiles][4]) {
+#pragma unroll
+    for (int tap = 0; tap < 3; ++tap) {
+      const int r = row - tap;
+      if (r < 0 || r >= kBandRows) continue;
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) multiply_add<H>(sums[r][j], a, w[tap][j]);
+    }
+  }
+
+  // Rectified; 0 beside the picture, where later layers read zeros.
+  template <int kTiles>
+  __device__ void keep(const FusedLayer& layer, int y, const float (&sums)[kBandRows][kTiles][4]) {
+    const int g = lane_ / 4, t = lane_ % 4;
+    uint8_t* rows[kBandRows];
+    feature_rows(layer, y, rows);
+#pragma unroll
+    for (int r = 0; r < kBandRows; ++r) {
+#pragma unroll
+      for (int below = 0; below < 2; ++below) {
+        const int column = 16 * warp_ + g + 8 * below;
+        const bool kept = inside(y + r, left_ + column);
+#pragma unroll
+        for (int j = 0; j < kTiles; ++j) {
+          const float* const v = sums[r][j] + 2 * below;
+          uint8_t* const to = rows[r] + j / 2 * network_.pitch() * 32 + feature(column + 1, j % 2) + 4 * t;
+          *reinterpret_cast<uint32_t*>(to) = kept ? pair<H>(rectified(v[0]), rectified(v[1])) : 0;
+        }
+      }
+    }
+  }
+
+  __device__ static float rectified(float v) { return v < 0 ? 0 : v; }
+
+  // Logits to pixels or maps, two rows at a time: a lane has two logits of each tile, and finishes a pixel.
+  template <int kTiles>
+  __device__ void finish(int y, const float (&sums)[kBandRows][kTiles][4]) {
+    float* const maps = reinterpret_cast<float*>(shared_ + network_.logits) + warp_ * kWarp * network_.maps_pitch();
+#pragma unroll
+    for (int r = 0; r < kBandRows; r += 2) {
+      __syncwarp();
+      activate(sums[r], 0, maps);
+      activate(sums[r + 1], 16, maps);
+      __syncwarp();
+      const int column = 16 * warp_ + lane_ % 16, row = y + r + lane_ / 16;
+      const bool own = column >= network_.layers && column < network_.layers + network_.results();
+      if (own && row < bottom_ && inside(row, left_ + column)) {
+        finish_pixel(row, left_ + column, maps + lane_ * network_.maps_pitch());
+      }
+    }
+  }
+
+  // maps: (32 pixels, maps), from pixel `first` on.
+  template <int kTiles>
+  __device__ void activate(const float (&sums)[kTiles][4], int first, float* maps) const {
+    const int g = lane_ / 4, t = lane_ % 4;
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int map = kOutputTile * j + 2 * t + i % 2;
+        const float a = within(approximate_tangent(sums[j][i]) * job_.strength, 1.0f);
+        if (map < network_.maps) maps[(first + g + i / 2 * 8) * network_.maps_pitch() + map] = a;
+      }
+    }
+  }
+
+  __device__ void finish_pixel(int y, int x, const float* maps) const {
+    const int64_t to = batch_ * job_.result.batch + y * job_.result.row + x * job_.result.column;
+    if (job_.to_maps) {
+      for (int k = 0; k < network_.maps; ++k)
+        static_cast<float*>(job_.result.data)[to + k * job_.result.channel] = maps[k];
+      return;
+    }
+    const int64_t from = batch_ * job_.picture.batch + y * job_.picture.row + x * job_.picture.column;
+    const int step_maps = network_.maps == 3 ? 0 : 3;
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+      float v = load_value(job_.picture, from + c * job_.picture.channel);
+      for (int t = 0; t < network_.iterations; ++t) v = step(v, maps[step_maps * t + c]);
+      store_value(job_.result, to + c * job_.result.channel, v);
+    }
+  }
+};
+
+template <class H, int kMost>
+__global__ void __launch_bounds__(kMostStrips* kWarp, 1)
+    network_forward(const __grid_constant__ FusedNetwork network, const __grid_constant__ NetworkJob job) {
+  NetworkPass<H, kMost>(network, job, dynamic_shared()).run();
+}
+
+// What of a GPU decides how a network is laid out.
+struct GpuLimits {
+  int processors, shared_a_block, shared_a_processor;  // bytes
+};
+
+// A network that the kernel can't run, or not on this GPU.
+struct Unfit : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// The network in so many strips a block. Throws Unfit.
+inline FusedNetwork fused_network(const Network& network, int strips, bool eight_bits) {
+  const auto refuse = [](const char* why) { throw Unfit(std::string("zdce: the fused kernel takes no ") + why); };
+  const Geometry geometry(network);
+  FusedNetwork fused{};
+  fused.layers = static_cast<int>(network.layers.size());
+  if (network.separable) refuse("separable layers");
+  if (fused.layers > kMostLayers) refuse("more than 8 layers");
+  fused.maps = network.maps, fused.iterations = network.iterations;
+  fused.strips = strips, fused.image_planes = eight_bits ? 1 : 2;
+  int memory = 0, weights = 0, bias = 0;
+  for (int l = 0; l < fused.layers; ++l) {
+    const Layer& from = network.layers[l];
+    FusedLayer& to = fused.layer[l];
+    if (from.sources.size() > kMostSources) refuse("layer that reads more than two");
+    to.source_count = static_cast<int>(from.sources.size());
+    std::copy(from.sources.begin(), from.sources.end(), to.sources);
+    const bool last = l + 1 == fused.layers;
+    if (!last && from.outputs != 16 && from.outputs != 32) refuse("layer of other than 16 or 32 filters");
+    to.blocks = blocks_of(from.outputs), to.tiles = (from.outputs + kOutputTile - 1) / kOutputTile;
+    if (to.tiles > kMostTiles) refuse("more than 32 maps");
+    to.lead = geometry.lead[l], to.first = geometry.first[l], to.ring = geometry.ring[l];
+    to.memory = memory, to.weights = weights, to.bias = bias;
+    memory += to.ring * to.blocks * fused.pitch() * 32;
+    weights += (l == 0 ? 3 : 9 * from.inputs / kBlock) * to.tiles * kWarp;
+    bias += to.tiles * kOutputTile;
+  }
+  fused.image = memory;
+  fused.logits = fused.image + kImageRing * fused.image_planes * fused.pitch() * 8;
+  fused.shared_bytes = fused.logits + strips * kWarp * fused.maps_pitch() * 4;
+  return fused;
+}
+
+// As wide strips as leave room for a second block on a processor, which works where the first one waits; of at least
+// four strips, else as wide as one block can have.
+inline FusedNetwork laid_out(const Network& network, bool eight_bits, const GpuLimits& gpu) {
+  constexpr int reserved = 1024;  // of each block, by CUDA itself
+  for (const int together : {2, 1}) {
+    const int most = std::min(gpu.shared_a_block, gpu.shared_a_processor / together - reserved);
+    for (int strips = kMostStrips; strips >= (together == 2 ? 4 : 2); --strips) {
+      const FusedNetwork fused = fused_network(network, strips, eight_bits);
+      if (fused.results() > 0 && fused.shared_bytes <= most) return fused;
+    }
+  }
+  throw Unfit("zdce: the network's rows don't fit into the GPU's shared memory");
+}
+
+// Rows of a block: of all divisions of the height, the one after which the blocks, taken by the processors in turns,
+// are done soonest. Each computes some rows above its own again.
+inline int rows_of_blocks(const FusedNetwork& network, int height, int64_t strips, const GpuLimits& gpu) {
+  const int together = std::max(1, gpu.shared_a_processor / (network.shared_bytes + 1024));
+  const int64_t at_once = int64_t{gpu.processors} * together;
+  const int above = -kBandRows * network.layer[0].first;
+  int best = round_up(height, kBandRows);
+  double least = 1e300;
+  for (int down = 1; down <= (height + 31) / 32; ++down) {
+    const int rows = round_up((height + down - 1) / down, kBandRows);
+    const int64_t blocks = strips * ((height + rows - 1) / rows);
+    const double turns = static_cast<double>((blocks + at_once - 1) / at_once) * (rows + above);
+    if (turns < least) least = turns, best = rows;
+  }
+  return best;
+}
+
+// pictures: (batch, height, width). Fills in the job's blocks. H is __half or __nv_bfloat16.
+template <class H, class Launch>
+void launch_network(const Launch& launch, const Network& network, NetworkJob job, int64_t batch, const GpuLimits& gpu) {
+  const FusedNetwork fused = laid_out(network, job.picture.element == Element::kUint8, gpu);
+  job.across = (job.width + fused.results() - 1) / fused.results();
+  job.rows = rows_of_blocks(fused, job.height, batch * job.across, gpu);
+  job.down = (job.height + job.rows - 1) / job.rows;
+  int most = 0;
+  for (int l = 0; l < fused.layers; ++l) most = std::max(most, fused.layer[l].tiles);
+  const auto kernel = most <= 3 ? network_forward<H, 3> : network_forward<H, kMostTiles>;
+  launch.with_shared(kernel, batch * job.across * job.down, fused.strips * kWarp, fused.shared_bytes, fused, job);
+}
+
+}  // namespace zdce::cuda

@@ -1,0 +1,141 @@
+"""The kernel that runs a whole network on a GPU's tensor cores, emulated on host threads (tests/ops/cuda_on_host.h)."""
+
+import cuda_on_host
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+import zdce
+from cases import nan_filled_allocations
+from zdce.bench.infer import lively
+from zdce.models import fused_network
+from zdce.models.fused_network import FusedNetwork
+from zdce.models.variants import VARIANTS
+
+# Shared memory for blocks of two strips of columns, the least: emulated, what a block does takes a second.
+SMALL = {"shared_a_block": 60_000, "shared_a_processor": 61_000}
+
+# Of 32 filters.
+LARGE = {"shared_a_block": 110_000, "shared_a_processor": 111_000}
+
+
+@pytest.fixture
+def on_host(monkeypatch):
+    """Lets the kernel run on host threads, as on a GPU of the limits that are given to what is returned."""
+    if reason := zdce.ops.dispatch.why_missing("cuda_on_host"):
+        pytest.skip(reason)
+
+    def choose(**gpu):
+        monkeypatch.setattr(fused_network, "run_network", cuda_on_host.network_runner(**gpu))
+
+    choose(**SMALL)
+    return choose
+
+
+def rounded_maps(network, images, dtype):
+    """Curve maps (B, C, H, W) of ``images`` (B, 3, H, W) in float64, but for weights and feature maps of the half type."""
+    white = images.double() * 255
+    first = white.to(dtype).double()
+    outputs = [first + (white - first).to(dtype).double()]  # the image is two numbers of that type
+    layers = list(network.convolutions)
+    for number, (sources, layer) in enumerate(zip(network.variant.sources, layers, strict=True)):
+        weight = (layer.weight / 255 if number == 0 else layer.weight).to(dtype).double()
+        values = functional.conv2d(torch.cat([outputs[s] for s in sources], 1), weight, layer.bias.double(), padding=1)
+        outputs.append(values if number + 1 == len(layers) else values.relu().to(dtype).double())
+    return torch.tanh(outputs[-1])
+
+
+def images_of(size, batch=1):
+    return torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+# Sums in float32 differ from float64's by 2^-22 of the largest term, so that a feature map on the edge of two of the type's
+# values may fall to the other one: 2^-8 (bfloat16) or 2^-11 of it. What became of few of them lies below four such steps.
+TOLERANCE = {torch.bfloat16: 4 * 2**-8, torch.float16: 4 * 2**-11}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "dtype"),
+    [
+        ("base", (9, 25), torch.bfloat16),
+        ("base", (1, 1), torch.float16),
+        ("iters4", (4, 21), torch.bfloat16),
+        ("no-concat", (5, 7), torch.bfloat16),
+        ("local", (13, 6), torch.float16),
+        ("filters32", (6, 19), torch.bfloat16),
+        ("zero-dce", (5, 20), torch.bfloat16),
+    ],
+)
+@torch.inference_mode()
+def test_maps_are_those_of_rounded_feature_maps(on_host, name, size, dtype):
+    on_host(**(LARGE if VARIANTS[name].filters == 32 else SMALL))
+    network, images = lively(name), images_of(size)
+    with nan_filled_allocations():
+        maps = FusedNetwork(network, dtype).maps(images)
+    expected = rounded_maps(network, images, dtype)
+    assert (maps - expected).abs().max() < TOLERANCE[dtype]
+
+
+@torch.inference_mode()
+def test_blocks_meet_without_a_seam(on_host):
+    # 2 x 2 blocks: strips of 20 columns, and processors for more than one division of the height.
+    on_host(processors=1000, **SMALL)
+    network, images = lively("base"), images_of((36, 25))
+    maps = FusedNetwork(network, torch.bfloat16).maps(images)
+    on_host(processors=1, **SMALL)
+    assert torch.equal(maps, FusedNetwork(network, torch.bfloat16).maps(images))
+    assert (maps - rounded_maps(network, images, torch.bfloat16)).abs().max() < TOLERANCE[torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
+@torch.inference_mode()
+def test_pictures_of_a_batch_with_rows_apart(on_host, dtype):
+    network = zdce.load("base").eval()
+    white = {torch.uint8: 255, torch.uint16: 65535, torch.float32: 1.0}[dtype]
+    dark = 0.3 * images_of((10, 23), batch=2).permute(0, 2, 3, 1)
+    pictures = (dark * white).to(dtype)[:, :, 2:]  # 21 of 23 pixels of each row
+    assert not pictures.is_contiguous()
+    with nan_filled_allocations():
+        enhanced = FusedNetwork(network, torch.bfloat16).enhanced(pictures, 0.7)
+    assert enhanced.dtype == dtype
+    images = (pictures.double() / white).permute(0, 3, 1, 2)
+    expected = zdce.reference.apply_curve(images, 0.7 * torch.tanh(network.double()(images)))
+    error = enhanced.permute(0, 3, 1, 2).double() / white - expected
+    assert 10 * torch.log10(1 / error.square().mean()) >= 55
+
+
+@torch.inference_mode()
+def test_a_photograph_at_full_width(on_host):
+    on_host()  # an H100's memory: strips of 80 columns
+    network = zdce.load("base").eval()
+    with Image.open("docs/dark.jpg") as photograph:
+        pixels = np.asarray(photograph.convert("RGB"))[200:210, 150:310].copy()
+    enhanced = FusedNetwork(network, torch.bfloat16).enhanced(torch.from_numpy(pixels)[None], 1.0)[0]
+    error = (enhanced.double() - torch.from_numpy(zdce.enhance(pixels, "base")).double()) / 255
+    assert 10 * torch.log10(1 / error.square().mean()) >= 55
+
+
+@torch.inference_mode()
+def test_numbers_that_are_none_stay_where_they_reach(on_host):
+    network, images = lively("base"), images_of((6, 30))
+    spoiled = images.clone()
+    spoiled[0, 1, 2, 9] = float("nan")
+    one, other = (FusedNetwork(network, torch.bfloat16).maps(image) for image in (images, spoiled))
+    reach = network.variant.receptive_field // 2
+    assert torch.equal(one[..., 9 + reach + 1 :], other[..., 9 + reach + 1 :])
+    assert torch.equal(one[..., : 9 - reach], other[..., : 9 - reach])
+
+
+def test_only_what_the_kernel_has_code_for_is_taken():
+    taken = {name for name, variant in VARIANTS.items() if fused_network._takes(variant)}
+    assert taken == set(VARIANTS) - {"zero-dce-pp"}
+    assert fused_network.fused(lively("base"), torch.bfloat16) is None  # on the CPU
+
+
+def test_a_network_that_does_not_fit_is_refused(on_host, capfd):
+    on_host(shared_a_block=20_000, shared_a_processor=21_000)
+    with pytest.raises(RuntimeError, match="does not run the network"):
+        FusedNetwork(lively("base"), torch.bfloat16).maps(images_of((5, 5)))
+    assert "the network's rows don't fit into the GPU's shared memory" in capfd.readouterr().err

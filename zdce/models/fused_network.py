@@ -1,0 +1,115 @@
+"""A whole network and its curve in one CUDA kernel, on tensor cores: ``csrc/cuda/network.cuh``."""
+
+import torch
+from torch import Tensor
+
+from zdce import backends
+from zdce.models.engine import network_plan
+from zdce.models.network import DCENet
+from zdce.models.variants import Variant
+from zdce.ops import dispatch
+from zdce.ops.operator import define_cuda_kernel
+
+define_cuda_kernel(
+    "run_network(Tensor pictures, Tensor weights, Tensor biases, Tensor plan, float strength, bool to_maps, Tensor(a!) results)"
+    " -> ()"
+)
+define_cuda_kernel("fits_network(Tensor like, Tensor plan) -> bool")
+
+# Types of feature maps and weights that tensor cores multiply.
+DTYPES = (torch.bfloat16, torch.float16)
+
+# Inputs and outputs of one matrix product.
+_INPUTS, _OUTPUTS = 16, 8
+
+# Of a layer.
+_MOST_OUTPUTS = 32
+
+
+def fused(model: DCENet, dtype: torch.dtype) -> "FusedNetwork | None":
+    """``model`` as the kernel runs it, with the weights that it has now; None where it can't, and where another backend is
+    asked for.
+    """
+    device = next(model.parameters()).device
+    if backends.requested() not in ("auto", "cuda") or dtype not in DTYPES or not _takes(model.variant):
+        return None
+    if dispatch.why_missing("cuda", str(device), operator="apply_curve") is not None:
+        return None
+    network = FusedNetwork(model, dtype)
+    return network if torch.ops.zdce_cuda.fits_network(network.biases, network.plan) else None
+
+
+def _takes(variant: Variant) -> bool:
+    """Whether the kernel has code for networks of ``variant``; how much memory they take, the GPU decides."""
+    first, *others = variant.sources
+    return (
+        not variant.separable
+        and 2 <= len(variant.sources) <= 8
+        and variant.filters in (16, 32)
+        and variant.maps <= _MOST_OUTPUTS
+        and first == (0,)
+        and all(0 not in sources and len(sources) <= 2 for sources in others)
+    )
+
+
+class FusedNetwork:
+    """A network with its weights in the order in which the kernel reads them.
+
+    Args:
+        model: a network of 3x3 convolutions with 16 or 32 filters, of which only the first reads the image.
+        dtype: of feature maps and weights, one of ``DTYPES``; sums and the curve are float32.
+    """
+
+    def __init__(self, model: DCENet, dtype: torch.dtype) -> None:
+        parameters = [parameter.detach().float() for parameter in model.parameters()]
+        weights, biases = parameters[::2], parameters[1::2]
+        packed = [_packed_first(weights[0]), *map(_packed, weights[1:])]
+        self.weights = torch.cat([weight.flatten() for weight in packed]).to(dtype)
+        self.biases = torch.cat([_padded(bias) for bias in biases])
+        self.plan = torch.tensor(network_plan(model.variant, "fp32"))
+        self._maps = model.variant.maps
+
+    def enhanced(self, pictures: Tensor, strength: float) -> Tensor:
+        """``pictures`` (B, H, W, 3), uint8, uint16 or float32 in [0, 1], with their own curve of that strength: contiguous."""
+        results = torch.empty_like(pictures, memory_format=torch.contiguous_format)
+        run_network(pictures, self.weights, self.biases, self.plan, strength, False, results)
+        return results
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Curve maps (B, C, H, W) of ``images`` (B, 3, H, W) in [0, 1]; both are float32."""
+        maps = images.new_empty(len(images), self._maps, *images.shape[2:])
+        pixels = (tensor.permute(0, 2, 3, 1) for tensor in (images, maps))
+        run_network(next(pixels), self.weights, self.biases, self.plan, 1.0, True, next(pixels))
+        return maps
+
+
+def run_network(
+    pictures: Tensor, weights: Tensor, biases: Tensor, plan: Tensor, strength: float, to_maps: bool, results: Tensor
+) -> None:
+    """The kernel: pictures (B, H, W, 3) to results, the same or maps (B, H, W, C), which it writes."""
+    torch.ops.zdce_cuda.run_network(pictures, weights, biases, plan, strength, to_maps, results)
+
+
+def _padded(outputs: Tensor) -> Tensor:
+    """(O, ...) with zeros for the outputs that a whole number of products has more."""
+    return torch.cat([outputs, outputs.new_zeros(-len(outputs) % _OUTPUTS, *outputs.shape[1:])])
+
+
+# A lane 4 g + t of a warp has, for output g of eight, the inputs 2 t, 2 t + 1, 2 t + 8 and 2 t + 9 of sixteen.
+
+
+def _packed(weight: Tensor) -> Tensor:
+    """(O, I, 3, 3) as (blocks of 16 inputs, columns of taps, rows of taps, products, lanes, 4)."""
+    outputs = _padded(weight)
+    split = outputs.view(-1, _OUTPUTS, weight.shape[1] // _INPUTS, 2, 4, 2, 3, 3)  # product, g, block, half, t, 2, row, column
+    return split.permute(2, 7, 6, 0, 1, 4, 3, 5)
+
+
+def _packed_first(weight: Tensor) -> Tensor:
+    """(O, 3, 3, 3) as (rows of taps, products, lanes, 4): sixteen inputs are four pixels of a row with four values each, of
+    which the last are 0; the image comes in 255ths.
+    """
+    values = weight.new_zeros(len(weight), 3, 4, 4)  # output, row, pixel, colour
+    values[:, :, :3, :3] = weight.permute(0, 2, 3, 1) / 255
+    split = _padded(values).view(-1, _OUTPUTS, 3, 2, 4, 2)  # product, g, row, half, t, 2
+    return split.permute(2, 0, 1, 4, 3, 5)
