@@ -24,7 +24,9 @@ from zdce.enhancement import video
 from zdce.enhancement.smoothing import Smoothing
 from zdce.errors import InputError
 from zdce.io.images import Pixels
+from zdce.models import illumination
 from zdce.models.network import DCENet, load
+from zdce.models.variants import ILLUMINATION
 from zdce.runtime import progress, system
 from zdce.settings import LEVELS
 
@@ -229,7 +231,7 @@ def scaled_truth(model: DCENet, picture: Pixels) -> NDArray[np.float64]:
 
 def film_truth(model: DCENet, path: Path) -> NDArray[np.float64]:
     """The frames of ``clip.checked``, enhanced in float64 with maps smoothed as for a video, (3, 3, H, W)."""
-    exact, smoothing = _exact(model), Smoothing(partial(_curved, model.variant.iterations))
+    exact, smoothing = _exact(model), Smoothing(partial(_formed_array, model))
     pictures: list[Pixels] = []
     maps: list[NDArray[Any]] = []
     with torch.inference_mode():
@@ -240,10 +242,16 @@ def film_truth(model: DCENet, path: Path) -> NDArray[np.float64]:
         return np.concatenate([_applied(model, torch.from_numpy(p).double() / 255, torch.from_numpy(m)) for p, m in pairs])
 
 
-def _curved(iterations: int, picture: NDArray[Any], maps: NDArray[Any]) -> NDArray[Any]:
-    """``picture`` (h, w, 3) in [0, 1] with the curves of ``maps`` (1, C, h, w), in float64."""
-    values, curves = torch.from_numpy(picture).double(), torch.from_numpy(maps)
-    return reference.enhance_picture(values, curves, iterations, 1, False, 1.0, False).numpy()
+def _formed_array(model: DCENet, picture: NDArray[Any], maps: NDArray[Any]) -> NDArray[Any]:
+    """``picture`` (h, w, 3) in [0, 1] with the curves or illumination of ``maps`` (1, C, h, w), in float64."""
+    return _formed(model, torch.from_numpy(picture).double(), torch.from_numpy(maps), 1, False).numpy()
+
+
+def _formed(model: DCENet, values: Tensor, maps: Tensor, scale: int, align_corners: bool) -> Tensor:
+    """``values`` (H, W, 3) in [0, 1] with the curves or illumination of ``maps`` (1, C, ceil(H / scale), ceil(W / scale))."""
+    if model.variant.formula == ILLUMINATION:
+        return illumination.divided_picture(values, maps, scale, align_corners=align_corners)
+    return reference.enhance_picture(values, maps, model.variant.iterations, scale, align_corners, 1.0, False)
 
 
 def _small_maps(exact: DCENet, values: Tensor) -> Tensor:
@@ -260,16 +268,14 @@ _STRIP = 8
 
 def _applied(model: DCENet, values: Tensor, maps: Tensor) -> NDArray[np.float64]:
     """``values`` (H, W, 3), enhanced with ``maps`` (1, C, h, w), (1, 3, H, W)."""
-    scale, T = video.own_scale(model.variant), model.variant.iterations  # noqa: N806 (as the paper has it)
+    scale = video.own_scale(model.variant)
     if model.variant.published_sampling:  # three maps, whose corners are those of the whole picture
-        return _denoised(model, values, reference.enhance_picture(values, maps, T, scale, True, 1.0, False))
+        return _denoised(model, values, _formed(model, values, maps, scale, True))
     strips = []
     for top in range(0, maps.shape[2], _STRIP):
         first = max(0, top - 1)  # interpolation also reads the row above
         rows = slice(first * scale, min(len(values), (top + _STRIP + 1) * scale))
-        strip = reference.enhance_picture(
-            values[rows], maps[:, :, first : top + _STRIP + 1], T, scale, False, 1.0, False
-        )  # fmt: skip
+        strip = _formed(model, values[rows], maps[:, :, first : top + _STRIP + 1], scale, False)
         strips.append(strip[(top - first) * scale :][: _STRIP * scale])
     return _denoised(model, values, torch.cat(strips))
 

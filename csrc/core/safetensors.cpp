@@ -80,6 +80,9 @@ Variant read_variant(const Json& values) {
   variant.settings.scale = values.at("scale").integer(1, int64_t{1} << 31);
   const Json* const guided = values.find("guided");
   variant.guided = guided != nullptr && guided->flag();
+  const Json* const formula = values.find("formula");
+  check(formula == nullptr || formula->text() == "curve",
+        "the variant's formula must be curve; others run in PyTorch alone");
   const auto below = [&](const char* name, int limit) {
     const Json* const found = values.find(name);
     const double value = found == nullptr ? 0 : found->real();

@@ -165,6 +165,83 @@ def check_imported(path, state, place):
         torch.testing.assert_close(found.model.enhance(image), published(state, image), **EXACT)
 
 
+def sci_state(seed=0, channels=3):
+    """A state dict of SCI's authors: the illumination estimation, whose block is there twice, and the calibration."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def numbers(*shape):
+        return torch.rand(shape, generator=generator) - 0.5
+
+    def convolution(place, inputs, outputs):
+        return {f"{place}.weight": numbers(outputs, inputs, 3, 3), f"{place}.bias": numbers(outputs)}
+
+    norm = {"weight": numbers(channels) + 1, "bias": numbers(channels), "running_mean": numbers(channels)}
+    norm |= {"running_var": numbers(channels) + 0.6, "num_batches_tracked": torch.tensor(40)}
+    block = convolution("0", channels, channels) | prefixed("1.", norm)
+    estimation = convolution("in_conv.0", 3, channels) | convolution("out_conv.0", channels, 3)
+    estimation["out_conv.0.bias"] -= 2  # an illumination well below 1
+    calibration = convolution("in_conv.0", 3, 16) | convolution("convs.0", 16, 16) | convolution("out_conv.0", 16, 3)
+    return prefixed("enhance.", estimation | prefixed("conv.", block) | prefixed("blocks.0.", block)) | prefixed(
+        "calibrate.", calibration
+    )
+
+
+def illuminated(state, image):
+    """SCI as its paper and code have it: the image over a sigmoid of three convolutions that is added to it."""
+
+    def convolution(place, x):
+        return functional.conv2d(x, state[f"enhance.{place}.weight"], state[f"enhance.{place}.bias"], padding=1)
+
+    features = functional.relu(convolution("in_conv.0", image))
+    norm = [state[f"enhance.conv.1.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
+    features = features + functional.relu(functional.batch_norm(convolution("conv.0", features), *norm))
+    illumination = torch.sigmoid(convolution("out_conv.0", features)) + image
+    return (image / illumination.clamp(1e-4, 1)).clamp(0, 1)
+
+
+SCI_CHECKPOINTS = {
+    "state dict": (lambda state, other: state, "enhance"),
+    "DataParallel": (lambda state, other: prefixed("module.", state), "module.enhance"),
+    "Lightning with EMA": (
+        lambda state, other: {"state_dict": prefixed("model.", other) | prefixed("ema_model.", state)},
+        "state_dict.ema_model.enhance",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCI_CHECKPOINTS)
+def test_sci_gives_what_its_authors_code_gives(tmp_path, kind):
+    wrapped, place = SCI_CHECKPOINTS[kind]
+    state = sci_state()
+    result = run(written(tmp_path, wrapped(state, sci_state(1))), "-o", tmp_path / "net.safetensors")
+    assert f"SCI (sci), PyTorch, {place}\n" in result.stdout
+    assert "under the MIT licence" in result.stderr
+    assert "academic use only" not in result.stderr
+    model = zdce.load(tmp_path / "net.safetensors")
+    assert model.variant == VARIANTS["sci"]
+    image = torch.rand(2, 3, 31, 44, generator=torch.Generator().manual_seed(0)) ** 2
+    with torch.no_grad():
+        expected = illuminated(state, image)
+        torch.testing.assert_close(model.enhance(image), expected, **EXACT)
+        torch.testing.assert_close(zdce.Enhancer(model)(image), expected, **EXACT)
+    assert (expected - image).abs().max() > 0.1
+
+
+def test_other_sizes_of_sci_are_refused(tmp_path):
+    state = sci_state()
+    twice = {name.replace("blocks.0", "blocks.1"): value for name, value in state.items() if "blocks.0" in name}
+    for wrong, message in (
+        (sci_state(channels=16), "expected SCI with 3 channels, in_conv.0.weight (3, 3, 3, 3), got (16, 3, 3, 3)"),
+        (state | twice, "expected SCI with 1 residual block, got 2"),
+        (state | {"enhance.out_conv.0.bias": torch.full((3,), torch.nan)}, "expected finite weights"),
+        (state | {"enhance.conv.1.running_var": torch.full((3,), -1.0)}, "expected finite weights"),
+        (state | {"enhance.conv.0.bias": torch.tensor(1.0)}, "expected SCI with 3 channels, conv.0.bias (3,), got ()"),
+    ):
+        result = run(written(tmp_path, wrong), "-o", tmp_path / "net.safetensors")
+        assert (result.exit_code, message in result.stderr) == (1, True), result.stderr
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
 def test_one_network_of_several_is_not_guessed(tmp_path):
     state = prefixed("student.", random_state()) | prefixed("teacher.", random_state(1))
     with pytest.raises(ValueError, match=r"net\.pth: expected one network, got those of 'student\.' and 'teacher\.'"):
@@ -260,7 +337,7 @@ def test_keras_convolutions_of_more_than_any_network_are_refused_before(tmp_path
     [
         (
             {"conv1.weight": torch.zeros(1)},
-            "expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++, got 'conv1.weight'",
+            "Zero-DCE or Zero-DCE++, or those of SCI's illumination estimation, got 'conv1.weight'",
         ),
         ({"e_conv1.weight": torch.zeros(1)}, "got 1 tensors"),
         ([1, 2], "got 0 tensors"),

@@ -14,14 +14,18 @@ from zdce.models.variants import VARIANTS, Variant
 REPORT = ["base", "no-illumination", "no-spatial", "no-color", "no-exposure", "no-concat", "iters4", "filters32", "layers7"]
 
 
-def test_the_table_has_the_reports_nine_the_published_two_and_our_own():
-    assert list(VARIANTS) == [*REPORT, "zero-dce", "zero-dce-pp", "adaptive", "local"]
+def test_the_table_has_the_reports_nine_the_published_two_our_own_and_the_neighbour():
+    assert list(VARIANTS) == [*REPORT, "zero-dce", "zero-dce-pp", "adaptive", "local", "sci"]
     assert [VARIANTS[name].part for name in REPORT] == ["1", *"2222", *"3333"]
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("base", 16_648), ("zero-dce", 79_416), ("zero-dce-pp", 10_561)])
 def test_parameters_are_the_published_numbers(name, parameters):
     assert VARIANTS[name].parameters == parameters
+
+
+def test_sci_has_its_three_convolutions_and_the_last_ones_filters_twice():
+    assert VARIANTS["sci"].parameters == 3 * (27 * 3 + 3) + 27 * 3
 
 
 def test_base_costs_what_the_design_says():

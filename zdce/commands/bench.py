@@ -35,7 +35,7 @@ from zdce.commands.printing import print_json, print_table
 from zdce.enhancement import batch, live, video
 from zdce.errors import InputError
 from zdce.io import images
-from zdce.models.variants import VARIANTS
+from zdce.models.variants import CURVE, VARIANTS
 from zdce.runtime import atomic, packages
 from zdce.settings import EnhanceSettings
 
@@ -261,7 +261,7 @@ def bench_layers(names: tuple[str, ...], quick: bool, csv_path: Path | None, as_
 @click.option(
     "--variant",
     "names",
-    type=click.Choice(list(VARIANTS)),
+    type=click.Choice([name for name, variant in VARIANTS.items() if variant.formula == CURVE]),
     multiple=True,
     default=["base"],
     help="Variant to train; may be repeated.",

@@ -32,6 +32,7 @@ def list_variants(as_json: bool) -> None:
             "receptive_field": v.receptive_field,
             "iterations": v.iterations,
             "scale": v.scale,
+            "formula": v.formula,
             "weights": v.weights._asdict(),
             "shipped": v.name in shipped,
             "summary": v.summary,

@@ -12,14 +12,15 @@ from zdce.convert import importing
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", "-o", "output", required=True, type=options.FILE, help="File to write, .safetensors.")
 def import_weights(file: Path, output: Path) -> None:
-    """Convert weights of other code: PyTorch checkpoints of Zero-DCE, or the Keras example's .h5 and .keras (extra `keras`).
+    """Convert weights of other code: PyTorch checkpoints of Zero-DCE or SCI, or the Keras example's .h5 and .keras (extra
+    `keras`).
 
-    The kind of FILE is recognised by its content; code in it is not run. The authors' own weights are for academic use only.
+    The kind of FILE is recognised by its content; code in it is not run. Zero-DCE's own weights are for academic use only.
     """
     if output.suffix != ".safetensors":
         raise click.BadParameter(f"expected a .safetensors file, got {str(output)!r}", param_hint="--out")
     found = importing.read(file)
     found.model.save(output)
     click.echo(f"{file}: {found.origin}")
-    click.echo(f"Note: {importing.LICENCE}.", err=True)
+    click.echo(f"Note: {found.licence}.", err=True)
     click.echo(output)

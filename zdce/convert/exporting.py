@@ -24,6 +24,9 @@ from zdce.runtime import atomic, packages
 
 PRECISIONS = ("fp32", "fp16")
 
+# White in 8 bits.
+_LEVELS = 255
+
 # Largest error of an export without rounding, in levels of 255. float32: 1e-4 of the range, as for single operations. float16:
 # 11 bits make a relative error of a thousandth in the logits, and half a level or less in the result; more with larger weights.
 TOLERANCES = {"fp32": 1e-4 * 255, "fp16": 2.0}
@@ -90,11 +93,11 @@ class _Whole(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         if not self.form.uint8:
             return self._enhanced(image)
-        enhanced = self._enhanced(image.permute(0, 3, 1, 2).to(torch.float32) / 255)
-        return (enhanced * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        enhanced = self._enhanced(image.permute(0, 3, 1, 2).to(torch.float32) / _LEVELS)
+        return (enhanced * _LEVELS).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def _enhanced(self, image: Tensor) -> Tensor:
-        return self.model.enhance(image, self.form.scale, reference.apply_curve)
+        return self.model.enhance(image, self.form.scale, reference.apply_curve, _LEVELS if self.form.uint8 else None)
 
 
 def _argument(model: DCENet, form: ExportOptions) -> tuple[Tensor, dict[int, str]]:
@@ -280,17 +283,24 @@ def _check(program: _Program, model: DCENet, form: ExportOptions) -> float:
         size = (batch, height + enhancer.scale, width + enhancer.scale, 3)
         pictures = torch.randint(0, brightest, size, dtype=torch.uint8, generator=generator)
         images = (pictures.permute(0, 3, 1, 2) / 255).contiguous()
+        # Pictures that are denoised are rounded before, too, which floating-point images are not.
+        rounded = form.uint8 and model.variant.noise > 0
+        expected = np.stack([enhancer(picture.numpy()) for picture in pictures]) if rounded else enhancer(images).numpy()
         with torch.inference_mode():
             result = program(pictures if form.uint8 else images)
-        worst.append(error(result, enhancer(images).numpy()))
+        worst.append(error(result, expected))
     return float(np.max(worst))
 
 
 def error(result: NDArray[Any], expected: NDArray[Any]) -> float:
     """Largest difference of enhanced images from ``expected`` (B, 3, H, W) in [0, 1], in levels of 255.
 
-    For pictures, uint8 (B, H, W, 3), half a level of rounding is subtracted. Infinite if shapes differ.
+    For pictures, uint8 (B, H, W, 3), half a level of rounding is subtracted. Infinite if shapes differ. Where ``expected`` are
+    pictures too, single values may be rounded to the level beside: it is the mean difference, or what is beyond one level.
     """
+    if expected.dtype == np.uint8:
+        off = np.abs(result.astype(float) - expected) if result.shape == expected.shape else np.array([np.inf])
+        return float(max(off.max() - 1, off.mean()))
     pictures = result.dtype == np.uint8
     levels = 255.0 * (expected.transpose(0, 2, 3, 1) if pictures else expected)
     if result.shape != levels.shape:

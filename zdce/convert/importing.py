@@ -18,11 +18,15 @@ from zdce.convert.checkpoints import Parameters
 from zdce.errors import InputError, MissingFileError, library_call
 from zdce.models import stored
 from zdce.models.network import DCENet
-from zdce.models.variants import VARIANTS, Variant
+from zdce.models.variants import CURVE, VARIANTS, Variant
 from zdce.runtime import packages
 
 LICENCE = (
     "the weights that the authors of Zero-DCE and Zero-DCE++ published are for academic use only; so is what is made from them"
+)
+SCI_LICENCE = (
+    "the weights that the authors of SCI published are under the MIT licence, whose notice must go with what is made from them;"
+    " the pictures that they were trained on (MIT-Adobe FiveK, LOL, LSRW, DARK FACE) have terms of their own"
 )
 
 # The convolutions of a file in order, each with its parameters by their names in ``DCENet``.
@@ -37,9 +41,19 @@ _KERAS_WEIGHTS = "model.weights.h5"
 _MOST_BYTES = 1 << 26
 
 _PUBLISHED = ("zero-dce", "zero-dce-pp")
-_EXPECTED = "expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++"
+_EXPECTED = "expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE++, or those of SCI's illumination estimation"
 _PUBLISHED_KEY = re.compile(r"e_conv(\d+)\.(?:(depth|point)_conv\.)?(weight|bias)")
 _PARTS = {None: "", "depth": "depthwise.", "point": "pointwise."}
+
+# Parameters of SCI's illumination estimation. The calibration beside it, which only its training needs, has others.
+_SCI_LAYERS, _SCI_NORM = ("in_conv.0", "conv.0", "out_conv.0"), ("weight", "bias", "running_mean", "running_var")
+_SCI: dict[str, tuple[int, ...]] = {f"{layer}.weight": (3, 3, 3, 3) for layer in _SCI_LAYERS}
+_SCI |= {f"{layer}.bias": (3,) for layer in _SCI_LAYERS} | {f"conv.1.{name}": (3,) for name in _SCI_NORM}
+_SCI_KEY = re.compile("|".join(map(re.escape, _SCI)))
+_SCI_BLOCK = re.compile(r"blocks\.(\d+)\..+")
+
+# What PyTorch's batch normalisation adds to a variance.
+_NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
@@ -49,20 +63,22 @@ class Imported:
     Attributes:
         model: network in eval mode, on the CPU.
         origin: recognised kind of the file.
+        licence: what is to be known of the weights that others published in such files.
     """
 
     model: DCENet
     origin: str
+    licence: str = LICENCE
 
 
 def read(path: Path) -> Imported:
     """Reads weights; the kind of file is recognised by its content, and code in it is not run.
 
     Args:
-        path: a PyTorch state dict of the authors' Zero-DCE or Zero-DCE++, alone or in a checkpoint of a training program, also
-            as ``.safetensors``; where a checkpoint has an average of the weights over the training (EMA), that is taken. Or a
-            network of the Keras example as ``.keras``, ``.weights.h5`` or ``.h5`` of Keras 2 or 3, also in the sizes of the
-            report. Keras files need h5py (extra ``keras``), not Keras.
+        path: a PyTorch state dict of the authors' Zero-DCE, Zero-DCE++ or SCI, alone or in a checkpoint of a training program,
+            also as ``.safetensors``; where a checkpoint has an average of the weights over the training (EMA), that is taken.
+            Or a network of the Keras example as ``.keras``, ``.weights.h5`` or ``.h5`` of Keras 2 or 3, also in the sizes of
+            the report. Keras files need h5py (extra ``keras``), not Keras.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -106,11 +122,39 @@ def _check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def _from_pytorch(path: Path) -> Imported:
-    found = _published(path, checkpoints.load(path))
+    loaded = checkpoints.load(path)
+    if sci := [one for one in checkpoints.networks(loaded, _SCI_KEY) if _SCI.keys() <= one.tensors.keys()]:
+        return _from_sci(path, _only(path, sci))
+    found = _published(path, loaded)
     layers = _published_layers(path, _dense(path, found.tensors))
     variant = _variant_of(path, layers, [VARIANTS[name] for name in _PUBLISHED])
     place = f", {found.place.rstrip('.')}" if found.place else ""
     return Imported(_network(path, variant, layers), f"{variant.summary} ({variant.name}), PyTorch{place}")
+
+
+def _from_sci(path: Path, found: Parameters) -> Imported:
+    """SCI's illumination estimation: three convolutions, of which the second is normalised and added to the first."""
+    blocks = {match.group(1) for name in found.tensors if (match := _SCI_BLOCK.fullmatch(name))}
+    if len(blocks) > 1:
+        raise InputError(f"{path}: expected SCI with 1 residual block, got {len(blocks)}")
+    state = {name: value.double() for name, value in _dense(path, {name: found.tensors[name] for name in _SCI}).items()}
+    for name, shape in _SCI.items():
+        if state[name].shape != shape:
+            raise InputError(f"{path}: expected SCI with 3 channels, {name} {shape}, got {tuple(state[name].shape)}")
+    factor, offset, mean, variance = (state[f"conv.1.{name}"] for name in _SCI_NORM)
+    gain = factor / (variance + _NORM_EPSILON).sqrt()
+    # The sigmoid of l is (1 + tanh(l / 2)) / 2, and a convolution of a sum is that of both parts with the same filters.
+    last = state["out_conv.0.weight"] / 2
+    layers = [
+        {"weight": state["in_conv.0.weight"], "bias": state["in_conv.0.bias"]},
+        {
+            "weight": state["conv.0.weight"] * gain[:, None, None, None],
+            "bias": (state["conv.0.bias"] - mean) * gain + offset,
+        },
+        {"weight": torch.cat([last, last], 1), "bias": state["out_conv.0.bias"] / 2},
+    ]
+    place = f", {found.place.rstrip('.')}" if found.place else ""
+    return Imported(_network(path, VARIANTS["sci"], layers), f"SCI (sci), PyTorch{place}", SCI_LICENCE)
 
 
 def _published(path: Path, loaded: object) -> Parameters:
@@ -119,6 +163,11 @@ def _published(path: Path, loaded: object) -> Parameters:
     if not found:
         names = checkpoints.tensor_names(loaded)
         raise InputError(f"{path}: {_EXPECTED}, got {f'{names[0]!r}' if names else '0 tensors'}")
+    return _only(path, found)
+
+
+def _only(path: Path, found: Sequence[Parameters]) -> Parameters:
+    """The one network, or the average of the other's weights."""
     if len(found) > 1 and found[0].averaged == found[1].averaged:
         raise InputError(f"{path}: expected one network, got those of {' and '.join(repr(one.place) for one in found)}")
     return found[0]
@@ -162,7 +211,7 @@ def _from_keras(path: Path, content: bytes) -> Imported:
         {"weight": torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous(), "bias": torch.from_numpy(bias)}
         for kernel, bias in arrays
     ]
-    variant = _variant_of(path, layers, [v for v in VARIANTS.values() if not v.separable])
+    variant = _variant_of(path, layers, [v for v in VARIANTS.values() if v.formula == CURVE and not v.separable])
     for layer, sources in zip(layers, variant.sources, strict=True):
         layer["weight"] = _in_order(layer["weight"], variant, sources)
     return Imported(_network(path, variant, layers), f"the Keras example's network ({variant.name})")

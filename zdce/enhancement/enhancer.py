@@ -16,7 +16,7 @@ from zdce.io.images import Pixels
 from zdce.models import darkness, stored
 from zdce.models.engine import Engine, PixelSettings, why_unsupported
 from zdce.models.stored import StoredNetwork
-from zdce.models.variants import Variant
+from zdce.models.variants import CURVE, Variant
 from zdce.runtime import devices, packages
 from zdce.settings import EnhanceSettings, SettingsKeywords
 
@@ -107,6 +107,10 @@ class Enhancer:
         self.model = model if isinstance(model, StoredNetwork) else model.eval()
         self.settings = EnhanceSettings.of(settings, **keywords).for_variant(model.variant)
         self._check_guided()
+        if self.settings.brightness and self.variant.formula != CURVE:
+            raise InputError(
+                f"brightness needs a network of curves, such as base, got {self.settings.brightness:g} for {self.variant.name}"
+            )
         self._engines = _Engines()
 
     def _check_guided(self) -> None:

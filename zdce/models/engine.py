@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zdce import backends
 from zdce.models import noise
 from zdce.models.stored import StoredNetwork
-from zdce.models.variants import Variant
+from zdce.models.variants import CURVE, Variant
 from zdce.runtime import threads
 
 Array: TypeAlias = NDArray[Any]
@@ -49,6 +49,8 @@ def why_unsupported(variant: Variant, precision: str) -> str | None:
     """Why the engine can't run networks of ``variant`` with ``precision`` ("fp32" or "bf16"); None where it can."""
     if missing := backends.cpp_missing("zdce._core"):
         return missing
+    if variant.formula != CURVE:
+        return f"its formula is {variant.formula}, not {CURVE}"
     if variant.sources[0] != (0,) or any(0 in sources for sources in variant.sources[1:]):
         return "only the first convolution may read the image"
     blocks = [-(-outputs // 16) for _, outputs in variant.convolutions()]

@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from zdce import backends, ops
 from zdce.errors import InputError
-from zdce.models import guidance, guided_scene, scene, stored, variants
+from zdce.models import guidance, guided_scene, illumination, scene, stored, variants
 from zdce.models.scene import Curve
 from zdce.models.stored import StoredNetwork
-from zdce.models.variants import Variant
+from zdce.models.variants import ILLUMINATION, Variant
 from zdce.ops import dispatch, operator
 from zdce.ops.denoise_picture import denoise
 from zdce.runtime import atomic, devices
@@ -184,7 +184,9 @@ class DCENet(nn.Module):
         small = scene.thumbnail(image.detach())
         return scene.strength(small, torch.tanh(self(small)).detach(), self.variant.iterations, self.variant.brightness, curve)
 
-    def enhance(self, image: Tensor, scale: int | None = None, curve: Curve = ops.apply_curve) -> Tensor:
+    def enhance(
+        self, image: Tensor, scale: int | None = None, curve: Curve = ops.apply_curve, levels: int | None = None
+    ) -> Tensor:
         """The enhanced images in [0, 1].
 
         All but the curve is plain torch, and with ``zdce.reference.apply_curve`` that too: for training, and for exporters.
@@ -194,13 +196,24 @@ class DCENet(nn.Module):
             image: images in [0, 1], shape (B, 3, H, W).
             scale: as ``curve_maps`` has it.
             curve: applies maps (B, 3T or 3, H, W) to an image (B, 3, H, W) in T steps.
+            levels: white of integer pictures, such as 255: what is to be denoised is rounded to these levels before, as
+                ``zdce.Enhancer`` does with such pictures. None: it is not rounded.
 
         Returns:
             Shape (B, 3, H, W).
         """
         maps = self._own_maps(image, self.variant.scale if scale is None else scale, curve)
-        enhanced = curve(image, maps, self.variant.iterations)
-        return denoise(image, enhanced, self.variant.noise / LEVELS) if self.variant.noise else enhanced
+        enhanced = self.formed(image, maps, curve)
+        if not self.variant.noise:
+            return enhanced
+        rounded = enhanced if levels is None else (enhanced * levels).round() / levels
+        return denoise(image, rounded, self.variant.noise / LEVELS)
+
+    def formed(self, image: Tensor, maps: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
+        """What the formula makes of ``image`` (B, 3, H, W) and ``maps`` (B, 3T or 3, H, W): (B, 3, H, W) in [0, 1]."""
+        if self.variant.formula == ILLUMINATION:
+            return illumination.divided(image, maps)
+        return curve(image, maps, self.variant.iterations)
 
     def guided_maps(self, small: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
         """Coefficients of the guided maps, with the strength for each scene; for variants that have such maps.

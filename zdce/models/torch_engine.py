@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from zdce import ops
-from zdce.models import guided_scene, noise, scene
+from zdce.models import guided_scene, illumination, noise, scene
 from zdce.models.engine import Array, PixelSettings
 from zdce.models.gpu_network import GpuNetwork
 from zdce.models.network import DCENet
+from zdce.models.variants import ILLUMINATION
 from zdce.ops.denoise_picture import DENOISE_REACH
 from zdce.ops.interleaved import fractions
 from zdce.settings import LEVELS
@@ -176,7 +177,9 @@ class TorchEngine:
         return enhanced
 
     def _curved(self, picture: Tensor, logits: Tensor, strength: float) -> Tensor:
-        """``picture`` (H, W, 3) with the curve of ``logits`` (1, C, H, W), of that strength."""
+        """``picture`` (H, W, 3) with the curve or illumination of ``logits`` (1, C, H, W), of that strength."""
+        if self._model.variant.formula == ILLUMINATION:
+            return illumination.divided_picture(picture, torch.tanh(logits.float()), strength=strength)
         return ops.enhance_picture(picture, logits, self._model.variant.iterations, strength=strength, logits=True)
 
     def _tiled(self, size: Sequence[int]) -> Iterator[_Tile]:
@@ -186,10 +189,13 @@ class TorchEngine:
         return _tiles(size, side, self._model.variant.receptive_field // 2)
 
     def _applied(self, picture: Tensor, maps: Tensor, settings: PixelSettings) -> Tensor:
-        """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale))."""
+        """``picture`` (H, W, 3) with the curves or illumination of ``maps`` (1, C, ceil(H / scale), ceil(W / scale))."""
+        corners = self._model.variant.published_sampling
+        if self._model.variant.formula == ILLUMINATION:
+            return illumination.divided_picture(picture, maps, settings.scale, settings.strength, corners)
         return ops.enhance_picture(
             picture, maps, self._model.variant.iterations, scale=settings.scale, strength=settings.strength,
-            align_corners=self._model.variant.published_sampling,
+            align_corners=corners,
         )  # fmt: skip
 
     def _denoised(self, picture: Tensor, enhanced: Tensor, settings: PixelSettings) -> Tensor:

@@ -10,6 +10,9 @@ from zdce.settings import GUIDED, MAX_ITERATIONS, MAX_SCALE, LossWeights, option
 # Each convolution's inputs, concatenated in this order: 0 is the image, n the n-th convolution's result.
 Sources = tuple[tuple[int, ...], ...]
 
+# How estimates in [-1, 1], the tanh of the network's logits, become a picture.
+CURVE, ILLUMINATION = FORMULAS = ("curve", "illumination")
+
 # Bounds of what a weights file may describe; the largest network here has 32 filters in 7 layers.
 MAX_FILTERS = 1024
 MAX_LAYERS = 64
@@ -44,6 +47,8 @@ class Variant:
             (``zdce.ops.denoise_picture``); 0: nothing is.
         guided: in use, the maps' mean becomes a local function of luma (``zdce.models.guidance``), one for all colours, which
             follows the picture's edges.
+        formula: "curve": the estimates are curve maps. "illumination": they are an illumination, by which the image is divided
+            (``zdce.models.illumination``), with one iteration and nothing sought for the scene.
     """
 
     name: str
@@ -59,6 +64,7 @@ class Variant:
     brightness: float = 0.0
     noise: float = 0.0
     guided: bool = False
+    formula: str = CURVE
 
     def __post_init__(self) -> None:
         for field in ("name", "summary", "part"):
@@ -74,9 +80,19 @@ class Variant:
             if getattr(self, name) is None:
                 raise InputError(f"{name} must be {options()[name].expected}, got None")
             options()[name].checked(name, getattr(self, name))
+        self._check_formula()
         if not all(_is_number(weight) and math.isfinite(weight) for weight in self.weights):
             raise InputError(f"weights must be finite numbers, got {tuple(self.weights)}")
         self._check_sources()
+
+    def _check_formula(self) -> None:
+        if self.formula not in FORMULAS:
+            raise InputError(f"formula must be one of {', '.join(FORMULAS)}, got {self.formula!r}")
+        if self.formula == ILLUMINATION and (self.iterations != 1 or self.guided or self.brightness):
+            raise InputError(
+                f"{self.name!r} must have 1 iteration, no brightness and no guided maps, as its formula is {ILLUMINATION!r},"
+                f" got {self.iterations}, {self.brightness:g} and {self.guided}"
+            )
 
     def _check_sources(self) -> None:
         if not 1 <= len(self.sources) <= MAX_LAYERS:
@@ -135,7 +151,7 @@ class Variant:
         if not isinstance(values, dict):
             raise InputError(f"a variant must be a table of its fields, got {values!r}")
         known = {field.name for field in fields(cls)}
-        if not known - {"brightness", "noise", "guided"} <= set(values) <= known:
+        if not known - {"brightness", "noise", "guided", "formula"} <= set(values) <= known:
             raise InputError(f"a variant must have the fields {sorted(known)}, got {sorted(values)}")
         sources, weights = values["sources"], values["weights"]
         if not isinstance(sources, list | tuple) or not all(isinstance(step, list | tuple) for step in sources):
@@ -187,6 +203,16 @@ VARIANTS = {
             brightness=0.38,
             noise=1.4,
             guided=True,
+        ),
+        # The published residual h + conv(h) is two sources of the last convolution, which adds up what it makes of each.
+        Variant(
+            "sci",
+            "SCI: the picture divided by its illumination",
+            "beyond",
+            sources=((0,), (1,), (1, 2)),
+            filters=3,
+            iterations=1,
+            formula=ILLUMINATION,
         ),
     )
 }

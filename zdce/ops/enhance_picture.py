@@ -119,7 +119,7 @@ def reference(
     guided = maps.shape[1] == GUIDED
     if not guided:
         maps = ((torch.tanh(maps) if logits else maps) * strength).clamp(-1, 1)
-    maps = _interpolated(maps, (image.shape[2], image.shape[3]), scale, align_corners)
+    maps = interpolated(maps, (image.shape[2], image.shape[3]), scale, align_corners)
     image, maps = in_common_dtype(image, maps)
     if guided:
         maps = (strength * guided_map(image, maps)).clamp(-1, 1).expand(-1, 3, -1, -1)
@@ -132,7 +132,7 @@ def guided_map(image: Tensor, coefficients: Tensor) -> Tensor:
     return (coefficients[:, :1] * luma + coefficients[:, 1:]).clamp(-1, 0)
 
 
-def _interpolated(maps: Tensor, size: tuple[int, int], scale: int, align_corners: bool) -> Tensor:
+def interpolated(maps: Tensor, size: tuple[int, int], scale: int, align_corners: bool) -> Tensor:
     """Maps (1, C, ceil(H / scale), ceil(W / scale)) in ``size`` (H, W)."""
     if scale > 1 and align_corners:
         return functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)

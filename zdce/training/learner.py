@@ -16,7 +16,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from zdce import ops
 from zdce.errors import InputError
 from zdce.models.network import DCENet
-from zdce.ops import Objective
+from zdce.models.variants import CURVE
+from zdce.ops import Objective, formulas
 from zdce.runtime import processes
 from zdce.runtime.processes import SINGLE_PROCESS, Ranks
 from zdce.training.config import AMP, Config
@@ -106,6 +107,8 @@ class Learner:
         image = batch.to(self.config.device, non_blocking=True).float() / 255
         with torch.autocast(self._device, self._autocast, enabled=self.config.amp):
             logits = model(image)
+        if self.model.variant.formula != CURVE:
+            return self._objective_of_estimates(image, torch.tanh(logits.float()))
         return ops.zero_reference_objective(
             image,
             logits,
@@ -113,6 +116,19 @@ class Learner:
             target=self.config.target,
             normalization=self.config.normalization,
             iterations=self.model.variant.iterations,
+        )
+
+    def _objective_of_estimates(self, image: Tensor, estimates: Tensor) -> Objective:
+        """The objective of ``image`` (B, 3, H, W) and what the variant's formula makes of ``estimates`` (B, 3, H, W), from the
+        single losses.
+        """
+        enhanced = self.model.formed(image, estimates)
+        return formulas.objective(
+            self.config.weights,
+            illumination=ops.illumination_smoothness(estimates, self.config.normalization),
+            spatial=ops.spatial_consistency(enhanced, image),
+            color=ops.color_constancy(enhanced),
+            exposure=ops.exposure_control(enhanced, self.config.target),
         )
 
     @torch.no_grad()
