@@ -1,5 +1,7 @@
 """The kernel that runs a whole network on a GPU's tensor cores, emulated on host threads (tests/ops/cuda_on_host.h)."""
 
+from dataclasses import replace
+
 import cuda_on_host
 import numpy as np
 import pytest
@@ -130,7 +132,8 @@ def test_numbers_that_are_none_stay_where_they_reach(on_host):
 
 def test_only_what_the_kernel_has_code_for_is_taken():
     taken = {name for name, variant in VARIANTS.items() if fused_network._takes(variant)}
-    assert taken == set(VARIANTS) - {"zero-dce-pp"}
+    assert taken == set(VARIANTS) - {"zero-dce-pp", "sci"}
+    assert not fused_network._takes(replace(VARIANTS["base"], iterations=1, formula="illumination"))
     assert fused_network.fused(lively("base"), torch.bfloat16) is None  # on the CPU
 
 

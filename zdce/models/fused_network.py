@@ -6,7 +6,7 @@ from torch import Tensor
 from zdce import backends
 from zdce.models.engine import network_plan
 from zdce.models.network import DCENet
-from zdce.models.variants import Variant
+from zdce.models.variants import CURVE, Variant
 from zdce.ops import dispatch
 from zdce.ops.operator import define_cuda_kernel
 
@@ -43,7 +43,8 @@ def _takes(variant: Variant) -> bool:
     """Whether the kernel has code for networks of ``variant``; how much memory they take, the GPU decides."""
     first, *others = variant.sources
     return (
-        not variant.separable
+        variant.formula == CURVE
+        and not variant.separable
         and 2 <= len(variant.sources) <= 8
         and variant.filters in (16, 32)
         and variant.maps <= _MOST_OUTPUTS
