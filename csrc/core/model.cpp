@@ -76,7 +76,13 @@ std::vector<float> guided_maps(const Model& model, const Picture& picture, const
   if (settings.brightness == 0) return fitted({});
   const Scene scene = read_scene(small, height, width);
   std::vector<float> coefficients = fitted(scene.fall());
+  // The strength is that of maps which brighten the black too: nothing else is to make up for it.
   const double wanted = guided_scene_strength(model, scene, small, coefficients, height, width, settings);
+  if (wanted > 0 && scene.night() > 0) {
+    const std::vector<float> shown = scene.shown(small);
+    for (size_t i = 0; i < maps.size(); ++i) maps[i] *= shown[i % shown.size()];
+    coefficients = fitted(scene.fall());
+  }
   for (float& value : coefficients) value *= static_cast<float>(wanted);
   return coefficients;
 }

@@ -73,8 +73,12 @@ struct Scene {
   std::vector<double> darker_half;  // how much each counts in the darker half
   double share = 0, mean = 0;       // of what is more than black
   double darker = 0, brighter = 0;  // mean luma of the two halves
+  double brightest = 0;             // largest value of any colour
 
   double backlit() const;
+  double night() const;
+  // Factors of the maps of an image (3, h, w), (h, w), that leave the black of a night with lamps black.
+  std::vector<float> shown(const std::vector<float>& image) const;
   Fall fall() const;
 };
 

@@ -25,7 +25,8 @@ constexpr int kSteps = 15;
 // Of guided maps.
 constexpr double kKeptOfGuided = 0.2, kDarkHalf = 0.14, kLitHalf = 0.16, kBacklit = 0.3, kNight = 0.6,
                  kWholeOfGuided = 0.8, kMostOfGuided = 4, kBrighterHalf = 0.58, kBrighterHalfDeviation = 0.125,
-                 kBalance = 0.43 / 0.38;
+                 kBalance = 0.43 / 0.38, kNightFrom = 0.9, kNightBelow = 0.7, kLampsFrom = 5, kLamps = 5.5,
+                 kBlackStops = 9, kDimStops = 7, kLeastLight = 1e-6;
 constexpr float kShortestFall = 0.1f;
 constexpr int kStepsOfGuided = kSteps + 1;
 
@@ -57,6 +58,10 @@ float brightest(const Thumbnail& image, int64_t i) {
   const size_t at = static_cast<size_t>(i);
   return std::max({image[at], image[at + kPixels], image[at + 2 * kPixels]});
 }
+
+// Linear light of sRGB, and the inverse (IEC 61966-2-1).
+double light_of(double srgb) { return srgb <= 0.04045 ? srgb / 12.92 : std::pow((srgb + 0.055) / 1.055, 2.4); }
+double srgb_of(double light) { return light <= 0.0031308 ? 12.92 * light : 1.055 * std::pow(light, 1 / 2.4) - 0.055; }
 
 double mean(const Thumbnail& image) {
   double sum = 0;
@@ -202,6 +207,28 @@ double scene_strength(const Model& model, const Picture& picture, double brightn
 
 double Scene::backlit() const { return std::clamp(1 - (kBrighterHalf - brighter) / kBrighterHalfDeviation, 0.0, 1.0); }
 
+double Scene::night() const {
+  const double black = (kNightFrom - share) / (kNightFrom - kNightBelow);
+  const double lit = 1 - (kBrighterHalf - brightest) / kBrighterHalfDeviation;
+  const double stops = std::log2(std::max(light_of(brightest) / std::max(light_of(brighter), kLeastLight), 1.0));
+  const double lamps = (stops - kLampsFrom) / (kLamps - kLampsFrom);
+  return std::clamp(black, 0.0, 1.0) * std::clamp(lit, 0.0, 1.0) * std::clamp(lamps, 0.0, 1.0);
+}
+
+std::vector<float> Scene::shown(const std::vector<float>& small) const {
+  const double light = light_of(brightest);
+  const float black = static_cast<float>(srgb_of(light * std::exp2(-kBlackStops))),
+              dim = static_cast<float>(srgb_of(light * std::exp2(-kDimStops))), dark = static_cast<float>(night()),
+              range = std::max(dim - black, static_cast<float>(kLeastLight));
+  const size_t pixels = small.size() / 3;
+  std::vector<float> factors(pixels);
+  for (size_t i = 0; i < pixels; ++i) {
+    const float value = std::max({small[i], small[pixels + i], small[2 * pixels + i]});
+    factors[i] = 1 - dark * std::clamp((dim - value) / range, 0.0f, 1.0f);
+  }
+  return factors;
+}
+
 Fall Scene::fall() const {
   const auto moved = [share_of_own = backlit()](float usual, double own) {
     return static_cast<float>(usual + share_of_own * (own - usual));
@@ -214,6 +241,7 @@ Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width)
   Scene scene;
   scene.image = area_thumbnail(small, 3, height, width);
   const Thumbnail& image = scene.image;
+  scene.brightest = *std::max_element(image.begin(), image.end());
   std::vector<double> weights(kPixels);
   double seen = 0, sum = 0;
   for (size_t i = 0; i < weights.size(); ++i) {

@@ -287,6 +287,45 @@ def test_the_brighter_half_says_how_backlit_a_scene_is(lit, backlit, fall):
     assert [luma.item() for luma in scene.fall] == pytest.approx(fall, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("lamps", "rest", "black", "night"),
+    [
+        (0.8, 0.1, 0.5, 1.0),
+        (0.8, 0.1, 0.2, 0.5),  # a fifth is black
+        (0.8, 0.1, 0.0, 0.0),
+        (0.8, 0.4, 0.5, 0.0),  # the brighter half is as well lit as the lamps
+        (0.4, 0.02, 0.5, 0.0),  # nothing is lit: an underexposed picture
+    ],
+)
+def test_lamps_in_the_black_make_a_night(lamps, rest, black, night):
+    image = torch.full((1, 3, 64, 64), rest)
+    image[..., : round(64 * black), :] = 0.0
+    image[..., 63:, :8] = lamps
+    assert guided_scene.read(image).night.item() == pytest.approx(night, abs=0.05)
+
+
+@pytest.mark.parametrize("black", [5, 0])
+def test_black_stays_black_in_a_night_with_lamps(local, way, black):
+    image = np.full((240, 360, 3), 20, np.uint8)
+    image[:120] = black
+    image[230:, :12] = 240
+    local_scene = guided_scene.read(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
+    enhanced = zdce.Enhancer(local, noise=0)(image)
+    assert enhanced[180, 180].mean() > 30
+    # Only what is black in the file makes a night; 5 levels may be a dark wall.
+    assert (local_scene.night.item() > 0.9) == (black == 0)
+    assert enhanced[60, 180].mean() < 1 if black == 0 else enhanced[60, 180].mean() > 10
+
+
+def test_what_is_dim_in_a_night_with_lamps_is_not_made_grey(local, way):
+    image = np.full((240, 360, 3), 12, np.uint8)
+    image[:120] = 0
+    image[120:180] = 3  # 8.4 stops below the lamps
+    image[230:, :12] = 240
+    enhanced = zdce.Enhancer(local, noise=0)(image).astype(float)
+    assert enhanced[150, 180].mean() < 0.6 * 3 / 12 * enhanced[210, 180].mean()
+
+
 def test_a_flat_lit_scene_has_finite_maps_of_no_strength():
     coefficients = guided_scene.fit(torch.full((1, 3, 30, 30), 0.7), torch.full((1, 3, 30, 30), -0.5), 8, 0.38)
     assert (coefficients == 0).all()

@@ -34,6 +34,18 @@ _SHORTEST_FALL = 0.1
 # (``zdce.models.darkness``) the part of the way to the target falls linearly.
 _DARK_HALF = 0.14
 
+# Shares of area means that are not black: 0.9 and more in the well-lit photographs of `open`. From there down to the second a
+# scene is more and more a night.
+_NIGHT_FROM, _NIGHT_BELOW = 0.9, 0.7
+
+# Stops of light from the brightest area mean down to the mean luma of the brighter half. In these photographs there are 3.5 at
+# most, in dark interiors with black corners and bright windows up to 5.2 (`ladder`). Lamps are further above the rest.
+_LAMPS_FROM, _LAMPS = 5.0, 5.5
+
+# Stops from the brightest area mean down to what is black in a night with lamps, and to where it begins to be: 8 in the mean.
+# In the photographs of `open` 3 % of the area means at most are further down, but for what is black in the file.
+_BLACK_STOPS, _DIM_STOPS = 9.0, 7.0
+
 # Share of area means that the curve may make white in some colour, and the value that is white in 8 bits.
 _CLIPPED_SHARE, _WHITE = 0.003, 254.5 / 255
 
@@ -41,6 +53,9 @@ _CLIPPED_SHARE, _WHITE = 0.003, 254.5 / 255
 # Below FULL_SHARE, black is a night around the scene, and the target falls with the square of the share, so that lamps and what
 # they light do not make up for the black.
 _MEANINGFUL_SHARE = 0.05
+
+# Lower bound of light that is divided by: less than that of the darkest level above black.
+_LEAST_LIGHT = 1e-6
 
 # Halvings of the interval from 0 to MOST. The remaining 4 / 2^16 change the brightness by a hundredth of a level.
 _HALVINGS = 16
@@ -69,6 +84,24 @@ class Scene(NamedTuple):
         1 where the brighter half is as bright as that of the mean well-lit photograph, 0 one standard deviation below that.
         """
         return (1 - (_BRIGHTER_HALF - self.brighter) / _BRIGHTER_HALF_DEVIATION).clamp(0, 1)
+
+    @property
+    def brightest(self) -> Tensor:
+        """The largest value of any colour."""
+        return self.image.amax((1, 2, 3), keepdim=True)
+
+    @property
+    def night(self) -> Tensor:
+        """From 0 to 1: lamps in the dark, so that what is black is no shadow to be brightened.
+
+        The product of three parts: black is a tenth (0) to three tenths (1) of the scene; something is lit, as bright as in
+        ``backlit``; and that is 5 (0) to 5.5 (1) stops of light above the brighter half.
+        """
+        black = (_NIGHT_FROM - self.share) / (_NIGHT_FROM - _NIGHT_BELOW)
+        lit = 1 - (_BRIGHTER_HALF - self.brightest) / _BRIGHTER_HALF_DEVIATION
+        stops = torch.log2((_light(self.brightest) / _light(self.brighter).clamp(min=_LEAST_LIGHT)).clamp(min=1))
+        lamps = (stops - _LAMPS_FROM) / (_LAMPS - _LAMPS_FROM)
+        return black.clamp(0, 1) * lit.clamp(0, 1) * lamps.clamp(0, 1)
 
     @property
     def fall(self) -> guidance.Fall:
@@ -118,9 +151,21 @@ def fit(
     if brightness == 0:
         return guidance.fit(small, maps, shadows, highlights)
     scene = read(small.detach())
-    coefficients = guidance.fit(small, maps, shadows, highlights, scene.fall)
-    own = guidance.evaluate(small, coefficients).detach()
-    return coefficients * strength(scene, own, iterations, brightness, shadows, curve)
+    own = guidance.evaluate(small, guidance.fit(small, maps, shadows, highlights, scene.fall)).detach()
+    # The strength is that of maps which brighten the black too: nothing else is to make up for it.
+    found = strength(scene, own, iterations, brightness, shadows, curve)
+    return found * guidance.fit(small, maps * shown(small, scene), shadows, highlights, scene.fall)
+
+
+def shown(small: Tensor, scene: Scene) -> Tensor:
+    """Factors of the maps of images (B, 3, h, w), (B, 1, h, w), that leave the black of a night with lamps black.
+
+    They are 1 for pixels that are less than 7 stops of light below the brightest area mean, and where ``scene.night`` is 0. For
+    those that are 9 stops and more below it they are ``1 - scene.night``; between the two they fall linearly.
+    """
+    light = _light(scene.brightest)
+    black, dim = (_srgb(light / 2**stops) for stops in (_BLACK_STOPS, _DIM_STOPS))
+    return 1 - scene.night * ((dim - small.amax(1, keepdim=True)) / (dim - black).clamp(min=_LEAST_LIGHT)).clamp(0, 1)
 
 
 def strength(
@@ -165,6 +210,16 @@ def strength(
         found = torch.where(keeps, tried, found)
     # For a lit scene the last bits of two means do not decide.
     return torch.where(part > 0, found, 0)
+
+
+def _light(srgb: Tensor) -> Tensor:
+    """``zdce.srgb.light_of_srgb`` of tensors."""
+    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+def _srgb(light: Tensor) -> Tensor:
+    """``zdce.srgb.srgb_of_light`` of tensors."""
+    return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def _clipped(image: Tensor) -> Tensor:
