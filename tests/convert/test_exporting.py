@@ -188,6 +188,46 @@ def test_ncnn_runs_what_is_written_for_it_at_any_size(saved, tmp_path, name, pre
     check(program, name, form, [(1, 60, 84), (2, 17, 31), (1, 9, 200)])
 
 
+def test_litert_runs_what_is_written_for_it_at_its_size(saved, tmp_path):
+    pytest.importorskip("litert_torch")
+    interpreters = pytest.importorskip("ai_edge_litert.interpreter")
+    for name, form in (
+        ("base", exporting.ExportOptions(size=(33, 70))),
+        ("zero-dce-pp", exporting.ExportOptions(size=(60, 84))),
+    ):
+        height, width = form.size
+        result = run(saved(name), "-o", tmp_path / "net.tflite", "--size", f"{height}x{width}")
+        assert (result.exit_code, result.stdout.split()) == (0, [str(tmp_path / "net.tflite")]), result.stderr
+        assert "checked with 3 images" in result.stderr
+        interpreter = interpreters.Interpreter(str(tmp_path / "net.tflite"))
+        interpreter.allocate_tensors()
+        (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+        assert taken["shape"].tolist() == given["shape"].tolist() == [1, 3, height, width]
+
+        def program(image):
+            interpreter.set_tensor(taken["index"], image)  # noqa: B023 (called in this turn)
+            interpreter.invoke()  # noqa: B023
+            return interpreter.get_tensor(given["index"])  # noqa: B023
+
+        check(program, name, form, [(1, height, width)])
+    for name, more in (("local", ()), ("base", ("--uint8",)), ("base", ("--precision", "fp16"))):
+        result = run(saved(name), "-o", tmp_path / "no.tflite", "--size", "60x84", *more)
+        assert (result.exit_code, ".tflite files are" in result.stderr) == (1, True), result.stderr
+    assert not (tmp_path / "no.tflite").exists()
+
+
+def test_a_size_is_for_files_of_one_size(saved, tmp_path):
+    for suffix, more, message, code in (
+        (".tflite", (), "files for LiteRT take images of one size: expected --size HEIGHTxWIDTH", 1),
+        (".pt2", ("--size", "60x84"), ".pt2 files take any size; leave --size out", 1),
+        (".tflite", ("--size", "0x84"), "size must be two sides from 1 to 16384, got 0x84", 1),
+        (".tflite", ("--size", "large"), "expected a side or HEIGHTxWIDTH in pixels, got 'large'", 2),
+    ):
+        result = run(saved("iters4"), "-o", tmp_path / f"net{suffix}", *more)
+        assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
+    assert not list(tmp_path.glob("net*"))
+
+
 def test_a_package_for_darktable_is_what_its_loader_and_its_sdk_take(saved, tmp_path):
     onnxruntime, _ = (pytest.importorskip(package) for package in ("onnxruntime", "onnxscript"))
     target = tmp_path / "zdce-night.dtmodel"
@@ -285,7 +325,7 @@ def test_a_network_that_gives_no_numbers_is_an_error(tmp_path):
 def test_mistakes_are_one_line(saved, tmp_path, monkeypatch):
     model = saved("iters4")
     for arguments, message, code in (
-        ((model, "-o", "net.pb"), "net.pb: expected one of the formats .onnx, .pt2, .param, .dtmodel", 1),
+        ((model, "-o", "net.pb"), "net.pb: expected one of the formats .onnx, .pt2, .param, .dtmodel, .tflite", 1),
         (("none.safetensors", "-o", "net.onnx"), "no weights at none.safetensors", 1),
         ((model, "-o", "net.onnx", "--precision", "int8"), "'int8' is not one of 'fp32', 'fp16'", 2),
     ):

@@ -45,15 +45,6 @@ def bench() -> None:
     """Measure speed and memory beside other libraries."""
 
 
-def _size(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
-    """Text such as ``256`` or ``480x640`` as height and width."""
-    height, _, width = text.partition("x")
-    try:
-        return int(height), int(width or height)
-    except ValueError:
-        raise click.BadParameter(f"expected a side or HEIGHTxWIDTH in pixels, got {text!r}") from None
-
-
 def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
     if csv_path is not None:
         atomic.write_text(csv_path, to_csv(rows))
@@ -63,7 +54,7 @@ def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
 
 @bench.command("ops")
 @click.option("--batch", type=click.IntRange(min=1), default=8, help="Number of images.")
-@click.option("--size", callback=_size, default="256", help="Side in pixels, or HEIGHTxWIDTH.")
+@click.option("--size", callback=options.size, default="256", help="Side in pixels, or HEIGHTxWIDTH.")
 @click.option("--iterations", type=click.IntRange(1, 16), default=8, help="Steps of the curve.")
 @click.option("--dtype", type=click.Choice(list(cases.DTYPES)), default="float32", help="Type of the tensors.")
 @click.option("--layout", type=click.Choice(list(cases.LAYOUTS)), default="contiguous", help="Memory layout of the tensors.")
@@ -111,7 +102,7 @@ def bench_ops(
 
 
 def _sizes(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    return tuple(_size(ctx, parameter, text) for text in texts)
+    return tuple(options.size(ctx, parameter, text) for text in texts)
 
 
 def _threads(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:

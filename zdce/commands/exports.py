@@ -9,12 +9,16 @@ from zdce.commands import options
 from zdce.convert import exporting
 
 
+def _size(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    return None if text is None else options.size(ctx, parameter, text)
+
+
 @click.command()
 @click.argument("model")
 @click.option(
     "--out", "-o", "output", required=True, type=options.FILE,
     help="File to write: .onnx (the extra `export`), .pt2 for torch.export.load, .param for ncnn, with a .bin beside it (the "
-    "extra `ncnn`), or .dtmodel for darktable (the extra `export`).",
+    "extra `ncnn`), .dtmodel for darktable (the extra `export`), or .tflite for LiteRT (the extra `litert`).",
 )  # fmt: skip
 @click.option(
     "--precision", type=click.Choice(exporting.PRECISIONS), default="fp32", help="Precision of convolutions and weights."
@@ -23,7 +27,8 @@ from zdce.convert import exporting
 @click.option(
     "--uint8", is_flag=True, help="Take and return uint8 pictures (B, H, W, 3) instead of float32 (B, 3, H, W) in [0, 1]."
 )
-def export(model: str, output: Path, precision: str, scale: int | None, uint8: bool) -> None:
+@click.option("--size", callback=_size, metavar="HEIGHTxWIDTH", help="Size of all images, for .tflite, which takes one alone.")
+def export(model: str, output: Path, precision: str, scale: int | None, uint8: bool, size: tuple[int, int] | None) -> None:
     """Write MODEL with its curve as a file for other programs, for any batch size, height and width.
 
     If the variant adapts its strength to the scene and denoises, so does the file.
@@ -31,9 +36,11 @@ def export(model: str, output: Path, precision: str, scale: int | None, uint8: b
     MODEL is a network that `zdce variants` lists with weights, or a .safetensors file.
 
     The file is checked against the network at three sizes before it is written. ncnn and darktable take networks that see a
-    few pixels at once (base, iters4, zero-dce, ...), at scale 1.
+    few pixels at once (base, iters4, zero-dce, ...), at scale 1; LiteRT those that do not adapt their strength or denoise.
     """
-    form = exporting.ExportOptions(precision, scale, uint8)
+    form = exporting.ExportOptions(precision, scale, uint8, size)
     worst = exporting.export(zdce.load(model), output, form)
-    click.echo(f"checked at 3 sizes: largest difference {worst:.2g} levels of 255", err=True)
+    click.echo(
+        f"checked {'at 3 sizes' if size is None else 'with 3 images'}: largest difference {worst:.2g} levels of 255", err=True
+    )
     click.echo(output)

@@ -131,3 +131,12 @@ def absolute(data: str) -> str:
     from zdce.data.datasets import DARKENED
 
     return data if data in DARKENED else str(Path(data).absolute())
+
+
+def size(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
+    """Text such as ``256`` or ``480x640`` as height and width."""
+    height, _, width = text.partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise click.BadParameter(f"expected a side or HEIGHTxWIDTH in pixels, got {text!r}") from None

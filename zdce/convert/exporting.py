@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zdce import reference
-from zdce.convert import darktable, ncnn
+from zdce.convert import darktable, litert, ncnn
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError
 from zdce.models.network import DCENet
@@ -40,6 +40,9 @@ _CHECKED_SIZES = ((1, 48, 64), (2, 33, 71), (1, 101, 36))
 # Upper bound of the scale: a program is traced with an image of more than twice the scale on both sides.
 MOST_SCALE = 512
 
+# Upper bound of the sides of images that a file takes alone.
+MOST_SIDE = 16384
+
 # Upper bound of the levels in each checked picture: the strength is adapted for dark scenes and not for lit ones.
 _BRIGHTEST = (32, 64, 256)
 
@@ -55,6 +58,7 @@ class ExportOptions:
         precision: precision of convolutions and weights, ``"fp32"`` or ``"fp16"``; images and curve are float32 in both.
         scale: the curve is estimated on an image this many times smaller; None: the variant's own scale.
         uint8: whether images are uint8 (B, H, W, 3) instead of float32 (B, 3, H, W) in [0, 1].
+        size: height and width of all images, for formats that take one size alone.
 
     Raises:
         InputError: a value is out of range.
@@ -63,12 +67,15 @@ class ExportOptions:
     precision: str = "fp32"
     scale: int | None = None
     uint8: bool = False
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.scale is not None and not 1 <= self.scale <= MOST_SCALE:
             raise InputError(f"scale must be 1 to {MOST_SCALE}, got {self.scale}")
+        if self.size is not None and not all(1 <= side <= MOST_SIDE for side in self.size):
+            raise InputError(f"size must be two sides from 1 to {MOST_SIDE}, got {self.size[0]}x{self.size[1]}")
 
 
 class _Half(DCENet):
@@ -179,6 +186,19 @@ def _to_darktable(model: DCENet, form: ExportOptions, name: str) -> bytes:
     return darktable.package(to_onnx(model, form), name, model.variant)
 
 
+def _to_litert(model: DCENet, form: ExportOptions, name: str) -> bytes:
+    if model.variant.brightness or model.variant.noise:
+        raise InputError(
+            f".tflite files are for networks that seek no strength for the scene and smooth no noise, such as base, got"
+            f" {model.variant.name}"
+        )
+    if form.uint8 or form.precision != "fp32":
+        raise InputError(".tflite files are float32 and take float32 images; leave --uint8 and --precision out")
+    assert form.size is not None
+    with _quiet():
+        return litert.convert(_Whole(model, form), torch.zeros(1, 3, *form.size))
+
+
 def _check_local(what: str, model: DCENet, form: ExportOptions) -> None:
     """Raises InputError where pixels of ``form`` depend on more than those around them: on the scene, or on a smaller image."""
     variant = model.variant
@@ -215,6 +235,7 @@ class _Format:
         run: the program in a content, as its users run it.
         packages: that both need, and the extra that installs them.
         files: what is written of a content, by suffixes; the content itself where it is left out.
+        sized: whether it takes images of one size alone.
     """
 
     write: Callable[[DCENet, ExportOptions, str], bytes]
@@ -222,6 +243,7 @@ class _Format:
     packages: tuple[str, ...] = ()
     extra: str = "export"
     files: Callable[[bytes], dict[str, bytes]] | None = None
+    sized: bool = False
 
 
 def _in_darktable(content: bytes) -> _Program:
@@ -234,6 +256,7 @@ _FORMATS = {
     ".pt2": _Format(lambda model, form, name: to_pt2(model, form), _in_torch),
     ".param": _Format(_to_ncnn, ncnn.program, ("ncnn", "pnnx", *_EXPORTER), extra="ncnn", files=ncnn.unpacked),
     ".dtmodel": _Format(_to_darktable, _in_darktable, _ONNX),
+    ".tflite": _Format(_to_litert, litert.program, ("litert_torch",), extra="litert", sized=True),
 }
 
 
@@ -248,7 +271,7 @@ def export(model: DCENet, path: Path, form: ExportOptions) -> float:
     Args:
         model: a float32 network on the CPU.
         path: ``.onnx``, ``.pt2`` for a ``torch.export`` program, ``.param`` for ncnn, whose weights come beside it as ``.bin``,
-            or ``.dtmodel`` for darktable; an existing file is replaced.
+            ``.dtmodel`` for darktable, or ``.tflite`` for LiteRT; an existing file is replaced.
         form: input format and precision.
 
     Returns:
@@ -261,6 +284,10 @@ def export(model: DCENet, path: Path, form: ExportOptions) -> float:
     if path.suffix not in _FORMATS:
         raise InputError(f"{path}: expected one of the formats {', '.join(_FORMATS)}")
     kind = _FORMATS[path.suffix]
+    if kind.sized and form.size is None:
+        raise InputError(f"{path}: files for LiteRT take images of one size: expected --size HEIGHTxWIDTH")
+    if form.size is not None and not kind.sized:
+        raise InputError(f"{path}: {path.suffix} files take any size; leave --size out")
     if kind.packages:
         packages.require(*kind.packages, extra=kind.extra)
     exported = content(model, path.suffix, form, path.stem)
@@ -280,7 +307,7 @@ def _check(program: _Program, model: DCENet, form: ExportOptions) -> float:
     generator = torch.Generator().manual_seed(0)
     worst = []
     for (batch, height, width), brightest in zip(_CHECKED_SIZES, _BRIGHTEST, strict=True):
-        size = (batch, height + enhancer.scale, width + enhancer.scale, 3)
+        size = (batch, *(form.size or (height + enhancer.scale, width + enhancer.scale)), 3)
         pictures = torch.randint(0, brightest, size, dtype=torch.uint8, generator=generator)
         images = (pictures.permute(0, 3, 1, 2) / 255).contiguous()
         # Pictures that are denoised are rounded before, too, which floating-point images are not.
