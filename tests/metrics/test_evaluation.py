@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -273,6 +275,34 @@ def test_the_page_of_figures_can_be_made_again():
     page = leaderboard.placed(docs / "quality.md", "the new tables\n")
     assert page.count("the new tables\n") == 1
     assert page.startswith("# How good")
+
+
+def test_the_rows_of_one_network_are_put_in_the_page_of_figures(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    docs = Path(shutil.copytree(root / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("*.jpg", "*.png")))
+    report = json.loads((docs / "results" / "quality.json").read_text())
+    report["models"] = [model for model in report["models"] if model["method"] == "local"]
+    report["rows"] = [{**row, "method": "model"} for row in report["rows"] if row["method"] == "local"]
+
+    main = runpy.run_path(str(root / ".ci" / "quality_rows.py"))["main"]
+
+    def put():
+        (tmp_path / "rows.json").write_text(json.dumps(report))
+        main(str(tmp_path / "rows.json"), docs)
+
+    put()
+    for name in ("quality.md", "results/quality.json"):
+        assert (docs / name).read_text() == (root / "docs" / name).read_text()
+    before = (docs / "quality.md").read_text().splitlines()
+    report["rows"][0]["ssim"] = 0.123
+    put()
+    lines = zip(before, (docs / "quality.md").read_text().splitlines(), strict=True)
+    changed = [after for line, after in lines if line != after]
+    assert len(changed) == 2
+    assert all("| local |" in line and "0.123" in line for line in changed)
+    report["protocol"]["digest"] = "another"
+    with pytest.raises(SystemExit, match="measure all networks again"):
+        put()
 
 
 def test_naturalness_falls_with_noise_and_is_in_the_table(lol):
