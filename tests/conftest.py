@@ -54,6 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.loadscopereorder = False
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What takes long and would come last comes first, so that no worker is left with it at the end.
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in ("study", "training", "web", "test_docs.py"))
+
+
 @functools.cache
 def keep_triton_interpreting() -> None:
     """Triton's interpreter replaces the functions of its language at each call of a kernel, and again at each call inside of
@@ -65,6 +71,7 @@ def keep_triton_interpreting() -> None:
     interpreter._patch_lang(SimpleNamespace(__globals__={"tl": language, "core": language.core}))
     interpreter._patch_lang = lambda _: interpreter._LangPatchScope()
     _remember_types_of_triton(language.core, interpreter)
+    _skip_checks_of_equal_types(language.core, interpreter.interpreter_semantic)
 
 
 def _remember_types_of_triton(core: ModuleType, interpreter: ModuleType) -> None:
@@ -95,6 +102,25 @@ def _remember_types_of_triton(core: ModuleType, interpreter: ModuleType) -> None
         return numpy_types[key]
 
     core.block_type.__init__, core.tensor.__init__, interpreter._get_np_dtype = block_type, tensor, numpy_type_of
+
+
+def _skip_checks_of_equal_types(core: ModuleType, semantic: Any) -> None:
+    """Most operations have operands of one shape and type, for which there is nothing to promote or broadcast."""
+    check, broadcast, plain = semantic.binary_op_type_checking_impl, semantic.broadcast_impl_value, {"fp32", "int32", "int64"}
+
+    def same_shape(lhs: Any, rhs: Any) -> bool:
+        # One object for each type, see _remember_types_of_triton.
+        return type(lhs) is type(rhs) is core.tensor and lhs.shape is rhs.shape
+
+    def check_types(lhs: Any, rhs: Any, *more: Any, **options: Any) -> tuple[Any, Any]:
+        if same_shape(lhs, rhs) and lhs.dtype.name in plain and lhs.dtype.name == rhs.dtype.name:
+            return lhs, rhs
+        return check(lhs, rhs, *more, **options)
+
+    def make_shapes_equal(lhs: Any, rhs: Any) -> tuple[Any, Any]:
+        return (lhs, rhs) if same_shape(lhs, rhs) else broadcast(lhs, rhs)
+
+    semantic.binary_op_type_checking_impl, semantic.broadcast_impl_value = check_types, make_shapes_equal
 
 
 @pytest.fixture(params=list(dispatch.BACKENDS))

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 import zdce
 from zdce import cli
@@ -86,7 +87,11 @@ def test_a_forced_backend_that_cannot_run_is_an_error(backend):
 
 def test_a_forced_backend_error_is_one_line_on_the_command_line(tmp_path):
     zdce.DCENet("iters4").save(tmp_path / "net.safetensors")
-    command = [sys.executable, "-m", "zdce", "eval", str(tmp_path / "net.safetensors"), "sample"]
+    for kind in ("low", "high"):
+        (tmp_path / "pairs" / kind).mkdir(parents=True)
+        for name in ("1.png", "2.png"):
+            Image.new("RGB", (16, 16)).save(tmp_path / "pairs" / kind / name)
+    command = [sys.executable, "-m", "zdce", "eval", str(tmp_path / "net.safetensors"), str(tmp_path / "pairs")]
     for backend, message in (
         ("tpu", "ZDCE_BACKEND must be one of auto,"),
         ("triton", "backend 'triton' was asked for but can't run"),

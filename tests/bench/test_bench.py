@@ -26,6 +26,7 @@ from zdce.bench import (
     memory,
     ops,
     plot,
+    processes,
     ptx,
     scales,
     static,
@@ -237,11 +238,11 @@ def test_a_run_writes_what_it_prints(quick):
 @needs_linux
 @pytest.mark.skipif(dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
 def test_the_fused_objective_needs_less_memory_than_the_eager_one():
-    result = run(
-        "ops", "--quick", "--case", "zero_reference_objective", "--provider", "reference", "--provider", "zdce-cpp", "--json"
-    )
-    rows = [row for row in json.loads(result.stdout) if row["metric"] == "extra_memory" and row["mode"] == "both"]
-    extra = {row["provider"]: row["value"] for row in rows}
+    weighed = job(
+        "memory", cases=("zero_reference_objective",), providers=("reference", "zdce-cpp"), setting=Setting(batch=2)
+    )  # fmt: skip
+    outcome = processes.measured("measuring", weighed.to_json(), memory.ENVIRONMENT, "extra memory")
+    extra = {row.provider: row.value for row in by_metric(outcome.rows, metric="extra_memory", mode="both")}
     # Eager keeps tanh's result, T images and their squares; 2 images of 256 x 256 with 24 maps are 12 MiB.
     assert extra["reference"] > 24
     assert extra["zdce-cpp"] <= extra["reference"] / 8

@@ -4,14 +4,13 @@ import ctypes
 import functools
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import torch
 
+import compiled
 from zdce.ops.dispatch import BACKENDS, OPERATORS, Backend, why_missing
 
-ROOT = Path(__file__).resolve().parents[2]
 COMPILER = shutil.which("g++")
 FLAGS = ["-std=c++20", "-pthread", "-fno-strict-aliasing", "-Wall", "-Wno-psabi", "-Wno-unknown-pragmas"]
 TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # enum Type of planes.cuh
@@ -41,12 +40,14 @@ class ObjectiveShape(ctypes.Structure):
 
 @functools.cache
 def library():
-    """Compiled once a session."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "cuda_on_host.so"
-        source = ROOT / "tests" / "ops" / "cuda_on_host.cpp"
-        subprocess.run([COMPILER, *FLAGS, "-O2", "-fPIC", "-shared", source, "-o", target], check=True)
-        return ctypes.CDLL(str(target))
+    source = Path(__file__).with_suffix(".cpp")
+    command = [COMPILER, *FLAGS, "-O2", "-fPIC", "-shared"]
+    version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True).stdout
+    sources = [source, source.with_suffix(".h"), *compiled.cuda_sources()]
+    target = compiled.kept(
+        "cuda_on_host.so", sources, (version, command), lambda path: subprocess.run([*command, source, "-o", path], check=True)
+    )
+    return ctypes.CDLL(str(target))
 
 
 def apply_curve(image, maps, iterations, enhanced):

@@ -3,13 +3,17 @@ sources run on the CPU as backend ``cuda_on_host``.
 """
 
 import itertools
+import json
 import re
+import subprocess
 from collections import Counter
+from pathlib import Path
 
 import cuda_on_host
 import pytest
 import torch
 
+import compiled
 import zdce
 from cases import layouts, nan_filled_allocations, random_case
 from zdce import backends
@@ -31,7 +35,12 @@ def nvcc_words():
     """Of each CUDA source what ptxas reported and the PTX."""
     if reason := cuda_kernels.why_missing():
         pytest.skip(reason)
-    return cuda_kernels.nvcc_words()
+    nvcc, *options = map(str, cuda_kernels.command())
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+    sources = [*compiled.cuda_sources(), Path(cuda_kernels.__file__), cuda_kernels.SOURCES / "build.py"]
+    settings = (version, options, torch.__version__)
+    words = compiled.kept("nvcc.json", sources, settings, lambda path: path.write_text(json.dumps(cuda_kernels.nvcc_words())))
+    return json.loads(words.read_text())
 
 
 def kernels_of(ptx):

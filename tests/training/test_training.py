@@ -103,8 +103,8 @@ def test_a_stopped_run_ends_with_the_same_weights(finished, dark, tmp_path, numb
         assert f"continue with: zdce train --out {out} --resume" in errors
         assert "Traceback" not in errors
     assert len(rows(out)) < 24
-    done = subprocess.run(command("--out", out, "--resume"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = run("--out", out, "--resume")
+    assert done.exit_code == 0, done.stderr
     assert_same_weights(out / "last.safetensors", finished / "last.safetensors")
     assert_same_weights(out / "epoch-010.safetensors", finished / "epoch-010.safetensors")
     timeless = [[{**row, "seconds": ""} for row in rows(folder)] for folder in (out, finished)]

@@ -1,6 +1,7 @@
 """`zdce bench` and its commands."""
 
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ def bench() -> None:
     """Measure speed and memory beside other libraries."""
 
 
+def _several(
+    name: str, argument: str, choices: Iterable[str], what: str, default: Sequence[str] = (), unset: str | None = None
+) -> Callable[..., Any]:
+    """Option for some of ``choices``; ``unset`` says in its help what is taken without it."""
+    text = f"{what}; may be repeated." + (f"  [default: {unset}]" if unset else "")
+    given = {"default": list(default), "show_default": unset is None} if default else {}
+    return click.option(name, argument, type=click.Choice(list(choices)), multiple=True, help=text, **given)
+
+
 def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
     if csv_path is not None:
         atomic.write_text(csv_path, to_csv(rows))
@@ -60,16 +70,8 @@ def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
 @click.option("--layout", type=click.Choice(list(cases.LAYOUTS)), default="contiguous", help="Memory layout of the tensors.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Device to measure.")
 @click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: torch's own number]")
-@click.option(
-    "--case", "chosen", type=click.Choice(list(cases.CASES)), multiple=True, help="Operation to measure; may be repeated."
-)
-@click.option(
-    "--provider",
-    "peers",
-    type=click.Choice(list(providers.PROVIDERS)),
-    multiple=True,
-    help="Library to measure; may be repeated.",
-)
+@_several("--case", "chosen", cases.CASES, "Operation to measure")
+@_several("--provider", "peers", providers.PROVIDERS, "Library to measure")
 @click.option("--quick", is_flag=True, help="Measure two images in few rounds, in less than a minute.")
 @click.option("--default-allocator", is_flag=True, help="Also measure with the default settings of the C library's allocator.")
 @click.option("--scaling", is_flag=True, help="Also measure the time per pixel of one image of 1 to 12 megapixels.")
@@ -134,13 +136,7 @@ def _end(outcome: Outcome) -> None:
 
 
 @bench.command("infer")
-@click.option(
-    "--variant",
-    "chosen",
-    type=click.Choice(list(VARIANTS)),
-    multiple=True,
-    help="Variant to measure, with random weights; may be repeated.  [default: base]",
-)
+@_several("--variant", "chosen", VARIANTS, "Variant to measure, with random weights", unset="base")
 @click.option(
     "--model",
     "-m",
@@ -156,25 +152,10 @@ def _end(outcome: Outcome) -> None:
     help="Size as HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200, scale-12 2160x3840, video 720x1280]",
 )
 @_each_threads
-@click.option(
-    "--precision",
-    "precisions",
-    type=click.Choice(list(infer.DTYPES)),
-    multiple=True,
-    default=["fp32"],
-    help="Precision to measure; may be repeated.",
-)
-@click.option(
-    "--mode", "modes", type=click.Choice(engines.MODES), multiple=True, help="Mode to measure; may be repeated.  [default: all]"
-)
+@_several("--precision", "precisions", infer.DTYPES, "Precision to measure", ["fp32"])
+@_several("--mode", "modes", engines.MODES, "Mode to measure", unset="all")
 @click.option("--isa", type=click.Choice(list(infer.ISAS)), help="Limit the libraries that allow it to this instruction set.")
-@click.option(
-    "--provider",
-    "peers",
-    type=click.Choice(list(engines.ENGINES)),
-    multiple=True,
-    help="Library to measure; may be repeated.  [default: all]",
-)
+@_several("--provider", "peers", engines.ENGINES, "Library to measure", unset="all")
 @click.option(
     "--quick",
     is_flag=True,
@@ -222,15 +203,7 @@ def bench_infer(
 
 
 @bench.command("layers")
-@click.option(
-    "--variant",
-    "names",
-    type=click.Choice(list(VARIANTS)),
-    multiple=True,
-    default=list(VARIANTS),
-    show_default=False,
-    help="Variant whose layers are measured; may be repeated.  [default: all]",
-)
+@_several("--variant", "names", VARIANTS, "Variant whose layers are measured", list(VARIANTS), unset="all")
 @click.option("--quick", is_flag=True, help="Measure few rounds.")
 @options.csv
 @options.as_json
@@ -249,22 +222,13 @@ def bench_layers(names: tuple[str, ...], quick: bool, csv_path: Path | None, as_
 
 
 @bench.command("train")
-@click.option(
-    "--variant",
-    "names",
-    type=click.Choice([name for name, variant in VARIANTS.items() if variant.formula == CURVE]),
-    multiple=True,
-    default=["base"],
-    help="Variant to train; may be repeated.",
-)
+@_several("--variant", "names", [n for n, v in VARIANTS.items() if v.formula == CURVE], "Variant to train", ["base"])
 @click.option("--batch", type=click.IntRange(min=1), default=16, help="Number of images.")
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
 @click.option(
     "--threads", callback=_numbers, help="Numbers of threads, separated by commas, such as 1,2.  [default: torch's own]"
 )
-@click.option(
-    "--provider", "peers", type=click.Choice(list(steps.PROVIDERS)), multiple=True, help="Library to measure; may be repeated."
-)
+@_several("--provider", "peers", steps.PROVIDERS, "Library to measure")
 @click.option(
     "--seconds", type=click.FloatRange(min=0), default=20.0, help="Time to measure each variant for, in at least three rounds."
 )

@@ -22,16 +22,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIELDS = ("id", "name", "description", "task", "backend", "version")
 
 
-def package(onnx: bytes, name: str, variant: Variant) -> bytes:
-    """The content of ``NAME.dtmodel``, by which darktable will know the network.
-
-    Raises:
-        InputError: ``name`` can't be a folder's there.
-    """
+def check_name(name: str) -> None:
+    """Raises InputError if ``name``, of a package, can't be a folder's in darktable."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise InputError(
             f"darktable knows a package by its file's name: expected letters, digits, -, _ and single dots, got {name!r}"
         )
+
+
+def package(onnx: bytes, name: str, variant: Variant) -> bytes:
+    """The content of ``NAME.dtmodel``, by which darktable will know the network."""
     described = {
         "id": name, "name": f"brighten ({variant.name})", "description": "brightens dark photographs (zdce)", "task": TASK,
         "arch": "zero-dce", "backend": "onnx", "version": __version__, "tiling": True, "num_inputs": 1,

@@ -183,6 +183,7 @@ def _to_ncnn(model: DCENet, form: ExportOptions, name: str) -> bytes:
 
 def _to_darktable(model: DCENet, form: ExportOptions, name: str) -> bytes:
     _check_local("packages for darktable", model, form)
+    darktable.check_name(name)
     return darktable.package(to_onnx(model, form), name, model.variant)
 
 
