@@ -58,18 +58,18 @@ def nvcc_words() -> dict[str, tuple[str, str]]:
         return {name: (reports[name], (Path(folder) / f"{name}.ptx").read_text()) for name in _FILES}
 
 
-def command() -> list[str | Path]:
+def command() -> list[str]:
     """nvcc and its options for every source."""
     from torch.utils.cpp_extension import include_paths
 
     build = _build()
     home = build.cuda_home()
     macros = ["-DTORCH_TARGET_VERSION=0x020a000000000000", *(f"-isystem={path}" for path in include_paths())]
-    return [home / "bin" / "nvcc", *build.NVCC_FLAGS, *build.targets(home), "-Xptxas=-v", *macros, "-fatbin"]
+    return [str(home / "bin" / "nvcc"), *build.NVCC_FLAGS, *build.targets(home), "-Xptxas=-v", *macros, "-fatbin"]
 
 
 def _start(name: str, folder: Path) -> "subprocess.Popen[str]":
-    files = ["--keep", f"--keep-dir={folder}", SOURCES / f"{name}.cu", "-o", folder / f"{name}.fatbin"]
+    files = ["--keep", f"--keep-dir={folder}", str(SOURCES / f"{name}.cu"), "-o", str(folder / f"{name}.fatbin")]
     return subprocess.Popen([*command(), *files], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

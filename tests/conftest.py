@@ -1,6 +1,7 @@
 """What all tests share: the backends and the data that lies beside the project."""
 
 import functools
+import gc
 import os
 import shutil
 import signal
@@ -58,6 +59,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # What takes long and would come last comes first, so that no worker is left with it at the end.
     tests = Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in ("study", "training", "web", "test_docs.py"))
+
+
+def pytest_collection_finish() -> None:
+    # PyTorch and the tests are half a million objects that stay: the garbage collector need not look at them again and again.
+    gc.freeze()
 
 
 @functools.cache

@@ -35,7 +35,7 @@ def nvcc_words():
     """Of each CUDA source what ptxas reported and the PTX."""
     if reason := cuda_kernels.why_missing():
         pytest.skip(reason)
-    nvcc, *options = map(str, cuda_kernels.command())
+    nvcc, *options = cuda_kernels.command()
     version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
     sources = [*compiled.cuda_sources(), Path(cuda_kernels.__file__), cuda_kernels.SOURCES / "build.py"]
     settings = (version, options, torch.__version__)

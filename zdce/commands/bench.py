@@ -51,7 +51,7 @@ def _several(
 ) -> Callable[..., Any]:
     """Option for some of ``choices``; ``unset`` says in its help what is taken without it."""
     text = f"{what}; may be repeated." + (f"  [default: {unset}]" if unset else "")
-    given = {"default": list(default), "show_default": unset is None} if default else {}
+    given: dict[str, Any] = {"default": list(default), "show_default": unset is None} if default else {}
     return click.option(name, argument, type=click.Choice(list(choices)), multiple=True, help=text, **given)
 
 
