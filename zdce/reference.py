@@ -21,6 +21,8 @@ from zdce.ops.losses import zero_reference_objective_reference as zero_reference
 from zdce.ops.objective_statistics import reference as objective_statistics
 from zdce.ops.objective_statistics import reference_backward as objective_statistics_backward
 from zdce.ops.reduce_picture import reference as reduce_picture
+from zdce.ops.region_contrast import reference as region_contrast
+from zdce.ops.region_contrast import reference_backward as region_contrast_backward
 from zdce.ops.region_means import reference as region_means
 from zdce.ops.region_means import reference_backward as region_means_backward
 from zdce.ops.tv_sums import reference as tv_sums
@@ -42,6 +44,8 @@ __all__ = [
     "objective_statistics",
     "objective_statistics_backward",
     "reduce_picture",
+    "region_contrast",
+    "region_contrast_backward",
     "region_means",
     "region_means_backward",
     "spatial_consistency",

@@ -48,6 +48,9 @@ struct Kernels {
   void (*channel_means_backward)(const void* grad, const Planes& grad_image);
   void (*region_means)(const Planes& image, int64_t region, void* means);
   void (*region_means_backward)(const void* grad, int64_t region, const Planes& grad_image);
+  void (*region_contrast)(const Planes& enhanced, const Planes& image, int64_t region, void* change, void* gaps);
+  void (*region_contrast_backward)(bool wide, const void* grad, const void* gaps, const void* grad_gaps, int64_t region,
+                                   const Planes& grad_image);
   void (*tv_sums)(const Planes& maps, void* sums);
   void (*tv_sums_backward)(const void* grad, const Planes& maps, const Planes& grad_maps);
   void (*objective_statistics)(const Planes& image, const Planes& logits, int iterations, void* enhanced_regions,

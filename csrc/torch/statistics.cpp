@@ -1,5 +1,7 @@
-// The statistics that losses are formulas of: means of channels and regions, squared differences of neighbours, and the
-// objective's single pass.
+// The statistics that losses are formulas of: means of channels and regions, squared differences of neighbours,
+// contrast of regions, and the objective's single pass.
+
+#include <optional>
 
 #include "tensors.h"
 
@@ -56,6 +58,32 @@ void tv_sums_backward(const Tensor grad, const Tensor maps, const Tensor grad_ma
   kernels().tv_sums_backward(grid(grad, "grad", statistic(m), {2}), m, g);
 }
 
+// enhanced, image: (B, 3, H, W); written: change: (); gaps: (B, H / region, W / region).
+void region_contrast(const Tensor enhanced, const Tensor image, int64_t region, const Tensor change,
+                     const Tensor gaps) {
+  const Planes e = planes(enhanced, "enhanced"), i = planes(image, "image");
+  check_shape(e, "enhanced", i.batch, 3, i.height, i.width);
+  check_shape(i, "image", i.batch, 3, i.height, i.width);
+  check_region(region);
+  const Element type = statistic(e, i);
+  kernels().region_contrast(e, i, region, grid(change, "change", type, {}),
+                            grid(gaps, "gaps", type, {i.batch, i.height / region, i.width / region}));
+}
+
+// grad: (); gaps, grad_gaps: (B, height / region, width / region); grad_image: (B, 3, height, width), written.
+void region_contrast_backward(const std::optional<Tensor> grad, const Tensor gaps,
+                              const std::optional<Tensor> grad_gaps, int64_t region, int64_t height, int64_t width,
+                              const Tensor grad_image) {
+  const Planes g = planes(grad_image, "grad_image");
+  check_shape(g, "grad_image", g.batch, 3, height, width);
+  check_region(region);
+  const Element type = element_of(gaps);
+  const auto shape = {g.batch, height / region, width / region};
+  const void* const values = grid(gaps, "gaps", type == Element::kDouble ? type : Element::kFloat, shape);
+  kernels().region_contrast_backward(type == Element::kDouble, grad ? grid(*grad, "grad", type, {}) : nullptr, values,
+                                     grad_gaps ? grid(*grad_gaps, "grad_gaps", type, shape) : nullptr, region, g);
+}
+
 // The objective's regions are 4 x 4 pixels.
 constexpr int64_t kRegion = 4;
 
@@ -96,6 +124,8 @@ STABLE_TORCH_LIBRARY_IMPL(zdce_cpp, CPU, m) {
   m.impl("channel_means_backward", TORCH_BOX(&zdce::channel_means_backward));
   m.impl("region_means", TORCH_BOX(&zdce::region_means));
   m.impl("region_means_backward", TORCH_BOX(&zdce::region_means_backward));
+  m.impl("region_contrast", TORCH_BOX(&zdce::region_contrast));
+  m.impl("region_contrast_backward", TORCH_BOX(&zdce::region_contrast_backward));
   m.impl("tv_sums", TORCH_BOX(&zdce::tv_sums));
   m.impl("tv_sums_backward", TORCH_BOX(&zdce::tv_sums_backward));
   m.impl("objective_statistics", TORCH_BOX(&zdce::objective_statistics));

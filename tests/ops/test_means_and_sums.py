@@ -171,6 +171,97 @@ def test_opcheck(backend, device, operator, layout):
         torch.library.opcheck(getattr(torch.ops.zdce, f"{operator}_backward").default, (*arguments[operator], backend))
 
 
+# region_contrast: two images.
+
+
+def check_contrast(images, region=4, wanted=(True, True)):
+    # Region means of at most 1 err by a few ulps of 1, as above: relative to their gaps that is more by as much as those are
+    # smaller. Squares double it.
+    wide = any(image.dtype == torch.float64 for image in images)
+    largest = reference.region_contrast(*(image.double().cpu() for image in images), region)[1].abs().max().item()
+    tolerance = (2e-13 if wide else 4e-6) / largest
+    check_operator("region_contrast", images, (region,), tolerance=tolerance, wanted=wanted)
+
+
+def two_images(size, **options):
+    return tuple(drawn("region_means", size, seed=seed, **options) for seed in (0, 1))
+
+
+@pytest.mark.parametrize("wanted", [(True, False), (False, True), (True, True)], ids=str)
+@pytest.mark.parametrize("size", [(4, 4), (4, 23), (17, 5), (37, 53), (256, 256), (130, 1031)], ids=str)
+def test_contrast_and_gradients_match_float64(backend, device, size, wanted):
+    skip_where_interpreted(backend, size, 60)
+    with zdce.backend(backend):
+        check_contrast(two_images(size, device=device), wanted=wanted)
+
+
+@pytest.mark.parametrize("region", [1, 2, 3, 5, 16, 17, 37, 300])
+def test_contrast_of_every_region_size(backend, device, region):
+    if backend == "reference" and region > 100:
+        pytest.skip("torch pools in one running sum")
+    size = (37, 53) if region < 100 else (301, 613)
+    skip_where_interpreted(backend, size, 60)
+    with zdce.backend(backend):
+        check_contrast(two_images(size, device=device), region)
+
+
+@pytest.mark.parametrize("dtypes", [("bfloat16", "float16"), ("float16", "float32"), ("float64", "float32")], ids=str)
+def test_contrast_of_mixed_types_and_layouts(backend, device, dtypes):
+    if "float64" in dtypes:
+        skip_without_float64(backend, device)
+    first, second = two_images((9, 13), device=device)
+    images = (
+        layouts(first)["channels_last"].to(getattr(torch, dtypes[0])),
+        layouts(second)["crop"].to(getattr(torch, dtypes[1])),
+    )
+    with zdce.backend(backend):
+        check_contrast(images)
+        leaf = images[0].detach().requires_grad_()
+        torch.ops.zdce.region_contrast(leaf, images[1], 4)[0].backward()
+        assert leaf.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_contrast_has_equal_bits_for_every_number_of_threads():
+    first, second = two_images((301, 515))
+    results = []
+    for threads in (1, 2, 3):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        leaf = first.detach().requires_grad_()
+        loss, gaps = torch.ops.zdce.region_contrast(leaf, second, 4)
+        results.append((loss.detach(), gaps.detach(), *torch.autograd.grad(loss, leaf)))
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+
+
+def test_contrast_gradcheck_in_float64(backend, device):
+    skip_without_float64(backend, device)
+    images = [image.requires_grad_() for image in two_images((9, 6), batch=1, dtype=torch.float64)]
+    with zdce.backend(backend):
+        assert torch.autograd.gradcheck(lambda *both: torch.ops.zdce.region_contrast(*both, 3), images)
+        assert torch.autograd.gradgradcheck(lambda *both: torch.ops.zdce.region_contrast(*both, 3)[0], images)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_contrast_opcheck(backend, device, layout):
+    images = [layouts(image)[layout].detach() for image in two_images((9, 13), batch=1, device=device)]
+    with zdce.backend(backend):
+        torch.library.opcheck(
+            torch.ops.zdce.region_contrast.default, (*(image.clone().requires_grad_() for image in images), 4)
+        )
+        loss, gaps = torch.ops.zdce.region_contrast(*images, 4)
+        for grads in (
+            (torch.ones_like(loss), gaps, None),
+            (torch.ones_like(loss), gaps, torch.randn_like(gaps)),
+            (None, gaps, gaps),
+        ):
+            torch.library.opcheck(
+                torch.ops.zdce.region_contrast_backward.default,
+                (*grads, 4, 9, 13, torch.float32, layout == "channels_last", backend),
+            )
+
+
 def losses(ops, enhanced, image, maps):
     return (
         ops.illumination_smoothness(maps) + ops.illumination_smoothness(maps, "keras")
@@ -260,6 +351,13 @@ def test_bad_arguments_are_named(error, message, loss, arguments):
         ("channel_means", (images(1, 3, 8, 8), images(1, 4))),
         ("channel_means", (images(1, 3, 8, 8).int(), images(1, 3))),
         ("channel_means_backward", (images(2, 3), 8, 8, images(1, 3, 8, 8))),
+        ("region_contrast", (images(1, 3, 8, 8), images(1, 3, 8, 9), 4, images(), images(1, 2, 2))),
+        ("region_contrast", (images(1, 3, 8, 8), images(1, 3, 8, 8), 0, images(), images(1, 2, 2))),
+        ("region_contrast", (images(1, 3, 8, 8), images(1, 3, 8, 8), 4, images(1), images(1, 2, 2))),
+        ("region_contrast", (images(1, 3, 8, 8), images(1, 3, 8, 8), 4, images(), images(1, 2, 1))),
+        ("region_contrast_backward", (images(), images(1, 2, 2), None, 4, 8, 9, images(1, 3, 8, 8))),
+        ("region_contrast_backward", (images(), images(1, 2, 2), images(1, 2, 1), 4, 8, 8, images(1, 3, 8, 8))),
+        ("region_contrast_backward", (images(1), images(1, 2, 2), None, 4, 8, 8, images(1, 3, 8, 8))),
         ("tv_sums", (images(1, 3, 8, 8), images(3))),
         ("tv_sums_backward", (images(2), images(1, 3, 8, 8), images(1, 3, 8, 7))),
         ("tv_sums_backward", (images(1), images(1, 3, 8, 8), images(1, 3, 8, 8))),

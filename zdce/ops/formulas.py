@@ -38,10 +38,10 @@ def illumination_smoothness(tv_sums: Tensor, shape: torch.Size, normalization: s
     return scale / max(pairs[0], 1) * along_y + scale / max(pairs[1], 1) * along_x
 
 
-def spatial_consistency(enhanced_means: Tensor, image_means: Tensor, tv_sums: Callable[[Tensor], Tensor]) -> Tensor:
-    """Loss from the region means (B, h, w) of both images: Zero-DCE, eq. 4, padded with 0 as in published code.
+def spatial_consistency(gaps: Tensor, tv_sums: Callable[[Tensor], Tensor]) -> Tensor:
+    """Loss from the gaps (B, h, w) between both images' region means: Zero-DCE, eq. 4, padded with 0 as in published code.
 
-    With the gap G of both images' region means, the loss is the mean over regions of ``sum over 4 neighbours of (G - G')^2``:
+    With the gap G, the loss is the mean over regions of ``sum over 4 neighbours of (G - G')^2``:
     the difference of two images' differences is the difference of their gap. Each pair of neighbouring regions occurs twice,
     once for each of them; a region at the border and the padding beyond it occur once. The sum is therefore that over the pairs
     of the padded gap plus that over the pairs inside.
@@ -49,7 +49,7 @@ def spatial_consistency(enhanced_means: Tensor, image_means: Tensor, tv_sums: Ca
     Args:
         tv_sums: function from (B, 1, h, w) to its squared differences of neighbours along both axes, summed, (2,).
     """
-    gap = (enhanced_means - image_means).unsqueeze(1)
+    gap = gaps.unsqueeze(1)
     once = tv_sums(functional.pad(gap, (1, 1, 1, 1)))
     return (once + tv_sums(gap)).sum() / gap.numel()
 

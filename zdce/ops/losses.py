@@ -10,6 +10,7 @@ from zdce.ops.apply_curve import reference as apply_curve_reference
 from zdce.ops.arguments import check_alike, check_iterations, check_normalization, check_region, check_tensor
 from zdce.ops.channel_means import reference as channel_means_reference
 from zdce.ops.formulas import Objective
+from zdce.ops.region_contrast import reference as region_contrast_reference
 from zdce.ops.region_means import reference as region_means_reference
 from zdce.ops.tv_sums import reference as tv_sums_reference
 from zdce.settings import LossWeights
@@ -63,14 +64,12 @@ def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Ten
     check_tensor("enhanced", enhanced, channels=3, at_least=check_region(region))
     check_tensor("image", image, channels=3, at_least=check_region(region))
     check_alike("enhanced", enhanced, "image", image)
-    enhanced_means, image_means = (operator.call("region_means", x, region) for x in (enhanced, image))
-    return formulas.spatial_consistency(enhanced_means, image_means, partial(operator.call, "tv_sums"))
+    loss, _ = operator.call("region_contrast", enhanced, image, region)
+    return loss
 
 
 def spatial_consistency_reference(enhanced: Tensor, image: Tensor, region: int = 4) -> Tensor:
-    return formulas.spatial_consistency(
-        region_means_reference(enhanced, region), region_means_reference(image, region), tv_sums_reference
-    )
+    return region_contrast_reference(enhanced, image, region)[0]
 
 
 def color_constancy(enhanced: Tensor) -> Tensor:
@@ -161,7 +160,7 @@ def zero_reference_objective(
     return formulas.objective(
         weights,
         illumination=formulas.illumination_smoothness(tv_sums, logits.shape, normalization),
-        spatial=formulas.spatial_consistency(enhanced_regions, image_regions, partial(operator.call, "tv_sums")),
+        spatial=formulas.spatial_consistency(enhanced_regions - image_regions, partial(operator.call, "tv_sums")),
         color=formulas.color_constancy(channel_means),
         exposure=formulas.exposure_control(formulas.coarser(enhanced_regions), target),
     )

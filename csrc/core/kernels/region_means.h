@@ -77,15 +77,17 @@ void backward(const C* from, int64_t region, const Planes& grad_image) {
           std::fill(space.columns + begin, space.columns + end, from[(task.b * down + task.y) * across + r] / pixels);
         });
       }
-      for (int c = 0; c < 3; ++c) std::copy_n(space.columns, n, space.image + c * kRunPixels);
+      if (!is_run<C>(grad_image)) {
+        for (int c = 0; c < 3; ++c) std::copy_n(space.columns, n, space.image + c * kRunPixels);
+      }
       for (int64_t y = task.y * region; y < std::min((task.y + 1) * region, height); ++y) {
         const Piece piece{task.b, 0, 3, y, x, n};
         C* blocks[3];
         target(grad_image, piece, space.image, kRunPixels, blocks);
-        if (blocks[0] == space.image) {
-          put(grad_image, piece, space.image, kRunPixels);
-        } else {
+        if (is_run<C>(grad_image)) {
           for (C* block : blocks) std::copy_n(space.columns, n, block);
+        } else {
+          put(grad_image, piece, space.image, kRunPixels);
         }
       }
     }

@@ -12,6 +12,7 @@
 #include "convolution_rate.h"
 #include "fma_peak.h"
 #include "objective_statistics.h"
+#include "region_contrast.h"
 #include "region_means.h"
 #include "streaming.h"
 #include "tv_sums.h"
@@ -28,6 +29,8 @@ const Kernels kKernels = {
     .channel_means_backward = channel_means::run_backward,
     .region_means = region_means::run,
     .region_means_backward = region_means::run_backward,
+    .region_contrast = region_contrast::run,
+    .region_contrast_backward = region_contrast::run_backward,
     .tv_sums = tv_sums::run,
     .tv_sums_backward = tv_sums::run_backward,
     .objective_statistics = objective_statistics::run,
