@@ -8,6 +8,7 @@
 
 #include "kernels.h"
 #include "pack.h"
+#include "parallel.h"
 
 namespace zdce {
 namespace {
@@ -55,9 +56,8 @@ class PackedLayer {
     const int inputs = sources.size() == 1 ? static_cast<int>(sources[0].channels) : blocks_in(sources) * kBlock;
     const int rest = outputs % kBlock;
     PackedLayer packed(inputs, outputs, planar && inputs % kBlock == 0 && rest > 0 && rest <= 8);
-    for (int o = 0; o < outputs; ++o) {
-      for (const int place : places) packed.put(weight, place, o), weight += 9;
-    }
+    packed.each_filter(places.size(), outputs,
+                       [&](size_t i, int o) { packed.put(weight + (o * places.size() + i) * 9, places[i], o); });
     const int whole = packed.layer_.blocks * kBlock;
     for (int o = 0; o < outputs; ++o) packed.bias()[o < whole ? o : whole + 2 * (o - whole)] = bias[o];
     return packed;
@@ -74,14 +74,13 @@ class PackedLayer {
       if (wanted[s]) base += blocks_of(static_cast<int>(sources[s].channels)) * kBlock;
     }
     PackedLayer packed(outputs, base, false);
-    for (int o = 0; o < outputs; ++o) {
-      for (const int place : places) {
-        float turned[9];
-        std::reverse_copy(weight, weight + 9, turned);
-        if (place >= 0) packed.put(turned, o, place);
-        weight += 9;
-      }
-    }
+    packed.each_filter(places.size(), outputs, [&](size_t i, int o) {
+      if (places[i] < 0) return;
+      const float* const filter = weight + (o * places.size() + i) * 9;
+      float turned[9];
+      std::reverse_copy(filter, filter + 9, turned);
+      packed.put(turned, o, places[i]);
+    });
     return packed;
   }
 
@@ -98,6 +97,18 @@ class PackedLayer {
     layer_.bias = layer_.weights + kPoints * per_point_;
   }
 
+  // Calls f(i, o) for every input and output of the weights, on several threads.
+  template <class F>
+  static void each_filter(size_t inputs, int outputs, const F& f) {
+    constexpr int64_t kFilters = 512;  // a few tens of microseconds
+    parallel_for(static_cast<int64_t>(inputs), std::max<int64_t>(1, kFilters / outputs),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     for (int o = 0; o < outputs; ++o) f(static_cast<size_t>(i), o);
+                   }
+                 });
+  }
+
   float* bias() { return const_cast<float*>(layer_.bias); }
 
   void put(const float* filter, int input, int output) {
@@ -109,6 +120,21 @@ class PackedLayer {
   Workspace memory_;
   int64_t per_point_ = 0;
 };
+
+// to[i] = the sum of all parts' element i, in their order, for n elements.
+void add_up(const std::vector<GradientSums>& parts, std::vector<double> GradientSums::* which, int64_t n, float* to) {
+  constexpr int64_t kPiece = 256;  // sums stay in the first-level cache
+  parallel_for((n + kPiece - 1) / kPiece, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin * kPiece; at < std::min(n, end * kPiece); at += kPiece) {
+      const int64_t count = std::min(kPiece, n - at);
+      double sums[kPiece] = {};
+      for (const GradientSums& part : parts) {
+        for (int64_t i = 0; i < count; ++i) sums[i] += (part.*which)[at + i];
+      }
+      for (int64_t i = 0; i < count; ++i) to[at + i] = static_cast<float>(sums[i]);
+    }
+  });
+}
 
 }  // namespace
 
@@ -190,16 +216,8 @@ void convolution_backward(const Planes& grad, const Features& sources, const flo
   std::vector<GradientSums> sums(std::min(tiling.count(), kMostSums));
   kernels().convolution_backward({sources, {grad}, output, packed.layer(), to, places, parameters, sums, tiling});
   if (!parameters) return;
-  for (int64_t i = 0; i < outputs * inputs * 9; ++i) {
-    double sum = 0;
-    for (const GradientSums& part : sums) sum += part.weight[i];
-    grad_weight[i] = static_cast<float>(sum);
-  }
-  for (int64_t o = 0; o < outputs; ++o) {
-    double sum = 0;
-    for (const GradientSums& part : sums) sum += part.bias[o];
-    grad_bias[o] = static_cast<float>(sum);
-  }
+  add_up(sums, &GradientSums::weight, outputs * inputs * 9, grad_weight);
+  add_up(sums, &GradientSums::bias, outputs, grad_bias);
 }
 
 }  // namespace zdce

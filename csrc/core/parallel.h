@@ -1,6 +1,8 @@
 // Work on several threads. Who carries it out can be chosen: the pool of this file, or the host's own threads.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <exception>
 #include <mutex>
@@ -48,6 +50,33 @@ void parallel_for(int64_t count, int64_t grain, const F& f) {
   };
   executor().run(count, grain, body, &task);
   if (task.error != nullptr) std::rethrow_exception(task.error);
+}
+
+// Numbers from 0 on that threads take, each the next ones when it is done with its last.
+class Supply {
+ public:
+  Supply(int64_t count, int64_t part) : count_(count), part_(part) {}
+
+  // Whether there were some left: begin to end.
+  bool take(int64_t& begin, int64_t& end) {
+    begin = next_.fetch_add(part_, std::memory_order_relaxed);
+    end = std::min(count_, begin + part_);
+    return begin < count_;
+  }
+
+ private:
+  const int64_t count_, part_;
+  std::atomic<int64_t> next_{0};
+};
+
+// Calls f(supply) on as many threads as there are; f takes from [0, count), `part` numbers at a time, until none is
+// left. A thread that the system holds up takes less.
+template <class F>
+void parallel_supply(int64_t count, int64_t part, const F& f) {
+  Supply supply(count, part);
+  parallel_for(std::min<int64_t>(max_threads(), (count + part - 1) / part), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t worker = begin; worker < end; ++worker) f(supply);
+  });
 }
 
 }  // namespace zdce

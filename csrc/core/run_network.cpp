@@ -1,6 +1,5 @@
 // A whole network on a picture, fused.
 
-#include <atomic>
 #include <vector>
 
 #include "kernels.h"
@@ -35,16 +34,12 @@ void run_network(const Network& network, const Picture& picture, double strength
   check(!maps || result.element == Element::kFloat, "maps must be float32");
   const NetworkResult to{result, maps, maps ? network.maps : 3, static_cast<float>(strength)};
   const Geometry geometry(network);
-  const int threads = max_threads();
   const std::vector<PictureTile> tiles =
-      plan_tiles(network, static_cast<int>(picture.height), static_cast<int>(picture.width), threads);
+      plan_tiles(network, static_cast<int>(picture.height), static_cast<int>(picture.width), max_threads());
   const Kernels& set = kernels();
-  std::atomic<size_t> next{0};
-  parallel_for(std::min<int64_t>(threads, static_cast<int64_t>(tiles.size())), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t worker = begin; worker < end; ++worker) {
-      for (size_t i; (i = next++) < tiles.size();) {
-        set.run_network_tile(network, geometry, picture, to, tiles[i], workspace());
-      }
+  parallel_supply(static_cast<int64_t>(tiles.size()), 1, [&](Supply& supply) {
+    for (int64_t i, end; supply.take(i, end);) {
+      set.run_network_tile(network, geometry, picture, to, tiles[i], workspace());
     }
   });
 }

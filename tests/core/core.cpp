@@ -3,6 +3,7 @@
 // must give the same bits. Buffers have exactly the size that is needed.
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -316,6 +317,24 @@ void check_errors_of_parts() {
   expect(caught, "no memory in a thread", isa(), 1);
 }
 
+// Each number goes to one thread, whatever their number and that of a part.
+void check_supply() {
+  for (const int threads : {1, 3, 8}) {
+    for (const int64_t part : {1, 7, 300}) {
+      set_own_number(threads);
+      std::vector<std::atomic<int>> taken(200);
+      parallel_supply(200, part, [&](Supply& supply) {
+        for (int64_t begin, end; supply.take(begin, end);) {
+          for (int64_t i = begin; i < end; ++i) ++taken[static_cast<size_t>(i)];
+        }
+      });
+      const bool once = std::all_of(taken.begin(), taken.end(), [](const auto& times) { return times == 1; });
+      expect(once, "supply", isa(), threads);
+    }
+  }
+  set_own_number(0);
+}
+
 }  // namespace
 
 int main() {
@@ -343,6 +362,7 @@ int main() {
   check_plan(cases[0]);
   check_plan(cases[4]);
   check_errors_of_parts();
+  check_supply();
   std::printf("%d checks on %d sets of instructions, %d failures\n", checks, sets, failed);
   return failed == 0 ? 0 : 1;
 }

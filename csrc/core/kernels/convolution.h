@@ -105,14 +105,14 @@ class Outputs {
 };
 
 inline void run(const ConvolutionWork& work) {
-  parallel_for(work.tiling.count(), 1, [&](int64_t begin, int64_t end) {
+  parallel_supply(work.tiling.count(), 1, [&](Supply& supply) {
     thread_local Workspace workspace;
     Offsets offsets;
     Ring ring(work.sources, nullptr);
     const int64_t rows = offsets.take(ring.floats());
     const Outputs writer(work.layer, work.results, work.rectified, offsets);
     float* const memory = workspace.take(offsets);
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t i, end; supply.take(i, end);) {
       const Tile tile = work.tiling[i];
       ring.begin(tile, memory + rows);
       for (int64_t y = tile.y; y < tile.y + tile.rows; y += kBandRows) writer.band(tile, y, ring.rows(y), memory);
@@ -123,7 +123,7 @@ inline void run(const ConvolutionWork& work) {
 inline void run_backward(const ConvolutionGradientWork& work) {
   const int64_t outputs = work.slopes[0].channels, inputs = channels_of(work.sources);
   const int64_t runs = static_cast<int64_t>(work.sums.size());
-  parallel_for(runs, 1, [&](int64_t begin, int64_t end) {
+  parallel_supply(runs, 1, [&](Supply& supply) {
     thread_local Workspace workspace;
     Offsets offsets;
     Ring values(work.sources, nullptr), gradients(work.slopes, work.output);
@@ -137,7 +137,7 @@ inline void run_backward(const ConvolutionGradientWork& work) {
     const int64_t weight_space = offsets.take(int64_t{kPoints} * row * lanes), bias_space = offsets.take(lanes);
     float* const memory = workspace.take(offsets);
     std::fill_n(memory + weight_space, int64_t{kPoints} * row * lanes + lanes, 0.0f);
-    for (int64_t run = begin; run < end; ++run) {
+    for (int64_t run, end; supply.take(run, end);) {
       if (work.parameters)
         work.sums[run].weight.assign(outputs * inputs * 9, 0.0), work.sums[run].bias.assign(outputs, 0.0);
       for (int64_t i = work.tiling.count() * run / runs; i < work.tiling.count() * (run + 1) / runs; ++i) {

@@ -8,9 +8,13 @@ namespace zdce::ZDCE_TARGET {
 // Calls f(tile, workspace) for every tile, on several threads, each with a Workspace of its own.
 template <class Workspace, class F>
 void for_each_tile(const Tiling& tiling, const F& f) {
-  parallel_for(tiling.count(), 1, [&](int64_t begin, int64_t end) {
+  // A dozen takings a thread: small tiles are many, and each taking waits for the others'.
+  const int64_t part = std::max<int64_t>(1, tiling.count() / (12 * max_threads()));
+  parallel_supply(tiling.count(), part, [&](Supply& supply) {
     const auto workspace = std::unique_ptr<Workspace>(new Workspace);
-    for (int64_t i = begin; i < end; ++i) f(tiling[i], *workspace);
+    for (int64_t begin, end; supply.take(begin, end);) {
+      for (int64_t i = begin; i < end; ++i) f(tiling[i], *workspace);
+    }
     finish_stores();
   });
 }

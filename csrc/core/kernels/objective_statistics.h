@@ -218,6 +218,14 @@ struct BackwardWorkspace {
   alignas(64) C image[3 * kRowPitch], grad_columns[kRowPitch];
 };
 
+// Rows of `maps` maps from column `first` on: zeros up to the first lane behind those of n columns. Whole lanes are
+// read there, and must be finite.
+template <class C>
+void clear_from(C* row, int maps, int first, int n) {
+  const int end = (n + kLanes<C> - 1) / kLanes<C> * kLanes<C> + 1;
+  for (int k = 0; k < maps; ++k) std::fill(row + k * kRowPitch + first, row + k * kRowPitch + end, C{0});
+}
+
 inline Piece piece(const Planes& t, const Tile& tile, int64_t y, int64_t x, int n) {
   return {tile.b, 0, t.channels, y, x, n};
 }
@@ -255,7 +263,7 @@ void forward(const Planes& image, const Planes& logits, int iterations, C* enhan
     row.above = space.above;
     row.image_columns = space.image_columns, row.enhanced_columns = space.enhanced_columns;
     row.channels = partial.channels, row.tv = partial.tv;
-    std::fill(std::begin(space.above), std::end(space.above), C{0});  // finite lanes past the last column
+    clear_from(row.above, maps, tile.y > 0 ? tile.n : 0, tile.n);
     if (tile.y > 0) {
       fetch(logits, piece(logits, tile, tile.y - 1, tile.x, tile.n), space.logits, kRowPitch, row.logits);
       TanhRow<C>::run(static_cast<const C* const*>(row.logits), maps, tile.n, row.above);
@@ -340,9 +348,8 @@ void backward(const C* regions, const C* channels, const C* tv, const Planes& im
 
   const Tiling tiling{image.batch, height, width, kTileRows, kTileColumns};
   for_each_tile<BackwardWorkspace<C>>(tiling, [&](const Tile& tile, BackwardWorkspace<C>& space) {
-    std::fill(std::begin(space.a), std::end(space.a), C{0});  // finite lanes past the last column
-    std::fill(std::begin(space.b), std::end(space.b), C{0});
     C *current = space.a + kLead, *other = space.b + kLead;
+    clear_from(current, maps, tile.n, tile.n), clear_from(other, maps, tile.n, tile.n);
     BackwardRow<C> row;
     row.n = tile.n, row.iterations = iterations, row.shared = maps == 3;
     row.next_row = next_row<C>(logits);
@@ -353,7 +360,9 @@ void backward(const C* regions, const C* channels, const C* tv, const Planes& im
     if (tile.y > 0) fill_row(logits, tile, tile.y - 1, space.logits, row.logits, other);
     fill_row(logits, tile, tile.y, space.logits, row.logits, current);
     fill_edges(logits, tile, row.logits, current);
-    if (tile.y == 0) std::copy_n(current - kLead, maps * kRowPitch, other - kLead);
+    if (tile.y == 0) {
+      for (int k = 0; k < maps; ++k) std::copy_n(current + k * kRowPitch, tile.n, other + k * kRowPitch);
+    }
 
     for (int64_t y = tile.y; y < tile.y + tile.rows; ++y) {
       if (y % kRegion == 0) {
