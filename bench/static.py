@@ -6,12 +6,11 @@ from published limits.
 """
 
 import importlib.util
-import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -100,18 +99,28 @@ def run(setting: Setting) -> Outcome:
 def triton_kernels(
     dtypes: Iterable[str], targets: Iterable[str], iterations: int = 8, size: int = 256, layout: str = "contiguous"
 ) -> list[dict[str, Any]]:
-    """Facts from Triton's compiler about each kernel, from processes in which Triton does not interpret."""
-    shape = {"iterations": iterations, "size": size, "layout": layout}
-    requests = [{"dtypes": [dtype], "targets": [target], **shape} for dtype, target in itertools.product(dtypes, targets)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [fact for facts in pool.map(_compiled, requests) for fact in facts]
+    """Facts from Triton's compiler about each kernel, by target."""
+    order, shape = list(targets), {"iterations": iterations, "size": size, "layout": layout}
+    found = triton_facts([{"dtypes": list(dtypes), "targets": [target], **shape} for target in order])
+    return sorted(found, key=lambda fact: order.index(fact["target"]))
 
 
-def _compiled(request: dict[str, Any]) -> list[dict[str, Any]]:
+def triton_facts(requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Facts about the kernels of ``requests``, the fields of ``triton_kernels.Request``, in any order.
+
+    They come from processes in which Triton does not interpret, one a core.
+    """
+    processes = min(len(requests), os.cpu_count() or 1)
+    with ThreadPoolExecutor(processes) as pool:
+        shares = pool.map(_compiled, (requests[i::processes] for i in range(processes)))
+        return [fact for facts in shares for fact in facts]
+
+
+def _compiled(requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {"TRITON_DUMP_PTXAS_LOG": "1"}
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "zdce.bench.triton_kernels", json.dumps(request)],
+        [sys.executable, "-P", "-m", "zdce.bench.triton_kernels", *map(json.dumps, requests)],
         stdout=subprocess.PIPE, text=True, check=False, env=environment,
     )  # fmt: skip
     if done.returncode != 0:

@@ -1,8 +1,9 @@
 """The Triton kernels compiled ahead of time, for GPUs that need not be there.
 
-``python -P -m zdce.bench.triton_kernels '{...}'``, the fields of Request, prints a JSON line a kernel. TRITON_INTERPRET must be
-unset before Python starts. What is compiled is what the operations launch: their launchers run here on CPU tensors with the
-launch itself recorded in place of done, and arguments are specialised as Triton does, 1 and multiples of 16 apart.
+``python -P -m zdce.bench.triton_kernels '{...}' ...``, each the fields of a Request, prints a JSON line a kernel.
+TRITON_INTERPRET must be unset before Python starts. What is compiled is what the operations launch: their launchers run here on
+CPU tensors with the launch itself recorded in place of done, and arguments are specialised as Triton does, 1 and multiples of
+16 apart.
 """
 
 import contextlib
@@ -170,14 +171,14 @@ def _binary_and_words(kernel: ASTSource, target: str, options: dict[str, Any]) -
 
 
 def main() -> None:
-    request = Request(**json.loads(sys.argv[1]))
-    for dtype in request.dtypes:
-        setting = Setting(
-            height=request.size, width=request.size, iterations=request.iterations, dtype=dtype, layout=request.layout
-        )
-        for launch in launches(setting):
-            for target in request.targets:
-                print(json.dumps({**compiled(launch, target), "dtype": dtype}), flush=True)  # noqa: T201 (the answer)
+    for request in (Request(**json.loads(text)) for text in sys.argv[1:]):
+        for dtype in request.dtypes:
+            setting = Setting(
+                height=request.size, width=request.size, iterations=request.iterations, dtype=dtype, layout=request.layout
+            )
+            for launch in launches(setting):
+                for target in request.targets:
+                    print(json.dumps({**compiled(launch, target), "dtype": dtype}), flush=True)  # noqa: T201 (the answer)
 
 
 if __name__ == "__main__":

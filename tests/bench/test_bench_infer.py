@@ -78,6 +78,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def without_peak(monkeypatch):
+    """The peak of multiply-adds is not measured: a process less for each comparison."""
+    monkeypatch.setattr(arithmetic, "why_missing", lambda: "not in this test")
+
+
 # torch.compile takes half a minute of C++: zdce bench infer checks it before it times it.
 @pytest.mark.parametrize("engine", [name for name, engine in ENGINES.items() if not engine.compiles])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -193,14 +199,14 @@ def test_who_is_slow_runs_once_a_round():
     assert (calls.count(0.1), calls.count(2.0)) == (6, 4)
 
 
-def test_an_absent_peer_is_named_with_what_installs_it(monkeypatch):
+def test_an_absent_peer_is_named_with_what_installs_it(monkeypatch, without_peak):
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert ENGINES["openvino"].why_missing("fp32", None).startswith("openvino")
     result = run("infer", "--quick", "--size", "16x16", "--threads", 1, "--provider", "openvino", "--json")
     assert result.exit_code == 0
     assert "openvino is left out (fp32): openvino" in result.stderr
     assert "pip install 'zdce[bench]'" in result.stderr
-    assert {row["provider"] for row in json.loads(result.stdout)} <= {FMA_PEAK}
+    assert json.loads(result.stdout) == []
 
 
 def test_what_a_peer_can_not_do_is_said(monkeypatch):
@@ -211,7 +217,7 @@ def test_what_a_peer_can_not_do_is_said(monkeypatch):
     assert ENGINES["openvino"].why_missing("bf16", None) is None
 
 
-def test_who_is_wrong_is_shown_and_not_timed(monkeypatch):
+def test_who_is_wrong_is_shown_and_not_timed(monkeypatch, without_peak):
     monkeypatch.setitem(infer.TOLERANCES, "fp32", 0.0)
     result = run("infer", "--quick", "--size", "16x24", "--threads", 1, "--provider", "torch", "--mode", "network", "--json")
     assert result.exit_code == 1
@@ -244,7 +250,7 @@ def test_a_process_that_dies_is_an_error(tmp_path):
             process.seconds("picture")
 
 
-def test_who_dies_while_timed_is_named_and_the_others_go_on(monkeypatch):
+def test_who_dies_while_timed_is_named_and_the_others_go_on(monkeypatch, without_peak):
     seconds = EngineProcess.seconds
 
     def dying(self, mode):
@@ -313,7 +319,7 @@ def test_the_share_is_direct_multiply_adds_over_the_peak(quick):
     assert value["peak_share"] == pytest.approx(done / value["arithmetic"])
 
 
-def test_the_scale_of_videos_and_videos_have_their_rows():
+def test_the_scale_of_videos_and_videos_have_their_rows(without_peak):
     pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video]'")
     result = run(
         "infer", "--quick", "--mode", SCALED, "--mode", "video", "--size", "32x48", "--threads", 1, "--provider", "zdce",

@@ -35,9 +35,10 @@ def triton_facts():
     maps and bytes a thread, so that one target shows them. That they compile for AMD's, of which no registers are told, is
     shown with two steps of the curve, which are unrolled. Kernels that were compiled before come from Triton's cache."""
     pytest.importorskip("triton", reason="triton is not installed")
-    found = static.triton_kernels(["float32"], static.TARGETS, size=64)
-    found += static.triton_kernels(["bfloat16", "float16"], ["sm_90"], size=64)
-    return found + static.triton_kernels(["float32"], ["gfx942"], iterations=2, size=64)
+    requests = [{"dtypes": ["float32"], "targets": [target]} for target in static.TARGETS]
+    requests.append({"dtypes": ["bfloat16", "float16"], "targets": ["sm_90"]})
+    requests.append({"dtypes": ["float32"], "targets": ["gfx942"], "iterations": 2})
+    return static.triton_facts([{**request, "size": 64} for request in requests])
 
 
 TWICE = """
