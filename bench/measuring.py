@@ -75,7 +75,8 @@ class Measurement:
     def run(self) -> Outcome:
         work = {"time": self._time, "memory": self._memory, "scaling": self._scaling}[self.job.work]
         for name in progress.track(self.job.cases, len(self.job.cases), f"{self.job.suite}, {self.job.work}"):
-            torch.compiler.reset()
+            if any(provider.compiles for provider in self.providers.values()):  # or the compiler would be imported for nothing
+                torch.compiler.reset()
             work(CASES[name])
         return self.outcome
 
