@@ -1,4 +1,4 @@
-"""Charts of the rows of ``zdce bench ops``, ``zdce bench infer`` and ``zdce bench train``."""
+"""Charts of the rows of ``zdce bench ops``, ``zdce bench infer``, ``zdce bench layers`` and ``zdce bench train``."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from zdce.errors import InputError
+from zdce.models.variants import VARIANTS
 from zdce.runtime import atomic, packages
 
 from .cases import CASES
@@ -85,6 +86,26 @@ def save_steps(rows: Sequence[Row], path: Path) -> None:
     _save(panels, f"training steps: {first.shape}, {first.device}", path)
 
 
+def save_layers(rows: Sequence[Row], names: Sequence[str], path: Path) -> None:
+    """Chart of the engine's nanoseconds a pixel by layer, a panel for each of the variants ``names``.
+
+    Of the rates it takes the 80th percentile: other programs on the machine only slow layers down.
+    """
+    rates = {row.case: row.p80 or row.value for row in rows if (row.mode, row.metric) == ("engine", "rate")}
+    panels: dict[str, Panel] = {}
+    for name in names:
+        shapes = [] if VARIANTS[name].separable else VARIANTS[name].convolutions()
+        # Multiply-adds a pixel over GMAC/s are nanoseconds.
+        times = {
+            f"{layer}: {inputs} to {outputs}": 9 * inputs * outputs / rates[f"{inputs} to {outputs}"]
+            for layer, (inputs, outputs) in enumerate(shapes, 1)
+            if f"{inputs} to {outputs}" in rates
+        }
+        if times:
+            panels[f"{name}, {sum(times.values()):.3g} ns in all layers"] = partial(_layer_bars, times=times)
+    _save(panels, f"ns a pixel in each layer, one thread, {rows[0].device}", path)
+
+
 def _of_threads(row: Row) -> str:
     return f"{row.threads} thread{'' if row.threads == 1 else 's'}"
 
@@ -140,6 +161,15 @@ def _step_bars(axes: Any, rows: list[Row]) -> None:
     axes.set_xlim(0, 1.18 * max(ends.values()))
     axes.set_xlabel("ms a step", fontsize=8)
     axes.legend(fontsize=7, loc="lower right")
+
+
+def _layer_bars(axes: Any, times: dict[str, float]) -> None:
+    axes.barh(list(times), list(times.values()), color="#5b8db8")
+    for name, value in times.items():
+        axes.annotate(f" {value:.3g}", (value, name), va="center", fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.18 * max(times.values()))
+    axes.set_xlabel("ns a pixel", fontsize=8)
 
 
 def _labelled_bars(axes: Any, rows: list[Row], colors: list[str]) -> None:

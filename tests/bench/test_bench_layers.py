@@ -1,6 +1,7 @@
 """Convolutions in every way that zdce bench layers measures: right on every instruction set, and counted as they are."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from click.testing import CliRunner
 
 from cases import run_with_isa
 from zdce import cli
-from zdce.bench import layers
+from zdce.bench import layers, plot
+from zdce.bench.rows import Row
 from zdce.models.variants import VARIANTS
 from zdce.ops import dispatch
 
@@ -74,6 +76,22 @@ def test_a_run_gives_rates_beside_the_peak(monkeypatch, tmp_path):
         assert 0 < metrics["rate"]["p20"] <= metrics["rate"]["value"] <= metrics["rate"]["p80"]
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == len(rows) + 1
     assert "16 to 24" in run("--variant", "no-concat").stdout
+
+
+def test_a_chart_has_each_layers_time(monkeypatch, tmp_path):
+    figure = pytest.importorskip("matplotlib.figure", reason="the extra `bench` is not installed")
+    rows = [
+        Row("layers", case, "two-axis", mode, "rate", "GMAC/s", rate, rate / 2, rate * 2, "1x3x4x240", "float32", 1, "cpu")
+        for case, mode, rate in (("3 to 16", "engine", 9.0), ("16 to 16", "engine", 64.0), ("16 to 16", "beside", 1.0),
+                                 ("16 to 24", "engine", 27.0))
+    ]  # fmt: skip
+    drawn = []
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, path, **_: (drawn.append(self), Path(path).touch()))
+    plot.save_layers(rows, ["no-concat", "zero-dce-pp"], tmp_path / "layers.svg")
+    (axes,) = drawn[0].axes
+    # 9 x 3 x 16 multiply-adds a pixel at 18 GMAC/s are 24 ns, 9 x 16 x 16 at 128 are 18, 9 x 16 x 24 at 54 are 64.
+    assert [bar.get_width() for bar in axes.patches] == [24, 18, 18, 18, 64]
+    assert axes.get_title() == "no-concat, 142 ns in all layers"
 
 
 def test_who_is_wrong_is_not_timed(monkeypatch):

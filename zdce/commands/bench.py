@@ -205,17 +205,22 @@ def bench_infer(
 @bench.command("layers")
 @_several("--variant", "names", VARIANTS, "Variant whose layers are measured", list(VARIANTS), unset="all")
 @click.option("--quick", is_flag=True, help="Measure few rounds.")
+@options.plot
 @options.csv
 @options.as_json
-def bench_layers(names: tuple[str, ...], quick: bool, csv_path: Path | None, as_json: bool) -> None:
+def bench_layers(names: tuple[str, ...], quick: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool) -> None:
     """Measure the networks' convolutions on one core: direct, Winograd along one axis, and along two axes as in the engine.
 
     All results are checked against float64 first; a wrong one is not timed, and the exit code is 1. GMAC/s counts the
     multiplications of the direct method: Winograd needs fewer, so it can exceed the measured FMA peak. Rows stay in the
     second-level cache.
     """
+    if plot_path is not None:
+        plot.check(plot_path)
     outcome = layers.run(names, 0.0, 3) if quick else layers.run(names)
     _save_rows(outcome.rows, csv_path, as_json)
+    if plot_path is not None and any(row.metric == "rate" for row in outcome.rows):
+        plot.save_layers(outcome.rows, names, plot_path)
     if not as_json and outcome.rows:
         print_table(f"layers: one thread, {outcome.rows[0].device}", list(layers.COLUMNS), layers.table(outcome.rows))
     _end(outcome)
