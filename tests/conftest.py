@@ -66,6 +66,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # for what is collected when Python ends
+
+
 @functools.cache
 def keep_triton_interpreting() -> None:
     """Triton's interpreter replaces the functions of its language at each call of a kernel, and again at each call inside of
