@@ -204,7 +204,7 @@ class EnhanceSettings:
     strength: float = _option(1.0, "Strength of the curve: 1 as trained or as the scene needs, 0 none, below 0 darker.")
     precision: str = _option(
         "fp32",
-        "Precision of the convolutions: bf16 is faster on processors with AMX, and on GPUs.",
+        "Precision of the convolutions: bf16 is faster on processors with AMX and on GPUs; Arm processors need BF16.",
         kind=str,
         choices=PRECISIONS,
     )

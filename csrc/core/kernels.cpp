@@ -5,6 +5,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+#if defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 namespace zdce {
 namespace {
@@ -22,6 +28,20 @@ bool has_amx() {
     return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   }();
   return usable;
+#else
+  return false;
+#endif
+}
+
+// Arm's extension of that name, which has BFMMLA.
+bool has_bf16() {
+#if defined(__aarch64__) && defined(__linux__)
+  constexpr unsigned long kBf16 = 1ul << 14;  // HWCAP2_BF16, which older headers lack
+  return (getauxval(AT_HWCAP2) & kBf16) != 0;
+#elif defined(__aarch64__) && defined(__APPLE__)
+  int has = 0;
+  size_t length = sizeof(has);
+  return sysctlbyname("hw.optional.arm.FEAT_BF16", &has, &length, nullptr, 0) == 0 && has != 0;
 #else
   return false;
 #endif
@@ -53,6 +73,6 @@ const Kernels& kernels(Isa isa) {
 
 const Kernels& kernels() { return kernels(isa()); }
 
-bool can_run_bfloat16() { return isa() == Isa::kAvx512 && has_amx(); }
+bool can_run_bfloat16() { return (isa() == Isa::kAvx512 && has_amx()) || (isa() == Isa::kNeon && has_bf16()); }
 
 }  // namespace zdce

@@ -101,8 +101,8 @@ extern const Kernels kKernels;
 const Kernels& kernels(Isa isa);
 const Kernels& kernels();
 
-// Whether networks can run in bfloat16: the processor has a matrix unit, the system lets this process use it, and the
-// instruction set is the one whose kernels do.
+// Whether networks can run in bfloat16: the processor can multiply matrices of it, the system lets this process do so,
+// and the instruction set is the one whose kernels do.
 bool can_run_bfloat16();
 
 }  // namespace zdce

@@ -91,7 +91,7 @@ std::vector<float> guided_maps(const Model& model, const Picture& picture, const
 
 Model::Model(const std::vector<int64_t>& plan, const std::vector<float>& parameters)
     : network_(read_plan(plan.data(), static_cast<int64_t>(plan.size()))) {
-  check(!network_.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX");
+  check(!network_.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX (x86-64) or BF16 (Arm)");
   const int64_t expected = parameter_floats(network_);
   check(static_cast<int64_t>(parameters.size()) == expected,
         "the network must have " + std::to_string(expected) + " weights, got " + std::to_string(parameters.size()));

@@ -15,7 +15,7 @@ void check(bool holds, const char* message) {
 }
 
 void check_pictures(const Network& network, const Picture& picture, const Picture& result) {
-  check(!network.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX");
+  check(!network.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX (x86-64) or BF16 (Arm)");
   constexpr int64_t most = 1 << 28;
   check(picture.height > 0 && picture.width > 0 && picture.height < most && picture.width < most,
         "picture must have pixels, and sides below 2^28");

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <random>
@@ -37,6 +38,21 @@ double largest_gap(const A& a, const B& b) {
     gap = std::max(gap, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
   }
   return a.size() == b.size() && gap == gap ? gap : HUGE_VAL;
+}
+
+template <class A, class B>
+double mean_gap(const A& a, const B& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
+  return a.size() == b.size() ? std::sqrt(sum / static_cast<double>(a.size())) : HUGE_VAL;
+}
+
+// As bfloat16 keeps it.
+double in_brain(double value) {
+  const uint32_t bits = uint32_t{rounded(static_cast<float>(value))} << 16;
+  float kept;
+  std::memcpy(&kept, &bits, sizeof(kept));
+  return kept;
 }
 
 std::vector<float> numbers(size_t count, float low, float high, unsigned seed) {
@@ -104,7 +120,8 @@ std::vector<S> enhanced(const Network& network, Isa isa, Size size, bool maps, i
   return std::vector<S>(result.get(), result.get() + count);
 }
 
-// The curve maps of the same picture, layer by layer in double.
+// The curve maps of the same picture, layer by layer in double, of weights and feature maps rounded as the network
+// says.
 std::vector<double> reference_maps(const Packed& packed, Size size) {
   const int height = size.height, width = size.width;
   const int64_t pixels = int64_t{height} * width;
@@ -114,7 +131,9 @@ std::vector<double> reference_maps(const Packed& packed, Size size) {
     for (int c = 0; c < 3; ++c) features[0][c * pixels + i] = static_cast<double>(random() % 256) / 255;
   }
   const float* weight = packed.parameters.data();
-  const auto convolved = [&](const std::vector<double>& from, int64_t channel, const float* filter, int64_t i) {
+  bool brain = false;  // of this layer's products: not the first one's
+  const auto kept = [&](double value) { return brain ? in_brain(value) : value; };
+  const auto convolved = [&](const std::vector<double>& from, int64_t channel, const auto& filter, int64_t i) {
     double sum = 0;
     const int64_t y = i / width, x = i % width;
     for (int tap = 0; tap < 9; ++tap) {
@@ -124,6 +143,7 @@ std::vector<double> reference_maps(const Packed& packed, Size size) {
     return sum;
   };
   for (const Layer& layer : packed.network.layers) {
+    brain = packed.network.brain && !layer.sources.empty();
     std::vector<double> inputs;
     if (layer.sources.empty()) inputs = features[0];
     for (const int source : layer.sources) {
@@ -136,26 +156,31 @@ std::vector<double> reference_maps(const Packed& packed, Size size) {
       std::vector<double> between(inputs.size());
       for (int64_t c = 0; c < channels; ++c) {
         for (int64_t i = 0; i < pixels; ++i)
-          between[c * pixels + i] = bias[c] + convolved(inputs, c, weight + 9 * c, i);
+          between[c * pixels + i] = kept(bias[c] + convolved(inputs, c, weight + 9 * c, i));
       }
       for (int64_t o = 0; o < layer.outputs; ++o) {
         for (int64_t i = 0; i < pixels; ++i) {
           double& to = outputs[o * pixels + i] = filters[layer.outputs * channels + o];
-          for (int64_t c = 0; c < channels; ++c) to += filters[o * channels + c] * between[c * pixels + i];
+          for (int64_t c = 0; c < channels; ++c) to += kept(filters[o * channels + c]) * between[c * pixels + i];
         }
       }
       weight = filters + layer.outputs * channels + layer.outputs;
     } else {
+      std::vector<double> filters(weight, weight + 9 * channels * layer.outputs);
+      for (double& value : filters) value = kept(value);
       for (int64_t o = 0; o < layer.outputs; ++o) {
         for (int64_t i = 0; i < pixels; ++i) {
           double& to = outputs[o * pixels + i] = weight[9 * channels * layer.outputs + o];
-          for (int64_t c = 0; c < channels; ++c) to += convolved(inputs, c, weight + 9 * (o * channels + c), i);
+          for (int64_t c = 0; c < channels; ++c) to += convolved(inputs, c, &filters[9 * (o * channels + c)], i);
         }
       }
       weight += (9 * channels + 1) * layer.outputs;
     }
     const bool last = &layer == &packed.network.layers.back();
-    for (double& value : outputs) value = last ? std::tanh(value) : std::max(value, 0.0);
+    const bool rounds = packed.network.brain_features();
+    for (double& value : outputs) {
+      value = last ? std::tanh(value) : rounds ? in_brain(std::max(value, 0.0)) : std::max(value, 0.0);
+    }
     features.push_back(outputs);
   }
   return features.back();
@@ -166,9 +191,11 @@ void check_network(const Case& c, Isa isa) {
   const bool brain = packed.network.brain;
   for (const Size size : kSizes) {
     const auto whole = enhanced<float>(packed.network, isa, size, true, 1024, 1024);
-    const double gap = largest_gap(whole, reference_maps(packed, size));
-    // Winograd's rounding over five layers, of sums of some 300 products; bfloat16 has 8 bits.
-    expect(gap < (brain ? 0.2 : 2e-5), c.name, isa, gap);
+    const std::vector<double> exact = reference_maps(packed, size);
+    const double gap = brain ? mean_gap(whole, exact) : largest_gap(whole, exact);
+    // Winograd's rounding over five layers, of sums of some 300 products. In bfloat16 some sums fall to another side of
+    // a step of 2^-8 than exact ones, which later layers see: seldom, so that the mean stays small.
+    expect(gap < (brain ? 1e-3 : 2e-5), c.name, isa, gap);
     expect(whole == enhanced<float>(packed.network, isa, size, true, 8, 20), "maps in tiles", isa, 1);
     expect(enhanced<uint8_t>(packed.network, isa, size, false, 1024, 1024) ==
                enhanced<uint8_t>(packed.network, isa, size, false, 4, 1024),
@@ -351,7 +378,7 @@ int main() {
     if (!supported(set)) continue;
     ++sets;
     for (const Case& c : cases) {
-      if (c.plan[1] == 0 || (set == Isa::kAvx512 && can_run_bfloat16())) check_network(c, set);
+      if (c.plan[1] == 0 || (set == isa() && can_run_bfloat16())) check_network(c, set);
     }
     for (const Size size : kSizes) {
       check_curve(set, size);
@@ -363,6 +390,7 @@ int main() {
   check_plan(cases[4]);
   check_errors_of_parts();
   check_supply();
-  std::printf("%d checks on %d sets of instructions, %d failures\n", checks, sets, failed);
+  std::printf("%d checks on %d sets of instructions, %s bfloat16, %d failures\n", checks, sets,
+              can_run_bfloat16() ? "with" : "without", failed);
   return failed == 0 ? 0 : 1;
 }

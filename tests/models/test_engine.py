@@ -180,7 +180,7 @@ def test_instruction_sets(isa):
 import test_engine as t
 for name in ("zero-dce", "zero-dce-pp"):
     t.test_every_variant_and_size(name, (31, 77))
-assert t.engine.why_unsupported(t.VARIANTS["base"], "bf16") == "the processor has no AMX"
+assert t.engine.why_unsupported(t.VARIANTS["base"], "bf16") == "the processor has neither AMX (x86-64) nor BF16 (Arm)"
 """,
     )
 

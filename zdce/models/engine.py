@@ -57,7 +57,7 @@ def why_unsupported(variant: Variant, precision: str) -> str | None:
     if any(sum(blocks[source - 1] for source in sources) > _MOST_BLOCKS for sources in variant.sources[1:]):
         return f"a convolution reads more than {_MOST_BLOCKS} blocks of 16 channels"
     if precision == "bf16" and not _core().has_bfloat16():
-        return "the processor has no AMX"
+        return "the processor has neither AMX (x86-64) nor BF16 (Arm)"
     return None
 
 

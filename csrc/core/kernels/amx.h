@@ -2,7 +2,7 @@
 // an instruction, sums in float32.
 #pragma once
 
-#include "bands.h"
+#include "matrix_band.h"
 
 namespace zdce::ZDCE_TARGET {
 
@@ -33,36 +33,7 @@ class MatrixUnit {
 #define ZDCE_MATRIX_MULTIPLY(sums, values, weights) \
   asm volatile("tdpbf16ps %%tmm" #weights ", %%tmm" #values ", %%tmm" #sums::)
 
-// 4 rows x 16 pixels x 16 outputs at a time.
-struct AmxBand {
-  ZDCE_INLINE static void run(const Band<Brain>* band, const Finish* finish) {
-    if (finish == nullptr) {
-      hidden(*band);
-    } else {
-      last(*band, *finish);
-    }
-  }
-
-  // A block's weights stay in the first-level cache for the whole row.
-  ZDCE_INLINE static void hidden(const Band<Brain>& band) {
-    for (int o = 0; o < band.layer->blocks; ++o) {
-      for (int x = band.left; x < band.right; x += kBlock) {
-        multiply(band, x, o, band.products, kBlock);
-        store(band, x, o, band.products);
-      }
-    }
-  }
-
-  ZDCE_INLINE static void last(const Band<Brain>& band, const Finish& finish) {
-    const int lanes = band.layer->lanes();
-    for (int x = band.left; x < band.right; x += kBlock) {
-      for (int o = 0; o < band.layer->blocks; ++o) multiply(band, x, o, band.products + o * kBlock, lanes);
-      for (int r = 0; r < kBandRows; ++r) {
-        finish_pixels<1>(band.products + r * kBlock * lanes, *band.layer, r, x, finish);
-      }
-    }
-  }
-
+struct AmxUnit {
   // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, lanes).
   ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to, int lanes) {
     const Layer& layer = *band.layer;
@@ -129,8 +100,10 @@ struct AmxBand {
   }
 };
 
+using BrainBand = MatrixBand<AmxUnit>;
+
 // The 1x1 products of 16 pixels of separable layers. Coefficients: (steps, 16 pixels, two blocks of 16).
-struct AmxProducts {
+struct BrainProducts {
   static constexpr int kPixel = 2 * kBlock;
 
   ZDCE_INLINE static Brain* place(float* coefficients, int block) {

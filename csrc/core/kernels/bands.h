@@ -66,16 +66,17 @@ ZDCE_INLINE void transpose(const float* from, int stride, float* to) {
   }
 }
 
-// Logits become scaled curve maps, three vectors side by side. One division serves them all: on AVX-512 it takes as
-// long as 16 multiplications. Denominators are at most 512, so their product is far from float's limits.
-ZDCE_INLINE void activate(float* maps, float strength) {
+// Logits become scaled curve maps, three vectors `apart` floats from each other. One division serves them all: on
+// AVX-512 it takes as long as 16 multiplications. Denominators are at most 512, so their product is far from float's
+// limits.
+ZDCE_INLINE void activate(float* maps, int apart, float strength) {
   Fraction<Register> y[3];
-  for (int i = 0; i < 3; ++i) y[i] = tangent_fraction(within(load_register(maps + i * kRegisterLanes), kTangentLimit));
+  for (int i = 0; i < 3; ++i) y[i] = tangent_fraction(within(load_register(maps + i * apart), kTangentLimit));
   const Register first_two = y[0].denominator * y[1].denominator;
   const Register inverse = strength / (first_two * y[2].denominator), of_two = inverse * y[2].denominator;
   store_register(maps, within(y[0].numerator * (of_two * y[1].denominator), 1.0f));
-  store_register(maps + kRegisterLanes, within(y[1].numerator * (of_two * y[0].denominator), 1.0f));
-  store_register(maps + 2 * kRegisterLanes, within(y[2].numerator * (inverse * first_two), 1.0f));
+  store_register(maps + apart, within(y[1].numerator * (of_two * y[0].denominator), 1.0f));
+  store_register(maps + 2 * apart, within(y[2].numerator * (inverse * first_two), 1.0f));
 }
 
 // The same of 8 outputs, each the sum of two neighbouring lanes. to: (8, 16).
@@ -154,7 +155,16 @@ ZDCE_INLINE void finish_pixels(const float* logits, const Layer& layer, int y, i
   constexpr int wide = kBlock / kHigh;
   alignas(64) float maps[(kMaxMaps + kBlock) * kBlock];  // (maps, 16 pixels)
   to_planes(logits, layer.blocks, layer.half, maps);
-  for (int k = 0; k < finish.maps * kBlock; k += 3 * kRegisterLanes) activate(maps + k, finish.strength);
+  if constexpr (kHigh == 1) {
+    // Three maps of the same pixels, whose neighbours depend on the tile.
+    for (int k = 0; k < finish.maps * kBlock; k += 3 * kBlock) {
+      for (int p = 0; p < kBlock; p += kRegisterLanes) activate(maps + k + p, kBlock, finish.strength);
+    }
+  } else {
+    for (int k = 0; k < finish.maps * kBlock; k += 3 * kRegisterLanes) {
+      activate(maps + k, kRegisterLanes, finish.strength);
+    }
+  }
   if (!finish.curve) {
     for (int k = 0; k < finish.maps; ++k) {
       for (int r = 0; r < kHigh; ++r) std::memcpy(finish.results[k][y + r] + x, maps + k * kBlock + r * wide, 4 * wide);

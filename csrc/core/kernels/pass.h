@@ -4,6 +4,7 @@
 
 #include "amx.h"
 #include "bands.h"
+#include "bfmmla.h"
 #include "picture_rows.h"
 
 namespace zdce::ZDCE_TARGET {
@@ -81,7 +82,7 @@ class Pass {
     zeros_ = reinterpret_cast<F*>(memory + zeros), unused_ = reinterpret_cast<F*>(memory + unused);
     coefficients_ = memory + coefficients, products_ = memory + products, pixels_ = memory + pixels;
     results_ = memory + results, image_ = memory + image, no_colors_ = memory + no_colors;
-    // A tile before this one may have been laid out in another way. The matrix unit multiplies what lies beside the
+    // A tile before this one may have been laid out in another way. AMX multiplies what lies beside the
     // columns by 0, which makes 0 of numbers only.
     if (kInterleaved) std::fill_n(memory, all_rings, 0.0f);
     std::fill_n(zeros_, widest * row, F{0});
@@ -183,8 +184,8 @@ class Pass {
   }
 
   void run_band(const Band<float>& work, const Finish* finish) const {
-#if ZDCE_HAS_AMX
-    if (network_.brain) return SeparableBand<AmxProducts>::run(&work, finish);
+#if ZDCE_HAS_AMX || ZDCE_HAS_BFMMLA
+    if (network_.brain) return SeparableBand<BrainProducts>::run(&work, finish);
 #endif
     if (network_.separable) return SeparableBand<>::run(&work, finish);
     if (work.layer->sources.empty()) return FirstBand<float>::run(&work);
@@ -192,9 +193,9 @@ class Pass {
   }
 
   void run_band([[maybe_unused]] const Band<Brain>& work, [[maybe_unused]] const Finish* finish) const {
-#if ZDCE_HAS_AMX
+#if ZDCE_HAS_AMX || ZDCE_HAS_BFMMLA
     if (work.layer->sources.empty()) return FirstBand<Brain>::run(&work);
-    AmxBand::run(&work, finish);
+    BrainBand::run(&work, finish);
 #endif
   }
 };

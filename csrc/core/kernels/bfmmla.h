@@ -1,0 +1,194 @@
+// Convolutions in bfloat16 by Arm's BF16 extension: BFMMLA multiplies 2 pixels of 4 values with 4 values of 2 outputs,
+// 16 products an instruction where float32 has 4, with sums in float32. Each sum of two products is rounded to odd.
+#pragma once
+
+#include "matrix_band.h"
+
+namespace zdce::ZDCE_TARGET {
+
+#if ZDCE_HAS_BFMMLA
+
+typedef Brain Brains __attribute__((vector_size(16)));
+typedef uint32_t BrainPairs __attribute__((vector_size(16)));  // two values a lane
+typedef uint64_t BrainFours __attribute__((vector_size(16)));  // four values a lane
+
+template <class V>
+ZDCE_INLINE V load_values(const Brain* from) {
+  V v;
+  std::memcpy(&v, from, sizeof(v));
+  return v;
+}
+
+// Only the functions between these two may hold instructions of the extension: other kernels of this set run on
+// processors that lack it. They are called, and never become part of others.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("bf16"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("+bf16")
+#endif
+
+// f(0), f(1), ..., with constants: GCC keeps sums in memory whose places it learns by unrolling loops.
+template <int kTimes, class F>
+ZDCE_INLINE void each(const F& f) {
+  [&]<int... kAt>(std::integer_sequence<int, kAt...>)
+      ZDCE_INLINE_LAMBDA { (f(std::integral_constant<int, kAt>()), ...); }(std::make_integer_sequence<int, kTimes>());
+}
+
+// As assembler, because Clang 14 has no intrinsics where not the whole file is for such processors.
+ZDCE_INLINE void multiply_add(Register& sums, BrainFours values, BrainFours weights) {
+  asm("bfmmla %0.4s, %1.8h, %2.8h" : "+w"(sums) : "w"(values), "w"(weights));
+}
+
+// 8 pixels and 8 outputs. sums[i][j]: pixel 2 i with outputs 2 j and 2 j + 1, then pixel 2 i + 1.
+struct BfmmlaTile {
+  static constexpr int kPixels = 8, kOutputs = 8;
+
+  Register sums[4][4];
+
+  // Of every pixel. bias: (8,), or null for none.
+  ZDCE_INLINE explicit BfmmlaTile(const float* bias) {
+    each<4>([&](auto j) ZDCE_INLINE_LAMBDA {
+      const Register two =
+          bias == nullptr ? Register{} : Register{bias[2 * j], bias[2 * j + 1], bias[2 * j], bias[2 * j + 1]};
+      each<4>([&](auto i) ZDCE_INLINE_LAMBDA { sums[i][j] = two; });
+    });
+  }
+
+  // Adds `count` values, a multiple of 8 and at most 32, of pixels `pitch` apart. weights: (16 pairs, 16 outputs, 2).
+  ZDCE_INLINE void add(const Brain* values, int64_t pitch, const Brain* weights, int count) {
+    for (int k = 0; k < count; k += 8, values += 8, weights += 8 * kBlock) {
+      add_four<0>(values, pitch, weights);
+      add_four<1>(values, pitch, weights + 4 * kBlock);
+    }
+  }
+
+  // The first or second four of eight values.
+  template <int kFour>
+  ZDCE_INLINE void add_four(const Brain* values, int64_t pitch, const Brain* weights) {
+    BrainFours w[4];  // four values each of two outputs
+    each<2>([&](auto j) ZDCE_INLINE_LAMBDA {
+      const auto first = load_values<BrainPairs>(weights + 8 * j),
+                 second = load_values<BrainPairs>(weights + 8 * j + 2 * kBlock);
+      w[2 * j] = reinterpret_cast<BrainFours>(shuffle<0, 4, 1, 5>(first, second));
+      w[2 * j + 1] = reinterpret_cast<BrainFours>(shuffle<2, 6, 3, 7>(first, second));
+    });
+    each<4>([&](auto i) ZDCE_INLINE_LAMBDA {
+      const auto first = load_values<BrainFours>(values + 2 * i * pitch),
+                 second = load_values<BrainFours>(values + (2 * i + 1) * pitch);
+      const BrainFours v = shuffle<kFour, kFour + 2>(first, second);
+      each<4>([&](auto j) ZDCE_INLINE_LAMBDA { multiply_add(sums[i][j], v, w[j]); });
+    });
+  }
+
+  // to: (8 pixels `stride` apart, 8).
+  ZDCE_INLINE void store(float* to, int stride) const {
+    each<4>([&](auto i) ZDCE_INLINE_LAMBDA {
+      each<2>([&](auto j) ZDCE_INLINE_LAMBDA {
+        const Register left = sums[i][2 * j], right = sums[i][2 * j + 1];
+        store_register(to + 2 * i * stride + 4 * j, shuffle<0, 1, 4, 5>(left, right));
+        store_register(to + (2 * i + 1) * stride + 4 * j, shuffle<2, 3, 6, 7>(left, right));
+      });
+    });
+  }
+};
+
+// Logits of block o, of row r, 8 pixels from column x on and 8 outputs from j on. to: (8 pixels `lanes` apart, 8).
+__attribute__((noinline)) inline void multiply_tile(const Band<Brain>& band, int x, int o, int r, int j, float* to,
+                                                    int lanes) {
+  const Layer& layer = *band.layer;
+  const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix + 2 * j;
+  BfmmlaTile tile(layer.bias + o * kBlock + j);
+  for (size_t s = 0; s < layer.widths.size(); ++s) {
+    const int64_t pitch = layer.widths[s] * kBlock;
+    const int values = 3 * layer.widths[s] * kBlock;  // of three neighbouring pixels
+    for (int at = 0; at < values; at += 2 * kBlock, weights += 3 * kMatrix) {
+      for (int row = 0; row < 3; ++row) {
+        const Brain* const from = band.inputs[s][r + row] + (x - 1) * pitch + at;
+        tile.add(from, pitch, weights + row * kMatrix, std::min(2 * kBlock, values - at));
+      }
+    }
+  }
+  tile.store(to, lanes);
+}
+
+// Of 1x1 filters. values: (steps, 16 pixels, 32); weights: (steps, 16 pairs, 16 outputs, 2).
+__attribute__((noinline)) inline void multiply_pointwise_tile(const Brain* values, const Brain* weights, int inputs,
+                                                              float* to, int lanes) {
+  BfmmlaTile tile(nullptr);
+  for (int at = 0; at < inputs; at += 2 * kBlock, weights += kMatrix, values += kMatrix) {
+    tile.add(values, 2 * kBlock, weights, std::min(2 * kBlock, inputs - at));
+  }
+  tile.store(to, lanes);
+}
+
+// from: (4, 16 pixels, 16) of block o from column x on. Rounded to the nearest, halves to even; as integers, too, just
+// the negative are below 0.
+__attribute__((noinline)) inline void store_rectified(const Band<Brain>& band, int x, int o, const float* from) {
+  typedef int16_t Halves __attribute__((vector_size(16)));
+  for (int r = 0; r < kBandRows; ++r) {
+    Brain* to = band.outputs[o][r] + static_cast<int64_t>(x) * band.pitch;
+    for (int p = 0; p < kBlock; ++p, to += band.pitch) {
+      for (int lane = 0; lane < kBlock; lane += 8, from += 8) {
+        Halves rounded;
+        asm("bfcvtn %0.4h, %1.4s\n\tbfcvtn2 %0.8h, %2.4s"
+            : "=&w"(rounded)
+            : "w"(load_register(from)), "w"(load_register(from + 4)));
+        rounded = rounded > 0 ? rounded : Halves{};
+        std::memcpy(to + lane, &rounded, sizeof(rounded));
+      }
+    }
+  }
+}
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+struct BfmmlaUnit {
+  // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, lanes).
+  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to, int lanes) {
+    for (int r = 0; r < kBandRows; ++r) {
+      for (int p = 0; p < kBlock; p += BfmmlaTile::kPixels) {
+        for (int j = 0; j < kBlock; j += BfmmlaTile::kOutputs) {
+          multiply_tile(band, x + p, o, r, j, to + (static_cast<int64_t>(r) * kBlock + p) * lanes + j, lanes);
+        }
+      }
+    }
+  }
+
+  ZDCE_INLINE static void store(const Band<Brain>& band, int x, int o, const float* from) {
+    store_rectified(band, x, o, from);
+  }
+};
+
+using BrainBand = MatrixBand<BfmmlaUnit>;
+
+// The 1x1 products of 16 pixels of separable layers. Coefficients: (steps, 16 pixels, two blocks of 16).
+struct BrainProducts {
+  static constexpr int kPixel = 2 * kBlock;
+
+  ZDCE_INLINE static Brain* place(float* coefficients, int block) {
+    return reinterpret_cast<Brain*>(coefficients) + block / 2 * kMatrix + block % 2 * kBlock;
+  }
+
+  ZDCE_INLINE static void multiply(const Band<float>& band) {
+    const int inputs = band.layer->inputs, stride = band.layer->lanes();
+    for (int o = 0; o < band.layer->blocks; ++o) {
+      const Brain* const weights =
+          band.layer->matrices + static_cast<int64_t>(o) * pointwise_steps(inputs / kBlock) * kMatrix;
+      for (int p = 0; p < kBlock; p += BfmmlaTile::kPixels) {
+        for (int j = 0; j < kBlock; j += BfmmlaTile::kOutputs) {
+          multiply_pointwise_tile(place(band.coefficients, 0) + p * kPixel, weights + 2 * j, inputs,
+                                  band.products + static_cast<int64_t>(p) * stride + o * kBlock + j, stride);
+        }
+      }
+    }
+  }
+};
+
+#endif
+
+}  // namespace zdce::ZDCE_TARGET
