@@ -49,6 +49,13 @@ def test_shipped_weights_are_small_and_their_recipes_name_them():
 
 
 @pytest.mark.parametrize("name", weights.names())
+def test_shipped_weights_are_what_is_saved_today(tmp_path, name):
+    # So that training that gives the same weights gives the same file.
+    zdce.load(name).save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == weights.file(name).read_bytes()
+
+
+@pytest.mark.parametrize("name", weights.names())
 def test_shipped_weights_brighten_a_scene_that_training_never_saw(name):
     item = datasets.collection("sample").validation_items()[0]
     dark, reference = item.load(), item.load_reference()

@@ -13,6 +13,9 @@ Sources = tuple[tuple[int, ...], ...]
 # How estimates in [-1, 1], the tanh of the network's logits, become a picture.
 CURVE, ILLUMINATION = FORMULAS = ("curve", "illumination")
 
+# Fields that say how a network is used; the others say what it is.
+_USE = frozenset({"brightness", "noise", "guided", "formula"})
+
 # Bounds of what a weights file may describe; the largest network here has 32 filters in 7 layers.
 MAX_FILTERS = 1024
 MAX_LAYERS = 64
@@ -138,8 +141,13 @@ class Variant:
         return 2 * len(self.sources) + 1
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it; ``from_dict`` reads it back."""
-        return {**asdict(self), "weights": self.weights._asdict()}
+        """As JSON takes it; ``from_dict`` reads it back.
+
+        How it is used stands there only where it is not the usual: files stay the same when variants get further fields.
+        """
+        values = {**asdict(self), "weights": self.weights._asdict()}
+        usual = {field.name: field.default for field in fields(self) if field.name in _USE}
+        return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Variant":
@@ -151,7 +159,7 @@ class Variant:
         if not isinstance(values, dict):
             raise InputError(f"a variant must be a table of its fields, got {values!r}")
         known = {field.name for field in fields(cls)}
-        if not known - {"brightness", "noise", "guided", "formula"} <= set(values) <= known:
+        if not known - _USE <= set(values) <= known:
             raise InputError(f"a variant must have the fields {sorted(known)}, got {sorted(values)}")
         sources, weights = values["sources"], values["weights"]
         if not isinstance(sources, list | tuple) or not all(isinstance(step, list | tuple) for step in sources):
