@@ -108,10 +108,10 @@ def test_descriptions_that_make_no_network_are_refused(changes, message):
         replace(VARIANTS["sci"], **changes)
 
 
-def test_files_from_before_there_were_formulas_are_curves():
-    described = VARIANTS["base"].to_dict()
-    assert described.pop("formula") == "curve"
-    assert Variant.from_dict(json.loads(json.dumps(described))) == VARIANTS["base"]
+def test_a_formula_is_told_where_it_is_not_the_curve():
+    assert "formula" not in VARIANTS["base"].to_dict()
+    for name in ("base", "sci"):
+        assert Variant.from_dict(json.loads(json.dumps(VARIANTS[name].to_dict()))) == VARIANTS[name]
 
 
 def test_the_core_alone_refuses_what_it_would_take_for_a_curve(tmp_path):
