@@ -12,7 +12,8 @@ from zdce.errors import FileError
 from .ptx import ptxas_words, widest
 
 SOURCES = Path(__file__).resolve().parents[1] / "csrc" / "cuda"
-_FILES = ("apply_curve", "objective")
+# Sources of the operators; the network's, whose kernels have other arguments, is one more.
+OPERATORS = ("apply_curve", "objective")
 _TYPES = {"f": "float32", "6__half": "float16", "13__nv_bfloat16": "bfloat16"}
 # zdce::cuda::NAME<TYPE, N, ...>, as C++ mangles it: N pixels a thread, then maps kept in registers, then steps.
 _MANGLED = re.compile(r"cuda\d+([a-z_]+?)I(f|6__half|13__nv_bfloat16|v)((?:Li\d+E)*)E")
@@ -43,19 +44,19 @@ def compiled() -> list[dict[str, Any]]:
     return [fact for report, ptx in nvcc_words().values() for fact in facts(report, ptx)]
 
 
-def nvcc_words() -> dict[str, tuple[str, str]]:
-    """Report of ptxas and PTX for each source; the code for the host, which tells nothing, is not made.
+def nvcc_words(names: tuple[str, ...] = OPERATORS) -> dict[str, tuple[str, str]]:
+    """Report of ptxas and PTX for each source in ``names``; the code for the host, which tells nothing, is not made.
 
     Raises:
         OSError: nvcc failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        running = {name: _start(name, Path(folder)) for name in _FILES}
+        running = {name: _start(name, Path(folder)) for name in names}
         reports = {name: process.communicate()[0] for name, process in running.items()}
         for name, process in running.items():
             if process.returncode != 0:
                 raise FileError(f"nvcc could not compile {name}.cu: {reports[name].strip()}")
-        return {name: (reports[name], (Path(folder) / f"{name}.ptx").read_text()) for name in _FILES}
+        return {name: (reports[name], (Path(folder) / f"{name}.ptx").read_text()) for name in names}
 
 
 def command() -> list[str]:

@@ -358,6 +358,7 @@ def oracle_rows(data_folder, tmp_path_factory):
     return {(row["method"], row["against"]): (row["psnr"], row["ssim"]) for row in report["rows"]}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("method", "psnr", "ssim"),
     [

@@ -189,7 +189,10 @@ def test_what_makes_no_network_is_refused():
     core = pytest.importorskip("zdce._core")
     model = lively("base")
     weights = network.to_stored(model).weights.values()
-    plan, parameters = np.array(engine._plan(model.variant, "fp32")), np.concatenate([values.ravel() for values in weights])
+    plan, parameters = (
+        np.array(engine.network_plan(model.variant, "fp32")),
+        np.concatenate([values.ravel() for values in weights]),
+    )
     core.make_network(plan, parameters, 1, False)
     for wrong in [
         (plan[:-1], parameters),

@@ -21,6 +21,8 @@ from zdce.bench import cuda_kernels, static
 from zdce.bench.cases import Setting
 from zdce.ops import dispatch
 
+SOURCES = (*cuda_kernels.OPERATORS, "network")
+
 
 @pytest.fixture
 def on_host():
@@ -39,7 +41,9 @@ def nvcc_words():
     version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
     sources = [*compiled.cuda_sources(), Path(cuda_kernels.__file__), cuda_kernels.SOURCES / "build.py"]
     settings = (version, options, torch.__version__)
-    words = compiled.kept("nvcc.json", sources, settings, lambda path: path.write_text(json.dumps(cuda_kernels.nvcc_words())))
+    words = compiled.kept(
+        "nvcc.json", sources, settings, lambda path: path.write_text(json.dumps(cuda_kernels.nvcc_words(SOURCES)))
+    )
     return json.loads(words.read_text())
 
 
@@ -48,7 +52,8 @@ def kernels_of(ptx):
     return re.findall(r"\.entry (\w+)\((.*?)\n\}\n", ptx, re.DOTALL)
 
 
-@pytest.mark.parametrize("source", ["apply_curve", "objective"])
+@pytest.mark.heavy
+@pytest.mark.parametrize("source", SOURCES)
 def test_nothing_spills_on_any_architecture(nvcc_words, source):
     report, _ = nvcc_words[source]
     functions = re.findall(
@@ -62,7 +67,8 @@ def test_nothing_spills_on_any_architecture(nvcc_words, source):
     assert [function for function in functions if function[2:] != ("0", "0", "0")] == []
 
 
-@pytest.mark.parametrize("source", ["apply_curve", "objective"])
+@pytest.mark.heavy
+@pytest.mark.parametrize("source", cuda_kernels.OPERATORS)
 def test_packed_kernels_move_16_bytes_at_a_time(nvcc_words, source):
     # A mangled name ends in template arguments: the type of the maps (f: float), pixels a thread, then what else there is.
     packed = 0
@@ -104,8 +110,9 @@ def test_packed_and_strided_kernels_agree(on_host):
         torch.testing.assert_close(one, other, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_the_cuda_kernels_have_no_faults(nvcc_words):
-    found = [cuda_kernels.facts(report, code) for report, code in nvcc_words.values()]
+    found = [cuda_kernels.facts(*nvcc_words[name]) for name in cuda_kernels.OPERATORS]
     facts = [{"provider": "cuda", **fact} for of_source in found for fact in of_source]
     kernels = {f"{name}_{way}" for name in ("curve", "objective") for way in ("forward", "backward")} | {"objective_sums"}
     assert {(fact["kernel"], fact["target"]) for fact in facts} == {(k, target) for k in kernels for target in static.TARGETS}

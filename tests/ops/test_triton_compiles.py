@@ -63,6 +63,7 @@ def test_what_was_compiled_is_told_again_from_the_cache(tmp_path):
     assert first["registers"] > 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("dtype", "targets"), [("float32", FLOAT32_TARGETS), ("bfloat16", {"sm_90"}), ("float16", {"sm_90"})])
 def test_kernels_compile_for_every_target(triton_facts, dtype, targets):
     facts = [fact for fact in triton_facts if fact["dtype"] == dtype]
@@ -84,12 +85,14 @@ def test_kernels_compile_for_every_target(triton_facts, dtype, targets):
             assert fact["widest_store"] == wide, name
 
 
+@pytest.mark.heavy
 def test_no_kernel_has_a_fault(triton_facts):
     for fact in triton_facts:
         if fact["target"] in static.TARGETS:
             assert static._faults({"provider": "triton", **fact}, Setting(dtype=fact["dtype"])) == []
 
 
+@pytest.mark.heavy
 def test_static_names_every_kernel_that_can_be_compiled_here(tmp_path, monkeypatch, triton_facts):
     # The compiler's words are those of this file's one run of it.
     def compiled(dtypes, targets, *_):

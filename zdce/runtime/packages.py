@@ -12,6 +12,7 @@ _PURPOSES = {
     "export": "ONNX files",
     "formats": "RAW, HEIC and 16-bit files",
     "keras": "Keras files",
+    "litert": "files for LiteRT",
     "naturalness": "naturalness scores",
     "ncnn": "ncnn files",
     "ray": "Ray Data",
