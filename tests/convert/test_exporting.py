@@ -95,8 +95,9 @@ def options(form):
         ("base", exporting.ExportOptions()),
         ("base", exporting.ExportOptions("fp16", scale=4, uint8=True)),
         ("zero-dce-pp", exporting.ExportOptions()),  # its resampling as published
-        ("adaptive", exporting.ExportOptions(scale=4, uint8=True)),
-        ("local", exporting.ExportOptions()),
+        # The search for the scene's strength makes files of thousands of operators.
+        pytest.param("adaptive", exporting.ExportOptions(scale=4, uint8=True), marks=pytest.mark.heavy),
+        pytest.param("local", exporting.ExportOptions(), marks=pytest.mark.heavy),
         ("sci", exporting.ExportOptions()),
     ],
 )
