@@ -1,25 +1,13 @@
 // A whole network's CUDA kernel as an operator of torch.
 
+#include "../torch/element_of.h"
 #include "launch.cuh"
 #include "network.cuh"
 
 namespace zdce::cuda {
 namespace {
 
-Element element_of(const Tensor& tensor, const char* name) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Byte:
-      return Element::kUint8;
-    case ScalarType::UInt16:
-      return Element::kUint16;
-    case ScalarType::Float:
-      return Element::kFloat;
-    default:
-      refuse(std::string(name) + " must be uint8, uint16 or float32");
-  }
-}
-
-// tensor: (B, H, W, channels), any strides.
+// tensor: (B, H, W, channels) of uint8, uint16 or float32, any strides.
 Pixels pixels(const Tensor& tensor, const char* name, const Tensor& like, int64_t channels) {
   const bool same = tensor.dim() == 4 && tensor.size(0) == like.size(0) && tensor.size(1) == like.size(1) &&
                     tensor.size(2) == like.size(2) && tensor.size(3) == channels;
@@ -28,8 +16,11 @@ Pixels pixels(const Tensor& tensor, const char* name, const Tensor& like, int64_
   if (!tensor.is_cuda() || tensor.get_device_index() != like.get_device_index()) {
     refuse(std::string(name) + " must be on the CUDA device of pictures");
   }
-  return {tensor.data_ptr(), element_of(tensor, name), tensor.stride(0),
-          tensor.stride(1),  tensor.stride(2),         tensor.stride(3)};
+  const Element element = element_of(tensor);
+  if (element != Element::kUint8 && element != Element::kUint16 && element != Element::kFloat) {
+    refuse(std::string(name) + " must be uint8, uint16 or float32");
+  }
+  return {tensor.data_ptr(), element, tensor.stride(0), tensor.stride(1), tensor.stride(2), tensor.stride(3)};
 }
 
 int attribute(cudaDeviceAttr which, int device) {
@@ -65,10 +56,13 @@ void run_network(const Tensor pictures, const Tensor weights, const Tensor biase
   job.strength = static_cast<float>(strength), job.to_maps = to_maps;
   const Launch launch(pictures);
   const GpuLimits gpu = limits(pictures.get_device_index());
-  if (type_of(weights, "weights") == Type::kHalf) {
-    launch_network<__half>(launch, network, job, pictures.size(0), gpu);
-  } else {
-    launch_network<__nv_bfloat16>(launch, network, job, pictures.size(0), gpu);
+  switch (weights.scalar_type()) {
+    case ScalarType::Half:
+      return launch_network<__half>(launch, network, job, pictures.size(0), gpu);
+    case ScalarType::BFloat16:
+      return launch_network<__nv_bfloat16>(launch, network, job, pictures.size(0), gpu);
+    default:
+      refuse("weights must be bfloat16 or float16");
   }
 }
 

@@ -4,7 +4,6 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
 
 #include <initializer_list>
 #include <stdexcept>
@@ -12,30 +11,9 @@
 
 #include "../core/kernels.h"
 #include "../core/operations.h"
+#include "element_of.h"
 
 namespace zdce {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-inline Element element_of(const Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Double:
-      return Element::kDouble;
-    case ScalarType::Float:
-      return Element::kFloat;
-    case ScalarType::Half:
-      return Element::kHalf;
-    case ScalarType::BFloat16:
-      return Element::kBFloat16;
-    case ScalarType::Byte:
-      return Element::kUint8;
-    case ScalarType::UInt16:
-      return Element::kUint16;
-    default:
-      throw std::runtime_error("zdce: tensors must be floating, uint8 or uint16");
-  }
-}
 
 // tensor: (B, C, H, W), or (B, C, P) as one row of P pixels; any strides. Throws where it is not on the CPU, not of
 // that many dimensions or not of a floating type.

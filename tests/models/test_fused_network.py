@@ -1,6 +1,7 @@
 """The kernel that runs a whole network on a GPU's tensor cores, emulated on host threads (tests/ops/cuda_on_host.h)."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import cuda_on_host
 import numpy as np
@@ -15,6 +16,8 @@ from zdce.bench.infer import lively
 from zdce.models import fused_network
 from zdce.models.fused_network import FusedNetwork
 from zdce.models.variants import VARIANTS
+
+DARK = Path(__file__).resolve().parents[2] / "docs" / "dark.jpg"
 
 # Shared memory for blocks of two strips of columns, the least: emulated, what a block does takes a second.
 SMALL = {"shared_a_block": 60_000, "shared_a_processor": 61_000}
@@ -112,7 +115,7 @@ def test_pictures_of_a_batch_with_rows_apart(on_host, dtype):
 def test_a_photograph_at_full_width(on_host):
     on_host()  # an H100's memory: strips of 80 columns
     network = zdce.load("base").eval()
-    with Image.open("docs/dark.jpg") as photograph:
+    with Image.open(DARK) as photograph:
         pixels = np.asarray(photograph.convert("RGB"))[200:210, 150:310].copy()
     enhanced = FusedNetwork(network, torch.bfloat16).enhanced(torch.from_numpy(pixels)[None], 1.0)[0]
     error = (enhanced.double() - torch.from_numpy(zdce.enhance(pixels, "base")).double()) / 255

@@ -102,14 +102,8 @@ struct AmxUnit {
 
 using BrainBand = MatrixBand<AmxUnit>;
 
-// The 1x1 products of 16 pixels of separable layers. Coefficients: (steps, 16 pixels, two blocks of 16).
-struct BrainProducts {
-  static constexpr int kPixel = 2 * kBlock;
-
-  ZDCE_INLINE static Brain* place(float* coefficients, int block) {
-    return reinterpret_cast<Brain*>(coefficients) + block / 2 * kMatrix + block % 2 * kBlock;
-  }
-
+// The 1x1 products of 16 pixels of separable layers.
+struct BrainProducts : PointwiseCoefficients {
   ZDCE_INLINE static void multiply(const Band<float>& band) {
     const int inputs = band.layer->inputs / kBlock, outputs = band.layer->blocks;
     // The last step's second block has no weights, but 0 times what is no number would be none.

@@ -166,14 +166,8 @@ struct BfmmlaUnit {
 
 using BrainBand = MatrixBand<BfmmlaUnit>;
 
-// The 1x1 products of 16 pixels of separable layers. Coefficients: (steps, 16 pixels, two blocks of 16).
-struct BrainProducts {
-  static constexpr int kPixel = 2 * kBlock;
-
-  ZDCE_INLINE static Brain* place(float* coefficients, int block) {
-    return reinterpret_cast<Brain*>(coefficients) + block / 2 * kMatrix + block % 2 * kBlock;
-  }
-
+// The 1x1 products of 16 pixels of separable layers.
+struct BrainProducts : PointwiseCoefficients {
   ZDCE_INLINE static void multiply(const Band<float>& band) {
     const int inputs = band.layer->inputs, stride = band.layer->lanes();
     for (int o = 0; o < band.layer->blocks; ++o) {

@@ -38,4 +38,13 @@ struct MatrixBand {
   }
 };
 
+// Where the inputs of separable layers' 1x1 products lie: (steps, 16 pixels, two blocks of 16).
+struct PointwiseCoefficients {
+  static constexpr int kPixel = 2 * kBlock;
+
+  ZDCE_INLINE static Brain* place(float* coefficients, int block) {
+    return reinterpret_cast<Brain*>(coefficients) + block / 2 * kMatrix + block % 2 * kBlock;
+  }
+};
+
 }  // namespace zdce::ZDCE_TARGET
