@@ -1,4 +1,4 @@
-"""Which backend is asked for, and whether compiled code is there; without PyTorch. ``zdce.ops.dispatch`` has the backends."""
+"""The requested backend, and whether compiled code can be imported. Does not import PyTorch; ``zdce.ops.dispatch`` chooses."""
 
 import importlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zdce.errors import InputError
 
-# Of the backends in ``zdce.ops.dispatch.BACKENDS``.
+# The names of ``zdce.ops.dispatch.BACKENDS``.
 NAMES = ["reference", "cpp", "triton", "cuda"]
 
 _forced: ContextVar[str | None] = ContextVar("zdce_backend", default=None)
@@ -24,11 +24,11 @@ def _checked(name: str, source: str) -> str:
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Forces the backend of all operators called inside the ``with``, in this thread and in their backward passes.
+    """Forces the backend of all operators that this thread calls inside the ``with``, and of their backward passes.
 
     Args:
-        name: ``"auto"``, ``"reference"``, ``"cpp"``, ``"triton"`` or ``"cuda"``. ``ZDCE_BACKEND`` sets the default, else
-            ``"auto"``.
+        name: ``"auto"``, ``"reference"``, ``"cpp"``, ``"triton"`` or ``"cuda"``. Outside of any ``with`` it is the environment
+            variable ``ZDCE_BACKEND``, by default ``"auto"``.
 
     Raises:
         ValueError: there is no such backend.
@@ -46,7 +46,7 @@ def backend(name: str) -> Iterator[None]:
 
 
 def requested() -> str:
-    """Backend that is requested at this point: ``auto`` or a forced one."""
+    """The backend that is requested here: ``auto`` or a forced one."""
     forced = _forced.get()
     return _checked(os.environ.get("ZDCE_BACKEND") or "auto", "ZDCE_BACKEND") if forced is None else forced
 
@@ -70,6 +70,6 @@ def cpp_missing(module: str) -> str | None:
 
 
 def _not_built() -> str | None:
-    """Why the installation went on without C++ extensions, as ``csrc/build.py`` has left it; None where it says nothing."""
+    """Why the installation has no C++ extensions, as recorded by ``csrc/build.py``; None if there is no record."""
     record = Path(__file__).with_name("_not_built.txt")
     return record.read_text().strip() if record.is_file() else None

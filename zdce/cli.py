@@ -11,17 +11,17 @@ from zdce.version import __version__
 
 # Where each command is, and the first sentence of its help.
 COMMANDS = {
-    "train": Lazy("zdce.commands.train:train", "Train a network without references.", on_torch=True),
-    "eval": Lazy("zdce.commands.evaluate:evaluate", "Measure a network on pictures, beside simple methods.", on_torch=True),
+    "train": Lazy("zdce.commands.train:train", "Train a network without reference images.", on_torch=True),
+    "eval": Lazy("zdce.commands.evaluate:evaluate", "Measure networks on pictures, beside simple methods.", on_torch=True),
     "enhance": Lazy("zdce.commands.enhance:enhance", "Brighten dark pictures and videos."),
-    "live": Lazy("zdce.commands.live:live", "Brighten live video of a camera, an address or a file."),
-    "serve": Lazy("zdce.commands.serve:serve", "Serve a page to try networks on, and an interface for programs."),
-    "study": Lazy("zdce.commands.study:run_study", "Train and measure the whole report, and write its page.", on_torch=True),
+    "live": Lazy("zdce.commands.live:live", "Brighten live video from a camera, an address or a file."),
+    "serve": Lazy("zdce.commands.serve:serve", "Serve a page to brighten photographs on, and an HTTP interface."),
+    "study": Lazy("zdce.commands.study:run_study", "Reproduce the report: train, measure, test its claims.", on_torch=True),
     "report": Lazy("zdce.commands.study:report", "Write the page of a finished study again.", on_torch=True),
-    "bench": Lazy("zdce.commands.bench:bench", "Measure speed and memory beside other libraries.", on_torch=True),
-    "import": Lazy("zdce.commands.imports:import_weights", "Convert weights of other code.", on_torch=True),
+    "bench": Lazy("zdce.commands.bench:bench", "Measure speed and memory, beside other libraries.", on_torch=True),
+    "import": Lazy("zdce.commands.imports:import_weights", "Convert weights of other programs.", on_torch=True),
     "export": Lazy("zdce.commands.exports:export", "Write a network for other programs.", on_torch=True),
-    "variants": Lazy("zdce.commands.facts:list_variants", "List the networks, and which come with trained weights."),
+    "variants": Lazy("zdce.commands.facts:list_variants", "List the networks and whether they come with weights."),
     "photographs": Lazy("zdce.commands.photographs:list_photographs", "List the open photographs to train on.", on_torch=True),
     "info": Lazy("zdce.commands.facts:info", "Show versions, backends, instruction set and threads."),
 }
@@ -30,7 +30,11 @@ COMMANDS = {
 @click.group(cls=Commands, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="zdce")
 def main() -> None:
-    """Zero-reference low-light image enhancement."""
+    """Brighten dark photographs and videos, and train the networks that do it (zero-reference enhancement, Zero-DCE).
+
+    Exit codes: 0 done; 1 a wrong input or file, named in one line; 2 a wrong option or argument; 70 a bug of zdce, with its
+    traceback; 130 Ctrl-C in `zdce train` or `zdce study`. ZDCE_DEBUG=1 shows every traceback.
+    """
     allocator.keep_freed_memory()
 
 

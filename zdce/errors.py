@@ -1,7 +1,7 @@
-"""What goes wrong through no bug of zdce: a user's argument or data, a file, the machine. Any other exception is a bug.
+"""Errors that are no bug of zdce: a wrong argument, wrong data, a file, the machine. Any other exception is a bug.
 
-The command line shows these, and the system's own errors about files, as one line; a bug shows its traceback and ends with exit
-code 70. ``ZDCE_DEBUG=1`` shows every traceback.
+The command line shows these errors, and the system's own errors about files, as one line. For a bug it shows the traceback and
+ends with exit code 70. ``ZDCE_DEBUG=1`` shows every traceback.
 """
 
 import errno
@@ -11,26 +11,26 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What sysexits.h calls EX_SOFTWARE.
+# EX_SOFTWARE of sysexits.h.
 BUG_EXIT_CODE = 70
 
 REPORT = "Please report this bug to the project: the lines above and the output of `zdce info`."
 
-# What the system says of a disk or of itself, without naming a file.
+# The system's errors that concern a disk or the whole machine and may come without a file's name.
 _OF_THE_SYSTEM = {errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM} | {
     getattr(errno, name) for name in ("EDQUOT", "ESTALE") if hasattr(errno, name)
 }
 
-# How torch's allocators, and C++, say that there is no memory left.
+# Messages of torch's allocators and of C++ when memory runs out.
 _NO_MEMORY = re.compile("can't allocate memory|bad_alloc|out of memory")
 
 
 class ZdceError(Exception):
-    """The base of all errors that are no bug; the message is one line for the user."""
+    """Base of all errors that are no bug; the message is one line for the user."""
 
 
 class InputError(ZdceError, ValueError):
-    """A user's argument or data is wrong; the message names it, what was expected and what came."""
+    """A wrong argument or wrong data; the message names it, what was expected and what was given."""
 
 
 class FileError(ZdceError, OSError):
@@ -42,21 +42,21 @@ class MissingFileError(FileError, FileNotFoundError):
 
 
 class BackendError(ZdceError, RuntimeError):
-    """A backend was asked for that can't run here."""
+    """The requested backend can't run here."""
 
 
 class ExistingFileError(FileError, FileExistsError):
-    """There is a file already where a new one would go."""
+    """A file of that name exists already."""
 
 
 def one_line(error: BaseException) -> str:
-    """The error's message, or the name of its type where it has none, without the number and name that the system's repeat."""
+    """The error's message in one line, without errno and file name; the name of its type if it has no message."""
     words = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
     return " ".join(words.split())
 
 
 def explanation(error: BaseException) -> str | None:
-    """The line that a user is shown of ``error``; None where it is a bug."""
+    """The line to show for ``error``; None if it is a bug."""
     if is_lack_of_memory(error):
         return "there is not enough memory"
     if isinstance(error, ZdceError):
@@ -67,15 +67,16 @@ def explanation(error: BaseException) -> str | None:
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; torch has a type of error for a GPU's only."""
+    """Whether memory ran out. On the CPU torch raises a plain RuntimeError, recognised by its message."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
 @contextmanager
 def library_call(kind: type[ZdceError] = FileError) -> Iterator[None]:
-    """For the calls of another library alone: a broken file makes it raise whatever the bytes lead to, which becomes ``kind``.
+    """Turns any exception inside the ``with`` into a ``kind``. Only for calls of other libraries, which may raise anything when
+    a file is broken.
 
-    What the system says of a file, lack of memory and errors of ours pass as they are.
+    The system's errors about files, lack of memory and zdce's own errors pass unchanged.
     """
     try:
         yield
@@ -91,11 +92,11 @@ def debugging() -> bool:
 
 
 def formatted(error: BaseException) -> str:
-    """The traceback of ``error`` and of what led to it."""
+    """The traceback of ``error`` and of its causes."""
     return "".join(traceback.format_exception(error)).rstrip()
 
 
 def place(error: BaseException) -> tuple[str, str, int]:
-    """Type, file and line of a bug: the same for the same bug in many files."""
+    """Type, file and line of a bug, to recognise the same bug in many files."""
     frame = traceback.extract_tb(error.__traceback__)[-1:]
     return type(error).__name__, frame[0].filename if frame else "", (frame[0].lineno or 0) if frame else 0

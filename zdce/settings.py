@@ -1,4 +1,4 @@
-"""What users can set, checked once: how pictures and videos are enhanced, and how much each loss counts.
+"""The settings of users, checked once: how pictures and videos are enhanced, and the weight of each loss.
 
 Commands read this module for their help texts, so it imports neither PyTorch nor NumPy.
 """
@@ -15,24 +15,23 @@ PRECISIONS = ("fp32", "bf16")
 TRANSFERS = ("srgb", "linear", "log")
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
-# What is left out of a file's metadata: where it was taken, or all but the colour profile.
+# Metadata that written files leave out: the place, or everything but the colour profile.
 STRIPS = ("gps", "all")
 
-# The scale of ``zdce enhance --fast``, from what ``zdce bench scales`` shows; and that of videos, Zero-DCE++'s own.
+# The scale of ``zdce enhance --fast``, chosen from the figures of ``zdce bench scales``; the scale of videos is Zero-DCE++'s.
 FAST_SCALE, VIDEO_SCALE = 4, 12
 
-# Of JPEG, WebP, AVIF and HEIC files whose source has none of its own.
+# Quality of JPEG, WebP, AVIF and HEIC files whose source has none.
 QUALITY = 95
 
-# What 1.0 is in 8-bit levels: settings and variants give noise in levels, operations take fractions.
+# White (1.0) in 8-bit levels: settings and variants give noise in levels, operations take fractions of white.
 LEVELS = 255
 
-# What a setting has an effect on: a picture's pixels; the frames of a video; how files of pictures, of videos or of both are
-# written.
+# The effect of a setting: on pixels, on the frames of a video, or on how files of pictures, of videos or of both are written.
 Effect = Literal["pixels", "frames", "picture files", "video files", "files"]
 EFFECTS: tuple[Effect, ...] = ("pixels", "frames", "picture files", "video files", "files")
 
-# Steps of the curve that the kernels are made for, and how many times smaller the image may be on which it is estimated.
+# The most steps of the curve that the kernels are compiled for, and the largest ``scale``.
 MAX_ITERATIONS = 16
 MAX_SCALE = 2**20
 
@@ -41,7 +40,11 @@ GUIDED = 2
 
 
 class LossWeights(NamedTuple):
-    """What each term counts in the objective's total (Zero-DCE's own, illumination on the paper's scale)."""
+    """The weight of each term in the objective's total. Defaults are Zero-DCE's, illumination smoothness on the paper's scale.
+
+    >>> zdce.LossWeights(spatial=2.0).spatial
+    2.0
+    """
 
     illumination: float = 1600.0
     spatial: float = 1.0
@@ -51,18 +54,18 @@ class LossWeights(NamedTuple):
 
 @dataclass(frozen=True)
 class Option:
-    """What one setting is and takes: the command line, the server's schema and error messages are made from it.
+    """Description of one setting. The command line, the server's schema and error messages are made from it.
 
     Attributes:
-        help: one or two sentences; a noun or a verb begins.
-        kind: the type of its values; ``bool`` is a switch.
-        least, most: the smallest and the largest number.
-        below: a number that all values are smaller than.
-        choices: the values of a text.
-        unit: what the numbers count, or nothing.
-        unset: what None stands for; empty where None is no value.
-        of_network: whether None stands for what the network's variant has under the setting's name.
-        effect: what it has an effect on.
+        help: one or two sentences that begin with a noun or a verb.
+        kind: type of the values; ``bool`` is a switch.
+        least, most: smallest and largest number.
+        below: exclusive upper bound of the numbers.
+        choices: allowed values of a ``str``.
+        unit: unit of the numbers; empty for none.
+        unset: meaning of None in words; empty where None is not allowed.
+        of_network: whether None stands for the attribute of that name of the network's variant.
+        effect: what the setting changes.
     """
 
     help: str
@@ -78,7 +81,7 @@ class Option:
 
     @property
     def expected(self) -> str:
-        """What a value must be, for a sentence that goes on "must be"."""
+        """The allowed values, as the end of a sentence "NAME must be ..."."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         if self.kind is bool:
@@ -94,7 +97,7 @@ class Option:
         """``value`` as an ``int``, ``float``, ``str``, ``bool`` or None.
 
         Raises:
-            ValueError: it is not what the setting takes.
+            ValueError: ``value`` is not allowed; the message names the setting, the allowed values and ``value``.
         """
         if value is None and self.unset:
             return None
@@ -122,7 +125,7 @@ _OWN = "the network's own"
 
 
 class OwnSettings(Protocol):
-    """What a network has of its own, in place of settings that are None: a variant of ``zdce.models.variants``."""
+    """The defaults of a network, for settings that are None: a variant of ``zdce.models.variants``."""
 
     @property
     def scale(self) -> int: ...
@@ -158,40 +161,41 @@ def _option(default: Any, text: str, **described: Any) -> Any:
 
 @dataclass(frozen=True)
 class EnhanceSettings:
-    """How pictures and videos are enhanced. Every way in takes these names: ``zdce.Enhancer``, ``zdce.enhance``,
-    ``zdce.transforms.Enhance``, ``zdce.ray_data``, the command line and the requests of ``zdce serve``.
+    """Settings of enhancement. ``zdce.Enhancer``, ``zdce.enhance``, ``zdce.transforms.Enhance``, ``zdce.ray_data``, the command
+    line and the requests of ``zdce serve`` all take these names.
 
     Attributes:
-        scale: the curve is estimated on an image this many times smaller, from 1 (exact) on; None is the network's own, and
-            for videos 12.
-        strength: scales the curve maps: 1 as trained, 0 gives the input back, above 1 stronger, below 0 darker. Where the
-            network finds a strength for each scene, it multiplies that one, which for lit scenes is 0.
-        precision: of the convolutions, ``"fp32"`` or ``"bf16"``.
-        brightness: the mean of [0, 1] that a dark scene, of mean 0.05, is brought to, darker ones to less
-            (``zdce.models.scene``); 0: the maps are as trained. None is the network's own.
-        noise: standard deviation of the input's noise in 8-bit levels, from 0 to below 255: what the curve makes of it is
-            smoothed (``zdce.ops.denoise_picture``, which takes a fraction of 1); 0 turns that off. None measures it in each
-            picture and frame, and takes no less than the network's own; networks that have none don't smooth.
-        shadows: how much more shadows are lifted than the rest, at the same mean of a dark scene: from -1, which leaves black
-            as it is, over 0, as the network does, to 1. The darker half of a backlit scene goes from nowhere to twice as far.
-            Of networks with guided maps, such as ``local``, in scenes that they brighten.
-        highlights: how far what is lit keeps its light, of such networks: 1 wholly, 0 it is lifted as the rest.
-        transfer: how the pixels' numbers encode light. ``"srgb"``: by a file's own colour profile, or as sRGB where it has
-            none. ``"linear"``: proportionally. ``"log"``: as ACEScct.
-        only_if_dark: pictures that are not dark (``zdce.models.darkness``) come out as they are; a file is copied byte for
-            byte, unless it becomes one of another format, or ``strip`` leaves something out. Of videos, frames that are not
-            dark get no curve.
-        smoothing: of videos, the time constant in seconds of the curve maps' filter; 0 is frame by frame.
-        quality: of JPEG, WebP, AVIF and HEIC files, 1 to 100; None is a JPEG file's own, and 95 for all else.
-        subsampling: of the colours in JPEG, AVIF and HEIC files, ``"4:4:4"``, ``"4:2:2"`` or ``"4:2:0"``; None is the file's
-            own where it is written in the same format again, else 4:4:4.
-        strip: what written files don't tell: ``"gps"``, where the picture or video was taken; ``"all"``, everything but its
-            colours (profile or tags), and how it lies. None leaves nothing out.
-        crf: of video files, the encoder's constant rate factor from 0 (lossless) to 51; 6 more make half the size.
-        deinterlace: whether interlaced videos become progressive, one frame of two fields; without it they are refused.
+        scale: the curve is estimated on an image this many times smaller; 1 is exact. None is the network's own scale, and 12
+            for videos.
+        strength: factor of the curve maps: 1 as trained, 0 returns the input, above 1 is stronger, below 0 darkens. Networks
+            that find a strength for each scene multiply it by this one; in lit scenes theirs is 0.
+        precision: precision of the convolutions, ``"fp32"`` or ``"bf16"``.
+        brightness: target mean, in [0, 1), of a dark scene whose mean is 0.05; darker scenes have a lower target
+            (``zdce.models.scene``). 0 leaves the maps as trained. None is the network's own.
+        noise: standard deviation of the input's noise in 8-bit levels, from 0 to below 255. The noise that the curve has
+            amplified is smoothed (``zdce.ops.denoise_picture``, which takes a fraction of white); 0 turns this off. None
+            measures the noise of each picture and frame, and uses at least the network's own; networks without one don't
+            smooth.
+        shadows: how strongly shadows are lifted, from -1 (black stays black) over 0 (as the network does) to 1. The mean of a
+            dark scene stays the same; the darker half of a backlit scene is lifted from not at all (-1) to twice as far (1).
+            For networks with guided maps, such as ``local``; without effect in lit scenes.
+        highlights: how far lit parts keep their brightness, for the same networks: 1 completely, 0 lifts them like the rest.
+        transfer: encoding of light in the pixel values. ``"srgb"``: a file's own colour profile, or sRGB where it has none.
+            ``"linear"``: proportional to light. ``"log"``: ACEScct.
+        only_if_dark: leave pictures that are not dark (``zdce.models.darkness``) as they are. Their files are copied byte for
+            byte, unless the format changes or ``strip`` removes something. In videos, frames that are not dark stay as they
+            are.
+        smoothing: time constant, in seconds, of the filter over a video's curve maps; 0 enhances frame by frame.
+        quality: quality of JPEG, WebP, AVIF and HEIC files, 1 to 100. None is a JPEG file's own, and 95 for all others.
+        subsampling: chroma subsampling of JPEG, AVIF and HEIC files, ``"4:4:4"``, ``"4:2:2"`` or ``"4:2:0"``. None is the
+            file's own if its format stays the same, else 4:4:4.
+        strip: metadata to leave out of written files: ``"gps"``, the place; ``"all"``, everything but colours (profile or tags)
+            and rotation. None leaves nothing out.
+        crf: constant rate factor of video files, from 0 (lossless) to 51; 6 more halve the size.
+        deinterlace: make interlaced videos progressive, one frame from two fields. Without it they are refused.
 
     Raises:
-        ValueError: a value is not one of these; the message names it.
+        ValueError: a value is not allowed; the message names the setting, the allowed values and the value.
 
     >>> zdce.EnhanceSettings(scale=4, noise=3).noise
     3.0
@@ -209,27 +213,26 @@ class EnhanceSettings:
         choices=PRECISIONS,
     )
     brightness: float | None = _option(
-        None, "Mean of [0, 1] that a scene with a mean of 0.05 is brought to; 0: the curve as trained.",
+        None, "Target mean, in [0, 1), of a scene whose mean is 0.05; 0 leaves the curve as trained.",
         least=0, below=1, unset=_OWN, of_network=True,
     )  # fmt: skip
     noise: float | None = _option(
         None, "Input noise to remove (standard deviation, 8-bit levels); 0 turns it off.",
         least=0, below=LEVELS, unit="levels", unset="measured in each picture, but no less than the network's own",
     )  # fmt: skip
-    shadows: float = _option(
-        0.0, "Lift of shadows beyond the rest's: -1 less, 0 as the network does, 1 more.", least=-1, most=1
+    shadows: float = _option(0.0, "How strongly shadows are lifted: -1 less, 0 as the network does, 1 more.", least=-1, most=1)
+    highlights: float = _option(
+        1.0, "How far lit parts keep their brightness: 1 completely, 0 lifts them like the rest.", least=0, most=1
     )
-    highlights: float = _option(1.0, "How far highlights keep their light: 1 wholly, 0 not.", least=0, most=1)
     transfer: str = _option(
         "srgb", "Encoding of light in the pixels: srgb (a file's own profile, else sRGB), linear, or log (ACEScct).",
         kind=str, choices=TRANSFERS,
     )  # fmt: skip
-    only_if_dark: bool = _option(
-        False, "Leave pictures that are not dark as they are; their files are copied byte for byte.", kind=bool
-    )
+    only_if_dark: bool = _option(False, "Leave pictures and video frames that are not dark as they are.", kind=bool)
     smoothing: float = _option(
-        0.5, "Time in which a video's curve follows its frames; 0 is frame by frame.", least=0, unit="seconds", effect="frames"
-    )
+        0.5, "Time constant of the filter over a video's curves; 0 enhances frame by frame.",
+        least=0, unit="seconds", effect="frames",
+    )  # fmt: skip
     quality: int | None = _option(
         None, "Quality of JPEG, WebP, AVIF and HEIC files.",
         kind=int, least=1, most=100, unset=f"a JPEG file's own, else {QUALITY}", effect="picture files",
@@ -247,7 +250,7 @@ class EnhanceSettings:
         kind=int, least=0, most=51, effect="video files",
     )  # fmt: skip
     deinterlace: bool = _option(
-        False, "Make interlaced videos progressive, one frame of two fields; without it they are refused.",
+        False, "Make interlaced videos progressive, one frame from two fields; without it they are refused.",
         kind=bool, effect="video files",
     )  # fmt: skip
 
@@ -260,8 +263,11 @@ class EnhanceSettings:
         """``settings``, or the defaults, with ``changes``.
 
         Raises:
-            TypeError: ``settings`` is something else, or a change has another name.
-            ValueError: a change is not what the setting takes.
+            TypeError: ``settings`` is not an ``EnhanceSettings``, or a change names no setting.
+            ValueError: a value is not allowed.
+
+        >>> zdce.EnhanceSettings.of(zdce.EnhanceSettings(scale=4), strength=0.5).scale
+        4
         """
         if not isinstance(settings, EnhanceSettings | None):
             raise TypeError(f"settings must be a zdce.EnhanceSettings, got {settings!r}")
@@ -270,13 +276,13 @@ class EnhanceSettings:
         return replace(settings or cls(), **changes)
 
     def for_variant(self, variant: OwnSettings) -> "EnhanceSettings":
-        """The same with the values of ``variant`` where these are None."""
+        """These settings, with the values of ``variant`` in place of None."""
         unset = [name for name, option in options().items() if option.of_network and getattr(self, name) is None]
         own: dict[str, Any] = {name: getattr(variant, name) for name in unset}
         return replace(self, **own)
 
 
 def options(*effects: Effect) -> Mapping[str, Option]:
-    """What each setting takes, by its name: all of them, or those with one of these ``effects``."""
+    """The settings' descriptions by name: all of them, or those with one of these ``effects``."""
     found = {one.name: one.metadata["option"] for one in fields(EnhanceSettings)}
     return {name: option for name, option in found.items() if option.effect in (effects or EFFECTS)}

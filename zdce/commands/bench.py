@@ -43,13 +43,13 @@ from zdce.settings import EnhanceSettings
 
 @click.group(cls=Commands)
 def bench() -> None:
-    """Measure speed and memory beside other libraries."""
+    """Measure speed and memory, where possible beside other libraries."""
 
 
 def _several(
     name: str, argument: str, choices: Iterable[str], what: str, default: Sequence[str] = (), unset: str | None = None
 ) -> Callable[..., Any]:
-    """Option for some of ``choices``; ``unset`` says in its help what is taken without it."""
+    """Option that takes some of ``choices``; ``unset`` describes the default in its help."""
     text = f"{what}; may be repeated." + (f"  [default: {unset}]" if unset else "")
     given: dict[str, Any] = {"default": list(default), "show_default": unset is None} if default else {}
     return click.option(name, argument, type=click.Choice(list(choices)), multiple=True, help=text, **given)
@@ -82,9 +82,9 @@ def bench_ops(
     size: tuple[int, int], threads: int | None, chosen: tuple[str, ...], peers: tuple[str, ...], quick: bool,
     default_allocator: bool, scaling: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool, **setting: Any,
 ) -> None:  # fmt: skip
-    """Measure operations beside the eager reference and torch.compile of it.
+    """Measure operations beside eager and compiled PyTorch.
 
-    All results are checked against float64 first; a wrong one is not timed, and the exit code is 1. Times are medians with the
+    All results are first checked against float64; a wrong one is not timed, and the exit code is 1. Times are medians with the
     20th and 80th percentile. "streaming" only reads and writes the bytes that the operation must read and write.
     """
     if plot_path is not None:
@@ -169,17 +169,19 @@ def bench_infer(
     precisions: tuple[str, ...], modes: tuple[str, ...], isa: str | None, peers: tuple[str, ...], quick: bool,
     plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure whole networks beside eager and compiled PyTorch, and beside programs that read the files of `zdce export`:
-    torch.export and, with the extra `bench`, ONNX Runtime and OpenVINO.
+    """Measure whole networks beside other libraries.
+
+    These are eager and compiled PyTorch, and programs that run the files of `zdce export`: torch.export and, with the extra
+    `bench`, ONNX Runtime and OpenVINO. Each library runs in its own process, in turns with the others, after a check against
+    float64; a wrong one is not timed, and the exit code is 1.
 
     Mode picture: uint8 array to uint8 array. Mode network: float tensor to float tensor. Mode scale-12: a picture whose curve
     is estimated on an image 12 times smaller (`zdce enhance --scale 12`), or at the network's own scale. Mode video: a clip of
-    24 frames, decoded, enhanced and encoded (only zdce; FFmpeg chooses its own number of threads). Each library runs in its own
-    process, in turns with the others, after a check against float64; a wrong one is not timed, and the exit code is 1.
+    24 frames, decoded, enhanced and encoded (only zdce; FFmpeg chooses its own number of threads).
 
-    "share" is the number of multiply-adds of direct convolutions over the measured FMA peak: Winograd convolutions need fewer
-    and bfloat16 is faster, so it can exceed 1. "error" is the largest difference in levels of 255 (pictures: without rounding;
-    videos: the mean). "MiB" is the memory that the first call adds to a new process.
+    "share" is the rate of multiply-adds, counted as in direct convolutions, over the measured FMA peak. It can exceed 1,
+    because Winograd convolutions need fewer and bfloat16 is faster. "error" is the largest difference in levels of 255
+    (pictures: without rounding; videos: the mean). "MiB" is the memory that the first call adds to a new process.
     """
     if plot_path is not None:
         plot.check(plot_path)
@@ -209,9 +211,10 @@ def bench_infer(
 @options.csv
 @options.as_json
 def bench_layers(names: tuple[str, ...], quick: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool) -> None:
-    """Measure the networks' convolutions on one core: direct, Winograd along one axis, and along two axes as in the engine.
+    """Measure each convolution of the networks on one core.
 
-    All results are checked against float64 first; a wrong one is not timed, and the exit code is 1. GMAC/s counts the
+    It is computed directly, by Winograd's method along one axis, and along two axes as in the engine. All results are first
+    checked against float64; a wrong one is not timed, and the exit code is 1. GMAC/s counts the
     multiplications of the direct method: Winograd needs fewer, so it can exceed the measured FMA peak. Rows stay in the
     second-level cache.
     """
@@ -247,13 +250,15 @@ def bench_train(
     names: tuple[str, ...], batch: int, size: int, threads: tuple[int, ...], peers: tuple[str, ...], seconds: float,
     quick: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure whole training steps on the CPU beside eager PyTorch with the reference losses, and faster ways to run it.
+    """Measure whole training steps on the CPU beside PyTorch.
 
-    A step is the network ("convolutions") and the objective, their gradients, and Adam. First, gradients are checked against
-    float64 and the losses of 200 steps against eager PyTorch's; a wrong one is not timed, and the exit code is 1. Times are
-    medians in milliseconds, "x threads" is the speed relative to the fewest threads, "MiB" the memory of a step beyond images
-    and parameters. "zdce_bf16" keeps feature maps in bfloat16. At the end, a short `zdce train --augment crops` on 600x400
-    JPEGs shows the share of its loop, which decodes every picture, that is spent in steps.
+    PyTorch runs with the reference losses, eagerly and in faster ways. A step is the network ("convolutions"), the objective,
+    their gradients, and Adam. First, gradients are checked against float64 and the losses of 200 steps against eager PyTorch's;
+    a wrong provider is not timed, and the exit code is 1.
+
+    Times are medians in milliseconds, "x threads" is the speed relative to the fewest threads, "MiB" the memory of a step
+    beyond images and parameters. "zdce_bf16" keeps feature maps in bfloat16. At the end, a short `zdce train --augment crops`
+    on 600x400 JPEGs shows the share of its loop, which decodes every picture, that is spent in steps.
     """
     if plot_path is not None:
         plot.check(plot_path)
@@ -283,9 +288,9 @@ def bench_train(
 def bench_folder(
     pictures: Path, model: str, threads: tuple[int, ...], settings: EnhanceSettings, csv_path: Path | None, as_json: bool
 ) -> None:
-    """Measure pictures per second of `zdce enhance PICTURES`, with decoding and encoding.
+    """Measure pictures per second of `zdce enhance PICTURES`.
 
-    "engine" is the enhancer's share of the time.
+    Decoding and encoding are included; "engine" is the enhancer's share of the time.
     """
     enhancer = zdce.Enhancer(zdce.load(model), settings)
     rows = [row for number in threads for row in folder.run(pictures, enhancer, number)]
@@ -301,7 +306,7 @@ def bench_folder(
 @bench.command("live")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @options.model
-@click.option("--seconds", type=click.FloatRange(min=1), default=20.0, help="Length of the films made here.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=20.0, help="Length of the generated films.")
 @click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all]")
 @options.settings("pixels", "frames")
 @options.csv
@@ -310,10 +315,11 @@ def bench_live(
     paths: tuple[Path, ...], model: str, seconds: float, threads: int | None, settings: EnhanceSettings,
     csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure `zdce live` on the films PATHS in real time, or on dark ones made here, of 720p and 1080p.
+    """Measure the latency of `zdce live`.
 
-    The time of a frame begins when it is due, and holds its decoding; "as JPEG" ends when it is encoded for the page. Jitter
-    is the 95th percentile less the median.
+    It plays the films PATHS, or two generated dark films of 720p and 1080p, in real time. The time of a frame begins when the
+    frame is due and includes its decoding; "as JPEG" ends when it is encoded for the page. Jitter is the 95th percentile minus
+    the median.
     """
     packages.require("av", extra="video")
     packages.require("fastapi", extra="serve")
@@ -331,8 +337,9 @@ def bench_live(
 @options.csv
 @options.as_json
 def bench_startup(rounds: int, csv_path: Path | None, as_json: bool) -> None:
-    """Measure time and memory of whole processes: help, imports, `zdce enhance`, beside Pillow decoding and encoding alone, and
-    the engine alone.
+    """Measure time and memory of whole processes.
+
+    These are `zdce --help`, imports and `zdce enhance`, beside Pillow decoding and encoding alone, and the engine alone.
     """
     rows = startup.run(rounds)
     _save_rows(rows, csv_path, as_json)
@@ -350,7 +357,7 @@ def bench_startup(rounds: int, csv_path: Path | None, as_json: bool) -> None:
     "--onnxruntime",
     "peer",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of npm's package onnxruntime-web, to be measured on the file of `zdce export`.",
+    help="Folder of npm's package onnxruntime-web, to measure it on a file of `zdce export`.",
 )
 @click.option(
     "--size",
@@ -368,10 +375,11 @@ def bench_browser(
     folder: Path | None, peer: Path | None, sizes: tuple[tuple[int, int], ...], threads: tuple[int, ...], rounds: int,
     csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure the engine for browsers in Chromium, beside onnxruntime-web.
+    """Measure the engine for browsers in Chromium.
 
-    Case picture: from RGBA to RGBA in memory, in turns with the other. Case file: from JPEG to JPEG, with the browser's decoder
-    and encoder, as zdce's page does it. "load" is what each fetches first. Needs the extra `browser` and Chromium.
+    Case picture: from RGBA to RGBA in memory, in turns with onnxruntime-web. Case file: from JPEG to JPEG, with the browser's
+    decoder and encoder, as zdce's page does it. "load" is the size of what each library fetches first. Needs the extra
+    `browser` and Chromium.
     """
     outcome = browser_bench.run(browser_bench.Options(folder or browser_bench.FOLDER, peer, sizes, threads, rounds))
     _save_rows(outcome.rows, csv_path, as_json)
@@ -389,10 +397,11 @@ def bench_browser(
 @options.csv
 @options.as_json
 def bench_static(batch: int, size: int, iterations: int, dtype: str, layout: str, csv_path: Path | None, as_json: bool) -> None:
-    """Compile the GPU kernels for A100, H100 and B200 and show what the compiler reports; with a GPU, measure them too.
+    """Compile the GPU kernels and show the compilers' reports.
 
-    A kernel that spills registers or accesses too much memory makes the exit code 1. "touched" is the memory that a program
-    accesses, halo included, over the minimum; "floor" is a prediction, the time of the minimum at the published bandwidth.
+    They are compiled for A100, H100 and B200; where there is a GPU, they are measured too. If a kernel spills registers or
+    accesses too much memory, the exit code is 1. "touched" is the memory that a program accesses, halo included, divided by the
+    minimum; "floor" is a prediction: the time of the minimum at the published bandwidth.
     """
     setting = cases.Setting(batch, size, size, iterations, dtype, layout)
     outcome = static.run(setting)
@@ -426,14 +435,15 @@ def bench_flicker(
     csv_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure the flicker of videos and bursts of pictures: of the input, enhanced frame by frame, and smoothed.
+    """Measure the flicker of videos and bursts of pictures.
 
-    Without PATHS it runs on clips made here: a moving lamp, passing headlights, a trembling light, and a cut.
+    It is measured in the input, enhanced frame by frame, and enhanced with smoothing. Without PATHS, four generated clips are
+    measured: a moving lamp, passing headlights, a trembling light, and a cut. Pictures whose names differ only in their last
+    number are one burst, in the order of that number.
 
-    Flicker is the mean absolute change of the mean luminance between neighbouring frames, in levels of 255; excess is that of
-    the output less that of the input. Swing is the difference between the brightest and the darkest state of what stays still
-    within a scene, in percent, known for the clips made here. Pictures whose names differ in their last number are one burst,
-    in that order.
+    Flicker is the mean absolute change of the mean luminance between neighbouring frames, in levels of 255; excess is the
+    flicker of the output minus that of the input. Swing is the difference between the brightest and the darkest state of the
+    still parts of a scene, in percent; it is known for the generated clips only.
     """
     network = zdce.load(model, device)
     enhancer = zdce.Enhancer(network, video.settings_for(network.variant, settings))
@@ -461,9 +471,11 @@ def _sequences(paths: tuple[str, ...], fps: float) -> list[flicker.Frames]:
 def bench_scales(
     paths: tuple[str, ...], model: str, settings: EnhanceSettings, plot_path: Path | None, csv_path: Path | None, as_json: bool
 ) -> None:  # fmt: skip
-    """Measure PSNR to scale 1 and frames per second, on PATHS, where the curve is estimated on smaller images.
+    """Measure accuracy and speed at each --scale.
 
-    Values are medians over the pictures with the 20th and 80th percentile; --csv and --json have each picture too.
+    Accuracy is the PSNR to scale 1, speed is in pictures per second; both are measured on the pictures PATHS (by default
+    docs/dark.jpg of a clone). Values are medians over the pictures with the 20th and 80th percentile; --csv and --json have
+    each picture too.
     """
     if plot_path is not None:
         plot.check(plot_path)
@@ -482,7 +494,7 @@ def bench_scales(
 
 @bench.command("threads")
 @click.option(
-    "-m", "--model", "models", multiple=True, default=("base", "zero-dce"), show_default=True, help="Network; may be repeated."
+    "-m", "--model", "models", multiple=True, default=("base", "zero-dce"), help="Network to measure; may be repeated."
 )
 @click.option(
     "--size",
@@ -490,15 +502,15 @@ def bench_scales(
     multiple=True,
     type=click.Choice(list(threads.SIZES)),
     default=tuple(threads.SIZES),
-    help="Size; may be repeated.  [default: all]",
+    help="Size of the picture; may be repeated.",
 )
 @options.csv
 @options.as_json
 def bench_threads(models: tuple[str, ...], sizes: tuple[str, ...], csv_path: Path | None, as_json: bool) -> None:
-    """Predict how well the engine uses 1 to 128 processors, from tiles measured on one.
+    """Predict the engine's efficiency on 1 to 128 processors.
 
-    Efficiency is one thread's time for the picture over all processors' time until the last tile is done. All sizes of both
-    networks take some minutes.
+    The prediction is made from the times of tiles on one processor. Efficiency is the time of one thread divided by the sum of
+    all processors' times until the last tile is done. All sizes of both networks take some minutes.
     """
     rows = threads.run(models, sizes)
     _save_rows(rows, csv_path, as_json)

@@ -48,19 +48,19 @@ _PANELS = {
     "-o",
     "output",
     type=click.Path(allow_dash=True),
-    help="A file for one input, else a folder: one that exists, or a name that ends in / or has no suffix. - is standard "
-    "output.  [default: NAME-enhanced beside the input; standard output for standard input]",
+    help="File for a single input; a folder if one of that name exists, or if the name ends in / or has no suffix. - is "
+    "standard output.  [default: NAME-enhanced beside the input; standard output for standard input]",
 )
 @click.option(
     "--format",
     "format_name",
     type=click.Choice(list(formats.BY_NAME)),
-    help="Format of all pictures that are written.  [default: the input's own]",
+    help="Format of the written pictures.  [default: the input's own]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace results that exist; without it they are kept.")
-@click.option("--recursive/--no-recursive", default=True, help="Search folders inside of folders too.")
+@click.option("--overwrite", is_flag=True, help="Replace existing results; without it they are kept.")
+@click.option("--recursive/--no-recursive", default=True, help="Search folders inside folders too.")
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
-@click.option("--watch", is_flag=True, help="Stay, and brighten the files that arrive in the folders PATHS, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Keep running, and brighten files that arrive in the folders PATHS, until Ctrl-C.")
 @click.option(
     "--jobs", "at_once", type=click.IntRange(min=1), default=1, metavar="N", help="Number of pictures to work on at once."
 )
@@ -68,12 +68,12 @@ _PANELS = {
     "--manifest",
     "manifest_path",
     type=options.FILE,
-    help="Write a CSV file of what became of every file, as it goes: source, target, status, reason.",
+    help="Write a CSV file with a row for each file when it is done: source, target, status, reason.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each file as it is done, then a summary.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each file when it is done, then a summary.")
 @options.device
 @options.settings()
-@click.option("--fast", is_flag=True, help=f"The same as --scale {FAST_SCALE}, unless the network's own is larger.")
+@click.option("--fast", is_flag=True, help=f"Use scale {FAST_SCALE}, or the network's own scale if that is larger.")
 def enhance(
     paths: tuple[str, ...],
     model: str,
@@ -90,13 +90,15 @@ def enhance(
     settings: EnhanceSettings,
     fast: bool,
 ) -> None:
-    """Brighten dark pictures and videos: files, folders (searched through), patterns, or - for standard input.
+    """Brighten dark pictures and videos: files, folders, patterns, or - for standard input.
 
-    Format, size, EXIF, XMP, colour profile and transparency of pictures are kept; timing, sound and rotation of videos; what
-    a result lacks is told in one line. A video's curve is estimated on an image 12 times smaller unless --scale says
-    otherwise. What can't be read is named and skipped, of a broken video what can be decoded is written; the exit code is 1
-    then. What is there already is kept: the same command goes on where it was stopped. Under `torchrun --nproc-per-node N -m` N
-    processes share the files out.
+    Pictures keep their format, size, EXIF, XMP, colour profile and transparency; videos keep their timing, sound and rotation.
+    One line names whatever a result lacks. --only-if-dark copies the files of lit pictures byte for byte. A video's curve is
+    estimated on an image 12 times smaller unless --scale is given.
+
+    Files that can't be read are named and skipped; of a broken video, the part that can be decoded is written. The exit code is
+    1 in both cases. Existing results are kept, so the same command continues where it was stopped. Under `torchrun
+    --nproc-per-node N -m zdce enhance` N processes share the files.
     """
     if fast and settings.scale is not None:
         raise click.UsageError("--fast and --scale exclude each other")
@@ -132,13 +134,13 @@ def _check(request: FileRequest, given: dict[str, bool]) -> None:
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Ctrl-C, and SIGTERM, which torchrun sends where a process ended, are one line."""
+    """Turns Ctrl-C, and the SIGTERM that torchrun sends when a process has ended, into one line."""
     try:
         with signals.as_interrupts():
             yield
     except KeyboardInterrupt as error:
-        told = "stopped; what is written is whole, and the same command does the rest; an unfinished video starts anew"
-        raise click.ClickException(told) from error
+        message = "stopped; all written files are complete, and the same command does the rest; unfinished videos start again"
+        raise click.ClickException(message) from error
 
 
 def _enhance_files(request: FileRequest, work: Work, report: Report, ranks: Ranks) -> None:
@@ -152,7 +154,7 @@ def _enhance_files(request: FileRequest, work: Work, report: Report, ranks: Rank
 
 
 def _begin(request: FileRequest, report: Report) -> tuple[list[Job], Counter[str]]:
-    """What is to be done, and how many results are there and how many folders can't be searched."""
+    """The jobs to do, and the numbers of existing results, unsearchable folders and files of unread formats."""
     todo, kept, others = _jobs(request)
     report.begin(todo, kept)
     others[KEPT] = len(kept)
@@ -160,7 +162,7 @@ def _begin(request: FileRequest, report: Report) -> tuple[list[Job], Counter[str
 
 
 def _jobs(request: FileRequest) -> tuple[list[Job], list[Job], Counter[str]]:
-    """What is to be done, whose results are there, and how many folders can't be searched and files' formats are not read."""
+    """The jobs to do, those whose results exist, and the numbers of unsearchable folders and of files of unread formats."""
     others: Counter[str] = Counter()
 
     def unreadable(error: OSError) -> None:
@@ -169,7 +171,7 @@ def _jobs(request: FileRequest) -> tuple[list[Job], list[Job], Counter[str]]:
 
     every = batch.suffixes() | formats.UNREAD_SUFFIXES
     found = images.find(request.paths, every, unreadable, recursive=request.recursive)
-    # A file that is named is tried, whatever its name.
+    # A file that the user names is tried, whatever its suffix.
     unread = [one.path for one in found if one.folder is not None and one.path.suffix.lower() in formats.UNREAD_SUFFIXES]
     tell_unread(unread)
     others[UNREAD] = len(unread)

@@ -51,8 +51,8 @@ def _baselines(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.command("eval")
 @click.argument("model", required=False)
 @click.argument("data", required=False)
-@click.option("--model", "-m", "models", multiple=True, metavar="MODEL", help="A further network; several are compared.")
-@click.option("--data", "sources", multiple=True, metavar="DATA", help="A further data set; several get a table over all.")
+@click.option("--model", "-m", "models", multiple=True, metavar="MODEL", help="Further network to compare; may be repeated.")
+@click.option("--data", "sources", multiple=True, metavar="DATA", help="Further data set; may be repeated.")
 @click.option(
     "--metrics",
     callback=_metrics,
@@ -73,43 +73,45 @@ def _baselines(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
     "--split",
     type=click.Choice(["all", "validation"]),
     default="all",
-    help="validation: only the pictures that `zdce train` keeps out of training, the last ones in the order of their names.",
+    help="Pictures to measure: all, or only those that `zdce train` keeps out of training (the last ones by name).",
 )
-@click.option("--unpaired", is_flag=True, help="Measure pictures without a reference too where others have one.")
+@click.option("--unpaired", is_flag=True, help="Accept data in which only some pictures have a reference.")
 @click.option(
     "--pairs",
     type=click.Choice(list(PAIRS)),
     default="all",
-    help="Of these pictures, those of odd or even index, from 0: one half to choose a model on, the other to report.",
+    help="Half of these pictures, by their index from 0: one half to choose a model on, the other to report.",
 )
 @click.option(
     "--protocol",
     "protocol_name",
     metavar="NAME",
-    help=f"Measure the pictures that a protocol names, as it says: a TOML file, or {', '.join(protocols.PROTOCOLS)}.",
+    help=f"Protocol that decides pictures and measures: a TOML file, or {', '.join(protocols.PROTOCOLS)}.",
 )
 @click.option(
     "--freeze",
     type=options.FILE,
-    help="Write the protocol here with the fingerprints of its pictures, for others to measure the same.",
+    help="Write the protocol with fingerprints of its pictures to this file, so that others can measure the same.",
 )
 @click.option(
     "--leaderboard",
     "board",
     type=options.FILE,
-    help="Write Markdown tables here; in an existing file, between two marks.",
+    help="Write the tables as Markdown to this file; if it exists, between its two marks (zdce eval: begin, end).",
 )
-@click.option("--csv", "csv_path", type=options.FILE, help="Write every picture's figures here.")
-@click.option("--naturalness", "natural", is_flag=True, help="BRISQUE too, a score without reference: the extra `naturalness`.")
+@click.option("--csv", "csv_path", type=options.FILE, help="Write the figures of every picture to this CSV file.")
+@click.option(
+    "--naturalness", "natural", is_flag=True, help="Also measure BRISQUE, a score without reference (the extra `naturalness`)."
+)
 @click.option(
     "--worst",
     type=options.FILE,
-    help="Draw the five pictures with the lowest PSNR here: original, output, reference.",
+    help="Draw the five pictures with the lowest PSNR (original, output, reference) to this picture file.",
 )
 @click.option(
     "--below",
     type=click.Choice(list(BASELINES)),
-    help="Of --worst: those furthest below this method's PSNR.",
+    help="Choose the pictures of --worst by how far their PSNR is below that of this method.",
 )
 @options.as_json
 @options.device
@@ -130,11 +132,12 @@ def evaluate(
     settings: EnhanceSettings,
     **choice: Any,
 ) -> None:
-    """PSNR, SSIM and more of MODEL (shipped weights by their name, or a .safetensors file) on DATA.
+    """Measure PSNR, SSIM and more of MODEL (the name of shipped weights, or a .safetensors file) on DATA.
 
     DATA is a folder, `sample` or `open` (photographs made dark), or `lit` (photographs that should stay as they are). Each
-    output is compared with the true reference where there is one, and, as in the report, with the input and with PIL's
-    autocontrast of it. The table has simple methods beside it (--baselines), and below each mean its 95 % confidence interval.
+    output is compared with its reference if there is one and, as in the report (docs/study.md), with the input and with PIL's
+    autocontrast of it. The table also has simple methods (--baselines) and, below each mean, its 95 % confidence interval.
+    Several data sets end with a table over all.
     """
     named = _by_name([name for name in (model, *models) if name is not None])
     folders = list(dict.fromkeys(name for name in (data, *sources) if name is not None))

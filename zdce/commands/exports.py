@@ -27,16 +27,18 @@ def _size(ctx: click.Context, parameter: click.Parameter, text: str | None) -> t
 @click.option(
     "--uint8", is_flag=True, help="Take and return uint8 pictures (B, H, W, 3) instead of float32 (B, 3, H, W) in [0, 1]."
 )
-@click.option("--size", callback=_size, metavar="HEIGHTxWIDTH", help="Size of all images, for .tflite, which takes one alone.")
+@click.option(
+    "--size", callback=_size, metavar="HEIGHTxWIDTH", help="Size of all images; needed for .tflite, whose files take one size."
+)
 def export(model: str, output: Path, precision: str, scale: int | None, uint8: bool, size: tuple[int, int] | None) -> None:
     """Write MODEL with its curve as a file for other programs, for any batch size, height and width.
 
-    If the variant adapts its strength to the scene and denoises, so does the file.
+    MODEL is a network that `zdce variants` lists with weights, or a .safetensors file. If it adapts its strength to the scene
+    and smooths noise, so does the exported file.
 
-    MODEL is a network that `zdce variants` lists with weights, or a .safetensors file.
-
-    The file is checked against the network at three sizes before it is written. ncnn and darktable take networks that see a
-    few pixels at once (base, iters4, zero-dce, ...), at scale 1; LiteRT those that do not adapt their strength or denoise.
+    The file is checked against the network at three sizes before it is written. ncnn and darktable can run networks that look
+    at a few pixels around each pixel (base, iters4, zero-dce, ...), at scale 1; LiteRT those without scene strength and
+    denoising.
     """
     form = exporting.ExportOptions(precision, scale, uint8, size)
     worst = exporting.export(zdce.load(model), output, form)

@@ -51,7 +51,7 @@ def list_variants(as_json: bool) -> None:
 @click.command()
 @options.as_json
 def info(as_json: bool) -> None:
-    """Show versions, instruction set, threads, and the backends; for a missing backend, the reason."""
+    """Show versions, instruction set, threads, and which backends run here; if one does not, why."""
     facts = {**system.facts(), "backends": _backends()}
     if as_json:
         print_json(facts)
@@ -62,7 +62,7 @@ def info(as_json: bool) -> None:
 
 
 def _backends() -> list[dict[str, Any]]:
-    """Each backend with its device; if it can't run there, the reason. Without PyTorch there is only the core."""
+    """Each backend with its device and, if it can't run there, the reason. Without PyTorch only the core can run."""
     if reason := packages.missing("torch", extra="torch"):
         found = [_backend("cpp", "cpu", backends.cpp_missing("zdce._core"))]
         return found + [_backend(name, "cpu", reason) for name in backends.NAMES if name != "cpp"]

@@ -1,4 +1,4 @@
-"""Common behaviour of commands: imported when used; one line for a user's mistake, a traceback for a bug of zdce."""
+"""Common behaviour of commands: they are imported when used, show a user's mistake as one line and a bug as a traceback."""
 
 import logging
 import warnings
@@ -44,7 +44,7 @@ class PanelCommand(click.Command):
     """A command whose help lists its options in groups.
 
     Args:
-        panels: the headings, and the names of the parameters below each; options of none stand below "Options".
+        panels: the names of the parameters below each heading; other options are listed below "Options".
     """
 
     def __init__(self, *arguments: Any, panels: Mapping[str, Collection[str]], **settings: Any) -> None:
@@ -62,9 +62,9 @@ class PanelCommand(click.Command):
 
 
 class Commands(click.Group):
-    """A group whose commands in ``lazy`` are imported when they are used; a user's mistake is one line and exit code 1.
+    """A group that imports the commands in ``lazy`` when they are used.
 
-    Any other exception is a bug: it shows its traceback, and the exit code is 70.
+    A user's mistake is shown as one line with exit code 1, any other exception as a bug: its traceback, with exit code 70.
     """
 
     def __init__(self, *arguments: Any, lazy: Mapping[str, Lazy] | None = None, **settings: Any) -> None:

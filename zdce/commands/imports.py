@@ -10,12 +10,13 @@ from zdce.convert import importing
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", "-o", "output", required=True, type=options.FILE, help="File to write, .safetensors.")
+@click.option("--out", "-o", "output", required=True, type=options.FILE, help="The .safetensors file to write.")
 def import_weights(file: Path, output: Path) -> None:
-    """Convert weights of other code: PyTorch checkpoints of Zero-DCE or SCI, or the Keras example's .h5 and .keras (extra
-    `keras`).
+    """Convert weights of other programs: PyTorch checkpoints of Zero-DCE, Zero-DCE++ or SCI, or .h5 and .keras files of the
+    Keras example (the extra `keras`).
 
-    The kind of FILE is recognised by its content; code in it is not run. Zero-DCE's own weights are for academic use only.
+    The kind of FILE is recognised by its content; code in it is not run. The weights that Zero-DCE's authors published are for
+    academic use only.
     """
     if output.suffix != ".safetensors":
         raise click.BadParameter(f"expected a .safetensors file, got {str(output)!r}", param_hint="--out")

@@ -28,26 +28,27 @@ _PANELS = {
 
 @click.command(cls=PanelCommand, panels=_PANELS)
 @click.argument("source")
-@click.option("--input-format", help="FFmpeg's name of an input device that SOURCE is a name of: v4l2, dshow, x11grab, ...")
+@click.option("--input-format", help="FFmpeg input format with which to open SOURCE: v4l2, dshow, x11grab, ...")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, help="Seconds without a frame until it gives up."
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, help="Seconds without a frame before giving up."
 )
 @options.listening
-@click.option("--virtual-camera", is_flag=True, help="Also be a camera for other programs (the extra `virtualcamera`).")
+@click.option("--virtual-camera", is_flag=True, help="Also send the result to a virtual camera (the extra `virtualcamera`).")
 @options.model
 @options.device
 @options.settings("pixels", "frames")
-@click.option("--json", "as_json", is_flag=True, help="Print counts and latency at the end as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print frame counts and latency as JSON at the end.")
 def live(
     source: str, input_format: str | None, timeout: float, host: str, port: int, names: tuple[str, ...], in_browser: bool,
     virtual_camera: bool, model: str, device: str, settings: EnhanceSettings, as_json: bool,
 ) -> None:  # fmt: skip
-    """Brighten live video: of a camera (0, /dev/video0), an address (rtsp://, http://), or a file in real time.
+    """Brighten live video from a camera (0, /dev/video0), an address (rtsp://, http://) or a file played in real time.
 
-    A page at --host and --port shows it; /after.mjpg and /before.mjpg there are streams for other programs, /after.jpg the
-    newest frame. When frames come faster than they are enhanced, only the newest is, and the others are dropped. With
-    --only-if-dark lit scenes are shown as they are; light and darkness must last for a second. The curve is
-    estimated on an image 12 times smaller, and noise is not smoothed, unless --scale and --noise say otherwise. Ctrl-C ends it.
+    A page at --host and --port shows the result. Other programs can read the streams /after.mjpg and /before.mjpg, and the
+    newest frame at /after.jpg. When frames arrive faster than they can be enhanced, only the newest is enhanced and the others
+    are dropped. --only-if-dark shows lit scenes as they are; it switches when light or darkness has lasted for a second. The
+    curve is estimated on an image 12 times smaller unless --scale is given, and noise is smoothed only if --noise is given.
+    Ctrl-C ends the command.
     """
     packages.require("fastapi", "uvicorn", extra="serve")
     reading = live_video.reading()
@@ -67,7 +68,7 @@ def _shown(
     reader: Any, enhancer: Enhancer, stop: threading.Event, sent: "_Sink", host: str, port: int, names: tuple[str, ...],
     in_browser: bool, as_json: bool,
 ) -> live_video.Meter:  # fmt: skip
-    """Serves while frames come; what became of them."""
+    """Serves the page while frames arrive; returns their counts and latencies."""
     from zdce.serving import live as live_serving
     from zdce.serving import server
 

@@ -59,10 +59,15 @@ def listening(command: _Command) -> _Command:
     """Adds the options of servers: ``host``, ``port``, ``names`` and ``in_browser``."""
     for option in reversed(
         (
-            click.option("--host", default="127.0.0.1", help="The address to listen at."),
-            click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one."),
-            click.option("--allow-host", "names", multiple=True, help="A name of this machine; may be repeated."),
-            click.option("--open", "in_browser", is_flag=True, help="Show the page in a browser."),
+            click.option("--host", default="127.0.0.1", help="Address to listen on."),
+            click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port to listen on; 0 takes a free one."),
+            click.option(
+                "--allow-host",
+                "names",
+                multiple=True,
+                help="Host name that requests may use, beside IP addresses, localhost and --host; may be repeated.",
+            ),
+            click.option("--open", "in_browser", is_flag=True, help="Open the page in a browser."),
         )
     ):
         command = option(command)
@@ -70,17 +75,17 @@ def listening(command: _Command) -> _Command:
 
 
 def warn_of_visitors(host: str) -> None:
-    """Says on stderr where others than this machine's users can reach a server at ``host``."""
+    """Prints a warning on stderr if other machines can reach a server at ``host``."""
     try:
         is_loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         is_loopback = host == "localhost"
     if not is_loopback:
-        click.echo(f"warning: whoever reaches {host} can use this server; it knows no passwords and no encryption", err=True)
+        click.echo(f"warning: anyone who can reach {host} can use this server: it has no passwords and no encryption", err=True)
 
 
 def settings(*effects: Effect, without: Collection[str] = ()) -> Callable[[_Command], _Command]:
-    """Adds an option for each setting with one of ``effects`` (all where none is named) but those ``without``.
+    """Adds an option for each setting with one of ``effects`` (by default all settings), except those ``without``.
 
     The command gets them as one argument, ``settings``, an ``EnhanceSettings``.
     """

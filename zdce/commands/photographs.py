@@ -17,14 +17,14 @@ _COLUMNS = ("name", "title", "author", "license", "package")
     "sources",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
-    help="Folder, wheel, Debian package, ZIP or tar archive from which missing photographs are copied into the user's cache;"
-    " may be repeated.",
+    help="Folder, wheel, Debian package, ZIP or tar archive from which to copy missing photographs into the user's cache; may"
+    " be repeated.",
 )
 @options.as_json
 def list_photographs(sources: tuple[Path, ...], as_json: bool) -> None:
-    """List the well-lit photographs that `--data open` makes dark: CC0, CC BY or in the public domain.
+    """List the well-lit photographs that `--data open` darkens: CC0, CC BY or in the public domain.
 
-    Photographs of installed packages are found by themselves. Every file's SHA-256 is checked.
+    Photographs that come with installed packages are used where they are; --from adds others. Each file's SHA-256 is checked.
     """
     for source in sources:
         photographs.add(source)

@@ -14,16 +14,29 @@ from zdce.serving.limits import MEGABYTE, MEGAPIXEL, Limits
     "-m",
     "models",
     multiple=True,
-    help="A network that `zdce variants` lists with weights, or a .safetensors file; may be repeated.  [default: all]",
+    help="Network to offer: one that `zdce variants` lists with weights, or a .safetensors file; may be repeated."
+    "  [default: all]",
 )
 @options.listening
-@click.option("--most-megabytes", type=click.IntRange(min=1), default=Limits.file // MEGABYTE, help="Of an upload.")
-@click.option("--most-megapixels", type=click.IntRange(min=1), default=Limits.pixels // MEGAPIXEL, help="Of a picture.")
-@click.option("--most-pictures", type=click.IntRange(min=1), default=Limits.pictures, help="Held at once, of all visitors.")
-@click.option("--memory", type=click.IntRange(min=256), default=Limits.memory // MEGABYTE, help="Megabytes for previews.")
-@click.option("--keep", type=click.FloatRange(min=0.1), default=Limits.idle / 60, help="Minutes that unused previews are held.")
-@click.option("--workers", type=click.IntRange(min=1), default=Limits.workers, help="Pictures that are worked on at once.")
-@click.option("--queue", type=click.IntRange(min=0), default=Limits.queue, help="Requests that wait; more get status 503.")
+@click.option(
+    "--most-megabytes", type=click.IntRange(min=1), default=Limits.file // MEGABYTE, help="Largest upload, in megabytes."
+)
+@click.option(
+    "--most-megapixels", type=click.IntRange(min=1), default=Limits.pixels // MEGAPIXEL, help="Largest picture, in megapixels."
+)
+@click.option(
+    "--most-pictures", type=click.IntRange(min=1), default=Limits.pictures, help="Most previews in memory, of all visitors."
+)
+@click.option(
+    "--memory", type=click.IntRange(min=256), default=Limits.memory // MEGABYTE, help="Memory for previews, in megabytes."
+)
+@click.option(
+    "--keep", type=click.FloatRange(min=0.1), default=Limits.idle / 60, help="Minutes after which unused previews are deleted."
+)
+@click.option("--workers", type=click.IntRange(min=1), default=Limits.workers, help="Number of pictures to work on at once.")
+@click.option(
+    "--queue", type=click.IntRange(min=0), default=Limits.queue, help="Most requests that wait; others are answered 503."
+)
 @options.device
 def serve(
     models: tuple[str, ...],
@@ -40,9 +53,9 @@ def serve(
     queue: int,
     device: str,
 ) -> None:
-    """A page to try networks on: drop photographs, compare, download. Also an interface for programs (docs/serve.md).
+    """Serve a page to brighten photographs on (drop, compare, download), and an HTTP interface for programs (docs/serve.md).
 
-    Pictures stay in memory and are never written to disk. Ctrl-C ends it, after the answers that are due.
+    Pictures stay in memory and are never written to disk. Ctrl-C ends the server after it has answered open requests.
     """
     packages.require("fastapi", "uvicorn", extra="serve")
     from zdce.serving import networks, server

@@ -22,7 +22,7 @@ from zdce.study.stages import Study, StudyInterruptedError
 @click.option(
     "--data",
     callback=lambda ctx, parameter, data: data and options.data_source(ctx, parameter, data),
-    help="Folder of pictures, or of LOL's layout, or `sample`.  [default: a small study of the built-in sample]",
+    help="Folder of pictures, or one in LOL's layout (low, high), or `sample`.  [default: a small study of `sample`]",
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the study.")
 @click.option(
@@ -40,7 +40,7 @@ from zdce.study.stages import Study, StudyInterruptedError
     "--seeds", type=click.IntRange(min=1), default=1, help="Number of trainings of each variant, with seeds 0, 1, ..."
 )
 @click.option("--quick", is_flag=True, help="Do every part in about a minute; the results are too few for conclusions.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show the work to do and its estimated time, and stop.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show the remaining work and its estimated time, and do nothing.")
 @options.device
 def run_study(
     data: str | None,
@@ -51,10 +51,10 @@ def run_study(
     only_plan: bool,
     **given: Any,
 ) -> None:
-    """Reproduce the whole report: train base and its eight ablations, measure them, test the report's claims, write the page.
+    """Reproduce the report: train base and its eight ablations, measure them, test the report's claims and write a page.
 
-    OUT gets report.html, report.md, results (CSV, JSON), and the runs. Work is repeated only if its inputs have changed: after
-    Ctrl-C the same command continues.
+    Writes report.html, report.md, results (CSV, JSON) and the runs to OUT. Work is repeated only if its inputs have changed:
+    after Ctrl-C (exit code 130) the same command continues.
     """
     run.check_page()
     settings = replace(preset(data, quick=quick), variants=chosen or REPORTED, **given)

@@ -41,11 +41,12 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     "--data",
     default=SAMPLE,
     callback=options.data_source,
-    help="Folder of pictures, or of LOL's layout; `sample`: the built-in pictures; `open`: those of `zdce photographs`.",
+    help="Folder of pictures, or one in LOL's layout (low, high); `sample`: the built-in pictures; `open`: the photographs of"
+    " `zdce photographs`.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=50, help="Passes over all pictures.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, help="Pictures in a batch.")
-@click.option("--accumulate", type=click.IntRange(min=1), default=1, help="Batches whose gradients are added for one update.")
+@click.option("--accumulate", type=click.IntRange(min=1), default=1, help="Number of batches per update.")
 @click.option(
     "--size", type=click.IntRange(16, training.MAX_SIZE), default=256, help="Side in pixels that pictures are resized to."
 )
@@ -53,13 +54,13 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     "--augment",
     type=click.Choice(training.AUGMENTATIONS),
     default="none",
-    help="flips: mirror half of the pictures; crops: also take a random window of each; both are drawn anew in each epoch.",
+    help="Random changes, drawn again in each epoch: flips mirrors half of the pictures, crops also takes a window of each.",
 )
 @click.option("--lr", type=float, default=1e-4, help="Adam's learning rate.")
 @click.option(
     "--schedule", type=click.Choice(training.SCHEDULES), default="constant", help="Change of the learning rate over the epochs."
 )
-@click.option("--clip", type=float, default=0.0, metavar="NORM", help="Upper bound of the gradient's norm; 0: none.")
+@click.option("--clip", type=float, default=0.0, metavar="NORM", help="Upper bound of the gradient's norm; 0 sets none.")
 @click.option(
     "--ema",
     type=float,
@@ -88,7 +89,7 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     "--seed",
     type=click.IntRange(0, training.MAX_SEED),
     default=0,
-    help="Seed of first weights, picture order and augmentation.",
+    help="Seed of the initial weights, the order of pictures and augmentation.",
 )
 @options.device
 @click.option(
@@ -103,7 +104,7 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the run.  [required; default with --config: a new folder beside that file or its run]",
+    help="Folder of the run.  [required without --config; with it, default: a new folder beside that file or its run]",
 )
 @click.option(
     "--resume", is_flag=True, help="Continue the run in --out with its settings; options on the command line take precedence."
@@ -118,11 +119,12 @@ def train(
     loss_weights: dict[str, float],
     **settings: Any,
 ) -> None:
-    """Train a network without references.
+    """Train a network without reference images.
 
-    OUT gets config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last weights (last.safetensors).
-    Ctrl-C saves the state and stops; --resume continues and gives the same weights bit for bit. The defaults are the report's
-    settings. With `torchrun --nproc-per-node N -m zdce train` N processes share each batch; --resume may use another number.
+    Writes config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last weights (last.safetensors) to
+    OUT. Ctrl-C saves the state and stops (exit code 130); --resume continues and ends with the same weights, bit for bit, as
+    without the stop. The defaults are the settings of the report (docs/study.md). Under `torchrun --nproc-per-node N -m zdce
+    train` N processes share each batch; --resume works with any number of processes.
     """
     if resume and config_file:
         raise click.UsageError("--config starts a new run, --resume continues one: give only one of them")
@@ -166,7 +168,7 @@ def _config(
         config = training.Config(**settings, weights=own._replace(**weights))
     options.check_device(config.device)
     if not resume:
-        # Errors are found before the folder is made.
+        # Before the folder is made, so that an error leaves none behind.
         training.check_pictures(config)
     return config
 
@@ -190,7 +192,7 @@ def _folder(ctx: click.Context, out: Path | None, config_file: Path | None) -> P
 
 
 def _beside(config_file: Path) -> Path:
-    """New folder: ``runs/base-2`` for ``runs/base/config.toml`` of a run, ``x`` for ``x.toml`` that is in no run's folder."""
+    """A new folder: ``runs/base-2`` for the run of ``runs/base/config.toml``; ``x`` for an ``x.toml`` of no run."""
     run = config_file.absolute().parent
     first = run if training.RunFolder(run).state.exists() else config_file.with_suffix("")
     numbered = (first.with_name(f"{first.name}-{n}") for n in itertools.count(2))
