@@ -1,1 +1,1 @@
-"""Pictures and videos enhanced: single ones, files in batches, in pipelines."""
+"""Enhancement of pictures and videos: single ones, batches of files, and steps of pipelines."""

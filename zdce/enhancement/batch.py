@@ -1,4 +1,4 @@
-"""Pictures and videos enhanced one after another: where each result goes, and what happens to those that can't be done."""
+"""Batches of picture and video files: the path of each result, and errors that do not stop the other files."""
 
 import os
 import time
@@ -28,29 +28,31 @@ if TYPE_CHECKING:
 
 _MARK = "-enhanced"
 
-# Of ``run``'s counts, beside the statuses: files that failed by a bug of zdce.
+# Key of ``run``'s counts, beside the statuses: number of files that failed because of a bug of zdce.
 BUGS = "bugs"
 _COUNTED = (*STATUSES, BUGS)
 
-# Seconds between looks at how far other processes are.
+# Seconds between updates of the progress of other processes.
 _PAUSE = 0.1
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture or video file and the file that its enhanced version becomes."""
+    """A picture or video file and the path of its result."""
 
     source: Path
     target: Path
 
 
 def suffixes() -> frozenset[str]:
-    """Of the files that are looked for, also where what reads them is not installed: each is named then."""
+    """Suffixes of files to look for. They include formats whose package is not installed; such files are then named in an
+    error.
+    """
     return images.SUFFIXES | video.SUFFIXES | raw.SUFFIXES
 
 
 def plan(found: Iterable[Found], output: str | None, form: Format | None = None) -> list[Job]:
-    """Where each picture's and video's result goes.
+    """Jobs for the found files, with the path of each result.
 
     Without ``output``, ``photo.jpg`` becomes ``photo-enhanced.jpg`` beside it, and what a folder ``F`` holds goes into
     ``F-enhanced``. With it, one named file becomes that file if it has a suffix; all else goes into that folder, what was in a
@@ -68,7 +70,7 @@ def plan(found: Iterable[Found], output: str | None, form: Format | None = None)
         raise InputError(f"no pictures found: expected {', '.join(sorted(suffixes()))}")
     if output is None:
         jobs = [Job(picture.path, _beside(picture, form)) for picture in pictures]
-        # Results of a former run that a pattern matched as well are no inputs.
+        # Results of an earlier run that the pattern also matched are not inputs.
         results = {_real(job.target) for job in jobs}
         jobs = [job for job in jobs if _real(job.source) not in results]
     elif _is_file(output, pictures):
@@ -83,7 +85,8 @@ def plan(found: Iterable[Found], output: str | None, form: Format | None = None)
 
 
 def plan_into_folder(pictures: Iterable[Found], output: str | None, form: Format | None) -> list[Job]:
-    """As ``plan`` where ``output`` is a folder, or None and all pictures lie in folders; those inside of it are no inputs.
+    """As ``plan``, for an ``output`` that is a folder, or None if all pictures were found in folders. Files inside of it are
+    not inputs.
 
     Raises:
         ValueError: ``output`` is a file.
@@ -119,18 +122,18 @@ def written(path: Path, form: Format | None) -> Path:
 
 
 def check_format(target: Path, form: Format | None) -> None:
-    """Raises ValueError where the name ``target`` is not one of the format ``form``; None is any."""
+    """Raises ValueError if the name ``target`` does not belong to the format ``form``; with None any name does."""
     if form is not None and formats.of_suffix(target) is not form:
         raise InputError(f"{target}: expected a name ending in {' or '.join(form.suffixes)} for the format {form.name}")
 
 
 def _real(path: Path) -> Path:
-    """The path without links; a link to itself, which has no such path, stays as it is."""
+    """The path without links; a link to itself has no such path and is returned unchanged."""
     return Path(os.path.realpath(path))
 
 
 def _is_file(output: str, pictures: list[Found]) -> bool:
-    """Whether ``output`` is a file's name: it has a suffix, and no folder is called so."""
+    """Whether ``output`` names a file: it has a suffix, and there is no folder of that name."""
     target = Path(output)
     if output.endswith((os.sep, "/")) or target.is_dir() or not target.suffix:
         return False
@@ -147,7 +150,7 @@ def _is_file(output: str, pictures: list[Found]) -> bool:
 
 
 def check(jobs: Iterable[Job]) -> None:
-    """Raises ValueError where a result would replace an input or another result."""
+    """Raises ValueError if a result would replace an input or another result."""
     jobs = list(jobs)
     sources = {_real(job.source): job.source for job in jobs}
     targets: dict[Path, Path] = {}
@@ -162,7 +165,7 @@ def check(jobs: Iterable[Job]) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What is done to a file.
+    """The work on a file.
 
     Attributes:
         picture: ``colour.enhance`` for a picture, with its enhancer set.
@@ -176,14 +179,14 @@ class Work:
 
     @classmethod
     def of(cls, network: Network, settings: EnhanceSettings) -> "Work":
-        """With ``network``, pictures and videos each at the scale of their own where none is set."""
+        """Work with ``network``; pictures and videos have their own scale if ``settings`` has none."""
         still = Enhancer(network, settings)
         film = Enhancer(network, video.settings_for(network.variant, settings))
         return cls(partial(colour.enhance, enhancer=still), partial(video.enhance, enhancer=film), settings)
 
 
 def split(jobs: Iterable[Job], *, overwrite: bool) -> tuple[list[Job], list[Job]]:
-    """Those to be done, and those whose results are there and stay."""
+    """Jobs to do, and jobs whose results exist and are kept."""
     todo: list[Job] = []
     kept: list[Job] = []
     for job in jobs:
@@ -200,7 +203,8 @@ def run(
     at_once: int = 1,
     stop: Event | None = None,
 ) -> Counter[str]:
-    """Does the jobs, with progress shown; what can't be done is named in one line and the rest goes on.
+    """Does the jobs and shows progress. Files that fail are named in one line, and the others are done. Each process of several
+    does its share.
 
     Of several processes each does its share of ``jobs``.
 
@@ -236,7 +240,7 @@ def run(
 
 
 def _outcomes(jobs: Sequence[Job], work: Work, shown: "Progress", at_once: int, stop: Event) -> Iterator[tuple[Job, "Outcome"]]:
-    """Each job and what became of it, as it is done."""
+    """Each job with its outcome, when it is done."""
     pictures = [job for job in jobs if not video.is_video(job.source)] if at_once > 1 else []
     if pictures:
         yield from _outcomes_of_threads(pictures, work, shown, at_once, stop)
@@ -249,7 +253,7 @@ def _outcomes(jobs: Sequence[Job], work: Work, shown: "Progress", at_once: int, 
 def _outcomes_of_threads(
     jobs: Iterable[Job], work: Work, shown: "Progress", at_once: int, stop: Event
 ) -> Iterator[tuple[Job, "Outcome"]]:
-    # No more are begun than run: where the caller is interrupted, those few are waited for, and their files are whole.
+    # No more jobs are submitted than run at once: after an interrupt only these are waited for, and their files are complete.
     with ThreadPoolExecutor(at_once) as threads:
         running: dict[Future[Outcome], Job] = {}
         for job in jobs:
@@ -273,7 +277,7 @@ def row(job: Job, status: str, reason: str = "") -> Row:
 
 
 class Outcome(NamedTuple):
-    """What became of a file: its status, the reason where it needs one, and the bug that the reason is, if it is one."""
+    """Outcome of a job: its status, the reason if there is one, and the bug if one was the reason."""
 
     status: str
     reason: str = ""
@@ -281,7 +285,7 @@ class Outcome(NamedTuple):
 
 
 def do(job: Job, work: Work, shown: "Progress") -> Outcome:
-    """Does one job; what can't be done is named in one line, a bug too, which must not cost the other files their results."""
+    """Does one job. Errors and bugs are named in one line and become the outcome, so that the other files are still done."""
     try:
         return _do_video(job, work, shown) if video.is_video(job.source) else _do_picture(job, work)
     except Exception as error:
@@ -305,14 +309,14 @@ def _do_picture(job: Job, work: Work) -> Outcome:
 
 
 def tell_skipped(reason: str, error: BaseException | None = None) -> None:
-    """One line on stderr, and where ``ZDCE_DEBUG`` asks for it the traceback of ``error``."""
+    """Prints one line on stderr, and the traceback of ``error`` if ``ZDCE_DEBUG`` is set."""
     if error is not None and errors.debugging():
         progress.console.print(errors.formatted(error), markup=False)
     progress.console.print(f"[red]skipped[/red] {progress.escaped(reason)}")
 
 
 def _tell_bug(bug: Exception, told: set[tuple[str, str, int]]) -> None:
-    """The traceback on stderr, of a bug that meets many files once."""
+    """Prints the traceback of a bug on stderr, once for all files with the same bug."""
     if errors.place(bug) not in told:
         told.add(errors.place(bug))
         progress.console.print(errors.formatted(bug), markup=False)

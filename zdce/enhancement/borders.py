@@ -1,4 +1,6 @@
-"""Bars and frames of one colour around a picture: of letterboxed films, and of scans on white or black paper.
+"""Borders of pictures: bars or frames of one colour, as in letterboxed films and scans on white or black paper. They are not
+part of the scene, so they must not affect the curve. Night skies must: a border differs from one by straight and sharp edges on
+two opposite sides.
 
 They are no part of the scene, so they decide nothing. Night skies are: a border is told from one by its straight and sharp
 edges on two opposite sides.
@@ -11,25 +13,25 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# Numbers are levels of 255. How far a border's pixels lie from its colour: what JPEG and H.264 make of flat black, and the
-# grain of paper.
+# Numbers are levels of 255. Largest distance of a border's pixels from its colour, after JPEG or H.264, and with the grain of
+# paper.
 _FLAT, _PAPER = 4.5, 12.5
 
-# Means of a border of paper lie above this, of a dark border below that; others' pixels are as flat as dark ones'.
+# Borders with a larger mean are paper, with a smaller one dark; others must be as flat as dark ones.
 _BRIGHT = 200
 
-# Share of a line's pixels that may lie further away, where dust or a codec left something.
+# Share of a line's pixels that may be further from the colour, because of dust or the codec.
 _STRAY = 0.005
 
-# How far the colours of two opposite bars may lie apart.
+# Largest distance between the colours of two opposite bars.
 _SAME = 4
 
-# The least width of a bar and the most that both take, as shares of the side; and how much two dark ones may differ, in pixels
-# or as a share: letterboxes lie in the middle, but for JPEG's blocks that their edges cut.
+# Least width of a bar and most width of both, as shares of the side; and the largest difference of the widths of two dark bars,
+# in pixels or as a share: letterboxes are centred, up to the JPEG blocks that their edges cut.
 _LEAST, _MOST, _UNEQUAL_PIXELS, _UNEQUAL = 0.01, 0.75, 8, 0.1
 
-# An edge is sharp: within so many lines from where a bar ends, so much more of a line's pixels than of the last but one are no
-# longer the border's.
+# Sharpness of an edge: within this number of lines after the bar, the share of pixels that are not the border's rises by this
+# much.
 _EDGE, _SHARP = 12, 0.25
 
 # Side in pixels of the blocks in which codecs leave noise.
@@ -37,14 +39,15 @@ _BLOCK = 16
 
 
 def content(pixels: NDArray[Any]) -> tuple[slice, slice] | None:
-    """The rows and columns of a picture (H, W, 3) within its border; None where it has none.
+    """Rows and columns of a picture (H, W, 3) inside its border, or None without border. Integers have the range of their type,
+    other numbers [0, 1].
 
     Integers have their type's range, other numbers that from 0 to 1.
     """
     level = _level(pixels)
     rows = _between_bars(pixels, level)
     columns = _between_bars(pixels[rows].swapaxes(0, 1), level)
-    # A frame's upper and lower bars may end in corners that only show without those beside.
+    # The upper and lower bars of a frame may end in corners that are visible only without the bars at the sides.
     if columns != slice(0, pixels.shape[1]) and rows == slice(0, pixels.shape[0]):
         rows = _between_bars(pixels[:, columns], level)
     whole = (slice(0, pixels.shape[0]), slice(0, pixels.shape[1]))
@@ -52,13 +55,13 @@ def content(pixels: NDArray[Any]) -> tuple[slice, slice] | None:
 
 
 class FilmBorder:
-    """Of a film's frames, which have one border: what no frame so far showed anything in since the first border was found."""
+    """Border that all frames of a film share: the area in which no frame since the first one with a border has shown anything."""
 
     def __init__(self) -> None:
         self._inside: tuple[slice, slice] | None = None
 
     def __call__(self, pixels: Array) -> tuple[slice, slice] | None:
-        """The rows and columns of the next frame (H, W, 3) within the border; None where there is none."""
+        """Rows and columns of the next frame (H, W, 3) inside the border, or None without border."""
         if self._inside is None:
             self._inside = content(pixels)
         elif not _is_bare(pixels, self._inside):
@@ -72,7 +75,7 @@ class FilmBorder:
 
 
 def _grown(former: slice, now: slice, side: int) -> slice:
-    """Both, and where that is more than the former a whole block, so that noise at an edge moves it once."""
+    """The union of both areas. It grows by whole blocks, so that noise at an edge moves the border only once."""
     start = former.start if now.start >= former.start else max(0, now.start - _BLOCK)
     stop = former.stop if now.stop <= former.stop else min(side, now.stop + _BLOCK)
     return slice(start, stop)
@@ -93,12 +96,12 @@ def _is_bare(pixels: Array, inside: tuple[slice, slice]) -> bool:
 
 
 def _level(pixels: Array) -> float:
-    """A level of 255."""
+    """One level of 255 in the unit of the pixels."""
     return np.iinfo(pixels.dtype).max / 255 if np.issubdtype(pixels.dtype, np.integer) else 1 / 255
 
 
 def _between_bars(lines: Array, level: float) -> slice:
-    """The lines of (N, M, 3) between a bar at each end; all where there are not two bars that look like one border."""
+    """The lines of (N, M, 3) between a bar at each end; all lines unless both bars look like one border."""
     count, whole = len(lines), slice(0, len(lines))
     if count < 8 or lines.shape[1] < 8:
         return whole
@@ -120,8 +123,8 @@ def _between_bars(lines: Array, level: float) -> slice:
 
 
 def _bar(lines: Array, colour: Array, far: float) -> int:
-    """How many lines from the first one on are of a colour."""
-    # A few at a time: most pictures have none.
+    """Number of lines, from the first one on, that have one colour."""
+    # In small steps, because most pictures have no bars.
     for start in range(0, len(lines), 16):
         strays = _strays(lines[start : start + 16], colour, far) > _STRAY
         if strays.any():
@@ -130,6 +133,6 @@ def _bar(lines: Array, colour: Array, far: float) -> int:
 
 
 def _strays(lines: Array, colour: Array, far: float) -> NDArray[np.float64]:
-    """Of each line of (n, M, 3) the share of pixels that lie ``far`` from a colour."""
+    """Share of pixels in each line of (n, M, 3) whose distance from a colour exceeds ``far``."""
     shares: NDArray[np.float64] = (np.abs(lines.astype(np.float32) - colour) > far).any(axis=2).mean(axis=1)
     return shares

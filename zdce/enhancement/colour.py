@@ -1,4 +1,4 @@
-"""From a picture's own encoding of light to sRGB, which networks are trained on, and back."""
+"""Conversion of pictures from their own encoding of light to sRGB, on which networks are trained, and back."""
 
 import io
 from dataclasses import replace
@@ -19,8 +19,8 @@ from zdce.settings import EnhanceSettings
 
 
 def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
-    """The enhanced picture, in the encoding and with the colour profile of ``picture``; ``picture`` itself where it is not dark
-    and ``only_if_dark`` is set.
+    """The enhanced picture, in the encoding and with the colour profile of ``picture``; or ``picture`` itself if
+    ``only_if_dark`` is set and it is not dark.
 
     Where the enhancer's ``transfer`` is ``"srgb"``, a picture is converted by its own colour tags or RGB profile. Invisible
     pixels decide nothing and stay as they are.
@@ -28,7 +28,7 @@ def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
     if enhancer.settings.only_if_dark:
         if not is_dark(picture, enhancer.settings):
             return picture
-        enhancer = enhancer.with_settings(only_if_dark=False)  # which decides the same for arrays
+        enhancer = enhancer.with_settings(only_if_dark=False)  # The enhancer would decide the same for arrays.
     encoding = _of_file(picture) if enhancer.settings.transfer == "srgb" else None
 
     def converted(pixels: Pixels) -> Pixels:
@@ -38,14 +38,14 @@ def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
 
 
 def is_dark(picture: Picture, settings: EnhanceSettings) -> bool:
-    """Whether the visible part of ``picture`` within its border, in sRGB, is dark (``zdce.models.darkness``)."""
+    """Whether the visible part of ``picture`` inside its border, in sRGB, is dark (``zdce.models.darkness``)."""
     encoding = _of_file(picture) if settings.transfer == "srgb" else encodings.ENCODINGS[settings.transfer]
     pixels = filled(picture.pixels, opacity_within_border(picture.pixels, picture.alpha))
     return darkness.is_dark(pixels if encoding is None else encodings.srgb(encoding, pixels))
 
 
 def srgb(picture: Picture) -> Picture:
-    """The picture in sRGB and without its profile, 8 bits, for a screen."""
+    """The picture in sRGB with 8 bits and without profile, for screens."""
     metadata = {key: value for key, value in picture.metadata.items() if key not in PROFILES}
     pixels = images.as_uint8(picture.pixels)
     encoding = _of_file(replace(picture, pixels=pixels))
@@ -54,12 +54,12 @@ def srgb(picture: Picture) -> Picture:
     return Picture(pixels, picture.grey, picture.alpha, metadata, picture.format)
 
 
-# Of a picture's metadata, what says what its numbers mean.
+# Metadata that describes the meaning of pixel values.
 PROFILES = ("icc_profile", "colour_tags")
 
 
 def _of_file(picture: Picture) -> Encoding | None:
-    """The encoding that a file's tags or profile describe; None where that is sRGB's, or there are none that can be used."""
+    """The encoding that a file's tags or profile describe; None if that is sRGB or can't be used."""
     tags, profile = picture.metadata.get("colour_tags"), picture.metadata.get("icc_profile", b"")
     space = tags.space(has_profile=bool(profile)) if tags else None
     if space is not None:
@@ -68,13 +68,13 @@ def _of_file(picture: Picture) -> Encoding | None:
 
 
 def _of_profile(profile: bytes) -> Encoding | None:
-    """The encoding of an RGB profile; None where that is sRGB, or it is no RGB profile that can be used both ways."""
+    """The encoding of an RGB profile; None if that is sRGB, or if the profile is not one of RGB that works in both directions."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if opened.profile.xcolor_space.strip() != "RGB" or _is_srgb(profile):
             return None
         _converted_8_bits(np.zeros((1, 1, 3), np.float32), _SRGB, profile)
-    except (OSError, ValueError, ImageCms.PyCMSError):  # a name of its colours in other letters than ASCII's is a ValueError
+    except (OSError, ValueError, ImageCms.PyCMSError):  # A profile with a non-ASCII name of its colours raises ValueError.
         return None
     convert = _converted_8_bits if packages.missing("imagecodecs", extra="formats") else _converted
     return Encoding(partial(convert, source=profile, target=_SRGB), partial(convert, source=_SRGB, target=profile))
@@ -84,14 +84,14 @@ _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def _is_srgb(profile: bytes) -> bool:
-    """Whether it moves no colour by more than a level of 255: most cameras' profiles are sRGB under one name or another."""
+    """Whether the profile moves no colour by more than one level of 255. Most cameras' profiles are sRGB under different names."""
     levels = np.linspace(0, 1, 9, dtype=np.float32)
     colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3)
     return bool(np.abs(_converted_8_bits(colours, profile, _SRGB) - colours).max() < 1.5 / 255)
 
 
 def _converted(colours: Floats, source: bytes, target: bytes) -> Floats:
-    """In floating point, which keeps what the other profile's range does not hold."""
+    """Converts in floating point, which keeps colours outside of the other profile's range."""
     import imagecodecs
 
     intent = int(ImageCms.Intent.RELATIVE_COLORIMETRIC)
@@ -102,7 +102,7 @@ def _converted(colours: Floats, source: bytes, target: bytes) -> Floats:
 
 
 def _converted_8_bits(colours: Floats, source: bytes, target: bytes) -> Floats:
-    """By Pillow, which knows profiles in 8 bits."""
+    """Converts with Pillow, which supports profiles in 8 bits only."""
     image = Image.fromarray(np.rint(colours.clip(0, 1) * 255).astype(np.uint8))
     before, after = (ImageCms.ImageCmsProfile(io.BytesIO(profile)) for profile in (source, target))
     converted = ImageCms.profileToProfile(image, before, after, ImageCms.Intent.RELATIVE_COLORIMETRIC)

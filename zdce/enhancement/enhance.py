@@ -1,4 +1,4 @@
-"""Pictures in whatever form they come, enhanced and given back in the same."""
+"""``zdce.enhance``: pictures of many kinds, enhanced and returned in the same kind."""
 
 import functools
 import os
@@ -21,10 +21,10 @@ from zdce.settings import EnhanceSettings, SettingsKeywords
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A network: one that is loaded, or what ``zdce.load`` takes.
+# A loaded network, or an argument of ``zdce.load``.
 Model: TypeAlias = Network | str | os.PathLike[str]
 
-# The network where none is named; None: one must be named.
+# The network if none is given; None: one must be given.
 DEFAULT: str | None = weights.DEFAULT
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -59,7 +59,8 @@ def enhance(
     device: str | None = None,
     **keywords: Unpack[SettingsKeywords],
 ) -> Any:
-    """The enhanced picture, in kind: an array for an array, a tensor for a tensor, a Pillow image for one or for a path.
+    """The enhanced picture, in the same kind: an array for an array, a tensor for a tensor, a Pillow image for one or for a
+    path.
 
     A network that is named is loaded once, however often it is asked for, and anew when its file has changed. One that is
     loaded runs where it is, with the weights that it has.
@@ -141,7 +142,7 @@ def _kept(name: str, stamp: tuple[int, int] | None, device: str, precision: str)
 
 
 def enhanced(image: Any, enhancer: Enhancer) -> Any:
-    """``image``, whatever ``enhance`` takes, by an enhancer that is ready; results and errors as there."""
+    """``image``, of any kind that ``enhance`` takes, enhanced by ``enhancer``; results and errors are those of ``enhance``."""
     if is_tensor(image):
         return _tensor(image, enhancer)
     if isinstance(image, np.ndarray):
@@ -156,19 +157,19 @@ def enhanced(image: Any, enhancer: Enhancer) -> Any:
 def _file(source: Path, target: Path, enhancer: Enhancer) -> Path:
     result = picture_files.write(source, target, enhancer.settings, functools.partial(colour.enhance, enhancer=enhancer))
     for note in result.notes:
-        warnings.warn(f"{target}: {note}", stacklevel=3)  # shown with the line that called zdce.enhance
+        warnings.warn(f"{target}: {note}", stacklevel=3)  # The warning names the line that called zdce.enhance.
     return target
 
 
 def _film(source: Path, target: Path, enhancer: Enhancer) -> Path:
     report = video.enhance(source, target, enhancer)
     for line in filter(None, [*report.notes, report.fault]):
-        warnings.warn(f"{target}: {line}", stacklevel=3)  # shown with the line that called zdce.enhance
+        warnings.warn(f"{target}: {line}", stacklevel=3)  # The warning names the line that called zdce.enhance.
     return target
 
 
 def _tensor(image: "Tensor", enhancer: Enhancer) -> "Tensor":
-    """``image`` (3, H, W) or (B, 3, H, W) enhanced."""
+    """A tensor (3, H, W) or (B, 3, H, W), enhanced."""
     import torch
 
     from zdce.ops.interleaved import WHITE
@@ -180,12 +181,12 @@ def _tensor(image: "Tensor", enhancer: Enhancer) -> "Tensor":
     white = WHITE.get(image.dtype, 1)
     batch = (image.detach() if image.dim() == 4 else image.detach()[None]).to(torch.float32) / white
     result = enhancer(batch).reshape(image.shape)
-    # A clone of what was made in inference mode can be used in training.
+    # A clone of a tensor from inference mode can be used in training.
     return (result * white).round().to(image.dtype) if white > 1 else result.clone().to(image.dtype)
 
 
 def _array(image: NDArray[Any], enhancer: Enhancer) -> NDArray[Any]:
-    """``image`` (H, W), (H, W, C) or (B, H, W, C) enhanced, C being 1, 3 or 4."""
+    """An array (H, W), (H, W, C) or (B, H, W, C), C being 1, 3 or 4, enhanced."""
     if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
         raise TypeError(f"image must be a uint8, uint16 or floating array, got {image.dtype}")
     if image.ndim == 2 and image.size:
@@ -202,7 +203,9 @@ def _array(image: NDArray[Any], enhancer: Enhancer) -> NDArray[Any]:
 
 
 def _colors(image: NDArray[Any], enhancer: Enhancer, grey: bool) -> NDArray[Any]:
-    """``image`` (H, W, 3) enhanced; of ``grey`` the mean (H, W, 1), as the network colours each channel alone."""
+    """``image`` (H, W, 3) enhanced. For ``grey`` pictures the channels' mean (H, W, 1), because the network changes channels
+    differently.
+    """
     floating = np.issubdtype(image.dtype, np.floating)
     result: NDArray[Any] = enhancer(image.astype(np.float32, copy=False) if floating else image)
     if not grey:

@@ -1,4 +1,4 @@
-"""Whole pictures through a network: any size in bounded memory, 8 or 16 bits or floating point in and out."""
+"""``zdce.Enhancer``: whole pictures of any size in bounded memory; 8 bits, 16 bits or floating point."""
 
 import math
 import sys
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from zdce.models.network import DCENet
     from zdce.models.torch_engine import TorchEngine
 
-# A network in memory: of a file, for the CPU, or PyTorch's.
+# A network in memory: as read from a file, for the CPU, or a PyTorch module.
 Network: TypeAlias = Union[StoredNetwork, "DCENet"]
 
 Floats: TypeAlias = NDArray[np.float32]
 _Pixels = TypeVar("_Pixels", NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32], Pixels)
 
-# How far floating-point images may lie outside of [0, 1]: one level of 255, about as far as bfloat16 rounds.
+# Largest distance of floating-point images from [0, 1]: one level of 255, about the rounding of bfloat16.
 _ROUNDING = 1 / 255
 
 
@@ -51,7 +51,7 @@ def load(path_or_name: str | Path, device: str = "cpu") -> Network:
 
 
 def moved(network: Network, device: str) -> Network:
-    """``network`` on ``device``, with PyTorch where that is not the CPU.
+    """``network`` on ``device``, as a PyTorch module unless that is the CPU.
 
     Raises:
         ValueError: there is no such device here.
@@ -66,14 +66,14 @@ def moved(network: Network, device: str) -> Network:
 
 
 def is_tensor(value: object) -> "TypeGuard[Tensor]":
-    """Whether ``value`` is a tensor; where nobody has imported PyTorch there are none."""
+    """Whether ``value`` is a tensor; if PyTorch is not imported, it is not."""
     torch = sys.modules.get("torch")
     return hasattr(torch, "Tensor") and isinstance(value, torch.Tensor)  # type: ignore[union-attr]
 
 
 @dataclass
 class _Engines:
-    """What runs a network in one precision, each made when first asked for."""
+    """The engines of a network in one precision, each made when it is first used."""
 
     packed: Engine | None = None
     on_torch: "TorchEngine | None" = None
@@ -101,7 +101,7 @@ class Enhancer:
     (5, 7, 3)
     """
 
-    __slots__ = ("_engines", "model", "settings")  # so that `enhancer.strength = 2` is an error
+    __slots__ = ("_engines", "model", "settings")  # Makes `enhancer.strength = 2` an error.
 
     def __init__(self, model: Network, settings: EnhanceSettings | None = None, **keywords: Unpack[SettingsKeywords]) -> None:
         self.model = model if isinstance(model, StoredNetwork) else model.eval()
@@ -122,11 +122,11 @@ class Enhancer:
                 )
 
     def __reduce__(self) -> tuple[type["Enhancer"], tuple[Network, EnhanceSettings]]:
-        # Packed weights belong to a processor's instruction set: the process that unpickles packs anew.
+        # Packed weights depend on the processor's instruction set, so they are packed again after unpickling.
         return Enhancer, (self.model, self.settings)
 
     def with_settings(self, settings: EnhanceSettings | None = None, **keywords: Unpack[SettingsKeywords]) -> "Enhancer":
-        """An enhancer with the same network and other settings; packed weights are shared in the same precision.
+        """An enhancer with the same network and other settings. If the precision is the same, packed weights are shared.
 
         Args:
             settings: in place of this enhancer's own.
@@ -145,17 +145,17 @@ class Enhancer:
 
     @property
     def variant(self) -> Variant:
-        """What the network computes."""
+        """The variant of the network."""
         return self.model.variant
 
     @property
     def scale(self) -> int:
-        """How many times smaller the image is that the curve is estimated on."""
+        """The curve is estimated on an image this many times smaller."""
         return cast(int, self.settings.scale)
 
     @property
     def precision(self) -> str:
-        """Of the convolutions, "fp32" or "bf16"."""
+        """Precision of the convolutions, "fp32" or "bf16"."""
         return self.settings.precision
 
     @overload
@@ -165,7 +165,7 @@ class Enhancer:
     def __call__(self, image: "Tensor") -> "Tensor": ...
 
     def __call__(self, image: Any) -> Any:
-        """The enhanced picture, of the shape and type of ``image``.
+        """The enhanced picture, with the shape and type of ``image``.
 
         Args:
             image: a picture as an array (H, W, 3), RGB, uint8, uint16 or float32 in [0, 1], any size and memory layout; or
@@ -184,7 +184,7 @@ class Enhancer:
         return self._converted(image)
 
     def pictures(self, pictures: "Tensor") -> "Tensor":
-        """Enhances pictures that lie where the network does, together as far as memory goes.
+        """Enhances pictures on the network's device, together as far as memory allows.
 
         On a GPU nothing is copied to the host but a sample where noise is measured, unless ``transfer`` is another encoding
         than sRGB or ``only_if_dark`` is set; where neither a strength is sought for each scene nor noise measured, nothing is
@@ -236,13 +236,13 @@ class Enhancer:
         return encodings.through(self._encoding, image, lambda shown: self._runner.apply(shown, maps, self._pixel_settings))
 
     def srgb(self, image: NDArray[Any]) -> NDArray[Any]:
-        """What the network sees: ``image`` (H, W, 3) itself, or in sRGB, where ``transfer`` is another encoding; as 16 bits
-        then where it holds integers.
+        """The network's input: ``image`` (H, W, 3), converted to sRGB if ``transfer`` is another encoding, then as uint16 for
+        integers.
         """
         return image if self._encoding is None else encodings.srgb(self._encoding, image)
 
     def _converted(self, image: Any) -> Any:
-        """``image`` (H, W, 3) enhanced in the encoding that it has."""
+        """``image`` (H, W, 3), enhanced in its own encoding."""
         return self._enhanced(image) if self._encoding is None else encodings.through(self._encoding, image, self._enhanced)
 
     def _enhanced(self, shown: Any) -> Any:
@@ -250,7 +250,7 @@ class Enhancer:
         return self._runner.enhance(shown, self._pixel_settings) if self._may_change(shown) else shown.copy()
 
     def _may_change(self, shown: NDArray[Any]) -> bool:
-        """Whether ``shown`` (H, W, 3), in sRGB, is a picture that ``only_if_dark`` lets change."""
+        """Whether ``only_if_dark`` allows ``shown`` (H, W, 3), in sRGB, to be changed."""
         return not self.settings.only_if_dark or darkness.is_dark(shown)
 
     def _maps_shape(self, image: NDArray[Any]) -> tuple[int, ...]:
@@ -277,7 +277,7 @@ class Enhancer:
 
     @property
     def _engine(self) -> Engine | None:
-        """What runs the network on the CPU, its weights packed when first asked for; None where PyTorch runs it."""
+        """The engine for the CPU, its weights packed at the first use; None if PyTorch runs the network."""
         if backends.requested() not in ("auto", "cpp") or not devices.is_cpu(self._device):
             return None
         if self._engines.packed is None and self._why_unsupported() is None:
@@ -301,7 +301,7 @@ class Enhancer:
 
     @property
     def _torch_engine(self) -> "TorchEngine":
-        """What runs the network elsewhere, made when first asked for.
+        """The engine on PyTorch, made at the first use.
 
         Raises:
             BackendError: PyTorch is not installed.
@@ -337,7 +337,7 @@ def _check(image: Any) -> None:
 
 
 def _check_range(least: float, most: float) -> None:
-    """Raises ValueError where the smallest and the largest value of floating-point pixels are not in [0, 1]."""
+    """Raises ValueError if the smallest or largest floating-point value is outside of [0, 1]."""
     if not (math.isfinite(least) and math.isfinite(most)):
         raise ValueError("image must be finite, got values that are not")
     if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):

@@ -1,4 +1,6 @@
-"""Frames of HDR films enhanced in the light that their numbers mean, by tables: curves take most of the time otherwise."""
+"""HDR frames, enhanced in the light that their values stand for. Tables convert them, because computing the curves takes most
+of the time.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +12,11 @@ from zdce.io.colour_spaces import Floats, matrices, transfer
 from zdce.io.colour_tags import Space
 from zdce.srgb import light_of_srgb, srgb_of_light
 
-# Light from here to there has an entry for each 2^-11 part of a power of 2: the upper bits of a float32. Where white is 1, PQ
-# goes to 49, and 10 bits of it begin at 2^-27.
+# The table has an entry for each 2^-11 of an octave of light in this range: the upper bits of a float32. With white at 1, PQ
+# ends at 49 and its 10-bit values begin at 2^-27.
 _LEAST, _MOST, _CUT = np.float32(2.0**-32), np.float32(2.0**7), 12
 
-# Rows of a frame that are converted at once, which fit into a processor's cache.
+# Number of rows that are converted at once; they fit into a processor's cache.
 _ROWS = 32
 
 
@@ -25,12 +27,12 @@ def _bits(light: Floats) -> NDArray[np.int32]:
 
 _FIRST, _LAST = (int(_bits(np.array([light], np.float32))[0]) for light in (_LEAST, np.nextafter(_MOST, np.float32(0))))
 
-# The middle of each entry's light.
+# The middle of each entry's range of light.
 _ENTRIES = ((np.arange(_FIRST, _LAST + 1, dtype=np.int32) << _CUT) + (1 << (_CUT - 1))).view(np.float32)
 
 
 def _entry(light: Floats) -> NDArray[np.int32]:
-    """Which entries hold light; what is below the first one, and below 0, is the first one's."""
+    """Index of each light's entry; light below the first entry, or below 0, uses the first one."""
     return _bits(light.clip(_LEAST, np.nextafter(_MOST, np.float32(0)))) - _FIRST
 
 
@@ -53,7 +55,7 @@ class Frames:
         self._codes = (curve.encode(_ENTRIES) * self._white).astype(np.float32)
 
     def through(self, pixels: NDArray[Any], enhance: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
-        """What ``enhance`` makes of ``pixels`` in sRGB of 16 bits, in their own encoding and type."""
+        """The result of ``enhance`` for ``pixels`` in sRGB of 16 bits, converted back to their own encoding and type."""
         shown, result = np.empty(pixels.shape, np.uint16), np.empty_like(pixels)
         bands = [slice(top, top + _ROWS) for top in range(0, len(pixels), _ROWS)]
         for rows in bands:

@@ -1,4 +1,4 @@
-"""Live video enhanced: each newest frame, in its own light, and only while the scene is dark where that is asked for."""
+"""Enhancement of live video: always the newest frame, with curves that do not flicker, and optionally only in the dark."""
 
 import math
 import threading
@@ -21,29 +21,29 @@ from zdce.settings import VIDEO_SCALE, EnhanceSettings
 if TYPE_CHECKING:
     from zdce.io.live_frames import LiveReader
 
-# What ``darkness.lightness`` must exceed for a scene that was dark to count as lit.
+# Value that ``darkness.lightness`` must exceed before a dark scene counts as lit.
 _LIT = 1.25
 
-# Seconds that light or darkness must last, and in which the curve comes and goes.
+# Seconds that light or darkness must last, and seconds in which the curve fades in or out.
 _LASTING, _FADE = 1.0, 0.5
 
-# About how many rows of a frame its light is measured on.
+# Approximate number of rows of a frame on which its light is measured.
 _MEASURED = 256
 
-# Frames whose latency is remembered.
+# Number of the last frames whose latencies are kept.
 _REMEMBERED = 10_000
 
 
 def settings_for(variant: Variant, settings: EnhanceSettings) -> EnhanceSettings:
-    """``settings`` with live video's defaults where they are None: the larger of the network's scale and ``VIDEO_SCALE``, and
-    no denoising, which takes several times as long as all the rest.
+    """``settings`` with the defaults of live video in place of None: the larger of the network's scale and ``VIDEO_SCALE``, and
+    no denoising, which takes several times as long as everything else.
     """
     scale = max(variant.scale, VIDEO_SCALE) if settings.scale is None else settings.scale
     return replace(settings, scale=scale, noise=0.0 if settings.noise is None else settings.noise)
 
 
 def reading() -> Any:
-    """The module that reads live frames, the only one that needs PyAV.
+    """The module that reads live frames; only this module needs PyAV.
 
     Raises:
         ValueError: PyAV is missing.
@@ -71,13 +71,13 @@ class DarkSwitch:
         self._other_since: float | None = None
 
     def __call__(self, lightness: float, time: float) -> float:
-        """The share of the curve, 0 to 1, of a frame with this ``darkness.lightness`` at ``time`` in seconds."""
+        """Share of the curve, from 0 to 1, for a frame with this ``darkness.lightness`` at ``time`` in seconds."""
         passed, self._time = max(0.0, time - self._time), time
         if self.is_dark is None:
             self.is_dark = lightness < 1
             self._share = float(self.is_dark)
             return self._share
-        # The share follows what was decided before this frame.
+        # The share follows the decision before this frame.
         step = passed / _FADE
         self._share = min(1.0, self._share + step) if self.is_dark else max(0.0, self._share - step)
         is_other = lightness > _LIT if self.is_dark else lightness < 1
@@ -104,13 +104,13 @@ class LiveFrames:
         self.share = 1.0
 
     def __call__(self, pixels: Pixels, moment: float) -> Pixels:
-        """The next frame (H, W, 3), shown at ``moment`` seconds; the same array where nothing is to be brightened."""
+        """The next frame (H, W, 3), shown at ``moment`` seconds, enhanced; the same array if nothing changes."""
         if self._switch is not None:
             step = max(1, min(pixels.shape[:2]) // _MEASURED)
             shown = self._enhancer.srgb(np.ascontiguousarray(pixels[::step, ::step]))
             self.share = self._switch(darkness.lightness(shown), moment)
         if self.share == 0:
-            self._frames = None  # smoothing begins anew when it is dark again
+            self._frames = None  # Smoothing starts again when it becomes dark again.
             return pixels
         if self._frames is None:
             self._frames = video.Frames(self._enhancer, None)
@@ -136,7 +136,7 @@ class Shown:
 
 
 class Meter:
-    """What became of the frames so far.
+    """Counts and latencies of the frames so far.
 
     Attributes:
         shown: how many were enhanced.
@@ -149,13 +149,13 @@ class Meter:
         self.latencies: deque[float] = deque(maxlen=_REMEMBERED)
 
     def add(self, latency: float, number: int) -> None:
-        """Counts a frame that ``number`` others came before."""
+        """Counts a frame with ``number`` frames before it."""
         self.shown += 1
         self.dropped = number + 1 - self.shown
         self.latencies.append(latency)
 
     def end(self, came: int) -> None:
-        """Counts as dropped what came after the last frame shown, of ``came`` frames in all."""
+        """Counts the frames after the last shown one as dropped; ``came`` is the number of all frames."""
         self.dropped = max(self.dropped, came - self.shown)
 
     def summary(self) -> dict[str, int | float | None]:

@@ -1,4 +1,4 @@
-"""What became of many files: a CSV file that grows while they are done, and that a stopped run goes on with."""
+"""The manifest of a batch: a CSV file with a row for each file, which a later run continues."""
 
 import csv
 import io
@@ -11,12 +11,12 @@ from zdce import errors
 from zdce.errors import FileError, InputError
 from zdce.runtime import atomic
 
-# File names are bytes; those that are no UTF-8 come back as they were.
+# File names are bytes; names that are not UTF-8 must be read back unchanged.
 _AS_THEY_WERE = "surrogateescape"
 
 
 class Row(NamedTuple):
-    """A file, its result's, what became of it (``STATUSES``), and the reason, or what the result lacks of its source."""
+    """Paths of a file and its result, its status (``STATUSES``), and the reason, or what the result lacks of its source."""
 
     source: str
     target: str
@@ -26,8 +26,8 @@ class Row(NamedTuple):
 
 WRITTEN, BRIGHT, PARTLY, KEPT, FAILED = "written", "bright", "partly", "kept", "failed"
 
-# "bright": the picture was not dark, and stayed as it was; "partly": of a broken video what could be decoded; "kept": the
-# result was there already.
+# "bright": the picture was not dark and stayed as it was; "partly": the decodable part of a broken video was written; "kept":
+# the result existed.
 STATUSES = (WRITTEN, BRIGHT, PARTLY, KEPT, FAILED)
 
 
@@ -51,7 +51,7 @@ class Manifest:
         with atomic.replacing(self._path) as temporary, temporary.open("w", -1, "utf-8", _AS_THEY_WERE, "") as file:
             file.write(_line(Row._fields))
             for row in self._former():
-                # A result that could not be made, and is there: somebody else made it.
+                # The result exists although the job failed: another program made it.
                 if row.target not in passed and not (row.status == FAILED and row.target in there):
                     file.write(_line(row))
                     passed.add(row.target)
@@ -65,7 +65,7 @@ class Manifest:
         """
         try:
             with self._path.open("ab") as file:
-                # Appending is atomic but for network file systems, some of which have locks; Windows has none of this kind.
+                # Appending is atomic except on network file systems, some of which have locks, and on Windows.
                 with suppress(ImportError, OSError):
                     import fcntl
 
@@ -82,7 +82,7 @@ class Manifest:
                 raise InputError(f"{self._path} is there and no manifest: expected the columns {', '.join(Row._fields)}")
             before = ""
             for line in file:
-                # Names may have line ends in them; what was cut off goes on in no line.
+                # Names may contain line ends. An incomplete last line is not continued.
                 row = _row(before + line) or _row(line)
                 before = "" if row else before + line
                 if row:
@@ -90,7 +90,7 @@ class Manifest:
 
 
 def _row(text: str) -> Row | None:
-    """What ``_line`` made ``text`` of, where it is whole."""
+    """The row that ``_line`` wrote as ``text``, if it is complete."""
     with suppress(csv.Error):
         values = next(csv.reader([text], strict=True), [])
         if text.endswith("\n") and len(values) == len(Row._fields) and values[2] in STATUSES:
@@ -100,7 +100,7 @@ def _row(text: str) -> Row | None:
 
 def _line(values: Iterable[str]) -> str:
     row, text = list(values), io.StringIO()
-    # Python before 3.13 quotes no carriage return, which every reader takes for a line's end.
+    # Python before 3.13 does not quote carriage returns, which readers take for line ends.
     all_of_it = any("\r" in value for value in row)
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if all_of_it else csv.QUOTE_MINIMAL).writerow(row)
     return text.getvalue()

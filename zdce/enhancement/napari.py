@@ -1,4 +1,4 @@
-"""A widget for napari: a brighter layer beside a dark one. ``napari.yaml`` beside this file tells napari of it."""
+"""A widget for napari that adds a brighter layer. ``napari.yaml`` in this folder registers it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from zdce.settings import EnhanceSettings
 if TYPE_CHECKING:
     import napari
 
-# What of a layer the brighter one has too.
+# Properties that the new layer takes from the original one.
 _KEPT = (
     "scale",
     "translate",
@@ -54,7 +54,7 @@ def brighten(
 
 
 def _each(data: NDArray[Any], dimensions: int, settings: EnhanceSettings) -> NDArray[Any]:
-    """Every picture of a stack, each of so many ``dimensions``."""
+    """Every picture of a stack; a picture has this number of ``dimensions``."""
     pictures = data.reshape(-1, *data.shape[data.ndim - dimensions :])
     result = np.empty_like(pictures)
     for i, picture in enumerate(pictures):
@@ -63,7 +63,7 @@ def _each(data: NDArray[Any], dimensions: int, settings: EnhanceSettings) -> NDA
 
 
 def _in_limits(data: NDArray[Any], limits: tuple[float, float], settings: EnhanceSettings) -> NDArray[Any]:
-    """Grey pictures of which ``limits`` are black and white; what lies beyond stays as far beyond."""
+    """Grey pictures scaled so that ``limits`` are black and white; values beyond are kept beyond."""
     black, white = limits
     shown = ((data.astype(np.float32) - np.float32(black)) / np.float32(white - black)).clip(0, 1)
     change = (_each(shown, 2, settings) - shown) * np.float32(white - black)

@@ -1,4 +1,4 @@
-"""Picture files that become enhanced ones: what is written, or that the source's own bytes are the result."""
+"""Enhancement of picture files. The result is a new file, or the bytes of the source if the picture stays as it is."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from zdce.settings import EnhanceSettings
 
 
 class Result(NamedTuple):
-    """What a picture file becomes.
+    """Content of the result of a picture file.
 
     Attributes:
         data: the result's bytes; None where they are the source's.
@@ -27,7 +27,7 @@ class Result(NamedTuple):
 def enhanced(
     picture: Picture, own_format: str, target: Path, settings: EnhanceSettings, enhance: Callable[[Picture], Picture]
 ) -> Result:
-    """What ``picture`` becomes as a file called ``target``; nothing is written.
+    """The result of ``picture`` as a file with the name ``target``; nothing is written.
 
     Args:
         own_format: Pillow's name of the format of its file, or nothing; where ``target`` has another, the file is written anew.
@@ -37,13 +37,13 @@ def enhanced(
     Raises:
         ValueError: the format can't be written, or can't hold the picture.
     """
-    images.check(picture, target)  # before the work is done
+    images.check(picture, target)  # Checked before the picture is enhanced.
     return encoded(picture, enhance(picture), own_format, target, settings)
 
 
 def encoded(picture: Picture, result: Picture, own_format: str, target: Path, settings: EnhanceSettings) -> Result:
-    """What ``picture`` becomes as a file, where ``result`` is the enhanced one or, if it stays as it is, itself; arguments and
-    errors as ``enhanced`` has them.
+    """``result``, the enhanced picture, as a file; the source's bytes if ``result`` is ``picture`` itself. Arguments and errors
+    as for ``enhanced``.
     """
     bright = result is picture
     if bright and images.check(picture, target).name == own_format and settings.strip is None:
@@ -53,7 +53,7 @@ def encoded(picture: Picture, result: Picture, own_format: str, target: Path, se
 
 
 def write(source: Path, target: Path, settings: EnhanceSettings, enhance: Callable[[Picture], Picture]) -> Result:
-    """Enhances the file ``source`` into ``target``, whole or not at all; arguments and errors as ``enhanced`` has them.
+    """Enhances the file ``source`` and writes ``target``, completely or not at all. Arguments and errors as for ``enhanced``.
 
     Raises:
         OSError: ``source`` can't be read, or ``target`` not be written.

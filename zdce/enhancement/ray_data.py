@@ -1,4 +1,4 @@
-"""Pictures and videos enhanced by Ray Data: rows of files, or of pixels, go through actors that each hold a network.
+"""Enhancement with Ray Data: actors that each hold a network process rows of paths or pixels.
 
 Needs the extra ``ray``; what runs where, and again where a machine is lost, is Ray's. Results appear whole or not at all, and
 those that are there are kept: the same call does the rest.
@@ -34,7 +34,7 @@ def files(paths: Sequence[str], output: str | None = None) -> Any:
         ValueError: Ray Data is not installed, there is nothing to do, or two results have one place.
     """
     jobs = batch.plan(images.find(paths, batch.suffixes()), output)
-    # Actors have folders of their own as working directories.
+    # Actors have different working directories.
     return _ray_data().from_items([{"source": str(j.source.absolute()), "target": str(j.target.absolute())} for j in jobs])
 
 
@@ -47,7 +47,7 @@ def enhance_files(
     device: str = "cpu",
     **keywords: Any,
 ) -> Any:
-    """Enhances files; those that can't be done don't end the others.
+    """Enhances files; files that fail do not stop the others.
 
     Args:
         dataset: a ``ray.data.Dataset`` with the columns ``source`` and ``target``, paths that all machines see.
@@ -94,7 +94,7 @@ def enhance_images(
 
 
 def _parted(settings: EnhanceSettings | None, keywords: dict[str, Any]) -> tuple[EnhanceSettings, dict[str, Any]]:
-    """The settings, and the keywords that are none: Ray's."""
+    """The settings among ``keywords``, and the other keywords, which are Ray's."""
     changes: Any = {name: value for name, value in keywords.items() if name in options()}
     return EnhanceSettings.of(settings, **changes), {name: value for name, value in keywords.items() if name not in changes}
 
@@ -115,7 +115,7 @@ class _Files:
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
         job = Job(Path(row["source"]), Path(row["target"]))
         kept = job.target.exists() and not self._overwrite
-        # A bar that is not started shows nothing.
+        # A progress bar that is not started shows nothing.
         outcome = batch.Outcome(KEPT) if kept else batch.do(job, self._work, progress.bar())
         if outcome.bug is not None:
             progress.console.print(errors.formatted(outcome.bug), markup=False)

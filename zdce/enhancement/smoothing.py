@@ -1,4 +1,6 @@
-"""Curve maps over time: neighbouring frames of a video get nearly the same curve, and a new scene gets its own at once."""
+"""Smoothing of curve maps over time: neighbouring frames of a video get nearly the same curve, and a new scene gets its own at
+once.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,49 +14,50 @@ from zdce.io.images import Pixels
 from zdce.settings import EnhanceSettings
 from zdce.srgb import LUMA
 
-# Rows and columns of the thumbnail that frames are compared by: coarse, so that neither noise nor motion changes it much.
+# Rows and columns of the thumbnail by which frames are compared: so few that noise and motion hardly change it.
 _GRID = (16, 32)
 
-# Rows and columns of pixels that a thumbnail's cell is averaged from; all of them would tell no more.
+# Rows and columns of pixels that are averaged for a cell of the thumbnail; using all pixels would not improve it.
 _SAMPLES = 16
 
-# Of [0, 1]: a jump of the mean luminance that is no flicker but a light switched on.
+# Jump of the mean luminance, in [0, 1], that is not flicker but a light that was switched on.
 _JUMP = 0.1
 
 # Variance of thumbnails in [0, 1] that counts as content: 2 levels of 255. Black frames differ by less.
 _CONTENT = (2 / 255) ** 2
 
-# Of [0, 1], and a share of the luminance: cells that changed by less are as they were. And how many change at a cut: a lamp
-# that moves changes the mean and the variance, but of few cells.
+# Change, in [0, 1] and as a share of the luminance, below which a cell counts as unchanged; and the share of changed cells that
+# makes a cut. (A moving lamp changes mean and variance, but few cells.)
 _NOISE, _SLIGHT, _MOST = 1 / 255, 0.05, 0.5
 
-# Cells that changed as the densest half of them did are those within so many half widths of that half: two deviations.
+# Cells whose change is within this number of half widths of the densest half of changes count as changed alike: two standard
+# deviations.
 _ALIKE = 3.0
 
-# Logarithms of the brightness. What goes beyond it is no flicker and is followed at once.
+# Logarithm of brightness. Larger changes are not flicker and are followed at once.
 _FLICKER = 0.3
 
-# Logarithms of the brightness. A cell that changed by less than the first against the whole frame is as it was, by more than
-# the second something else; the same for the light of the whole frame.
+# Logarithms of brightness. A cell that changed less than the first, relative to the frame, is unchanged; beyond the second it
+# shows something else. The same limits hold for the light of the whole frame.
 _MOVED = (0.15, 0.5)
 _RELIT = (0.15, 0.3)
 
-# What is as it was keeps its curve so many times longer than what changes with the light.
+# Unchanged cells keep their curve this many times longer than cells whose light changes.
 _STILL = 8.0
 
-# How far the maps are scaled at most to hold the brightness, and how far new ones to agree with those around them.
+# Largest factor of the maps to keep the brightness, and to make new maps agree with their surroundings.
 _SCALES = (0.8, 1.25)
 _AGREEMENT = (0.5, 2.0)
 
 _STEP = 1 / 64
 
-# A quarter of a level of 255: black cells have no logarithm. And the luminance below which changes are noise.
+# A quarter of a level of 255, because black has no logarithm; and the luminance below which changes are noise.
 _BLACK, _DIM = 0.25 / 255, 4 / 255
 
 _Small: TypeAlias = NDArray[np.float32]
 
 
-# What maps (1, C, h, w) make of a picture (h, w, 3) in [0, 1].
+# Applies maps (1, C, h, w) to a picture (h, w, 3) in [0, 1].
 Curve: TypeAlias = Callable[[_Small, _Small], _Small]
 
 
@@ -89,7 +92,7 @@ class Smoothing:
         self.seconds, self.curve = seconds, curve
         self._smooth: _Small | None = None
         self._thumbnail: _Small | None = None
-        self._usual: _Small | None = None  # logarithm of the cells' luminance, filtered
+        self._usual: _Small | None = None  # Filtered logarithm of the cells' luminance.
         self._time = 0.0
 
     def __call__(self, maps: _Small, image: Pixels, time: float) -> _Small:
@@ -120,7 +123,7 @@ class Smoothing:
         return self._smooth * self._scale(self._smooth, self._thumbnail, 1 - moved, excess)
 
     def _share(self, passed: float, longer: float = 1.0) -> float:
-        """Of a change what comes through in ``passed`` seconds, with a time constant so many times longer."""
+        """Share of a change that takes effect in ``passed`` seconds, for a time constant this many times longer."""
         return -math.expm1(-passed / (longer * self.seconds))
 
     def _scale(self, maps: _Small, small: _Small, still: _Small, excess: float) -> float:
@@ -133,7 +136,7 @@ class Smoothing:
             float((_luminances(self.curve(picture, maps * scale)) * still).mean())
             for picture, scale in ((small, 1.0), (small, 1.0 + _STEP), (steady, 1.0))
         )
-        if more == now:  # there is nothing to brighten
+        if more == now:  # There is nothing to brighten.
             return 1.0
         return min(max(1.0 + _STEP * (wanted - now) / (more - now), _SCALES[0]), _SCALES[1])
 
@@ -175,18 +178,20 @@ def change_of_light(change: _Small, luminances: _Small) -> float:
 
 
 def _moved(change: _Small) -> _Small:
-    """How far cells (rows, columns) and their neighbours are something else, 0 to 1, whose own brightness changed so."""
+    """How far cells (rows, columns) and their neighbours show something else, from 0 to 1, by the change of their own
+    brightness.
+    """
     rows, columns = change.shape
     around = np.pad(_ramp(np.abs(change), _MOVED), 1)
     return np.max([around[y : y + rows, x : x + columns] for y in range(3) for x in range(3)], axis=0)
 
 
 def _ramp(values: Any, bounds: tuple[float, float]) -> Any:
-    """0 up to the lower bound, 1 from the upper one on, a straight line in between."""
+    """0 up to the lower bound, 1 from the upper bound on, linear between them."""
     return np.clip((values - bounds[0]) / (bounds[1] - bounds[0]), 0, 1).astype(np.float32)
 
 
-# Without matrix products: BLAS would start threads for matrices this small, which wait for each other.
+# Without matrix products: for such small matrices BLAS would start threads that wait for each other.
 def _resized(cells: _Small, size: Sequence[int]) -> _Small:
     """``cells`` (rows, columns) at ``size`` (h, w), bilinearly."""
     return _interpolated(_interpolated(cells, size[0]).T, size[1]).T

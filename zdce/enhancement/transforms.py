@@ -1,4 +1,4 @@
-"""Enhancement as a step of a torchvision-style pipeline."""
+"""``zdce.transforms.Enhance``: enhancement as a step of a torchvision-style pipeline."""
 
 import copy
 import sys
@@ -52,7 +52,7 @@ class Enhance:
     def __call__(self, *inputs: Any) -> Any: ...
 
     def __call__(self, *inputs: Any) -> Any:
-        """The image or sample with its images enhanced.
+        """The image, or the sample with its images enhanced.
 
         Args:
             inputs: a Pillow image; a tensor (3, H, W) or (B, 3, H, W), uint8, uint16 or floating in [0, 1]; or a sample.
@@ -73,7 +73,7 @@ class Enhance:
 
     def _replaced(self, value: Any, chosen: set[int]) -> Any:
         if isinstance(value, dict):
-            replaced = copy.copy(value)  # a defaultdict, say, can't be made of its items alone
+            replaced = copy.copy(value)  # Some types, such as defaultdict, can't be made from their items alone.
             replaced.update((key, self._replaced(inside, chosen)) for key, inside in value.items())
             return replaced
         if isinstance(value, list | tuple):
@@ -82,7 +82,7 @@ class Enhance:
         if id(value) not in chosen:
             return value
         result = enhanced(value, self._enhancer)
-        # as_subclass keeps torchvision's Image an Image.
+        # as_subclass keeps torchvision's Image type.
         return result.as_subclass(type(value)) if is_tensor(value) else result
 
 
@@ -98,8 +98,8 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _images(leaves: list[Any]) -> set[int]:
-    """Which of the values are images, by their ``id``."""
-    # Who has an Image tensor has imported torchvision.
+    """The ``id`` of each value that is an image."""
+    # Image tensors can exist only if torchvision is imported.
     kinds = (Image.Image, *([sys.modules[name].Image] if (name := "torchvision.tv_tensors") in sys.modules else []))
     marked = {id(leaf) for leaf in leaves if isinstance(leaf, kinds)}
     plain = [id(leaf) for leaf in leaves if is_tensor(leaf) and type(leaf) is sys.modules["torch"].Tensor]

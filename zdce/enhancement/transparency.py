@@ -1,4 +1,4 @@
-"""Pictures with parts that show nothing, under an opacity of 0 or as a border: they decide nothing, and stay as they were."""
+"""Pictures with invisible parts (an opacity of 0, or a border): these have no effect on the curve, and stay as they were."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def filled(pixels: Array, alpha: Array | None) -> Array:
 
 
 def opacity_within_border(pixels: Array, alpha: Array | None) -> Array | None:
-    """``alpha`` (H, W) of ``pixels`` (H, W, 3) with 0 in the picture's border too; ``alpha`` itself where it has none."""
+    """``alpha`` (H, W) of ``pixels`` (H, W, 3) with 0 also in the picture's border; ``alpha`` itself without border."""
     inside = borders.content(pixels)
     if inside is None:
         return alpha

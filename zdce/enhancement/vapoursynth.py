@@ -1,4 +1,4 @@
-"""A filter for VapourSynth: clip in, clip out, of any format, with the smoothed curves of videos."""
+"""A filter for VapourSynth for clips of any format, with smoothed curves as for videos."""
 
 import threading
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from zdce.models import weights
 from zdce.runtime import packages
 from zdce.settings import EnhanceSettings, SettingsKeywords
 
-# Frames before the one that is asked for whose maps are at hand: as many may be under way at once, in any order, and so many
-# begin anew after a jump.
+# Number of earlier frames whose maps are kept: so many frames may be in progress in any order, and after a jump smoothing
+# starts this many frames earlier.
 _BEFORE = 24
 
-# Maps that are held: of frames asked for again.
+# Number of kept maps, for frames that are requested again.
 _HELD = 4 * _BEFORE
 
-# VapourSynth's numbers of matrices: RGB, not known, BT.709 and BT.601; and the height from which on an unknown one is BT.709's.
+# VapourSynth's numbers of matrices: RGB, unknown, BT.709 and BT.601; and the height from which on unknown means BT.709.
 _UNKNOWN, _BT709, _BT601, _HD = 2, 1, 6, 720
 
-# Seconds that a frame takes where neither the clip nor the frame tells it.
+# Duration of a frame in seconds if neither the clip nor the frame has one.
 _USUAL = 1 / 25
 
 
@@ -66,14 +66,14 @@ def enhance(
 
 
 def _colours(clip: Any, vapoursynth: Any) -> dict[str, Any]:
-    """What makes RGB a clip like this one: the colour matrix, range and chroma location of its first frame, as arguments."""
-    props = dict(clip.get_frame(0).props)  # VapourSynth's own mapping warns of asking for a former name
+    """Arguments that convert RGB back to a clip like this one: colour matrix, range and chroma location of its first frame."""
+    props = dict(clip.get_frame(0).props)  # VapourSynth's mapping warns when a former name is looked up.
     found: dict[str, Any] = {}
     if clip.format.color_family != vapoursynth.RGB:
         matrix = int(props.get("_Matrix", _UNKNOWN))
         known = _BT709 if clip.height >= _HD else _BT601
         found["matrix"] = known if matrix in (0, _UNKNOWN) else matrix
-    # 1 is full in ``_Range``, 0 in ``_ColorRange``, which it had before.
+    # 1 is full in ``_Range``, and 0 is full in ``_ColorRange``, its former name.
     if "_Range" in props or "_ColorRange" in props:
         full = props["_Range"] == 1 if "_Range" in props else props["_ColorRange"] == 0
         found["range_s"] = "full" if full else "limited"
@@ -83,12 +83,12 @@ def _colours(clip: Any, vapoursynth: Any) -> dict[str, Any]:
 
 
 def _with_earlier(clip: Any) -> list[Any]:
-    """The clip, and clips that show the frame before, the one before that, and so on; the first one where there is none."""
+    """The clip, and clips delayed by one frame, two frames, and so on; their first frames repeat the clip's first."""
     return [clip, *(clip[0] * k + clip[:-k] for k in range(1, min(_BEFORE, len(clip) - 1) + 1))]
 
 
 class _Filter:
-    """What VapourSynth calls for a frame, in any order and from any thread."""
+    """The function that VapourSynth calls for each frame, in any order and from any thread."""
 
     def __init__(self, enhancer: Enhancer, rate: Any) -> None:
         self._enhancer, self._frame = enhancer, float(1 / rate) if rate else 0.0
@@ -115,7 +115,7 @@ class _Filter:
         return result
 
     def _advance(self, n: int, frames: Sequence[Any]) -> None:
-        """Goes on to frame ``n``, or begins anew where it is too far away."""
+        """Continues to frame ``n``, or starts again if it is too far away."""
         begin = self._next
         if not begin <= n < begin + len(frames):
             begin = max(0, n + 1 - len(frames))
@@ -123,7 +123,7 @@ class _Filter:
         for i in range(begin, n + 1):
             frame = frames[n - i]
             pixels = _pixels(frame)
-            self._maps.pop(i, None)  # the newest is the last
+            self._maps.pop(i, None)  # The newest is the last.
             self._maps[i] = self._smoothing(self._enhancer.maps(pixels), self._enhancer.srgb(pixels), self._time)
             self._time += self._seconds(frame)
         self._next = n + 1
@@ -131,7 +131,7 @@ class _Filter:
             del self._maps[i]
 
     def _seconds(self, frame: Any) -> float:
-        """How long a frame is shown."""
+        """Duration of a frame."""
         duration, base = frame.props.get("_DurationNum", 0), frame.props.get("_DurationDen", 0)
         return duration / base if duration and base else self._frame or _USUAL
 

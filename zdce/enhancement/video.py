@@ -1,4 +1,4 @@
-"""Videos enhanced: decoded, enhanced and encoded side by side, with curves that do not flicker."""
+"""Enhancement of videos: decoding, enhancing and encoding run side by side, and curves do not flicker."""
 
 import time
 from collections.abc import Callable
@@ -18,25 +18,25 @@ from zdce.models.variants import Variant
 from zdce.runtime import atomic, packages, prefetch
 from zdce.settings import VIDEO_SCALE, EnhanceSettings
 
-# A file's suffix, what it is written as, and by which encoder.
+# By a file's suffix, its format and encoder.
 FORMATS = {
     ".mp4": ("mp4", "libx264"), ".m4v": ("mp4", "libx264"), ".mov": ("mov", "libx264"), ".mkv": ("matroska", "libx264"),
     ".webm": ("webm", "libvpx-vp9"),
 }  # fmt: skip
 
-# What is read besides, and becomes an MP4 where no other name is given.
+# Formats that are only read; results are MP4 unless another name is given.
 _READ_ONLY = frozenset(
     {".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".3gp", ".3g2", ".wmv", ".flv", ".h264", ".264"}
 )
 SUFFIXES = frozenset(FORMATS) | _READ_ONLY
 
-# Frames that wait on either side of the enhancer; at 4K each takes 25 MB.
+# Number of frames that wait before and after the enhancer; at 4K each takes 25 MB.
 _WAITING = 3
 
 
 @dataclass
 class Report:
-    """What became of a video.
+    """Result of enhancing a video.
 
     Attributes:
         frames: that were written.
@@ -56,7 +56,7 @@ def is_video(path: Path) -> bool:
 
 
 def written(path: Path) -> Path:
-    """The name of the result of a video called ``path``: that of an MP4 where its own format is only read."""
+    """The name of the result for a video at ``path``; with the suffix of MP4 if its own format is only read."""
     return path.with_suffix(".mp4") if path.suffix.lower() in _READ_ONLY else path
 
 
@@ -66,12 +66,12 @@ def why_missing() -> str | None:
 
 
 def own_scale(variant: Variant) -> int:
-    """How many times smaller the image is that videos' curves are estimated on: the network's own, or ``VIDEO_SCALE``."""
+    """Default scale of videos: the larger of the network's own and ``VIDEO_SCALE``."""
     return variant.scale if variant.scale > 1 else VIDEO_SCALE
 
 
 def settings_for(variant: Variant, settings: EnhanceSettings) -> EnhanceSettings:
-    """``settings``, at ``own_scale`` where they have none."""
+    """``settings`` with ``own_scale`` if they have no scale."""
     return replace(settings, scale=own_scale(variant)) if settings.scale is None else settings
 
 
@@ -81,7 +81,7 @@ def smoothing_for(enhancer: Enhancer) -> Smoothing:
 
 
 def containers() -> Any:
-    """The module that reads and writes video files, the only one that needs PyAV.
+    """The module that reads and writes video files; only this module needs PyAV.
 
     Raises:
         ValueError: PyAV is missing.
@@ -139,9 +139,7 @@ def enhance(
 
 
 class Frames:
-    """Frames of a film enhanced one after another, HDR in the light that its numbers mean: what is brighter than diffuse white
-    stays. So does the border of a letterboxed film.
-    """
+    """Frames of a film, enhanced one after another. HDR keeps light above diffuse white; a letterboxed film keeps its border."""
 
     def __init__(self, enhancer: Enhancer, space: Space | None) -> None:
         self._enhancer, self._space = enhancer, space if enhancer.settings.transfer == "srgb" else None
@@ -150,9 +148,9 @@ class Frames:
         self._hdr: hdr.Frames | None = None
 
     def __call__(self, pixels: Pixels, moment: float, share: float = 1.0) -> Pixels:
-        """The next frame (H, W, 3), shown at ``moment`` seconds, with so large a share of its curve."""
+        """The next frame (H, W, 3), shown at ``moment`` seconds, with this share of its curve."""
         before, self._inside = self._inside, self._border(pixels)
-        if self._inside != before:  # maps have another size now
+        if self._inside != before:  # The size of the maps has changed.
             self._smoothing = smoothing_for(self._enhancer)
         if self._inside is None:
             return self._enhanced(pixels, moment, share)

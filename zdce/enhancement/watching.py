@@ -1,4 +1,4 @@
-"""Files that arrive in folders: told of when they are whole, those that lie there already too."""
+"""Files that arrive in folders, reported when they are complete, together with the files that are there already."""
 
 import os
 import time
@@ -12,19 +12,19 @@ from zdce.io import images
 from zdce.io.images import Found
 from zdce.runtime import packages, progress
 
-# Seconds for which size and time of a file must stay the same before it counts as whole; a copy that stands still for longer is
-# found broken, and looked at again when it goes on.
+# Seconds for which size and time of a file must stay the same before it counts as complete. A copy that pauses for longer is
+# found to be broken, and tried again when it changes.
 SETTLED = 1.0
 
-# Seconds between looks at whole folders: what the system told nobody of, as on network file systems, is found then.
+# Seconds between searches of whole folders, which find files that the system does not report, as on network file systems.
 RESCAN = 60.0
 
-# Milliseconds between looks at files that may still grow.
+# Milliseconds between checks of files that may still grow.
 _TICK = 250
 
 
 class _State(NamedTuple):
-    """What changes with a file's content."""
+    """Attributes that change with a file's content."""
 
     size: int
     modified: int
@@ -32,7 +32,7 @@ class _State(NamedTuple):
 
 
 class Arrivals:
-    """Which files of ``folders`` are whole and new, or changed since they were told of.
+    """Files of ``folders`` that are complete, and new or changed since they were reported.
 
     Args:
         folders: that are searched.
@@ -41,7 +41,7 @@ class Arrivals:
     """
 
     def __init__(self, folders: Sequence[Path], suffixes: frozenset[str], *, recursive: bool) -> None:
-        # By their real paths, which the system calls files by.
+        # By real paths, as the system reports them.
         self.folders = {Path(os.path.realpath(folder)): folder for folder in folders}
         self._suffixes, self._recursive = suffixes, recursive
         self._growing: dict[Path, tuple[Found, _State, float]] = {}
@@ -63,7 +63,7 @@ class Arrivals:
         self._told = {path: state for path, state in self._told.items() if path in there}
 
     def note(self, paths: Iterable[Path], now: float) -> None:
-        """Notes files, by their real paths, that something happened to."""
+        """Notes files, by their real paths, that were reported."""
         for path in paths:
             for real, folder in self.folders.items():
                 if path.is_relative_to(real) and self._counts(place := path.relative_to(real)):
@@ -71,7 +71,7 @@ class Arrivals:
                     break
 
     def whole(self, now: float) -> list[Found]:
-        """The noted files that have stayed the same for ``SETTLED`` seconds, each once for each of its states, in order."""
+        """The noted files that have not changed for ``SETTLED`` seconds, each once for each of its states, in order."""
         for found, _, _ in list(self._growing.values()):
             self._note(found, now)
         settled = [path for path, (_, _, since) in self._growing.items() if now - since >= SETTLED]
@@ -84,7 +84,7 @@ class Arrivals:
     def _note(self, found: Found, now: float) -> None:
         try:
             status = os.stat(found.path)
-        except OSError:  # removed or renamed
+        except OSError:  # Removed or renamed.
             self._growing.pop(found.path, None)
             return
         state = _State(status.st_size, status.st_mtime_ns, status.st_ino)
@@ -104,7 +104,7 @@ def pass_over(error: OSError) -> None:
 
 
 def arriving(arrivals: Arrivals, stop: Event) -> Iterator[list[Found]]:
-    """The files that are whole, as they arrive, until ``stop`` is set; those that are there already first.
+    """Complete files, in the order in which they arrive, until ``stop`` is set; files that are there already come first.
 
     Raises:
         InputError: watchfiles is not installed.
@@ -122,7 +122,7 @@ def arriving(arrivals: Arrivals, stop: Event) -> Iterator[list[Found]]:
     searched = -RESCAN
     while changed is not None:
         now, paths = time.monotonic(), [Path(path) for _, path in changed]
-        # Files that came into a new folder before the system watched that are told of by nobody.
+        # The system does not report files that were put into a new folder before it was watched.
         if now - searched >= RESCAN or any(path.is_dir() for path in paths):
             arrivals.search(now)
             searched = now
