@@ -54,16 +54,18 @@ def suffixes() -> frozenset[str]:
 def plan(found: Iterable[Found], output: str | None, form: Format | None = None) -> list[Job]:
     """Jobs for the found files, with the path of each result.
 
-    Without ``output``, ``photo.jpg`` becomes ``photo-enhanced.jpg`` beside it, and what a folder ``F`` holds goes into
-    ``F-enhanced``. With it, one named file becomes that file if it has a suffix; all else goes into that folder, what was in a
-    folder at its place inside it. A name with a suffix is a folder's only where that exists, or where the name ends in a slash.
+    Without ``output``, the result of ``photo.jpg`` is ``photo-enhanced.jpg`` beside it, and the results of a folder ``F`` go
+    into ``F-enhanced``. With an ``output`` that names a file, a single input becomes that file. Any other ``output`` is a
+    folder, in which the files of a folder keep their relative paths. A name with a suffix is a folder only if that folder
+    exists or the name ends in a slash.
 
     Args:
-        form: the format of pictures' results; None is each picture's own.
+        form: format of the resulting pictures; None keeps each picture's own.
 
     Raises:
-        ValueError: there is nothing to do, two results have one place, a result would replace an input or be of the other kind,
-            or ``output`` has a suffix of no format, of another than ``form``, or of one where several files have to go.
+        ValueError: no file was found; two results would have the same path; a result would replace an input, or a picture
+            become a video or the reverse; or ``output`` has an unknown suffix, one of another format than ``form``, or a suffix
+            although there are several files.
     """
     pictures = list(found)
     if not pictures:
@@ -203,20 +205,19 @@ def run(
     at_once: int = 1,
     stop: Event | None = None,
 ) -> Counter[str]:
-    """Does the jobs and shows progress. Files that fail are named in one line, and the others are done. Each process of several
-    does its share.
+    """Does the jobs and shows progress. Files that fail are named in one line, and the others are done.
 
-    Of several processes each does its share of ``jobs``.
+    Each of several processes does its share of ``jobs``.
 
     Args:
-        ranks: those that this call shares counts with.
-        tell: is given a row for each file, when it is done.
-        at_once: how many pictures are done at the same time; with 1 all files are done in their order, else videos come last.
-        stop: no job is begun once it is set.
+        ranks: the processes that share the work.
+        tell: called with a row for each file when it is done.
+        at_once: number of pictures to work on at once; with 1 files are done in their order, otherwise videos come last.
+        stop: no further job is started once it is set.
 
     Returns:
-        How many files came to each of ``manifest.STATUSES`` in this process, in the first one, which waits for the others,
-        in all; under ``BUGS`` how many of those that failed did so by a bug of zdce.
+        Numbers of files by status (``manifest.STATUSES``), and under ``BUGS`` the number of files that failed because of a bug
+        of zdce: in the first process, which waits for the others, those of all processes, in others their own.
     """
     counts: Counter[str] = Counter()
     told: set[tuple[str, str, int]] = set()

@@ -1,9 +1,6 @@
 """Borders of pictures: bars or frames of one colour, as in letterboxed films and scans on white or black paper. They are not
 part of the scene, so they must not affect the curve. Night skies must: a border differs from one by straight and sharp edges on
 two opposite sides.
-
-They are no part of the scene, so they decide nothing. Night skies are: a border is told from one by its straight and sharp
-edges on two opposite sides.
 """
 
 from typing import Any
@@ -55,7 +52,9 @@ def content(pixels: NDArray[Any]) -> tuple[slice, slice] | None:
 
 
 class FilmBorder:
-    """Border that all frames of a film share: the area in which no frame since the first one with a border has shown anything."""
+    """Border that all frames of a film share: the area in which no frame since the first one with a border has shown
+    anything.
+    """
 
     def __init__(self) -> None:
         self._inside: tuple[slice, slice] | None = None

@@ -68,7 +68,9 @@ def _of_file(picture: Picture) -> Encoding | None:
 
 
 def _of_profile(profile: bytes) -> Encoding | None:
-    """The encoding of an RGB profile; None if that is sRGB, or if the profile is not one of RGB that works in both directions."""
+    """The encoding of an RGB profile; None if that is sRGB, or if the profile is not one of RGB that works in both
+    directions.
+    """
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if opened.profile.xcolor_space.strip() != "RGB" or _is_srgb(profile):
@@ -84,7 +86,9 @@ _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def _is_srgb(profile: bytes) -> bool:
-    """Whether the profile moves no colour by more than one level of 255. Most cameras' profiles are sRGB under different names."""
+    """Whether the profile moves no colour by more than one level of 255. Most cameras' profiles are sRGB under different
+    names.
+    """
     levels = np.linspace(0, 1, 9, dtype=np.float32)
     colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3)
     return bool(np.abs(_converted_8_bits(colours, profile, _SRGB) - colours).max() < 1.5 / 255)

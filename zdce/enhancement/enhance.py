@@ -62,33 +62,32 @@ def enhance(
     """The enhanced picture, in the same kind: an array for an array, a tensor for a tensor, a Pillow image for one or for a
     path.
 
-    A network that is named is loaded once, however often it is asked for, and anew when its file has changed. One that is
-    loaded runs where it is, with the weights that it has.
+    A network given by name or path is loaded once, and again when its file has changed. A loaded network runs on its own
+    device, with its present weights.
 
     Args:
         image: one of
 
-            - an array (H, W, 3); (H, W) or (H, W, 1), grey; (H, W, 4) with opacity, which is kept; (B, H, W, C), several;
+            - an array (H, W, 3); grey (H, W) or (H, W, 1); (H, W, 4) with opacity, which is kept; or a batch (B, H, W, C);
               uint8, uint16, or floating in [0, 1].
             - a tensor (3, H, W) or (B, 3, H, W); uint8, uint16, or floating in [0, 1]. The result has no gradient.
-            - a Pillow image. Modes RGB, RGBA, L, LA and I;16 are kept, others come back as the nearest of these.
-            - the path of a picture file, which is read upright; with ``output`` of a video file too (the extra ``video``).
-        model: a loaded network, or what ``zdce.load`` takes.
-        settings: how; the defaults where it is left out.
-        output: of a path: the file to write, in the format of its suffix, with the EXIF and the colour profile of the input. A
-            former file is replaced.
-        device: where a network that is named runs, such as ``"cuda"``; ``"auto"`` is the GPU where PyTorch has one. None is a
-            tensor's own device, and the CPU for all else.
-        keywords: fields of ``EnhanceSettings``, in place of those in ``settings``.
+            - a Pillow image. Modes RGB, RGBA, L, LA and I;16 are kept, others become the nearest of these.
+            - the path of a picture file, which is read upright; with ``output`` also of a video file (the extra ``video``).
+        model: a loaded network, or a name or path that ``zdce.load`` takes. None is the default network, ``local``.
+        settings: the settings; None stands for the defaults.
+        output: for a path: the file to write, in the format of its suffix, with the metadata of the input. An existing file is
+            replaced.
+        device: device of a network given by name or path, such as ``"cuda"``; ``"auto"`` is the GPU if PyTorch has one. None is
+            a tensor's own device, and the CPU for all other images.
+        keywords: fields of ``EnhanceSettings``, which replace those in ``settings``.
 
     Returns:
-        As ``image`` in kind, shape and type; ``output`` where that is given.
+        The enhanced picture, with the kind, shape and type of ``image``; or ``output`` if that is given.
 
     Raises:
-        TypeError: ``image`` is none of these, or a keyword is no setting.
-        ValueError: it has another shape, or values that are not finite or outside of [0, 1]; another argument is out of range;
-            ``output`` is the input or given for what is no path, ``device`` is given for a network that is loaded, or no model
-            is named.
+        TypeError: ``image`` is of another kind, or a keyword is not a setting.
+        ValueError: ``image`` has another shape, or values that are not finite or outside of [0, 1]; a setting is out of range;
+            ``output`` is the input itself, or ``image`` is not a path; ``device`` is given with a loaded network.
         OSError: a file can't be read or written.
 
     >>> zdce.enhance(np.full((5, 7, 3), 20, np.uint8), zdce.DCENet("iters4")).shape
@@ -113,11 +112,11 @@ def enhance(
 
 
 def enhancer_for(model: Model | None, settings: EnhanceSettings, device: str | None = None) -> Enhancer:
-    """An enhancer with ``model``, which is loaded onto ``device`` (None: the CPU) where it is named, once for the same file.
+    """An enhancer with ``model``. A name or path is loaded onto ``device`` (None: the CPU), once as long as the file is the
+    same.
 
     Raises:
-        FileNotFoundError, ValueError: as ``zdce.load`` does; no model is named and there is no default; or ``device`` is given
-            for a network that is loaded.
+        FileNotFoundError, ValueError: as ``zdce.load``; or ``device`` is given with a loaded network.
     """
     if model is not None and not isinstance(model, str | os.PathLike):
         if device is not None:

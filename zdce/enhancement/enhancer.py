@@ -83,18 +83,18 @@ class Enhancer:
     """Enhances pictures with a trained network.
 
     Args:
-        model: the network, a ``DCENet`` or what ``zdce.models.stored.read`` reads without PyTorch; it runs where its parameters
-            are, with the weights that it has at the first call.
-        settings: how; the defaults where it is left out.
-        keywords: fields of ``EnhanceSettings``, in place of those in ``settings``.
+        model: the network: a ``DCENet``, or the result of ``zdce.models.stored.read``, which needs no PyTorch. It runs on the
+            device of its parameters, with the weights that it has at the first call.
+        settings: the settings; None stands for the defaults.
+        keywords: fields of ``EnhanceSettings``, which replace those in ``settings``.
 
     Attributes:
         model: the network.
-        settings: the ``EnhanceSettings``, with the network's own values where those given were None, except for ``noise``.
+        settings: the ``EnhanceSettings``, with the network's own values in place of None, except for ``noise``.
 
     Raises:
-        TypeError: a keyword is no setting.
-        ValueError: a setting has a value that it does not take.
+        TypeError: a keyword is not a setting.
+        ValueError: a value is not allowed, or the network has no such setting (``shadows``, ``highlights``, ``brightness``).
 
     >>> enhancer = zdce.Enhancer(zdce.DCENet("iters4"), strength=0.5)
     >>> enhancer(np.full((5, 7, 3), 20, np.uint8)).shape
@@ -129,11 +129,11 @@ class Enhancer:
         """An enhancer with the same network and other settings. If the precision is the same, packed weights are shared.
 
         Args:
-            settings: in place of this enhancer's own.
-            keywords: fields of ``EnhanceSettings``, in place of those.
+            settings: the settings; None stands for this enhancer's.
+            keywords: fields of ``EnhanceSettings``, which replace those in ``settings``.
 
         Raises:
-            TypeError, ValueError: as for a new one.
+            TypeError, ValueError: as for a new enhancer.
 
         >>> zdce.Enhancer(zdce.DCENet("iters4"), scale=4).with_settings(strength=0.5).settings.scale
         4
@@ -168,13 +168,13 @@ class Enhancer:
         """The enhanced picture, with the shape and type of ``image``.
 
         Args:
-            image: a picture as an array (H, W, 3), RGB, uint8, uint16 or float32 in [0, 1], any size and memory layout; or
-                pictures as a float32 tensor (B, 3, H, W) in [0, 1].
+            image: a picture as an array (H, W, 3), RGB, uint8, uint16 or float32 in [0, 1], of any size and memory layout; or a
+                batch of pictures as a float32 tensor (B, 3, H, W) in [0, 1].
 
         Raises:
             TypeError: ``image`` is neither.
-            ValueError: it has another shape, no pixels, or values that are not finite, or outside of [0, 1] by
-                more than rounding.
+            ValueError: ``image`` has another shape, no pixels, or values that are not finite or, by more than rounding, outside
+                of [0, 1].
         """
         if is_tensor(image):
             _check_tensor(image)
@@ -186,12 +186,12 @@ class Enhancer:
     def pictures(self, pictures: "Tensor") -> "Tensor":
         """Enhances pictures on the network's device, together as far as memory allows.
 
-        On a GPU nothing is copied to the host but a sample where noise is measured, unless ``transfer`` is another encoding
-        than sRGB or ``only_if_dark`` is set; where neither a strength is sought for each scene nor noise measured, nothing is
-        waited for.
+        On a GPU pictures are not copied to the host, except for a sample if noise is measured, and unless ``transfer`` is
+        another encoding than sRGB or ``only_if_dark`` is set. The call is asynchronous if neither a scene's strength nor noise
+        is measured.
 
         Args:
-            pictures: interleaved, shape (B, H, W, 3), uint8, uint16, or float32 in [0, 1].
+            pictures: interleaved pictures, shape (B, H, W, 3), uint8, uint16, or float32 in [0, 1].
 
         Returns:
             The same shape and dtype, contiguous.
@@ -207,13 +207,23 @@ class Enhancer:
         return enhanced
 
     def maps(self, image: Pixels | Floats) -> Floats:
-        """Curve maps of ``image`` (H, W, 3), or the coefficients of guided ones, at the enhancer's scale: what ``apply`` takes,
-        float32, (1, C, ceil(H / scale), ceil(W / scale)).
+        """Curve maps of ``image`` at the enhancer's scale, or the coefficients of guided maps, to be applied by ``apply``.
 
-        Where a strength is sought for each scene, they are multiplied with it; curve maps are in [-1, 1] before that.
+        If the network finds a strength for each scene, the maps are multiplied by it; before that they are in [-1, 1].
+
+        Args:
+            image: a picture (H, W, 3) as in a call.
+
+        Returns:
+            float32, shape (1, C, ceil(H / scale), ceil(W / scale)).
 
         Raises:
-            TypeError, ValueError: as a call does.
+            TypeError, ValueError: as for a call.
+
+        >>> enhancer, image = zdce.Enhancer(zdce.DCENet("iters4"), scale=4), np.full((30, 40, 3), 20, np.uint8)
+        >>> maps = enhancer.maps(image)
+        >>> maps.shape, enhancer.with_settings(strength=0.5).apply(image, maps).shape
+        ((1, 12, 8, 10), (30, 40, 3))
         """
         _check(image)
         shown = self.srgb(image)
@@ -222,10 +232,17 @@ class Enhancer:
         return np.zeros(self._maps_shape(image), np.float32)
 
     def apply(self, image: _Pixels, maps: Floats) -> _Pixels:
-        """The curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale)) on ``image`` (H, W, 3): its shape and dtype.
+        """``image`` with the curves of ``maps``, which ``maps`` returned for it.
+
+        Args:
+            image: a picture (H, W, 3) as in a call.
+            maps: curve maps, float32, shape (1, C, ceil(H / scale), ceil(W / scale)).
+
+        Returns:
+            The enhanced picture, with the shape and dtype of ``image``.
 
         Raises:
-            TypeError, ValueError: as a call does; ``maps`` are not of that shape.
+            TypeError, ValueError: as for a call; or ``maps`` has another shape.
         """
         _check(image)
         shape = self._maps_shape(image)

@@ -55,10 +55,11 @@ def reading() -> Any:
 
 
 class DarkSwitch:
-    """How much of the curve a scene gets that may become light and dark: nothing in the light, all in the dark.
+    """Share of the curve for a scene that may become lit and dark: 0 while it is lit, 1 while it is dark.
 
-    The first frame decides at once; from then on the other must last for a second, and light must be a quarter brighter than
-    what counts as dark, so that dusk or a passing lamp don't switch to and fro. Changes take half a second.
+    The first frame decides at once. After that, light or darkness must last for a second, and a dark scene must become a
+    quarter brighter than the limit for dark scenes to count as lit, so that dusk and passing lamps do not switch it back and
+    forth. Changes take half a second.
 
     >>> switch = DarkSwitch()
     >>> [switch(light, time) for light, time in ((0.5, 0.0), (1.1, 5.0), (2.0, 6.0), (2.0, 7.0), (2.0, 7.25), (2.0, 8.0))]
@@ -91,10 +92,10 @@ class DarkSwitch:
 
 
 class LiveFrames:
-    """Frames of a live video enhanced one after another, with curves that don't flicker.
+    """Frames of a live video, enhanced one after another with curves that do not flicker.
 
     Args:
-        enhancer: with ``only_if_dark`` in its settings where lit scenes shall stay as they are.
+        enhancer: the enhancer; with ``only_if_dark`` in its settings, lit scenes stay as they are.
     """
 
     def __init__(self, enhancer: Enhancer) -> None:
@@ -123,9 +124,9 @@ class Shown:
 
     Attributes:
         before, after: the frame and its result, (H, W, 3), uint8.
-        number: how many came before it, dropped ones too.
-        arrived: by ``time.monotonic``.
-        share: of the curve, 0 where the scene is lit.
+        number: number of frames before it, including dropped ones.
+        arrived: time of its arrival, by ``time.monotonic``.
+        share: share of the curve; 0 in a lit scene.
     """
 
     before: Pixels

@@ -30,9 +30,10 @@ def enhanced(
     """The result of ``picture`` as a file with the name ``target``; nothing is written.
 
     Args:
-        own_format: Pillow's name of the format of its file, or nothing; where ``target`` has another, the file is written anew.
-        settings: what files are written with.
-        enhance: gives the enhanced picture of a picture, or the picture itself where it stays as it is.
+        own_format: Pillow's name of the format of the picture's file, or an empty string. If ``target`` has another format, a
+            new file is written even if the picture stays as it is.
+        settings: settings for writing files.
+        enhance: function that returns the enhanced picture, or its argument if that stays as it is.
 
     Raises:
         ValueError: the format can't be written, or can't hold the picture.

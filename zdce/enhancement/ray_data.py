@@ -1,7 +1,7 @@
 """Enhancement with Ray Data: actors that each hold a network process rows of paths or pixels.
 
-Needs the extra ``ray``; what runs where, and again where a machine is lost, is Ray's. Results appear whole or not at all, and
-those that are there are kept: the same call does the rest.
+Needs the extra ``ray``. Ray decides where the work runs, and repeats it after the loss of a machine. Results are written
+completely or not at all, and existing ones are kept, so the same call continues after an interruption.
 """
 
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ def files(paths: Sequence[str], output: str | None = None) -> Any:
     """The files that ``zdce enhance`` would find and where it would put their results.
 
     Args:
-        paths: files, folders (searched through) or patterns.
-        output: a folder, or a file for one input; None: beside each input.
+        paths: files, folders (searched with the folders in them) or patterns.
+        output: a folder, or a file for a single input; None writes results beside their inputs.
 
     Returns:
         A ``ray.data.Dataset`` with the columns ``source`` and ``target``.
 
     Raises:
-        FileNotFoundError: a path or pattern names nothing.
-        ValueError: Ray Data is not installed, there is nothing to do, or two results have one place.
+        FileNotFoundError: a path or pattern matches nothing.
+        ValueError: Ray Data is not installed, no file was found, or two results would have the same path.
     """
     jobs = batch.plan(images.find(paths, batch.suffixes()), output)
     # Actors have different working directories.
@@ -50,12 +50,12 @@ def enhance_files(
     """Enhances files; files that fail do not stop the others.
 
     Args:
-        dataset: a ``ray.data.Dataset`` with the columns ``source`` and ``target``, paths that all machines see.
-        network: a network, or the name or file of one as ``zdce.load`` takes it, which is read here.
-        settings: how; the defaults where it is left out.
-        overwrite: whether results that are there are made anew.
-        device: where an actor's network runs, as ``zdce.load`` takes it; "cuda" with ``num_gpus=1``.
-        keywords: fields of ``zdce.EnhanceSettings``, in place of those in ``settings``; all others go to
+        dataset: a ``ray.data.Dataset`` with the columns ``source`` and ``target``: paths that all machines can access.
+        network: a loaded network, or a name or path that ``zdce.load`` takes; it is read in this process.
+        settings: the settings; None stands for the defaults.
+        overwrite: whether existing results are replaced.
+        device: device of each actor's network, as for ``zdce.load``; "cuda" needs ``num_gpus=1``.
+        keywords: fields of ``zdce.EnhanceSettings``, which replace those in ``settings``; all others are passed to
             ``ray.data.Dataset.map``: ``compute=ray.data.ActorPoolStrategy(size=4)``, ``num_cpus=8``, ...
 
     Returns:
@@ -77,17 +77,18 @@ def enhance_images(
     device: str = "cpu",
     **keywords: Any,
 ) -> Any:
-    """Enhances pictures in memory, such as ``ray.data.read_images(folder, mode="RGB")`` reads.
+    """Enhances pictures in memory, such as those of ``ray.data.read_images(folder, mode="RGB")``.
 
     Args:
-        dataset: a ``ray.data.Dataset`` with arrays (H, W, 3), RGB, uint8 or uint16, in ``column``, and whatever columns else.
-        network, settings, device, keywords: as ``enhance_files`` has them.
+        dataset: a ``ray.data.Dataset`` with arrays (H, W, 3), RGB, uint8 or uint16, in ``column``; other columns are kept.
+        column: name of the column of pictures.
+        network, settings, device, keywords: as for ``enhance_files``.
 
     Returns:
-        A ``ray.data.Dataset`` of the same rows, their pictures enhanced.
+        A ``ray.data.Dataset`` of the same rows with enhanced pictures.
 
     Raises:
-        FileNotFoundError, ValueError: as ``enhance_files`` does.
+        FileNotFoundError, ValueError: as for ``enhance_files``.
     """
     asked, placement = _parted(settings, keywords)
     return _map(dataset, _Images, network, device, (asked, column), placement)

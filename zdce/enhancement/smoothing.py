@@ -62,20 +62,21 @@ Curve: TypeAlias = Callable[[_Small, _Small], _Small]
 
 
 class Smoothing:
-    """Takes the flicker out of the curve maps of a video, each place by itself, by exponential filters over time: ``dt`` after
-    the last frame,
+    """Removes flicker from the curve maps of a video by an exponential filter over time at each place: ``dt`` seconds after the
+    last frame,
 
     ``smooth += share * (maps - smooth)`` with ``share = 1 - exp(-dt / t)``
 
-    so that after ``t`` a change has come through to 63%, at any frame rate, constant or not. Where the picture is as it was,
-    ``t`` is ``8 * seconds``: a lamp that passes elsewhere changes nothing. Where the light of the whole frame changes, it is
-    ``seconds``. Where something moved, the frame's own maps are taken at once, scaled to agree with what is still.
+    so that 63 % of a change have taken effect after ``t``, at any frame rate, constant or not. The time constant ``t`` depends
+    on the place. It is ``8 * seconds`` where the picture is unchanged, so that a lamp that passes elsewhere has no effect, and
+    ``seconds`` where the light of the whole frame changes. Where something has moved, the frame's own maps are used at once,
+    scaled to agree with the still parts.
 
-    The curve magnifies what the light itself flickers; so the maps are scaled, all alike, until what is still is as bright as
-    if the light had gone through a filter of ``seconds``. At a scene cut (see ``is_cut``) all begins anew.
+    The curve also amplifies the flicker of the light itself. So all maps are scaled by one factor that makes the still parts as
+    bright as if the light had passed through a filter of ``seconds``. At a scene cut (see ``is_cut``) the filters start again.
 
     Args:
-        curve: what the maps (1, C, h, w) will make of a picture (h, w, 3) in [0, 1], both small; beyond [-1, 1] it cuts them.
+        curve: applies maps (1, C, h, w), clipped to [-1, 1], to a picture (h, w, 3) in [0, 1]; both are small.
         seconds: the time constant; 0 leaves the maps as they are.
 
     Raises:
@@ -96,12 +97,12 @@ class Smoothing:
         self._time = 0.0
 
     def __call__(self, maps: _Small, image: Pixels, time: float) -> _Small:
-        """The maps that a frame gets, (1, C, h, w); beyond [-1, 1] the curve cuts them.
+        """The smoothed maps of a frame, (1, C, h, w); the curve clips them to [-1, 1].
 
         Args:
-            maps: its own curve maps, (1, C, h, w), all frames alike.
+            maps: the frame's own curve maps, (1, C, h, w), of the same shape for all frames.
             image: the frame, (H, W, 3), uint8 or uint16.
-            time: when it is shown, in seconds, not before the frame of the last call.
+            time: time at which the frame is shown, in seconds; not before the frame of the last call.
         """
         if self.seconds == 0:
             return maps

@@ -20,18 +20,19 @@ _Image = TypeVar("_Image", Image.Image, "Tensor")
 class Enhance:
     """A callable for pipelines such as ``torchvision.transforms.v2.Compose``; torchvision is not needed.
 
-    It takes an image, or as transforms of torchvision's v2 do any sample: several arguments, or tuples, lists and dictionaries
-    of values. Pillow images and torchvision's ``Image`` tensors are enhanced, the first plain tensor where there is neither;
-    everything else (labels, boxes, masks) passes. It can be pickled for the workers of a ``DataLoader``.
+    It takes an image or, like the transforms of torchvision's v2, any sample: several arguments, or tuples, lists and
+    dictionaries of values. Pillow images and torchvision's ``Image`` tensors in it are enhanced; if there are none, the first
+    plain tensor is. Everything else (labels, boxes, masks) is returned unchanged. The transform can be pickled for the workers
+    of a ``DataLoader``.
 
     Args:
-        model: a loaded network, or what ``zdce.load`` takes.
-        settings: how; the defaults where it is left out.
-        device: where a network that is named runs, as ``zdce.load`` takes it; None is the CPU.
-        keywords: fields of ``zdce.EnhanceSettings``, in place of those in ``settings``.
+        model: a loaded network, or a name or path that ``zdce.load`` takes; None is the default network, ``local``.
+        settings: the settings; None stands for the defaults.
+        device: device of a network given by name or path, as for ``zdce.load``; None is the CPU.
+        keywords: fields of ``zdce.EnhanceSettings``, which replace those in ``settings``.
 
     Raises:
-        FileNotFoundError, TypeError, ValueError: there is no such network, no such setting, or a value is out of range.
+        FileNotFoundError, TypeError, ValueError: there is no such network or setting, or a value is out of range.
 
     >>> brighten = zdce.transforms.Enhance(zdce.DCENet("iters4"))
     >>> image, label = brighten(torch.rand(3, 20, 30), 7)
@@ -58,7 +59,7 @@ class Enhance:
             inputs: a Pillow image; a tensor (3, H, W) or (B, 3, H, W), uint8, uint16 or floating in [0, 1]; or a sample.
 
         Raises:
-            TypeError: it holds no image.
+            TypeError: the sample has no image.
             ValueError: a tensor has another shape.
         """
         sample = inputs[0] if len(inputs) == 1 else inputs

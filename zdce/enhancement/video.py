@@ -39,10 +39,10 @@ class Report:
     """Result of enhancing a video.
 
     Attributes:
-        frames: that were written.
-        seconds: that it took.
-        fault: what was broken in the input, a line, or nothing; the output holds what could be decoded.
-        notes: what the output holds otherwise than the input, a line each.
+        frames: number of frames written.
+        seconds: time that it took.
+        fault: a line about the broken part of the input, or an empty string; the output has what could be decoded.
+        notes: lines about what differs in the output, beside the enhancement.
     """
 
     frames: int = 0
@@ -98,18 +98,18 @@ def enhance(
     enhancer: Enhancer,
     shown: Callable[[int, int | None], object] = lambda frames, total: None,
 ) -> Report:
-    """Writes the enhanced video ``source`` to ``target``, whole or not at all.
+    """Writes the enhanced video ``source`` to ``target``, completely or not at all.
 
-    Timestamps, sound, subtitles, rotation, colour tags, depth and chroma sampling are kept. A broken input gives what can be
-    decoded of it, and ``fault`` in the report.
+    Timestamps, sound, subtitles, rotation, colour tags, depth and chroma sampling are kept. Of a broken input, the part that
+    can be decoded is written, and the report has a ``fault``.
 
     Args:
-        enhancer: with the ``smoothing``, ``crf``, ``strip`` and ``deinterlace`` of its settings; its scale is taken as it is,
-            see ``settings_for``.
-        shown: called after every frame with their number so far and how many there will be, None where that is not known.
+        enhancer: the enhancer, whose settings ``smoothing``, ``crf``, ``strip`` and ``deinterlace`` are used too. Its scale is
+            used as it is; see ``settings_for`` for the default of videos.
+        shown: called after every frame with the number of frames so far and the total, None if that is not known.
 
     Raises:
-        ValueError: PyAV is missing, or ``target`` is no video's name.
+        ValueError: PyAV is missing, or ``target`` has no suffix of a video format.
         OSError: no frame of ``source`` can be decoded, it is interlaced and ``deinterlace`` is not set, or ``target`` can't be
             written.
     """
@@ -139,7 +139,9 @@ def enhance(
 
 
 class Frames:
-    """Frames of a film, enhanced one after another. HDR keeps light above diffuse white; a letterboxed film keeps its border."""
+    """Frames of a film, enhanced one after another. HDR keeps light above diffuse white; a letterboxed film keeps its
+    border.
+    """
 
     def __init__(self, enhancer: Enhancer, space: Space | None) -> None:
         self._enhancer, self._space = enhancer, space if enhancer.settings.transfer == "srgb" else None
