@@ -1,1 +1,1 @@
-"""Picture and video files: read, written, with what they carry."""
+"""Reading and writing of picture and video files, with their metadata."""

@@ -1,4 +1,4 @@
-"""The bytes of a file without a copy in memory."""
+"""Access to the bytes of a file without a copy in memory."""
 
 import mmap
 import os
@@ -9,13 +9,13 @@ from typing import TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | mmap.mmap
 
-# Bytes of a file that may be read at once.
+# Largest size in bytes of a file that is read at once.
 _MOST_READ = 1 << 26
 
 
 @contextmanager
 def opened(source: Path | bytes) -> Iterator[Buffer]:
-    """The bytes of ``source``: themselves, or those of a file, mapped where it is large.
+    """The bytes of ``source``: ``source`` itself, or the content of a file, which is mapped if it is large.
 
     Raises:
         OSError: the file can't be read.
@@ -24,13 +24,13 @@ def opened(source: Path | bytes) -> Iterator[Buffer]:
         yield source
         return
     with source.open("rb") as file:
-        # A mapped file that somebody cuts off meanwhile ends the process.
+        # If another program truncates a mapped file, the process ends.
         if os.fstat(file.fileno()).st_size <= _MOST_READ:
             yield file.read()
             return
         try:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError:  # it lies where nothing can be mapped
+        except OSError:  # Some file systems can't map files.
             yield file.read()
             return
         with mapped:

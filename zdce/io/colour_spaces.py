@@ -1,4 +1,4 @@
-"""Colours of a space that a file's tags describe, to sRGB and back."""
+"""Conversion from a colour space that a file's tags describe to sRGB and back."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from zdce.srgb import light_of_srgb, srgb_of_light
 Floats = NDArray[np.float32]
 Function = Callable[[Floats], Floats]
 
-# The light of diffuse white in HDR: 203 cd/m2 of PQ's 10,000, and HLG's signal of 75 %. (ITU-R BT.2408, table 1.)
+# Light of diffuse white in HDR: 203 cd/m2 of PQ's 10,000, and 75 % of HLG's signal. (ITU-R BT.2408, table 1.)
 _PQ_WHITE, _PQ_PEAK, _HLG_WHITE = 203.0, 10000.0, 0.75
 
 # SMPTE ST 2084.
@@ -21,25 +21,25 @@ _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 4096 * 128, 3424 / 4096, 2413 / 4
 # ITU-R BT.2100, table 5.
 _A, _B, _C = 0.17883277, 0.28466892, 0.55991073
 
-# ITU-R BT.709: the slope at black, and what makes its power meet it.
+# ITU-R BT.709: slope at black, and the constant that joins the line to the power.
 _ALPHA, _BETA = 1.09929682680944, 0.018053968510807
 
-# XYZ of the light under which profiles describe colours.
+# XYZ of D50, the illuminant of ICC profiles.
 D50 = np.array([0.9642, 1.0, 0.8249])
 
-# Von Kries' cones by Bradford's matrix.
+# The cone responses of Bradford's chromatic adaptation.
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
 class Transfer(NamedTuple):
-    """Numbers from 0 to 1 to light, white being 1, and back; both go on beyond."""
+    """Functions from numbers (0 to 1) to light with white at 1, and back; both continue beyond that range."""
 
     decode: Function
     encode: Function
 
 
 def _mirrored(function: Function) -> Function:
-    """``function``, known from 0 on, below 0 too."""
+    """``function``, which is defined from 0 on, mirrored for numbers below 0."""
     return lambda values: np.copysign(function(np.abs(values)), values)
 
 
@@ -88,7 +88,7 @@ _TRANSFERS = {
 
 
 def transfer(space: Space) -> Transfer:
-    """How its numbers encode light."""
+    """The encoding of light of a space."""
     return _TRANSFERS[space.transfer] if isinstance(space.transfer, str) else _power(space.transfer)
 
 
@@ -99,7 +99,7 @@ def to_xyz(primaries: Primaries) -> NDArray[np.float64]:
 
 
 def adapted(primaries: Primaries, white: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The matrix ``to_xyz`` for eyes that are used to another ``white`` (XYZ)."""
+    """The matrix ``to_xyz``, adapted to another ``white`` (XYZ)."""
     cones = (_BRADFORD @ white) / (_BRADFORD @ _white(primaries))
     return np.linalg.inv(_BRADFORD) @ np.diag(cones) @ _BRADFORD @ to_xyz(primaries)
 
@@ -110,13 +110,13 @@ def _white(primaries: Primaries) -> NDArray[np.float64]:
 
 
 def matrices(space: Space) -> tuple[Floats, Floats]:
-    """From linear RGB of a space to that of sRGB, as eyes that are used to its white see it, and back; (3, 3) each."""
+    """Matrices (3, 3) from linear RGB of a space to that of sRGB, adapted to its white, and back."""
     forth = np.linalg.solve(to_xyz(SRGB_PRIMARIES), adapted(space.primaries, _white(SRGB_PRIMARIES))).astype(np.float32)
     return forth, np.linalg.inv(forth).astype(np.float32)
 
 
 def functions(space: Space, dtype: np.dtype[Any]) -> tuple[Function, Function]:
-    """From fractions of ``dtype``'s largest number to sRGB, and back; light beyond sRGB's range lies beyond [0, 1]."""
+    """Functions from fractions of ``dtype``'s largest number to sRGB, and back; light outside of sRGB is outside of [0, 1]."""
     curve, (forth, back) = transfer(space), matrices(space)
     black, span = _range(dtype) if space.narrow else (0.0, 1.0)
 
@@ -130,7 +130,7 @@ def functions(space: Space, dtype: np.dtype[Any]) -> tuple[Function, Function]:
 
 
 def _range(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Black and the way from it to white of a narrow range, as fractions of the largest number."""
+    """Black, and the difference from black to white, of a narrow range, as fractions of the largest number."""
     largest = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 255
     step = (largest + 1) / 256 / largest
     return 16 * step, 219 * step

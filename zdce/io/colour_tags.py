@@ -28,7 +28,7 @@ class Space(NamedTuple):
 
     @property
     def is_hdr(self) -> bool:
-        """Whether it has light beyond diffuse white, which no profile of matrix and curves describes."""
+        """Whether it has light above diffuse white, which profiles of a matrix and curves can't describe."""
         return self.transfer in ("pq", "hlg")
 
 
@@ -39,7 +39,7 @@ _SMPTE_170M = ((0.630, 0.340), (0.310, 0.595), (0.155, 0.070), _D65)
 # H.273, table 2, by code point.
 _PRIMARIES = {
     1: SRGB_PRIMARIES,
-    2: SRGB_PRIMARIES,  # not specified
+    2: SRGB_PRIMARIES,  # Not specified.
     4: ((0.67, 0.33), (0.21, 0.71), (0.14, 0.08), _C),
     5: ((0.64, 0.33), (0.29, 0.60), (0.15, 0.06), _D65),
     6: _SMPTE_170M,
@@ -51,17 +51,17 @@ _PRIMARIES = {
     22: ((0.630, 0.340), (0.295, 0.605), (0.155, 0.077), _D65),
 }
 
-# H.273, table 3: names of transfer functions, or the exponents that give light.
+# H.273, table 3: names of transfer functions, or the exponents of power functions.
 _TRANSFERS: dict[int, str | float] = {
     1: "bt709", 2: "srgb", 4: 2.2, 5: 2.8, 6: "bt709", 8: 1.0, 13: "srgb", 14: "bt709", 15: "bt709", 16: "pq", 18: "hlg",
 }  # fmt: skip
 
-# A power of 1 / 2.2 stands for sRGB's curve, says the PNG specification, and most programs write it so.
+# The PNG specification says that a power of 1 / 2.2 stands for sRGB's curve, and most programs write it so.
 _SRGB_GAMMA = range(45000, 46001)
 
 _NOT_SPECIFIED = (2, 2)
 
-# Of chromaticities: what counts as the same, and the least triangle that counts as colours.
+# Largest difference of chromaticities that count as equal, and least area of a triangle of primaries.
 _SAME, _LEAST_AREA = 0.0015, 1e-3
 
 # Adobe RGB (1998).
@@ -69,7 +69,7 @@ _ADOBE_RGB = Space(((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), _D65), 563 / 256)
 
 
 class ColourTags(NamedTuple):
-    """What a file says: cICP or nclx (primaries, transfer, matrix, whether the range is full), PNG's other chunks, and EXIF."""
+    """Colour tags of a file: cICP or nclx (primaries, transfer, matrix, full range), PNG's other chunks, and EXIF."""
 
     cicp: tuple[int, int, int, int] | None = None
     srgb: int | None = None
@@ -79,7 +79,7 @@ class ColourTags(NamedTuple):
 
     @classmethod
     def of_png(cls, chunks: Mapping[bytes, bytes]) -> "ColourTags | None":
-        """Of PNG chunks by their names; None where there are none. Those of a wrong length are left out."""
+        """Tags of PNG chunks by name; None if there are none. Chunks of a wrong length are ignored."""
         shapes = {b"cICP": ">4B", b"sRGB": ">B", b"gAMA": ">I", b"cHRM": ">8I"}
         values = {
             name: struct.unpack(shape, chunks[name])
@@ -89,14 +89,14 @@ class ColourTags(NamedTuple):
         first = {name: numbers[0] for name, numbers in values.items()}
         code = values.get(b"cICP")
         found = cls(
-            (code[0], code[1], code[2], code[3]) if code and code[2] == 0 else None,  # pixels are RGB
+            (code[0], code[1], code[2], code[3]) if code and code[2] == 0 else None,  # Pixels are RGB.
             first.get(b"sRGB"), first.get(b"gAMA") or None, values.get(b"cHRM"),
         )  # fmt: skip
         return found if found != cls() else None
 
     @classmethod
     def of_pillow(cls, info: Mapping[Any, Any]) -> "ColourTags | None":
-        """Of what Pillow says of a PNG file, which is all but cICP; None where there is nothing."""
+        """Tags of a PNG file as Pillow reports them, which is all but cICP; None if there are none."""
         gamma, points = info.get("gamma"), info.get("chromaticity")
         found = cls(
             None, info.get("srgb"), round(float(gamma) * 100000) if gamma else None,
@@ -105,7 +105,7 @@ class ColourTags(NamedTuple):
         return found if found != cls() else None
 
     def png(self) -> Iterator[tuple[bytes, bytes]]:
-        """The chunks that say so. Pixels of PNG files are RGB: the matrix is 0."""
+        """The chunks for these tags. Pixels of PNG files are RGB, so the matrix is 0."""
         if self.cicp and self.cicp[:2] != _NOT_SPECIFIED:
             yield b"cICP", struct.pack(">4B", self.cicp[0], self.cicp[1], 0, self.cicp[3])
         if self.srgb is not None:
@@ -146,7 +146,7 @@ def _of_chromaticities(numbers: tuple[int, ...] | None) -> Primaries:
     white, red, green, blue = ((numbers[n] / 100000, numbers[n + 1] / 100000) for n in range(0, 8, 2))
     found = (red, green, blue, white)
     near = all(abs(a - b) < _SAME for p, q in zip(found, SRGB_PRIMARIES, strict=True) for a, b in zip(p, q, strict=True))
-    # Points on one line, or without light, are no colours that others could be mixed of.
+    # Primaries on one line, or without light, can't be mixed to colours.
     area = (green[0] - red[0]) * (blue[1] - red[1]) - (blue[0] - red[0]) * (green[1] - red[1])
     usable = abs(area) > _LEAST_AREA and all(y > 0 for _, y in found)
     return SRGB_PRIMARIES if near or not usable else found

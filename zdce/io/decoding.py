@@ -1,4 +1,4 @@
-"""Picture files read: upright, in RGB whatever their mode, with what they carry."""
+"""Reading of picture files: upright, as RGB whatever their mode, with their metadata."""
 
 import io
 import re
@@ -22,25 +22,25 @@ from zdce.io.colour_tags import ColourTags
 from zdce.io.directories import Block
 from zdce.io.picture import Picture, Stored, as_uint8
 
-# Formats that hold several pictures of which the first is the photograph (phones append depth maps and previews), and what that
-# one is.
+# Formats that hold several pictures, the first of which is the photograph (phones append depth maps and previews), and its
+# name.
 _FIRST_OF_SEVERAL = {"MPO": "JPEG", "HEIF": "HEIF"}
 
 _DEPTH_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 
-# How many planes an SGI volume in a TIFF file has, and what part of a file a picture is.
+# Tags for the number of planes of an SGI volume in a TIFF file, and for a picture that is a part of a file.
 _DEPTH_TAG, _SUBFILE_TAG, _ORIENTATION_TAG = 32997, 254, 274
 
-# Where Pillow keeps EXIF as it lies in a file.
+# Keys under which Pillow keeps EXIF as it is in the file.
 _EXIF_KEYS = ("exif", "Raw profile type exif")
 
-# A panorama of a gigapixel takes 3 GB. Pillow's limit, meant against attacks, warns from 0.09 gigapixels on.
+# A panorama of a gigapixel takes 3 GB. Pillow's limit against attacks warns from 0.09 gigapixels on.
 MOST_PIXELS = 1 << 30
 
-# JPEG files have 16 bits for it; TIFF files may have 0/0, or more than any other format takes.
+# JPEG files have 16 bits for a resolution; TIFF files may have 0/0, or numbers too large for any other format.
 _MOST_DPI = 65535
 
-# Pixels that are copied at once: as many as stay in a second-level cache.
+# Number of pixels that are copied at once; they fit into a second-level cache.
 _BAND_PIXELS = 1 << 17
 
 _TRANSPOSED = {
@@ -87,7 +87,8 @@ def read(path: Path) -> Picture:
         return decode(path, str(path))
     with _named(str(path)):
         pixels = raw.read(path, MOST_PIXELS)
-        with buffers.opened(path) as data:  # of TIFF's kin, but that the further pictures in it are its own
+        # DNG and similar formats are TIFF files; only their further pictures mean something else, so notes are dropped.
+        with buffers.opened(path) as data:
             file = tiff.opened(data)
             described, _ = tiff.carried(file) if file else ({}, [])
             turn = _turn(file) if file else 1
@@ -142,21 +143,21 @@ def _decoded(image: Image.Image, source: Path | bytes, data: Buffer, most_pixels
     turn = described.pop("turn", None) or _orientation(image, format_name, described)
     with library_call():
         image.load()
-    for key in _EXIF_KEYS:  # else it is written anew while the picture is turned, broken tags and all
+    for key in _EXIF_KEYS:  # Otherwise Pillow would write it again while it turns the picture, with all broken tags.
         image.info.pop(key, None)
-    # Pillow turns TIFF files upright while it loads them, and libheif its own.
+    # Pillow turns TIFF files upright while it loads them, and libheif its own formats.
     if format_name not in ("TIFF", "HEIF") and turn > 1:
         image = image.transpose(_TRANSPOSED[turn])
     picture = _picture(image, format_name)
     if holds_deep:
-        # Only after Pillow has found nothing broken, which it is better at.
+        # Only after Pillow, which finds more faults, has found none.
         pixels = sixteen_bit.read(data if isinstance(data, bytes) else source, format_name)
         picture = _deepened(picture, sixteen_bit.upright(pixels, turn))
     bits = described.pop("bits", 8)
     deep = None
     if deep_colour and deep_heif.can_read(bits):
         deep = sixteen_bit.upright(deep_heif.read(data, format_name, bits), turn if format_name == "AVIF" else 1)
-    # A file may name a part of its pixels, which one of the two decoders knows nothing of.
+    # A file may name a part of its pixels, which only one of the two decoders supports.
     if deep is not None and deep.shape[:2] == picture.pixels.shape[:2]:
         picture, stored = _deepened(picture, deep), replace(stored, bits=bits)
     elif bits > 8:
@@ -183,12 +184,12 @@ def _with_description(picture: Picture, described: dict[str, Any], turn: int) ->
     if "icc_profile" not in metadata and "colour_tags" not in metadata and exif.is_adobe_rgb(metadata.get("exif", b"")):
         metadata["colour_tags"] = ColourTags(adobe_rgb=True)
     if tags := metadata.get("colour_tags"):
-        tags.space(has_profile="icc_profile" in metadata)  # names the file where it can't be enhanced
+        tags.space(has_profile="icc_profile" in metadata)  # The error names the file if it can't be enhanced.
     return replace(picture, metadata=metadata, notes=tuple(dict.fromkeys(notes)))
 
 
 def _carried(image: Image.Image, format_name: str, data: Buffer) -> tuple[dict[str, Any], list[str]]:
-    """What a file says of its picture, and what of it is left out, a line each."""
+    """The metadata of a file that are kept, and a line about each that is left out."""
     described = {key: image.info[key] for key in ("exif", "xmp") if image.info.get(key)}
     if "exif" in described:
         described["exif"] = exif.PREFIX + exif.block(described["exif"])
@@ -201,10 +202,10 @@ def _carried(image: Image.Image, format_name: str, data: Buffer) -> tuple[dict[s
         described, notes = tiff.carried(Block(data))
     elif format_name in ("AVIF", "HEIF"):
         found, notes = isobmff.carried(data)
-        if image.info.get("icc_profile"):  # it goes before code points, which are those of the encoder then
+        if image.info.get("icc_profile"):  # A profile has priority over code points, which are then the encoder's.
             found.pop("colour_tags", None)
         if format_name == "AVIF" and found.pop("turn", 1) and "exif" in described:
-            # Pillow writes EXIF anew where the file's own turning is not in it.
+            # If the rotation is not in EXIF, Pillow writes EXIF again.
             found["turn"] = exif.orientation(described["exif"]) or 1
         described |= found
     elif format_name == "BMP" and (profile := _bmp_profile(data)):
@@ -223,7 +224,7 @@ def _bmp_profile(data: Buffer) -> bytes:
 
 
 def _orientation(image: Image.Image, format_name: str, described: dict[str, Any]) -> int:
-    """How the stored picture lies, by EXIF or else by XMP."""
+    """Orientation of the stored picture, from EXIF or else from XMP."""
     if format_name == "TIFF":
         tags: Any = getattr(image, "tag_v2", {})
         turn = tags.get(_ORIENTATION_TAG, 1)
@@ -247,7 +248,7 @@ def _stored(image: Image.Image, format_name: str, described: dict[str, Any], dat
 
 
 def _grey_bits(image: Image.Image) -> int:
-    """Of a channel of an opened and not yet loaded picture, as far as Pillow makes 8 of fewer."""
+    """Bits of a channel of an opened picture that is not loaded yet, if Pillow will make 8 of fewer."""
     if image.mode == "1":
         return 1
     told = next((str(tile[3]) for tile in getattr(image, "tile", ())), "")
@@ -255,14 +256,14 @@ def _grey_bits(image: Image.Image) -> int:
 
 
 def _turn(file: Block) -> int:
-    """How the picture of a TIFF file lies."""
+    """Orientation of the picture of a TIFF file."""
     entry = file.find(file.first, _ORIENTATION_TAG)
     turn = file.number(entry, 1) if entry else 1
     return turn if turn in range(1, 9) else 1
 
 
 def _odd(data: Buffer, file: Block, layout: tiff.Layout, most_pixels: int) -> Picture:
-    """A TIFF file of 10, 12 or 14 bits, say, in 16."""
+    """Pixels of a TIFF file of 10, 12 or 14 bits and the like, in 16 bits."""
     if layout.width * layout.height > most_pixels:
         raise InputError(f"expected at most {most_pixels} pixels, got {layout.width} x {layout.height}")
     described, notes = tiff.carried(file)
@@ -281,7 +282,7 @@ def _check_kind(image: Image.Image, most_pixels: int) -> None:
     if image.width * image.height > most_pixels:
         raise InputError(f"expected at most {most_pixels} pixels, got {image.width} x {image.height}")
     with library_call():
-        # To count the pages of a TIFF takes time by their square, which whoever sends it would choose.
+        # Counting the pages of a TIFF takes quadratic time, which an attacker could exploit.
         several = getattr(image, "is_animated", False)
         tags: Any = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
         depth, part = tags.get(_DEPTH_TAG, 1), tags.get(_SUBFILE_TAG, 0)
@@ -295,7 +296,7 @@ def _check_kind(image: Image.Image, most_pixels: int) -> None:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """What is wrong with a picture becomes a FileError with its name; a bug passes as it is."""
+    """Turns errors about a picture into FileErrors that name it; bugs pass unchanged."""
     try:
         yield
     except Exception as error:
@@ -311,7 +312,7 @@ def _deepened(picture: Picture, pixels: NDArray[np.uint16], *, has_alpha: bool =
     """``picture`` with the full depth of its file's ``pixels`` (H, W, 1 to 4 channels)."""
     channels = pixels.shape[2]
     grey = channels <= 2
-    # A fourth channel may be none of opacity, which Pillow knows.
+    # A fourth channel may not be opacity; Pillow knows.
     opaque = channels in (1, 3) or (channels == 4 and picture.alpha is None and not has_alpha)
     alpha = None if opaque else pixels[..., channels - 1]
     colours = np.repeat(pixels[..., :1], 3, axis=2) if grey else np.ascontiguousarray(pixels[..., :3])
@@ -334,13 +335,13 @@ def from_pillow(image: Image.Image) -> Picture:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """The pixels of a picture, upright, shape (H, W, 3), 16-bit ones as 8, off by less than a level; errors as ``read``."""
+    """The pixels of a picture, upright, shape (H, W, 3), uint8; 16-bit ones are rounded. Errors as for ``read``."""
     picture = read(path) if raw.is_raw(path) else decode(path, str(path), deep_colour=False)
     return as_uint8(picture.pixels)
 
 
 def _picture(image: Image.Image, format_name: str) -> Picture:
-    """From an upright image."""
+    """The picture of an upright image."""
     metadata = {key: image.info[key] for key in ("icc_profile", "dpi", "compression") if image.info.get(key)}
     if not all(0 < float(side) <= _MOST_DPI for side in metadata.get("dpi", ())):
         del metadata["dpi"]
@@ -348,7 +349,7 @@ def _picture(image: Image.Image, format_name: str) -> Picture:
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
             raise InputError(f"expected pixels of 8 or 16 bits, got numbers from {levels.min()} to {levels.max()}")
-        if image.mode == "I" and format_name == "TIFF":  # what their white is can't be known
+        if image.mode == "I" and format_name == "TIFF":  # Their white is not known.
             raise InputError("expected pixels of 8 or 16 bits, got 32 bits or numbers with a sign")
         return Picture(np.repeat(levels.astype(np.uint16)[..., None], 3, axis=2), grey=True, metadata=metadata)
     if image.mode == "F":
@@ -356,14 +357,14 @@ def _picture(image: Image.Image, format_name: str) -> Picture:
     if image.mode == "CMYK":
         image = _rgb_of_cmyk(image, metadata.pop("icc_profile", None))
     grey = image.mode in ("1", "L", "LA", "La")
-    with library_call(InputError):  # of modes that Pillow can't convert
+    with library_call(InputError):  # Modes that Pillow can't convert.
         alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
         rgb = _in_mode(_in_mode(image, "L" if grey else "RGBA" if alpha is not None else "RGB"), "RGB")
     return Picture(_rgb_array(rgb), grey, alpha, metadata)
 
 
 def _rgb_array(image: Image.Image) -> NDArray[np.uint8]:
-    """The pixels (H, W, 3) of an RGB image, some rows at a time: Pillow copies twice what it gives to NumPy."""
+    """The pixels (H, W, 3) of an RGB image, some rows at a time, because Pillow makes two copies of what it passes to NumPy."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     rows = -(-_BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
@@ -373,17 +374,17 @@ def _rgb_array(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """``image`` itself where it has the mode: Pillow would copy it."""
+    """``image`` itself if it has the mode, because Pillow would copy it."""
     return image if image.mode == mode else image.convert(mode)
 
 
 def _rgb_of_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """CMYK as sRGB, by its own profile where it has a valid one."""
+    """CMYK as sRGB, by its own profile if that is valid."""
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             return converted if converted is not None else image.convert("RGB")
-        except (OSError, ImageCms.PyCMSError):  # it is no profile, or none of CMYK
+        except (OSError, ImageCms.PyCMSError):  # It is not a profile, or not one of CMYK.
             pass
     return image.convert("RGB")

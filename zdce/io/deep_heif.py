@@ -1,4 +1,4 @@
-"""AVIF and HEIC files of 10 and 12 bits, which Pillow makes 8: their pixels, by imagecodecs and pillow-heif."""
+"""Pixels of AVIF and HEIC files of 10 and 12 bits, which Pillow reads as 8: by imagecodecs and pillow-heif."""
 
 import io
 import threading
@@ -13,19 +13,19 @@ from zdce.runtime import packages
 
 Deep = NDArray[np.uint16]
 
-# Bits of HEIC files made from pictures of more than 8 bits that are neither 10 nor 12.
+# Bits of HEIC files that are made from pictures of more than 8 bits, other than 10 or 12.
 USUAL_BITS = 10
 
 DEPTHS = (10, 12)
 
 _MODES = {1: "L;16", 3: "RGB;16", 4: "RGBA;16"}
 
-# How many bits pillow-heif writes is a setting of the whole module.
+# The number of bits that pillow-heif writes is a setting of the whole module.
 _lock = threading.Lock()
 
 
 def can_read(bits: int) -> bool:
-    """Whether files of so many bits are read as they are here."""
+    """Whether files of this number of bits can be read in full depth here."""
     return bits in DEPTHS and packages.missing("imagecodecs", "tifffile", extra="formats") is None
 
 
@@ -43,7 +43,7 @@ def read(data: Buffer, format_name: str, bits: int) -> Deep:
         else:
             import pillow_heif
 
-            # Numbers come in the upper bits.
+            # Numbers are in the upper bits.
             codes = np.asarray(pillow_heif.open_heif(io.BytesIO(bytes(data)), convert_hdr_to_8bit=False)) >> (16 - bits)
     if codes.dtype != np.uint16:
         raise InputError(f"expected pixels of {bits} bits, got {codes.dtype}")
@@ -53,7 +53,7 @@ def read(data: Buffer, format_name: str, bits: int) -> Deep:
 
 
 def heif(pixels: Deep, bits: int, info: dict[str, Any], options: dict[str, Any]) -> bytes:
-    """A HEIF file of ``pixels`` (H, W, 1, 3 or 4) in 10 or 12 bits.
+    """A HEIF file of ``pixels`` (H, W, 1, 3 or 4) with 10 or 12 bits.
 
     Args:
         info: by pillow-heif's names, ``icc_profile``.

@@ -1,4 +1,4 @@
-"""Picture files written, in their source's own kind, with what they carried."""
+"""Writing of picture files, in their source's own kind and with its metadata."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -27,19 +27,19 @@ _NAMES = {
     "segments": "makers' further segments", "colour_tags": "the colour tags",
 }  # fmt: skip
 
-# Colours that a table holds.
+# Most colours of a palette.
 _PALETTE = 256
 
 
 class Encoded(NamedTuple):
-    """A file's bytes, and what of the picture it does not hold, a line each."""
+    """Bytes of a file, and a line about each thing of the picture that it does not hold."""
 
     data: bytes
     notes: list[str]
 
 
 def write(picture: Picture, path: Path, settings: EnhanceSettings | None = None) -> list[str]:
-    """Writes a picture in the format of ``path``'s suffix, whole or not at all.
+    """Writes a picture in the format of ``path``'s suffix, completely or not at all.
 
     Args:
         settings: of which ``quality``, ``subsampling`` and ``strip`` count; the defaults where they are left out.
@@ -51,7 +51,7 @@ def write(picture: Picture, path: Path, settings: EnhanceSettings | None = None)
         OSError: the disk takes no more.
         ValueError: the format can't be written, or can't hold the picture's transparency or size.
     """
-    # By way of memory: when a disk fills up in the middle of a write, Pillow takes the part for the whole.
+    # Encoded in memory first: when a disk fills up during a write, Pillow reports success.
     encoded = encode(picture, path, settings)
     atomic.write_bytes(path, encoded.data)
     return encoded.notes
@@ -68,7 +68,7 @@ def check(picture: Picture, path: Path) -> Format:
         raise InputError(f"{path}: expected one of the formats {', '.join(sorted(formats.SUFFIXES))}")
     if missing := formats.why_missing(path):
         raise InputError(f"{path}: {missing}")
-    if picture.alpha is not None and not form.alpha:  # others read Pillow's BMP files as opaque
+    if picture.alpha is not None and not form.alpha:  # Other programs ignore the opacity of Pillow's BMP files.
         raise InputError(f"{path}: {form.name} can't hold transparency; choose .png, .webp or .tiff")
     height, width = picture.pixels.shape[:2]
     if max(height, width) > form.side or 0 < form.pixels < height * width:
@@ -81,7 +81,7 @@ def check(picture: Picture, path: Path) -> Format:
 
 
 def _space(picture: Picture) -> Space | None:
-    """What its numbers mean by its file's tags, where that is neither sRGB's nor a profile's."""
+    """The colour space in a file's tags, if it is neither sRGB nor given by a profile."""
     tags: ColourTags | None = picture.metadata.get("colour_tags")
     return tags.space(has_profile="icc_profile" in picture.metadata) if tags else None
 
@@ -91,7 +91,7 @@ def _encoding_name(space: Space) -> str:
 
 
 def encode(picture: Picture, path: Path, settings: EnhanceSettings | None = None) -> Encoded:
-    """The bytes of the file that ``write`` writes; errors as there."""
+    """The bytes of the file that ``write`` writes; errors as for ``write``."""
     form, settings = check(picture, path), settings or EnhanceSettings()
     picture = stripping.stripped(picture, settings.strip)
     formats.plug_ins()
@@ -103,7 +103,7 @@ def encode(picture: Picture, path: Path, settings: EnhanceSettings | None = None
 
 
 class _Fitted(NamedTuple):
-    """What of a picture's metadata a format holds, and what it does not, a line each."""
+    """The metadata of a picture that a format can hold, and a line about each that it can't."""
 
     metadata: dict[str, Any]
     notes: list[str]
@@ -132,7 +132,7 @@ def _fitted(picture: Picture, form: Format) -> _Fitted:
 
 
 def _bits(picture: Picture) -> int:
-    """Of a channel: those of AVIF and HEIC files are fewer than the 16 that hold them."""
+    """Bits of a channel; AVIF and HEIC files have fewer than the uint16 that holds them."""
     if picture.pixels.dtype == np.uint8:
         return 8
     return picture.stored.bits if picture.stored.bits in deep_heif.DEPTHS else 16
@@ -144,7 +144,7 @@ def _heif_bits(picture: Picture) -> int:
 
 
 def _add_profile(picture: Picture, form: Format, given: dict[str, Any], left_out: list[str]) -> None:
-    """Gives ``given`` the colour profile that says in this format what the tags of the source's say."""
+    """Adds to ``given`` the colour profile that describes, in this format, the same as the source's tags."""
     space, tags = _space(picture), given.get("colour_tags") or ColourTags()
     if form.name == "PNG" and not tags.adobe_rgb:
         return
@@ -159,7 +159,7 @@ def _add_profile(picture: Picture, form: Format, given: dict[str, Any], left_out
 
 
 def _subsampling(picture: Picture, settings: EnhanceSettings, form: str) -> str:
-    """The file's own where it was of the same format, else colour at full resolution, as single pixels of noise have it."""
+    """The file's own if its format stays the same, else colour at full resolution, because noise differs by pixel."""
     own = picture.stored.subsampling if picture.format == form else ""
     return settings.subsampling or own or "4:4:4"
 
@@ -222,7 +222,7 @@ def _avif(fitted: _Fitted, picture: Picture, settings: EnhanceSettings) -> Encod
     }
     notes, block = list(fitted.notes), exif.block(fitted.metadata.get("exif", b""))
     if block and exif.is_block(block):
-        # Pillow writes a block anew that has an orientation.
+        # Pillow would write a block with an orientation again.
         options["exif"] = exif.without_orientation(block)
     elif block:
         notes.append("EXIF left out: AVIF takes no broken one")
@@ -262,13 +262,13 @@ def _kept(metadata: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 def _saved(image: Image.Image, format_name: str, options: Mapping[str, Any]) -> bytes:
     encoded = io.BytesIO()
-    with library_call(InputError):  # encoders refuse each in its own way what their format has no room for
+    with library_call(InputError):  # Encoders report what their format can't hold each in their own way.
         image.save(encoded, format_name, **options)
     return encoded.getvalue()
 
 
 def _channels(picture: Picture) -> NDArray[np.uint16]:
-    """16 bits of grey or colour, and of opacity where there is one, (H, W, 2 to 4)."""
+    """Channels of 16 bits: grey or colour, and opacity if there is one, (H, W, 2 to 4)."""
     pixels = _grey(picture.pixels)[..., None] if picture.grey else picture.pixels
     if picture.alpha is None:
         return np.ascontiguousarray(pixels)
@@ -277,12 +277,12 @@ def _channels(picture: Picture) -> NDArray[np.uint16]:
 
 
 def _grey(pixels: Pixels) -> Pixels:
-    # The network colours each channel alone; a grey picture stays grey.
+    # The network changes channels differently; a grey picture must stay grey.
     return np.rint(pixels.mean(axis=2, dtype=np.float32)).astype(pixels.dtype)
 
 
 def _image(picture: Picture, *, deep: bool = False) -> Image.Image:
-    """As Pillow can hold it; ``deep`` grey without transparency keeps 16 bits."""
+    """The picture as an image of Pillow; ``deep`` grey without opacity keeps 16 bits."""
     pixels = picture.pixels if deep and picture.grey and picture.alpha is None else as_uint8(picture.pixels)
     image = Image.fromarray(_grey(pixels) if picture.grey else pixels)
     if picture.alpha is not None:
@@ -291,7 +291,7 @@ def _image(picture: Picture, *, deep: bool = False) -> Image.Image:
 
 
 def _in_its_kind(picture: Picture, notes: list[str], *, deep: bool = True) -> Image.Image:
-    """Of 1 bit, or with a palette, as its file was, where that holds every pixel; else of 8 bits, which ``notes`` say."""
+    """With 1 bit or a palette like its file, if that can hold every pixel; else with 8 bits, and a line in ``notes``."""
     image = _image(picture, deep=deep)
     if picture.stored.bits == 1 and picture.alpha is None:
         if set(np.unique(picture.pixels)) <= {0, 255}:
@@ -308,7 +308,7 @@ def _in_its_kind(picture: Picture, notes: list[str], *, deep: bool = True) -> Im
 
 
 def _with_palette(pixels: NDArray[np.uint8]) -> Image.Image | None:
-    """The image of ``pixels`` (H, W, 3 or 4) with a table of its colours, where they fit into one."""
+    """The image of ``pixels`` (H, W, 3 or 4) with a palette, if its colours fit into one; else None."""
     channels = pixels.shape[2]
     codes = np.zeros(pixels.shape[:2], np.uint32)
     for channel in range(channels):
@@ -329,7 +329,7 @@ _KNOWN_TO_PILLOW = ("exif", "icc_profile", "xmp", "dpi", "compression")
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """RGB, RGBA, L, LA or, of 16 bits, I;16; what Pillow can write with the picture stands in ``info``."""
+    """An image of mode RGB, RGBA, L, LA or (16 bits) I;16; its ``info`` has the metadata that Pillow can write."""
     image, space, metadata = _image(picture, deep=True), _space(picture), dict(picture.metadata)
     if space and (space.is_hdr or space.narrow):
         raise InputError(f"a Pillow image can't hold {_encoding_name(space)}; give a file for the result")

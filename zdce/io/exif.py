@@ -1,4 +1,4 @@
-"""EXIF blocks, carried byte for byte: only tags that a picture's turning makes wrong are changed, where they stand.
+"""EXIF blocks, copied byte for byte: only tags that become wrong when a picture is turned are changed, in place.
 
 A block is what JPEG, PNG, WebP, AVIF and HEIC files have: a TIFF structure without pixels. Makers' notes in it may name places
 of the whole block, so nothing in it moves.
@@ -10,31 +10,31 @@ from collections.abc import Iterable, Sequence
 from zdce.io import directories
 from zdce.io.directories import EXIF, GPS, INTEROPERABILITY, MAKER_NOTE, Block, Entry
 
-# What goes before a block in JPEG files, and Pillow's names for one have it too.
+# Prefix of a block in JPEG files and in Pillow's ``info``.
 PREFIX = b"Exif\0\0"
 
 _ORIENTATION = 0x0112
 _COLOR_SPACE, _ADOBE_RGB, _INTEROPERABILITY_INDEX = 0xA001, 2, 1
 _SUBJECTS = (0x9214, 0xA214)
 
-# Tags of width and height, in the first directory and EXIF's own: sizes, and resolutions of the picture and of the sensor.
+# Tags of width and height in the first directory and in EXIF's own: sizes, and resolutions of the picture and of the sensor.
 _FIRST_PAIRS = ((0x0100, 0x0101), (0x011A, 0x011B))
 _EXIF_PAIRS = ((0xA002, 0xA003), (0xA20E, 0xA20F))
 
-# The thumbnail's own: its JPEG data and their length, or its strips and theirs.
+# Tags of the thumbnail's data: JPEG data and their length, or strips and their lengths.
 _THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))
 
-# Bytes after the last thing of a block that belong to nothing.
+# Most bytes after the end of a block's data that may be unused.
 _PADDING = 8
 
 
 def block(data: bytes) -> bytes:
-    """A block without what JPEG files put before it."""
+    """A block without the prefix of JPEG files."""
     return data[len(PREFIX) :] if data.startswith(PREFIX) else data
 
 
 def is_block(data: bytes) -> bool:
-    """Whether it begins as a block does."""
+    """Whether it begins like a block."""
     try:
         return data[2:4] in (b"*\0", b"\0*") and not Block(data).big
     except (ValueError, struct.error):
@@ -42,7 +42,7 @@ def is_block(data: bytes) -> bool:
 
 
 def orientation(data: bytes) -> int | None:
-    """How the picture lies, 1 to 8, or None where the block does not say it."""
+    """Orientation of the picture, 1 to 8, or None if the block has none."""
     try:
         opened = Block(block(data))
         entry = opened.find(opened.first, _ORIENTATION)
@@ -53,7 +53,7 @@ def orientation(data: bytes) -> int | None:
 
 
 def upright(data: bytes, turn: int, size: tuple[int, int]) -> bytes:
-    """The block of a picture that lies upright now, and without its thumbnail, which would stay dark.
+    """The block for a picture that is upright now, without its thumbnail, which would stay dark.
 
     Args:
         turn: the orientation that it had.
@@ -93,7 +93,7 @@ def _put(opened: Block, data: bytearray, entry: Entry, values: Sequence[int]) ->
 
 
 def _swap(opened: Block, data: bytearray, directory: int, pair: tuple[int, int]) -> None:
-    """Exchanges two entries' types, counts and values."""
+    """Exchanges types, counts and values of two entries."""
     found = [opened.find(directory, tag) for tag in pair]
     if found[0] and found[1]:
         first, second = (slice(entry.place + 2, entry.place + 12) for entry in found if entry)
@@ -101,7 +101,7 @@ def _swap(opened: Block, data: bytearray, directory: int, pair: tuple[int, int])
 
 
 def _turned_place(place: Sequence[int], turn: int, size: tuple[int, int]) -> list[int]:
-    """A subject's centre (and the size of its frame) in an upright picture."""
+    """A subject's centre (and the size of its frame) in the upright picture."""
     width, height = size if turn < 5 else size[::-1]
     (x, y), frame = place[:2], list(place[2:])
     if turn in (2, 3, 7, 8):
@@ -112,7 +112,7 @@ def _turned_place(place: Sequence[int], turn: int, size: tuple[int, int]) -> lis
 
 
 def _without_thumbnail(opened: Block, data: bytearray) -> bytearray:
-    """Its directory is left out of the chain, and it is cut off where it stands at the end, as it does in most files."""
+    """The block without the thumbnail's directory. Its data are cut off if they are at the end, as in most files."""
     small = opened.next(opened.first)
     if not small:
         return data
@@ -129,7 +129,7 @@ def _without_thumbnail(opened: Block, data: bytearray) -> bytearray:
 
 
 def _ranges(opened: Block, directory: int) -> list[tuple[int, int]]:
-    """From where to where a directory and its values go."""
+    """Ranges of bytes of a directory and its values."""
     if not directory:
         return [(0, 0)]
     values = [(entry.value, entry.value + entry.size) for entry in opened.entries(directory)]
@@ -144,7 +144,7 @@ def _pictures(opened: Block, directory: int) -> Iterable[tuple[int, int]]:
 
 
 def without_orientation(data: bytes) -> bytes:
-    """The block without this tag: entries after it move up by one, values stay where they are."""
+    """The block without this tag: later entries move up by one, values stay in place."""
     try:
         changed = bytearray(data)
         opened = Block(changed)
@@ -155,7 +155,7 @@ def without_orientation(data: bytes) -> bytes:
 
 
 def _remove(opened: Block, data: bytearray, directory: int, tag: int) -> None:
-    """Takes an entry out of a directory of ``data``; what is in an entry itself moves with it, and nothing else."""
+    """Removes an entry from a directory of ``data``; other entries move up, values stay in place."""
     entry = opened.find(directory, tag)
     if entry is None:
         return
@@ -165,12 +165,12 @@ def _remove(opened: Block, data: bytearray, directory: int, tag: int) -> None:
     data[entry.place : end] = data[entry.place + 12 : end] + bytes(12)
 
 
-# Where a map's pixels lie on Earth, in TIFF files. (OGC GeoTIFF 1.1, section 7.1.)
+# Tags of the place on Earth of a map's pixels, in TIFF files. (OGC GeoTIFF 1.1, section 7.1.)
 _GEOTIFF = (33550, 33920, 33922, 34264, 34735, 34736, 34737)
 
 
 def without_place(data: bytes) -> bytes:
-    """The block without its GPS directory and what GeoTIFF says, zeros in their place; nothing where it can't be read."""
+    """The block with its GPS directory and GeoTIFF's tags replaced by zeros; nothing if it can't be read."""
     try:
         changed = bytearray(data)
         opened = Block(changed)
@@ -194,7 +194,9 @@ def _blank(data: bytearray, start: int, end: int) -> None:
 
 
 def is_adobe_rgb(data: bytes) -> bool:
-    """Whether it says so, as cameras do instead of a profile: by its colour space or, by DCF's rules, by its file's index."""
+    """Whether EXIF names Adobe RGB, as cameras do instead of a profile: by its colour space or, by DCF's rules, by its file's
+    index.
+    """
     try:
         opened = Block(block(data))
         own = opened.below(opened.first, EXIF)
@@ -207,7 +209,7 @@ def is_adobe_rgb(data: bytes) -> bool:
 
 
 def has_maker_note(data: bytes) -> bool:
-    """Whether a block has a camera maker's own data, which may name places in it."""
+    """Whether a block has the maker notes of a camera, which may contain places."""
     try:
         opened = Block(data)
         return opened.find(opened.below(opened.first, EXIF), MAKER_NOTE) is not None
@@ -215,7 +217,7 @@ def has_maker_note(data: bytes) -> bool:
         return False
 
 
-# Tags of a TIFF file that say how its pixels are stored, or that are kept or named in other ways; all others describe it.
+# Tags of a TIFF file that describe how pixels are stored, or are kept in other ways. All others describe the picture.
 _STORAGE = frozenset({
     *range(254, 260), *range(262, 267), 273, 274, *range(277, 285), *range(288, 298), 301, *range(317, 318), *range(320, 348),
     *range(512, 522), *range(529, 533), 700, 18246 + 1, *range(32995, 32999), 33421, 33422, 33723, 34377, 34675, 37724,
@@ -226,12 +228,12 @@ _IFD = 13
 
 
 def describing(opened: Block) -> list[Entry]:
-    """The entries of a TIFF structure's first directory that say what the picture shows."""
+    """The entries of a TIFF structure's first directory that describe what the picture shows."""
     return [entry for entry in opened.entries(opened.first) if entry.tag not in _STORAGE]
 
 
 def of_tiff(opened: Block) -> bytes:
-    """A block of what a TIFF or RAW file says of its picture; nothing where it says nothing.
+    """A block with what a TIFF or RAW file says of its picture; nothing if it says nothing.
 
     Makers' notes stay at their place where that lies near enough to the beginning, else what in them names places is moved too.
     """
@@ -242,7 +244,7 @@ def of_tiff(opened: Block) -> bytes:
 
 
 class _Copy:
-    """A block that is put together of another's directories."""
+    """A block that is assembled from another block's directories."""
 
     def __init__(self, source: Block) -> None:
         self._source = source
@@ -263,7 +265,7 @@ class _Copy:
         return bytes(result)
 
     def _place(self, size: int) -> int:
-        """Room for ``size`` bytes, which a note that stays where it is does not have."""
+        """Offset of free room for ``size`` bytes, outside of the range of a maker note that stays in place."""
         self._end += self._end % 2
         at = self._end
         if self._note and self._fixed and at < self._fixed + self._note.size and at + size > self._fixed:
@@ -274,7 +276,7 @@ class _Copy:
         return at
 
     def _directory(self, entries: list[Entry], depth: int = 0) -> int:
-        """Where a directory of ``entries`` and what it names is put; 0 where nothing is left of it."""
+        """Writes a directory of ``entries`` with its values and returns its offset; 0 if nothing is left of it."""
         kept = sorted({entry.tag: entry for entry in entries if self._is_kept(entry)}.values())
         if not kept or depth > 2:
             return 0
@@ -307,15 +309,15 @@ class _Copy:
         return struct.pack(order + "I", at)
 
 
-# A block of more than 64 KiB fits into no single segment of a JPEG file.
+# A larger block does not fit into a single segment of a JPEG file.
 _FARTHEST = 60000
 
-# What makers put before the directory that their notes are; others bring a TIFF structure of their own, which moves as one.
+# Prefixes of maker notes that are a directory; others contain a TIFF structure of their own, which moves as a whole.
 _NOTE_HEADS = {b"SONY DSC \0\0\0": 12, b"SONY CAM \0\0\0": 12, b"Panasonic\0\0\0": 12, b"OLYMP\0": 8, b"AGFA \0": 8}
 
 
 def _moved(note: bytes, order: str, before: int, after: int) -> bytes:
-    """A maker's note that began at ``before`` and begins at ``after``.
+    """A maker note that was moved from ``before`` to ``after``.
 
     Where it is a directory, and all the places that this names lie inside of it, they are counted from the block's beginning
     and move with it.

@@ -1,4 +1,4 @@
-"""Picture files found by names, in folders and by patterns."""
+"""Search for picture files by names, in folders and by patterns."""
 
 import glob
 import os
@@ -13,14 +13,14 @@ from zdce.io.formats import SUFFIXES
 
 @dataclass(frozen=True)
 class Found:
-    """A picture file, and the folder that was searched, or None where the file itself was named."""
+    """A picture file, and the folder that was searched, or None if the file itself was named."""
 
     path: Path
     folder: Path | None = None
 
     @property
     def place(self) -> Path:
-        """Its path inside the folder, or its own name."""
+        """Its path inside the searched folder, or its own name."""
         return Path(self.path.name) if self.folder is None else self.path.relative_to(self.folder)
 
 
@@ -49,7 +49,7 @@ def find(
     found: dict[Path, Found] = {}
     for text in paths:
         path = Path(text)
-        # A file whose own name looks like a pattern, "IMG[1].jpg" say, is that file; so is a link to nothing.
+        # A file whose own name looks like a pattern, such as "IMG[1].jpg", is that file; so is a broken link.
         matches = [path] if os.path.lexists(path) else [Path(match) for match in sorted(glob.glob(text, recursive=True))]
         if not matches:
             raise MissingFileError(f"no such file or folder: {text}")
@@ -88,8 +88,8 @@ def in_folder(
 
 
 def _may_be_picture(path: Path) -> bool:
-    """Whether reading it gives a picture or an error that names it: pipes, sockets and devices are passed over."""
+    """Whether it can be read as a picture, or fails with an error that names it; pipes, sockets and devices are ignored."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:  # a link to nothing or to itself, or what may not be looked at
+    except OSError:  # A broken link, a link to itself, or a file that may not be accessed.
         return True

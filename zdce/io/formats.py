@@ -1,4 +1,4 @@
-"""The picture formats that are read and written, and no others: their suffixes, what each needs and what each can hold."""
+"""The picture formats that are read and written: suffixes, required packages, and what each can hold. No others are opened."""
 
 import importlib
 from contextlib import suppress
@@ -33,7 +33,7 @@ class Format(NamedTuple):
 
 _COMMON = ("exif", "icc_profile", "xmp")
 
-# The limits of libjpeg, libwebp, libavif and x265 (level 7.2's samples); PNG has 31 bits for a side, and TIFF and BMP 32.
+# Limits of libjpeg, libwebp, libavif and x265 (level 7.2's samples); PNG has 31 bits for a side, TIFF and BMP 32.
 _TABLE = (
     Format("JPEG", (".jpg", ".jpeg", ".jfif", ".jpe"), 65500, 0, False,
            frozenset({*_COMMON, "dpi", "extended_xmp", "photoshop", "iptc", "comments", "segments"})),
@@ -49,10 +49,10 @@ _TABLE = (
 
 _BY_SUFFIX = {suffix: each for each in _TABLE for suffix in each.suffixes}
 
-# By the names that users give: Pillow's, in small letters, but for HEIC.
+# By users' names: Pillow's in lower case, except for HEIC.
 BY_NAME = {each.name.lower().replace("heif", "heic"): each for each in _TABLE}
 
-# Of pictures and videos in formats that are not read at all: in a folder they are named instead of passed over in silence.
+# Suffixes of pictures and videos in formats that are not read: in a folder, these files are named and not silently ignored.
 UNREAD_SUFFIXES = frozenset({
     ".gif", ".apng", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".jxr", ".wdp", ".psd", ".psb", ".xcf", ".kra", ".exr",
     ".hdr", ".pfm", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pcx", ".dds", ".qoi", ".ico", ".icns", ".sgi",
@@ -63,22 +63,22 @@ UNREAD_SUFFIXES = frozenset({
     ".av1", ".ivf", ".insv", ".braw", ".r3d",
 })  # fmt: skip
 
-# Also of pictures that can't be read here, so that nothing in a folder is passed over in silence.
+# Includes formats that can't be read here, so that no picture in a folder is silently ignored.
 SUFFIXES = frozenset(_BY_SUFFIX)
 
 
 def of_suffix(path: Path) -> Format | None:
-    """The format of a file's name, or None."""
+    """The format of a file name, or None."""
     return _BY_SUFFIX.get(path.suffix.lower())
 
 
 def named(name: str) -> Format | None:
-    """The format of Pillow's ``name``, or None."""
+    """The format with Pillow's ``name``, or None."""
     return next((each for each in _TABLE if each.name == name), None)
 
 
 def renamed(path: Path, form: Format) -> Path:
-    """``path`` with a suffix of ``form``: its own where that is one, else the usual one, in place of one of another picture."""
+    """``path`` with a suffix of ``form``: its own if it is one, else the usual one in place of another picture's suffix."""
     own = of_suffix(path)
     if own is form:
         return path
@@ -100,9 +100,11 @@ def why_missing(path: Path) -> str | None:
 
 @cache
 def plug_ins() -> None:
-    """Makes Pillow know the formats that are read here: importing all of its others takes as long as reading a photograph."""
+    """Registers with Pillow the formats that are read here; importing all of its others would take as long as reading a
+    photograph.
+    """
     for name in ("Bmp", "Jpeg", "Png", "Tiff", "WebP", "Avif"):
-        with suppress(ImportError):  # Pillow before 11.2 has no AVIF
+        with suppress(ImportError):  # Pillow before 11.2 has no AVIF.
             importlib.import_module(f"PIL.{name}ImagePlugin")
     if packages.missing("pillow_heif", extra="formats") is None:
         import pillow_heif
@@ -112,6 +114,6 @@ def plug_ins() -> None:
 
 @cache
 def allowed() -> tuple[str, ...]:
-    """Pillow's names of what is opened, whatever a file's name: its other decoders are old, or start other programs."""
+    """Pillow's names of the formats to open, whatever a file's name: its other decoders are old, or start other programs."""
     plug_ins()
     return tuple(each.name for each in _TABLE if why_missing(Path(f"a{each.suffixes[0]}")) is None)

@@ -1,4 +1,4 @@
-"""ICC profiles of spaces that tags describe, for formats that have no such tags. (ICC.1:2001-04, matrix and curves.)"""
+"""ICC profiles for color spaces that tags describe, for formats without such tags. (ICC.1:2001-04, matrix and curves.)"""
 
 import struct
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def profile(to_d50: Any, decode: Callable[[Any], Any]) -> bytes:
     at = 128 + 4 + 12 * len(tags)
     table, data, places = b"", b"", dict[bytes, int]()
     for tag, content in tags.items():
-        if content not in places:  # the three curves are one
+        if content not in places:  # The three curves are the same.
             places[content] = at + len(data)
             data += content + bytes(-len(content) % 4)
         table += struct.pack(">4sII", tag, places[content], len(content))

@@ -1,4 +1,4 @@
-"""Picture files: found, read and written. What each does lies in a module of its own."""
+"""Picture files: finding, reading and writing, each in a module of its own."""
 
 from zdce.io.decoding import MOST_PIXELS, decode, from_pillow, read, read_rgb
 from zdce.io.encoding import Encoded, check, encode, to_pillow, write

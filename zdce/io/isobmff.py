@@ -1,4 +1,4 @@
-"""AVIF and HEIC files around their pixels: which items they have, and what these say. (ISO/IEC 14496-12 and 23008-12.)"""
+"""The structure of AVIF and HEIC files: their items and what they describe. (ISO/IEC 14496-12 and 23008-12.)"""
 
 import struct
 from collections import Counter
@@ -13,10 +13,10 @@ from zdce.io.colour_tags import ColourTags
 _FULL = {b"meta": 4}
 _IMAGES = frozenset({b"hvc1", b"av01", b"grid", b"iden", b"iovl", b"jpeg", b"avc1", b"hvc2", b"vvc1", b"unci"})
 _VIDEOS = {b"moov": "film or a sequence of pictures", b"mpvd": "motion photo's video"}
-_CREDENTIALS = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # C2PA's box of type uuid
+_CREDENTIALS = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # C2PA's box of type uuid.
 _AUXILIARY = (
     (b"alpha", ""), (b"hdrgainmap", "gain map"), (b"depth", "depth map"), (b"disparity", "depth map"),
-    (b"hevc:2015:auxid:1", ""), (b"hevc:2015:auxid:2", "depth map"),  # opacity and depth by HEVC's own numbers
+    (b"hevc:2015:auxid:1", ""), (b"hevc:2015:auxid:2", "depth map"),  # Opacity and depth by HEVC's own numbers.
 )  # fmt: skip
 _TURNS = (1, 8, 3, 6)
 _LIGHT = {b"clli": "content light level", b"mdcv": "mastering display"}
@@ -108,7 +108,7 @@ class Items:
         return found
 
     def properties(self, item: int, kind: bytes) -> list[bytes]:
-        """The contents of an item's boxes of a kind."""
+        """The contents of an item's boxes of one type."""
         return [bytes(self._data[box.start : box.end]) for box in self._properties.get(item, []) if box.kind == kind]
 
     def content(self, item: int) -> bytes:
@@ -139,7 +139,7 @@ class Items:
 
 
 def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
-    """What a file says of its picture, and what of it is left out, a line each."""
+    """The metadata of a file that are kept, and a line about each that is left out."""
     try:
         items = Items(data)
         return _described(items), [_line(*each) for each in _left_out(items, data).items()]
@@ -163,12 +163,12 @@ def _described(items: Items) -> dict[str, Any]:
     for colour in items.properties(items.primary, b"colr"):
         if colour.startswith(b"nclx") and len(colour) >= 11:
             primaries, transfer, matrix = struct.unpack_from(">HHH", colour, 4)
-            # Whether its luma and chroma have their full range is the decoder's to know: pixels have it.
+            # Whether luma and chroma have their full range only concerns the decoder: pixels have it.
             described["colour_tags"] = ColourTags((primaries, transfer, matrix, 1))
     described["subsampling"] = _subsampling(items)
     depths = [max(content[5:], default=8) for content in items.properties(items.primary, b"pixi")]
     described["bits"] = max(depths, default=8)
-    # Quarter turns against the clock, as EXIF's orientation.
+    # Quarter turns counter-clockwise, as EXIF's orientation.
     described["turn"] = next((_TURNS[content[0] & 3] for content in items.properties(items.primary, b"irot") if content), 1)
     return described
 
@@ -179,7 +179,7 @@ _OF_AV1 = {0b00: "4:4:4", 0b10: "4:2:2", 0b11: "4:2:0"}
 
 
 def _subsampling(items: Items) -> str:
-    """Of the picture, or of the tiles that it is put together of; nothing where it has no colour."""
+    """Chroma subsampling of the picture, or of the tiles that it consists of; an empty string without colour."""
     parts = sorted(_parts(items))
     av1, hevc = (next((c for part in parts for c in items.properties(part, kind)), b"") for kind in (b"av1C", b"hvcC"))
     if len(av1) > 2:
@@ -202,7 +202,7 @@ def _left_out(items: Items, data: Buffer) -> Counter[str]:
 
 
 def _further_items(items: Items) -> Counter[str]:
-    """Pictures that are neither the photograph, of which it may be put together, nor its thumbnail or opacity."""
+    """Pictures other than the photograph and its parts, its thumbnail and its opacity."""
     left_out = Counter[str]()
     parts = _parts(items)
     others = {source for kind, source, _ in items.references if kind == b"thmb"}
@@ -225,7 +225,7 @@ def _derived(items: Items) -> list[tuple[int, int]]:
 
 
 def _parts(items: Items) -> set[int]:
-    """The primary picture and what it is made of."""
+    """The primary picture and its parts."""
     parts, derived = {items.primary}, _derived(items)
     while more := {target for source, target in derived if source in parts} - parts:
         parts |= more
@@ -233,7 +233,7 @@ def _parts(items: Items) -> set[int]:
 
 
 def with_code_points(encoded: bytes, tags: ColourTags | None) -> bytes:
-    """A file whose numbers mean what ``tags`` say; the matrix of its luma and chroma stays its encoder's."""
+    """The file with the code points of ``tags``; the matrix of its luma and chroma stays the encoder's."""
     if tags is None or tags.cicp is None:
         return encoded
     result, at = bytearray(encoded), encoded.find(b"colrnclx")

@@ -1,4 +1,4 @@
-"""JPEG files around their pixels: segments that describe the photograph, and what phones append. (ITU-T T.81, annex B.)"""
+"""The structure of JPEG files: segments that describe the photograph, and data that phones append. (ITU-T T.81, annex B.)"""
 
 import hashlib
 import re
@@ -23,22 +23,22 @@ _CREDENTIALS = b"JP"
 _SCAN, _END, _COMMENT, _PROGRESSIVE = 0xDA, 0xD9, 0xFE, 0xC2
 _APP = range(0xE0, 0xF0)
 
-# Bytes of a segment beside its length.
+# Most bytes of a segment beside its length.
 _ROOM = 65533
 
-# Bytes of the rest of XMP in one segment, by its specification. (XMP part 3, section 1.1.3.1.)
+# Most bytes of a part of extended XMP in one segment. (XMP part 3, section 1.1.3.1.)
 _XMP_PART = 65400
 
-# Markers but for stuffed bytes and restarts. Of several 0xff before one the last is enough; a pattern that begins with one byte
-# is found ten times as fast as one that begins with a repetition.
+# Markers except stuffed bytes and restarts. If several 0xff precede one, the last is enough: a pattern that begins with one
+# byte is found ten times as fast as one that begins with a repetition.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 
-# Segments of how a file was encoded, which its successor has of its own, or of nothing but previews.
+# Segments that describe how a file was encoded, which the new file has of its own, or that hold only previews.
 _OWN = (b"JFIF\0", b"JFXX\0", b"AVI1", b"Adobe", b"Ducky", b"FPXR\0", b"SCALADO\0")
 
 
 class Segment(NamedTuple):
-    """A marker of a file, what follows its length, and where the next marker is looked for."""
+    """A marker of a file, its data, and the position from which to search for the next marker."""
 
     marker: int
     content: bytes
@@ -46,7 +46,7 @@ class Segment(NamedTuple):
 
 
 def segments(data: Buffer, at: int = 0) -> Iterator[Segment]:
-    """Those of the JPEG stream that begins at ``at``, to its end."""
+    """Segments of the JPEG stream that begins at ``at``, to its end."""
     at += 2
     while found := _MARKER.search(data, at):
         marker, start = found[1][0], found.end()
@@ -62,7 +62,7 @@ def segments(data: Buffer, at: int = 0) -> Iterator[Segment]:
 
 
 def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
-    """What a file says of its picture, and what of it is left out, a line each."""
+    """The metadata of a file that are kept, and a line about each that is left out."""
     found = list(segments(data))
     contents = [segment.content for segment in found if segment.marker in _APP]
     metadata = _described(found, contents)
@@ -75,7 +75,7 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
     left_out |= Counter(xmp.pointed_at(metadata.get("xmp", b"") + metadata.get("extended_xmp", b"")))
     if found and found[-1].marker == _END:
         appended = _appended(data, found[-1].end)
-        if left_out["gain map"] > appended["gain map"]:  # the photograph alone says what the picture behind it is
+        if left_out["gain map"] > appended["gain map"]:  # Only the photograph describes the pictures after it.
             appended["further picture"] -= 1
         left_out |= appended
     metadata["progressive"] = any(segment.marker == _PROGRESSIVE for segment in found)
@@ -114,7 +114,7 @@ def _described(found: Iterable[Segment], contents: Iterable[bytes]) -> dict[str,
 
 
 def _appended(data: Buffer, end: int) -> Counter[str]:
-    """What lies behind the picture's end."""
+    """Names of the data after the end of the picture."""
     left_out = Counter[str]()
     at = data.find(b"\xff\xd8\xff", end)
     while at >= 0:
@@ -129,7 +129,7 @@ def _appended(data: Buffer, end: int) -> Counter[str]:
 
 
 def _kind(data: Buffer, start: int, stop: int) -> str:
-    """What a further picture is, by its own description."""
+    """Name of a further picture, from its own description."""
     for sign, kind in ((b"hdrgm", "gain map"), (b"hdrgainmap", "gain map"), (b"HDRGainMap", "gain map"),
                        (_GAIN_MAPS[0], "gain map"), (b"depth", "depth map"), (b"disparity", "depth map")):  # fmt: skip
         if data.find(sign, start, stop) >= 0:
@@ -138,10 +138,10 @@ def _kind(data: Buffer, start: int, stop: int) -> str:
 
 
 def with_metadata(encoded: bytes, metadata: Mapping[str, Any]) -> tuple[bytes, list[str]]:
-    """A file of Pillow's with segments of ``metadata``, and what they have no room for, a line each."""
+    """A file of Pillow's with segments of ``metadata``, and a line about each that has no room."""
     parts, left_out = [], list[str]()
     if block := exif.block(metadata.get("exif", b"")):
-        # Programs that read blocks beyond one segment put them together so; others see the first 64 KiB.
+        # Programs that support blocks of several segments join them; others read the first 64 KiB.
         parts += [(0xE1, _EXIF + piece) for piece in _pieces(block, _ROOM - len(_EXIF))]
     parts += _xmp_segments(metadata)
     if profile := metadata.get("icc_profile", b""):
@@ -153,7 +153,7 @@ def with_metadata(encoded: bytes, metadata: Mapping[str, Any]) -> tuple[bytes, l
     parts += [(0xED, _PHOTOSHOP + piece) for piece in _pieces(photoshop.resources(metadata), _ROOM - len(_PHOTOSHOP))]
     parts += metadata.get("segments", ())
     parts += [(_COMMENT, piece) for comment in metadata.get("comments", ()) for piece in _pieces(comment, _ROOM)]
-    # After what Pillow puts first: the start and JFIF's segment.
+    # After the segments that Pillow writes first: the start and JFIF's.
     at = 4 + int.from_bytes(encoded[4:6]) if encoded[2:4] == b"\xff\xe0" else 2
     inserted = b"".join(struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content for marker, content in parts)
     return encoded[:at] + inserted + encoded[at:], left_out
@@ -165,7 +165,7 @@ def _xmp_segments(metadata: Mapping[str, Any]) -> list[tuple[int, bytes]]:
         main, rest = xmp.split(xmp.merged(main, rest))
     if not main:
         return []
-    digest = hashlib.md5(rest, usedforsecurity=False).hexdigest().upper().encode()  # as the specification says
+    digest = hashlib.md5(rest, usedforsecurity=False).hexdigest().upper().encode()  # As the specification says.
     parts = [
         (0xE1, _EXTENDED_XMP + digest + struct.pack(">II", len(rest), n * _XMP_PART) + piece)
         for n, piece in enumerate(_pieces(rest, _XMP_PART))
@@ -178,7 +178,7 @@ def _pieces(data: bytes, size: int) -> list[bytes]:
 
 
 def further_pictures(content: bytes) -> int:
-    """How many pictures an MPF segment names beside the first."""
+    """Number of pictures that an MPF segment names beside the first."""
     block = Block(content[len(_FURTHER_PICTURES) :])
     entry = block.find(block.first, 0xB001)
     return block.number(entry, 1) - 1 if entry else 0

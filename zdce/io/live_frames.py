@@ -1,4 +1,4 @@
-"""Frames of cameras, network addresses and files as they come, by PyAV: whoever is slow gets the newest one and no queue."""
+"""Frames of cameras, network addresses and files in real time (PyAV). Slow readers get the newest frame; there is no queue."""
 
 import math
 import re
@@ -21,7 +21,7 @@ from zdce.errors import FileError, InputError
 from zdce.io.images import Pixels
 from zdce.io.video_streams import FILE
 
-# FFmpeg's names of the systems' ways to cameras that are known by a number.
+# FFmpeg's input formats for cameras that are known by a number, by system.
 _CAMERAS = {"linux": "v4l2", "darwin": "avfoundation"}
 
 # FFmpeg's options: no buffering of input; RTSP over TCP, which loses no packets.
@@ -30,20 +30,20 @@ _RTSP = {"rtsp_transport": "tcp"}
 
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
-# A user's name and password, and what follows a question mark, where some cameras take them. An @ after a question mark may
-# end a password or be part of one.
+# User name and password in an address, and the part after a question mark, in which some cameras take them. An @ after a
+# question mark may end a password or be part of one.
 _CREDENTIALS = re.compile(r"(?<=://)(?:.*\?.*@.*|.*@)|\?.*")
 
 # Seconds between checks of the stop event.
 _LOOK = 0.2
 
-# Seconds behind its time from which on nothing is decoded, until a frame that needs no other comes in time again.
+# Seconds of delay from which on frames are not decoded, until a key frame is in time again.
 _LATE, _IN_TIME = 0.5, 0.1
 
-# Seconds for which demuxing waited: nothing more had come.
+# Seconds of waiting in the demuxer that show that no more data had arrived.
 _WAITED = 0.005
 
-# How much slower a source's clock may be, and how many seconds its times may jump.
+# Largest relative error of a source's clock, and largest jump of its times in seconds.
 _DRIFT, _JUMP = 1e-3, 10.0
 
 
@@ -100,7 +100,7 @@ class Source:
 
     @property
     def options(self) -> dict[str, str]:
-        """FFmpeg's options for it."""
+        """FFmpeg's options for this source."""
         if self.is_file or self.input_format is not None:
             return {}
         return _AT_ONCE | (_RTSP if self.url.lower().startswith("rtsp") else {})
@@ -142,7 +142,7 @@ class LiveReader:
         self._taken, self._over = -1, False
         self._error: Exception | None = None
         self._change, self._stop = threading.Condition(), threading.Event()
-        # A thread that waits within FFmpeg can't be woken: it ends with its timeout, or with the process.
+        # A thread that waits inside FFmpeg can't be woken: it ends with FFmpeg's timeout or with the process.
         self._thread = threading.Thread(target=self._run, daemon=True, name="zdce-live-reader")
         self._reformatter, self._size = VideoReformatter(), (0, 0)
 
@@ -156,7 +156,7 @@ class LiveReader:
             self._thread.join()
 
     def frames(self, stop: threading.Event) -> Iterator[LiveFrame]:
-        """Each time the newest frame, until the file's end or until ``stop`` is set.
+        """Yields the newest frame each time, until the end of the file or until ``stop`` is set.
 
         Raises:
             OSError: the source can't be opened, gave nothing for too long, or vanished.
@@ -174,14 +174,14 @@ class LiveReader:
                 return
 
     def pixels(self, live: LiveFrame) -> Pixels:
-        """A frame's RGB (H, W, 3), uint8, upright; a source that changes its size is scaled to the first one's."""
+        """RGB pixels of a frame (H, W, 3), uint8, upright; frames of another size are scaled to the first one's."""
         frame = live.frame
         self._size = self._size if any(self._size) else (frame.width, frame.height)
-        # Exact conversion takes 15 times as long and differs by less than a camera's noise.
+        # Exact conversion takes 15 times as long, and differs by less than a camera's noise.
         width, height = self._size
         made = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR)
         pixels: Any = made.to_ndarray()
-        # Telephones turn films by a tag; others than quarter turns no player shows.
+        # Phones turn films by a tag; players support only quarter turns.
         return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90)) if frame.rotation % 360 else pixels
 
     def _has_news(self) -> bool:
@@ -214,7 +214,7 @@ class LiveReader:
 
     def _follow(self, container: InputContainer) -> None:
         stream = container.streams.video[0]
-        # Threads that each decode a frame would hold frames back.
+        # With a thread for each frame, FFmpeg would hold frames back.
         stream.thread_type = "SLICE"
         self.rate = float(stream.average_rate or stream.guessed_rate or self.rate)
         clock, skips, began = _SourceClock(is_file=self.source.is_file), False, time.monotonic()
@@ -236,19 +236,19 @@ class LiveReader:
             raise self._failed(error, began) from None
 
     def _due(self, clock: "_SourceClock", packet: "av.Packet[Any]", waited: float) -> float:
-        """When a packet is due that demuxing ``waited`` so many seconds for."""
+        """Time at which a packet was due, if demuxing ``waited`` this many seconds for it."""
         shown = packet.dts if packet.dts is not None else packet.pts
         if shown is None:
             return time.monotonic()
         moment = float(shown * packet.time_base)
         due = clock.due(moment)
         if not self.source.is_file and waited > _WAITED and time.monotonic() - due > _LATE:
-            # All that came is decoded: the source is late, not the decoder.
+            # Everything that has arrived is decoded: the source is late, not the decoder.
             due = clock.restarted(moment)
         return due
 
     def _decode(self, packet: "av.Packet[Any]", arrived: float) -> None:
-        # A damaged packet is followed by sound ones.
+        # Sound packets may follow a damaged one.
         with suppress(av.error.InvalidDataError, av.error.EOFError):
             for frame in packet.decode():
                 assert isinstance(frame, av.VideoFrame)
@@ -277,13 +277,13 @@ class _SourceClock:
         self._zero, self._seen = math.inf, 0.0
 
     def due(self, moment: float) -> float:
-        """When ``moment``, in seconds of the source, is due, by ``time.monotonic``."""
+        """Time at which ``moment``, in seconds of the source, is due, by ``time.monotonic``."""
         now = time.monotonic()
         if self._is_file:
             self._zero = self._zero if abs(now - moment - self._zero) < _JUMP else now - moment
             return self._zero + moment
         zero = self._zero + _DRIFT * (now - self._seen)
-        # A jump of the source's times begins a new count.
+        # A jump of the source's times starts a new count.
         self._zero = now - moment if not abs(now - moment - zero) < _JUMP else min(zero, now - moment)
         self._seen = now
         return self._zero + moment

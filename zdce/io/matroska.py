@@ -1,4 +1,4 @@
-"""The size at which a film of a Matroska or WebM file is shown, which FFmpeg writes from what PyAV can't set.
+"""Display size of a film in a Matroska or WebM file, which PyAV can't make FFmpeg write.
 
 See RFC 9559 (Matroska) and RFC 8794 (EBML).
 """
@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-# Put at the end of the film's title before the file is written, this makes room for the size in the same track's entry.
+# Appended to the film's title before the file is written, this reserves room for the size in the track's entry.
 RESERVED = " " * 24
 
 _SEGMENT, _TRACKS, _TRACK_ENTRY, _TRACK_TYPE = 0x18538067, 0x1654AE6B, 0xAE, 0x83
@@ -19,12 +19,12 @@ _SIZES = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
 _RATIO = 3
 _FILM = b"\x01"
 
-# Tracks come before the first frame; their entries are small.
+# Tracks precede the first frame; their entries are small.
 _BEGINNING = 2**20
 
 
 class _Element(NamedTuple):
-    """An element's name and where it, its content and what comes after it begin."""
+    """An element: its name, and the offsets of its start, its content and its end."""
 
     name: int
     start: int
@@ -33,7 +33,7 @@ class _Element(NamedTuple):
 
 
 def set_pixel_shape(path: Path, width: int, height: int, ratio: Fraction, *, exactly: bool) -> None:
-    """Tells players the shape of the pixels of the first film of a file, whose title ends in ``RESERVED``.
+    """Writes the shape of the pixels of a file's first film, whose title ends in ``RESERVED``.
 
     Args:
         width, height: of the frames.
@@ -61,7 +61,7 @@ def set_pixel_shape(path: Path, width: int, height: int, ratio: Fraction, *, exa
 
 
 def _shown(width: int, height: int, ratio: Fraction, exactly: bool) -> bytes:
-    """The elements of the size at which the film is shown."""
+    """The elements for the display size of the film."""
     if exactly and (width * ratio).denominator > 1:
         sides = width * ratio / height
         values = {_DISPLAY_WIDTH: sides.numerator, _DISPLAY_HEIGHT: sides.denominator, _DISPLAY_UNIT: _RATIO}
@@ -71,7 +71,7 @@ def _shown(width: int, height: int, ratio: Fraction, exactly: bool) -> bytes:
 
 
 def _entry(data: bytes, entry: _Element, shown: bytes) -> bytes:
-    """The content of a track's entry with the elements ``shown`` in its film's, as long as it was."""
+    """The content of a track's entry with the elements ``shown`` added to its film's, of unchanged length."""
     written = b""
     for part in _elements(data, entry.content, entry.end):
         content = data[part.content : part.end]
@@ -90,7 +90,7 @@ def _entry(data: bytes, entry: _Element, shown: bytes) -> bytes:
 
 
 def _checked(data: bytes, tracks: _Element) -> bytes:
-    """The data with the right checksum of its tracks, where they have one."""
+    """The data with the correct checksum of its tracks, if they have one."""
     first = next(_elements(data, tracks.content, tracks.end))
     if first.name != _CRC32:
         return data
@@ -122,7 +122,7 @@ def _content(data: bytes, parent: _Element, name: int) -> bytes:
 
 
 def _variable(data: bytes, start: int, *, marked: bool) -> tuple[int, int]:
-    """An integer of variable length, with the bit that tells the length if ``marked``, and where it ends."""
+    """An integer of variable length, with the bit that gives the length if ``marked``, and its end."""
     length = 9 - data[start].bit_length()
     value = int.from_bytes(data[start : start + length], "big")
     return (value if marked else value & (2 ** (7 * length) - 1)), start + length

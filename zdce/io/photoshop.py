@@ -1,4 +1,4 @@
-"""Photoshop's image resources, where JPEG and TIFF files keep IPTC's keywords and captions."""
+"""Photoshop's image resources, in which JPEG and TIFF files keep IPTC keywords and captions."""
 
 import struct
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ def _parts(data: bytes) -> Iterator[_Resource]:
 
 
 def without_thumbnail(data: bytes) -> bytes:
-    """Resources without the thumbnail, which would stay dark; as they are where they have none."""
+    """Resources without the thumbnail, which would stay dark; unchanged if they have none."""
     parts = list(_parts(data))
     if not any(part.identity in _THUMBNAILS for part in parts):
         return data

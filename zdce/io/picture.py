@@ -1,4 +1,4 @@
-"""A photograph in memory, with all that its file said of it."""
+"""A photograph in memory, with all metadata of its file."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +11,7 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class Stored:
-    """How a file stored its pixels, which a file of the same format does again.
+    """How a file stored its pixels; a new file of the same format is stored in the same way.
 
     Attributes:
         quantization: JPEG's tables, of which its quality is made.

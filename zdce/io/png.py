@@ -1,4 +1,4 @@
-"""PNG files around their pixels: chunks that say what colours mean and what the picture shows. (PNG, third edition.)"""
+"""The structure of PNG files: chunks that describe colours and the picture. (PNG, third edition.)"""
 
 import struct
 import zlib
@@ -12,20 +12,21 @@ from zdce.io.colour_tags import ColourTags
 
 START = b"\x89PNG\r\n\x1a\n"
 _SIGNATURE = 8
-_HEAD = 33  # with the header's chunk
+_HEAD = 33  # With the header's chunk.
 _XMP = b"XML:com.adobe.xmp"
 _RAW = b"Raw profile type "
 _COMMENT = b"Comment"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
-# What says how pixels are stored, or stands elsewhere in a picture's metadata. Resolutions without a unit are kept as they are.
+# Chunks that describe how pixels are stored, or are kept elsewhere in a picture's metadata. Resolutions without a unit are kept
+# as chunks.
 _COLOURS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 _OWN = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sBIT", b"hIST", b"bKGD", b"iCCP", b"pHYs", *_COLOURS)
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _CREDENTIALS = b"caBX"
 _KEPT = (b"tIME", b"sPLT", b"mDCV", b"cLLI", b"pCAL", b"sCAL", b"oFFs", b"sTER", *_TEXT)
 
-# A packet or block that is larger when inflated is no description of a photograph.
+# Largest size of an inflated packet or block that describes a photograph.
 _MOST_INFLATED = 1 << 26
 
 Chunk = tuple[bytes, bytes]
@@ -40,7 +41,7 @@ def _chunks(data: Buffer) -> Iterator[Chunk]:
 
 
 def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
-    """What a file says of its picture, and what of it is left out, a line each."""
+    """The metadata of a file that are kept, and a line about each that is left out."""
     described: dict[str, Any] = {}
     kept, left_out = list[Chunk](), list[str]()
     for kind, content in _chunks(data):
@@ -64,7 +65,7 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
 
 
 def without_texts(data: bytes) -> bytes:
-    """The file without its texts and profile, which ``carried`` reads: Pillow refuses pictures with long ones."""
+    """The file without its texts and profile, which ``carried`` reads; Pillow refuses pictures with long ones."""
     at, kept, start = _SIGNATURE, list[bytes](), 0
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -77,7 +78,7 @@ def without_texts(data: bytes) -> bytes:
 
 
 def _colours(data: Buffer) -> Iterator[Chunk]:
-    # The last of several counts nowhere: each may stand once, and the first does.
+    # Each chunk may occur once; of several, the first counts.
     seen = set[bytes]()
     for kind, content in _chunks(data):
         if kind in _COLOURS and kind not in seen:
@@ -86,7 +87,7 @@ def _colours(data: Buffer) -> Iterator[Chunk]:
 
 
 def _take(kind: bytes, content: bytes, described: dict[str, Any]) -> bool:
-    """Whether a text is an XMP packet, or EXIF or XMP as ImageMagick wrote them, which goes into ``described``."""
+    """Whether a text is an XMP packet, or EXIF or XMP as ImageMagick writes them; then it is put into ``described``."""
     keyword, _, rest = content.partition(b"\0")
     if keyword == _XMP and kind == b"iTXt":
         compressed, words = rest[:1] == b"\1", rest[2:].split(b"\0", 2)
@@ -112,7 +113,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _raw(text: bytes) -> bytes:
-    """Numbers in base 16 behind a name and a length, each on a line."""
+    """Data in hexadecimal after a name and a length, each on a line of its own."""
     lines = text.split(b"\n", 3)
     with suppress(ValueError):
         return bytes.fromhex(lines[3].decode("ascii")) if len(lines) == 4 else b""
@@ -145,7 +146,7 @@ def _packed(chunk: Chunk) -> bytes:
 
 
 def _text(comment: bytes) -> Chunk:
-    """A comment of a JPEG file, whose text may be of any encoding: UTF-8 where it can be, else Latin-1."""
+    """A comment of a JPEG file, of unknown encoding: UTF-8 if it is valid, else Latin-1."""
     with suppress(UnicodeDecodeError):
         if not comment.decode("utf-8").isascii():
             return b"iTXt", _COMMENT + bytes(5) + comment.replace(b"\0", b" ")
@@ -159,7 +160,7 @@ def keyword(chunk: Chunk) -> str:
 
 
 class Texts(NamedTuple):
-    """What PNG files have as text: comments, and the keywords of all others."""
+    """The texts of a PNG file: its comments, and the keywords of all others."""
 
     comments: tuple[bytes, ...]
     keywords: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Cameras' RAW files, developed by LibRaw (rawpy): camera white balance, sRGB, 16 bits, the exposure as it was."""
+"""RAW files of cameras, developed by LibRaw (rawpy): camera white balance, sRGB, 16 bits, unchanged exposure."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from zdce.runtime import packages
 
 SUFFIXES = frozenset({".dng", ".nef", ".arw", ".cr2"})
 
-# sRGB's curve as LibRaw takes it: the power's inverse and the slope at black.
+# sRGB's curve as LibRaw takes it: the inverse of the exponent, and the slope at black.
 _GAMMA = (2.4, 12.92)
 
 
@@ -37,7 +37,7 @@ def read(path: Path, most_pixels: int) -> NDArray[np.uint16]:
         sizes = opened.sizes
         if sizes.width * sizes.height > most_pixels:
             raise InputError(f"expected at most {most_pixels} pixels, got {sizes.width} x {sizes.height}")
-        # Brightening is the network's part: LibRaw's own would make every night a day first, and its white the brightest pixel.
+        # Brightening is the network's task: LibRaw's own would turn every night into day, and make the brightest pixel white.
         return opened.postprocess(
             output_bps=16, use_camera_wb=True, no_auto_bright=True, adjust_maximum_thr=0.0, gamma=_GAMMA,
             output_color=rawpy.ColorSpace.sRGB,

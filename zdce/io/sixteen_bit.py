@@ -1,4 +1,4 @@
-"""PNG and TIFF files of 16 bits a colour, which Pillow makes 8: their pixels, by imagecodecs and tifffile."""
+"""Pixels of PNG and TIFF files of 16 bits a colour, which Pillow reads as 8: by imagecodecs and tifffile."""
 
 import io
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from zdce.runtime import packages
 
 Deep = NDArray[np.uint16]
 
-# How Pillow's decoder calls such pixels in a PNG file.
+# Pillow's decoder names of such pixels in a PNG file.
 _RAW_MODES = ("RGB;16", "RGBA;16", "LA;16")
 
-# What TIFF's tag of what pixels mean says.
+# Values of TIFF's tag for the meaning of pixels.
 _WHITE_IS_ZERO, _RGB = 0, 2
 
-# What it says of a further channel: opacity, by which colours are multiplied.
+# Value of TIFF's tag for a further channel: opacity, by which colours are multiplied.
 _MULTIPLIED = 1
 
-# Pillow's names of what tifffile calls so.
+# Pillow's names of compressions, by tifffile's.
 _COMPRESSIONS = {
     "raw": None, "tiff_lzw": "lzw", "packbits": "packbits", "zstd": "zstd", "lzma": "lzma",
     "tiff_deflate": "zlib", "tiff_adobe_deflate": "zlib",
@@ -47,7 +47,7 @@ def holds(image: Image.Image) -> bool:
 
 
 def check() -> None:
-    """To be asked before pixels are read or written.
+    """Called before pixels are read or written.
 
     Raises:
         ValueError: what that needs is missing.
@@ -77,7 +77,7 @@ def read_tiff(source: Path | io.BytesIO, white: int = 65535, black: int = 0) -> 
 
     with library_call(), tifffile.TiffFile(source) as file:
         page = file.pages.first
-        # (planes, depth, H, W, channels of a plane): channels lie in planes of their own, or beside each other.
+        # (planes, depth, H, W, channels of a plane): channels are separate planes, or interleaved.
         stored = page.asarray(squeeze=False)
         photometric, extra = int(page.photometric), tuple(page.extrasamples)
     if stored.ndim != 5:
@@ -96,7 +96,7 @@ def _scaled(pixels: Deep, black: int, white: int) -> Deep:
 
 
 def _unmultiplied(pixels: Deep) -> Deep:
-    """``pixels`` (H, W, 4) without their opacity in their colours; what can't be seen at all is black."""
+    """``pixels`` (H, W, 4) with colours divided by their opacity; fully transparent pixels are black."""
     colours, alpha = pixels[..., :3].astype(np.uint32), pixels[..., 3:].astype(np.uint32)
     # 65535^2 and a half of 65535 stay below 2^32.
     divided = (colours * 65535 + alpha // 2) // np.maximum(alpha, 1)
@@ -104,7 +104,7 @@ def _unmultiplied(pixels: Deep) -> Deep:
 
 
 def upright(pixels: Deep, orientation: int) -> Deep:
-    """``pixels`` (H, W, channels) turned and mirrored as EXIF's ``orientation``, 1 to 8, says; as they are by any other."""
+    """``pixels`` (H, W, channels), turned and mirrored by EXIF's ``orientation``, 1 to 8; unchanged for other values."""
     if orientation not in range(2, 9):
         return pixels
     if orientation >= 5:

@@ -1,4 +1,4 @@
-"""Metadata left out of written files: where a picture was taken, or everything but its colours."""
+"""Removal of metadata from written files: the place, or everything but colours."""
 
 from collections.abc import MutableMapping
 from dataclasses import replace
@@ -6,13 +6,13 @@ from dataclasses import replace
 from zdce.io import exif, png, xmp
 from zdce.io.picture import Picture
 
-# What pixels mean, and how a TIFF file was packed; orientation is in the pixels already.
+# Metadata that describe pixel values, and TIFF's compression; the orientation is applied to the pixels already.
 _COLOURS = frozenset({"icc_profile", "colour_tags", "compression"})
 
-# Parts of the names that PNG's texts and tags of videos have where they say a place.
+# Parts of the names of PNG texts and video tags that contain a place.
 _PLACE = ("gps", "location", "xyz")
 
-# Tags of videos that players need to choose a stream, and MKV to hold an attachment.
+# Tags of videos that players need to choose a stream, and that MKV needs for attachments.
 _NEEDED = ("language", "filename", "mimetype")
 
 
@@ -44,7 +44,7 @@ def _is_of_a_place(name: str) -> bool:
 
 
 def strip_tags(tags: MutableMapping[str, str], what: str | None) -> None:
-    """Takes from the ``tags`` of a video file or one of its streams what ``stripped`` takes from a picture."""
+    """Removes from the ``tags`` of a video file or one of its streams what ``stripped`` removes from a picture."""
     for name in list(tags):
         if (what == "gps" and _is_of_a_place(name)) or (what == "all" and name.lower() not in _NEEDED):
             del tags[name]

@@ -1,4 +1,4 @@
-"""TIFF files at the level of their directories: depths that Pillow does not scale, and what describes the picture."""
+"""The structure of TIFF files: depths that Pillow does not scale, and tags that describe the picture."""
 
 import io
 import struct
@@ -18,9 +18,9 @@ _STRIPS, _SAMPLES, _STRIP_LENGTHS, _MOST_VALUE, _FORMAT = 273, 277, 279, 281, 33
 _TILES, _BLACK, _WHITE, _SUBFILE = 324, 50714, 50717, 254
 _XMP, _IPTC, _PHOTOSHOP, _LAYERS, _BELOW = 700, 33723, 34377, 37724, 330
 _GREYS_AND_RGB = (0, 1, 2)
-_UNSIGNED = (1, 4)  # 4: not defined
+_UNSIGNED = (1, 4)  # 4: not defined.
 
-# Values of a maximum that stand for a depth of their own: 10 to 15 bits in 16.
+# Values of MaxSampleValue that give the depth: 10 to 15 bits in 16.
 _DEPTH_WHITES = frozenset((1 << bits) - 1 for bits in range(9, 16))
 
 _BYTES, _UNDEFINED = 1, 7  # types
@@ -58,7 +58,8 @@ def odd_layout(file: Block) -> Layout | None:
     Raises:
         ValueError: what its numbers mean is not known.
     """
-    tags = {entry.tag: entry for entry in reversed(file.entries(file.first))}  # of several the first counts, to all readers
+    # If there are several entries of a tag, all readers use the first.
+    tags = {entry.tag: entry for entry in reversed(file.entries(file.first))}
 
     def values(tag: int, *otherwise: int) -> tuple[int, ...]:
         return (file.numbers(tags[tag]) if tag in tags else ()) or otherwise
@@ -90,10 +91,10 @@ def odd_layout(file: Block) -> Layout | None:
 
 
 def read(data: Buffer, file: Block, layout: Layout) -> NDArray[np.uint16]:
-    """Its pixels, (H, W, 1 to 4 channels), black as 0 and white as 65535."""
+    """The pixels, (H, W, 1 to 4 channels), with black as 0 and white as 65535."""
     sixteen_bit.check()
     source = io.BytesIO(data)
-    if layout.bits < 16 and not layout.packed:  # to tifffile they are bits on bits
+    if layout.bits < 16 and not layout.packed:  # tifffile would unpack them as packed bits.
         source = io.BytesIO(_with_bits(bytes(data), file, 16))
     pixels = sixteen_bit.read_tiff(source, white=layout.white, black=layout.black)
     if pixels.ndim != 3 or pixels.shape[:2] != (layout.height, layout.width):
@@ -111,11 +112,11 @@ def _with_bits(data: bytes, file: Block, bits: int) -> bytes:
 
 
 def carried(file: Block) -> tuple[dict[str, Any], list[str]]:
-    """What a file says of its picture, and what of it is left out, a line each."""
+    """The metadata of a file that are kept, and a line about each that is left out."""
     tags = {entry.tag: entry for entry in file.entries(file.first)}
     described = {name: file.bytes(tags[tag]) for name, tag in (("xmp", _XMP), ("iptc", _IPTC), ("photoshop", _PHOTOSHOP))
                  if tag in tags}  # fmt: skip
-    if "iptc" in described and tags[_IPTC].kind == 4:  # as some programs write it, in words of their machine's order
+    if "iptc" in described and tags[_IPTC].kind == 4:  # Some programs write it in words of their machine's byte order.
         described["iptc"] = described["iptc"].rstrip(b"\0") if file.order == ">" else turned(described["iptc"], 4).rstrip(b"\0")
         if not described["iptc"].startswith(b"\x1c"):
             described["iptc"] = file.bytes(tags[_IPTC])
@@ -137,13 +138,13 @@ def _is_preview(file: Block, directory: int) -> bool:
 
 
 def order(metadata: Mapping[str, Any]) -> str:
-    """The byte order, "<" or ">", that a file must have whose EXIF keeps its places."""
+    """The byte order, "<" or ">", of a new file in which the offsets of EXIF stay valid."""
     block = exif.block(metadata.get("exif", b""))
     return ">" if block.startswith(b"MM") else "<"
 
 
 def with_metadata(encoded: bytes, metadata: Mapping[str, Any]) -> tuple[bytes, list[str]]:
-    """A file of pixels with what ``metadata`` say, and what it has no room for, a line each.
+    """A file of pixels with ``metadata``, and a line about each that has no room.
 
     EXIF's block goes to the file's beginning, where every place that it names is right, since it is counted from there; its
     first directory is replaced by one behind all else that also has the picture's tags.

@@ -1,4 +1,4 @@
-"""Files that ask for far more work or memory than their bytes and pixels let expect: refused before anything decodes them."""
+"""Checks against files that need far more work or memory than their size suggests; they are refused before they are decoded."""
 
 import re
 import struct
@@ -9,16 +9,16 @@ from PIL import TiffImagePlugin
 
 from zdce.errors import InputError
 
-# A progressive JPEG file has some ten; libtiff too allows those inside of its files a hundred.
+# A progressive JPEG file has about ten; libtiff allows JPEG data inside of its files a hundred.
 _MOST_SCANS = 100
 
-# A file of 64 megapixels in tiles of 16 x 16 has less.
+# A file of 64 megapixels in tiles of 16 x 16 has fewer.
 _MOST_BLOCKS = 1 << 18
 
-# Sides of a tile that may lie beyond the picture's: 16 bits of RGB take 96 MiB.
+# Largest side of a tile that exceeds the picture: 16 bits of RGB take 96 MiB.
 _TILE_SIDE = 4096
 
-# Markers of JPEG files, stuffed bytes and restarts left out. (ITU-T T.81, table B.1.)
+# Markers of JPEG files, except stuffed bytes and restarts. (ITU-T T.81, table B.1.)
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xd8", b"\xd9", b"\xda"
 
@@ -26,11 +26,11 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 _TIFF_BLOCKS = (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.TILEOFFSETS)
 _TIFF_SIDES = (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)
 _TIFF_TILE_SIDES = (322, 323)
-_TIFF_DEPTH = 32997  # of SGI's volumes, which are as many pictures
+_TIFF_DEPTH = 32997  # A tag of SGI's volumes, which consist of several pictures.
 
 
 def check(data: bytes) -> None:
-    """Looks at a file of any kind.
+    """Checks a file of any kind.
 
     Raises:
         ValueError: it is one of these.
@@ -44,19 +44,19 @@ def check(data: bytes) -> None:
 
 
 def _check_scans(jpeg: bytes) -> None:
-    """Each scan passes over the whole picture, and may have no more than a few dozen bytes."""
+    """Each scan goes over the whole picture, and may take only a few dozen bytes."""
     at, scans = 0, 0
     while (marker := _JPEG_MARKER.search(jpeg, at)) and marker[1] != _JPEG_END:
         scans += marker[1] == _JPEG_SCAN
         if scans > _MOST_SCANS:
             raise InputError(f"expected at most {_MOST_SCANS} scans")
-        # Its length, which counts itself, is followed.
+        # A length, which includes itself, follows.
         alone = marker[1] == _JPEG_START
         at = marker.end() + (0 if alone else int.from_bytes(jpeg[marker.end() : marker.end() + 2]))
 
 
 class _Entry(NamedTuple):
-    """Its tag, how many values it has, and the first of them, 0 where that is no number in the directory itself."""
+    """Its tag, its number of values, and the first of them, 0 if that is no number in the directory itself."""
 
     tag: int
     length: int
@@ -64,14 +64,14 @@ class _Entry(NamedTuple):
 
 
 def _check_blocks(entries: Iterable[_Entry]) -> None:
-    """For each strip or tile Pillow makes objects of some 300 bytes, while it opens a file; a row of one pixel may be one."""
+    """For each strip or tile Pillow makes objects of about 300 bytes when it opens a file; a strip may hold a single pixel."""
     for entry in entries:
         if entry.tag in _TIFF_BLOCKS and entry.length > _MOST_BLOCKS:
             raise InputError(f"expected at most {_MOST_BLOCKS} strips or tiles, got {entry.length}")
 
 
 def _check_tiles(entries: Sequence[_Entry]) -> None:
-    """A tile is decoded whole, and a volume too, however small the picture is that they are of."""
+    """A tile or volume is decoded as a whole, however small the picture is."""
     most = max([_TILE_SIDE, *(entry.value + 15 for entry in entries if entry.tag in _TIFF_SIDES)])
     for entry in entries:
         if entry.tag in _TIFF_TILE_SIDES and not 0 < entry.value <= most:
@@ -80,13 +80,13 @@ def _check_tiles(entries: Sequence[_Entry]) -> None:
             raise InputError(f"expected one picture, got {entry.value} as a volume")
 
 
-# Of TIFF's types those of whole numbers without a sign: SHORT, LONG, and BigTIFF's LONG8.
+# TIFF's types of unsigned integers: SHORT, LONG, and BigTIFF's LONG8.
 _NUMBERS = {3: "H", 4: "I", 16: "Q"}
 
 
 def _tiff_entries(tiff: bytes) -> Iterator[_Entry]:
-    """Those of the first directory, as far as the file goes."""
-    order, big = "<" if tiff.startswith(b"II") else ">", 0x2B in tiff[2:4]  # 43 is BigTIFF's version
+    """Entries of the first directory, as far as the file goes."""
+    order, big = "<" if tiff.startswith(b"II") else ">", 0x2B in tiff[2:4]  # 43 is BigTIFF's version.
     number, counter, entry = (order + form for form in (("Q", "Q", "HHQ8s") if big else ("I", "H", "HHI4s")))
     try:
         (directory,) = struct.unpack_from(number, tiff, 8 if big else 4)

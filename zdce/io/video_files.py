@@ -1,4 +1,4 @@
-"""Video files, by PyAV: frames as RGB among the packets of the other streams, read, and written with their time and tags."""
+"""Video files, by PyAV: frames as RGB and packets of the other streams are read, and written with their times and tags."""
 
 import os
 from collections.abc import Iterator
@@ -24,39 +24,39 @@ from zdce.io.stripping import strip_tags
 from zdce.io.video_frames import DEFAULT_SITING, Deinterlacer, FromRGB, ToRGB, fields_of_stream, layout_of, sampling
 from zdce.io.video_streams import FILE, Companions, Packet, is_copied, is_cover
 
-# A file that ends so many frames before the time it announces was cut off; more where only the whole file announces one, which
+# A file that ends this many frames before its announced length was truncated; more if only the container has a length, which
 # sound may round.
 _MISSING, _ROUNDED = 0.75, 0.05
 
-# The formats whose header announces how long they are; elsewhere FFmpeg guesses.
+# Formats whose header announces their length; for others FFmpeg guesses.
 _ANNOUNCING = ("mov", "matroska")
 
-# Those whose streams' lengths are guesses too.
+# Formats for which the lengths of streams are guesses, too.
 _GUESSING = ("mpegts", "mpeg", "avi", "asf")
 
-# Those whose times count from wherever the sender's clock was.
+# Formats whose times count from the sender's clock.
 _BROADCASTS = ("mpegts", "mpeg")
 
-# From how many seconds on a start is no delay that belongs to the film.
+# Start in seconds from which on it is not a delay that belongs to the film.
 _LATE = 1
 
-# Those that tell the shape of pixels by the size at which a film is shown.
+# Formats that give the shape of pixels by the display size of a film.
 _MATROSKA = ("matroska", "webm")
 
-# AVColorSpace of RGB: it has no matrix.
+# AVColorSpace of RGB, which has no matrix.
 _RGB = 0
 
-# Speed against size: the encoder has to keep up with the enhancer.
+# Speed against size: the encoder must keep up with the enhancer.
 _ENCODER_OPTIONS = {
     "libx264": {"preset": "veryfast"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "6", "row-mt": "1", "b": "0"},
-    "libsvtav1": {"preset": "8"},  # above 9 it warns of artifacts
+    "libsvtav1": {"preset": "8"},  # Above 9 it warns of artifacts.
 }
 
-# SVT-AV1 takes 0 for a number that is not given.
+# SVT-AV1 treats 0 as not given.
 _LEAST_CRF = {"libx264": 0, "libvpx-vp9": 0, "libsvtav1": 1}
 
-# Places of chroma samples that an encoder, or the only container that it is for, can name.
+# Places of chroma samples that an encoder, or its only container, can name.
 _ALL_SITINGS = frozenset({"left", "center", "topleft", "top", "bottomleft", "bottom"})
 _SITINGS = {
     "libx264": _ALL_SITINGS,
@@ -64,7 +64,7 @@ _SITINGS = {
     "libsvtav1": frozenset({"left", "topleft"}),
 }
 
-# What takes more than 8 bits for the same containers where the encoder was built without them, as PyAV's libvpx is.
+# Encoders for more than 8 bits in the same containers, if the usual one was built without them, as PyAV's libvpx is.
 _DEEP_ENCODERS = {"libvpx-vp9": "libsvtav1"}
 
 
@@ -84,7 +84,7 @@ class Shot:
 
     @property
     def time(self) -> float:
-        """When it is shown, in seconds."""
+        """Time in seconds at which it is shown."""
         return float(self.pts * self.time_base)
 
     def with_pixels(self, pixels: Pixels) -> "Shot":
@@ -94,7 +94,7 @@ class Shot:
 
 @contextmanager
 def _as_file_errors(name: str) -> Iterator[None]:
-    """What FFmpeg says, which has errors of its own beside the system's, of the file ``name``."""
+    """Turns errors of FFmpeg, which has its own beside the system's, into errors about the file ``name``."""
     try:
         yield
     except av.error.FFmpegError as error:
@@ -147,7 +147,7 @@ class Reader:
         self._deinterlacer = Deinterlacer(self._fields)
         self._has_fields = False
         self._items = self._read()
-        # What the output must know before it is opened stands in the first frame.
+        # The output needs the first frame's properties before it is opened.
         self.first: av.VideoFrame | None = None
         self._before: list[Item] = []
         for item in self._items:
@@ -169,7 +169,7 @@ class Reader:
 
     @property
     def frames(self) -> int | None:
-        """How many frames there are, by the file's own account or by its length, or None."""
+        """Number of frames by the file's own count or by its length, or None."""
         if self.stream.frames:
             return self.stream.frames
         rate, duration = self.stream.guessed_rate, self.container.duration
@@ -183,11 +183,11 @@ class Reader:
 
     @property
     def space(self) -> Space | None:
-        """What the numbers of HDR frames mean; None for SDR, whose numbers are taken for sRGB's."""
+        """Colour space of HDR frames; None for SDR, whose numbers are taken as sRGB."""
         return self._space
 
     def fault(self) -> str:
-        """What was broken, after everything was read: a line, or nothing."""
+        """After everything was read: a line about what was broken, or an empty string."""
         reasons = [
             f"{self._undecodable} packets can't be decoded" if self._undecodable else "",
             f"{self._corrupt} frames are damaged" if self._corrupt else "",
@@ -224,7 +224,7 @@ class Reader:
             yield from map(self._shot, self._deinterlacer(None))
 
     def _start(self) -> Fraction:
-        """The time in seconds that becomes 0: broadcasts and pieces of recordings count from elsewhere."""
+        """The time in seconds that becomes 0: recordings of broadcasts start at other times."""
         start = Fraction(self.container.start_time or 0, av.time_base)
         if self.container.format.name in _BROADCASTS:
             return start
@@ -234,15 +234,15 @@ class Reader:
         return start
 
     def _from_start(self, packet: Packet) -> Packet:
-        """The packet with its times counted from the file's first one, where broadcasting counts from elsewhere."""
+        """The packet with times counted from the file's first one, if the format counts from elsewhere."""
         earlier = round(self.start / packet.time_base)
         packet.pts = None if packet.pts is None else packet.pts - earlier
         packet.dts = None if packet.dts is None else packet.dts - earlier
         return packet
 
     def _note_end(self, packet: Packet) -> None:
-        """How far the video got, or where its own length is not known, any stream."""
-        shown = packet.dts if packet.pts is None else packet.pts  # AVI has decoding times alone
+        """Notes how far the video, or if its own length is not known any stream, got."""
+        shown = packet.dts if packet.pts is None else packet.pts  # AVI has only decoding times.
         if shown is None or packet.is_corrupt or (self.stream.duration and packet.stream is not self.stream):
             return
         end = float((shown + (packet.duration or 0)) * packet.time_base)
@@ -252,7 +252,7 @@ class Reader:
     def _decode(self, packet: "av.Packet[Any] | None") -> Iterator[Shot]:
         try:
             frames = self.stream.decode(packet)
-        except av.error.EOFError:  # it was flushed before
+        except av.error.EOFError:  # It was flushed before.
             return
         except av.error.FFmpegError:
             self._undecodable += 1
@@ -273,7 +273,7 @@ class Reader:
 
     def _see_first(self, frame: av.VideoFrame) -> None:
         self.first, self.layout = frame, layout_of(frame)
-        # Raw streams have no times at all: their frames come at the rate that they announce.
+        # Raw streams have no times: frames come at the announced rate.
         self._untimed = frame.pts is None
         try:
             self._space = video_light.space_of(frame)
@@ -287,15 +287,15 @@ class Reader:
             self._see_first(frame)
         self._decoded += 1
         self._corrupt += frame.is_corrupt
-        # A later size of a stream that changes it becomes the first one; where it does not, nothing is scaled.
+        # If a stream changes its size, frames are scaled to the first size; otherwise nothing is scaled.
         try:
             pixels = self._to_rgb(frame)
-        except av.error.FFmpegError as error:  # constant luminance, YCgCo and other matrices that hardly any camera has
+        except av.error.FFmpegError as error:  # Constant luminance, YCgCo and other rare matrices.
             what = f"{frame.format.name} of colour matrix {frame.colorspace}"
             raise FileError(f"{self.path}: {what} can't be turned into RGB ({error.strerror})") from None
         base = frame.time_base or self.stream.time_base
         assert base is not None
-        # Only a broken file has frames without a time or out of order; a player needs times that grow.
+        # Only broken files have frames without a time or out of order; players need increasing times.
         step = max(1, round(1 / (base * (self.stream.guessed_rate or 25)))) if self._untimed else 1
         unknown = self._last + step if self._decoded > 1 else 0
         self._last = max(frame.pts - round(self.start / base) if frame.pts is not None else unknown, self._last + 1)
@@ -328,9 +328,9 @@ class Writer:
         self.notes: list[str] = []
         self._first = source.first
         base = source.stream.time_base
-        # Else the mp4 family multiplies a coarse time base by powers of two.
+        # Otherwise the mp4 family multiplies a coarse time base by powers of two.
         timescale = {"video_track_timescale": str(base.denominator)} if container in ("mp4", "mov") and base else {}
-        # Keys such as Apple's place and model of the camera, and Android's, are written in this way only.
+        # Vendors' keys, such as Apple's place and model of the camera, and Android's, are written only in this way.
         keys = container in ("mp4", "mov") and any(_is_vendors(key) for key in source.container.metadata)
         if keys:
             timescale["movflags"] = "use_metadata_tags"
@@ -355,7 +355,7 @@ class Writer:
         first, base = self._first, source.stream.time_base
         codec, self._format, changed = _written(first.format, codec)
         self.notes += changed
-        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings otherwise; 1 is errors
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would print its settings; 1 prints errors only.
         # H.264 counts its size in whole chroma samples.
         across, down = {"420": (2, 2), "422": (2, 1)}.get(self._format[3:6], (1, 1)) if codec == "libx264" else (1, 1)
         self._width, self._height = -(-first.width // across) * across, -(-first.height // down) * down
@@ -373,7 +373,7 @@ class Writer:
         assert isinstance(stream, VideoStream)
         if base is not None:
             stream.time_base = base
-        # RGB has no matrix; what is written in its place has BT.709's.
+        # RGB has no matrix; the encoded format has BT.709's.
         self._colorspace = first.colorspace if first.colorspace != _RGB else int(Colorspace.ITU709)
         self._range = _written_range(first)
         context = stream.codec_context
@@ -406,7 +406,7 @@ class Writer:
                     self._companions.finish()
                     self.notes += self._companions.notes
         finally:
-            # Also writes what is in memory: a full disk shows here at the latest.
+            # Also writes buffered data: at the latest here, a full disk is noticed.
             with _as_file_errors(self._name):
                 self.container.close()
         if kind is None and self._ratio is not None:
@@ -438,12 +438,12 @@ def _is_vendors(key: str) -> bool:
 
 
 def _key(key: str) -> str:
-    """The name of a piece of metadata: Matroska has those of vendors in capitals."""
+    """The name of a piece of metadata: Matroska has vendors' names in capitals."""
     return key.lower().replace("iso6709", "ISO6709") if _is_vendors(key) and key.isupper() else key
 
 
 def _earlier(chapters: list[Any], start: Fraction) -> list[Any]:
-    """The chapters with times that count from ``start`` seconds; one that ends before counts so already, as MP4's may."""
+    """The chapters with times counted from ``start`` seconds. Chapters that end before count from there already, as in MP4."""
     moved = []
     for chapter in chapters:
         ticks = round(start / chapter["time_base"])
@@ -453,12 +453,12 @@ def _earlier(chapters: list[Any], start: Fraction) -> list[Any]:
 
 
 def _has_alpha_mode(stream: VideoStream) -> bool:
-    """Whether WebM says that each packet has a second one of transparency, which decoders of VP8 and VP9 leave out."""
+    """Whether a WebM stream has transparency in additional packets, which decoders of VP8 and VP9 ignore."""
     return any(name.lower() == "alpha_mode" and value == "1" for name, value in stream.metadata.items())
 
 
 def _written(source: VideoFormat, codec: str) -> tuple[str, str, list[str]]:
-    """The encoder, ``codec`` or one in its stead, its pixel format for ``source``, and what that changes, a line each."""
+    """The encoder (``codec`` or a substitute), its pixel format for ``source``, and lines about what that changes."""
     deep = _bits(source) > 8
     chosen = wanted = sampling(source)
     if deep and f"yuv{wanted}p10le" not in _formats(codec):
@@ -473,7 +473,7 @@ def _written(source: VideoFormat, codec: str) -> tuple[str, str, list[str]]:
 
 
 def _formats(codec: str) -> set[str]:
-    """FFmpeg's names of the pixel formats that an encoder takes, none where it is missing."""
+    """FFmpeg's names of the pixel formats that an encoder takes; none if the encoder is missing."""
     if codec not in av.codecs_available:
         return set()
     return {taken.name for taken in av.Codec(codec, "w").video_formats or ()}
@@ -484,12 +484,12 @@ def _bits(pixels: VideoFormat) -> int:
 
 
 def _written_siting(source: str, codec: str) -> str:
-    """Where the chroma samples of the output lie: as in the input, where the encoder can say so."""
+    """Place of the output's chroma samples: that of the input if the encoder can name it."""
     return source if source in _SITINGS[codec] else DEFAULT_SITING
 
 
 def _written_range(first: av.VideoFrame) -> int:
-    """Full where the input says so, by its tag or, as JPEG's old formats do, by its name; RGB becomes limited."""
+    """Full range if the input has it, by its tag or, like JPEG's old formats, by its name; RGB becomes limited."""
     if first.format.is_rgb:
         return int(ColorRange.MPEG)
     return int(ColorRange.JPEG) if first.format.name.startswith("yuvj") else first.color_range

@@ -1,4 +1,4 @@
-"""Frames of videos as RGB and back, by FFmpeg's filters: colour matrix, range, and where the chroma samples lie."""
+"""Conversion of video frames to RGB and back by FFmpeg's filters: colour matrix, range, and the place of chroma samples."""
 
 import re
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from av.video.reformatter import ColorRange
 
 from zdce.io.images import Pixels
 
-# FFmpeg's fast conversions lose a level of brightness.
+# FFmpeg's fast conversions are up to a level too dark.
 _FLAGS = "bicubic+accurate_rnd+full_chroma_inp+full_chroma_int+bitexact"
 
-# What H.264, HEVC and MPEG-2 mean where they say nothing, and what nearly every encoder is given.
+# The place of chroma samples in H.264, HEVC and MPEG-2 if they name none; nearly every encoder is given such frames.
 DEFAULT_SITING = "left"
 
-# FFmpeg's names of AVColorSpace's matrices that have a conversion; BT.601's where none is given, as FFmpeg has it.
+# FFmpeg's names of AVColorSpace's matrices that have a conversion; without a matrix FFmpeg uses BT.601's.
 _MATRICES = {1: "bt709", 2: "bt601", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
 
 _LAYOUT = re.compile(r"\bcl:(\w+) .*\bi:([PTB]) ")
@@ -41,23 +41,23 @@ class Layout:
     order: str
 
 
-# What ``CodecContext.field_order`` says of two fields: which one is shown first. 0 is not known, 1 progressive.
+# First field for values of ``CodecContext.field_order``. 0 is unknown, 1 progressive.
 _FIRST_FIELDS = {2: "T", 3: "B", 4: "B", 5: "T"}
 
-# Their frames say themselves whether they are interlaced, whatever the container says of the whole.
+# Codecs whose frames tell whether they are interlaced, whatever the container says of the whole stream.
 _SAYING = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "vp9", "av1"})
 
 
 def fields_of_stream(context: VideoCodecContext) -> str:
-    """Which field is shown first where only the container says that frames are interlaced: "T", "B", or "P" for progressive."""
+    """The first field if only the container says that frames are interlaced: "T", "B", or "P" for progressive."""
     return "P" if context.name in _SAYING else _FIRST_FIELDS.get(context.field_order, "P")
 
 
 def layout_of(frame: av.VideoFrame) -> Layout:
-    """The layout of a decoded frame. Only FFmpeg's log tells it to Python."""
+    """The layout of a decoded frame. In Python only FFmpeg's log gives it."""
     graph = _graph(frame, frame.time_base, [("showinfo", "checksum=0")])
     level = av.logging.get_level()
-    # The outer one takes what other threads log meanwhile.
+    # The outer one receives the log of other threads meanwhile.
     with av.logging.Capture(False), av.logging.Capture() as logs:
         av.logging.set_level(av.logging.INFO)
         try:
@@ -84,7 +84,7 @@ def _graph(frame: av.VideoFrame, base: Fraction | None, filters: list[tuple[str,
 
 def sampling(pixels: VideoFormat) -> str:
     """The chroma sampling, "420", "422" or "444", that holds the chroma of ``pixels``."""
-    if len(pixels.components) < 3:  # grey
+    if len(pixels.components) < 3:  # Grey.
         return "420"
     return {(8, 8): "420", (8, 16): "422"}.get((pixels.chroma_width(16), pixels.chroma_height(16)), "444")
 
@@ -145,7 +145,7 @@ class ToRGB:
         self._graph: Graph | None = None
 
     def __call__(self, frame: av.VideoFrame) -> Pixels:
-        """The pixels of a decoded frame; another size than the first one's is scaled."""
+        """The pixels of a decoded frame; frames of another size are scaled to the first one's."""
         like = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         if self._graph is None or like != self._made_for:
             options = f"{self._size}:flags={_FLAGS}"
@@ -168,7 +168,7 @@ class FromRGB:
     """
 
     def __init__(self, pixel_format: str, matrix: int, color_range: int, siting: str) -> None:
-        # A range that is not given is the limited one.
+        # Without a range, the limited one is meant.
         named = {
             "out_color_matrix": _MATRICES.get(matrix, "bt601"),
             "out_range": "pc" if color_range == ColorRange.JPEG else "tv",

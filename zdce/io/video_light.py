@@ -1,4 +1,4 @@
-"""What a film says of the light in its frames: HDR's curve, and the data for screens that encoders take along."""
+"""Light in a film's frames: HDR's curve, and HDR metadata that encoders write."""
 
 import struct
 from fractions import Fraction
@@ -10,24 +10,24 @@ from av.sidedata.sidedata import Type as SideDataType
 from zdce.errors import FileError, InputError
 from zdce.io.colour_tags import ColourTags, Space
 
-# AVColorTransferCharacteristic of HDR, as ITU-T H.273 numbers them; and its primaries where a film has none, BT.2020's.
+# AVColorTransferCharacteristic of HDR, numbered as in ITU-T H.273; and the primaries of HDR films that name none, BT.2020's.
 _HDR = (16, 18)
 _NOT_SPECIFIED, _BT2020 = 2, 9
 
 _MASTERING, _CONTENT_LIGHT = SideDataType.MASTERING_DISPLAY_METADATA, SideDataType.CONTENT_LIGHT_LEVEL
 
-# What changes from frame to frame, which no encoder here takes.
+# Metadata that change from frame to frame, which no encoder here writes.
 _LEFT_OUT = {SideDataType.DYNAMIC_HDR_PLUS: "HDR10+ metadata", SideDataType.DOVI_METADATA: "Dolby Vision metadata"}
 
-# AVMasteringDisplayMetadata: chromaticities (x, y) of red, green, blue and white, the least and the most light, each a
-# fraction, and whether there are chromaticities and lights.
+# AVMasteringDisplayMetadata: chromaticities (x, y) of red, green, blue and white, least and most light, each a fraction; and
+# whether there are chromaticities and lights.
 _SCREEN = struct.Struct("=20i2i")
 
-# AVContentLightMetadata: of the brightest pixel and of the brightest frame.
+# AVContentLightMetadata: light of the brightest pixel and of the brightest frame.
 _CONTENT = struct.Struct("=2I")
 
-# Of an encoder: its option, what it calls the content's light, how it takes numbers, and its units of chromaticity and light.
-# x264 takes whole numbers, as SMPTE ST 2086 has them.
+# Of an encoder: its option, its name of the content's light, its format of numbers, and its units of chromaticity and light.
+# x264 takes integers, as in SMPTE ST 2086.
 _ENCODERS = {
     "libx264": ("x264-params", "cll", "{:.0f}", 50_000, 10_000),
     "libsvtav1": ("svtav1-params", "content-light", "{:.6f}", 1, 1),
@@ -35,7 +35,7 @@ _ENCODERS = {
 
 
 def space_of(frame: av.VideoFrame) -> Space | None:
-    """What the numbers of HDR frames mean as RGB of the full range; None for SDR.
+    """Colour space of HDR frames as RGB of the full range; None for SDR.
 
     Raises:
         OSError: they have primaries that are not known.
@@ -50,7 +50,7 @@ def space_of(frame: av.VideoFrame) -> Space | None:
 
 
 def encoder_options(frame: av.VideoFrame, codec: str) -> dict[str, str]:
-    """Options that make an encoder write what ``frame`` says of the screen it was made for, and of its content's light."""
+    """Encoder options that write the mastering display and the content's light of ``frame``."""
     if codec not in _ENCODERS:
         return {}
     option, content_name, form, chromaticity, light = _ENCODERS[codec]
@@ -65,7 +65,7 @@ def encoder_options(frame: av.VideoFrame, codec: str) -> dict[str, str]:
 
 
 def left_out(frame: av.VideoFrame, codec: str) -> list[str]:
-    """What of the light's metadata an encoder does not write, a line or none."""
+    """A line about light metadata that an encoder does not write, or nothing."""
     data: Any = frame.side_data
     names = [name for kind, name in _LEFT_OUT.items() if kind in data]
     written = encoder_options(frame, codec)
@@ -77,7 +77,7 @@ def left_out(frame: av.VideoFrame, codec: str) -> list[str]:
 
 
 def _screen(data: bytes) -> list[Fraction] | None:
-    """The ten numbers of a mastering display; None where it is not whole, as encoders want it."""
+    """The ten numbers of a mastering display; None if it is incomplete, because encoders need all."""
     *numbers, has_primaries, has_light = _SCREEN.unpack(data[: _SCREEN.size])
     if not (has_primaries and has_light) or 0 in numbers[1::2]:
         return None
@@ -85,7 +85,7 @@ def _screen(data: bytes) -> list[Fraction] | None:
 
 
 def _described(screen: list[Fraction], form: str, chromaticity: int, light: int) -> str:
-    """As x264 and SVT-AV1 want it, in these units."""
+    """The text for x264 and SVT-AV1, in these units."""
     red, green, blue, white = (
         ",".join(form.format(float(value * chromaticity)) for value in screen[n : n + 2]) for n in range(0, 8, 2)
     )

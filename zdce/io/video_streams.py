@@ -1,4 +1,4 @@
-"""What a video file holds beside its film: copied into another file, sound re-encoded where its format can't hold it."""
+"""The other streams of a video file: copied into another file; sound is re-encoded if its format can't hold it."""
 
 import io
 from collections import Counter
@@ -16,54 +16,54 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
-# Generic to a type checker only.
+# Generic only for type checkers.
 Packet: TypeAlias = "av.Packet[Any]"
 
-# Before a path: what comes before a colon in a file's name would be a protocol's.
+# Prefix of a path; without it, the part of a file's name before a colon would be read as a protocol.
 FILE = "file:"
 
-# Of what is copied. Other data streams (time codes, motion sensors) most formats refuse or garble.
+# Kinds of streams that are copied. Most formats refuse or garble other data streams (time codes, motion sensors).
 _COPIED = ("audio", "subtitle", "attachment")
 
-# What a format's refusal of a stream or a packet raises. A full disk is neither.
+# Errors when a format refuses a stream or a packet; a full disk raises neither.
 _REFUSALS = (ValueError, av.error.NotImplementedError, av.error.ExperimentalError)
 
-# The sound of formats that can't hold another: the encoder, its name in notes, and bits a second for each channel.
+# Replacement of sound that a format can't hold: the encoder, its name in notes, and bits a second for each channel.
 _SOUND = {
     "mp4": ("aac", "AAC", 96_000), "mov": ("aac", "AAC", 96_000), "matroska": ("aac", "AAC", 96_000),
     "webm": ("libopus", "Opus", 64_000),
 }  # fmt: skip
 
-# Uncompressed sound that players know in MP4; of other depths some make noise. FLAC holds up to 24 bits without loss.
+# Uncompressed sound that players support in MP4; some play other depths as noise. FLAC holds up to 24 bits without loss.
 _MP4_PCM = frozenset({"pcm_s16le", "pcm_s16be"})
 _FLAC = ("flac", "FLAC", 0)
 
-# How formats are called.
+# Names of formats in notes.
 _NAMES = {"mp4": "MP4", "mov": "MOV", "matroska": "MKV", "webm": "WebM"}
 
-# Those that say which part of a stream is shown; elsewhere what lies before it would be.
+# Formats that tell which part of a stream is shown; in others, the part before it would be shown too.
 _WITH_EDIT_LISTS = frozenset({"mp4", "mov"})
 
-# How far, in seconds, times may stray from the sound's own count of samples, as those of AVI and rounded ones do.
+# Largest difference, in seconds, of times from the sound's own count of samples, as in AVI or after rounding.
 _JITTER = 0.1
 
 _USUAL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _USUAL_RATE = 48_000
 
-# Pictures that a Matroska file may hold as its cover, by FFmpeg's names of their codecs.
+# Pictures that a Matroska file can have as its cover, by FFmpeg's names of their codecs.
 _COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
-# Packets within which each stream that starts with the film has one.
+# Number of packets among which each stream that starts with the film has one.
 _BEGINNING = 3000
 
 
 def is_cover(stream: Stream) -> bool:
-    """Whether it is one picture that players show for the file."""
+    """Whether it is a single picture that players show for the file."""
     return stream.type == "video" and bool(stream.disposition & Disposition.attached_pic)
 
 
 def is_copied(stream: Stream) -> bool:
-    """Whether a stream beside the film is of a kind that is taken along."""
+    """Whether a stream beside the film is of a kind that is copied."""
     return is_cover(stream) or stream.type in _COPIED
 
 
@@ -127,7 +127,7 @@ class Sound:
         yield from self._resampler.resample(frame)
 
     def _set_time(self, frame: AudioFrame) -> None:
-        """Counts times by samples, but where the sound has a gap."""
+        """Sets times by counting samples, except after a gap in the sound."""
         told = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
         if self._time is None or (told is not None and told > self._time + Fraction(_JITTER)):
             self._time = told or Fraction(0)
@@ -176,7 +176,7 @@ class Companions:
             self._add(stream, first.get(stream.index))
 
     def write(self, packet: Packet) -> None:
-        """Takes a packet of one of the streams along; those of streams that are left out are dropped."""
+        """Takes a packet of one of the streams; packets of streams that are left out are dropped."""
         index = packet.stream.index
         if self._cuts and not _is_shown(packet):
             return
@@ -190,7 +190,7 @@ class Companions:
                 self._refused[index] += 1
 
     def finish(self) -> None:
-        """Writes what encoders hold back."""
+        """Writes what encoders have buffered."""
         for index, sound in self._sounds.items():
             sound.write(None)
             if sound.undecodable:
@@ -208,7 +208,7 @@ class Companions:
             added = self._add_cover(stream, first)
         elif is_copied(stream):
             added = self._add_copy(stream, first) or self._add_sound(stream)
-        # MP4 and MOV make a track of a time code in the film's metadata again, and the others keep it there.
+        # From a time code in the film's metadata MP4 and MOV make a track again, and other formats keep it there.
         if added is None and stream.type == "data" and "timecode" in stream.metadata:
             return
         if added is None:
@@ -218,7 +218,7 @@ class Companions:
         added.disposition = stream.disposition
 
     def _add_copy(self, stream: Stream, first: "Packet | None") -> Stream | None:
-        # WebM's writer leaves attachments out without a word.
+        # WebM's writer silently drops attachments.
         unknown = (stream.type == "attachment" and self._format != "matroska") or self._is_rare_pcm(stream)
         if unknown or not _holds(self._format, stream, first):
             return None
@@ -230,7 +230,7 @@ class Companions:
         return self._format == "mp4" and name.startswith("pcm_") and name not in _MP4_PCM
 
     def _add_cover(self, stream: Stream, first: "Packet | None") -> Stream | None:
-        """MP4 holds covers as streams, Matroska as attachments, where a stream would be a second film; others do not."""
+        """MP4 stores covers as streams, Matroska as attachments (a stream would be a second film); other formats have none."""
         if self._format == "mp4" and self._keeps_covers:
             return self._add_copy(stream, first)
         if self._format != "matroska" or first is None or stream.name not in _COVERS:
@@ -258,14 +258,14 @@ class Companions:
 
 
 def _is_shown(packet: Packet) -> bool:
-    """Whether the edit list of an MP4 or MOV file shows a packet. Opus has a delay that other formats can tell as well."""
+    """Whether the edit list of an MP4 or MOV file shows a packet. Other formats can also express Opus's delay."""
     if packet.stream.type != "audio" or packet.stream.name == "opus":
         return True
     return not packet.is_discard and (packet.pts is None or packet.pts >= 0)
 
 
 def _first_packets(path: Path, streams: Sequence[Stream]) -> dict[int, Packet]:
-    """The first packet of each of the streams, by their indices, that has one near the file's beginning."""
+    """The first packet of each of the streams, by index, near the beginning of the file."""
     found: dict[int, Packet] = {}
     awaited = {stream.index for stream in streams if stream.type in ("audio", "video")}
     if not awaited:
@@ -280,7 +280,7 @@ def _first_packets(path: Path, streams: Sequence[Stream]) -> dict[int, Packet]:
 
 
 def _holds(container: str, stream: Stream, first: "Packet | None") -> bool:
-    """Whether a format takes a stream, by trying it in memory: some refuse only the header, some the first packet."""
+    """Whether a format takes a stream, tried in memory: some refuse the header, some the first packet."""
     try:
         with av.open(io.BytesIO(), "w", container) as trial:
             copy = trial.add_stream_from_template(stream, opaque=True)
@@ -298,7 +298,7 @@ def _holds(container: str, stream: Stream, first: "Packet | None") -> bool:
 
 
 def _encodes(container: str, source: AudioStream, encoder: str, layout: str, bit_rate: int) -> bool:
-    """Whether the sound can be encoded so, by trying it in memory."""
+    """Whether the sound can be encoded in this way, tried in memory."""
     try:
         with av.open(io.BytesIO(), "w", container) as trial:
             _add_sound(trial, source, encoder, layout, bit_rate)

@@ -1,4 +1,4 @@
-"""XMP packets: carried as they are but for what is wrong after an enhancement.
+"""XMP packets: kept except for what becomes wrong by enhancing.
 
 That is what points at pictures and videos that are left out, previews, which would stay dark, and how the picture lies.
 """
@@ -13,7 +13,7 @@ from xml.parsers.expat import ExpatError
 _GOOGLE = "http://ns.google.com/photos/1.0/"
 _DYNAMIC_DEPTH = "http://ns.google.com/photos/dd/1.0/"
 
-# Namespaces, or beginnings of them, and what their properties point at or describe.
+# Namespaces, or their beginnings, and what their properties refer to or describe.
 _POINTERS = {
     "http://ns.adobe.com/hdr-gain-map/": "gain map",
     "http://ns.apple.com/HDRGainMap/": "gain map",
@@ -30,28 +30,28 @@ _PREVIEWS = ("http://ns.adobe.com/xap/1.0/", "Thumbnails")
 _NOTE = "http://ns.adobe.com/xmp/note/"
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 
-# Of a container's items: what they are for.
+# Purposes of a container's items.
 _SEMANTICS = {b"GainMap": "gain map", b"MotionPhoto": "motion photo's video", b"Depth": "depth map"}
 _SEMANTIC = re.compile(rb'Semantic(?:="|>)(\w+)')
 
-# Rectangles of faces and the like, as fractions of the picture's sides: a centre and sides (Metadata Working Group), or a
-# corner and sides (Microsoft). The former name the picture's size beside them.
+# Rectangles such as faces, as fractions of the picture's sides: centre and sides (Metadata Working Group, which also has the
+# picture's size), or corner and sides (Microsoft).
 _AREA, _DIMENSIONS = "http://ns.adobe.com/xmp/sType/Area#", "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
 _REGION = "http://ns.microsoft.com/photo/1.2/t/Region#"
 
 _SIGNS = tuple(name.encode() for name in (*_POINTERS, _CAMERA, "Thumbnails"))
 _TURNING = re.compile(rb"Orientation|PixelXDimension|ImageWidth|sType/Area#|photo/1\.2/t/Region#")
 
-# A packet that is read takes a kilobyte of memory for each.
+# Most elements of a packet: each takes a kilobyte of memory.
 _MOST_TAGS = 100_000
 
-# What stands for the digest that only the writer of a file knows.
+# Placeholder of the digest, which only the writer of a file knows.
 _ANY_DIGEST = b"0" * 32
 _DIGEST = re.compile(rb"""(HasExtendedXMP(?:\s*=\s*["']|>\s*))[0-9A-Fa-f]{32}""")
 
 
 def pointed_at(packet: bytes) -> dict[str, int]:
-    """What a packet says that its file holds beside the picture, by name."""
+    """Names of what a packet says that its file contains beside the picture."""
     found = [what for name, what in _POINTERS.items() if what and name.encode() in packet]
     found += [_SEMANTICS[item] for item in _SEMANTIC.findall(packet) if item in _SEMANTICS]
     if any(re.search(rb":" + name.encode() + rb"""\s*(?:=\s*["']|>\s*)1""", packet) for name in _VIDEO):
@@ -60,7 +60,7 @@ def pointed_at(packet: bytes) -> dict[str, int]:
 
 
 def orientation(packet: bytes) -> int | None:
-    """How the picture lies, 1 to 8, or None where the packet does not say it."""
+    """Orientation of the picture, 1 to 8, or None if the packet has none."""
     found = re.search(rb"""tiff:Orientation(?:\s*=\s*["']|>)\s*([1-8])""", packet)
     return int(found[1]) if found else None
 
@@ -83,7 +83,7 @@ def cleaned(packet: bytes, turn: int) -> bytes:
 
 
 def without_place(packet: bytes) -> bytes:
-    """The packet without what has GPS in its name or its prefix, whoever's it is; nothing where it can't be read."""
+    """The packet without everything that has GPS in its name or prefix, of any namespace; nothing if it can't be read."""
     # In UTF-16 every second byte of these letters is 0.
     return _edited(packet, _remove_place) if b"gps" in packet.replace(b"\0", b"").lower() else packet
 
@@ -93,7 +93,7 @@ def _remove_place(element: minidom.Element) -> None:
         element.parentNode.removeChild(element)
         return
     for attribute in list((element.attributes or {}).values()):
-        # A declaration of a prefix tells no place, and what is left may need it.
+        # The declaration of a prefix contains no place, and other elements may need it.
         if "gps" in attribute.nodeName.lower() and not attribute.nodeName.startswith("xmlns"):
             element.removeAttributeNode(attribute)
 
@@ -103,7 +103,7 @@ def _edited(packet: bytes, edit: Callable[[minidom.Element], None]) -> bytes:
     if packet.count(b"<") > _MOST_TAGS:
         return b""
     try:
-        # Zeros may pad a packet; of UTF-16 the last letter's own one is among them.
+        # Zeros may pad a packet; in UTF-16 one of them belongs to the last letter.
         document = minidom.parseString(packet.rstrip(b"\0") + b"\0" * packet.startswith(codecs.BOM_UTF16_LE))
         for element in list(_elements(document)):
             edit(element)
@@ -138,7 +138,7 @@ def _clean(element: minidom.Element) -> None:
 
 
 def _turn(element: minidom.Element, *, swap: bool) -> None:
-    """Properties of how the picture lies and of its sides, as attributes and as elements."""
+    """Updates properties of the orientation and of the sides, in attributes and elements."""
     if (orientation := element.getAttributeNodeNS(_TIFF, "Orientation")) is not None:
         orientation.value = "1"
     if (element.namespaceURI, element.localName) == (_TIFF, "Orientation"):
@@ -149,7 +149,7 @@ def _turn(element: minidom.Element, *, swap: bool) -> None:
 
 
 def _turn_regions(element: minidom.Element, turn: int) -> None:
-    """The rectangle that an element describes, by its attributes or the elements in it.
+    """Turns the rectangle that an element describes, by its attributes or child elements.
 
     Raises:
         ValueError: its numbers are none.
@@ -173,7 +173,7 @@ def _turn_regions(element: minidom.Element, turn: int) -> None:
 
 
 def _turned(x: float, y: float, turn: int) -> tuple[float, float]:
-    """Where a point of a stored picture, in fractions of its sides, lies when it is upright."""
+    """Position of a point of the stored picture, in fractions of its sides, in the upright picture."""
     if turn >= 5:
         x, y, turn = y, x, turn - 4
     return 1 - x if turn in (2, 3) else x, 1 - y if turn in (3, 4) else y
@@ -183,7 +183,7 @@ _Property = minidom.Attr | minidom.Element | None
 
 
 def _property(element: minidom.Element, space: str, name: str) -> _Property:
-    """A property of an element: its attribute, or an element in it; None where it has none."""
+    """A property of an element: its attribute, or a child element; None if it has none."""
     attribute = element.getAttributeNodeNS(space, name)
     if attribute is not None:
         return attribute
@@ -223,7 +223,7 @@ def _set(element: minidom.Element, text: str) -> None:
 
 
 def merged(main: bytes, rest: bytes) -> bytes:
-    """One packet of the two that a JPEG file with more than 64 KiB of XMP has."""
+    """One packet from the two of a JPEG file with more than 64 KiB of XMP."""
     if not rest and _NOTE.encode() not in main:
         return main
     if main.count(b"<") + rest.count(b"<") > _MOST_TAGS:
@@ -263,12 +263,12 @@ _POINTING = (
 
 
 def split(packet: bytes) -> tuple[bytes, bytes]:
-    """A packet that names another, and that one, which holds everything."""
+    """A packet that refers to another, and that other one, which contains everything."""
     start, end = packet.find(b"<x:xmpmeta"), packet.rfind(b"</x:xmpmeta>")
     rest = packet[start : end + len(b"</x:xmpmeta>")] if 0 <= start < end else packet
     return _POINTING % (_RDF.encode(), _NOTE.encode(), _ANY_DIGEST), rest
 
 
 def with_digest(main: bytes, digest: bytes) -> bytes:
-    """A packet that names the rest by its ``digest``, where it names one."""
+    """A packet that refers to the rest by its ``digest``, if it has such a reference."""
     return _DIGEST.sub(lambda found: found[1] + digest, main) if digest else merged(main, b"")

@@ -1,11 +1,11 @@
-"""Optional packages, which come with an extra of zdce: whether they are installed, and one message where they are not."""
+"""Optional packages, which come with zdce's extras: whether they are installed, and one form of message if they are not."""
 
 import importlib
 import importlib.util
 
 from zdce.errors import InputError
 
-# What each extra is for, as the message says it.
+# Purpose of each extra, for the message.
 _PURPOSES = {
     "bench": "this benchmark",
     "browser": "pages in Chromium",

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What makes rich take stderr for a terminal that the system does not.
+# Environment variables that make rich treat stderr as a terminal.
 _FORCING = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
 def __getattr__(name: str) -> Any:
-    # The import of rich takes a tenth of the time of `zdce enhance` for a small picture, and mostly there is nothing to print.
+    # Importing rich takes a tenth of the time of `zdce enhance` for a small picture, and usually there is nothing to print.
     if name != "console":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from rich.console import Console
@@ -67,13 +67,13 @@ def bar() -> "Progress":
         TextColumn("{task.fields[status]}"),
         console=shown,
         transient=True,
-        # Elsewhere rich would end the bar, of which nothing was drawn, with an empty line.
+        # Not in a terminal, rich would end the bar, of which nothing was drawn, with an empty line.
         disable=not (shown.is_terminal and shown.is_interactive and processes.first()),
     )
 
 
 def escaped(text: str) -> str:
-    """``text`` for ``console`` and names of tasks, which otherwise read what stands in brackets as markup."""
+    """``text`` for ``console`` and for names of tasks, where text in brackets would be read as markup."""
     from rich.markup import escape
 
     return escape(text)

@@ -1,4 +1,4 @@
-"""How many threads compiled code works on."""
+"""Number of threads of compiled code."""
 
 import importlib
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def number() -> int:
-    """Threads that work on a picture."""
+    """Number of threads that work on a picture."""
     torch, core = _torch(), _core()
     if torch is not None:
         return int(torch.get_num_threads())
@@ -15,7 +15,7 @@ def number() -> int:
 
 
 def use(threads: int) -> None:
-    """Sets the number, for PyTorch too, whether it is imported already or later."""
+    """Sets the number, also for PyTorch, whether it is imported already or later."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if (core := _core()) is not None:
         core.set_threads(threads)
@@ -24,18 +24,18 @@ def use(threads: int) -> None:
 
 
 def follow_torch() -> None:
-    """Makes the core's number that of PyTorch, where that is imported: in the workers of its ``DataLoader`` it is 1."""
+    """Sets the core's number to that of PyTorch, if that is imported: it is 1 in the workers of a ``DataLoader``."""
     if (torch := _torch()) is not None and (core := _core()) is not None:
         core.set_threads(torch.get_num_threads())
 
 
 def _torch() -> Any:
     torch = sys.modules.get("torch")
-    return torch if hasattr(torch, "get_num_threads") else None  # another thread may be importing it
+    return torch if hasattr(torch, "get_num_threads") else None  # Another thread may be importing it.
 
 
 def _core() -> Any:
-    """The core without PyTorch, or None where it is not built."""
+    """The core without PyTorch, or None if it is not built."""
     try:
         return importlib.import_module("zdce._core")
     except ImportError:
