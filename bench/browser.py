@@ -28,14 +28,13 @@ from .startup import photograph
 
 SUITE = "browser"
 
-# What web/build makes unless told otherwise.
+# Default output of web/build.
 FOLDER = Path(zdce.__file__).parent / "serving" / "browser"
 
-# The most by which results may differ on average, in levels of 255: the exported file rounds after smoothing noise, the engine
-# before, too.
+# Largest mean difference of results, in levels of 255: the exported file rounds after smoothing noise, the engine also before.
 _TOLERANCE = 0.5
 
-# What a worker of the page does. A round is one picture by each; the first does not count.
+# Script of a worker of the page. A round is one picture by each library; the first does not count.
 _SCRIPT = """
 import { load, PictureWorker } from "/zdce/zdce.js";
 
@@ -142,7 +141,7 @@ class Options:
 
 
 class _Host(http.server.SimpleHTTPRequestHandler):
-    """Files in memory, and folders, isolated so that threads can share memory."""
+    """A server of files in memory and of folders, isolated so that threads can share memory."""
 
     def __init__(self, *arguments: Any, contents: Mapping[str, bytes], folders: Mapping[str, Path]) -> None:
         self._contents, self._folders = contents, folders
@@ -161,7 +160,7 @@ class _Host(http.server.SimpleHTTPRequestHandler):
         self.wfile.write(content or b"")
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @contextmanager
@@ -200,7 +199,7 @@ def _jpeg(height: int, width: int) -> bytes:
 
 
 def run(asked: Options) -> Outcome:
-    """Measures pictures in memory, from RGBA to RGBA, by each, and files, from JPEG to JPEG, by zdce's page.
+    """Measures pictures in memory, from RGBA to RGBA, by each library, and files, from JPEG to JPEG, by zdce's page.
 
     Raises:
         InputError: something that it needs is not there.
@@ -260,7 +259,7 @@ def _versions(asked: Options, chromium: str) -> dict[str, str]:
 
 
 def _sizes(asked: Options, network: int) -> list[Row]:
-    """What each loads: WebAssembly, scripts, and the network."""
+    """Sizes of what each library loads: WebAssembly, scripts, and the network."""
     loaded = {"zdce": [*asked.folder.glob("zdce-single.*"), asked.folder / "zdce.js", asked.folder / "zdce.safetensors"]}
     if asked.peer is not None:
         names = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")

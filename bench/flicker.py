@@ -25,7 +25,7 @@ from .rows import Row, spread
 SUITE = "flicker"
 PROVIDERS = ("input", "frame by frame", "smoothed")
 
-# A name's text before its last number, the number, and the text after it.
+# Parts of a name: text before its last number, the number, and text after it.
 _NUMBERED = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
@@ -118,7 +118,8 @@ def _burst(paths: list[Path], fps: float) -> Frames:
 
 
 def measure(frames: Frames, enhancer: Enhancer) -> list[Row]:
-    """Flicker and excess of the input, of the frames enhanced each by itself, and of those smoothed as its settings say.
+    """Flicker and excess of the input, of frames enhanced one by one, and of frames enhanced with the smoothing of the
+    settings.
 
     Raises:
         ValueError: there is one frame only.

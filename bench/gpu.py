@@ -1,4 +1,4 @@
-"""What ``.ci/gpu`` measures on a machine with one GPU, and its report.
+"""The measurements of ``.ci/gpu`` on a machine with one GPU, and their report.
 
 ``python -P -m zdce.bench.gpu facts --out FILE`` writes the card, its driver and clocks, and versions. ``measure --seconds S
 --out FILE`` measures what fits into S seconds, the most telling first, and writes rows as it goes. ``report --out FOLDER``
@@ -47,7 +47,7 @@ _QUERIES = (
 
 
 def facts() -> dict[str, Any]:
-    """The machine and what runs on it, as JSON takes it."""
+    """The machine and its software, for JSON."""
     found: dict[str, Any] = {"time": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())}
     found |= {"python": platform.python_version(), "torch": torch.__version__, "zdce": __version__}
     found |= {"cuda": torch.version.cuda, "processor": system.processor(), "cores": os.cpu_count()}
@@ -68,7 +68,7 @@ def facts() -> dict[str, Any]:
 
 
 def _card() -> dict[str, str]:
-    """What nvidia-smi tells of the first card; nothing where it is not there."""
+    """Facts about the first card from nvidia-smi; nothing if it is missing."""
     if shutil.which("nvidia-smi") is None:
         return {}
     command = ["nvidia-smi", f"--query-gpu={','.join(_QUERIES)}", "--format=csv,noheader", "--id=0"]
@@ -79,7 +79,7 @@ def _card() -> dict[str, str]:
 
 @dataclass
 class Session:
-    """Rows and notes of one run, in a file that is written anew after each part; nothing starts after ``ends``."""
+    """Rows and notes of one run, in a file that is written again after each part; no part starts after ``ends``."""
 
     file: Path
     device: str
@@ -94,14 +94,14 @@ class Session:
         return torch.cuda.get_device_name(0) if self.device == "cuda" else system.processor()
 
     def part(self, what: str, measure: Callable[[], None]) -> None:
-        """Measures, and keeps what was found if time is up or it fails."""
+        """Runs a part and keeps its rows, also if it fails or time runs out."""
         if time.monotonic() > self.ends:
             self.notes.append(f"{what} is left out: the time was up")
         else:
             started = time.monotonic()
             try:
                 measure()
-            except Exception as error:  # one part must not take the others' minutes
+            except Exception as error:  # A failing part must not use up the others' time.
                 self.failed(what, error)
             print(f"{what}: {time.monotonic() - started:.1f} s", flush=True)  # noqa: T201 (the log)
         self.save()
@@ -119,7 +119,7 @@ class Session:
         self.rows.append(Row.of(SUITE, case, provider, mode, metric, unit, values, shape, dtype, None, self.name))
 
     def times(self, measured: Mapping[str, Timed], seconds: float) -> dict[str, list[float]]:
-        """Seconds of each."""
+        """Seconds of each function."""
         return {name: [run[0] for run in runs] for name, runs in rounds(measured, seconds, 3).items()}
 
 
@@ -140,7 +140,7 @@ def measure(session: Session) -> None:
 
 
 def _ceilings(session: Session) -> None:
-    """Bytes moved a second by a copy, and operations a second of a matrix product in bfloat16."""
+    """Bytes per second of a copy, and operations per second of a matrix product in bfloat16."""
     clock, side = Clock(session.device), 128 if session.tiny else 8192
     source = torch.ones(2**20 if session.tiny else 2**30, dtype=torch.uint8, device=session.device)
     target = torch.empty_like(source)
@@ -184,7 +184,7 @@ def _zdce(model: DCENet, precision: str, device: str, backend: str = "auto") -> 
 
     network = DCENet(model.variant).eval()
     network.load_state_dict(model.state_dict())
-    with backends.backend(backend):  # another than CUDA C++'s runs layer by layer
+    with backends.backend(backend):  # Backends other than CUDA C++ run layer by layer.
         enhancer = Enhancer(network.to(device), precision=precision, noise=model.variant.noise)
     return enhancer.pictures
 
@@ -235,7 +235,7 @@ def _networks(session: Session, batch: int, height: int, width: int, compiled: b
                 if device == "cuda":
                     peak = torch.cuda.max_memory_allocated() / 2**20
                     session.row("base", name, "memory", "MiB", [peak], shape, "uint8")
-        except Exception as error:  # the others' figures stand without it
+        except Exception as error:  # The others' figures are valid without it.
             session.failed(f"{name} at {shape}", error)
             continue
         measured[name] = partial(clock.intervals, partial(function, pictures))
@@ -249,7 +249,7 @@ def _networks(session: Session, batch: int, height: int, width: int, compiled: b
 
 @contextlib.contextmanager
 def _true_float32() -> Iterator[None]:
-    """Inside, convolutions in float32 are float32's, which cuDNN else makes TF32."""
+    """A context in which convolutions in float32 are computed in float32, not in cuDNN's default TF32."""
     convolutions: Any = getattr(torch.backends.cudnn, "conv")  # noqa: B009 (torch's types don't know it)
     before = convolutions.fp32_precision
     convolutions.fp32_precision = "ieee"
@@ -268,7 +268,7 @@ def _operations(session: Session, setting: Setting) -> None:
 
 
 def _training(session: Session) -> None:
-    """Steps of ``base``, in turns; a graph of the whole step where there are graphs."""
+    """Steps of ``base``, in turns; a CUDA graph of the whole step on GPUs."""
     batch, size = (2, 32) if session.tiny else (16, 256)
     image = steps.Job("time", (), (), batch, size).image().to(session.device)
     clock, measured, dtypes = Clock(session.device), {}, {}
@@ -296,7 +296,7 @@ def _training(session: Session) -> None:
 
 
 def report(folder: Path) -> None:
-    """Puts what lies in ``folder`` together: gpu.json and gpu.md."""
+    """Combines the files of ``folder`` to gpu.json and gpu.md."""
     measured = _json(folder / "bench.json")
     content = {
         "facts": _json(folder / "facts.json"), "tests": _tests(folder / "tests.xml"),
@@ -316,7 +316,7 @@ def _last_line(path: Path) -> str:
 
 
 def _tests(path: Path) -> dict[str, Any]:
-    """Counts and what failed, of pytest's JUnit file."""
+    """Counts and failures from pytest's JUnit file."""
     if not path.is_file():
         return {"ran": 0, "failed": ["pytest wrote no result: see tests.log"]}
     cases = list(ElementTree.parse(path).iter("testcase"))

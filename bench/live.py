@@ -1,4 +1,4 @@
-"""``zdce bench live``: what `zdce live` adds between a frame's arrival and its picture, with a film played in real time."""
+"""``zdce bench live``: time from a frame's arrival to its enhanced picture, with films played in real time."""
 
 import tempfile
 import threading
@@ -21,15 +21,17 @@ from .rows import Row
 
 SUITE = "live"
 
-# Height and width of the films made here.
+# Height and width of the generated films.
 SIZES = ((720, 1280), (1080, 1920))
 
-# Frames in which the enhancer warms up: its weights are packed, and threads started.
+# Number of frames for the enhancer to warm up: weights are packed and threads started.
 _WARM = 15
 
 
 def write(path: Path, height: int, width: int, seconds: float) -> None:
-    """Writes the dark clip, to and fro, as a camera would send it: H.264 whose frames come out as soon as they are in."""
+    """Writes the dark clip, forwards and backwards, as a camera would send it: in H.264 without delay between input and output
+    of a frame.
+    """
     import av
 
     once = list(clip.frames(height, width))
@@ -64,7 +66,7 @@ def run(enhancer: Enhancer, number: int, seconds: float, paths: Sequence[Path] =
 
 
 class _Viewer:
-    """Someone who looks at the page: each newest frame becomes a JPEG, as it does in the server."""
+    """A simulated viewer of the page: each newest frame is encoded as JPEG, as in the server."""
 
     def __init__(self, views: Any) -> None:
         self._views = views
@@ -138,7 +140,7 @@ COLUMNS = ("film", "pixels", "until", "median ms", "jitter ms", "dropped")
 
 
 def table(rows: list[Row]) -> list[list[str]]:
-    """A line for each film and what is waited for; the jitter is the 95th percentile less the median."""
+    """A line for each film and end point; the jitter is the 95th percentile minus the median."""
     found = {(row.case, row.mode, row.metric): row for row in rows}
     lines = []
     for (case, mode, metric), row in found.items():

@@ -1,4 +1,5 @@
-"""The clips of ``zdce bench flicker``: still scenes in which a light moves, trembles or passes, or another scene begins."""
+"""The generated clips of ``zdce bench flicker``: still scenes in which a light moves, trembles or passes, or the scene changes.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from zdce.io.images import Pixels
 FRAMES, FPS = 90, 30
 HEIGHT, WIDTH = 180, 320
 
-# Of 255: what a sensor adds, and how much light from what moves leaves a pixel part of the still background.
+# In levels of 255: noise of the sensor, and largest change by a moving light of a pixel that still counts as still background.
 _NOISE, _STRAY = 1.0, 0.25
 
 Light = NDArray[np.float32]
@@ -34,7 +35,7 @@ class Clip:
     still: NDArray[np.bool_]
 
     def frames(self) -> Iterator[tuple[Pixels, float]]:
-        """Each frame (HEIGHT, WIDTH, 3) and the second that it is shown at, always the same."""
+        """Each frame (HEIGHT, WIDTH, 3) and its time in seconds; the same at every call."""
         random = np.random.default_rng(0)
         for i in range(FRAMES):
             noisy = self.light(i) + _NOISE * random.standard_normal((HEIGHT, WIDTH, 3), np.float32)
@@ -56,13 +57,13 @@ def _glow(x: float, y: float, radius: float, level: float) -> Light:
 
 
 def _lamp(room: Light, i: int) -> Light:
-    """A lamp that is carried to and fro, behind a door at times."""
+    """A lamp that is carried back and forth, at times behind a door."""
     x = WIDTH * (0.5 + 0.65 * np.sin(2 * np.pi * i / 60))
     return room + _glow(float(x), 0.6 * HEIGHT, 16, 240)
 
 
 def _headlights(room: Light, i: int) -> Light:
-    """Headlights that come nearer, light the lower half of the scene, and are gone."""
+    """Headlights that approach, light the lower half of the scene, and disappear."""
     near = max(0.0, np.sin(np.pi * (i - 15) / 60)) if 15 <= i < 75 else 0.0
     x, radius = WIDTH * (i - 15) / 60, 4 + 10 * near
     lit = room * (1 + 3 * near * np.linspace(-1, 1, HEIGHT, dtype=np.float32).clip(0)[:, None, None])
@@ -71,7 +72,7 @@ def _headlights(room: Light, i: int) -> Light:
 
 
 def _trembling(room: Light, i: int) -> Light:
-    """The light of the whole scene trembles, as a bad lamp's does."""
+    """The light of the whole scene trembles, like that of a failing lamp."""
     return room * np.float32(1 + 0.04 * np.random.default_rng(i).standard_normal())
 
 
@@ -80,7 +81,7 @@ def _cut(before: Light, after: Light, i: int) -> Light:
 
 
 def _still(light: Callable[[int], Light], room: Light) -> NDArray[np.bool_]:
-    """Where no frame gets light that is not the room's."""
+    """Pixels that in no frame get light from outside the room."""
     stray = np.max([np.abs(light(i) - room).max(axis=2) for i in range(FRAMES)], axis=0)
     return np.asarray(stray < _STRAY)
 

@@ -19,7 +19,7 @@ from .rows import Row
 
 SUITE = "startup"
 
-# (height, width) of the JPEG files that are enhanced: a small photograph, and 12 megapixels.
+# (height, width) of the enhanced JPEG files: a small photograph, and 12 megapixels.
 SIZES = ((400, 600), (3000, 4000))
 
 _PILLOW = "import sys\nfrom PIL import Image\nImage.open(sys.argv[1]).convert('RGB').save(sys.argv[2], quality=95)"
@@ -61,7 +61,7 @@ print(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_max
 
 
 class Figures(NamedTuple):
-    """What a process takes: seconds, processor seconds (which other work changes less), and its peak memory in MiB."""
+    """Costs of a process: seconds, processor seconds (which other work affects less), and peak memory in MiB."""
 
     seconds: float
     cpu_seconds: float
@@ -72,7 +72,7 @@ _METRICS = (("time", "s"), ("cpu_time", "s"), ("memory", "MiB"))
 
 
 def measured(command: list[str], bytecode: Path) -> Figures:
-    """What a process takes that runs ``command``.
+    """Costs of a process that runs ``command``.
 
     Args:
         bytecode: folder for compiled Python, as an installation has it; what is missing there is compiled and written.

@@ -1,4 +1,4 @@
-"""``zdce bench threads``: how well the engine would use many processors, by tiles that are measured on one."""
+"""``zdce bench threads``: predicted efficiency of the engine on many processors, from tiles measured on one."""
 
 import heapq
 import statistics
@@ -18,7 +18,7 @@ SUITE = "threads"
 THREADS = (1, 2, 4, 8, 16, 32, 64, 128)
 SIZES = {"VGA": (480, 640), "1 MP": (900, 1200), "4K": (2160, 3840), "108 MP": (9000, 12000)}
 
-# Pixels of a tile's surroundings that are there when it is measured: more than any network sees.
+# Pixels of surroundings that a measured tile has: more than any network sees.
 _AROUND = 64
 
 
@@ -57,7 +57,8 @@ def run(names: Sequence[str], sizes: Sequence[str] = tuple(SIZES), repeats: int 
 
 
 def makespan(times: Sequence[float], threads: int) -> float:
-    """When the last of ``times`` ends, where each thread takes the next as soon as it has ended one.
+    """Time at which the last of the tasks with these ``times`` ends, if each thread takes the next one when it has finished
+    one.
 
     >>> makespan([3.0, 1.0, 1.0, 2.0], 2)
     4.0
@@ -68,7 +69,7 @@ def makespan(times: Sequence[float], threads: int) -> float:
     return max(ends)
 
 
-# Rows and columns of a tile, and of what lies above, below, before and behind it: tiles of one form are as quick.
+# Rows and columns of a tile, and of its surroundings above, below, left and right: tiles of one form take the same time.
 _Form = tuple[int, int, int, int, int, int]
 
 
@@ -79,7 +80,7 @@ def _form(tile: Tile, height: int, width: int) -> _Form:
 
 
 def _measured(engine: Engine, forms: set[_Form], repeats: int) -> dict[_Form, float]:
-    """Median seconds of processor time; one round after the other, so that a slow moment is not one form's alone."""
+    """Median seconds of processor time; measured in rounds, so that a slow moment does not affect one form alone."""
     random = np.random.default_rng(0)
     times: dict[_Form, list[float]] = {form: [] for form in sorted(forms)}
     for _ in range(repeats + 1):

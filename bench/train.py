@@ -11,7 +11,7 @@ from .steps import LOOP_PROVIDER, PARTS, PROVIDERS, STEP, SUITE, Job
 
 @dataclass(frozen=True)
 class Options:
-    """What ``zdce bench train`` was asked for; no ``providers`` are all of them, no ``threads`` torch's own number."""
+    """Options of ``zdce bench train``; empty ``providers`` mean all, empty ``threads`` torch's own number."""
 
     variants: tuple[str, ...] = ("base",)
     providers: tuple[str, ...] = ()
@@ -24,7 +24,7 @@ class Options:
 
 
 def quick(options: Options) -> Options:
-    """The same in a fraction of the time: two images, few rounds, short loss curves, and nothing compiled."""
+    """Options for a fraction of the time: two images, few rounds, short loss curves, and no compilation."""
     return replace(options, batch=2, seconds=0.1, curve=20, compiled=False)
 
 
@@ -40,14 +40,14 @@ def run(options: Options) -> Outcome:
     job = Job("time", options.variants, chosen, options.batch, options.size, options.seconds, threads[-1], options.curve)
     total = Outcome()
     for number in threads:
-        # Loss curves are the same for every number of threads but for rounding: one check will do.
+        # Loss curves are the same for every number of threads up to rounding, so one check is enough.
         timed = replace(job, threads=number, curve=options.curve if number == threads[-1] else 0)
         total.add(measured("steps", timed.to_json(), KEEP_FREED_MEMORY, "training steps (time)"))
     total.rows += scaling(total.rows)
     if reason := memory.why_missing("cpu"):
         total.notes.append(f"extra memory is left out: {reason}")
     else:
-        # What a step needs beyond images and parameters, at its highest point.
+        # Peak memory of a step beyond images and parameters.
         weighed = replace(job, work="memory").to_json()
         total.add(measured("steps", weighed, memory.ENVIRONMENT, "training steps (memory)"))
     if LOOP_PROVIDER in chosen:
@@ -56,7 +56,7 @@ def run(options: Options) -> Outcome:
 
 
 def scaling(rows: Iterable[Row]) -> list[Row]:
-    """Each provider's speed with more threads over that with the fewest."""
+    """Each provider's speed with more threads, relative to the fewest."""
     speeds: dict[tuple[str, str], dict[int | None, Row]] = {}
     for row in rows:
         if row.metric == "speed":
@@ -70,7 +70,7 @@ def scaling(rows: Iterable[Row]) -> list[Row]:
     return found
 
 
-# The tables on screen.
+# The printed tables.
 
 SCALING = "speed_over_fewest_threads"
 
@@ -78,7 +78,7 @@ COLUMNS = ("provider", *PARTS, STEP, "20-80 %", "images/s", "x eager", "x thread
 
 
 def tables(rows: Iterable[Row]) -> dict[tuple[str, int | None], list[list[str]]]:
-    """For each variant and number of threads a line a provider, in ``COLUMNS``."""
+    """Tables by variant and number of threads: a line for each provider, with ``COLUMNS``."""
     found: dict[tuple[str, int | None], dict[str, dict[tuple[str, str], Row]]] = {}
     for row in rows:
         if row.unit not in ("tolerances", "of the loop"):
@@ -101,7 +101,7 @@ def _cells(found: dict[tuple[str, str], Row]) -> list[str]:
 
 
 def loops(rows: Iterable[Row]) -> list[str]:
-    """A line a variant about the loop of ``zdce train --augment crops``."""
+    """A line for each variant about the loop of ``zdce train --augment crops``."""
     return [
         f"zdce train --augment crops, {row.case}: {row.value:.1%} of the loop's time lies inside its steps"
         for row in rows

@@ -1,4 +1,4 @@
-"""The Triton kernels compiled ahead of time, for GPUs that need not be there.
+"""Triton kernels compiled ahead of time, for GPUs that need not be present.
 
 ``python -P -m zdce.bench.triton_kernels '{...}' ...``, each the fields of a Request, prints a JSON line a kernel.
 TRITON_INTERPRET must be unset before Python starts. What is compiled is what the operations launch: their launchers run here on
@@ -48,7 +48,7 @@ _TYPES = {
 
 _WORDS = "ptxas.txt"
 
-# Of pictures: full size, and one that shares samples of the maps between rows.
+# Scales of pictures: full size, and one whose samples of the maps are shared between rows.
 _SCALES = (1, 12)
 
 
@@ -76,7 +76,7 @@ class Launch:
 
 @contextlib.contextmanager
 def recording() -> Iterator[list[Launch]]:
-    """The launches inside the ``with``; nothing runs, so that outputs hold what they held."""
+    """Records launches inside the ``with``; nothing runs, so outputs keep their content."""
     launches: list[Launch] = []
 
     def record(kernel: Any, *positional: Any, grid: Any, warmup: bool, **named: Any) -> None:
@@ -112,15 +112,14 @@ def _pictures(setting: Setting) -> None:
         size = (-(-side // scale) for side in picture.shape[:2])
         logits = torch.empty(1, setting.channels("logits"), *size, dtype=DTYPES[setting.dtype])
         ops.enhance_picture(picture, logits, scale=scale, logits=True)
-    if setting.dtype == "float32":  # the others know nothing of the logits' type
+    if setting.dtype == "float32":  # The other kernels do not depend on the logits' type.
         ops.denoise_picture(picture, picture)
         for scale, antialias in itertools.product(_SCALES, (False, True)):
             ops.reduce_picture(picture, scale, antialias)
 
 
 def source(launch: Launch) -> ASTSource:
-    """The kernel with its arguments' types, constants and divisibility, as Triton finds them at a launch: of those that the
-    kernel wants specialised."""
+    """The kernel with the types, constants and divisibility of its arguments, as Triton finds them at a launch."""
     signature, constants, divisible = {}, {}, {}
     for i, parameter in enumerate(launch.kernel.params):
         argument = launch.arguments[parameter.name]
@@ -144,7 +143,7 @@ def _type(argument: Any) -> str:
 
 
 def compiled(launch: Launch, target: str) -> dict[str, Any]:
-    """What the compiler says of a kernel; registers and spills are ptxas's words, of NVIDIA's targets only.
+    """Facts from the compiler about a kernel; registers and spills are reported by ptxas, for NVIDIA's targets only.
 
     Both the binary and these words are kept in Triton's cache, under everything that they depend on.
     """
@@ -158,7 +157,7 @@ def compiled(launch: Launch, target: str) -> dict[str, Any]:
 
 
 def _binary_and_words(kernel: ASTSource, target: str, options: dict[str, Any]) -> tuple[Any, str]:
-    # Triton keeps no words of ptxas, which says them only when it runs.
+    # Triton does not keep ptxas's report, which is printed only when ptxas runs.
     key = json.dumps([triton_key(), kernel.hash(), str(TARGETS[target]), sorted(options.items())])
     kept = get_cache_manager(hashlib.sha256(key.encode()).hexdigest())
     words, log = kept.get_file(_WORDS), io.StringIO()

@@ -1,4 +1,4 @@
-"""setuptools' build backend, which asks for PyTorch, for its headers, only where none is installed.
+"""setuptools' build backend with one change: it requires PyTorch, for its headers, only if none is installed.
 
 An isolated build sees no package of the environment that it is made for, but their folder is known.
 """
@@ -11,13 +11,13 @@ from pathlib import Path
 from sysconfig import get_path
 
 from setuptools import build_meta
-from setuptools.build_meta import *  # noqa: F403 the hooks that are not changed
+from setuptools.build_meta import *  # noqa: F403 (the hooks that are not changed)
 
-HEADERS = "torch==2.13.0"  # 2.10 and later serve: the extension uses the stable ABI of 2.10
+HEADERS = "torch==2.13.0"  # 2.10 and later are suitable: the extension uses the stable ABI of 2.10.
 
 
 def torch_folder() -> Path | None:
-    """Folder of PyTorch 2.10 or later that the build sees or, if it is isolated, that stands where zdce will."""
+    """Folder of PyTorch 2.10 or later that the build can import or, in an isolated build, of the environment it is made for."""
     for found in distributions(name="torch", path=[*sys.path, get_path("platlib")]):
         folder = Path(found.locate_file("torch"))
         if _version(found.version) >= (2, 10) and (folder / "include").is_dir():

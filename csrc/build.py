@@ -17,7 +17,7 @@ from setuptools.errors import CompileError, ExecError, LinkError
 from csrc.cuda.build import BuildExtensions as BuildCudaExtensions
 
 _LAUNCHERS = ("ccache", "distcc", "sccache")
-_CLANG_CL = "clang-cl"  # Clang under the names of MSVC's options; MSVC itself lacks the vector types of the kernels
+_CLANG_CL = "clang-cl"  # Clang with MSVC's options; MSVC itself lacks the vector types of the kernels.
 
 _FAILED = """
 zdce's C++ kernels did not compile: what {compiler!r} says of them stands above.
@@ -27,7 +27,7 @@ zdce's C++ kernels did not compile: what {compiler!r} says of them stands above.
 
 
 def _missing_compiler() -> str | None:
-    """Why there is no C++ compiler here; None where one is found."""
+    """Why there is no C++ compiler here; None if there is one."""
     command = _CLANG_CL if sys.platform == "win32" else os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++"
     words = [word for word in shlex.split(command) if not word.startswith("-")]
     program = next((word for word in words if Path(word).name not in _LAUNCHERS), command)
@@ -35,7 +35,7 @@ def _missing_compiler() -> str | None:
 
 
 class BuildExtensions(BuildCudaExtensions):
-    """setuptools' own, for extensions that may name sources in common: ``Extension.core_sources``."""
+    """setuptools' command, for extensions that may share sources: ``Extension.core_sources``."""
 
     def run(self) -> None:
         record = self._package_folder() / "_not_built.txt"

@@ -1,1 +1,1 @@
-"""Import of weights from other code, and export of networks for other programs."""
+"""Import of weights from other programs, and export of networks for other programs."""

@@ -1,4 +1,4 @@
-"""PyTorch checkpoints as training programs write them: which of the tensors in a file are the network's parameters."""
+"""PyTorch checkpoints of training programs: search for the network's parameters among their contents."""
 
 import argparse
 import re
@@ -20,14 +20,14 @@ _HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)),
-    (_SCALAR, "numpy.core.multiarray.scalar"),  # NumPy 1's name
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # NumPy 1's name.
     (_SCALAR, "numpy._core.multiarray.scalar"),
 ]
 
 # Layers of mappings in a file: {"state": {"model": {name: tensor}}} has three.
 _DEEPEST = 3
 
-# Parts of names for averages of the weights over the training, which are the better weights.
+# Parts of names of averages of the weights over the training; these are the better weights.
 _AVERAGED = re.compile(r"(?:^|[^a-z])(?:ema|averaged)(?:[^a-z]|$)", re.IGNORECASE)
 
 
@@ -60,14 +60,14 @@ def load(path: Path) -> Any:
             return safetensors.torch.load_file(path)
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types of exceptions for broken files
+    except Exception as error:  # Torch raises many types of exceptions for broken files.
         raise InputError(
             f"{path}: expected a PyTorch state dict that loads without running code, or a Keras .h5 or .keras file"
         ) from error
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether the file begins as ``.safetensors`` files do: 8 bytes for a length, then JSON."""
+    """Whether the file begins like ``.safetensors`` files: 8 bytes for a length, then JSON."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
 

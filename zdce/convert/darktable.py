@@ -1,4 +1,4 @@
-"""Packages for darktable's neural restoration: an ONNX file and what darktable is told of it, in one zip file."""
+"""Packages for darktable's neural restoration: a zip file with an ONNX file and its description."""
 
 import io
 import json
@@ -9,21 +9,21 @@ from zdce.errors import InputError
 from zdce.models.variants import Variant
 from zdce.version import __version__
 
-# What darktable uses a network for that gives an image of the same size.
+# The task in darktable for networks whose result has the size of their input.
 TASK = "denoise"
 
-# Names of files within the folder that has the package's name, and of the sides in the ONNX file.
+# Names of files in the package's folder, and of the sides in the ONNX file.
 _CONFIG, _MODEL = "config.json", "model.onnx"
 _SIDES = ("height", "width")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-# What every description has.
+# Fields that every description needs.
 _FIELDS = ("id", "name", "description", "task", "backend", "version")
 
 
 def check_name(name: str) -> None:
-    """Raises InputError if ``name``, of a package, can't be a folder's in darktable."""
+    """Raises InputError if ``name``, of a package, can't be the name of a folder in darktable."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise InputError(
             f"darktable knows a package by its file's name: expected letters, digits, -, _ and single dots, got {name!r}"
@@ -31,7 +31,7 @@ def check_name(name: str) -> None:
 
 
 def package(onnx: bytes, name: str, variant: Variant) -> bytes:
-    """The content of ``NAME.dtmodel``, by which darktable will know the network."""
+    """The content of ``NAME.dtmodel``; darktable shows the network under this name."""
     described = {
         "id": name, "name": f"brighten ({variant.name})", "description": "brightens dark photographs (zdce)", "task": TASK,
         "arch": "zero-dce", "backend": "onnx", "version": __version__, "tiling": True, "num_inputs": 1,
@@ -49,7 +49,7 @@ def package(onnx: bytes, name: str, variant: Variant) -> bytes:
 
 
 def model_in(content: bytes) -> bytes:
-    """The ONNX file in a package, found as darktable finds it.
+    """The ONNX file in a package, found in the same way as in darktable.
 
     Raises:
         InputError: darktable would not install the package, or not use it.
@@ -70,7 +70,7 @@ def model_in(content: bytes) -> bytes:
 
 
 def _for_one_image(onnx: bytes) -> bytes:
-    """An ONNX file for one image at a time, as darktable's are."""
+    """The ONNX file for one image at a time, as darktable needs it."""
     import onnx as library
 
     model = library.load_from_string(onnx)

@@ -34,19 +34,19 @@ TOLERANCES = {"fp32": 1e-4 * 255, "fp16": 2.0}
 _EXPORTER = ("onnx", "onnxscript")
 _ONNX = (*_EXPORTER, "onnxruntime")
 
-# Checked sizes (B, H, W), to which the scale is added on both sides: odd ones, and more than one image.
+# Sizes (B, H, W) of the check; the scale is added to both sides. They include odd sides and more than one image.
 _CHECKED_SIZES = ((1, 48, 64), (2, 33, 71), (1, 101, 36))
 
-# Upper bound of the scale: a program is traced with an image of more than twice the scale on both sides.
+# Upper bound of the scale: a program is traced with an image whose sides are more than twice the scale.
 MOST_SCALE = 512
 
-# Upper bound of the sides of images that a file takes alone.
+# Upper bound of the sides in files of one size.
 MOST_SIDE = 16384
 
-# Upper bound of the levels in each checked picture: the strength is adapted for dark scenes and not for lit ones.
+# Upper bounds of the levels of the checked pictures: the strength is adapted in dark scenes and not in lit ones.
 _BRIGHTEST = (32, 64, 256)
 
-# An exported program: images (B, 3, H, W) float32 or (B, H, W, 3) uint8 to the same.
+# An exported program, from images (B, 3, H, W) float32 or (B, H, W, 3) uint8 to the same.
 _Program = Callable[[Tensor], NDArray[Any]]
 
 
@@ -108,7 +108,7 @@ class _Whole(nn.Module):
 
 
 def _argument(model: DCENet, form: ExportOptions) -> tuple[Tensor, dict[int, str]]:
-    """Image to trace with, whose sides no scale divides, and the axes of variable length."""
+    """An image to trace with, whose sides no scale divides, and the axes of variable length."""
     side = max(41, 2 * (form.scale or model.variant.scale) + 1)
     image = torch.zeros(2, 3, side, side + 2)
     if form.uint8:
@@ -118,7 +118,7 @@ def _argument(model: DCENet, form: ExportOptions) -> tuple[Tensor, dict[int, str
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings of the exporter, which names every library that it does not find."""
+    """Suppresses warnings of the exporter, which names every library that it does not find."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -130,7 +130,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _sort_in_onnx(values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
-    """``torch.ops.aten.sort.stable`` in ONNX's operators: of equal values TopK takes the first ones first."""
+    """``torch.ops.aten.sort.stable`` in ONNX's operators: TopK returns the first of equal values first."""
     import onnxscript
 
     op: Any = onnxscript.opset18
@@ -138,7 +138,7 @@ def _sort_in_onnx(values: Any, stable: bool | None = None, dim: int = -1, descen
     return op.TopK(values, length, axis=dim, largest=int(descending), sorted=1)
 
 
-# Of operators that the exporter does not know.
+# Translations of operators that the exporter does not know.
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.aten.sort.stable: _sort_in_onnx}
 
 
@@ -201,7 +201,7 @@ def _to_litert(model: DCENet, form: ExportOptions, name: str) -> bytes:
 
 
 def _check_local(what: str, model: DCENet, form: ExportOptions) -> None:
-    """Raises InputError where pixels of ``form`` depend on more than those around them: on the scene, or on a smaller image."""
+    """Raises InputError if pixels of ``form`` depend on more than their surroundings: on the scene, or on a smaller image."""
     variant = model.variant
     if variant.brightness or variant.noise or (form.scale or variant.scale) != 1:
         raise InputError(
@@ -216,7 +216,7 @@ def _in_onnxruntime(content: bytes) -> _Program:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # no warnings about float16 operators that run in float32
+    options.log_severity_level = 3  # Suppresses warnings about float16 operators that run in float32.
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda image: session.run(["enhanced"], {"image": image.numpy()})[0]
 
@@ -229,7 +229,7 @@ def _in_torch(content: bytes) -> _Program:
 
 @dataclass(frozen=True)
 class _Format:
-    """How a file is written.
+    """A format of exported files.
 
     Attributes:
         write: its content from a network, options and the file's name without the suffix.
@@ -311,7 +311,7 @@ def _check(program: _Program, model: DCENet, form: ExportOptions) -> float:
         size = (batch, *(form.size or (height + enhancer.scale, width + enhancer.scale)), 3)
         pictures = torch.randint(0, brightest, size, dtype=torch.uint8, generator=generator)
         images = (pictures.permute(0, 3, 1, 2) / 255).contiguous()
-        # Pictures that are denoised are rounded before, too, which floating-point images are not.
+        # Pictures are rounded before they are denoised; floating-point images are not.
         rounded = form.uint8 and model.variant.noise > 0
         expected = np.stack([enhancer(picture.numpy()) for picture in pictures]) if rounded else enhancer(images).numpy()
         with torch.inference_mode():

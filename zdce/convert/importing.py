@@ -1,4 +1,4 @@
-"""Import of weights from other code: the authors' PyTorch files, and files of the Keras example."""
+"""Import of weights from other programs: the authors' PyTorch files, and files of the Keras example."""
 
 import io
 import re
@@ -45,20 +45,20 @@ _EXPECTED = "expected the parameters e_conv1 to e_conv7 of Zero-DCE or Zero-DCE+
 _PUBLISHED_KEY = re.compile(r"e_conv(\d+)\.(?:(depth|point)_conv\.)?(weight|bias)")
 _PARTS = {None: "", "depth": "depthwise.", "point": "pointwise."}
 
-# Parameters of SCI's illumination estimation. The calibration beside it, which only its training needs, has others.
+# Parameters of SCI's illumination estimation. The calibration network beside it, used only in its training, has others.
 _SCI_LAYERS, _SCI_NORM = ("in_conv.0", "conv.0", "out_conv.0"), ("weight", "bias", "running_mean", "running_var")
 _SCI: dict[str, tuple[int, ...]] = {f"{layer}.weight": (3, 3, 3, 3) for layer in _SCI_LAYERS}
 _SCI |= {f"{layer}.bias": (3,) for layer in _SCI_LAYERS} | {f"conv.1.{name}": (3,) for name in _SCI_NORM}
 _SCI_KEY = re.compile("|".join(map(re.escape, _SCI)))
 _SCI_BLOCK = re.compile(r"blocks\.(\d+)\..+")
 
-# What PyTorch's batch normalisation adds to a variance.
+# Constant that PyTorch's batch normalisation adds to a variance.
 _NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A network from a file of other code.
+    """A network from a file of another program.
 
     Attributes:
         model: network in eval mode, on the CPU.
@@ -98,7 +98,7 @@ def read(path: Path) -> Imported:
 def _in_keras_archive(path: Path) -> bytes | None:
     """Weights in a .keras file; None for another file."""
     try:
-        with library_call(InputError):  # zipfile raises many types of exceptions for broken files
+        with library_call(InputError):  # zipfile raises many types of exceptions for broken files.
             if not zipfile.is_zipfile(path):
                 return None
             archive = zipfile.ZipFile(path)
@@ -107,7 +107,7 @@ def _in_keras_archive(path: Path) -> bytes | None:
             if _KERAS_WEIGHTS not in archive.namelist():
                 return None
             with library_call(InputError), archive.open(_KERAS_WEIGHTS) as file:
-                return file.read(archive.getinfo(_KERAS_WEIGHTS).file_size)  # no more than the checked size
+                return file.read(archive.getinfo(_KERAS_WEIGHTS).file_size)  # No more than the checked size.
     except InputError as error:
         raise InputError(f"{path}: the archive is broken: {error}") from error
 
@@ -143,7 +143,7 @@ def _from_sci(path: Path, found: Parameters) -> Imported:
             raise InputError(f"{path}: expected SCI with 3 channels, {name} {shape}, got {tuple(state[name].shape)}")
     factor, offset, mean, variance = (state[f"conv.1.{name}"] for name in _SCI_NORM)
     gain = factor / (variance + _NORM_EPSILON).sqrt()
-    # The sigmoid of l is (1 + tanh(l / 2)) / 2, and a convolution of a sum is that of both parts with the same filters.
+    # sigmoid(l) = (1 + tanh(l / 2)) / 2; and the convolution of a sum is the sum of convolutions with the same filters.
     last = state["out_conv.0.weight"] / 2
     layers = [
         {"weight": state["in_conv.0.weight"], "bias": state["in_conv.0.bias"]},
@@ -158,7 +158,7 @@ def _from_sci(path: Path, found: Parameters) -> Imported:
 
 
 def _published(path: Path, loaded: object) -> Parameters:
-    """The one network of a checkpoint; where there are two, the average of the other's weights."""
+    """The one network of a checkpoint; of two, the one that is the average of the other's weights."""
     found = checkpoints.networks(loaded, _PUBLISHED_KEY)
     if not found:
         names = checkpoints.tensor_names(loaded)
@@ -186,7 +186,7 @@ def _published_layers(path: Path, state: Mapping[str, Tensor]) -> _Layers:
     layers: dict[int, dict[str, Tensor]] = {}
     for key, value in state.items():
         match = _PUBLISHED_KEY.fullmatch(key)
-        if match is None:  # a layer more than the published networks have
+        if match is None:  # One layer more than the published networks have.
             raise InputError(f"{path}: {_EXPECTED}, got {key!r}")
         number, part, parameter = match.groups()
         layers.setdefault(int(number), {})[_PARTS[part] + parameter] = value
@@ -200,7 +200,7 @@ def _from_keras(path: Path, content: bytes) -> Imported:
     import h5py
 
     try:
-        with library_call(InputError):  # h5py raises many types of exceptions for broken files
+        with library_call(InputError):  # h5py raises many types of exceptions for broken files.
             opened = h5py.File(io.BytesIO(content), "r")
         with opened as file:
             arrays = _keras_convolutions(file, h5py.Dataset)
@@ -238,7 +238,7 @@ def _keras_names(file: Any, dataset: type) -> Iterable[str]:
     """Paths of all weights in the order of layers, without those of an optimizer."""
     with library_call(InputError):
         layered = file.get("model_weights", file)
-        if "layer_names" in layered.attrs:  # Keras 2, and Keras 3 for files that end in .h5 alone
+        if "layer_names" in layered.attrs:  # Keras 2, and Keras 3 for files that end in .h5.
             return [
                 f"{layered[layer].name}/{_text(weight)}"
                 for layer in map(_text, layered.attrs["layer_names"])

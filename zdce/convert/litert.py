@@ -1,4 +1,6 @@
-"""Networks for LiteRT (TensorFlow Lite): litert-torch makes a file for pictures of one size, and LiteRT itself runs it."""
+"""Networks for LiteRT (TensorFlow Lite): litert-torch converts them for one size of pictures, and LiteRT runs them for the
+check.
+"""
 
 import contextlib
 import io
@@ -29,7 +31,7 @@ def convert(network: nn.Module, image: Tensor) -> bytes:
 
 
 def program(content: bytes) -> Callable[[Any], NDArray[Any]]:
-    """What LiteRT makes of tensors (B, 3, H, W) of the file's size, on the CPU."""
+    """LiteRT's results for tensors (B, 3, H, W) of the file's size, on the CPU."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=content)

@@ -1,4 +1,4 @@
-"""Networks for ncnn: pnnx makes its two files from ONNX, and ncnn itself runs them."""
+"""Networks for ncnn: pnnx converts them from ONNX to two files, and ncnn runs them for the check."""
 
 import io
 import subprocess
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from zdce.errors import InputError
 
-# Names that pnnx gives to what goes in and comes out.
+# pnnx's names of the input and the output.
 INPUT, OUTPUT = "in0", "out0"
 
-# Two sizes, so that pnnx takes the sides for variable.
+# With two sizes, pnnx treats the sides as variable.
 _SHAPES = ("inputshape=[1,3,64,96]", "inputshape2=[1,3,101,77]")
 
 
@@ -44,7 +44,7 @@ def convert(onnx: bytes, *, half: bool) -> tuple[bytes, bytes]:
 
 
 def packed(layers: bytes, weights: bytes) -> bytes:
-    """Both as one content."""
+    """Both files as one content."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
         file.writestr(".param", layers)
@@ -53,13 +53,13 @@ def packed(layers: bytes, weights: bytes) -> bytes:
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:
-    """Both by their suffixes."""
+    """Both files by their suffixes."""
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         return {name: file.read(name) for name in file.namelist()}
 
 
 def program(content: bytes) -> Callable[[Any], NDArray[Any]]:
-    """What ncnn makes of tensors (B, 3, H, W), in float32 on the CPU."""
+    """ncnn's results for tensors (B, 3, H, W), in float32 on the CPU."""
     import ncnn
 
     net = ncnn.Net()

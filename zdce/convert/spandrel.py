@@ -1,4 +1,4 @@
-"""zdce's networks as an architecture of spandrel, which tells by the names of a file's parameters whose network it is.
+"""zdce's networks as an architecture of spandrel, which recognises networks by the names of a file's parameters.
 
 ``register()`` adds it to spandrel's registry; then ``spandrel.ModelLoader`` loads zdce's ``.safetensors`` files. spandrel hands
 over parameters without the file's description: networks that come with zdce are known by their values, others by their shapes.
@@ -72,7 +72,7 @@ def _array(name: str, values: Tensor) -> Weights:
 
 
 def _variant(found: Mapping[str, Weights]) -> Variant:
-    """That of a network that comes with zdce, if these are its weights; else the first with such shapes."""
+    """The variant of the shipped network with these weights, else the first variant with such shapes."""
     shapes = {name: values.shape for name, values in found.items()}
     fitting = [variant for variant in VARIANTS.values() if stored.shapes(variant) == shapes]
     if not fitting:
@@ -89,7 +89,8 @@ def _equal(known: Mapping[str, Weights], found: Mapping[str, Weights]) -> bool:
 
 def _descriptor(architecture: ZdceArchitecture, model: DCENet) -> ImageModelDescriptor[DCENet]:
     variant = model.variant
-    # What depends on the whole picture differs from tile to tile; the engine itself needs little memory at any size.
+    # Results that depend on the whole picture would differ from tile to tile; the engine itself needs little memory at any
+    # size.
     tiled = variant.scale == 1 and not variant.brightness and not variant.noise
     return ImageModelDescriptor(
         model, model.state_dict(), architecture=architecture, purpose="Restoration", tags=[variant.name],

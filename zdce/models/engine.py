@@ -23,19 +23,19 @@ Array: TypeAlias = NDArray[Any]
 _MOST_BLOCKS = 64
 
 
-# Rows top to bottom and columns left to right: (top, bottom, left, right).
+# Rows from top to bottom and columns from left to right: (top, bottom, left, right).
 Tile = tuple[int, int, int, int]
 
 
 class PixelSettings(NamedTuple):
-    """What pixels depend on: fields of ``EnhanceSettings``, with the network's own values where those but ``noise`` are
-    None.
+    """Settings that affect pixels: fields of ``EnhanceSettings``, with the network's own values in place of None, except for
+    ``noise``.
     """
 
     scale: int = 1
     strength: float = 1.0
     brightness: float = 0.0
-    noise: float | None = 0.0  # None: measured in the picture, but no less than the network's own
+    noise: float | None = 0.0  # None: measured in the picture, at least the network's own.
     shadows: float = 0.0
     highlights: float = 1.0
 
@@ -46,7 +46,7 @@ def _core() -> Any:
 
 
 def why_unsupported(variant: Variant, precision: str) -> str | None:
-    """Why the engine can't run networks of ``variant`` with ``precision`` ("fp32" or "bf16"); None where it can."""
+    """Why the engine can't run networks of ``variant`` with ``precision`` ("fp32" or "bf16"); None if it can."""
     if missing := backends.cpp_missing("zdce._core"):
         return missing
     if variant.formula != CURVE:
@@ -97,7 +97,7 @@ class Engine:
         return result
 
     def maps(self, picture: Array, settings: PixelSettings) -> Array:
-        """What ``apply`` takes: curve maps or coefficients of ``picture`` (H, W, 3), times the strength that the scene wants.
+        """Curve maps or coefficients of ``picture`` (H, W, 3) for ``apply``, times the strength for the scene.
 
         Returns:
             float32, (1, C, ceil(H / scale), ceil(W / scale)).
@@ -120,7 +120,7 @@ class Engine:
         return result
 
     def plan(self, height: int, width: int, threads: int) -> list[Tile]:
-        """The tiles that a picture of ``height`` x ``width`` is worked on in by so many threads, in that order."""
+        """The tiles of a picture of ``height`` x ``width`` for this number of threads, in order."""
         tiles: list[Tile] = _core().plan_tiles(self._network, height, width, threads)
         return tiles
 
@@ -139,7 +139,7 @@ def _joined(weights: Iterable[Array]) -> Array:
 
 
 def _interleaved(picture: Array) -> Array:
-    """``picture`` (H, W, 3) itself where the pixels of its rows lie one after the other, else a copy; rows may lie apart."""
+    """``picture`` (H, W, 3) itself if the pixels of each row are contiguous, else a copy; there may be gaps between rows."""
     size, (row, *inside) = picture.itemsize, picture.strides
     fits = picture.flags.aligned and row % size == 0 and inside == [3 * size, size]
     return picture if fits else picture.copy(order="C")

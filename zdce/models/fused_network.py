@@ -27,9 +27,7 @@ _MOST_OUTPUTS = 32
 
 
 def fused(model: DCENet, dtype: torch.dtype) -> "FusedNetwork | None":
-    """``model`` as the kernel runs it, with the weights that it has now; None where it can't, and where another backend is
-    asked for.
-    """
+    """``model`` for the kernel, with its present weights; None if the kernel can't run it, or another backend is requested."""
     device = next(model.parameters()).device
     if backends.requested() not in ("auto", "cuda") or dtype not in DTYPES or not _takes(model.variant):
         return None
@@ -40,7 +38,7 @@ def fused(model: DCENet, dtype: torch.dtype) -> "FusedNetwork | None":
 
 
 def _takes(variant: Variant) -> bool:
-    """Whether the kernel has code for networks of ``variant``; how much memory they take, the GPU decides."""
+    """Whether the kernel has code for networks of ``variant``; the GPU decides whether their memory suffices."""
     first, *others = variant.sources
     return (
         variant.formula == CURVE

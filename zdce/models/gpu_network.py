@@ -1,4 +1,4 @@
-"""Networks on a GPU, for enhancing: weights cast once, whole pictures, and a CUDA graph for shapes that come again."""
+"""Networks on a GPU, for enhancing: weights are cast once, pictures are whole, and repeated shapes use a CUDA graph."""
 
 import copy
 import math
@@ -14,14 +14,14 @@ from torch import Tensor
 from zdce.models import fused_network
 from zdce.models.network import DCENet
 
-# What convolutions compute in, by the precision's name; ``tf32`` is float32 with the factors of products rounded to 10 bits.
+# Types of the convolutions, by the name of the precision; ``tf32`` is float32 with factors of products rounded to 10 bits.
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# A graph keeps its feature maps' memory, and saves the host's time, which larger pictures hide behind their own.
+# A graph keeps its feature maps' memory. It saves time of the host, which for larger pictures is hidden behind the GPU's.
 _MOST_GRAPHS = 4
 _MOST_GRAPH_PIXELS = 2**24
 
-# Of the GPU's memory, what feature maps may take.
+# Largest share of the GPU's memory for feature maps.
 _MEMORY_SHARE = 0.25
 
 
@@ -50,7 +50,8 @@ class GpuNetwork:
 
     @contextmanager
     def logits(self, images: Tensor) -> Iterator[Tensor]:
-        """The logits (B, C, h, w) of ``images`` (B, 3, h, w) in [0, 1]; what reads them must be started inside the ``with``.
+        """The logits (B, C, h, w) of ``images`` (B, 3, h, w) in [0, 1]; work that reads them must be started inside the
+        ``with``.
 
         A shape's second call captures a graph, and all later ones replay it.
         """
@@ -65,7 +66,7 @@ class GpuNetwork:
                 graph.given_back()
 
     def most_pixels(self) -> int:
-        """Of a picture that is computed whole."""
+        """Most pixels of a picture that is computed as a whole."""
         layers = self._model.variant.convolutions()
         channels = 3 + sum(outputs for _, outputs in layers) + 2 * max(inputs for inputs, _ in layers)
         device = next(self._model.parameters()).device
@@ -100,29 +101,29 @@ class GpuNetwork:
 
 
 class _Graph:
-    """One shape's work, captured; its input and logits always lie in the same memory."""
+    """A CUDA graph for one shape; its input and logits are always at the same address."""
 
     def __init__(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> None:
         self._images = images.clone(memory_format=torch.preserve_format)
         current, beside = torch.cuda.current_stream(), torch.cuda.Stream()
         beside.wait_stream(current)
         with torch.cuda.stream(beside):
-            compute(self._images)  # libraries choose and allocate in the first call, which a capture forbids
+            compute(self._images)  # Libraries choose and allocate in the first call, which a capture forbids.
         current.wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads may go on with what a capture forbids to this one.
+        # Other threads may continue with work that a capture forbids in this one.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._logits = compute(self._images)
         self._free = torch.cuda.Event()
         self._free.record()
 
     def logits_of(self, images: Tensor) -> Tensor:
-        """The logits of ``images``, whose shape is the graph's, in memory that is theirs until ``given_back``."""
+        """The logits of ``images``, whose shape is the graph's, in its memory, which is reserved until ``given_back``."""
         torch.cuda.current_stream().wait_event(self._free)
         self._images.copy_(images)
         self._graph.replay()
         return self._logits
 
     def given_back(self) -> None:
-        """What the current stream was given so far may still read the logits; what comes later may not."""
+        """Work submitted to the current stream so far may still read the logits; later work may not."""
         self._free.record()

@@ -1,4 +1,4 @@
-"""Pictures divided by their illumination: the formula of SCI (Ma et al., CVPR 2022), which goes back to Retinex."""
+"""Division of pictures by their illumination: the formula of SCI (Ma et al., CVPR 2022), based on Retinex."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from zdce.ops.enhance_picture import interpolated
 from zdce.ops.interleaved import fractions, to_dtype
 
-# Lower bound of what is divided by, as published.
+# Lower bound of the divisor, as published.
 _LEAST = 1e-4
 
 
@@ -35,7 +35,7 @@ def divided(image: Tensor, estimate: Tensor, strength: float = 1.0) -> Tensor:
 def divided_picture(
     picture: Tensor, estimate: Tensor, scale: int = 1, strength: float = 1.0, align_corners: bool = False
 ) -> Tensor:
-    """The same of an interleaved picture: its shape and dtype.
+    """As ``divided``, for an interleaved picture: its shape and dtype.
 
     Args:
         picture: (H, W, 3), uint8, uint16, or floating-point in [0, 1].

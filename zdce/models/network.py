@@ -25,7 +25,7 @@ ACTIVATIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
-    """Whether ``zdce.ops.convolution`` has kernels for it; compilers and exporters get torch's own operators."""
+    """Whether ``zdce.ops.convolution`` has kernels for it; compilers and exporters use torch's own operators."""
     return (
         not torch.compiler.is_compiling()
         and not operator.transformed()
@@ -133,7 +133,7 @@ class DCENet(nn.Module):
             elif self.activations == "float32":
                 yield Conv2d(inputs, outputs, hidden)
             else:
-                # Logits are not rounded: illumination smoothness takes differences of neighbours.
+                # Logits are not rounded, because illumination smoothness takes differences of neighbours.
                 yield Conv2d(inputs, outputs, hidden, ACTIVATIONS[self.activations] if hidden else torch.float32)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class DCENet(nn.Module):
         return functional.interpolate(torch.tanh(self(small)), size=(height, width), mode="bilinear", align_corners=True)
 
     def scene_strength(self, image: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
-        """The strength that the scene of each ``image`` (B, 3, H, W) wants its maps to have, (B, 1, 1, 1), without gradient.
+        """The strength of the maps for the scene of each ``image`` (B, 3, H, W), (B, 1, 1, 1), without gradient.
 
         It is 1 where the variant seeks none.
 
@@ -210,7 +210,8 @@ class DCENet(nn.Module):
         return denoise(image, rounded, self.variant.noise / LEVELS)
 
     def formed(self, image: Tensor, maps: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
-        """What the formula makes of ``image`` (B, 3, H, W) and ``maps`` (B, 3T or 3, H, W): (B, 3, H, W) in [0, 1]."""
+        """Result of the variant's formula for ``image`` (B, 3, H, W) and ``maps`` (B, 3T or 3, H, W): (B, 3, H, W) in [0, 1].
+        """
         if self.variant.formula == ILLUMINATION:
             return illumination.divided(image, maps)
         return curve(image, maps, self.variant.iterations)
@@ -238,7 +239,7 @@ class DCENet(nn.Module):
         return (maps * self.scene_strength(image, curve)).clamp(-1, 1) if self.variant.brightness else maps
 
     def save(self, path: str | Path) -> None:
-        """Writes the weights with the variant's description as a ``.safetensors`` file; a former file is replaced whole."""
+        """Writes the weights with the variant's description as a ``.safetensors`` file; an existing file is replaced."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         metadata = {stored.VARIANT_KEY: json.dumps(self.variant.to_dict())}
         atomic.write_bytes(Path(path), safetensors.torch.save(tensors, metadata))
@@ -272,5 +273,5 @@ def of_stored(network: StoredNetwork) -> DCENet:
 
 
 def to_stored(model: DCENet) -> StoredNetwork:
-    """The weights that ``model`` has now, on the CPU."""
+    """The present weights of ``model``, on the CPU."""
     return StoredNetwork(model.variant, {name: values.detach().cpu().numpy() for name, values in model.named_parameters()})

@@ -1,4 +1,4 @@
-"""Trained networks as their files hold them: a variant's description and its weights as arrays, without PyTorch."""
+"""Trained networks as read from their files: a variant's description and its weights as arrays, without PyTorch."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "BF16": np.u
 
 @dataclass(frozen=True, eq=False)
 class StoredNetwork:
-    """A trained network as numbers: what ``zdce.Enhancer`` needs to run it on the CPU.
+    """A trained network as arrays, which ``zdce.Enhancer`` can run on the CPU.
 
     Attributes:
         variant: what it computes.
@@ -77,14 +77,14 @@ def read(path_or_name: str | Path) -> StoredNetwork:
 
 
 def _described(path: Path) -> Variant:
-    """The variant that a file describes, whose parameters are those that it holds: nothing of them is read or allocated.
+    """The variant that a file describes, after a check that the file has its parameters; no values are read.
 
     Raises:
         InputError, FileError: it describes none, or holds others.
     """
     with library_call(InputError), safetensors.safe_open(path, framework="np") as file:
         metadata: dict[str, str] = file.metadata() or {}
-        held = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        held = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     if VARIANT_KEY not in metadata:
         raise InputError(f"expected {VARIANT_KEY!r} in its metadata, got {', '.join(metadata) or 'none'}")
     with library_call(InputError):
@@ -131,6 +131,6 @@ def _floats(dtype: str, data: bytes) -> Weights:
 
 
 def without_subnormals(values: Weights) -> Weights:
-    # Weight decay leaves them in dead filters (a third of the published Zero-DCE's weights). On the CPU they make convolutions
-    # 30 times slower; what they add is below the rounding of any result.
+    # Weight decay leaves subnormals in dead filters (a third of the published Zero-DCE's weights). On the CPU they make
+    # convolutions 30 times slower; their contribution is below the rounding of any result.
     return np.where(np.abs(values) < np.finfo(np.float32).tiny, np.float32(0), values)

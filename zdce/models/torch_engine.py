@@ -1,4 +1,4 @@
-"""Networks on PyTorch, for enhancing: on GPUs, and on CPUs where the engine can't run them.
+"""Networks on PyTorch, for enhancing on GPUs, and on CPUs if the engine can't run them.
 
 It does what ``zdce.models.engine`` does, from the operations of ``zdce.ops``, and results differ by rounding.
 """
@@ -21,16 +21,16 @@ from zdce.ops.denoise_picture import DENOISE_REACH
 from zdce.ops.interleaved import fractions
 from zdce.settings import LEVELS
 
-# Pixels of the strips that are denoised one after the other: each with its result is 25 MB of 16 bits, 50 of floats.
+# Pixels of the strips that are denoised one after the other: a strip with its result is 25 MB in 16 bits, 50 in floats.
 _STRIP = 2**21
 
-# Side in pixels of the tiles that torch runs on the CPU. One takes some 150 MB at 32 filters; the halo adds 4% of work.
+# Side in pixels of torch's tiles on the CPU. A tile takes about 150 MB with 32 filters; the halo adds 4% of work.
 _TILE = 512
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """A rectangle of an image, and the larger one that its network outputs depend on, cut at the image's border."""
+    """A rectangle of an image, and the larger one on which the network's outputs depend, clipped at the image's border."""
 
     top: int
     bottom: int
@@ -59,7 +59,7 @@ class _Tile:
 
 
 def _tiles(size: Sequence[int], side: int, halo: int) -> Iterator[_Tile]:
-    """Squares of at most ``side`` pixels that make up an image of ``size`` (H, W)."""
+    """Squares of at most ``side`` pixels that cover an image of ``size`` (H, W)."""
     height, width = size
     for top in range(0, height, side):
         for left in range(0, width, side):
@@ -79,7 +79,7 @@ class TorchEngine:
     def __init__(self, model: DCENet, precision: str) -> None:
         self._model, self._precision = model, precision
         self.device = next(model.parameters()).device
-        # On a GPU, with the weights that the model has now.
+        # On a GPU, with the present weights of the model.
         self._gpu = GpuNetwork(model, precision) if self.device.type == "cuda" else None
         self._fused = None if self._gpu is None else self._gpu.fused
 
@@ -90,7 +90,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def enhance_all(self, pictures: Tensor, settings: PixelSettings) -> Tensor:
-        """The enhanced ``pictures`` (B, H, W, 3), contiguous, together as far as memory goes.
+        """The enhanced ``pictures`` (B, H, W, 3), contiguous, together as far as memory allows.
 
         Nothing is copied to the host but a sample where noise is measured, and where no strength is sought for each scene and
         no noise nothing is waited for.
@@ -115,7 +115,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def maps(self, picture: Array, settings: PixelSettings) -> Array:
-        """What ``apply`` takes: curve maps or coefficients of ``picture`` (H, W, 3), times the strength that the scene wants.
+        """Curve maps or coefficients of ``picture`` (H, W, 3) for ``apply``, times the strength for the scene.
 
         Returns:
             float32, (1, C, ceil(H / scale), ceil(W / scale)).
@@ -134,7 +134,7 @@ class TorchEngine:
 
     def _picture(self, image: Array) -> Tensor:
         """An array on the model's device."""
-        # Torch knows neither read-only arrays nor negative strides.
+        # Torch supports neither read-only arrays nor negative strides.
         usable = image.flags.writeable and min(image.strides) > 0 and not any(s % image.itemsize for s in image.strides)
         return torch.from_numpy(image if usable else image.copy()).to(self.device)
 
@@ -151,7 +151,7 @@ class TorchEngine:
         return self._denoised(picture, self._brightened(picture, settings._replace(strength=strength)), settings)
 
     def _wanted(self, picture: Tensor, settings: PixelSettings) -> float:
-        """The strength that the scene of ``picture`` (H, W, 3) wants; 1 where none is sought."""
+        """The strength for the scene of ``picture`` (H, W, 3); 1 for networks that find none."""
         if settings.brightness == 0:
             return 1.0
         small = fractions(scene.thumbnail(picture.permute(2, 0, 1)[None])[0].permute(1, 2, 0)).contiguous()
@@ -177,13 +177,13 @@ class TorchEngine:
         return enhanced
 
     def _curved(self, picture: Tensor, logits: Tensor, strength: float) -> Tensor:
-        """``picture`` (H, W, 3) with the curve or illumination of ``logits`` (1, C, H, W), of that strength."""
+        """``picture`` (H, W, 3) with the curve or illumination of ``logits`` (1, C, H, W), with that strength."""
         if self._model.variant.formula == ILLUMINATION:
             return illumination.divided_picture(picture, torch.tanh(logits.float()), strength=strength)
         return ops.enhance_picture(picture, logits, self._model.variant.iterations, strength=strength, logits=True)
 
     def _tiled(self, size: Sequence[int]) -> Iterator[_Tile]:
-        """What a picture of ``size`` (H, W) is computed in: on a GPU mostly the whole."""
+        """The tiles of a picture of ``size`` (H, W): on a GPU usually one."""
         gpu = self._gpu
         side = _TILE if gpu is None else max(size) if math.prod(size) <= gpu.most_pixels() else math.isqrt(gpu.most_pixels())
         return _tiles(size, side, self._model.variant.receptive_field // 2)
@@ -199,7 +199,7 @@ class TorchEngine:
         )  # fmt: skip
 
     def _denoised(self, picture: Tensor, enhanced: Tensor, settings: PixelSettings) -> Tensor:
-        """``enhanced`` (H, W, 3) without what the curve made of the noise of ``picture`` (H, W, 3), in the same memory."""
+        """``enhanced`` (H, W, 3), in place, without the noise of ``picture`` (H, W, 3) that the curve amplified."""
         deviation = self._noise(picture, settings) / LEVELS if settings.strength else 0.0
         if deviation == 0:
             return enhanced
@@ -210,11 +210,11 @@ class TorchEngine:
             end, before = min(top + rows, height), len(above)
             below = enhanced[top : end + DENOISE_REACH]
             strip = enhanced.new_empty(before + len(below), width, 3)
-            strip[:before], strip[before:] = above, below  # torch.cat takes no uint16 on CUDA
+            strip[:before], strip[before:] = above, below  # torch.cat does not support uint16 on CUDA.
             above = enhanced[end - DENOISE_REACH : end].clone()
             denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, deviation)
             enhanced[top:end] = denoised[before : before + end - top]
-            del strip, denoised  # before the next ones are made
+            del strip, denoised  # Before the next ones are made.
         return enhanced
 
     def _noise(self, picture: Tensor, settings: PixelSettings) -> float:
@@ -234,12 +234,12 @@ class TorchEngine:
         """``picture`` (H, W, 3) made ``scale`` times smaller, (1, 3, ceil(H / scale), ceil(W / scale)), in [0, 1]."""
         if scale == 1:
             return fractions(picture)
-        # As published, a network with a scale of its own takes bilinear samples.
+        # As published, networks with a scale of their own take bilinear samples.
         return ops.reduce_picture(picture, scale, antialias=not self._model.variant.published_sampling)
 
     @contextmanager
     def _logits(self, image: Tensor) -> Iterator[Tensor]:
-        """The network's logits (1, C, h, w) for ``image`` (1, 3, h, w) in [0, 1]: inside the ``with``."""
+        """A context with the network's logits (1, C, h, w) for ``image`` (1, 3, h, w) in [0, 1]."""
         if self._gpu is not None:
             with self._gpu.logits(image) as logits:
                 yield logits
@@ -250,7 +250,7 @@ class TorchEngine:
 
 
 def _blocks(picture: Tensor, down: int, across: int) -> Array:
-    """What ``noise.measured`` asks for: nothing else is copied from a GPU."""
+    """The blocks for ``noise.measured``; nothing else is copied from a GPU."""
     blocks: Array = picture.unfold(0, noise.SIDE, down).unfold(1, noise.SIDE, across).cpu().numpy()
     return blocks
 

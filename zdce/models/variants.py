@@ -7,16 +7,16 @@ from typing import Any
 from zdce.errors import InputError
 from zdce.settings import GUIDED, MAX_ITERATIONS, MAX_SCALE, LossWeights, options
 
-# Each convolution's inputs, concatenated in this order: 0 is the image, n the n-th convolution's result.
+# The inputs of each convolution, concatenated in this order: 0 is the image, n the result of the n-th convolution.
 Sources = tuple[tuple[int, ...], ...]
 
-# How estimates in [-1, 1], the tanh of the network's logits, become a picture.
+# Formulas that make a picture from the tanh of the network's logits.
 CURVE, ILLUMINATION = FORMULAS = ("curve", "illumination")
 
-# Fields that say how a network is used; the others say what it is.
+# Fields that describe how a network is used; the others describe the network.
 _USE = frozenset({"brightness", "noise", "guided", "formula"})
 
-# Bounds of what a weights file may describe; the largest network here has 32 filters in 7 layers.
+# Bounds for descriptions in files of weights; the largest network here has 32 filters in 7 layers.
 MAX_FILTERS = 1024
 MAX_LAYERS = 64
 
@@ -28,7 +28,7 @@ _PUBLISHED: Sources = ((0,), (1,), (2,), (3,), (3, 4), (2, 5), (1, 6))
 
 @dataclass(frozen=True)
 class Variant:
-    """A curve-estimating network and how it is trained.
+    """A curve-estimating network, and the weights of the losses for its training.
 
     Raises:
         ValueError: a field is out of range or of another type.
@@ -101,7 +101,7 @@ class Variant:
         if not 1 <= len(self.sources) <= MAX_LAYERS:
             raise InputError(f"sources must be of 1 to {MAX_LAYERS} convolutions, got {len(self.sources)}")
         for n, sources in enumerate(self.sources):
-            # The n-th convolution, from 0, has the image and the results of the n before it.
+            # The n-th convolution, from 0, can read the image and the results of the n before it.
             if not 1 <= len(sources) <= n + 1 or not all(_is_whole(source) and 0 <= source <= n for source in sources):
                 raise InputError(f"sources of convolution {n + 1} must be 1 to {n + 1} numbers from 0 to {n}, got {sources}")
 
@@ -117,12 +117,12 @@ class Variant:
 
     @property
     def used_maps(self) -> int:
-        """Channels of what the curve takes in use: the curve maps', or of guided ones two coefficients."""
+        """Channels of the maps that are applied: those of the curve maps, or two coefficients of guided maps."""
         return GUIDED if self.guided else self.maps
 
     @property
     def published_sampling(self) -> bool:
-        """Whether images are made small by bilinear samples, and maps large with aligned corners, as published."""
+        """Whether, as published, images are reduced to bilinear samples and maps enlarged with aligned corners."""
         return self.scale > 1 and not self.guided
 
     @property
@@ -141,7 +141,8 @@ class Variant:
         return 2 * len(self.sources) + 1
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it; ``from_dict`` reads it back.
+        """Dictionary for JSON, which ``from_dict`` reads. Fields about use are left out at their defaults, so that files stay
+        the same when variants get further fields.
 
         How it is used stands there only where it is not the usual: files stay the same when variants get further fields.
         """
@@ -151,7 +152,7 @@ class Variant:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Variant":
-        """Reads what ``to_dict`` gave; how it is used, which networks of other codes know nothing of, may be missing.
+        """Reads the result of ``to_dict``. Fields about use may be missing; other programs don't write them.
 
         Raises:
             ValueError: a field is missing, unknown, or not what it must be.
@@ -170,7 +171,7 @@ class Variant:
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether it is an int; True is one to isinstance."""
+    """Whether it is an int; isinstance accepts True, too."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -212,7 +213,7 @@ VARIANTS = {
             noise=1.4,
             guided=True,
         ),
-        # The published residual h + conv(h) is two sources of the last convolution, which adds up what it makes of each.
+        # The published residual h + conv(h) is the same as two sources of the last convolution, which adds up their results.
         Variant(
             "sci",
             "SCI: the picture divided by its illumination",

@@ -1,1 +1,1 @@
-"""`zdce serve`: a page to try networks on, and the same for programs. Pictures stay in memory."""
+"""`zdce serve` and the server of `zdce live`: local pages and an HTTP interface. Pictures stay in memory."""

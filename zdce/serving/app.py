@@ -1,4 +1,4 @@
-"""The web application: the page, previews for it, and whole pictures for it and for programs."""
+"""The web application of `zdce serve`: the page, its previews, and whole pictures for the page and for programs."""
 
 import asyncio
 import base64
@@ -49,31 +49,32 @@ from zdce.serving.work_queue import BusyError, WorkQueue
 from zdce.settings import EnhanceSettings
 from zdce.version import __version__
 
-# Base64 takes 4 characters for 3 bytes; what else a request in JSON says is short.
+# Base64 takes 4 characters for 3 bytes; the rest of a JSON request is short.
 _JSON_SHARE, _JSON_REST = 4 / 3, 4096
 
-# Seconds after which a client that is told to come back later may do so.
+# Seconds after which a client that got 503 may try again.
 _LATER = "1"
 
-# How often unused previews are looked for, in seconds.
+# Seconds between searches for unused previews.
 _SWEEP = 30.0
 
 _PREVIEW = EnhanceSettings(quality=90)
 
-# What an error calls a picture, and an answer need not.
+# Name of a picture in errors, which answers leave out.
 _UPLOAD = "the upload"
 
-# Bytes that are handed on at once; the next ones wait until the connection takes more.
+# Number of bytes that are passed on at once; the next ones wait until the connection accepts more.
 _PIECE = 1 << 18
 
-# A client that sends too much is heard out, so that it hears the answer, up to so many times the limit.
+# If a client sends too much, up to this many times the limit is read and dropped, so that it receives the answer.
 _HEARD_OUT = 8
 
 
 @dataclass
 class Result:
-    """A file, how many milliseconds each part of the work took, whether it shows anything else than the input, and what it
-    lacks of that, a line each."""
+    """A file with the milliseconds of each part of the work, whether it shows anything else than the input, and lines about
+    what it lacks of the input.
+    """
 
     data: bytes
     media_type: str
@@ -85,7 +86,7 @@ class Result:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The times, as the header that browsers' tools know, ``Picture-Changed`` and ``Picture-Notes``."""
+        """The headers ``Server-Timing``, ``Picture-Changed`` and ``Picture-Notes``."""
         times = ", ".join(f"{name};dur={spent:.1f}" for name, spent in self.times.items())
         headers = {"Server-Timing": times, "Picture-Changed": "yes" if self.changed else "no"}
         if self.notes:
@@ -100,12 +101,12 @@ def _timed(times: dict[str, float], name: str) -> Iterator[None]:
     times[name] = 1000 * (time.perf_counter() - began)
 
 
-# Of the OpenAPI document: what a request is answered, by status.
+# For the OpenAPI document: the answers of a request, by status.
 _Answers = dict[int | str, dict[str, Any]]
 
 
 class Application:
-    """What the routes do."""
+    """The functions behind the routes."""
 
     def __init__(self, networks: Networks, limits: Limits) -> None:
         self.networks, self.limits = networks, limits
@@ -114,7 +115,7 @@ class Application:
         self._page = document.replace("<!-- browser -->", in_browser.LINK if in_browser.is_built() else "")
 
     def add_routes(self, api: FastAPI) -> None:
-        """Adds them to ``api``, each with its part of the OpenAPI document."""
+        """Adds the routes to ``api``, each with its part of the OpenAPI document."""
 
         def add(path: str, does: Callable[..., Any], answers: _Answers, **more: Any) -> None:
             api.add_api_route(path, does, responses={**answers, "default": _REFUSED}, response_class=Response, **more)
@@ -202,14 +203,16 @@ class Application:
             return self._answer(await self.queue.whole(request, lambda: self._enhanced(data, asked)), place)
 
     def _answer(self, result: Result, place: ExitStack) -> Response:
-        """``result`` as an answer that keeps the ``place`` until it is sent."""
+        """``result`` as an answer that occupies ``place`` until it is sent."""
         place.enter_context(self.queue.held(len(result.data)))
         return _Sent(result, self.limits.transfer_seconds(len(result.data)), place.pop_all())
 
     async def _received(self, request: Request, most: int, place: ExitStack) -> bytes:
-        """The upload, of at most ``most`` bytes; ``place`` gets its memory as it comes, and a place in the queue at the end."""
+        """The upload, of at most ``most`` bytes. ``place`` counts its memory while it arrives, and gets a place in the queue at
+        the end.
+        """
         length = request.headers.get("content-length")
-        # Of an upload in chunks it counts for nothing (RFC 9112, section 6.3).
+        # It does not apply to uploads in chunks (RFC 9112, section 6.3).
         if length is None or "transfer-encoding" in request.headers:
             raise HTTPException(411, "an upload must say its Content-Length, and come in no chunks")
         if int(length) > most:
@@ -243,14 +246,14 @@ class Application:
         enhancer = self.networks.enhancer(asked.model, asked.settings)
         times: dict[str, float] = {}
         picture = preview.picture
-        # Strength and noise count when maps are applied, and what files are written with when the result is.
+        # Strength and noise take effect when maps are applied, and settings of files when the result is written.
         estimated_with = replace(enhancer.settings, strength=1.0, noise=None, quality=None, subsampling=None, strip=None)
         calmer = enhancer
         if asked.settings.noise is not None:
-            # A reduction by n averages n x n pixels, and leaves an n-th of the noise's deviation.
+            # A reduction by n averages n x n pixels, which divides the standard deviation of noise by n.
             calmer = enhancer.with_settings(noise=asked.settings.noise * picture.pixels.shape[1] / preview.width)
 
-        def curved(visible: images.Pixels) -> images.Pixels:  # of this preview always the same pixels
+        def curved(visible: images.Pixels) -> images.Pixels:  # Always the same pixels for this preview.
             def estimated() -> Floats:
                 with _timed(times, "maps"):
                     return enhancer.maps(visible)
@@ -280,7 +283,7 @@ class Application:
 
 
 def _differ(pixels: images.Pixels, others: images.Pixels) -> bool:
-    """Whether two pictures (H, W, 3) show different things: more than a level of 255 apart somewhere."""
+    """Whether two pictures (H, W, 3) differ visibly: somewhere by more than a level of 255."""
     level = np.iinfo(others.dtype).max // 255
     return bool((np.maximum(pixels, others) - np.minimum(pixels, others)).max() > level)
 
@@ -289,7 +292,8 @@ def _json(value: BaseModel, status: int = 200) -> Response:
     return Response(value.model_dump_json(), status, media_type="application/json")
 
 
-# Of the OpenAPI document: what every refusal is, and the bodies of requests, which are read piece by piece within limits.
+# For the OpenAPI document: the answer of every refusal, and the bodies of requests, which are read piece by piece within
+# limits.
 _REFUSED: dict[str, Any] = {"model": Problem, "description": "Refused, with the reason."}
 
 
@@ -306,12 +310,12 @@ def _takes(in_json: type[BaseModel] | None = None) -> dict[str, Any]:
 
 
 def _known_as(format_name: str) -> str:
-    """What requests call a format of Pillow's, or another that can hold the same where it is not written."""
+    """The name in requests of Pillow's format, or of one that can hold the same if it can't be written."""
     return format_name.lower() if format_name.lower() in FORMATS else "png"
 
 
 def _shown(picture: Picture, times: dict[str, float]) -> Result:
-    """A preview as browsers show it."""
+    """A preview for browsers."""
     with _timed(times, "encode"):
         suffix = ".jpg" if picture.alpha is None else ".png"
         data = images.encode(picture, Path(f"result{suffix}"), _PREVIEW).data
@@ -324,7 +328,7 @@ def _result(picture: Picture, data: bytes, suffix: str, times: dict[str, float])
 
 
 def _in_json(result: Result) -> Result:
-    """The same as JSON: what ``/api/enhance`` answers to JSON."""
+    """The result as JSON: the answer of ``/api/enhance`` to JSON."""
     answer = EnhancedPicture(
         media_type=result.media_type,
         width=result.width,
@@ -337,7 +341,7 @@ def _in_json(result: Result) -> Result:
 
 
 class _Sent(Response):
-    """A result that leaves piece by piece: in memory as long as it has its ``place``, and no longer than ``seconds``."""
+    """A result that is sent piece by piece; it stays in memory while it has its ``place``, and at most ``seconds``."""
 
     def __init__(self, result: Result, seconds: float, place: ExitStack) -> None:
         super().__init__(result.data, media_type=result.media_type, headers=result.headers)
@@ -354,7 +358,7 @@ class _Sent(Response):
 
 
 def _from_json(text: bytes) -> tuple[bytes, EnhanceRequest]:
-    """The picture and what is to be done with it.
+    """The picture and the request in a JSON body.
 
     Raises:
         ValueError: it is no such JSON.
@@ -373,7 +377,7 @@ def _from_json(text: bytes) -> tuple[bytes, EnhanceRequest]:
 
 
 async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
-    """An upload's pieces.
+    """The pieces of an upload.
 
     Raises:
         TimeoutError: it falls behind the slowest pace.
@@ -388,9 +392,9 @@ async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
 
 
 async def _hear_out(request: Request, limits: Limits) -> None:
-    """Reads and forgets the rest of an upload: a connection that is closed in the middle of one loses the answer."""
+    """Reads and drops the rest of an upload: if a connection is closed in the middle of one, the answer is lost."""
     length = int(request.headers.get("content-length", 0))
-    # Where the upload was read, or somebody is at it, there is nothing to hear.
+    # If the upload was read, or another reader is at work, nothing is left.
     with suppress(TimeoutError, ClientDisconnect, RuntimeError):
         if 0 < length <= _HEARD_OUT * limits.file:
             async for _ in _paced(request, limits):
@@ -404,7 +408,7 @@ def _refusals(limits: Limits) -> dict[Any, Answer]:
     """The answer to each kind of error."""
 
     async def refuse(request: Request, status: int, words: str, headers: dict[str, str] | None = None) -> Response:
-        if status != 408:  # it came too slowly already
+        if status != 408:  # It was too slow already.
             await _hear_out(request, limits)
         return JSONResponse({"error": " ".join(words.split())}, status, headers)
 
@@ -424,7 +428,7 @@ def _refusals(limits: Limits) -> dict[Any, Answer]:
         return await refuse(request, 413, "the picture takes more memory than there is")
 
     async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # Nobody reads it.
 
     async def broken(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": "something went wrong here; the server's own output says what"}, 500)
@@ -441,7 +445,9 @@ def _refusals(limits: Limits) -> dict[Any, Answer]:
 
 
 def application(networks: Networks, limits: Limits, names: Sequence[str] = ()) -> Guard:
-    """The application for ``networks`` within ``limits``, which ``names`` may be called by beside localhost and addresses."""
+    """The application for ``networks`` within ``limits``; ``names`` are host names that requests may use beside localhost and
+    addresses.
+    """
     made = Application(networks, limits)
     api = FastAPI(
         title="zdce serve", version=__version__, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,

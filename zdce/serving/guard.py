@@ -1,4 +1,4 @@
-"""What every answer says to a browser, and whose requests are answered at all."""
+"""Security headers of every answer, and the requests that are answered at all."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-# Of what is no page: should a browser show it as one, it may do nothing.
+# For answers that are not pages: if a browser shows one as a page, it may do nothing.
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 
 
 class Guard:
-    """Answers only requests that were meant for this server, and none that another site's page makes a browser send.
+    """Answers only requests that were meant for this server, and none that a page of another site makes a browser send.
 
     A request must name the server by an IP address, ``localhost`` or one of ``names``: another site that lets its own name
     point here ("DNS rebinding") sends that name. A browser says where a request comes from (``Sec-Fetch-Site``, ``Origin``);
@@ -77,5 +77,5 @@ def _is_foreign(headers: Headers, host: str) -> bool:
     origin = headers.get("origin")
     try:
         return origin is not None and urlsplit(origin).netloc.lower() != host.lower()
-    except ValueError:  # no address at all
+    except ValueError:  # It is not an address.
         return True

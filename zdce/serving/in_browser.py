@@ -1,4 +1,4 @@
-"""The page that enhances in the browser alone (docs/browser.md), where web/build made it."""
+"""The page that enhances in the browser alone (docs/browser.md), if web/build has made it."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-# What web/build makes. Wheels have it where it was there when they were built.
+# Output of web/build. Wheels contain it if it existed when they were built.
 FOLDER = Path(__file__).parent / "browser"
 
-# In place of the comment <!-- browser --> of the server's own page.
+# Replaces the comment <!-- browser --> of the server's own page.
 LINK = '<p class="soft"><a href="/browser/">Enhance one in this browser alone</a>: it is not sent to the server.</p>'
 
-# The page has a policy of its own; this one holds for its workers, too.
+# The page has a policy of its own; this one applies to its workers, too.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; style-src 'unsafe-inline'; img-src blob: data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -25,7 +25,7 @@ def is_built() -> bool:
 
 
 class BrowserFiles(StaticFiles):
-    """Its files, isolated from other sites, so that threads may share memory."""
+    """The page's files, isolated from other sites so that threads may share memory."""
 
     def __init__(self) -> None:
         super().__init__(directory=FOLDER, html=True)

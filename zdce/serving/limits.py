@@ -1,4 +1,4 @@
-"""What a server takes and holds."""
+"""Limits of a server."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ MEGAPIXEL = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes and holds.
+    """Limits of a server.
 
     Attributes:
         file: bytes of one upload.
@@ -29,7 +29,7 @@ class Limits:
     queue: int = 32
 
     def transfer_seconds(self, size: int) -> float:
-        """How long a download of ``size`` bytes may take: 15 s, and a second for every 128 KiB.
+        """Longest time for a download of ``size`` bytes: 15 s, and a second for every 128 KiB.
 
         At any moment of an upload, ``size`` being what has come, so much time may have passed: that is its slowest pace.
         """

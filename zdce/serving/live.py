@@ -1,4 +1,4 @@
-"""Live video in a browser: the newest frames as Motion JPEG, and a page that compares them."""
+"""Live video in a browser: the newest frames as Motion JPEG, and a page to compare them."""
 
 import asyncio
 import io
@@ -21,20 +21,20 @@ from zdce.version import __version__
 
 Side = Literal["before", "after"]
 
-# Of a frame's JPEG: twice the speed of 95, and half the bytes.
+# Quality of a frame's JPEG: twice the speed of 95, and half the bytes.
 _QUALITY = 85
 
-# Streams that are sent at once; each frame is encoded once for all.
+# Most streams at once; each frame is encoded once for all.
 MOST_VIEWERS = 8
 
-# Seconds that a stream waits for a frame before it looks whether all is over.
+# Seconds for which a stream waits for a frame before it checks for the end.
 _LOOK = 0.5
 
 _BOUNDARY = "frame"
 
 
 class Views:
-    """The newest frame for those who look at it, encoded when one of them asks.
+    """The newest frame for all viewers, encoded when one of them requests it.
 
     Attributes:
         meter: what became of the frames.
@@ -65,7 +65,7 @@ class Views:
         return self._shown
 
     def newer(self, than: int, seconds: float) -> Shown | None:
-        """A frame with a higher number, or None where none came within so many seconds.
+        """A frame with a higher number, or None if none arrives within this many seconds.
 
         Raises:
             EOFError: there will be none.
@@ -89,7 +89,7 @@ class Views:
 
 
 class LiveState(BaseModel):
-    """What the page tells, and programs can read."""
+    """State for the page and for programs."""
 
     frames: int
     dropped: int
@@ -101,7 +101,7 @@ class LiveState(BaseModel):
 
 
 class _Streams:
-    """The answers of the live server."""
+    """The routes of the live server."""
 
     def __init__(self, views: Views) -> None:
         self._views, self._viewers = views, 0
@@ -134,7 +134,7 @@ class _Streams:
         return self._views.newest
 
     async def _parts(self, side: Side) -> AsyncIterator[bytes]:
-        """JPEG files, each the newest when the connection takes another."""
+        """JPEG files, each the newest one when the connection accepts another."""
         loop, number = asyncio.get_running_loop(), -1
         try:
             while True:
@@ -150,7 +150,7 @@ class _Streams:
 
 
 class _Watched(StreamingResponse):
-    """Motion JPEG, and what is called when it is over."""
+    """Motion JPEG, with a function that is called at its end."""
 
     def __init__(self, parts: AsyncIterator[bytes], over: Callable[[], object]) -> None:
         super().__init__(parts, media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
@@ -164,7 +164,7 @@ class _Watched(StreamingResponse):
 
 
 def application(views: Views, names: Sequence[str] = ()) -> Guard:
-    """The application that shows ``views``, which ``names`` may be called by beside localhost and addresses."""
+    """The application that shows ``views``; ``names`` are host names that requests may use beside localhost and addresses."""
     streams = _Streams(views)
 
     async def told(request: Any, error: HTTPException) -> Response:

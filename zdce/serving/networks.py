@@ -33,7 +33,7 @@ class Networks:
         return next(iter(self._networks))
 
     def described(self) -> list[dict[str, Any]]:
-        """Each network's name, what it is, and the scales that are worth a choice, the most exact one first."""
+        """Each network's name, summary, and useful scales, the most exact one first."""
         return [
             {
                 "name": name,

@@ -1,10 +1,10 @@
-"""Pages: one HTML document with its style and script inside, and the policy that lets a browser run only these."""
+"""Pages: one HTML document with its style and script inside, and a policy that allows a browser to run only these."""
 
 import base64
 import hashlib
 from importlib import resources
 
-# The names of the files of each page in the folder ``web``.
+# The files of each page in the folder ``web``.
 _FILES = {"page": ("page.html", "style.css", "script.js"), "live": ("live.html", "live.css", "live.js")}
 
 

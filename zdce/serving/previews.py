@@ -1,4 +1,4 @@
-"""Pictures that visitors look at: small versions with their curve maps, in bounded memory, each under a secret name."""
+"""Previews: small versions of visitors' pictures with their curve maps, in bounded memory, each under a secret name."""
 
 import secrets
 import threading
@@ -17,7 +17,7 @@ from zdce.io import images
 from zdce.io.images import Picture
 from zdce.serving.limits import Limits
 
-# Longer side in pixels. The maps of a preview take 24 floats a pixel, at scale 1 some 105 MB.
+# Longer side in pixels. The maps of a preview take 24 floats a pixel, at scale 1 about 105 MB.
 SIDE = 1280
 
 
@@ -71,7 +71,7 @@ class Previews:
         self._lock = threading.Lock()
 
     def add(self, preview: Preview) -> str:
-        """Holds ``preview``, and gives the name it is found by, which nobody can guess."""
+        """Keeps ``preview`` and returns its name, which can't be guessed."""
         name = secrets.token_urlsafe(24)
         with self._lock:
             preview.used = self._clock()
@@ -93,12 +93,12 @@ class Previews:
             return preview
 
     def remove(self, name: str) -> None:
-        """Forgets the preview of that name, if it is held."""
+        """Deletes the preview of that name, if there is one."""
         with self._lock:
             self._held.pop(name, None)
 
     def maps(self, preview: Preview, key: Any, estimate: Callable[[], Floats]) -> Floats:
-        """The maps that ``preview`` has under ``key``, by ``estimate`` where it has none."""
+        """The maps of ``preview`` under ``key``; ``estimate`` makes them if there are none."""
         with preview.lock:
             found = preview.maps.get(key)
             if found is None:
@@ -110,13 +110,13 @@ class Previews:
             return found
 
     def expire(self) -> None:
-        """Forgets what nobody has used for the limit's time."""
+        """Deletes previews that were not used for the limit's time."""
         with self._lock:
             self._expire()
 
     @property
     def bytes(self) -> int:
-        """What all of them hold."""
+        """Memory of all previews."""
         with self._lock:
             return self._bytes()
 
@@ -132,7 +132,7 @@ class Previews:
             self._held.popitem(last=False)
 
     def _shrink(self) -> None:
-        """Maps go before pictures, since they can be estimated again."""
+        """Maps are deleted before pictures, because they can be estimated again."""
         while len(self._held) > self._limits.pictures:
             self._held.popitem(last=False)
         for preview in self._held.values():

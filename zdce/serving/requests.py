@@ -1,4 +1,4 @@
-"""What a request asks for, and what answers hold, as pydantic models: checked by them, described by their schema."""
+"""Contents of requests and answers as pydantic models, which check them and give their schema."""
 
 import reprlib
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from zdce.errors import InputError
 from zdce.settings import EnhanceSettings, Option, options
 
-# The names of what results can be, and their files' suffixes; None is the picture's own.
+# Names of the formats of results, and their suffixes; None is the picture's own format.
 FORMATS = {"same": None, "jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
 
 _FORMAT = "Format of the result: same is the picture's own, or PNG where that is not written."
 
-# Narrower than what a user's own machine takes: beyond it nothing is worth a visitor's request.
+# Narrower than on a user's own machine, to bound the work of a request.
 MOST_SCALE, MOST_STRENGTH = 64, 4
 _NARROWER: dict[str, dict[str, Any]] = {
     "scale": {"most": MOST_SCALE},
@@ -50,7 +50,7 @@ def _field(name: str, option: Option) -> tuple[Any, Any]:
 
 
 class RequestBase(BaseModel):
-    """What a request may say beside the settings."""
+    """The parameters of a request beside the settings."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -59,13 +59,13 @@ class RequestBase(BaseModel):
 
     @property
     def settings(self) -> EnhanceSettings:
-        """How the picture is to be enhanced."""
+        """The settings of the request."""
         values: Any = {name: getattr(self, name) for name in SETTINGS}
         return EnhanceSettings(**values)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "RequestBase":
-        """From JSON's values; null stands for the default.
+        """From JSON values; null stands for the default.
 
         Raises:
             InputError: one is unknown, or not what it must be.
@@ -89,13 +89,13 @@ else:
 
 
 class Upload(EnhanceRequest):
-    """A picture and what is to be done with it, in JSON."""
+    """A picture with parameters, in JSON."""
 
     image: str = Field(description="The picture's file in base64.")
 
 
 def explained(errors: Any) -> str:
-    """The first of pydantic's ``errors`` as a sentence that names the parameter, what was expected and what came."""
+    """The first of pydantic's ``errors`` as a sentence that names the parameter, what was expected and what was given."""
     first = errors[0]
     name, got = str(first["loc"][-1]), reprlib.repr(first["input"])
     if first["type"] == "extra_forbidden":
@@ -111,13 +111,13 @@ class _Answer(BaseModel):
 
 
 class Problem(_Answer):
-    """Why a request was refused."""
+    """The reason why a request was refused."""
 
     error: str
 
 
 class Held(_Answer):
-    """A picture that is held to be looked at."""
+    """A picture whose preview is kept."""
 
     id: str = Field(description="Its name in other requests; nobody else is told it.")
     width: int = Field(description="Of the picture as it was sent, in pixels.")
@@ -174,7 +174,7 @@ class OfferedSetting(_Answer):
 
 
 class OfferedLimits(_Answer):
-    """What this server takes and holds."""
+    """Limits of this server."""
 
     bytes: int = Field(description="Of an upload.")
     pixels: int = Field(description="Of a picture.")
@@ -183,7 +183,7 @@ class OfferedLimits(_Answer):
 
 
 class Info(_Answer):
-    """What this server offers."""
+    """Networks, settings, formats and limits of this server."""
 
     version: str
     models: list[OfferedNetwork]

@@ -1,4 +1,4 @@
-"""The server itself: its socket, its signals, its end."""
+"""The server process: its socket, its signals and its end."""
 
 import asyncio
 import signal
@@ -18,18 +18,19 @@ from zdce.serving.app import application
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
 
-# Seconds that requests under way have to end after a signal.
+# Seconds that open requests have after a signal.
 _GRACE = 30
 
-# Seconds in which the head of a request must be there.
+# Seconds within which the head of a request must arrive.
 _SILENCE = 30.0
 
-# Seconds that a viewer of an endless answer may read nothing, and that its connection has to end after the answer.
+# Seconds for which the viewer of an endless answer may stop reading, and for which its connection may stay open after the
+# answer.
 _STALLED, _END = 10.0, 2.0
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at ``host`` and ``port``; 0 takes a free one.
+    """A socket at ``host`` and ``port``; port 0 takes a free one.
 
     Raises:
         OSError: it can't be had; the message names it.
@@ -42,13 +43,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(listening: socket.socket) -> str:
-    """The URL of what listens there."""
+    """The URL of a listening socket."""
     host, port = listening.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 def serve(server: uvicorn.Server, listening: socket.socket) -> None:
-    """Serves until SIGINT or SIGTERM; requests under way are answered before it returns."""
+    """Serves until SIGINT or SIGTERM; open requests are answered before it returns."""
     with _signals_taken():
         server.run(sockets=[listening])
 
@@ -67,7 +68,7 @@ def server(
 
 @contextmanager
 def in_background(app: ASGIApp, listening: socket.socket) -> Iterator[None]:
-    """Serves ``app`` from another thread, and ends with the ``with`` statement; its endless answers must have ended by then."""
+    """Serves ``app`` in another thread until the end of the ``with`` statement; its endless answers must have ended by then."""
     ready = threading.Event()
     server = _server_of(app, ready.set, _Endless)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="zdce-server")
@@ -89,7 +90,7 @@ def _server_of(app: ASGIApp, ready: Callable[[], object], connection: type[H11Pr
 
 
 class _Connection(H11Protocol):
-    """Closes where no whole head of a request comes, for which Uvicorn would wait as long as it takes."""
+    """Closes connections on which no complete head of a request arrives; Uvicorn would wait forever."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -99,7 +100,7 @@ class _Connection(H11Protocol):
         self.loop.call_later(_SILENCE, self._look, self.cycle)
 
     def _look(self, before: Any) -> None:
-        """Closes where there was no request under way and none has come since; ``before`` was the last one then."""
+        """Closes the connection if it had no open request and none has arrived since; ``before`` was the last one then."""
         if self.transport.is_closing():
             return
         if self.cycle is before and self.conn.their_state is h11.IDLE:
@@ -109,7 +110,8 @@ class _Connection(H11Protocol):
 
 
 class _Endless(_Connection):
-    """Closes where somebody reads nothing of an endless answer, which would hold its place and the server's end up."""
+    """Closes connections whose client stops reading an endless answer, which would occupy a place and delay the server's end.
+    """
 
     _stalled: asyncio.TimerHandle | None = None
 
@@ -147,7 +149,7 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _signals_taken() -> Iterator[None]:
-    """Uvicorn raises again, at its end, the signal that ended it; nothing is left to be ended then."""
+    """At its end Uvicorn raises the signal again that ended it; nothing is left to end then."""
     taken = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which requests are worked on, which wait, and which are told to come back later."""
+"""Queue of requests: which are worked on, which wait, and which are answered 503."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class BusyError(Exception):
-    """As many requests are under way as the limits allow."""
+    """Too many requests are open for the limits."""
 
 
 class WorkQueue:
-    """Two pools of threads: one for whole pictures, one for previews, which are to come at once."""
+    """Two pools of threads: one for whole pictures, and one for previews, which should not wait for them."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -27,7 +27,7 @@ class WorkQueue:
         self._under_way = self._bytes = 0
 
     def check(self) -> None:
-        """Asks for a place without taking it.
+        """Checks for a place without taking it.
 
         Raises:
             BusyError: there is none.
@@ -37,7 +37,7 @@ class WorkQueue:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place in the queue, for a request whose upload is there.
+        """A place in the queue, for a request whose upload is complete.
 
         Raises:
             BusyError: there is none.
@@ -51,7 +51,7 @@ class WorkQueue:
 
     @contextmanager
     def memory(self) -> Iterator[Callable[[int], None]]:
-        """Gives what counts an upload's bytes as they come, and raises a ``BusyError`` where they don't fit beside others."""
+        """A function that counts an upload's bytes as they arrive, and raises ``BusyError`` if they don't fit beside others."""
         own = 0
 
         def count(size: int) -> None:
@@ -68,7 +68,7 @@ class WorkQueue:
 
     @contextmanager
     def held(self, size: int) -> Iterator[None]:
-        """Counts ``size`` bytes of a result; uploads that would not fit beside it are told to come back."""
+        """Counts ``size`` bytes of a result; uploads that don't fit beside it are answered 503."""
         self._bytes += size
         try:
             yield
@@ -76,7 +76,7 @@ class WorkQueue:
             self._bytes -= size
 
     async def whole(self, request: Request, work: Callable[[], T]) -> T:
-        """What ``work`` gives, in a thread for whole pictures, if ``request``'s client waits for it.
+        """Result of ``work``, in a thread for whole pictures, as long as ``request``'s client waits for it.
 
         Raises:
             ClientDisconnect: it does not.
@@ -88,7 +88,7 @@ class WorkQueue:
         return await _run(self._small, request, work)
 
     def close(self) -> None:
-        """Ends the threads after what they are at."""
+        """Ends the threads after their current work."""
         for pool in (self._whole, self._small):
             pool.shutdown(cancel_futures=True)
 
@@ -102,7 +102,7 @@ async def _run(pool: ThreadPoolExecutor, request: Request, work: Callable[[], T]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not done.done() and submitted.cancel():
             raise ClientDisconnect
-        # What has begun can't be stopped, and keeps its place to the end.
+        # Work that has begun can't be stopped, and keeps its place to the end.
         return await done
     finally:
         gone.cancel()
