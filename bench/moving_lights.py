@@ -1,4 +1,5 @@
-"""The generated clips of ``zdce bench flicker``: still scenes in which a light moves, trembles or passes, or the scene changes.
+"""The generated clips of ``zdce bench flicker``: still scenes in which a light moves, trembles or passes, or the scene
+changes.
 """
 
 from collections.abc import Callable, Iterator

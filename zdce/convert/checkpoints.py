@@ -36,8 +36,8 @@ class Parameters:
     """A network's parameters in a checkpoint.
 
     Attributes:
-        place: keys of the mappings that lead to them, and what stands before their names: ``state_dict.model.``, say.
-        tensors: by their names without that.
+        place: keys of the mappings that lead to them, and the prefix of their names, such as ``state_dict.model.``.
+        tensors: tensors by their names without that prefix.
     """
 
     place: str
@@ -53,7 +53,7 @@ def load(path: Path) -> Any:
     """The content of a checkpoint, ``torch.save``'s or ``.safetensors``; code in it is not run.
 
     Raises:
-        InputError: it is no such file, or can't be read without running code.
+        InputError: the file is not a checkpoint, or can't be read without running code.
     """
     try:
         if _is_safetensors(path):

@@ -52,7 +52,7 @@ def model_in(content: bytes) -> bytes:
     """The ONNX file in a package, found in the same way as in darktable.
 
     Raises:
-        InputError: darktable would not install the package, or not use it.
+        InputError: darktable would not install or not use the package.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         names = file.namelist()

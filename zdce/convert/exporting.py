@@ -58,7 +58,7 @@ class ExportOptions:
         precision: precision of convolutions and weights, ``"fp32"`` or ``"fp16"``; images and curve are float32 in both.
         scale: the curve is estimated on an image this many times smaller; None: the variant's own scale.
         uint8: whether images are uint8 (B, H, W, 3) instead of float32 (B, 3, H, W) in [0, 1].
-        size: height and width of all images, for formats that take one size alone.
+        size: height and width of all images, for formats that allow only one size.
 
     Raises:
         InputError: a value is out of range.
@@ -232,11 +232,11 @@ class _Format:
     """A format of exported files.
 
     Attributes:
-        write: its content from a network, options and the file's name without the suffix.
-        run: the program in a content, as its users run it.
-        packages: that both need, and the extra that installs them.
-        files: what is written of a content, by suffixes; the content itself where it is left out.
-        sized: whether it takes images of one size alone.
+        write: function from a network, options and the file's name without the suffix to its content.
+        run: function from a content to the program in it, as users run it.
+        packages: packages that both need, and the extra that installs them.
+        files: function from a content to the contents of several files by suffix; None if it is one file.
+        sized: whether it allows only images of one size.
     """
 
     write: Callable[[DCENet, ExportOptions, str], bytes]
@@ -271,8 +271,8 @@ def export(model: DCENet, path: Path, form: ExportOptions) -> float:
 
     Args:
         model: a float32 network on the CPU.
-        path: ``.onnx``, ``.pt2`` for a ``torch.export`` program, ``.param`` for ncnn, whose weights come beside it as ``.bin``,
-            ``.dtmodel`` for darktable, or ``.tflite`` for LiteRT; an existing file is replaced.
+        path: ``.onnx``, ``.pt2`` for a ``torch.export`` program, ``.param`` for ncnn, with the weights in a ``.bin`` file
+            beside it, ``.dtmodel`` for darktable, or ``.tflite`` for LiteRT; an existing file is replaced.
         form: input format and precision.
 
     Returns:
@@ -323,8 +323,9 @@ def _check(program: _Program, model: DCENet, form: ExportOptions) -> float:
 def error(result: NDArray[Any], expected: NDArray[Any]) -> float:
     """Largest difference of enhanced images from ``expected`` (B, 3, H, W) in [0, 1], in levels of 255.
 
-    For pictures, uint8 (B, H, W, 3), half a level of rounding is subtracted. Infinite if shapes differ. Where ``expected`` are
-    pictures too, single values may be rounded to the level beside: it is the mean difference, or what is beyond one level.
+    For pictures, uint8 (B, H, W, 3), half a level of rounding is subtracted. Infinite if shapes differ. If ``expected`` are
+    pictures too, single values may be rounded differently: the result is then the mean difference, or the largest one minus a
+    level if that is more.
     """
     if expected.dtype == np.uint8:
         off = np.abs(result.astype(float) - expected) if result.shape == expected.shape else np.array([np.inf])

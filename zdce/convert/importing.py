@@ -63,7 +63,7 @@ class Imported:
     Attributes:
         model: network in eval mode, on the CPU.
         origin: recognised kind of the file.
-        licence: what is to be known of the weights that others published in such files.
+        licence: conditions for the weights that were published in such files.
     """
 
     model: DCENet
@@ -76,13 +76,13 @@ def read(path: Path) -> Imported:
 
     Args:
         path: a PyTorch state dict of the authors' Zero-DCE, Zero-DCE++ or SCI, alone or in a checkpoint of a training program,
-            also as ``.safetensors``; where a checkpoint has an average of the weights over the training (EMA), that is taken.
-            Or a network of the Keras example as ``.keras``, ``.weights.h5`` or ``.h5`` of Keras 2 or 3, also in the sizes of
-            the report. Keras files need h5py (extra ``keras``), not Keras.
+            also as ``.safetensors``; if a checkpoint has an average of the weights over the training (EMA), that average is
+            taken. Or a network of the Keras example as ``.keras``, ``.weights.h5`` or ``.h5`` of Keras 2 or 3, also in the
+            sizes of the report. Keras files need h5py (extra ``keras``), not Keras.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        InputError: it is of another kind, or h5py is missing.
+        InputError: the file is of another kind, or h5py is missing.
     """
     if not path.is_file():
         raise MissingFileError(f"no such file: {path}")

@@ -1,8 +1,8 @@
 """zdce's networks as an architecture of spandrel, which recognises networks by the names of a file's parameters.
 
-``register()`` adds it to spandrel's registry; then ``spandrel.ModelLoader`` loads zdce's ``.safetensors`` files. spandrel hands
-over parameters without the file's description: networks that come with zdce are known by their values, others by their shapes.
-``descriptor`` takes a network that ``zdce.load`` loaded, which has its description.
+``register()`` adds it to spandrel's registry; then ``spandrel.ModelLoader`` loads zdce's ``.safetensors`` files. spandrel
+passes on parameters without the file's description, so networks that come with zdce are recognised by their values, and others
+by their shapes. ``descriptor`` takes a network loaded by ``zdce.load``, with its description.
 """
 
 from collections.abc import Mapping

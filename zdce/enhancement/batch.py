@@ -116,7 +116,7 @@ def _beside(picture: Found, form: Format | None) -> Path:
 def written(path: Path, form: Format | None) -> Path:
     """The name of the result of a file called ``path``: a picture's in the format ``form``, or its own where that is None.
 
-    Nobody writes RAW files; TIFF holds what is in them, and MP4 what is in videos of formats that are only read.
+    RAW files become TIFF, and videos of formats that are only read become MP4.
     """
     if form is not None and not video.is_video(path):
         return formats.renamed(path, form)

@@ -22,8 +22,8 @@ def enhance(picture: Picture, enhancer: Enhancer) -> Picture:
     """The enhanced picture, in the encoding and with the colour profile of ``picture``; or ``picture`` itself if
     ``only_if_dark`` is set and it is not dark.
 
-    Where the enhancer's ``transfer`` is ``"srgb"``, a picture is converted by its own colour tags or RGB profile. Invisible
-    pixels decide nothing and stay as they are.
+    If the enhancer's ``transfer`` is ``"srgb"``, a picture is converted by its own colour tags or RGB profile. Invisible pixels
+    have no effect on the curve, and stay as they are.
     """
     if enhancer.settings.only_if_dark:
         if not is_dark(picture, enhancer.settings):

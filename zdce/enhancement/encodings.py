@@ -53,7 +53,7 @@ def srgb(encoding: Encoding, pixels: NDArray[Any]) -> NDArray[Any]:
 def through(encoding: Encoding, pixels: NDArray[Any], enhance: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
     """The result of ``enhance`` for ``pixels`` (H, W, 3) in sRGB, converted back to their own encoding and type.
 
-    Light above sRGB's white, which curves leave where it is, stays as it was.
+    Light above sRGB's white stays as it was.
     """
     shown, result = srgb(encoding, pixels), np.empty_like(pixels)
     enhanced = enhance(shown)

@@ -40,7 +40,7 @@ def load(path_or_name: str | Path, device: str = "cpu") -> Network:
     """The network that ``zdce.load`` loads, on the CPU without PyTorch.
 
     Raises:
-        FileNotFoundError, ValueError: as ``zdce.load`` does; or PyTorch, which another device needs, is not installed.
+        FileNotFoundError, ValueError: as ``zdce.load``; or ``device`` is not the CPU and PyTorch is not installed.
     """
     if devices.is_cpu(device):
         return stored.read(path_or_name)

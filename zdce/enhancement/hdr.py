@@ -39,10 +39,10 @@ def _entry(light: Floats) -> NDArray[np.int32]:
 class Frames:
     """Converts frames (H, W, 3) of a film, whose numbers mean ``space``, for what enhances sRGB.
 
-    Light above diffuse white stays as it was, and so does what is not changed, to the last bit.
+    Light above diffuse white and unchanged pixels are returned bit for bit.
 
     Args:
-        dtype: of the frames, uint8 or uint16.
+        dtype: type of the frames, uint8 or uint16.
     """
 
     def __init__(self, space: Space, dtype: np.dtype[Any]) -> None:

@@ -140,9 +140,9 @@ class Meter:
     """Counts and latencies of the frames so far.
 
     Attributes:
-        shown: how many were enhanced.
-        dropped: how many were not, because a newer one was there.
-        latencies: seconds from a frame's arrival until it was enhanced, of the last ones.
+        shown: number of enhanced frames.
+        dropped: number of frames that were dropped for newer ones.
+        latencies: seconds from arrival to enhancement of the last frames.
     """
 
     def __init__(self) -> None:
@@ -176,11 +176,11 @@ def run(
 
     Args:
         reader: an entered ``LiveReader``.
-        show: is called with each result; while it works, frames are dropped.
-        meter: counts; a new one where it is left out.
+        show: called with each result; frames that arrive meanwhile are dropped.
+        meter: counts of frames; by default a new one.
 
     Raises:
-        OSError: the source can't be opened, or vanished.
+        OSError: the source can't be opened, or has disappeared.
     """
     meter, frames = meter or Meter(), LiveFrames(enhancer)
     for live in reader.frames(stop):

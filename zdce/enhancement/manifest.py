@@ -34,7 +34,7 @@ STATUSES = (WRITTEN, BRIGHT, PARTLY, KEPT, FAILED)
 class Manifest:
     """A CSV file with one ``Row`` for each result, added when it is done; several processes may add to it.
 
-    Whenever they are stopped, by SIGKILL too, every row is whole but maybe the last one, which ``begin`` leaves out.
+    After a stop at any moment, even by SIGKILL, all rows but the last are complete; ``begin`` drops an incomplete one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +45,7 @@ class Manifest:
 
         Raises:
             OSError: the file can't be read or written.
-            ValueError: it is something else than a manifest.
+            ValueError: the file is not a manifest.
         """
         passed, there = set(again), {row.target: row for row in kept}
         with atomic.replacing(self._path) as temporary, temporary.open("w", -1, "utf-8", _AS_THEY_WERE, "") as file:
@@ -61,7 +61,7 @@ class Manifest:
         """Adds ``row`` at the end.
 
         Raises:
-            OSError: the disk takes no more.
+            OSError: the disk is full.
         """
         try:
             with self._path.open("ab") as file:

@@ -34,16 +34,16 @@ def brighten(
     """A brighter layer.
 
     Args:
-        image: RGB or RGBA in 8 or 16 bits or floating point in [0, 1]; or grey of any type, which is seen between its contrast
-            limits, as it is shown. Of stacks each picture is brightened for itself.
+        image: RGB or RGBA in 8 or 16 bits or floating point in [0, 1]; or grey of any type, used as it is shown, between its
+            contrast limits. Pictures of a stack are brightened separately.
         strength: as in ``EnhanceSettings``.
-        only_if_dark: whether pictures that are not dark stay as they are.
+        only_if_dark: leave pictures that are not dark as they are.
 
     Returns:
-        Data of the layer's shape and type, and properties for ``Viewer.add_layer``.
+        Data with the layer's shape and type, its properties, and its kind, for ``Layer.create``.
 
     Raises:
-        ValueError: the layer has several scales, or values that its type does not allow for.
+        ValueError: the layer is multiscale, or has values outside of the range of its type.
     """
     if image.multiscale:
         raise InputError(f"{image.name}: expected a layer of one scale, got {len(image.data)}")

@@ -14,8 +14,8 @@ class Result(NamedTuple):
     """Content of the result of a picture file.
 
     Attributes:
-        data: the result's bytes; None where they are the source's.
-        notes: what the result does not hold of the source, a line each.
+        data: bytes of the result; None if they are the source's.
+        notes: a line about each thing of the source that the result lacks.
         bright: whether ``only_if_dark`` left the picture as it was.
     """
 
@@ -57,7 +57,7 @@ def write(source: Path, target: Path, settings: EnhanceSettings, enhance: Callab
     """Enhances the file ``source`` and writes ``target``, completely or not at all. Arguments and errors as for ``enhanced``.
 
     Raises:
-        OSError: ``source`` can't be read, or ``target`` not be written.
+        OSError: ``source`` can't be read, or ``target`` can't be written.
     """
     picture = images.read(source)
     own = formats.of_suffix(source)

@@ -155,12 +155,12 @@ def _followed(smooth: _Small, maps: _Small, share: float, moved: _Small) -> _Sma
 def change_of_light(change: _Small, luminances: _Small) -> float:
     """The logarithm of how much brighter the light is, by cells (rows, columns).
 
-    It is the mean of those that changed as the densest half did: what moved, or was lit by a lamp that passed, is left out.
-    Dark cells count less.
+    It is the mean over the cells that changed like the densest half, which leaves out cells that moved or were lit by a passing
+    lamp. Dark cells have less weight.
 
     Args:
-        change: of the logarithm of each cell's luminance.
-        luminances: of each cell, in [0, 1].
+        change: change of the logarithm of each cell's luminance.
+        luminances: luminance of each cell, in [0, 1].
 
     >>> cells = np.full((16, 32), 0.1, np.float32)
     >>> round(change_of_light(np.log(1.05) * np.ones_like(cells), cells), 3)
@@ -241,9 +241,9 @@ def _luminances(small: NDArray[np.float32]) -> NDArray[np.float32]:
 def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
     """Whether the thumbnails (rows, columns, 3) of neighbouring frames are of two scenes.
 
-    That is where more than half of the cells changed, and the mean luminance jumps by more than 0.1 of the range, or the
-    difference of their luminances, means taken out, has more than half of the variance that the difference of two unrelated
-    pictures has.
+    A cut changes more than half of the cells. In addition, the mean luminance jumps by more than 0.1 of the range, or the
+    difference of both luminances, without their means, has more than half of the variance that it has for two unrelated
+    pictures.
 
     >>> ramp = np.linspace(0, 0.5, 48, dtype=np.float32).reshape(4, 4, 3)
     >>> is_cut(ramp, 0.9 * ramp), is_cut(ramp, ramp + 0.2), is_cut(ramp, ramp[::-1])

@@ -14,9 +14,9 @@ Array = NDArray[Any]
 def filled(pixels: Array, alpha: Array | None) -> Array:
     """``pixels`` (H, W, 3) with visible pixels in place of the invisible ones, where ``alpha`` (H, W) is 0.
 
-    The invisible ones, in reading order, get evenly spread visible ones, in reading order too: mostly those of their own rows.
-    So every share, mean and percentile of the picture, and of its area means, is about that of its visible part. A picture
-    without invisible pixels, or without visible ones, is returned itself.
+    Invisible pixels are replaced, in reading order, by evenly spaced visible ones in reading order, mostly from their own rows.
+    So shares, means and percentiles of the picture and of its area means are about those of its visible part. A picture without
+    invisible pixels, or without visible ones, is returned unchanged.
     """
     if alpha is None or alpha.all() or not alpha.any():
         return pixels
@@ -41,9 +41,9 @@ def enhance_visible(pixels: Array, alpha: Array | None, enhance: Callable[[Array
     """What ``enhance`` makes of the visible part of ``pixels`` (H, W, 3); invisible pixels and a border stay as they were.
 
     Args:
-        pixels: of any type that ``enhance`` takes, which is given a smaller array where there is a border.
-        alpha: opacity (H, W), of which 0 is invisible; None where all is visible.
-        enhance: gives an array (H, W, 3) of the same type.
+        pixels: picture of any type that ``enhance`` takes; without its border it is smaller.
+        alpha: opacity (H, W), where 0 is invisible; None if all pixels are visible.
+        enhance: function from an array (H, W, 3) to one of the same type.
     """
     inside = borders.content(pixels)
     if inside is None:

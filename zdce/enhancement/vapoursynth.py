@@ -37,17 +37,18 @@ def enhance(
 ) -> Any:
     """The ``clip`` (``vapoursynth.VideoNode``) enhanced as ``zdce enhance`` does with a video, in its own format.
 
-    Reading it from its first frame on gives the same frames whatever the threads; a jump begins the smoothing 24 frames before.
+    Read from its first frame on, the clip has the same frames for any number of threads; after a jump, smoothing starts 24
+    frames before the requested one.
 
     Args:
-        clip: of constant size and format: YUV, grey or RGB, integers or floating point.
+        clip: clip of constant size and format: YUV, grey or RGB, integers or floating point.
         model: a name that ``zdce variants`` lists with weights, or a ``.safetensors`` file.
-        settings: as for ``zdce.Enhancer``; those of files mean nothing here.
-        keywords: fields of ``EnhanceSettings``, in place of those in ``settings``.
+        settings: as for ``zdce.Enhancer``; settings of files have no effect.
+        keywords: fields of ``EnhanceSettings``, which replace those in ``settings``.
 
     Raises:
-        TypeError: a keyword is no setting.
-        ValueError: VapourSynth is missing, ``clip`` has a variable format, or a setting has a value that it does not take.
+        TypeError: a keyword is not a setting.
+        ValueError: VapourSynth is missing, ``clip`` has a variable format, or the value of a setting is not allowed.
         OSError: there is no such ``model``.
     """
     packages.require("vapoursynth", extra="vapoursynth")

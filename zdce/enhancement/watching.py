@@ -35,9 +35,9 @@ class Arrivals:
     """Files of ``folders`` that are complete, and new or changed since they were reported.
 
     Args:
-        folders: that are searched.
-        suffixes: of the files that count; hidden ones do not.
-        recursive: whether folders inside of them are searched too.
+        folders: folders to search.
+        suffixes: suffixes of the reported files; hidden files are ignored.
+        recursive: whether the folders inside are searched too.
     """
 
     def __init__(self, folders: Sequence[Path], suffixes: frozenset[str], *, recursive: bool) -> None:

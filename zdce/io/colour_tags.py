@@ -119,7 +119,7 @@ class ColourTags(NamedTuple):
         """What the numbers mean; None where a profile says it, or where they are sRGB's.
 
         Raises:
-            ValueError: it is something that can't be enhanced.
+            ValueError: pictures in this colour space can't be enhanced.
         """
         if self.cicp:
             found = _of_code_points(self.cicp)

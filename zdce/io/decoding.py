@@ -53,7 +53,7 @@ _SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 class _NoLimit:
     """Pillow's own limit on pixels, which lies below what today's panoramas have, is off while anyone reads.
 
-    It is one number for all threads: the first to come takes it away and the last to go puts it back.
+    It is a global variable: the first of several threads removes the limit, and the last one restores it.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ def read(path: Path) -> Picture:
 
     Raises:
         OSError: the file can't be read or is broken, or it is an animation, a stack of pages, or of floating-point pixels; or
-            what reads its kind is not installed.
+            the package for its format is not installed.
     """
     if not raw.is_raw(path):
         return decode(path, str(path))
@@ -105,12 +105,12 @@ def decode(
     """Reads a picture as ``read`` does, but no RAW, from a file or from the bytes of one, which may be a stranger's.
 
     Args:
-        name: what errors call it.
-        most_pixels: no picture with more is decoded.
-        deep_colour: whether 16-bit colour stays so, or becomes 8 bits.
+        name: name of the picture in errors.
+        most_pixels: largest number of pixels; larger pictures are not decoded.
+        deep_colour: whether 16-bit colour is kept; otherwise it becomes 8 bits.
 
     Raises:
-        OSError: as ``read`` says, or it has more than ``most_pixels``.
+        OSError: as for ``read``, or it has more than ``most_pixels``.
     """
     with _named(name), _no_limit, buffers.opened(source) as data:
         if isinstance(source, bytes):

@@ -56,8 +56,8 @@ def heif(pixels: Deep, bits: int, info: dict[str, Any], options: dict[str, Any])
     """A HEIF file of ``pixels`` (H, W, 1, 3 or 4) with 10 or 12 bits.
 
     Args:
-        info: by pillow-heif's names, ``icc_profile``.
-        options: of ``pillow_heif.HeifFile.save``.
+        info: metadata by pillow-heif's names, such as ``icc_profile``.
+        options: options of ``pillow_heif.HeifFile.save``.
     """
     import pillow_heif
 

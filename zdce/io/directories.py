@@ -1,6 +1,6 @@
 """TIFF's directories of tags, which EXIF blocks, TIFF files and most RAW files are made of, at the level of bytes.
 
-Values are copied as they lie: text in any encoding and makers' own data come out as they went in. (TIFF 6.0, section 2.)
+Values are copied byte for byte, so that text in any encoding and makers' own data stay the same. (TIFF 6.0, section 2.)
 """
 
 import struct
@@ -46,7 +46,7 @@ class Block:
     """A TIFF structure in ``data``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: ``data`` is not a TIFF structure.
     """
 
     def __init__(self, data: Buffer) -> None:

@@ -42,13 +42,13 @@ def write(picture: Picture, path: Path, settings: EnhanceSettings | None = None)
     """Writes a picture in the format of ``path``'s suffix, completely or not at all.
 
     Args:
-        settings: of which ``quality``, ``subsampling`` and ``strip`` count; the defaults where they are left out.
+        settings: the settings, of which ``quality``, ``subsampling`` and ``strip`` are used; None stands for the defaults.
 
     Returns:
-        What the file does not hold of the picture, a line each.
+        A line about each thing of the picture that the file does not hold.
 
     Raises:
-        OSError: the disk takes no more.
+        OSError: the disk is full.
         ValueError: the format can't be written, or can't hold the picture's transparency or size.
     """
     # Encoded in memory first: when a disk fills up during a write, Pillow reports success.

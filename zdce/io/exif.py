@@ -1,7 +1,7 @@
 """EXIF blocks, copied byte for byte: only tags that become wrong when a picture is turned are changed, in place.
 
-A block is what JPEG, PNG, WebP, AVIF and HEIC files have: a TIFF structure without pixels. Makers' notes in it may name places
-of the whole block, so nothing in it moves.
+A block, as in JPEG, PNG, WebP, AVIF and HEIC files, is a TIFF structure without pixels. Maker notes may contain offsets into
+the block, so nothing in it moves.
 """
 
 import struct
@@ -56,11 +56,11 @@ def upright(data: bytes, turn: int, size: tuple[int, int]) -> bytes:
     """The block for a picture that is upright now, without its thumbnail, which would stay dark.
 
     Args:
-        turn: the orientation that it had.
-        size: the upright picture's width and height.
+        turn: orientation before the picture was turned.
+        size: width and height of the upright picture.
 
     Returns:
-        The block; nothing where it said no more than how the picture lies.
+        The block; nothing if it contained only the orientation.
     """
     try:
         changed = bytearray(block(data))
@@ -235,7 +235,7 @@ def describing(opened: Block) -> list[Entry]:
 def of_tiff(opened: Block) -> bytes:
     """A block with what a TIFF or RAW file says of its picture; nothing if it says nothing.
 
-    Makers' notes stay at their place where that lies near enough to the beginning, else what in them names places is moved too.
+    Maker notes keep their offset if it is small enough; otherwise they move, and the offsets in them are adjusted.
     """
     try:
         return _Copy(opened).data()
@@ -319,8 +319,7 @@ _NOTE_HEADS = {b"SONY DSC \0\0\0": 12, b"SONY CAM \0\0\0": 12, b"Panasonic\0\0\0
 def _moved(note: bytes, order: str, before: int, after: int) -> bytes:
     """A maker note that was moved from ``before`` to ``after``.
 
-    Where it is a directory, and all the places that this names lie inside of it, they are counted from the block's beginning
-    and move with it.
+    If it is a directory whose offsets all point inside of it, they count from the beginning of the block and are adjusted.
     """
     head = next((size for start, size in _NOTE_HEADS.items() if note.startswith(start)), 0)
     if before == after or len(note) < head + 2:

@@ -38,13 +38,13 @@ def find(
     """Every picture that files, folders (searched through, hidden files left out) and patterns name, in order, each once.
 
     Args:
-        suffixes: of what counts as one in folders and patterns; a file that is named is taken as it is.
-        unreadable: is told of each folder that can't be read, by an error that names it.
-        recursive: whether folders inside of folders are searched too.
+        suffixes: suffixes of pictures in folders and patterns; files that are named are always taken.
+        unreadable: called for each folder that can't be read, with an error that names it.
+        recursive: whether folders inside folders are searched too.
 
     Raises:
-        FileNotFoundError: a path or pattern names nothing.
-        OSError: a folder can't be read, where ``unreadable`` is left out.
+        FileNotFoundError: a path or pattern matches nothing.
+        OSError: a folder can't be read, and ``unreadable`` is None.
     """
     found: dict[Path, Found] = {}
     for text in paths:
@@ -71,8 +71,8 @@ def in_folder(
 ) -> list[Path]:
     """The files below ``folder`` with one of ``suffixes``, in the string order of their paths; hidden ones are left out.
 
-    ``unreadable`` is told of each folder that can't be read; where it is left out that is an OSError. Folders inside of it are
-    searched too where that is ``recursive``.
+    ``unreadable`` is called for each folder that can't be read; without it that is an OSError. If ``recursive``, folders inside
+    are searched too.
     """
 
     def told(error: OSError) -> None:

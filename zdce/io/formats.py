@@ -16,11 +16,11 @@ class Format(NamedTuple):
     """A format by Pillow's name.
 
     Attributes:
-        suffixes: of its files, the first one is the usual.
-        side: the most pixels of a side.
-        pixels: the most pixels in all, or 0 where only memory counts.
-        alpha: whether it holds transparency that other programs read.
-        holds: what it has a place for beside pixels, by the names of ``Picture.metadata``.
+        suffixes: suffixes of its files; the first one is the usual.
+        side: largest number of pixels of a side.
+        pixels: largest number of pixels in all, or 0 if only memory limits it.
+        alpha: whether it can hold transparency that other programs read.
+        holds: metadata that it can hold, by the names of ``Picture.metadata``.
     """
 
     name: str

@@ -15,7 +15,7 @@ def profile(to_d50: Any, decode: Callable[[Any], Any]) -> bytes:
 
     Args:
         to_d50: the matrix (3, 3) from linear RGB to XYZ under D50.
-        decode: numbers from 0 to 1 to light.
+        decode: function from numbers (0 to 1) to light.
     """
     light = np.clip(decode(np.linspace(0, 1, _POINTS)), 0, 1)
     curve = b"curv" + bytes(4) + struct.pack(">I", _POINTS) + np.rint(light * 65535).astype(">u2").tobytes()

@@ -45,7 +45,7 @@ class Items:
     """The items of a file's ``meta`` box.
 
     Raises:
-        ValueError, struct.error, IndexError: it has none that can be read.
+        ValueError, struct.error, IndexError: the file has no ``meta`` box that can be read.
     """
 
     def __init__(self, data: Buffer) -> None:

@@ -52,10 +52,10 @@ class Source:
     """Where live frames come from.
 
     Attributes:
-        name: what users know it by, without a password.
-        url: what FFmpeg opens.
+        name: name for users, without passwords.
+        url: address that FFmpeg opens.
         input_format: FFmpeg's name of its format, or None.
-        is_file: a file, which is played at its own pace.
+        is_file: whether it is a file, which is played at its own frame rate.
     """
 
     name: str
@@ -68,10 +68,10 @@ class Source:
         """The source that users call so: a camera's number or device, an address such as ``rtsp://...``, or a file.
 
         Args:
-            input_format: FFmpeg's name of an input device, which ``source`` is a name of.
+            input_format: FFmpeg's name of an input device, to which ``source`` belongs.
 
         Raises:
-            ValueError: cameras have no numbers on this system.
+            ValueError: ``source`` is a number, and cameras have no numbers on this system.
             OSError: there is no such file.
         """
         if input_format is not None:
@@ -111,10 +111,10 @@ class LiveFrame:
     """One frame.
 
     Attributes:
-        frame: as decoded.
-        number: how many came before it.
-        time: when it is shown, in seconds of the source.
-        arrived: when its last packet was due, by ``time.monotonic``.
+        frame: the decoded frame.
+        number: number of frames before it.
+        time: time at which it is shown, in seconds of the source.
+        arrived: time at which its last packet was due, by ``time.monotonic``.
     """
 
     frame: av.VideoFrame
@@ -127,10 +127,10 @@ class LiveReader:
     """The newest frame of a source, which a thread decodes. Frames that nobody takes in time are dropped.
 
     Args:
-        timeout: seconds after which a source that gives nothing has vanished.
+        timeout: seconds without data after which the source counts as lost.
 
     Attributes:
-        came: frames so far, those that were not decoded too.
+        came: number of frames so far, including those that were not decoded.
 
     Use it in a ``with`` statement.
     """
@@ -159,7 +159,7 @@ class LiveReader:
         """Yields the newest frame each time, until the end of the file or until ``stop`` is set.
 
         Raises:
-            OSError: the source can't be opened, gave nothing for too long, or vanished.
+            OSError: the source can't be opened, sent nothing for too long, or has disappeared.
         """
         while not stop.is_set():
             with self._change:

@@ -36,14 +36,14 @@ def set_pixel_shape(path: Path, width: int, height: int, ratio: Fraction, *, exa
     """Writes the shape of the pixels of a file's first film, whose title ends in ``RESERVED``.
 
     Args:
-        width, height: of the frames.
-        ratio: of a pixel's width and height.
-        exactly: whether the size at which the film is shown may be told as a ratio, where it is no whole number of pixels.
-            WebM has no ratios.
+        width, height: size of the frames.
+        ratio: ratio of a pixel's width and height.
+        exactly: whether a display size that is not a whole number of pixels may be written as a ratio, which WebM does not
+            have.
 
     Raises:
         OSError: the file can't be read or written.
-        ValueError: it has no such track.
+        ValueError: the file has no such track.
     """
     with path.open("r+b") as file:
         data = file.read(_BEGINNING)

@@ -14,12 +14,12 @@ class Stored:
     """How a file stored its pixels; a new file of the same format is stored in the same way.
 
     Attributes:
-        quantization: JPEG's tables, of which its quality is made.
-        subsampling: of the colours in JPEG, AVIF and HEIC files, ``"4:2:0"`` say.
-        progressive: JPEG's scans.
-        lossless: WebP without loss.
-        bits: of a channel.
-        palette: colours are few, and stand in a table.
+        quantization: JPEG's quantization tables, which determine its quality.
+        subsampling: chroma subsampling of JPEG, AVIF and HEIC files, such as ``"4:2:0"``.
+        progressive: whether JPEG's scans are progressive.
+        lossless: whether WebP is lossless.
+        bits: bits of a channel.
+        palette: whether colours are in a palette.
     """
 
     quantization: tuple[tuple[int, ...], ...] = ()
@@ -36,14 +36,14 @@ class Picture:
 
     Attributes:
         pixels: upright RGB, shape (H, W, 3), uint8, or uint16 for files of more than 8 bits.
-        grey: the file has one channel; the three of ``pixels`` are the same.
-        alpha: opacity, shape (H, W), uint8 or uint16, where the file has one.
-        metadata: what is written back with it. By Pillow's names ``exif``, ``icc_profile``, ``xmp``, ``dpi``, ``compression``;
+        grey: whether the file has one channel; the three of ``pixels`` are then the same.
+        alpha: opacity, shape (H, W), uint8 or uint16; None if the file has none.
+        metadata: metadata that is written back. By Pillow's names ``exif``, ``icc_profile``, ``xmp``, ``dpi``, ``compression``;
             ``extended_xmp`` (more than one segment of JPEG holds), ``photoshop`` (resources), ``iptc``, ``comments``,
             ``segments`` (JPEG's others), ``chunks`` (PNG's texts and others), ``colour_tags`` (``ColourTags``).
-        format: Pillow's name of the format that it was read from, or nothing.
+        format: Pillow's name of the format that it was read from, or an empty string.
         stored: how the file stored its pixels.
-        notes: what the file held beside, and is left out, a line each.
+        notes: a line about each thing in the file that is left out.
     """
 
     pixels: Pixels

@@ -50,7 +50,7 @@ def check() -> None:
     """Called before pixels are read or written.
 
     Raises:
-        ValueError: what that needs is missing.
+        ValueError: a package is missing.
     """
     packages.require("imagecodecs", "tifffile", extra="formats")
 
@@ -126,7 +126,7 @@ def png(pixels: Deep) -> bytes:
 def tiff(pixels: Deep, order: str, compression: str, icc_profile: bytes | None, dpi: tuple[float, float] | None) -> bytes:
     """A TIFF file of ``pixels`` (H, W, channels) in byte order "<" or ">"; ``compression`` is Pillow's name of it.
 
-    Grey with opacity becomes colour with opacity, which others, Pillow too, can read.
+    Grey with opacity becomes colour with opacity, which other programs can read.
     """
     check()
     import tifffile

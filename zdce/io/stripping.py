@@ -19,7 +19,7 @@ _NEEDED = ("language", "filename", "mimetype")
 def stripped(picture: Picture, what: str | None) -> Picture:
     """``picture`` without its GPS data (``"gps"``), or without all metadata but its colours (``"all"``).
 
-    What can't be read is left out whole, as it may say anything.
+    Metadata that can't be read is left out completely, because it may contain anything.
     """
     if what is None:
         return picture

@@ -31,9 +31,9 @@ class Layout(NamedTuple):
     """How a file stores pixels of a depth that is no whole number of bytes, or whose white is not its largest number.
 
     Attributes:
-        bits: of each sample.
-        black, white: the numbers that stand for them.
-        packed: whether samples lie bit on bit, or each in two bytes.
+        bits: bits of a sample.
+        black, white: numbers for black and white.
+        packed: whether samples are packed bit by bit; otherwise each takes two bytes.
     """
 
     width: int
@@ -53,10 +53,10 @@ def opened(data: Buffer) -> Block | None:
 
 
 def odd_layout(file: Block) -> Layout | None:
-    """That of a file which has to be scaled by its own white; None of all others.
+    """The layout of a file that must be scaled by its own white; None for all others.
 
     Raises:
-        ValueError: what its numbers mean is not known.
+        ValueError: the meaning of its numbers is not known.
     """
     # If there are several entries of a tag, all readers use the first.
     tags = {entry.tag: entry for entry in reversed(file.entries(file.first))}
@@ -146,8 +146,8 @@ def order(metadata: Mapping[str, Any]) -> str:
 def with_metadata(encoded: bytes, metadata: Mapping[str, Any]) -> tuple[bytes, list[str]]:
     """A file of pixels with ``metadata``, and a line about each that has no room.
 
-    EXIF's block goes to the file's beginning, where every place that it names is right, since it is counted from there; its
-    first directory is replaced by one behind all else that also has the picture's tags.
+    EXIF's block is put at the beginning of the file, so that all offsets in it stay valid. Its first directory is replaced by
+    one at the end of the file that also has the picture's tags.
     """
     block = exif.block(metadata.get("exif", b""))
     if block and not exif.has_maker_note(block):

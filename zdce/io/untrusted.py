@@ -33,7 +33,7 @@ def check(data: bytes) -> None:
     """Checks a file of any kind.
 
     Raises:
-        ValueError: it is one of these.
+        ValueError: the file needs too much work or memory.
     """
     if data.startswith(b"\xff\xd8"):
         _check_scans(data)

@@ -73,8 +73,8 @@ class Shot:
     """One frame.
 
     Attributes:
-        pixels: RGB, (H, W, 3), uint8, or uint16 where the video has more than 8 bits.
-        pts, duration: when it is shown and how long, in units of ``time_base`` seconds; a duration of 0 is not known.
+        pixels: RGB, (H, W, 3), uint8, or uint16 if the video has more than 8 bits.
+        pts, duration: time at which it is shown, and duration, in units of ``time_base`` seconds; a duration of 0 is unknown.
     """
 
     pixels: Pixels
@@ -111,7 +111,7 @@ class Reader:
         deinterlace: whether interlaced frames become progressive ones.
 
     Attributes:
-        notes: what is given otherwise than the file has it, a line each; complete after the last frame.
+        notes: a line about each thing that differs from the file; complete after the last frame.
 
     Raises (also while it is iterated):
         OSError: the file can't be read, no frame of it decoded, or it is interlaced and ``deinterlace`` is False.
@@ -305,15 +305,15 @@ class Reader:
 class Writer:
     """A video file with the time, tags and copied streams of a ``Reader``.
 
-    What it holds otherwise is said in ``notes``. Odd sides become even, where the encoder's chroma sampling needs it, by a last
-    row or column twice.
+    ``notes`` has a line about each difference. If the encoder's chroma sampling needs even sides, the last row or column of odd
+    ones is repeated.
 
     Args:
         container: FFmpeg's name of the format.
         codec: FFmpeg's name of the encoder.
-        crf: its constant rate factor.
-        name: what errors call the file; nothing: ``path``.
-        strip: of the tags, ``"gps"`` or ``"all"`` (``zdce.settings.STRIPS``).
+        crf: constant rate factor.
+        name: name of the file in errors; an empty string stands for ``path``.
+        strip: tags to leave out, ``"gps"`` or ``"all"`` (``zdce.settings.STRIPS``).
 
     Raises:
         OSError: the file can't be written.

@@ -33,7 +33,7 @@ class Layout:
     """How a frame's samples lie.
 
     Attributes:
-        siting: FFmpeg's name of the place of the chroma samples; "unspecified" where nothing tells it.
+        siting: FFmpeg's name of the place of the chroma samples; "unspecified" if it is not known.
         order: "P" for a progressive frame, "T" or "B" for two fields of which the top or the bottom one is the first.
     """
 
@@ -97,7 +97,7 @@ class Deinterlacer:
     """Makes progressive frames of interlaced ones by FFmpeg's bwdif, one of two fields; others pass as they are.
 
     Args:
-        fields: as ``fields_of_stream`` says, where frames don't.
+        fields: result of ``fields_of_stream``, for frames that don't name their fields.
     """
 
     def __init__(self, fields: str) -> None:
@@ -133,7 +133,7 @@ class ToRGB:
     """Turns frames into RGB arrays (height, width, 3), uint16 if ``deep``, else uint8.
 
     Args:
-        siting: where the chroma samples lie, where they are fewer.
+        siting: place of subsampled chroma samples.
 
     Raises (on a call):
         av.error.FFmpegError: the frame's colour matrix or pixel format has no conversion.
@@ -164,7 +164,7 @@ class FromRGB:
     Args:
         pixel_format: FFmpeg's name of the frames' format.
         matrix, color_range: AVColorSpace and AVColorRange of the frames.
-        siting: where the chroma samples shall lie, where they are fewer.
+        siting: place of subsampled chroma samples.
     """
 
     def __init__(self, pixel_format: str, matrix: int, color_range: int, siting: str) -> None:

@@ -82,8 +82,8 @@ class Sound:
         container: the output, whose header is not written yet.
         source: the input's stream.
         encoder: FFmpeg's name of the encoder.
-        layout: of the output's channels.
-        bit_rate: a second.
+        layout: channel layout of the output.
+        bit_rate: bits per second.
     """
 
     def __init__(self, container: OutputContainer, source: AudioStream, encoder: str, layout: str, bit_rate: int) -> None:
@@ -151,13 +151,13 @@ class Companions:
     """The streams beside the film in an output whose header is not written yet.
 
     Attributes:
-        notes: what the output lacks or holds otherwise, a line each; complete after ``finish``.
+        notes: a line about each thing that the output lacks or that differs; complete after ``finish``.
 
     Args:
         container: the output.
-        path: the input, whose beginning is read to try what the output's format takes.
-        streams: the input's, but the film.
-        keeps_covers: whether the output can hold a cover where its format can.
+        path: the input, whose beginning is read to find out which streams the output's format takes.
+        streams: streams of the input except the film.
+        keeps_covers: whether a cover is kept if the format can hold one.
     """
 
     def __init__(self, container: OutputContainer, path: Path, streams: Sequence[Stream], *, keeps_covers: bool = True) -> None:

@@ -1,6 +1,6 @@
 """XMP packets: kept except for what becomes wrong by enhancing.
 
-That is what points at pictures and videos that are left out, previews, which would stay dark, and how the picture lies.
+Removed are references to pictures and videos that are left out, and previews, which would stay dark; the orientation changes.
 """
 
 import codecs
@@ -68,7 +68,7 @@ def orientation(packet: bytes) -> int | None:
 def cleaned(packet: bytes, turn: int) -> bytes:
     """The packet of an enhanced picture that was turned by EXIF's orientation ``turn``; nothing where it can't be read.
 
-    It comes back byte for byte where nothing in it is wrong.
+    It is returned byte for byte if nothing in it is wrong.
     """
     if not any(sign in packet for sign in _SIGNS) and not (_TURNING.search(packet) and turn > 1):
         return packet
@@ -152,7 +152,7 @@ def _turn_regions(element: minidom.Element, turn: int) -> None:
     """Turns the rectangle that an element describes, by its attributes or child elements.
 
     Raises:
-        ValueError: its numbers are none.
+        ValueError: its numbers can't be read.
     """
     area = [_property(element, _AREA, name) for name in "xywh"]
     if all(area[:2]):

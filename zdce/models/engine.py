@@ -1,6 +1,6 @@
 """Inference engine for CPUs: pictures through a network in one fused pass, without feature maps in main memory.
 
-Compiled code alone (``zdce._core``), on arrays; neither this module nor what it calls imports PyTorch.
+It is compiled code (``zdce._core``) on arrays; neither this module nor anything that it calls imports PyTorch.
 """
 
 import importlib
@@ -75,7 +75,7 @@ class Engine:
     """A network with its weights packed for the engine.
 
     Args:
-        network: of a variant for which ``why_unsupported`` returns None.
+        network: a network of a variant for which ``why_unsupported`` returns None.
         precision: ``"fp32"``, or ``"bf16"`` for feature maps and weights in bfloat16; of separable layers only the 1x1 filters
             and their inputs.
 

@@ -56,7 +56,7 @@ class FusedNetwork:
 
     Args:
         model: a network of 3x3 convolutions with 16 or 32 filters, of which only the first reads the image.
-        dtype: of feature maps and weights, one of ``DTYPES``; sums and the curve are float32.
+        dtype: type of feature maps and weights, one of ``DTYPES``; sums and the curve are float32.
     """
 
     def __init__(self, model: DCENet, dtype: torch.dtype) -> None:

@@ -28,13 +28,13 @@ _MEMORY_SHARE = 0.25
 class GpuNetwork:
     """A network as it runs on a GPU, with the weights that ``model`` has now.
 
-    Threads take turns, and so do streams. Without a GPU it computes the same, with no graphs.
+    Threads and streams take turns. Without a GPU it computes the same without graphs.
 
     Attributes:
-        fused: the same network as one kernel, where there is one for its layers, its precision and the GPU; else None.
+        fused: the network as one kernel; None if there is none for its layers, its precision or the GPU.
 
     Args:
-        model: a network on the device where it shall run.
+        model: a network on the device on which to run it.
         precision: a name of ``DTYPES``.
     """
 
@@ -53,7 +53,7 @@ class GpuNetwork:
         """The logits (B, C, h, w) of ``images`` (B, 3, h, w) in [0, 1]; work that reads them must be started inside the
         ``with``.
 
-        A shape's second call captures a graph, and all later ones replay it.
+        The second call for a shape captures a graph, and later ones replay it.
         """
         with self._turn, torch.cuda.device(images.device) if images.is_cuda else nullcontext():
             graph = self._graph(images)

@@ -13,13 +13,13 @@ _LEAST = 1e-4
 def divided(image: Tensor, estimate: Tensor, strength: float = 1.0) -> Tensor:
     """``x / (1 - strength * (1 - u))``, at most 1, with the illumination ``u = min(x + (1 + a) / 2, 1)``.
 
-    At strength 1 that is the paper's ``x / u``. The network estimates what the illumination has beyond the image: a sigmoid as
-    published, whose ``sigmoid(2 l) = (1 + tanh(l)) / 2`` makes a tanh of it, which all formulas take.
+    At strength 1 this is the paper's ``x / u``. The network estimates the difference of illumination and image, as published by
+    a sigmoid: ``sigmoid(2 l) = (1 + tanh(l)) / 2`` expresses it by the tanh that all formulas take.
 
     Args:
         image: images x in [0, 1], shape (B, 3, H, W).
         estimate: a in [-1, 1], same shape.
-        strength: 1: as trained; 0: the image unchanged; above 1: brighter; negative: darker.
+        strength: 1 as trained, 0 leaves the image unchanged, above 1 is brighter, below 0 darker.
 
     Returns:
         Shape (B, 3, H, W), in [0, 1], differentiable in both tensors.
@@ -42,7 +42,7 @@ def divided_picture(
         estimate: (1, 3, ceil(H / scale), ceil(W / scale)) in [-1, 1]; it is interpolated as ``zdce.ops.enhance_picture``
             interpolates curve maps.
         strength: as above.
-        align_corners: as ``zdce.ops.enhance_picture`` has it.
+        align_corners: as for ``zdce.ops.enhance_picture``.
     """
     image = fractions(picture)
     large = interpolated(estimate, (image.shape[2], image.shape[3]), scale, align_corners)

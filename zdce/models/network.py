@@ -155,10 +155,11 @@ class DCENet(nn.Module):
 
         Args:
             image: images in [0, 1], shape (B, 3, H, W).
-            scale: they are estimated on an image this many times smaller, as ``zdce.Enhancer`` does; None: the variant's own.
+            scale: the maps are estimated on an image this many times smaller, as in ``zdce.Enhancer``; None: the variant's own
+                scale.
 
         Returns:
-            Shape (B, 3T, H, W), or (B, 3, H, W) where the variant shares its maps.
+            Shape (B, 3T, H, W), or (B, 3, H, W) if the variant shares its maps.
         """
         scale = self.variant.scale if scale is None else scale
         if scale == 1:
@@ -174,10 +175,10 @@ class DCENet(nn.Module):
     def scene_strength(self, image: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
         """The strength of the maps for the scene of each ``image`` (B, 3, H, W), (B, 1, 1, 1), without gradient.
 
-        It is 1 where the variant seeks none.
+        It is 1 for variants without scene strength.
 
         Args:
-            curve: applies maps (B, 3T or 3, H, W) to an image (B, 3, H, W) in T steps.
+            curve: function that applies maps (B, 3T or 3, H, W) to an image (B, 3, H, W) in T steps.
         """
         if self.variant.brightness == 0:
             return image.new_ones(image.shape[0], 1, 1, 1)
@@ -189,15 +190,15 @@ class DCENet(nn.Module):
     ) -> Tensor:
         """The enhanced images in [0, 1].
 
-        All but the curve is plain torch, and with ``zdce.reference.apply_curve`` that too: for training, and for exporters.
-        ``zdce.Enhancer`` gives the same and is faster.
+        Everything except the curve is plain torch, and with ``zdce.reference.apply_curve`` the curve is too, as training and
+        exporters need it. ``zdce.Enhancer`` has the same results and is faster.
 
         Args:
             image: images in [0, 1], shape (B, 3, H, W).
-            scale: as ``curve_maps`` has it.
-            curve: applies maps (B, 3T or 3, H, W) to an image (B, 3, H, W) in T steps.
-            levels: white of integer pictures, such as 255: what is to be denoised is rounded to these levels before, as
-                ``zdce.Enhancer`` does with such pictures. None: it is not rounded.
+            scale: as for ``curve_maps``.
+            curve: function that applies maps (B, 3T or 3, H, W) to an image (B, 3, H, W) in T steps.
+            levels: white of integer pictures, such as 255: images are rounded to these levels before they are denoised, as in
+                ``zdce.Enhancer`` for such pictures. None: they are not rounded.
 
         Returns:
             Shape (B, 3, H, W).
@@ -210,7 +211,8 @@ class DCENet(nn.Module):
         return denoise(image, rounded, self.variant.noise / LEVELS)
 
     def formed(self, image: Tensor, maps: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
-        """Result of the variant's formula for ``image`` (B, 3, H, W) and ``maps`` (B, 3T or 3, H, W): (B, 3, H, W) in [0, 1].
+        """Result of the variant's formula for ``image`` (B, 3, H, W) and ``maps`` (B, 3T or 3, H, W): (B, 3, H, W) in [0,
+        1].
         """
         if self.variant.formula == ILLUMINATION:
             return illumination.divided(image, maps)
@@ -221,7 +223,7 @@ class DCENet(nn.Module):
 
         Args:
             small: images in [0, 1], (B, 3, h, w), made smaller by area means.
-            curve: applies maps (B, 3, H, W) to an image (B, 3, H, W) in T steps.
+            curve: function that applies maps (B, 3, H, W) to an image (B, 3, H, W) in T steps.
 
         Returns:
             Shape (B, 2, h, w); see ``zdce.models.guidance``.
@@ -251,12 +253,12 @@ def load(path_or_name: str | Path, device: str = "cpu") -> DCENet:
     Args:
         path_or_name: a variant's name, for the weights that come with the package (``zdce variants`` shows which do); or a
             ``.safetensors`` file that ``DCENet.save`` or ``zdce train`` wrote.
-        device: where it runs, as PyTorch names it; ``"auto"`` is the GPU where PyTorch has one, else the CPU.
+        device: device of the network, as PyTorch names it; ``"auto"`` is the GPU if PyTorch has one, else the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no zdce network, or one whose weights are not finite or not those of the variant that it describes;
-            or it is the name of a variant with no shipped weights; or there is no such device.
+        ValueError: the file has no network of zdce, or one whose weights are not finite or do not fit the variant that it
+            describes; the variant has no shipped weights; or there is no such device.
 
     >>> zdce.load("base").variant.name
     'base'

@@ -27,8 +27,8 @@ class StoredNetwork:
     """A trained network as arrays, which ``zdce.Enhancer`` can run on the CPU.
 
     Attributes:
-        variant: what it computes.
-        weights: float32 arrays by the names of ``DCENet``'s parameters and in their order, finite, without subnormals.
+        variant: description of the network.
+        weights: float32 arrays by the names of ``DCENet``'s parameters, in their order; finite and without subnormals.
     """
 
     variant: Variant
@@ -57,8 +57,8 @@ def read(path_or_name: str | Path) -> StoredNetwork:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no zdce network, or one whose weights are not finite or not those of the variant that it describes;
-            or it is the name of a variant with no shipped weights.
+        ValueError: the file has no network of zdce, or one whose weights are not finite or do not fit the variant that it
+            describes; or the variant has no shipped weights.
 
     >>> from zdce.models import stored
     >>> stored.read("base").variant.name
@@ -80,7 +80,7 @@ def _described(path: Path) -> Variant:
     """The variant that a file describes, after a check that the file has its parameters; no values are read.
 
     Raises:
-        InputError, FileError: it describes none, or holds others.
+        InputError, FileError: the file describes no variant, or has other parameters.
     """
     with library_call(InputError), safetensors.safe_open(path, framework="np") as file:
         metadata: dict[str, str] = file.metadata() or {}
@@ -105,7 +105,7 @@ def _values(path: Path) -> dict[str, Weights]:
     """The tensors of a file by name, float32, without subnormals.
 
     Raises:
-        InputError, FileError: they can't be read, are no floating-point numbers, or not finite.
+        InputError, FileError: tensors can't be read, or are not finite floating-point numbers.
     """
     data = path.read_bytes()
     with library_call(InputError):

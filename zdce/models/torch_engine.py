@@ -1,6 +1,6 @@
 """Networks on PyTorch, for enhancing on GPUs, and on CPUs if the engine can't run them.
 
-It does what ``zdce.models.engine`` does, from the operations of ``zdce.ops``, and results differ by rounding.
+It does the same as ``zdce.models.engine`` with the operations of ``zdce.ops``; results differ by rounding.
 """
 
 import math
@@ -69,11 +69,11 @@ def _tiles(size: Sequence[int], side: int, halo: int) -> Iterator[_Tile]:
 class TorchEngine:
     """A network where its parameters are.
 
-    Pictures and maps that are tensors lie there too; results do.
+    Tensors of pictures, maps and results are on the same device.
 
     Args:
         model: a network in eval mode.
-        precision: of the convolutions, ``"fp32"`` or ``"bf16"``.
+        precision: precision of the convolutions, ``"fp32"`` or ``"bf16"``.
     """
 
     def __init__(self, model: DCENet, precision: str) -> None:
@@ -92,8 +92,8 @@ class TorchEngine:
     def enhance_all(self, pictures: Tensor, settings: PixelSettings) -> Tensor:
         """The enhanced ``pictures`` (B, H, W, 3), contiguous, together as far as memory allows.
 
-        Nothing is copied to the host but a sample where noise is measured, and where no strength is sought for each scene and
-        no noise nothing is waited for.
+        Pictures are not copied to the host, except for a sample if noise is measured. The call is asynchronous if neither a
+        scene's strength nor noise is measured.
         """
         enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
         gpu, pixels = self._gpu, pictures[..., 0].numel()

@@ -34,24 +34,24 @@ class Variant:
         ValueError: a field is out of range or of another type.
 
     Attributes:
-        name: what the command line calls it.
-        summary: what sets it apart, in a few words.
+        name: name on the command line.
+        summary: difference to other variants, in a few words.
         part: the part of the report that it belongs to, or "beyond".
-        sources: each 3x3 convolution's inputs; all but the last are followed by a ReLU.
+        sources: inputs of each 3x3 convolution; all but the last are followed by a ReLU.
         filters: channels of every hidden convolution.
-        iterations: T, the curve's steps.
-        shared_maps: one triplet of curve maps for all steps, instead of one a step.
+        iterations: T, number of steps of the curve.
+        shared_maps: one triplet of curve maps for all steps instead of one for each step.
         separable: depthwise 3x3 and pointwise 1x1 convolutions instead of full ones.
-        scale: in use, the curve is estimated on an image this many times smaller.
-        weights: what each loss counts.
-        brightness: in use, the maps' strength is what brings a dark scene, with a mean of 0.05, to this mean, of [0, 1]
-            (``zdce.models.scene``); 0: none is sought.
-        noise: in use, what the curve made of noise of this standard deviation, in 8-bit levels, is smoothed
-            (``zdce.ops.denoise_picture``); 0: nothing is.
-        guided: in use, the maps' mean becomes a local function of luma (``zdce.models.guidance``), one for all colours, which
-            follows the picture's edges.
-        formula: "curve": the estimates are curve maps. "illumination": they are an illumination, by which the image is divided
-            (``zdce.models.illumination``), with one iteration and nothing sought for the scene.
+        scale: in enhancing, the curve is estimated on an image this many times smaller.
+        weights: weights of the losses in training.
+        brightness: in enhancing, target mean in [0, 1) of a dark scene whose mean is 0.05, from which the strength of the maps
+            is found (``zdce.models.scene``); 0: the maps are applied as they are.
+        noise: in enhancing, standard deviation of the input's noise in 8-bit levels, whose amplification is smoothed
+            (``zdce.ops.denoise_picture``); 0: nothing is smoothed.
+        guided: in enhancing, the mean of the maps becomes a local function of luma (``zdce.models.guidance``), one for all
+            colours, which follows the picture's edges.
+        formula: "curve": the network estimates curve maps. "illumination": it estimates the illumination by which the image is
+            divided (``zdce.models.illumination``), with one iteration and without scene strength.
     """
 
     name: str
@@ -143,8 +143,6 @@ class Variant:
     def to_dict(self) -> dict[str, Any]:
         """Dictionary for JSON, which ``from_dict`` reads. Fields about use are left out at their defaults, so that files stay
         the same when variants get further fields.
-
-        How it is used stands there only where it is not the usual: files stay the same when variants get further fields.
         """
         values = {**asdict(self), "weights": self.weights._asdict()}
         usual = {field.name: field.default for field in fields(self) if field.name in _USE}
@@ -155,7 +153,7 @@ class Variant:
         """Reads the result of ``to_dict``. Fields about use may be missing; other programs don't write them.
 
         Raises:
-            ValueError: a field is missing, unknown, or not what it must be.
+            ValueError: a field is missing or unknown, or its value is not allowed.
         """
         if not isinstance(values, dict):
             raise InputError(f"a variant must be a table of its fields, got {values!r}")
@@ -231,7 +229,7 @@ def variant(name: str) -> Variant:
     """The variant of that name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such variant.
     """
     if name not in VARIANTS:
         raise InputError(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}")

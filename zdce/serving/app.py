@@ -361,7 +361,7 @@ def _from_json(text: bytes) -> tuple[bytes, EnhanceRequest]:
     """The picture and the request in a JSON body.
 
     Raises:
-        ValueError: it is no such JSON.
+        ValueError: the body is not such JSON.
     """
     try:
         values = json.loads(text)
@@ -380,7 +380,7 @@ async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     """The pieces of an upload.
 
     Raises:
-        TimeoutError: it falls behind the slowest pace.
+        TimeoutError: it is too slow.
     """
     began, received = asyncio.get_running_loop().time(), 0
     async with asyncio.timeout(None) as deadline:

@@ -25,9 +25,9 @@ _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 class Guard:
     """Answers only requests that were meant for this server, and none that a page of another site makes a browser send.
 
-    A request must name the server by an IP address, ``localhost`` or one of ``names``: another site that lets its own name
-    point here ("DNS rebinding") sends that name. A browser says where a request comes from (``Sec-Fetch-Site``, ``Origin``);
-    from elsewhere only the page itself may be opened.
+    A request must address the server by an IP address, ``localhost`` or one of ``names``. Another site whose name was changed
+    to point here ("DNS rebinding") would send its own name. Browsers send the origin of a request (``Sec-Fetch-Site``,
+    ``Origin``); from other origins only the page itself may be opened.
     """
 
     def __init__(self, app: ASGIApp, names: Sequence[str] = ()) -> None:

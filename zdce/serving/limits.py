@@ -11,13 +11,13 @@ class Limits:
     """Limits of a server.
 
     Attributes:
-        file: bytes of one upload.
-        pixels: of one picture.
-        pictures: that are held as previews, of all visitors together; the one used longest ago goes first.
-        memory: bytes that previews with their curve maps hold; uploads and results under way may hold as much again.
-        idle: seconds until an unused preview goes.
-        workers: threads that decode, enhance and encode whole pictures.
-        queue: requests that wait for a worker, their uploads being there; more are told to come back later.
+        file: largest upload, in bytes.
+        pixels: largest picture, in pixels.
+        pictures: most previews, of all visitors together; the least recently used one is deleted first.
+        memory: bytes for previews with their curve maps; uploads and results in transit may take as much again.
+        idle: seconds after which an unused preview is deleted.
+        workers: number of threads that decode, enhance and encode whole pictures.
+        queue: most requests with a complete upload that wait for a worker; others are answered 503.
     """
 
     file: int = 64 * MEGABYTE
@@ -31,6 +31,6 @@ class Limits:
     def transfer_seconds(self, size: int) -> float:
         """Longest time for a download of ``size`` bytes: 15 s, and a second for every 128 KiB.
 
-        At any moment of an upload, ``size`` being what has come, so much time may have passed: that is its slowest pace.
+        An upload must have received ``size`` bytes within this time at every moment.
         """
         return 15 + size / (1 << 17)

@@ -37,7 +37,7 @@ class Views:
     """The newest frame for all viewers, encoded when one of them requests it.
 
     Attributes:
-        meter: what became of the frames.
+        meter: counts and latencies of the frames.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Views:
         """A frame with a higher number, or None if none arrives within this many seconds.
 
         Raises:
-            EOFError: there will be none.
+            EOFError: the video has ended.
         """
         with self._change:
             self._change.wait_for(lambda: self._over or (self._shown is not None and self._shown.number > than), seconds)

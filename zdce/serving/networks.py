@@ -14,13 +14,13 @@ class Networks:
     """Networks by the names that visitors see.
 
     Args:
-        sources: what ``zdce.load`` takes, each once. A file's name stands for it, with as many of its folders as tell it from
-            the others.
-        device: where they run, as torch names it.
+        sources: names or paths that ``zdce.load`` takes, each once. A file is offered under its name, with as many of its
+            folders as distinguish it from the others.
+        device: device of the networks, as torch names it.
 
     Raises:
-        ValueError: there are none, or one twice.
-        FileNotFoundError, ValueError: as ``zdce.load`` says.
+        ValueError: ``sources`` is empty, or has a network twice.
+        FileNotFoundError, ValueError: as for ``zdce.load``.
     """
 
     def __init__(self, sources: Sequence[str], device: str = "cpu") -> None:

@@ -12,8 +12,8 @@ def page(name: str = "page", images: str = "blob: data:") -> tuple[str, str]:
     """The document and its Content-Security-Policy.
 
     Args:
-        name: of the page, ``"page"`` or ``"live"``.
-        images: where it takes pictures from.
+        name: name of the page, ``"page"`` or ``"live"``.
+        images: sources of images that the policy allows.
     """
     html, style, script = (resources.files("zdce.serving").joinpath("web", file).read_text("utf-8") for file in _FILES[name])
     policy = {

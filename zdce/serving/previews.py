@@ -26,11 +26,11 @@ class Preview:
     """A small version of a picture, and the curve maps that were estimated on it.
 
     Attributes:
-        picture: of at most ``SIDE`` pixels on its longer side.
-        width, height: of the picture itself.
-        format: Pillow's name of its file's format.
-        maps: by what they were estimated with, the ones used longest ago first.
-        lock: held while maps are estimated, so that nobody does it twice.
+        picture: the small version, of at most ``SIDE`` pixels on its longer side.
+        width, height: size of the whole picture.
+        format: Pillow's name of the file's format.
+        maps: curve maps by the settings of their estimation, the least recently used first.
+        lock: held while maps are estimated, so that this is done only once.
     """
 
     picture: Picture
@@ -83,7 +83,7 @@ class Previews:
         """The preview of that name.
 
         Raises:
-            KeyError: there is none, or it had to go.
+            KeyError: there is none, or it was deleted.
         """
         with self._lock:
             self._expire()

@@ -68,7 +68,7 @@ class RequestBase(BaseModel):
         """From JSON values; null stands for the default.
 
         Raises:
-            InputError: one is unknown, or not what it must be.
+            InputError: a parameter is unknown, or its value is not allowed.
         """
         try:
             return cls.model_validate({name: value for name, value in values.items() if value is not None})

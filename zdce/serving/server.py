@@ -33,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket at ``host`` and ``port``; port 0 takes a free one.
 
     Raises:
-        OSError: it can't be had; the message names it.
+        OSError: the address can't be used; the message names it.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -60,8 +60,8 @@ def server(
     """A server of ``networks`` within ``limits``.
 
     Args:
-        names: that requests may call it by, beside localhost and addresses.
-        ready: called when requests are answered.
+        names: host names that requests may use, beside localhost and addresses.
+        ready: called when the server accepts requests.
     """
     return _server_of(application(networks, limits, names), ready, _Connection)
 
@@ -110,7 +110,8 @@ class _Connection(H11Protocol):
 
 
 class _Endless(_Connection):
-    """Closes connections whose client stops reading an endless answer, which would occupy a place and delay the server's end.
+    """Closes connections whose client stops reading an endless answer, which would occupy a place and delay the server's
+    end.
     """
 
     _stalled: asyncio.TimerHandle | None = None

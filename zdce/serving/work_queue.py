@@ -30,7 +30,7 @@ class WorkQueue:
         """Checks for a place without taking it.
 
         Raises:
-            BusyError: there is none.
+            BusyError: there is no free place.
         """
         if self._under_way >= self._limits.queue + self._limits.workers:
             raise BusyError
@@ -40,7 +40,7 @@ class WorkQueue:
         """A place in the queue, for a request whose upload is complete.
 
         Raises:
-            BusyError: there is none.
+            BusyError: there is no free place.
         """
         self.check()
         self._under_way += 1
@@ -79,7 +79,7 @@ class WorkQueue:
         """Result of ``work``, in a thread for whole pictures, as long as ``request``'s client waits for it.
 
         Raises:
-            ClientDisconnect: it does not.
+            ClientDisconnect: the client has gone.
         """
         return await _run(self._whole, request, work)
 
