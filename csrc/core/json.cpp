@@ -147,7 +147,7 @@ class Reader {
 
   static char lower(char c) { return c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c; }
 
-  // In UTF-8; halves of surrogate pairs each by itself, as names and numbers here have none.
+  // In UTF-8. The halves of surrogate pairs are encoded separately; names and numbers here have none.
   static std::string encoded(unsigned code) {
     const auto byte = [](unsigned value) { return static_cast<char>(value); };
     if (code < 0x80) return {byte(code)};

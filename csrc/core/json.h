@@ -1,4 +1,4 @@
-// As much of JSON as the header of a .safetensors file needs: a strict reader of whole texts.
+// A strict reader of JSON for the header of .safetensors files.
 #pragma once
 
 #include <cstdint>
@@ -20,18 +20,18 @@ struct Json {
   std::vector<Json> array;
   std::map<std::string, Json, std::less<>> object;
 
-  // The value of a key. Throws std::runtime_error where there is none, or this is no object; likewise below.
+  // The value of a key. Throws std::runtime_error if there is none, or this is not an object; likewise below.
   const Json& at(std::string_view key) const;
   const Json* find(std::string_view key) const;
   const std::string& text() const;
-  // A whole number of [low, high].
+  // An integer in [low, high].
   int64_t integer(int64_t low, int64_t high) const;
   double real() const;
   bool flag() const;
   const std::vector<Json>& list() const;
 };
 
-// Throws std::runtime_error where the text is not one JSON value, or one nested deeper than 16.
+// Throws std::runtime_error if the text is not a single JSON value, or is nested deeper than 16.
 Json parse_json(std::string_view text);
 
 }  // namespace zdce

@@ -15,10 +15,11 @@ namespace {
 
 constexpr double kLevels = 255;
 
-// Rows of a result that depend on a row of the noise's surroundings.
+// Number of rows around a row that its denoised result depends on.
 constexpr int64_t kReach = 4;
 
-// Pixels of the strips that are denoised one after the other: each with its result is 25 MB of 16 bits, 50 of floats.
+// Pixels of the strips that are denoised one after the other: a strip with its result is 25 MB in 16 bits, 50 in
+// floats.
 constexpr int64_t kStrip = int64_t{1} << 21;
 
 void check(bool holds, const std::string& message) {
@@ -62,7 +63,7 @@ void check_settings(const Picture& picture, const Settings& settings) {
   check_scale(settings.scale);
 }
 
-// Coefficients (2, h, w) for a picture, of the strength that its scene wants.
+// Coefficients (2, h, w) for a picture, with the strength for its scene.
 std::vector<float> guided_maps(const Model& model, const Picture& picture, const Settings& settings) {
   const int64_t height = small_side(picture.height, settings.scale), width = small_side(picture.width, settings.scale);
   const int64_t channels = model.network().maps;
@@ -76,7 +77,7 @@ std::vector<float> guided_maps(const Model& model, const Picture& picture, const
   if (settings.brightness == 0) return fitted({});
   const Scene scene = read_scene(small, height, width);
   std::vector<float> coefficients = fitted(scene.fall());
-  // The strength is that of maps which brighten the black too: nothing else is to make up for it.
+  // The strength is found for maps that brighten the black too: nothing else must make up for it.
   const double wanted = guided_scene_strength(model, scene, small, coefficients, height, width, settings);
   if (wanted > 0 && scene.night() > 0) {
     const std::vector<float> shown = scene.shown(small);

@@ -1,4 +1,4 @@
-// A network with its weights and how it is used: what zdce.load makes of a file, without torch.
+// A network with its weights and settings, as read from a file by zdce.load, without torch.
 #pragma once
 
 #include <cstdint>
@@ -11,36 +11,37 @@
 
 namespace zdce {
 
-// What an enhancement can be told; a model has its own.
+// Settings of enhancement; each model has its own.
 struct Settings {
-  double strength = 1;    // scales the curve maps
-  double brightness = 0;  // mean of [0, 1] that a dark scene of mean 0.05 is brought to; 0: no strength is sought
-  double noise = 0;       // deviation of the picture's noise in levels of 255 that is smoothed; 0: none is
-  int64_t scale = 1;      // the curve is estimated on a picture so many times smaller
-  double shadows = 0;     // of guided maps, from -1 to 1: how much more black is lifted than what is lit; 0: as trained
-  double highlights = 1;  // of guided maps, from 0 to 1: how far what is lit keeps its light
+  double strength = 1;    // factor of the curve maps
+  double brightness = 0;  // target mean, in [0, 1), of a dark scene of mean 0.05; 0: no strength is found
+  double noise = 0;       // standard deviation of the picture's noise to smooth, in levels of 255; 0: none
+  int64_t scale = 1;      // the curve is estimated on a picture this many times smaller
+  double shadows = 0;     // for guided maps, from -1 to 1: how strongly shadows are lifted; 0: as trained
+  double highlights = 1;  // for guided maps, from 0 to 1: how far lit parts keep their brightness
 };
 
 class Model {
  public:
-  // plan: as read_plan takes it; parameters: in the network's order. Throws std::runtime_error where the plan makes no
-  // network, where the parameters are not as many as it has, or not finite; and std::bad_alloc.
+  // plan: as for read_plan; parameters: in the network's order. Throws std::runtime_error if the plan is not a network,
+  // or if the number of parameters is wrong or one is not finite; and std::bad_alloc.
   Model(const std::vector<int64_t>& plan, const std::vector<float>& parameters);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
   const Network& network() const { return network_; }
 
-  // The model's own.
+  // The model's own settings.
   Settings settings;
 
-  // In use its maps are guided ones, fitted to the luma of a small picture.
+  // The applied maps are guided ones, fitted to the luma of a small picture.
   bool guided = false;
 
-  // Channels of the maps in use.
+  // Channels of the applied maps.
   int64_t used_maps() const { return guided ? kGuidedMaps : network_.maps; }
 
-  // Pictures are made small by bilinear samples, and maps large with aligned corners, as Zero-DCE++ was published.
+  // As in the published Zero-DCE++, pictures are reduced to bilinear samples, and maps are enlarged with aligned
+  // corners.
   bool published_sampling() const { return settings.scale > 1 && !guided; }
 
  private:
@@ -48,18 +49,17 @@ class Model {
   Workspace memory_;
 };
 
-// bytes: a .safetensors file as zdce.save writes it. Throws std::runtime_error where it is none.
+// bytes: a .safetensors file as DCENet.save writes it. Throws std::runtime_error if they are not.
 std::unique_ptr<Model> read_model(const void* bytes, size_t size, bool bfloat16);
 
-// The curve maps (C, h, w) of a picture (H, W, 3) at `scale`, float, written; h and w are H and W over scale, rounded
-// up.
+// Writes the curve maps (C, h, w) of a picture (H, W, 3) at `scale`, float; h and w are H and W over scale, rounded up.
 void curve_maps(const Model& model, const Picture& picture, int64_t scale, float* maps);
 
-// What `enhance` applies to a picture (H, W, 3), before settings.strength: (model.used_maps(), h, w), written. Curve
-// maps, or of a guided model coefficients of luma, times the strength that the scene wants.
+// Writes the maps that `enhance` applies to a picture (H, W, 3), before settings.strength: (model.used_maps(), h, w).
+// They are curve maps or, for a guided model, coefficients of luma, times the strength for the scene.
 void used_maps(const Model& model, const Picture& picture, const Settings& settings, float* maps);
 
-// The strength that the scene of a picture (H, W, 3) wants its maps to have, from 0 to 2; 1 where brightness is 0.
+// The strength of the maps for the scene of a picture (H, W, 3), from 0 to 2; 1 if brightness is 0.
 double scene_strength(const Model& model, const Picture& picture, double brightness);
 
 // The lumas between which guided maps fall to 0.
@@ -67,39 +67,39 @@ struct Fall {
   float start = 0.4f, end = 1;
 };
 
-// What is known of the scene of an image (3, h, w), made small by area means, that guided maps are for.
+// Statistics of a scene for guided maps, from an image (3, h, w) of area means.
 struct Scene {
   std::vector<float> image;         // the area means
-  std::vector<double> darker_half;  // how much each counts in the darker half
-  double share = 0, mean = 0;       // of what is more than black
+  std::vector<double> darker_half;  // weight of each area mean in the darker half
+  double share = 0, mean = 0;       // share of the area means that are not black, and their mean
   double darker = 0, brighter = 0;  // mean luma of the two halves
   double brightest = 0;             // largest value of any colour
 
   double backlit() const;
   double night() const;
-  // Factors of the maps of an image (3, h, w), (h, w), that leave the black of a night with lamps black.
+  // Factors (h, w) of the maps of an image (3, h, w) that keep the black of a night with lamps black.
   std::vector<float> shown(const std::vector<float>& image) const;
   Fall fall() const;
 };
 
 Scene read_scene(const std::vector<float>& image, int64_t height, int64_t width);
 
-// The coefficients (2, h, w) of guided maps: of luma Y, `a Y + b` is the local linear function that comes closest to
-// the mean of `channels` maps (channels, h, w) of an image (3, h, w), weighted by `shadows` and `highlights`.
+// Writes the coefficients (2, h, w) of guided maps: of luma Y, `a Y + b` is the local linear function closest to the
+// mean of the maps (channels, h, w) of an image (3, h, w), weighted by `shadows` and `highlights`.
 std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::vector<float>& maps, int64_t channels,
                                    int64_t height, int64_t width, double shadows, double highlights, Fall fall);
 
-// The strength that a scene wants such coefficients to have, 0 to 4; `image` is the small one, (3, h, w).
+// The strength of such coefficients for a scene, from 0 to 4; `image` is the small one, (3, h, w).
 double guided_scene_strength(const Model& model, const Scene& scene, const std::vector<float>& image,
                              const std::vector<float>& coefficients, int64_t height, int64_t width,
                              const Settings& settings);
 
-// picture, result (written): (H, W, 3), interleaved, of one type, in memory of their own. Throws std::runtime_error
-// where they or the settings are not as they must be.
+// picture, result (written): (H, W, 3), interleaved, of one type; they don't overlap. Throws std::runtime_error if they
+// or the settings are wrong.
 void enhance(const Model& model, const Picture& picture, const Settings& settings, const Picture& result);
 
-// Takes out of `enhanced` what a curve made of the noise of `picture`, in levels of 255, in place; both (H, W, 3),
-// interleaved, of one type.
+// Smooths, in place, the noise of `picture`, in levels of 255, that the curve amplified in `enhanced`; both are (H, W,
+// 3), interleaved, of one type.
 void denoise_in_place(const Picture& picture, const Picture& enhanced, double noise);
 
 }  // namespace zdce

@@ -1,4 +1,4 @@
-// The operations on pictures, with their arguments checked: std::runtime_error says what is wrong.
+// The operations on pictures. Arguments are checked: a std::runtime_error names the wrong one.
 #pragma once
 
 #include <string>
@@ -23,7 +23,7 @@ inline void check_same(const Picture& picture, const Picture& other, const char*
   }
 }
 
-// (1, channels, height, width) of float, one value after the other; kernels that read maps don't write them.
+// (1, channels, height, width) of float, contiguous. Kernels that read maps don't write them.
 inline Planes contiguous_maps(const float* maps, int64_t channels, int64_t height, int64_t width) {
   const int64_t row = width * static_cast<int64_t>(sizeof(float));
   return {const_cast<char*>(reinterpret_cast<const char*>(maps)),
@@ -38,28 +38,29 @@ inline Planes contiguous_maps(const float* maps, int64_t channels, int64_t heigh
           sizeof(float)};
 }
 
-// picture: (H, W, 3), interleaved; small: (3, ceil(H / scale), ceil(W / scale)) in [0, 1], written: area means, or
-// without antialiasing bilinear samples.
+// picture: (H, W, 3), interleaved; small: (3, ceil(H / scale), ceil(W / scale)) in [0, 1], written: area means or,
+// without antialiasing, bilinear samples.
 void reduce_picture(const Picture& picture, int64_t scale, bool antialias, float* small);
 
-// picture, enhanced (written): (H, W, 3), interleaved, of one type; maps: (1, 3 T or 3, ceil(H / scale),
-// ceil(W / scale)), not of double.
+// picture, enhanced (written): (H, W, 3), interleaved, of one type; maps: (1, 3 T or 3, ceil(H / scale), ceil(W /
+// scale)), of any type but double.
 void enhance_picture(const Picture& picture, const Planes& maps, int64_t iterations, int64_t scale, bool align_corners,
                      double strength, bool logits, const Picture& enhanced);
 
-// picture, enhanced, denoised (written, memory of its own): (H, W, 3), interleaved, of one type. noise: deviation of
-// the picture's noise, of [0, 1].
+// picture, enhanced, denoised (written, without overlap): (H, W, 3), interleaved, of one type. noise: standard
+// deviation of the picture's noise, as a fraction of white.
 void denoise_picture(const Picture& picture, const Picture& enhanced, double noise, const Picture& denoised);
 
-// Standard deviation of the noise of a picture (H, W, 3), any strides, in levels of 255, from 0 to 10; 0 where too
-// little of it is neither black nor white.
+// Standard deviation of the noise of a picture (H, W, 3), any strides, in levels of 255, from 0 to 10; 0 if too little
+// of it is neither black nor white.
 double measure_noise(const Picture& picture);
 
-// picture: (H, W, 3), any strides; network: with its weights in place. result: (H, W, 3), or with `maps` the curve maps
-// (C, H, W), float; written. strength: scales the maps.
+// picture: (H, W, 3), any strides; network: with packed weights. result, written: (H, W, 3) or, with `maps`, the curve
+// maps (C, H, W), float. strength: factor of the maps.
 void run_network(const Network& network, const Picture& picture, double strength, bool maps, const Picture& result);
 
-// One tile of that, on this thread: rows top to bottom and columns left to right, top and left multiples of 4.
+// One tile of run_network, on this thread: rows from top to bottom and columns from left to right; top and left are
+// multiples of 4.
 void run_network_tile(const Network& network, const Picture& picture, const PictureTile& tile, const Picture& result);
 
 }  // namespace zdce

@@ -54,7 +54,7 @@ void append(const File& file, const std::string& name, const std::vector<int64_t
   }
 }
 
-// What of a variant decides the network and its use; zdce/models/variants.py says what the fields are.
+// The fields of a variant that determine the network and its use; zdce/models/variants.py describes them.
 struct Variant {
   std::vector<std::vector<int64_t>> sources;
   std::vector<int64_t> outputs;

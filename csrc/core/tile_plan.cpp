@@ -12,11 +12,11 @@
 namespace zdce {
 namespace {
 
-// Narrower tiles would compute more of their surroundings than of themselves, whatever the cache.
+// Narrower tiles would compute more of their margin than of themselves, whatever the cache.
 constexpr int kLeastColumns = 64;
 
-// A thread's last tile ends, on average, half a tile after another's where their processors are not equally fast or
-// have something else to do. Where all are alike it does not: half of that is counted.
+// If processors differ in speed or have other work, a thread's last tile ends on average half a tile later than
+// another's; if they are alike, it does not. The plan counts half of that.
 constexpr double kWaiting = 0.25;
 
 int64_t second_level_cache() {
@@ -33,7 +33,7 @@ int64_t second_level_cache() {
 
 int ceil_div(int64_t value, int64_t by) { return static_cast<int>((value + by - 1) / by); }
 
-// Multiply-adds a pixel.
+// Multiply-adds per pixel.
 double products(const Network& network, const Layer& layer) {
   const double inputs = layer.inputs, lanes = layer.lanes();
   if (network.separable) return inputs * (9 + lanes);
@@ -41,7 +41,7 @@ double products(const Network& network, const Layer& layer) {
   return inputs * lanes * kPoints / 16;
 }
 
-// Columns of the widest tile whose rows, with those of its margins, fit.
+// Columns of the widest tile whose rows, with those of its margins, fit into the bytes.
 int widest_tile(const Network& network, const Geometry& geometry, int64_t bytes) {
   int64_t column = geometry.image_ring() * 12;
   for (size_t l = 0; l + 1 < network.layers.size(); ++l)

@@ -1,4 +1,4 @@
-// Which tiles of a picture a network is run on, one after the other, by so many threads.
+// The tiles of a picture on which a network runs, for a given number of threads.
 #pragma once
 
 #include <cstdint>
@@ -8,16 +8,16 @@
 
 namespace zdce {
 
-// Bytes of rows that a tile may keep: seven eighths of the second-level cache, from 1 to 4 MB; weights and scratch take
-// the rest. More does no harm where the next cache is fast, and saves margins.
+// Bytes of a tile's rows: seven eighths of the second-level cache, from 1 to 4 MB; weights and scratch take the rest. A
+// larger share does no harm where the next cache is fast, and saves margins.
 int64_t ring_bytes();
 
-// Work on a tile's rows and columns, in multiply-adds: layers compute a margin of the tile's surroundings anew, above
-// it where `below` another tile, and on `sides` (0 to 2) sides.
+// Cost of a tile of rows and columns, in multiply-adds. Layers compute a margin around the tile again: above it if the
+// tile is `below` another, and on `sides` (0 to 2) sides.
 double tile_work(const Network& network, const Geometry& geometry, int rows, int columns, bool below, int sides);
 
-// Tiles that cover the picture, equal but for the last of a row or column: of the grids tried, whose rows fit into
-// `bytes` where tiles of 64 columns do, the one that all threads together finish soonest.
+// Tiles that cover the picture, equal except for the last of a row or column. Of the grids whose rows fit into `bytes`
+// (if tiles of 64 columns do), it is the one that all threads together finish first.
 std::vector<PictureTile> plan_tiles(const Network& network, int height, int width, int threads,
                                     int64_t bytes = ring_bytes());
 

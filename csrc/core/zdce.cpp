@@ -1,4 +1,4 @@
-// The C interface: checks what C can get wrong, calls the core, and turns exceptions into statuses.
+// The C interface: checks arguments that C can get wrong, calls the core, and turns exceptions into statuses.
 
 #include "zdce.h"
 
@@ -25,7 +25,7 @@ namespace {
 
 using namespace zdce;
 
-// No std::string, which might find no memory for the message that there is none.
+// Not a std::string, which might find no memory for the message that memory ran out.
 thread_local char last_error[512] = "";
 
 zdce_status failed(zdce_status status, const char* message) {
