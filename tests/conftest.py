@@ -20,6 +20,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # torch.compile starts processes of its own to compile in, each with a PyTorch; the tests compile little.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+# It tries each instruction set by a program that it compiles, half a minute with empty caches; vectors are no claim of ours.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 
 import cuda_on_host
 

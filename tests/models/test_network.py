@@ -220,9 +220,26 @@ def test_the_network_compiles_whole():
     torch._dynamo.reset()
     model = zdce.DCENet("iters4").eval()
     image = torch.rand(1, 3, 24, 32)
-    compiled = torch.compile(model.enhance, fullgraph=True)
+    compiled = torch.compile(model.enhance, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
         torch.testing.assert_close(compiled(image), model.enhance(image), rtol=0, atol=1e-5)
+
+
+@pytest.mark.heavy
+def test_a_step_of_training_in_inductors_own_code():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = zdce.DCENet("iters4")
+    image = torch.rand(1, 3, 32, 40)
+
+    def loss(image):
+        return zdce.ops.zero_reference_objective(image, model(image)).total
+
+    results = []
+    for function in (torch.compile(loss, fullgraph=True), loss):
+        value = function(image)
+        results.append((value.detach(), *torch.autograd.grad(value, list(model.parameters()))))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
 def test_activations_in_bfloat16(tmp_path):

@@ -218,8 +218,9 @@ def test_compiles_whole_with_dynamic_shapes(backend, device):
     def loss(image, maps):
         return zdce.ops.apply_curve(image * 0.5, maps.tanh()).square().sum()
 
-    compiled = torch.compile(loss, fullgraph=True, dynamic=True)
-    for size in ((16, 16), (17, 31), (8, 40)):
+    # test_operators.py has Inductor compile every operator.
+    compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
+    for size in ((16, 20), (17, 31), (8, 40)):  # no square, as in test_operators.py
         image, maps, _ = random_case(size, device=device)
         grads = []
         for function in (compiled, loss):
@@ -227,8 +228,7 @@ def test_compiles_whole_with_dynamic_shapes(backend, device):
             with zdce.backend(backend):
                 function(image, leaf).backward()
             grads.append(leaf.grad)
-        # inductor's tanh differs in the last bits, and eight steps amplify them
-        torch.testing.assert_close(grads[0], grads[1], rtol=1e-3, atol=1e-4)
+        assert torch.equal(*grads)
 
 
 def test_exports():

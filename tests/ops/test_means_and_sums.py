@@ -260,11 +260,12 @@ def losses(ops, enhanced, image, maps):
     )  # fmt: skip
 
 
+# Of a backend, what is compiled has the name alone, which every backend's test of apply_curve takes through.
+@pytest.mark.parametrize("backend", ["cpp", "cuda"], indirect=True)
 def test_losses_compile_whole_with_dynamic_shapes(backend, device):
     torch._dynamo.reset()
-    # Inductor's own code for the small formulas takes most of a minute: the objective's test has it compiled.
     compiled = torch.compile(lambda *t: losses(zdce.ops, *t), fullgraph=True, dynamic=True, backend="aot_eager")
-    for size in ((16, 16), (17, 31), (40, 64))[: 1 if backend == "triton" else 3]:
+    for size in ((16, 20), (17, 31), (40, 64)):  # no square, as in test_operators.py
         image, maps, other = random_case(size, 2, batch=1, device=device)
         inputs = [tensor.requires_grad_() for tensor in (other.sigmoid().detach(), image, maps)]
         results = []

@@ -4,8 +4,11 @@ import importlib
 from pathlib import Path
 
 import pytest
+import torch
+from torch._inductor.compile_fx import compile_fx
 
 import zdce
+from cases import assert_near, random_case
 from zdce.bench.cases import CASES
 from zdce.ops import dispatch
 
@@ -37,3 +40,49 @@ def test_a_kernel_of_each_backend_has_the_operators_name(name):
 
 def test_every_operation_is_measured():
     assert set(CASES) | IN_NETWORKS == {name for name in zdce.ops.__all__ if name.islower()}
+
+
+# No square: two sides of one length are taken for one variable, and the next size would be compiled anew.
+SIZES = [(16, 20), (17, 31), (40, 64)]
+
+
+def every_operator(image, logits, weight, bias, picture):
+    """Results of all operators: those with a gradient, and a picture."""
+    operators = torch.ops.zdce
+    maps = zdce.ops.convolution([image, logits], weight, bias).tanh()
+    enhanced = zdce.ops.apply_curve(image, maps)
+    statistics = operators.objective_statistics(image, maps, 2)
+    regions = operators.region_contrast(enhanced, image, 4)
+    sums = operators.channel_means(enhanced), operators.region_means(enhanced, 4), operators.tv_sums(maps)
+    bright = zdce.ops.enhance_picture(picture, zdce.ops.reduce_picture(picture, 4), iterations=2, scale=4)
+    return (*statistics, *regions, *sums), zdce.ops.denoise_picture(picture, bright)
+
+
+def test_inductor_compiles_every_operator_with_dynamic_shapes():
+    torch._dynamo.reset()
+    compiled_operators = set()
+
+    def inductor(graph, inputs):
+        compiled_operators.update(str(node.target) for node in graph.graph.nodes)
+        return compile_fx(graph, inputs)
+
+    compiled = torch.compile(every_operator, fullgraph=True, dynamic=True, backend=inductor)
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(6, 9, 3, 3, generator=generator) / 9, torch.randn(6, generator=generator) / 9
+    for size in SIZES:
+        image, logits, _ = random_case(size, 2, batch=1)
+        picture = torch.randint(0, 60, (*size, 3), dtype=torch.uint8, generator=generator)
+        results = []
+        for function in (compiled, every_operator):
+            leaves = [tensor.clone().requires_grad_() for tensor in (image, logits, weight, bias)]
+            with torch.compiler.set_stance("default" if size == SIZES[0] else "fail_on_recompile"):
+                values, bright = function(*leaves, picture)
+            wanted = [value for value in values if value.requires_grad]
+            directions = [torch.linspace(-1, 1, value.numel()).view_as(value) for value in wanted]
+            grads = torch.autograd.grad(wanted, leaves, directions)
+            results.append((bright, *(value.detach() for value in values), *grads))
+        (bright, *got), (expected_bright, *expected) = results
+        assert torch.equal(bright, expected_bright)
+        for value, other in zip(got, expected, strict=True):
+            assert_near(value, other.double(), 1e-5)  # tanh is Inductor's own, and gradients are added in another order
+    assert {f"zdce.{name}" for name in FORWARD} <= compiled_operators

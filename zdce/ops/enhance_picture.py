@@ -60,7 +60,7 @@ def enhance_picture(
     check_scale(scale)
     _check_small_maps(maps, picture, scale)
     steps = _checked_iterations(maps, iterations, logits)
-    if not math.isfinite(strength):
+    if not abs(strength) < math.inf:  # torch.compile with dynamic shapes can't trace math.isfinite
         raise ValueError(f"strength must be a finite number, got {strength}")
     if out is None:
         out = torch.empty_like(picture, memory_format=torch.contiguous_format)
