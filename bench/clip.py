@@ -50,7 +50,7 @@ def read(path: Path) -> Iterator[tuple[Pixels, float]]:
     """Frames (H, W, 3) of a video, with their times in seconds."""
     files = video.containers()
     with files.Reader(path) as reader:
-        yield from ((item.pixels, item.time) for item in reader if isinstance(item, files.Shot))
+        yield from ((item.pixels, item.time) for item in reader if isinstance(item, files.DecodedFrame))
 
 
 def checked(frames_or_maps: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -172,7 +172,7 @@ def run(options: Options) -> Outcome:
         networks = len(options.models or options.variants)
         total = networks * len(list(options.groups())) * len(options.precisions) * len(options.threads)
         for setting in progress.track(_settings(options, Path(folder), outcome), total, SUITE):
-            _Contest(options, setting, folder, outcome).run()
+            _Comparison(options, setting, folder, outcome).run()
     outcome.notes = list(dict.fromkeys(outcome.notes))
     return outcome
 
@@ -320,7 +320,7 @@ def mean_error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:
     return float(np.abs(values - levels).mean()) if values.shape == levels.shape else float("inf")
 
 
-class _Contest:
+class _Comparison:
     """Measurement of all engines with one setting."""
 
     def __init__(self, options: Options, setting: _Setting, folder: str, outcome: Outcome) -> None:

@@ -94,7 +94,7 @@ def _measured(path: Path, case: str, enhancer: Enhancer, number: int) -> list[Ro
 
     reading, views, sizes = live.reading(), Views(), set()
 
-    def show(shown: live.Shown) -> None:
+    def show(shown: live.EnhancedFrame) -> None:
         sizes.add(shown.after.shape[:2])
         views.show(shown)
 

@@ -1,4 +1,4 @@
-"""What ComfyUI does with a folder of ``custom_nodes``, and the few of its modules that the node uses."""
+"""A stand-in for ComfyUI: its import of a folder of ``custom_nodes``, and the few modules that the node uses."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""What compilers make for tests: once for all workers, and again only when what it is made from changes."""
+"""Results of compilers for tests: made once for all workers, and again when their sources change."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What all tests share: the backends and the data that lies beside the project."""
+"""Fixtures of all tests: the backends, and data beside the project."""
 
 import functools
 import gc

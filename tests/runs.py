@@ -1,4 +1,4 @@
-"""Training runs of tests: how they are made, and when two are the same."""
+"""Training runs for tests: starting and comparing them."""
 
 import os
 import signal

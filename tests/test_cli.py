@@ -1,4 +1,4 @@
-"""The commands that only tell."""
+"""`zdce info`, `zdce variants`, help, completion, exit at a closed pipe, and the modules that a start imports."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The code of the documentation runs, from top to bottom of each page, and does what the text says."""
+"""The code of the documentation runs, from top to bottom of each page, with the results that the text promises."""
 
 import importlib.util
 import os

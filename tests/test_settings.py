@@ -1,4 +1,4 @@
-"""One list of settings: every way in takes each field of ``EnhanceSettings``, and each has its effect there."""
+"""Every function, command and integration that enhances takes each field of ``EnhanceSettings``, and each has its effect."""
 
 import importlib
 import shutil
@@ -18,6 +18,7 @@ from PIL import ExifTags, Image
 
 import comfyui
 import zdce
+from setting_values import VALUES
 from zdce import cli
 from zdce.bench.engines import dark_picture
 from zdce.bench.infer import lively
@@ -26,26 +27,6 @@ from zdce.enhancement import batch, ray_data, transforms, video
 from zdce.errors import InputError
 from zdce.runtime import devices
 from zdce.settings import EFFECTS, EnhanceSettings, SettingsKeywords, options
-
-# A value of each setting that changes the result. A new setting needs one here, and nothing else in this file.
-VALUES = {
-    "scale": 4,
-    "strength": 0.5,
-    "precision": "bf16",
-    "brightness": 0.4,
-    "noise": 9.0,
-    "shadows": 1.0,
-    "highlights": 0.0,
-    "transfer": "linear",
-    "only_if_dark": True,
-    "smoothing": 0.0,
-    "quality": 30,
-    "subsampling": "4:2:0",
-    "strip": "gps",
-    "crf": 40,
-    "deinterlace": True,
-}
-
 
 # The picture that a setting is tried on, where it is another than "dark.png".
 SOURCES = {"only_if_dark": "lit.png", "strip": "lit.png", "shadows": "backlit.png", "highlights": "backlit.png"}

@@ -1,4 +1,4 @@
-"""Enhancing on the CPU: nothing of it imports PyTorch, and all of it works where PyTorch is not installed."""
+"""Enhancing on the CPU imports no PyTorch, and works where PyTorch is not installed."""
 
 import json
 import os

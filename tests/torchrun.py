@@ -1,4 +1,4 @@
-"""`zdce` in the real processes of torchrun, for tests."""
+"""Starts `zdce` in real processes of torchrun."""
 
 import os
 import subprocess

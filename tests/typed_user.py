@@ -1,4 +1,4 @@
-"""A program of somebody who checks types strictly; mypy reads it, nothing runs it."""
+"""A user's program under strict type checks; mypy reads it, nothing runs it."""
 
 from pathlib import Path
 from typing import Any, assert_type

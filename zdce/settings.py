@@ -124,7 +124,7 @@ class Option:
 _OWN = "the network's own"
 
 
-class OwnSettings(Protocol):
+class NetworkDefaults(Protocol):
     """The defaults of a network, for settings that are None: a variant of ``zdce.models.variants``."""
 
     @property
@@ -275,7 +275,7 @@ class EnhanceSettings:
             raise TypeError(f"settings are {', '.join(options())}, got {unknown[0]!r}")
         return replace(settings or cls(), **changes)
 
-    def for_variant(self, variant: OwnSettings) -> "EnhanceSettings":
+    def for_variant(self, variant: NetworkDefaults) -> "EnhanceSettings":
         """These settings, with the values of ``variant`` in place of None."""
         unset = [name for name, option in options().items() if option.of_network and getattr(self, name) is None]
         own: dict[str, Any] = {name: getattr(variant, name) for name in unset}

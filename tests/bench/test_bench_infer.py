@@ -1,4 +1,4 @@
-"""Whole networks side by side: real runs at tiny sizes, what is checked before them, and who is left out."""
+"""Whole networks beside other engines: real runs at tiny sizes, the checks before them, and engines that are left out."""
 
 import csv
 import functools

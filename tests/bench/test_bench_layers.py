@@ -1,4 +1,4 @@
-"""Convolutions in every way that zdce bench layers measures: right on every instruction set, and counted as they are."""
+"""Every method that zdce bench layers measures: correct on every instruction set, and with the right count of operations."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`zdce bench live`: a film in real time, and the one that it makes."""
+"""`zdce bench live` with a film in real time, and the film that it generates."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""`zdce bench threads`: tiles of the engine's own plan, measured, and shared out among threads that are not there."""
+"""`zdce bench threads`: measured tiles of the engine's own plan, distributed among simulated threads."""
 
 import json
 

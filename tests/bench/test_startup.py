@@ -1,4 +1,4 @@
-"""`zdce bench startup` measures processes, not what started them."""
+"""`zdce bench startup` measures the processes, not the program that starts them."""
 
 import sys
 

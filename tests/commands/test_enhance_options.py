@@ -1,4 +1,4 @@
-"""What people and programs ask of `zdce enhance` beside brightness: streams, formats, dry runs, reports, completion."""
+"""Options of `zdce enhance` for files and programs: streams, formats, dry runs, reports, completion."""
 
 import io
 import json
@@ -212,7 +212,7 @@ def test_files_of_formats_that_are_not_read_are_counted_and_named(photos):
     assert result.exit_code == 0
     assert result.stdout == "5 written, 6 of formats that are not read\n"
     named = "in/a.gif, in/b.JXL, in/c.cr3, in/d.psd, in/e.exr and 1 more"
-    assert f"passed over {named}: these formats are not read\n" in result.stderr
+    assert f"skipped {named}: these formats are not read\n" in result.stderr
     assert not [name for name in contents() if name.startswith("out/") and name.endswith((".gif", ".JXL"))]
     assert json.loads(run("in", "-o", "two", "--json").stdout.splitlines()[-1])["summary"]["unread"] == 6
     # One that is named is tried.
@@ -221,7 +221,7 @@ def test_files_of_formats_that_are_not_read_are_counted_and_named(photos):
     Path("only/a.gif").write_bytes(b"anything")
     result = run("only")
     assert result.exit_code == 1
-    assert result.stderr.startswith("passed over only/a.gif: these formats are not read\nError: no pictures found: ")
+    assert result.stderr.startswith("skipped only/a.gif: these formats are not read\nError: no pictures found: ")
 
 
 def test_several_pictures_at_once_are_the_same_pictures(photos):

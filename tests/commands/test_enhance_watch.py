@@ -1,4 +1,4 @@
-"""`zdce enhance --watch`: files that arrive while a real process looks, half-written ones, and what a restart finds."""
+"""`zdce enhance --watch` in a real process: files that arrive, incomplete files, and restarts."""
 
 import shutil
 import signal

@@ -1,4 +1,4 @@
-"""`zdce live` as a process: its page and streams over HTTP, RTSP cameras, signals, and sources that vanish or don't answer."""
+"""`zdce live` as a process: its page and streams over HTTP, RTSP cameras, signals, and sources that fail."""
 
 import http.client
 import io

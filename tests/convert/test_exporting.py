@@ -1,4 +1,4 @@
-"""Exported files, read as their users read them, give what the enhancer gives; a wrong one is never written."""
+"""Exported files, run by other programs, have the results of the enhancer; a wrong file is never written."""
 
 import importlib
 import io
@@ -148,7 +148,7 @@ def test_pictures_that_are_denoised_are_the_enhancers_within_a_level(few_halving
     model = zdce.load("local")
     picture = np.array(Image.open(Path(__file__).parents[2] / "docs" / "dark.jpg"))[:400, :480]
     with torch.no_grad():
-        result = exporting._Whole(model, exporting.ExportOptions(uint8=True))(torch.from_numpy(picture)[None])
+        result = exporting._ExportedNetwork(model, exporting.ExportOptions(uint8=True))(torch.from_numpy(picture)[None])
     off = np.abs(result[0].numpy().astype(int) - zdce.Enhancer(model, noise=model.variant.noise)(picture))
     assert off.max() <= 1
     # Where float32 falls to either side of a half; without the rounding before, 12 % of the values differ, by up to 3.
@@ -280,7 +280,7 @@ def test_networks_and_names_that_other_programs_can_not_take_are_refused(saved, 
     for package in ("onnxruntime", "onnxscript"):
         pytest.importorskip(package)
     for name, more, message in (
-        ("local", (), "packages for darktable are for networks that see a few pixels at once, such as base"),
+        ("local", (), "packages for darktable are for networks that see a few pixels around each, such as base"),
         ("base", ("--scale", 4), "at scale 1, got base at scale 4"),
         ("base", ("--uint8",), "packages for darktable take float32 images; leave --uint8 out"),
     ):
@@ -317,7 +317,7 @@ def test_a_wrong_export_is_an_error_and_nothing_is_written(saved, tmp_path, monk
     model, folder = saved("iters4"), tmp_path / "exports"
     folder.mkdir()
     (folder / "net.pt2").write_text("what was there")
-    monkeypatch.setattr(exporting._Whole, "_enhanced", lambda self, image: image * 0.99)
+    monkeypatch.setattr(exporting._ExportedNetwork, "_enhanced", lambda self, image: image * 0.99)
     result = run(model, "-o", folder / "net.pt2")
     assert result.exit_code == 1
     assert "net.pt2 is not written: its results differ" in result.stderr

@@ -1,4 +1,4 @@
-"""Weights of other code give what that code gives: the published networks written anew in plain torch, and Keras itself."""
+"""Imported weights have the results of the programs that they come from: the published networks in plain torch, and Keras."""
 
 import argparse
 import importlib.util

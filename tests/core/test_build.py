@@ -1,4 +1,4 @@
-"""How the extensions are built: a compiler that fails stops it, none at all does not. What a build asks for, and its size."""
+"""Building the extensions: a failing compiler stops the build, a missing one does not; requirements and size of a build."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""The core without torch: the module zdce._core, the C interface, and what goes wrong."""
+"""The core without torch: the module zdce._core, the C interface, and errors."""
 
 import os
 import shutil

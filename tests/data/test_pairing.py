@@ -1,4 +1,4 @@
-"""References are found by the names that the field's data sets have, and pictures without one are never left out in silence."""
+"""References are found by the names of common data sets, and pictures without one are never silently left out."""
 
 import json
 from pathlib import Path

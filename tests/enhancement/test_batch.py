@@ -1,4 +1,4 @@
-"""`zdce enhance` on real files: where results go, what is kept, and what happens to broken ones."""
+"""`zdce enhance` on real files: paths of results, existing results, and broken files."""
 
 import ctypes
 import os

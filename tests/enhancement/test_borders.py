@@ -1,4 +1,4 @@
-"""Letterbox bars and the paper around scans decide nothing and stay as they are; night skies are no border."""
+"""Letterbox bars and the paper around scans have no effect on the curve and stay as they are; night skies are not borders."""
 
 import io
 

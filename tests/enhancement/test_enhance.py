@@ -1,4 +1,4 @@
-"""One call for arrays, tensors, Pillow images and paths, each given back in kind; the same as a step of a pipeline."""
+"""``zdce.enhance`` on arrays, tensors, Pillow images and paths, each returned in the same kind; the same as a transform."""
 
 import os
 import pickle
@@ -223,7 +223,7 @@ def test_a_file_is_loaded_once_until_it_changes(monkeypatch, pixels, tmp_path):
         (Image.new("F", (4, 4)), {}, ValueError, "expected pixels of 8 or 16 bits"),
         (Image.new("RGB", (0, 4)), {}, ValueError, "image must have at least one pixel, got 0 x 4"),
         ("no-such.jpg", {}, FileNotFoundError, "no-such.jpg"),
-        (np.zeros((4, 4, 3)), {"output": "x.png"}, ValueError, "output must be left out where image is no path, got ndarray"),
+        (np.zeros((4, 4, 3)), {"output": "x.png"}, ValueError, "output needs an image that is a path, got ndarray"),
         (np.zeros((4, 4, 3)), {"model": "no-such.safetensors"}, FileNotFoundError, "no weights at no-such.safetensors"),
     ],
 )

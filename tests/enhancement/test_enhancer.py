@@ -1,4 +1,4 @@
-"""Whole pictures: tiles are exact, any size and type, scale and strength as defined."""
+"""Whole pictures: exact tiles, any size and type, and scale and strength as defined."""
 
 from dataclasses import replace
 

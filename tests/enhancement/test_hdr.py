@@ -1,4 +1,4 @@
-"""Frames of HDR by tables: as by the formulas, unchanged where nothing is changed, highlights too."""
+"""HDR frames converted by tables: equal to the formulas; unchanged pixels and highlights are returned bit for bit."""
 
 import numpy as np
 import pytest

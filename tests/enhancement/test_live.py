@@ -1,4 +1,4 @@
-"""Live video: which frames are taken, at what pace, and when a scene that gets light and dark is brightened."""
+"""Live video: which frames are enhanced, their timing, and scenes that become lit and dark."""
 
 import threading
 import time

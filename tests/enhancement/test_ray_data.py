@@ -1,4 +1,4 @@
-"""Ray Data's actors give what this process gives, on a local cluster."""
+"""Ray Data's actors, on a local cluster, have the results of this process."""
 
 from collections import Counter
 

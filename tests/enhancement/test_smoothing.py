@@ -1,4 +1,4 @@
-"""Maps smoothed over time, and the threads that work ahead and behind."""
+"""Curve maps smoothed over time, and threads for prefetching and background work."""
 
 import threading
 import time

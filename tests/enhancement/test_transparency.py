@@ -1,4 +1,4 @@
-"""Pixels under an opacity of 0 decide nothing: whatever lies there, what is seen comes out the same."""
+"""Pixels under an opacity of 0 have no effect on visible ones."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The filter for VapourSynth: formats in and out, smoothing in whatever order frames are asked for."""
+"""The filter for VapourSynth: formats of clips, and smoothing in any order of requests."""
 
 import random
 from types import SimpleNamespace

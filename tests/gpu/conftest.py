@@ -1,4 +1,4 @@
-"""The tests of this folder need a GPU. ZDCE_GPU_TESTS=dry runs those that can be on the CPU, to try the tests themselves."""
+"""The tests of this folder need a GPU. ZDCE_GPU_TESTS=dry runs those that can run on the CPU, to check the tests themselves."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The node for ComfyUI, imported as ComfyUI imports it, on tensors of the shapes that it hands over."""
+"""The node for ComfyUI, imported as ComfyUI does it, on tensors of the shapes that ComfyUI passes."""
 
 import sys
 

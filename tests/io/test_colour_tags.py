@@ -1,4 +1,4 @@
-"""What numbers mean by other tags than profiles: honoured as profiles are, and kept."""
+"""Colour tags other than profiles are used like profiles, and kept."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Files of more depth and other encodings than 8-bit sRGB: what is read, what the network is shown, what comes back."""
+"""Files of more than 8 bits and other encodings than sRGB: reading, the network's input, and results."""
 
 import importlib.util
 import io

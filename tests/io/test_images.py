@@ -1,4 +1,4 @@
-"""Picture files of every kind that a photographer may have."""
+"""Picture files of every supported kind."""
 
 import io
 import os

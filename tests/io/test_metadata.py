@@ -1,4 +1,4 @@
-"""What files say of their pictures: kept byte for byte where nothing in it must change, else named."""
+"""Metadata of picture files: kept byte for byte except for necessary changes; omissions are named."""
 
 import hashlib
 import io

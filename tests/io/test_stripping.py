@@ -1,4 +1,4 @@
-"""What ``strip`` leaves out of files, and chroma subsampling, which stays the file's own."""
+"""Metadata left out by ``strip``, and chroma subsampling, which is kept."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Figures against references, and the published networks' as the oracle."""
+"""Figures against references, for shipped and published networks."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Light and its order."""
+"""Measures of light, and of its order."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The one rule of what is dark, on photographs that people call lit or dark."""
+"""The rule for dark pictures, on photographs that people call lit or dark."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The inference engine: every network within float32's rounding of float64, the same bits whatever the threads and tiles."""
+"""The inference engine: every network within float32's rounding of float64, and the same bits for all threads and tiles."""
 
 import copy
 from dataclasses import replace

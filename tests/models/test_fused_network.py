@@ -1,4 +1,4 @@
-"""The kernel that runs a whole network on a GPU's tensor cores, emulated on host threads (tests/ops/cuda_on_host.h)."""
+"""The kernel for a whole network on a GPU's tensor cores, emulated on host threads (tests/ops/cuda_on_host.h)."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Networks as GPUs run them, here on the CPU: what needs streams and graphs is in tests/gpu."""
+"""Networks as they run on GPUs, here on the CPU; tests that need streams and graphs are in tests/gpu."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""SCI's formula: the picture divided by its illumination, in training, in use and in files."""
+"""SCI's formula, which divides the picture by its illumination: in training, in enhancing and in files."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Noise measured in a picture, and what the enhancer makes of it."""
+"""Noise measured in a picture, and its use by the enhancer."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The strength that a scene wants: dark ones come to a brightness, lit ones stay, nothing burns."""
+"""Strength for a scene: dark scenes are brought to a brightness, lit ones stay, and nothing is clipped."""
 
 from dataclasses import replace
 

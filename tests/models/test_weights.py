@@ -1,4 +1,4 @@
-"""The weights that ship, and the photographs that they were trained on."""
+"""The shipped weights, and the photographs that they were trained on."""
 
 import hashlib
 import io
@@ -92,7 +92,7 @@ def test_a_name_without_shipped_weights_is_one_line(tmp_path):
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(picture)
     unshipped = next(name for name in zdce.models.variants.VARIANTS if name not in weights.names())
     for name, expected in (
-        (unshipped, f"no weights of {unshipped} are shipped, only of {', '.join(weights.names())}"),
+        (unshipped, f"there are no shipped weights of {unshipped}, only of {', '.join(weights.names())}"),
         ("bsae", f"no weights at bsae: expected one of {', '.join(weights.names())}, or a .safetensors file"),
     ):
         result = run("enhance", picture, "-m", name)

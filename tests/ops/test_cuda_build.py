@@ -1,4 +1,4 @@
-"""How ``zdce._cuda`` is built: for what nvcc knows, with the CUDA runtime inside."""
+"""Building ``zdce._cuda``: targets that nvcc knows, with the CUDA runtime linked in."""
 
 import importlib.util
 import subprocess

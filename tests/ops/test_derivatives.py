@@ -1,4 +1,4 @@
-"""Second derivatives, forward mode and torch.func are what torch gives for the float64 reference."""
+"""Second derivatives, forward mode and torch.func have the results of the float64 reference."""
 
 import pytest
 import torch

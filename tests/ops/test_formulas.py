@@ -1,4 +1,4 @@
-"""The losses' definitions against the published codes' own way of calculating them, in float64."""
+"""The losses' definitions against the calculations of the published programs, in float64."""
 
 import pytest
 import torch

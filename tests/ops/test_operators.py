@@ -1,4 +1,4 @@
-"""One operation, one name: the operator, its reference, its kernels' files, its tests and its benchmark are all found by it."""
+"""An operator, its reference, its kernels' files, its tests and its benchmark all have the same name."""
 
 import importlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The Triton kernels compile ahead of time for each GPU that is promised, with 16-byte accesses and no spills."""
+"""The Triton kernels compile ahead of time for each supported GPU, with 16-byte accesses and without spills."""
 
 import csv
 import json

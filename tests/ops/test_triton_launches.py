@@ -1,4 +1,4 @@
-"""How the Triton kernels are started: on which device, over which grid, and how often a folder of sizes compiles them."""
+"""Launches of the Triton kernels: device, grid, and the number of compilations for a folder of sizes."""
 
 import json
 import os

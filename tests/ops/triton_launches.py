@@ -1,4 +1,4 @@
-"""Every Triton kernel started once, on tensors of any size and device; and what a folder of sizes would have compiled."""
+"""Launches every Triton kernel once, on tensors of any size and device, and counts compilations for a folder of sizes."""
 
 import json
 import sys

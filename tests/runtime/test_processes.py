@@ -1,4 +1,4 @@
-"""Training and enhancement in several processes: the same as in one, and what happens when one of them is killed."""
+"""Training and enhancement in several processes: results of a single process, and killed processes."""
 
 import csv
 import os
@@ -185,7 +185,7 @@ def test_what_is_no_manifest_stays(photos):
     for name in ("in/000.png", "notes.csv"):
         result = enhance("in/001.png", "-o", "out", "--manifest", name)
         assert result.exit_code == 1
-        assert f"{name} is there and no manifest" in result.stderr
+        assert f"{name} exists and is not a manifest" in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert (photos / "in/000.png").read_bytes() == before
     assert not (photos / "out").exists()

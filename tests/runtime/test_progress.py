@@ -1,4 +1,4 @@
-"""The progress display: in a terminal a bar that is gone at the end, elsewhere nothing."""
+"""The progress display: in a terminal a bar that disappears at the end, elsewhere nothing."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""The core works on as many threads as PyTorch where that is imported, else on as many as it is told."""
+"""The core's number of threads: PyTorch's if that is imported, else its own."""
 
 import os
 import subprocess

@@ -1,4 +1,6 @@
-"""The Dockerfile: what it starts, its health check, and what is sent to the builder. Building it needs a builder and images."""
+"""The Dockerfile: its command, its health check, and the files sent to the builder. Building it would need a builder and
+images.
+"""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Streams of `zdce live`: how many there are at once, and viewers that read nothing."""
+"""Streams of `zdce live`: their number, and viewers that don't read."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from starlette.exceptions import HTTPException
 
-from zdce.enhancement.live import Shown
+from zdce.enhancement.live import EnhancedFrame
 from zdce.serving import live, server
 
 NOISE = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)  # a JPEG of a megabyte
@@ -32,7 +32,7 @@ def filled(views):
         connection.connect(listening.getsockname())
         connection.sendall(b"GET /after.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
         for number in range(20):
-            views.show(Shown(NOISE, NOISE, number, 0.0, 1.0))
+            views.show(EnhancedFrame(NOISE, NOISE, number, 0.0, 1.0))
             time.sleep(0.1)
         yield connection
         views.close()
@@ -57,7 +57,7 @@ def test_no_more_streams_than_the_limit_are_promised_and_places_are_given_back()
     async def watched():
         streams = live._Streams(live.Views())
         answers = [await streams.stream("after") for _ in range(live.MOST_VIEWERS)]
-        with pytest.raises(HTTPException, match="8 streams are watched already"):
+        with pytest.raises(HTTPException, match="8 streams are sent already"):
             await streams.stream("after")
         await answers[0]({"type": "http"}, gone, ignore)
         await streams.stream("after")

@@ -1,4 +1,4 @@
-"""`zdce serve`: whole pictures and previews over HTTP, who is refused, what is held, and the page as a browser shows it."""
+"""`zdce serve`: whole pictures and previews over HTTP, refused requests, limits, and the page in a browser."""
 
 import base64
 import hashlib
@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from PIL import ExifTags, Image
 
 import zdce
+from setting_values import VALUES
 from zdce import cli
 from zdce.io import images
 from zdce.io.images import Picture
@@ -33,7 +34,7 @@ from zdce.serving import in_browser, page, server
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
 from zdce.serving.previews import SIDE, Preview, Previews
-from zdce.serving.requests import FORMATS, SETTINGS, EnhancedPicture, EnhanceRequest, Held, Info
+from zdce.serving.requests import FORMATS, SETTINGS, EnhancedPicture, EnhanceRequest, Info, KeptPreview
 from zdce.serving.work_queue import WorkQueue
 from zdce.settings import EnhanceSettings, options
 
@@ -201,7 +202,7 @@ JSON = {"Content-Type": "application/json"}
         ("/api/enhance", b'{"image": "?"}', JSON, 400, "image must be base64"),
         ("/api/enhance", b'{"image": "", "scale": true}', JSON, 400, "scale must be a whole number"),
         ("/api/enhance", b'{"image": "", "format": []}', JSON, 400, "format must be one of"),
-        ("/api/pictures/guess/after", None, {}, 404, "not held"),
+        ("/api/pictures/guess/after", None, {}, 404, "not kept"),
         ("/api/none", None, {}, 404, ""),
         ("/api/enhance", None, {}, 405, ""),
     ],
@@ -211,23 +212,6 @@ def test_mistakes_are_told_in_json(port, path, body, headers, status, words):
     assert (got, told["content-type"]) == (status, "application/json")
     assert words in json.loads(answer)["error"]
     assert "the upload" not in json.loads(answer)["error"]
-
-
-# What changes a result, of each setting.
-OTHERS = {
-    "scale": 4,
-    "strength": 0.5,
-    "precision": "bf16",
-    "brightness": 0.4,
-    "noise": 9.0,
-    "shadows": 1.0,
-    "highlights": 0.0,
-    "transfer": "linear",
-    "only_if_dark": True,
-    "quality": 30,
-    "subsampling": "4:2:0",
-    "strip": "gps",
-}
 
 
 @pytest.mark.parametrize("name", options("pixels", "picture files", "files"))
@@ -245,23 +229,23 @@ def test_every_setting_is_taken_by_every_request(port, guided_port, models, name
     place[ExifTags.Base.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
     data = file(pixels, exif=place)
     kind = "png" if name in options("pixels") else "jpeg"
-    asked = {"format": kind, name: OTHERS[name]}
-    body = ask(port, f"/api/enhance?format={kind}&{name}={OTHERS[name]}", data)[2]
+    asked = {"format": kind, name: VALUES[name]}
+    body = ask(port, f"/api/enhance?format={kind}&{name}={VALUES[name]}", data)[2]
     job = json.dumps({"image": base64.b64encode(data).decode(), **asked})
     assert base64.b64decode(json.loads(ask(port, "/api/enhance", job, **JSON)[2])["image"]) == body
     assert body != ask(port, f"/api/enhance?format={kind}", data)[2]
     place = f"/api/pictures/{hold(port, data)['id']}"
-    shown = [ask(port, f"{place}/after?{query}")[2] for query in ("", f"{name}={OTHERS[name]}")]
+    shown = [ask(port, f"{place}/after?{query}")[2] for query in ("", f"{name}={VALUES[name]}")]
     assert name != "only_if_dark" or body == data
     if name in options("pixels"):
-        assert np.array_equal(decoded(body), zdce.Enhancer(zdce.load(model), **{name: OTHERS[name]})(pixels))
+        assert np.array_equal(decoded(body), zdce.Enhancer(zdce.load(model), **{name: VALUES[name]})(pixels))
         assert shown[0] != shown[1]
 
 
 def test_requests_have_the_settings_and_their_defaults():
     asked = EnhanceRequest.of({})
     assert asked.settings == EnhanceSettings()
-    assert set(SETTINGS) == set(OTHERS) == set(EnhanceRequest.model_fields) - {"model", "format"}
+    assert set(SETTINGS) == set(EnhanceRequest.model_fields) - {"model", "format"}
     assert EnhanceRequest.of({"scale": None, "noise": 3}).settings == EnhanceSettings(noise=3)
 
 
@@ -434,7 +418,7 @@ def test_more_than_may_wait_are_told_to_come_back(models, slow):
         until(lambda: any(future.done() for future in asked))
         status, headers, body = ask(port, "/api/pictures", file(dark()))
         assert (status, headers["retry-after"]) == (503, "1")
-        assert "come back later" in json.loads(body)["error"]
+        assert "try again later" in json.loads(body)["error"]
         assert ask(port, "/api/info")[0] == 200
         go.set()
         assert sorted(future.result()[0] for future in asked) == [200, 200, 503]
@@ -596,7 +580,7 @@ def test_a_picture_that_memory_can_not_hold_is_too_large(models, monkeypatch):
     monkeypatch.setattr("PIL.BmpImagePlugin.BmpImageFile.load", greedy)
     with serving(models) as port:
         status, _, body = ask(port, "/api/enhance", file(dark(), "BMP"))
-    assert (status, json.loads(body)) == (413, {"error": "the picture takes more memory than there is"})
+    assert (status, json.loads(body)) == (413, {"error": "there is not enough memory for the picture"})
 
 
 def test_an_error_of_ours_tells_nothing(models, monkeypatch, capfd):
@@ -628,7 +612,7 @@ def test_the_document_says_what_is_taken_and_answered(port):
     job = enhance["requestBody"]["content"]["application/json"]["schema"]
     assert (set(job["properties"]), job["required"]) == ({"image", *asked}, ["image"])
     Info.model_validate_json(ask(port, "/api/info")[2], strict=True)
-    Held.model_validate_json(ask(port, "/api/pictures", file(dark()))[2], strict=True)
+    KeptPreview.model_validate_json(ask(port, "/api/pictures", file(dark()))[2], strict=True)
     body = json.dumps({"image": base64.b64encode(file(dark())).decode()})
     EnhancedPicture.model_validate_json(ask(port, "/api/enhance", body, **JSON)[2], strict=True)
 

@@ -1,4 +1,4 @@
-"""The study: what is measured, what that says of the claims, stages done once, and the page as a browser shows it."""
+"""The study: measures, verdicts on claims, stages that are done once, and the page in a browser."""
 
 import csv
 import json

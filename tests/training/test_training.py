@@ -1,4 +1,4 @@
-"""Training: what it learns, writes and logs; real processes, real signals."""
+"""Training: results, logs and files; real processes and real signals."""
 
 import csv
 import os

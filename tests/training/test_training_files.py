@@ -1,4 +1,6 @@
-"""What lies beside training's loop: pictures ahead of it, files behind it, TensorBoard, and runs made from configurations."""
+"""Work beside the training loop: pictures read ahead, files written in the background, TensorBoard, and runs from
+configurations.
+"""
 
 import errno
 import io

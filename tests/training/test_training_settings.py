@@ -1,4 +1,4 @@
-"""What training can be told: each setting does what it says, the defaults are a plain loop, and all of them are resumed."""
+"""Settings of training: each has its effect, the defaults are a plain loop, and all are kept by --resume."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The engine for browsers and its page, as web/build makes them: in Node, and as Chromium shows it."""
+"""The engine for browsers and its page, built by web/build, in Node and in Chromium."""
 
 import functools
 import hashlib

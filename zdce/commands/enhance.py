@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from zdce.commands import enhance_arriving, enhance_stream, options
-from zdce.commands.enhance_report import DESCRIBED, PLANNED, UNREAD, FileRequest, Report, end, tell_unread
+from zdce.commands.enhance_report import DESCRIBED, PLANNED, UNREAD, FileRequest, Report, end, report_unread
 from zdce.commands.group import PanelCommand
 from zdce.enhancement import batch
 from zdce.enhancement.batch import Job, Work
@@ -166,14 +166,14 @@ def _jobs(request: FileRequest) -> tuple[list[Job], list[Job], Counter[str]]:
     others: Counter[str] = Counter()
 
     def unreadable(error: OSError) -> None:
-        batch.tell_skipped(str(error), error)
+        batch.report_skipped(str(error), error)
         others[FAILED] += 1
 
     every = batch.suffixes() | formats.UNREAD_SUFFIXES
     found = images.find(request.paths, every, unreadable, recursive=request.recursive)
     # A file that the user names is tried, whatever its suffix.
     unread = [one.path for one in found if one.folder is not None and one.path.suffix.lower() in formats.UNREAD_SUFFIXES]
-    tell_unread(unread)
+    report_unread(unread)
     others[UNREAD] = len(unread)
     passed = set(unread)
     jobs = batch.plan([one for one in found if one.path not in passed], request.output, request.form)

@@ -69,7 +69,7 @@ def _with_places_of_their_own(
             left.append(job)
             continue
         reason = f"{job.source}: {job.target} is the result of {source}"
-        batch.tell_skipped(reason)
+        batch.report_skipped(reason)
         report.add(batch.row(job, FAILED, reason))
         counts[FAILED] += 1
     return left

@@ -76,24 +76,24 @@ def _arrow(row: Row) -> str:
 DESCRIBED = {
     WRITTEN: "written",
     BRIGHT: "already bright, copied",
-    PARTLY: "written as far as possible",
+    PARTLY: "written in part",
     KEPT: "kept as they were (--overwrite replaces them)",
     FAILED: "failed",
     UNREAD: "of formats that are not read",
 }
 
 
-def tell_unread(paths: Sequence[Path]) -> None:
+def report_unread(paths: Sequence[Path]) -> None:
     """One line on stderr about files of formats that are not read, if there are any."""
     if paths:
         more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-        click.echo(f"passed over {', '.join(map(str, paths[:_NAMED]))}{more}: these formats are not read", err=True)
+        click.echo(f"skipped {', '.join(map(str, paths[:_NAMED]))}{more}: these formats are not read", err=True)
 
 
 def end(counts: Counter[str]) -> None:
-    """Exits with code 1 where something is missing, 70 where that is a bug's doing."""
+    """Exits with code 1 if a result is missing or incomplete, with 70 if a bug is the reason."""
     if counts[batch.BUGS]:
-        click.echo(f"{counts[batch.BUGS]} of them failed by a bug of zdce. {errors.REPORT}", err=True)
+        click.echo(f"{counts[batch.BUGS]} of them failed because of a bug of zdce. {errors.REPORT}", err=True)
         sys.exit(errors.BUG_EXIT_CODE)
     if counts[FAILED] or counts[PARTLY]:
         sys.exit(1)

@@ -17,7 +17,7 @@ from zdce.io import images
 from zdce.metrics import data_sets, evaluation, leaderboard, protocols, table
 from zdce.metrics.baselines import BASELINES, USUAL
 from zdce.metrics.data_sets import PAIRS, DataSet
-from zdce.metrics.evaluation import MODEL, Asked, Enhance, Score
+from zdce.metrics.evaluation import MODEL, Enhance, EvaluationOptions, Score
 from zdce.metrics.leaderboard import Measured
 from zdce.metrics.protocols import Protocol
 from zdce.metrics.table import METRICS, REFERENCE, TARGETS
@@ -184,7 +184,7 @@ def _sets(folders: Sequence[str], choice: Mapping[str, Any]) -> list[DataSet]:
     metrics = choice["metrics"]
     if choice["natural"]:
         metrics = table.named(",".join([*metrics, "brisque"]))
-    asked = Asked(metrics, choice["against"] or TARGETS, choice["baselines"])
+    asked = EvaluationOptions(metrics, choice["against"] or TARGETS, choice["baselines"])
     return [data_sets.of_source(name, asked, choice["split"], choice["pairs"], choice["unpaired"]) for name in folders]
 
 
@@ -194,7 +194,7 @@ def _protocol_sets(protocol: Protocol, folders: Sequence[str], choice: Mapping[s
     for name in _OF_PROTOCOLS:
         if click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             raise click.UsageError(f"--protocol says what --{name if name != 'natural' else 'naturalness'} would: leave it out")
-    return data_sets.of_protocol(protocol, folders[0], Asked(baselines=choice["baselines"]))
+    return data_sets.of_protocol(protocol, folders[0], EvaluationOptions(baselines=choice["baselines"]))
 
 
 def _check(

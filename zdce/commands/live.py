@@ -74,7 +74,7 @@ def _shown(
 
     views = live_serving.Views()
 
-    def show(shown: live_video.Shown) -> None:
+    def show(shown: live_video.EnhancedFrame) -> None:
         views.show(shown)
         sent(shown)
         if views.meter.shown == 1:  # before the first frame there is nothing to see
@@ -92,7 +92,7 @@ def _shown(
                 views.close()
 
 
-_Sink = Callable[[live_video.Shown], object]
+_Sink = Callable[[live_video.EnhancedFrame], object]
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def _virtual(wanted: bool, reader: Any) -> Iterator[_Sink]:
 
     cameras: list[Any] = []
 
-    def send(shown: live_video.Shown) -> None:
+    def send(shown: live_video.EnhancedFrame) -> None:
         height, width = shown.after.shape[:2]
         if not cameras:
             try:

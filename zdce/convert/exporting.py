@@ -78,19 +78,19 @@ class ExportOptions:
             raise InputError(f"size must be two sides from 1 to {MOST_SIDE}, got {self.size[0]}x{self.size[1]}")
 
 
-class _Half(DCENet):
+class _HalfPrecision(DCENet):
     """A network with float16 weights and float32 images and logits."""
 
     def forward(self, image: Tensor) -> Tensor:
         return super().forward(image.half()).float()
 
 
-class _Whole(nn.Module):
+class _ExportedNetwork(nn.Module):
     """The exported computation, in torch's own operators."""
 
     def __init__(self, model: DCENet, form: ExportOptions) -> None:
         super().__init__()
-        kind, dtype = (_Half, torch.float16) if form.precision == "fp16" else (DCENet, torch.float32)
+        kind, dtype = (_HalfPrecision, torch.float16) if form.precision == "fp16" else (DCENet, torch.float32)
         self.model = kind(model.variant)
         self.model.load_state_dict(model.state_dict())
         self.model.to(dtype)
@@ -152,7 +152,7 @@ def to_onnx(model: DCENet, form: ExportOptions) -> bytes:
     image, axes = _argument(model, form)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            _Whole(model, form), (image,), input_names=["image"], output_names=["enhanced"], dynamic_shapes=(axes,),
+            _ExportedNetwork(model, form), (image,), input_names=["image"], output_names=["enhanced"], dynamic_shapes=(axes,),
             dynamo=True, verbose=False, custom_translation_table=TRANSLATIONS,
         )  # fmt: skip
     assert program is not None
@@ -166,7 +166,7 @@ def to_pt2(model: DCENet, form: ExportOptions) -> bytes:
     dynamic = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
     file = io.BytesIO()
     with _quiet(), torch.no_grad():
-        program = torch.export.export(_Whole(model, form), (image,), dynamic_shapes=(dynamic,))
+        program = torch.export.export(_ExportedNetwork(model, form), (image,), dynamic_shapes=(dynamic,))
         torch.export.save(program, file, extra_files=_description(model, form))
     return file.getvalue()
 
@@ -190,14 +190,13 @@ def _to_darktable(model: DCENet, form: ExportOptions, name: str) -> bytes:
 def _to_litert(model: DCENet, form: ExportOptions, name: str) -> bytes:
     if model.variant.brightness or model.variant.noise:
         raise InputError(
-            f".tflite files are for networks that seek no strength for the scene and smooth no noise, such as base, got"
-            f" {model.variant.name}"
+            f".tflite files are for networks without scene strength and noise smoothing, such as base, got {model.variant.name}"
         )
     if form.uint8 or form.precision != "fp32":
         raise InputError(".tflite files are float32 and take float32 images; leave --uint8 and --precision out")
     assert form.size is not None
     with _quiet():
-        return litert.convert(_Whole(model, form), torch.zeros(1, 3, *form.size))
+        return litert.convert(_ExportedNetwork(model, form), torch.zeros(1, 3, *form.size))
 
 
 def _check_local(what: str, model: DCENet, form: ExportOptions) -> None:
@@ -205,7 +204,7 @@ def _check_local(what: str, model: DCENet, form: ExportOptions) -> None:
     variant = model.variant
     if variant.brightness or variant.noise or (form.scale or variant.scale) != 1:
         raise InputError(
-            f"{what} are for networks that see a few pixels at once, such as base, iters4 and zero-dce, at scale 1, got"
+            f"{what} are for networks that see a few pixels around each, such as base, iters4 and zero-dce, at scale 1, got"
             f" {variant.name} at scale {form.scale or variant.scale}"
         )
     if form.uint8:

@@ -226,7 +226,7 @@ def run(
         for job, outcome in _outcomes(ranks.share(jobs), work, shown, at_once, stop or Event()):
             if outcome.bug is not None:
                 counts[BUGS] += 1
-                _tell_bug(outcome.bug, told)
+                _report_bug(outcome.bug, told)
             if tell is not None:
                 tell(row(job, outcome.status, outcome.reason))
             counts[outcome.status] += 1
@@ -296,9 +296,9 @@ def do(job: Job, work: Work, shown: "Progress") -> Outcome:
             reason = known
         else:
             reason = f"{job.source}: a bug of zdce, {type(error).__name__}: {errors.one_line(error)}"
-            tell_skipped(reason)
+            report_skipped(reason)
             return Outcome(FAILED, reason, error)
-        tell_skipped(reason, error)
+        report_skipped(reason, error)
         return Outcome(FAILED, reason)
 
 
@@ -309,14 +309,14 @@ def _do_picture(job: Job, work: Work) -> Outcome:
     return Outcome(BRIGHT if result.bright else WRITTEN, "; ".join(result.notes))
 
 
-def tell_skipped(reason: str, error: BaseException | None = None) -> None:
+def report_skipped(reason: str, error: BaseException | None = None) -> None:
     """Prints one line on stderr, and the traceback of ``error`` if ``ZDCE_DEBUG`` is set."""
     if error is not None and errors.debugging():
         progress.console.print(errors.formatted(error), markup=False)
     progress.console.print(f"[red]skipped[/red] {progress.escaped(reason)}")
 
 
-def _tell_bug(bug: Exception, told: set[tuple[str, str, int]]) -> None:
+def _report_bug(bug: Exception, told: set[tuple[str, str, int]]) -> None:
     """Prints the traceback of a bug on stderr, once for all files with the same bug."""
     if errors.place(bug) not in told:
         told.add(errors.place(bug))

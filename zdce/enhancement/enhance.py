@@ -94,9 +94,7 @@ def enhance(
     (5, 7, 3)
     """
     if output is not None and not isinstance(image, str | os.PathLike):
-        raise InputError(
-            f"output must be left out where image is no path, got {type(image).__name__} and output {str(output)!r}"
-        )
+        raise InputError(f"output needs an image that is a path, got {type(image).__name__} and output {str(output)!r}")
     if device is None and is_tensor(image) and (model is None or isinstance(model, str | os.PathLike)):
         device = str(image.device)
     asked = EnhanceSettings.of(settings, **keywords)
@@ -120,7 +118,7 @@ def enhancer_for(model: Model | None, settings: EnhanceSettings, device: str | N
     """
     if model is not None and not isinstance(model, str | os.PathLike):
         if device is not None:
-            raise InputError(f"device must be None for a network that is loaded, which runs where it is, got {device!r}")
+            raise InputError(f"device must be None for a loaded network, which runs on its own device, got {device!r}")
         return Enhancer(model, settings)
     name = DEFAULT if model is None else os.fspath(model)
     if name is None:

@@ -119,7 +119,7 @@ class LiveFrames:
 
 
 @dataclass(frozen=True)
-class Shown:
+class EnhancedFrame:
     """An enhanced frame.
 
     Attributes:
@@ -170,7 +170,11 @@ class Meter:
 
 
 def run(
-    reader: "LiveReader", enhancer: Enhancer, show: Callable[[Shown], object], stop: threading.Event, meter: Meter | None = None
+    reader: "LiveReader",
+    enhancer: Enhancer,
+    show: Callable[[EnhancedFrame], object],
+    stop: threading.Event,
+    meter: Meter | None = None,
 ) -> Meter:
     """Enhances the newest frames until the source's end or until ``stop`` is set.
 
@@ -187,7 +191,7 @@ def run(
         before = reader.pixels(live)
         after = frames(before, live.time)
         meter.add(time.monotonic() - live.arrived, live.number)
-        show(Shown(before, after, live.number, live.arrived, frames.share))
+        show(EnhancedFrame(before, after, live.number, live.arrived, frames.share))
     if not stop.is_set():
         meter.end(reader.came)
     return meter

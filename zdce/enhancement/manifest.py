@@ -79,7 +79,7 @@ class Manifest:
             return
         with self._path.open("r", -1, "utf-8", _AS_THEY_WERE, "") as file:
             if file.readline() not in {"", _line(Row._fields)}:
-                raise InputError(f"{self._path} is there and no manifest: expected the columns {', '.join(Row._fields)}")
+                raise InputError(f"{self._path} exists and is not a manifest: expected the columns {', '.join(Row._fields)}")
             before = ""
             for line in file:
                 # Names may contain line ends. An incomplete last line is not continued.

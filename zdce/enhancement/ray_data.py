@@ -64,7 +64,7 @@ def enhance_files(
     Raises:
         FileNotFoundError, ValueError: there is no such network, a setting is out of range, or Ray Data is not installed.
     """
-    asked, placement = _parted(settings, keywords)
+    asked, placement = _split_keywords(settings, keywords)
     return _map(dataset, _Files, network, device, (asked, overwrite), placement)
 
 
@@ -90,11 +90,11 @@ def enhance_images(
     Raises:
         FileNotFoundError, ValueError: as for ``enhance_files``.
     """
-    asked, placement = _parted(settings, keywords)
+    asked, placement = _split_keywords(settings, keywords)
     return _map(dataset, _Images, network, device, (asked, column), placement)
 
 
-def _parted(settings: EnhanceSettings | None, keywords: dict[str, Any]) -> tuple[EnhanceSettings, dict[str, Any]]:
+def _split_keywords(settings: EnhanceSettings | None, keywords: dict[str, Any]) -> tuple[EnhanceSettings, dict[str, Any]]:
     """The settings among ``keywords``, and the other keywords, which are Ray's."""
     changes: Any = {name: value for name, value in keywords.items() if name in options()}
     return EnhanceSettings.of(settings, **changes), {name: value for name, value in keywords.items() if name not in changes}

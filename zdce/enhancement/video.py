@@ -126,7 +126,7 @@ def enhance(
     ):
         frames = Frames(enhancer, reader.space)
         for item in items:
-            if isinstance(item, files.Shot):
+            if isinstance(item, files.DecodedFrame):
                 write(item.with_pixels(frames(item.pixels, item.time)))
                 report.frames += 1
                 shown(report.frames, reader.frames)

@@ -100,7 +100,7 @@ class Arrivals:
 
 def pass_over(error: OSError) -> None:
     """Names a folder that can't be read."""
-    progress.console.print(f"passed over {error}", markup=False)
+    progress.console.print(f"skipped {error}", markup=False)
 
 
 def arriving(arrivals: Arrivals, stop: Event) -> Iterator[list[Found]]:

@@ -119,7 +119,7 @@ def decode(
             raise InputError(reason)
         file = tiff.opened(data)
         if file is not None and (layout := tiff.odd_layout(file)):
-            return _odd(data, file, layout, most_pixels)
+            return _scaled_tiff(data, file, layout, most_pixels)
         whole = png.without_texts(data) if isinstance(data, bytes) and data.startswith(png.START) else data
         opened = io.BytesIO(whole) if isinstance(whole, bytes) or isinstance(source, bytes) else source
         with _opened(opened) as image:
@@ -262,7 +262,7 @@ def _turn(file: Block) -> int:
     return turn if turn in range(1, 9) else 1
 
 
-def _odd(data: Buffer, file: Block, layout: tiff.Layout, most_pixels: int) -> Picture:
+def _scaled_tiff(data: Buffer, file: Block, layout: tiff.Layout, most_pixels: int) -> Picture:
     """Pixels of a TIFF file of 10, 12 or 14 bits and the like, in 16 bits."""
     if layout.width * layout.height > most_pixels:
         raise InputError(f"expected at most {most_pixels} pixels, got {layout.width} x {layout.height}")

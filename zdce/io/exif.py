@@ -272,7 +272,7 @@ class _Copy:
             at = self._fixed + self._note.size + self._note.size % 2
         self._end = at + size
         if self._end > len(self._source.data) + _FARTHEST:
-            raise struct.error("its values lie upon each other")
+            raise struct.error("its values overlap")
         return at
 
     def _directory(self, entries: list[Entry], depth: int = 0) -> int:

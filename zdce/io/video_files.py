@@ -22,7 +22,7 @@ from zdce.io.colour_tags import Space
 from zdce.io.images import Pixels
 from zdce.io.stripping import strip_tags
 from zdce.io.video_frames import DEFAULT_SITING, Deinterlacer, FromRGB, ToRGB, fields_of_stream, layout_of, sampling
-from zdce.io.video_streams import FILE, Companions, Packet, is_copied, is_cover
+from zdce.io.video_streams import FILE, OtherStreams, Packet, is_copied, is_cover
 
 # A file that ends this many frames before its announced length was truncated; more if only the container has a length, which
 # sound may round.
@@ -69,7 +69,7 @@ _DEEP_ENCODERS = {"libvpx-vp9": "libsvtav1"}
 
 
 @dataclass(frozen=True)
-class Shot:
+class DecodedFrame:
     """One frame.
 
     Attributes:
@@ -87,7 +87,7 @@ class Shot:
         """Time in seconds at which it is shown."""
         return float(self.pts * self.time_base)
 
-    def with_pixels(self, pixels: Pixels) -> "Shot":
+    def with_pixels(self, pixels: Pixels) -> "DecodedFrame":
         """The same frame with other ``pixels`` (H, W, 3)."""
         return replace(self, pixels=pixels)
 
@@ -101,7 +101,7 @@ def _as_file_errors(name: str) -> Iterator[None]:
         raise FileError(f"{name}: {error.strerror or error}") from error
 
 
-Item: TypeAlias = "Shot | av.Packet[Any]"
+Item: TypeAlias = "DecodedFrame | av.Packet[Any]"
 
 
 class Reader:
@@ -152,7 +152,7 @@ class Reader:
         self._before: list[Item] = []
         for item in self._items:
             self._before.append(item)
-            if isinstance(item, Shot):
+            if isinstance(item, DecodedFrame):
                 return
         raise FileError(f"{self.path}: no frame of it can be decoded" + (f" ({self._error})" if self._error else ""))
 
@@ -249,7 +249,7 @@ class Reader:
         start = (self.stream.start_time or 0) * packet.time_base if self.stream.duration else 0
         self._end = max(self._end, end - float(start))
 
-    def _decode(self, packet: "av.Packet[Any] | None") -> Iterator[Shot]:
+    def _decode(self, packet: "av.Packet[Any] | None") -> Iterator[DecodedFrame]:
         try:
             frames = self.stream.decode(packet)
         except av.error.EOFError:  # It was flushed before.
@@ -282,7 +282,7 @@ class Reader:
         siting = DEFAULT_SITING if self.layout.siting == "unspecified" else self.layout.siting
         self._to_rgb = ToRGB(frame.width, frame.height, siting, deep=self.deep)
 
-    def _shot(self, frame: av.VideoFrame) -> Shot:
+    def _shot(self, frame: av.VideoFrame) -> DecodedFrame:
         if self.first is None:
             self._see_first(frame)
         self._decoded += 1
@@ -299,7 +299,7 @@ class Reader:
         step = max(1, round(1 / (base * (self.stream.guessed_rate or 25)))) if self._untimed else 1
         unknown = self._last + step if self._decoded > 1 else 0
         self._last = max(frame.pts - round(self.start / base) if frame.pts is not None else unknown, self._last + 1)
-        return Shot(pixels, self._last, frame.duration or 0, base)
+        return DecodedFrame(pixels, self._last, frame.duration or 0, base)
 
 
 class Writer:
@@ -339,7 +339,7 @@ class Writer:
         try:
             with _as_file_errors(self._name):
                 self._stream = self._add_video(source, codec, crf)
-                self._companions = Companions(self.container, source.path, source.companions, keeps_covers=not keys)
+                self._companions = OtherStreams(self.container, source.path, source.companions, keeps_covers=not keys)
                 self.container.metadata.update({_key(k): v for k, v in source.container.metadata.items()})
                 for described in (self.container, *self.container.streams):
                     strip_tags(described.metadata, strip)
@@ -416,12 +416,12 @@ class Writer:
     def write(self, item: Item) -> None:
         """Encodes a frame, or copies a packet of another stream."""
         with _as_file_errors(self._name):
-            if isinstance(item, Shot):
+            if isinstance(item, DecodedFrame):
                 self.container.mux(self._stream.encode(self._frame(item)))
             else:
                 self._companions.write(item)
 
-    def _frame(self, shot: Shot) -> av.VideoFrame:
+    def _frame(self, shot: DecodedFrame) -> av.VideoFrame:
         height, width = shot.pixels.shape[:2]
         pixels: Any = shot.pixels
         if (height, width) != (self._height, self._width):

@@ -147,7 +147,7 @@ def _add_sound(container: OutputContainer, source: AudioStream, encoder: str, la
     return stream
 
 
-class Companions:
+class OtherStreams:
     """The streams beside the film in an output whose header is not written yet.
 
     Attributes:

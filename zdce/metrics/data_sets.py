@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from zdce.data.datasets import Item, collection
-from zdce.metrics.evaluation import Asked
+from zdce.metrics.evaluation import EvaluationOptions
 from zdce.metrics.protocols import Protocol
 
 PAIRS = {"all": slice(None), "odd": slice(1, None, 2), "even": slice(0, None, 2)}
@@ -25,7 +25,7 @@ class DataSet:
     name: str
     description: str
     items: tuple[Item, ...]
-    asked: Asked
+    asked: EvaluationOptions
     note: str = ""
 
     @property
@@ -33,7 +33,7 @@ class DataSet:
         return sum(item.load_reference is not None for item in self.items)
 
 
-def of_source(source: str, asked: Asked, split: str = "all", pairs: str = "all", unpaired: bool = False) -> DataSet:
+def of_source(source: str, asked: EvaluationOptions, split: str = "all", pairs: str = "all", unpaired: bool = False) -> DataSet:
     """The pictures of a folder or a built-in collection.
 
     Args:
@@ -53,7 +53,7 @@ def of_source(source: str, asked: Asked, split: str = "all", pairs: str = "all",
     return DataSet(source, _described(items, len(pictures.items), chosen), items, asked)
 
 
-def of_protocol(protocol: Protocol, data: str, asked: Asked) -> list[DataSet]:
+def of_protocol(protocol: Protocol, data: str, asked: EvaluationOptions) -> list[DataSet]:
     """The data sets of a protocol in the folder ``data``; measures and targets are the protocol's.
 
     Raises:

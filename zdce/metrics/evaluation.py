@@ -79,7 +79,7 @@ def _finite(value: float) -> float | None:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvaluationOptions:
     """What is measured.
 
     Attributes:
@@ -93,7 +93,7 @@ class Asked:
     baselines: tuple[str, ...] = USUAL
 
 
-def evaluate(items: Sequence[Item], models: Mapping[str, Enhance], asked: Asked | None = None) -> list[Score]:
+def evaluate(items: Sequence[Item], models: Mapping[str, Enhance], asked: EvaluationOptions | None = None) -> list[Score]:
     """Scores of all methods on all pictures, picture by picture, with a progress bar.
 
     Args:
@@ -104,12 +104,12 @@ def evaluate(items: Sequence[Item], models: Mapping[str, Enhance], asked: Asked 
         InputError: a reference has another size than its picture.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        scored = _scored(items, models, asked or Asked(), pool)
+        scored = _scored(items, models, asked or EvaluationOptions(), pool)
         return [row for rows in progress.track(scored, len(items), "evaluating") for row in rows]
 
 
 def _scored(
-    items: Sequence[Item], models: Mapping[str, Enhance], asked: Asked, pool: ThreadPoolExecutor
+    items: Sequence[Item], models: Mapping[str, Enhance], asked: EvaluationOptions, pool: ThreadPoolExecutor
 ) -> Iterator[list[Score]]:
     # As many pictures at a time as there are threads, and of these one method after the other, so that memory does not grow
     # with the number of either. Networks and measures take turns: at the same time they would slow each other down.
@@ -145,7 +145,7 @@ def _targets(item: Item, against: Sequence[str]) -> dict[str, Rgb]:
     return targets
 
 
-def _score(asked: Asked, method: str, item: Item, result: Rgb, targets: Mapping[str, Rgb]) -> list[Score]:
+def _score(asked: EvaluationOptions, method: str, item: Item, result: Rgb, targets: Mapping[str, Rgb]) -> list[Score]:
     """Scores of one result against each target."""
     of_input = [name for name in asked.metrics if METRICS[name].target == INPUT]
     fixed = {name: METRICS[name].compare(result, targets[INPUT]) for name in of_input}

@@ -63,7 +63,7 @@ class GpuNetwork:
             try:
                 yield graph.logits_of(images)
             finally:
-                graph.given_back()
+                graph.release()
 
     def most_pixels(self) -> int:
         """Most pixels of a picture that is computed as a whole."""
@@ -118,12 +118,12 @@ class _Graph:
         self._free.record()
 
     def logits_of(self, images: Tensor) -> Tensor:
-        """The logits of ``images``, whose shape is the graph's, in its memory, which is reserved until ``given_back``."""
+        """The logits of ``images``, whose shape is the graph's, in its memory, which is reserved until ``release``."""
         torch.cuda.current_stream().wait_event(self._free)
         self._images.copy_(images)
         self._graph.replay()
         return self._logits
 
-    def given_back(self) -> None:
+    def release(self) -> None:
         """Work submitted to the current stream so far may still read the logits; later work may not."""
         self._free.record()

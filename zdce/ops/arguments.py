@@ -55,7 +55,9 @@ def check_picture(name: str, picture: Tensor) -> None:
     if picture.dim() != 3 or picture.shape[2] != 3 or min(picture.shape) < 1:
         raise ValueError(f"{name} must be (H, W, 3) with H and W at least 1, got {tuple(picture.shape)}")
     if operator.transformed():
-        raise ValueError(f"{name} must be under neither torch.func nor forward mode: the operation has no derivatives")
+        raise ValueError(
+            f"{name} must not be under torch.func or forward-mode differentiation: the operation has no derivatives"
+        )
 
 
 def check_scale(scale: int) -> None:

@@ -36,8 +36,8 @@ from zdce.serving.requests import (
     FORMATS,
     EnhancedPicture,
     EnhanceRequest,
-    Held,
     Info,
+    KeptPreview,
     OfferedLimits,
     OfferedNetwork,
     OfferedSetting,
@@ -123,20 +123,21 @@ class Application:
                 api.add_api_route(path, does, methods=["HEAD"], include_in_schema=False)
 
         post = {"methods": ["POST"]}
-        add("/", self.show, {200: _described("HTML.", "text/html")}, summary="The page for people")
-        add("/api/info", self.info, {200: {"model": Info}}, summary="What this server offers and takes")
+        add("/", self.show, {200: _described("HTML.", "text/html")}, summary="The page")
+        add("/api/info", self.info, {200: {"model": Info}}, summary="Networks, settings, formats and limits")
         add(
-            "/api/enhance", self.enhance, {200: {**_described("A file; JSON for JSON.", "image/*"), "model": EnhancedPicture}},
+            "/api/enhance", self.enhance,
+            {200: {**_described("A picture file, or JSON if the request was JSON.", "image/*"), "model": EnhancedPicture}},
             summary="Enhance a whole picture; nothing is kept", openapi_extra=_takes(Upload), **post,
         )  # fmt: skip
         add(
-            "/api/pictures", self.add, {201: {"model": Held}}, status_code=201,
-            summary="Hold a small version of a picture, to be looked at", openapi_extra=_takes(), **post,
+            "/api/pictures", self.add, {201: {"model": KeptPreview}}, status_code=201,
+            summary="Keep a small version of a picture, as a preview", openapi_extra=_takes(), **post,
         )  # fmt: skip
-        add("/api/pictures/{name}", self.remove, {204: {}}, methods=["DELETE"], status_code=204, summary="Forget it")
+        add("/api/pictures/{name}", self.remove, {204: {}}, methods=["DELETE"], status_code=204, summary="Delete the preview")
         shown: _Answers = {200: _described("A picture file.", "image/*")}
-        add("/api/pictures/{name}/before", self.before, shown, summary="The small version")
-        add("/api/pictures/{name}/after", self.after, shown, summary="The small version, enhanced")
+        add("/api/pictures/{name}/before", self.before, shown, summary="The preview")
+        add("/api/pictures/{name}/after", self.after, shown, summary="The preview, enhanced")
         if in_browser.is_built():
             api.mount("/browser", in_browser.BrowserFiles())
 
@@ -174,7 +175,7 @@ class Application:
             data = await self._received(request, self.limits.file, place)
             preview = await self.queue.whole(request, lambda: Preview.of(self._decoded(data)))
         name = self.previews.add(preview)
-        held = Held(id=name, width=preview.width, height=preview.height, format=_known_as(preview.format))
+        held = KeptPreview(id=name, width=preview.width, height=preview.height, format=_known_as(preview.format))
         return _json(held, 201)
 
     async def remove(self, name: str) -> Response:
@@ -205,7 +206,7 @@ class Application:
     def _answer(self, result: Result, place: ExitStack) -> Response:
         """``result`` as an answer that occupies ``place`` until it is sent."""
         place.enter_context(self.queue.held(len(result.data)))
-        return _Sent(result, self.limits.transfer_seconds(len(result.data)), place.pop_all())
+        return _ResultResponse(result, self.limits.transfer_seconds(len(result.data)), place.pop_all())
 
     async def _received(self, request: Request, most: int, place: ExitStack) -> bytes:
         """The upload, of at most ``most`` bytes. ``place`` counts its memory while it arrives, and gets a place in the queue at
@@ -214,7 +215,7 @@ class Application:
         length = request.headers.get("content-length")
         # It does not apply to uploads in chunks (RFC 9112, section 6.3).
         if length is None or "transfer-encoding" in request.headers:
-            raise HTTPException(411, "an upload must say its Content-Length, and come in no chunks")
+            raise HTTPException(411, "an upload must have a Content-Length and must not be chunked")
         if int(length) > most:
             raise HTTPException(413, f"an upload must have at most {most} bytes, got {length}")
         self.queue.check()
@@ -224,7 +225,7 @@ class Application:
                 count(len(chunk))
                 data += chunk
         except TimeoutError:
-            raise HTTPException(408, f"the upload came too slowly: {len(data)} of {length} bytes are here") from None
+            raise HTTPException(408, f"the upload is too slow: {len(data)} of {length} bytes have arrived") from None
         place.enter_context(self.queue.place())
         return bytes(data)
 
@@ -232,7 +233,7 @@ class Application:
         try:
             return self.previews.get(name)
         except KeyError:
-            raise HTTPException(404, "this picture is not held, or no longer; send it again") from None
+            raise HTTPException(404, "this picture is not kept, or was deleted; send it again") from None
 
     def _decoded(self, data: bytes) -> Picture:
         try:
@@ -340,7 +341,7 @@ def _in_json(result: Result) -> Result:
     return replace(result, data=answer.model_dump_json().encode(), media_type="application/json")
 
 
-class _Sent(Response):
+class _ResultResponse(Response):
     """A result that is sent piece by piece; it stays in memory while it has its ``place``, and at most ``seconds``."""
 
     def __init__(self, result: Result, seconds: float, place: ExitStack) -> None:
@@ -391,7 +392,7 @@ async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def _hear_out(request: Request, limits: Limits) -> None:
+async def _drain(request: Request, limits: Limits) -> None:
     """Reads and drops the rest of an upload: if a connection is closed in the middle of one, the answer is lost."""
     length = int(request.headers.get("content-length", 0))
     # If the upload was read, or another reader is at work, nothing is left.
@@ -409,7 +410,7 @@ def _refusals(limits: Limits) -> dict[Any, Answer]:
 
     async def refuse(request: Request, status: int, words: str, headers: dict[str, str] | None = None) -> Response:
         if status != 408:  # It was too slow already.
-            await _hear_out(request, limits)
+            await _drain(request, limits)
         return JSONResponse({"error": " ".join(words.split())}, status, headers)
 
     async def told(request: Request, error: HTTPException) -> Response:
@@ -422,16 +423,16 @@ def _refusals(limits: Limits) -> dict[Any, Answer]:
         return await refuse(request, 400, explained(error.errors()))
 
     async def busy(request: Request, error: BusyError) -> Response:
-        return await refuse(request, 503, "as many pictures are waiting as may; come back later", {"Retry-After": _LATER})
+        return await refuse(request, 503, "too many requests are waiting; try again later", {"Retry-After": _LATER})
 
     async def too_large(request: Request, error: MemoryError) -> Response:
-        return await refuse(request, 413, "the picture takes more memory than there is")
+        return await refuse(request, 413, "there is not enough memory for the picture")
 
     async def gone(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=499)  # Nobody reads it.
 
     async def broken(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": "something went wrong here; the server's own output says what"}, 500)
+        return JSONResponse({"error": "internal error; see the output of the server"}, 500)
 
     return {
         HTTPException: told,
@@ -451,8 +452,8 @@ def application(networks: Networks, limits: Limits, names: Sequence[str] = ()) -
     made = Application(networks, limits)
     api = FastAPI(
         title="zdce serve", version=__version__, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
-        description="Enhances dark pictures. Every error is JSON with one field, error. Where too many requests are under way, "
-        "the answer is 503 with Retry-After in seconds.",
+        description="Enhances dark pictures. Errors are JSON with one field, error. If too many requests are open, the answer "
+        "is 503 with Retry-After in seconds.",
         exception_handlers=_refusals(limits), lifespan=made.lifespan,
     )  # fmt: skip
     made.add_routes(api)

@@ -50,7 +50,7 @@ class Guard:
         host = headers.get("host", "")
         app = self._app
         if not self._is_ours(host):
-            app = JSONResponse({"error": f"this server does not go by the name {host!r}; see --allow-host"}, 421)
+            app = JSONResponse({"error": f"this server does not accept the host name {host!r}; see --allow-host"}, 421)
         elif _is_foreign(headers, host) and (scope["method"], scope["path"]) != ("GET", "/"):
             app = JSONResponse({"error": "requests from other sites' pages are refused"}, 403)
         await app(scope, receive, guarded)

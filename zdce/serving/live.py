@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from zdce.enhancement.live import Meter, Shown
+from zdce.enhancement.live import EnhancedFrame, Meter
 from zdce.serving.guard import Guard
 from zdce.serving.page import page
 from zdce.version import __version__
@@ -42,12 +42,12 @@ class Views:
 
     def __init__(self) -> None:
         self.meter = Meter()
-        self._shown: Shown | None = None
+        self._shown: EnhancedFrame | None = None
         self._over = False
         self._change, self._encoding = threading.Condition(), threading.Lock()
         self._encoded: dict[Side, tuple[int, bytes]] = {}
 
-    def show(self, shown: Shown) -> None:
+    def show(self, shown: EnhancedFrame) -> None:
         """Makes this the newest frame."""
         with self._change:
             self._shown = shown
@@ -60,11 +60,11 @@ class Views:
             self._change.notify_all()
 
     @property
-    def newest(self) -> Shown | None:
+    def newest(self) -> EnhancedFrame | None:
         """The newest frame, or None before the first."""
         return self._shown
 
-    def newer(self, than: int, seconds: float) -> Shown | None:
+    def newer(self, than: int, seconds: float) -> EnhancedFrame | None:
         """A frame with a higher number, or None if none arrives within this many seconds.
 
         Raises:
@@ -76,7 +76,7 @@ class Views:
                 raise EOFError
             return self._shown if self._shown is not None and self._shown.number > than else None
 
-    def jpeg(self, shown: Shown, side: Side) -> bytes:
+    def jpeg(self, shown: EnhancedFrame, side: Side) -> bytes:
         """One side of a frame as a JPEG file."""
         with self._encoding:
             number, data = self._encoded.get(side, (-1, b""))
@@ -121,16 +121,16 @@ class _Streams:
 
     async def stream(self, side: Side) -> Response:
         if self._viewers >= MOST_VIEWERS:
-            raise HTTPException(503, f"{MOST_VIEWERS} streams are watched already")
+            raise HTTPException(503, f"{MOST_VIEWERS} streams are sent already, which is the most; try again later")
         self._viewers += 1
-        return _Watched(self._parts(side), self._one_less)
+        return _StreamResponse(self._parts(side), self._one_less)
 
     def _one_less(self) -> None:
         self._viewers -= 1
 
-    def _newest(self) -> Shown:
+    def _newest(self) -> EnhancedFrame:
         if self._views.newest is None:
-            raise HTTPException(503, "no frame has come yet")
+            raise HTTPException(503, "there is no frame yet; try again later")
         return self._views.newest
 
     async def _parts(self, side: Side) -> AsyncIterator[bytes]:
@@ -149,7 +149,7 @@ class _Streams:
             yield f"--{_BOUNDARY}--\r\n".encode()
 
 
-class _Watched(StreamingResponse):
+class _StreamResponse(StreamingResponse):
     """Motion JPEG, with a function that is called at its end."""
 
     def __init__(self, parts: AsyncIterator[bytes], over: Callable[[], object]) -> None:
@@ -179,7 +179,7 @@ def application(views: Views, names: Sequence[str] = ()) -> Guard:
     def add(path: str, does: Callable[..., Any], summary: str) -> None:
         api.add_api_route(path, does, summary=summary, response_class=Response)
 
-    add("/", streams.show, "The page for people")
+    add("/", streams.show, "The page")
     api.add_api_route(
         "/api/live", streams.state, summary="Counts, latency and the share of the curve", response_model=LiveState
     )

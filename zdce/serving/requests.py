@@ -28,9 +28,9 @@ SETTINGS: Mapping[str, Option] = {
 }
 
 
-def _no_truth(value: Any) -> Any:
+def _reject_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise InputError("a truth value is no number")
+        raise InputError("a boolean is not a number")
     return value
 
 
@@ -44,7 +44,7 @@ def _field(name: str, option: Option) -> tuple[Any, Any]:
         if option.kind is float:
             bounds["allow_inf_nan"] = False
         given = {bound: value for bound, value in bounds.items() if value is not None}
-        kind = Annotated[kind, Field(**given), BeforeValidator(_no_truth)]
+        kind = Annotated[kind, Field(**given), BeforeValidator(_reject_bool)]
     text = f"{option.help} Default: {option.unset}." if option.unset else option.help
     return kind | None if option.unset else kind, Field(getattr(EnhanceSettings(), name), description=text)
 
@@ -54,7 +54,7 @@ class RequestBase(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, description="A network's name in /api/info. Default: the first.")
+    model: str | None = Field(None, description="Name of a network in /api/info. Default: the first.")
     format: str = "same"
 
     @property
@@ -82,7 +82,7 @@ else:
     EnhanceRequest = create_model(
         "EnhanceRequest",
         __base__=RequestBase,
-        __doc__="What is to be done with a picture.",
+        __doc__="Parameters of enhancing a picture.",
         format=(Literal[tuple(FORMATS)], Field("same", description=_FORMAT)),
         **{name: _field(name, option) for name, option in SETTINGS.items()},
     )
@@ -116,13 +116,13 @@ class Problem(_Answer):
     error: str
 
 
-class Held(_Answer):
+class KeptPreview(_Answer):
     """A picture whose preview is kept."""
 
-    id: str = Field(description="Its name in other requests; nobody else is told it.")
-    width: int = Field(description="Of the picture as it was sent, in pixels.")
+    id: str = Field(description="Secret name of the picture in other requests.")
+    width: int = Field(description="Width of the whole picture in pixels.")
     height: int
-    format: str = Field(description="A format of /api/info, that of the picture, or png.")
+    format: str = Field(description="Format of the picture's file, one of /api/info; png if that can't be written.")
 
 
 class EnhancedPicture(_Answer):
@@ -131,9 +131,9 @@ class EnhancedPicture(_Answer):
     media_type: str
     width: int
     height: int
-    milliseconds: dict[str, float] = Field(description="Of each part of the work.")
-    notes: list[str] = Field(description="What the result lacks of the picture's file, or holds otherwise.")
-    image: str = Field(description="The result's file in base64.")
+    milliseconds: dict[str, float] = Field(description="Milliseconds of each part of the work.")
+    notes: list[str] = Field(description="Lines about what the result lacks of the picture's file, or what differs.")
+    image: str = Field(description="The file of the result in base64.")
 
 
 class OfferedNetwork(_Answer):
@@ -143,7 +143,7 @@ class OfferedNetwork(_Answer):
     variant: str
     summary: str
     parameters: int
-    scales: list[int] = Field(description="Those worth a choice, the most exact one first.")
+    scales: list[int] = Field(description="Useful scales, the most exact one first.")
 
 
 class OfferedSetting(_Answer):
@@ -176,10 +176,10 @@ class OfferedSetting(_Answer):
 class OfferedLimits(_Answer):
     """Limits of this server."""
 
-    bytes: int = Field(description="Of an upload.")
-    pixels: int = Field(description="Of a picture.")
-    pictures: int = Field(description="Held at once, of all visitors.")
-    idle: float = Field(description="Seconds until an unused picture is forgotten.")
+    bytes: int = Field(description="Largest upload, in bytes.")
+    pixels: int = Field(description="Largest picture, in pixels.")
+    pictures: int = Field(description="Most previews kept at once, of all visitors.")
+    idle: float = Field(description="Seconds after which an unused preview is deleted.")
 
 
 class Info(_Answer):

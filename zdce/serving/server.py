@@ -70,7 +70,7 @@ def server(
 def in_background(app: ASGIApp, listening: socket.socket) -> Iterator[None]:
     """Serves ``app`` in another thread until the end of the ``with`` statement; its endless answers must have ended by then."""
     ready = threading.Event()
-    server = _server_of(app, ready.set, _Endless)
+    server = _server_of(app, ready.set, _StreamConnection)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="zdce-server")
     thread.start()
     try:
@@ -109,7 +109,7 @@ class _Connection(H11Protocol):
             self._look_later()
 
 
-class _Endless(_Connection):
+class _StreamConnection(_Connection):
     """Closes connections whose client stops reading an endless answer, which would occupy a place and delay the server's
     end.
     """

@@ -39,5 +39,7 @@ def resolve(path_or_name: str | Path) -> Path:
     if path_or_name not in VARIANTS:
         return Path(path_or_name)
     if path_or_name not in names():
-        raise InputError(f"no weights of {path_or_name} are shipped, only of {', '.join(names())}: train it or name a file")
+        raise InputError(
+            f"there are no shipped weights of {path_or_name}, only of {', '.join(names())}: train it or give a file"
+        )
     return file(str(path_or_name))
