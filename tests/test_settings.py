@@ -338,7 +338,7 @@ def test_a_wrong_device_is_named():
     for name in ("gpu", "meta"):
         with pytest.raises(ValueError, match=f"^device must be auto, cpu, .* got '{name}'"):
             zdce.load("base", name)
-    with pytest.raises(ValueError, match=r"device must be None for a network that is loaded, .* got 'cpu'"):
+    with pytest.raises(ValueError, match=r"device must be None for a loaded network, .* got 'cpu'"):
         zdce.enhance(np.zeros((4, 4, 3), np.uint8), zdce.DCENet("iters4"), device="cpu")
     result = CliRunner().invoke(cli.main, ["enhance", "x.jpg", "--device", "gpu"], catch_exceptions=False)
     assert result.exit_code == 2
