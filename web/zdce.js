@@ -1,25 +1,25 @@
-// zdce in JavaScript: dark pictures enhanced where they are, in browsers and in Node.
+// zdce in JavaScript: enhances dark pictures in browsers and in Node, without a server.
 //
 //   import { load } from "./zdce.js";
 //   const zdce = await load();
 //   const bright = zdce.enhance(context.getImageData(0, 0, width, height), { strength: 0.8 });
 //
-// Everything it needs lies beside this file. `enhance` takes a second or more for a large photograph, and blocks: in pages,
-// PictureWorker reads, enhances and writes picture files in a worker, which is this file too.
+// All files that it needs are in the folder of this file. `enhance` blocks, for a second or more with a large photograph. In pages,
+// use PictureWorker, which reads, enhances and writes picture files in a worker; the worker runs this file too.
 
 const TOO_LARGE = "The picture needs more memory than there is.";
 
-// The worker's name, by which this file knows that it runs in one.
+// Name of the worker, by which this file recognises that it runs in one.
 const WORKER = "zdce";
 
 // zdce.h's structures, as Emscripten lays them out.
 const PICTURE_BYTES = 32, SETTINGS_BYTES = 48;
 const SETTINGS = { strength: 0, brightness: 8, noise: 16, scale: 24, shadows: 32, highlights: 40 };
 
-// Rows that are copied at once have about so many pixels: 4 MB.
+// Approximate number of pixels of the rows that are copied at once: 4 MB.
 const STRIP = 1 << 20;
 
-// Where threads can share memory: in pages that are isolated from other origins. More than so many are hardly used.
+// Threads can share memory only in pages that are isolated from other origins. More threads than this would hardly help.
 const MOST_THREADS = 16;
 const usualThreads = () => (globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS) : 1);
 
@@ -31,7 +31,7 @@ const bytesOf = async (name) => {
   return new Uint8Array(await response.arrayBuffer());
 };
 
-/** A network and the engine that it runs on. `load` makes one. */
+/** A network with its engine, made by `load`. */
 class Network {
   #memory;
   #core;
@@ -61,9 +61,9 @@ class Network {
     return this.#core._zdce_threads();
   }
 
-  /** The enhanced picture. picture: {data, width, height} with 4 bytes a pixel, such as ImageData; their last, opacity, is
-   * kept. settings: those that differ from the network's own; `noise` is measured in the picture unless it is one of them.
-   * Throws where they are not as they must be, or memory ends. */
+  /** The enhanced picture, {data, width, height}. picture: the same with 4 bytes for each pixel, such as ImageData; opacity, the
+   * last byte, is kept. settings: settings that differ from the network's own; `noise` is measured in the picture unless it is
+   * given. Throws if an argument is wrong or memory runs out. */
   enhance({ data, width, height }, settings = {}) {
     if (data.length !== 4 * width * height) throw new RangeError(`data must have ${4 * width * height} bytes, got ${data.length}`);
     const result = new Uint8ClampedArray(data);
@@ -72,8 +72,8 @@ class Network {
     return { data: result, width, height };
   }
 
-  /** The same for pictures that need not be in memory as a whole. read(top, count): so many rows, 4 bytes a pixel.
-   * take(top, count, write): calls write(rows), which sets their colours. */
+  /** As `enhance`, for pictures that need not be in memory as a whole. read(top, count) returns rows with 4 bytes for each pixel.
+   * take(top, count, write) must call write(rows), which sets the colours of these rows. */
   enhanceRows(width, height, read, take, settings = {}) {
     const more = [3 * width * height, PICTURE_BYTES, SETTINGS_BYTES];
     this.#withPicture(width, height, read, more, (picture, to, result, how) => {
@@ -86,8 +86,8 @@ class Network {
     });
   }
 
-  /** The noise that `enhance` smooths unless it is told otherwise: as measured, but no less than the network's own; of
-   * networks that smooth none, 0. */
+  /** The noise that `enhance` smooths by default: the measured one, but at least the network's own; 0 for networks without
+   * smoothing. */
   noise(width, height, read) {
     return this.#withPicture(width, height, read, [], (picture) => this.#noiseOf(picture));
   }
@@ -116,7 +116,7 @@ class Network {
     if (status) throw new Error(this.#lastError());
   }
 
-  // Calls use(addresses) with memory of the module's.
+  // Calls use(addresses) with memory of the module.
   #with(sizes, use) {
     const addresses = sizes.map((size) => (size < 2 ** 32 ? this.#core._malloc(size) >>> 0 : 0)); // addresses have 32 bits
     try {
@@ -180,8 +180,8 @@ const setColors = (from, to) => {
   }
 };
 
-/** A network. weights: the bytes of a .safetensors file that zdce has written; those beside this file unless given. threads: as
- * many as there are processors in pages that are isolated from other origins, else 1. */
+/** Loads a network. weights: the bytes of a .safetensors file of zdce; by default those in the folder of this file. threads: number
+ * of threads; by default one for each processor in pages that are isolated from other origins, else 1. */
 export const load = async ({ weights, threads = usualThreads() } = {}) => {
   if (!globalThis.crossOriginIsolated) threads = 1; // elsewhere memory can't be shared with other workers
   let memory;
@@ -189,7 +189,7 @@ export const load = async ({ weights, threads = usualThreads() } = {}) => {
     // The sizes are those of web/build.
     memory = new WebAssembly.Memory({ initial: 256, maximum: 32768, shared: threads > 1 });
   } catch (error) {
-    // Not every device sets 2 GB of addresses aside at once, which shared memory must.
+    // Shared memory reserves 2 GB of addresses at once, which not every device allows.
     if (threads === 1 || !(error instanceof RangeError)) throw error;
     return load({ weights, threads: 1 });
   }
@@ -206,8 +206,7 @@ export const load = async ({ weights, threads = usualThreads() } = {}) => {
   return new Network(core, memory, network);
 };
 
-/** Picture files enhanced in a worker. What it is asked for is done in order; a promise is rejected with an Error whose message
- * can be shown. */
+/** Enhances picture files in a worker. Requests are done in order; promises are rejected with an Error whose message is for users. */
 export class PictureWorker {
   #worker = new Worker(new URL("./zdce.js", import.meta.url), { type: "module", name: WORKER });
   #waiting = [];
@@ -228,17 +227,17 @@ export class PictureWorker {
     this.ready.catch(() => {}); // what is asked for next says it, too
   }
 
-  /** Reads a File or Blob: {width, height, before}, the last an ImageBitmap of at most `most` pixels a side. */
+  /** Reads a File or Blob. Resolves to {width, height, before}, where `before` is an ImageBitmap of at most `most` pixels a side. */
   open(file, most = 1280) {
     return this.#ask("open", { file, most });
   }
 
-  /** The small picture, enhanced: {after, changed, milliseconds}. */
+  /** Enhances the small picture. Resolves to {after, changed, milliseconds}. */
   preview(settings = {}) {
     return this.#ask("preview", { settings });
   }
 
-  /** The whole picture, enhanced, as a file: {blob, milliseconds}. type: image/jpeg, image/png or image/webp; quality: of [0, 1]. */
+  /** Enhances the whole picture. Resolves to {blob, milliseconds}. type: image/jpeg, image/png or image/webp; quality: in [0, 1]. */
   save(settings = {}, type = "image/jpeg", quality = 0.95) {
     return this.#ask("save", { settings, type, quality });
   }
@@ -256,7 +255,7 @@ export class PictureWorker {
   }
 }
 
-// What the worker does. Pictures are decoded again to be saved: between requests only the small one is in memory.
+// The worker. It decodes a picture again to save it: between requests only the small picture is in memory.
 class Requests {
   #starting;
   #network;
@@ -276,7 +275,7 @@ class Requests {
     const small = canvas(Math.max(1, Math.round(width / reduction)), Math.max(1, Math.round(height / reduction)));
     small.imageSmoothingQuality = "high";
     small.drawImage(context.canvas, 0, 0, small.canvas.width, small.canvas.height);
-    // Areas of n x n pixels have an n-th of the noise.
+    // Means of n x n pixels have an n-th of the noise.
     this.#opened = { file, small: small.getImageData(0, 0, small.canvas.width, small.canvas.height), noise, reduction };
     return { width, height, before: small.canvas.transferToImageBitmap() };
   }
@@ -305,7 +304,7 @@ class Requests {
   }
 }
 
-// A picture's file on a canvas of its size.
+// Draws a picture file on a canvas of its size.
 const drawn = async (file) => {
   let picture;
   try {
@@ -319,7 +318,7 @@ const drawn = async (file) => {
   return { width, height, context };
 };
 
-// Browsers have limits of their own, and some give a canvas beyond them that stays empty.
+// Browsers limit the size of a canvas; beyond it, some return a canvas that stays empty.
 const canvas = (width, height) => {
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.fillRect(width - 1, height - 1, 1, 1);

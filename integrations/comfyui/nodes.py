@@ -65,7 +65,7 @@ def _setting(option: Option, value: Any) -> Any:
 
 
 class ZdceEnhance:
-    """Brightens dark images; lit ones stay nearly as they are."""
+    """Brightens dark images; lit images hardly change."""
 
     CATEGORY = "image/postprocessing"
     DESCRIPTION = __doc__

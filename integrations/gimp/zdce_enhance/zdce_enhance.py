@@ -45,7 +45,7 @@ def _add_argument(procedure: Any, name: str, option: Option) -> None:
 
 
 def _settings(config: Any) -> dict[str, Any]:
-    """What was chosen."""
+    """The chosen settings."""
     values = {name: config.get_property(name.replace("_", "-")) for name in SETTINGS}
     return {
         name: None if SETTINGS[name].unset and value < (SETTINGS[name].least or 0) else value for name, value in values.items()
@@ -72,7 +72,7 @@ def _brighten(drawable: Any, values: dict[str, Any]) -> None:
 
 
 def _ask(procedure: Any, config: Any) -> bool:
-    """Whether somebody chose settings, in a window."""
+    """Shows the window of settings; returns whether the user confirmed it."""
     gi.require_version("GimpUi", "3.0")
     from gi.repository import GimpUi
 
@@ -85,7 +85,7 @@ def _ask(procedure: Any, config: Any) -> bool:
 
 
 class Zdce(Gimp.PlugIn):  # type: ignore[misc]
-    """What GIMP asks."""
+    """The plug-in, as GIMP calls it."""
 
     def do_set_i18n(self, name: str) -> bool:
         return False
@@ -105,7 +105,7 @@ class Zdce(Gimp.PlugIn):  # type: ignore[misc]
         return procedure
 
     def run(self, procedure: Any, mode: Any, image: Any, drawables: list[Any], config: Any, data: Any) -> Any:
-        """Asks for the settings where somebody is there, and brightens all chosen layers."""
+        """Shows the settings in interactive mode, and brightens all chosen layers."""
         if mode == Gimp.RunMode.INTERACTIVE and not _ask(procedure, config):
             return procedure.new_return_values(Gimp.PDBStatusType.CANCEL, GLib.Error())
         image.undo_group_start()

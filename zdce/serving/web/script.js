@@ -424,7 +424,7 @@
   addEventListener("drop", (event) => { if (carries(event)) { event.preventDefault(); inside = 1; hover(-1); if (info) add(event.dataTransfer.files); } });
   addEventListener("paste", (event) => { const files = event.clipboardData?.files; if (info && files?.length) add(files); });
 
-  // "The curve as trained" brightens every scene.
+  // Brightness 0 applies the curve as trained, which brightens every scene.
   $("brighten").addEventListener("click", () => {
     others().find((control) => control.name === "brightness").value = "0";
     $("more").open = true;
