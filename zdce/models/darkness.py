@@ -8,7 +8,7 @@ from PIL import Image
 
 from zdce.srgb import LUMA
 
-# Area means of a picture that the rule looks at: few enough that noise and texture don't count, and what they say is the scene.
+# Side of the grid of area means that the rule uses: so coarse that noise and texture have no effect.
 SIDE = 64
 
 # Area means are black up to two levels of 255, in all colours: the black of a night does not make a scene dark.
@@ -18,12 +18,12 @@ BLACK = 2.5 / 255
 # 0.08. Scenes above this value, 1.1 deviations below that mean, are lit.
 LIT_HALF = 0.16
 
-# Share of the brighter half's mean that takes the place of that value where it is larger: a backlit scene. In the well-lit
-# photographs the darker half has 0.29 of the brighter one and more, but for two that are low-key.
+# Share of the brighter half's mean that replaces that value if it is larger, as in a backlit scene. In the well-lit photographs
+# the darker half has at least 0.29 of the brighter one, except for two low-key ones.
 BACKLIT = 0.3
 
-# Shares of area means that are not black. From the second on, black is shadow and counts in the darker half as anything else;
-# down to the first it counts linearly less, and then not at all: it is a night around the scene.
+# Shares of area means that are not black. From the second on, black is shadow and belongs to the darker half. Down to the first
+# its weight falls linearly to 0: black is then the night around the scene.
 NIGHT_SHARE, FULL_SHARE = 0.6, 0.8
 
 # 8-bit levels of 16-bit numbers.
@@ -34,8 +34,8 @@ def is_dark(image: NDArray[Any]) -> bool:
     """Whether an image (H, W, 3), sRGB, of uint8, uint16 or fractions, is dark: its darker half has a mean luma below 0.16, or
     below 0.3 of the brighter half's.
 
-    Half of an image is what people complain of: a backlit face in front of a bright window is dark, whatever the mean. A black
-    image has nothing to show, and is dark too.
+    Halves are compared because a backlit face in front of a bright window is dark, whatever the mean of the image. A black
+    image is dark too.
 
     >>> is_dark(np.full((40, 60, 3), 30, np.uint8)), is_dark(np.full((40, 60, 3), 90, np.uint8))
     (True, False)
@@ -44,7 +44,7 @@ def is_dark(image: NDArray[Any]) -> bool:
 
 
 def lightness(image: NDArray[Any]) -> float:
-    """Light in the darker half of an image (H, W, 3), as a multiple of the light from which on it is not dark.
+    """Light in the darker half of an image (H, W, 3), as a multiple of the limit below which it is dark.
 
     >>> round(lightness(np.full((40, 60, 3), 102, np.uint8)), 1)  # luma 0.4; lit from 0.16 on
     2.5
@@ -54,7 +54,9 @@ def lightness(image: NDArray[Any]) -> float:
 
 
 def halves(means: NDArray[np.float32]) -> tuple[float, float]:
-    """Mean luma of the darker and the brighter half of ``means`` (h, w, 3) in [0, 1]; black counts where it is little."""
+    """Mean luma of the darker and the brighter half of ``means`` (h, w, 3) in [0, 1]; black has weight only if there is
+    little of it.
+    """
     visible = (means.max(axis=2) > BLACK).ravel()
     shadow = min(max((visible.mean() - NIGHT_SHARE) / (FULL_SHARE - NIGHT_SHARE), 0.0), 1.0)
     luma = (means @ np.asarray(LUMA, np.float32)).ravel()

@@ -8,11 +8,11 @@ from torch.nn import functional
 
 from zdce.srgb import LUMA
 
-# Windows reach so many pixels of the small image to either side: with the network's receptive field, the light that a region
-# has, not its texture.
+# Radius of the windows in pixels of the small image: together with the network's receptive field they cover the light of a
+# region, not its texture.
 _RADIUS = 5
 
-# Variance of luma that counts as an edge: a deviation of a tenth. Flatter windows get the mean of their maps.
+# Variance of luma that counts as an edge: a standard deviation of 0.1. Flatter windows get the mean of their maps.
 _EDGE = 0.1**2
 
 # Luma that is neither shadow nor highlight.
@@ -20,13 +20,13 @@ LIT = 0.4
 
 
 class Fall(NamedTuple):
-    """Lumas between which maps fall linearly to 0, so that what is lit stays as it is; numbers, or (B, 1, 1, 1)."""
+    """Lumas between which maps fall linearly to 0, so that lit parts stay as they are; numbers, or (B, 1, 1, 1)."""
 
     start: float | Tensor
     end: float | Tensor
 
 
-# The fall of a scene that is not known.
+# The fall for unknown scenes.
 _USUAL_FALL = Fall(LIT, 1.0)
 
 
@@ -35,15 +35,15 @@ def fit(image: Tensor, maps: Tensor, shadows: float = 0.0, highlights: float = 1
     times ``(1 + shadows * max(0, 1 - Y / 0.4)) * (1 - highlights * lit)``. Here ``lit`` rises linearly from 0 to 1 where Y goes
     from ``fall.start`` to ``fall.end``.
 
-    The guided filter (He, Sun and Tang, TPAMI 2013), but for its last step: coefficients can be interpolated to the pixels of a
-    larger image and take that one's luma (He and Sun, "Fast Guided Filter", 2015), so that maps have its edges, and no halos.
+    This is the guided filter (He, Sun and Tang, TPAMI 2013) without its last step: the coefficients can be interpolated to a
+    larger image and applied to its luma (He and Sun, "Fast Guided Filter", 2015), so that maps have its edges, and no halos.
 
     Args:
         image: the small image, (B, 3, H, W), in [0, 1].
-        maps: curve maps, (B, C, H, W); all channels count alike, so that no colour is changed more than another.
-        shadows: how much more of its map black has than what is neither dark nor lit, from -1 (none) to 1 (twice).
-        highlights: how much less of its map what is lit has, from 0 (nothing) to 1 (all of it).
-        fall: lumas where what is lit begins, and where it is wholly lit.
+        maps: curve maps, (B, C, H, W); their mean is used, so that no colour changes more than another.
+        shadows: relative change of the maps of black, from -1 (no maps) to 1 (twice the maps).
+        highlights: relative reduction of the maps of lit parts, from 0 (none) to 1 (no maps).
+        fall: lumas from which on a pixel counts as lit in part, and completely.
 
     >>> fit(0.4 * torch.rand(1, 3, 20, 30), torch.full((1, 3, 20, 30), -0.5))[0, 1].mean()
     tensor(-0.5000)
@@ -58,7 +58,7 @@ def fit(image: Tensor, maps: Tensor, shadows: float = 0.0, highlights: float = 1
 
 
 def evaluate(image: Tensor, coefficients: Tensor) -> Tensor:
-    """``a Y + b`` (B, 1, H, W) of images (B, 3, H, W), at most 0: maps brighten, or do nothing."""
+    """``a Y + b`` (B, 1, H, W) of images (B, 3, H, W), at most 0, so that maps never darken."""
     return (coefficients[:, :1] * luma(image) + coefficients[:, 1:]).clamp(max=0)
 
 
@@ -68,6 +68,6 @@ def luma(image: Tensor) -> Tensor:
 
 
 def _averaged(planes: Tensor) -> Tensor:
-    """Planes (B, C, H, W), each pixel the mean of its window; what lies beyond the border repeats the border's pixels."""
+    """Planes (B, C, H, W) of the means of windows; beyond the border its pixels are repeated."""
     padded, side = functional.pad(planes, [_RADIUS] * 4, mode="replicate"), 2 * _RADIUS + 1
     return functional.avg_pool2d(functional.avg_pool2d(padded, (1, side), 1), (side, 1), 1)

@@ -1,4 +1,4 @@
-"""Noise of a picture, measured in the picture itself."""
+"""Measurement of a picture's noise in the picture itself."""
 
 import math
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from zdce.settings import LEVELS
 
-# Pixels of a block's side, and the most blocks in a row and in a column of them: 100,000 pixels of a picture of any size.
+# Side of a block in pixels, and most blocks in a row and in a column: at most 100,000 pixels of a picture of any size.
 SIDE, _MOST_BLOCKS = 16, 20
 
 # Blocks that are darker or have brighter pixels (levels of 255) are left out: what is cut off at black or white has less noise.
 _DARKEST, _BRIGHTEST = 4, 250
 
-# With fewer blocks nothing is measured.
+# With fewer blocks the noise counts as 0.
 _FEWEST = 8
 
 # Share of the blocks that counts: the flattest. Others have more texture.
@@ -26,8 +26,8 @@ _MOST = 10.0
 
 
 def assumed(setting: float | None, own: float, measure: Callable[[], float]) -> float:
-    """The noise to be smoothed, in 8-bit levels: as set; else as measured, but no less than the network's ``own``; 0 where the
-    network has none.
+    """The noise to smooth, in 8-bit levels: the ``setting``; else the measured noise, at least the network's ``own``; 0 for
+    networks without one.
     """
     if setting is not None:
         return setting
@@ -39,11 +39,11 @@ def _of_array(picture: NDArray[Any], down: int, across: int) -> NDArray[Any]:
 
 
 def measured(picture: Any, blocks: Callable[[Any, int, int], NDArray[Any]] = _of_array) -> float:
-    """Noise of a ``picture`` (H, W, 3), uint8, uint16, or float32 in [0, 1]: that ``of_blocks`` of it.
+    """Standard deviation of the noise of a ``picture`` (H, W, 3), uint8, uint16, or float32 in [0, 1], by ``of_blocks``.
 
     Args:
-        picture: an array, or what ``blocks`` takes.
-        blocks: gives the blocks of ``picture`` for ``of_blocks``, from one to the next as many rows and columns as it is told.
+        picture: an array, or another type that ``blocks`` takes.
+        blocks: function from ``picture`` and the distances of blocks in rows and columns to the blocks for ``of_blocks``.
 
     >>> grey = np.random.default_rng(0).normal(60, 4, (200, 300, 3)).round().astype(np.uint8)
     >>> round(measured(grey), 1)

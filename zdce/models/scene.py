@@ -7,11 +7,11 @@ from torch import Tensor
 
 from zdce import ops
 
-# Takes an image (B, 3, H, W), maps (B, 3T or 3, H, W) and T.
+# Function from an image (B, 3, H, W), maps (B, 3T or 3, H, W) and T to the enhanced image.
 Curve = Callable[[Tensor, Tensor, int], Tensor]
 
-# Side of the thumbnail that a strength is found on. Its pixels are single pixels, not means: noise and lamps count as in the
-# picture.
+# Side of the thumbnail on which the strength is found. It has single pixels, not means, so that noise and lamps have the same
+# share as in the picture.
 SIDE = 64
 
 # Upper bound of the strength: larger values no longer brighten but flatten, because most maps are at their limit of 1.
@@ -20,15 +20,15 @@ MOST = 2.0
 # Pixels are black up to two levels of 255, in all colours: the black of a night does not make a scene dark.
 _BLACK = 2.5 / 255
 
-# The target mean is `brightness * (mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT`: a scene with this mean comes to `brightness`.
-# Of another scene's distance in stops, 0.4 remain: a scene darker than others should stay darker.
+# The target mean is `brightness * (mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT`: a scene with this mean is brought to
+# `brightness`. 0.4 of the differences between scenes, in stops, remain: a darker scene should stay darker.
 _REFERENCE_MEAN, _TARGET_EXPONENT = 0.05, 0.4
 
 # Upper bound of the target mean, unless `brightness` is higher.
 _HIGHEST_TARGET = 0.5
 
-# Scenes with a mean below the first share of `brightness` come to their target, those above the second are left alone; between
-# them the part of the way falls linearly.
+# Scenes with a mean below the first share of `brightness` are brought to their target, those above the second stay as they
+# are; between them the part of the way falls linearly.
 _DARK_BELOW, _LIT_ABOVE = 0.4, 0.9
 
 # Share of pixels that the curve may make white in some colour, and the value that is white in 8 bits. In SIDE x SIDE pixels
