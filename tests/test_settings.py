@@ -323,6 +323,13 @@ def test_work_takes_videos_at_a_scale_of_their_own():
     assert batch.Work.of(zdce.DCENet("zero-dce-pp"), EnhanceSettings()).film.keywords["enhancer"].scale == 12
 
 
+@pytest.mark.parametrize(("name", "picture", "film"), [("base", 4, 12), ("local", 6, 6), ("zero-dce-pp", 12, 12)])
+def test_fast_never_makes_an_image_larger_than_without(name, picture, film):
+    work = batch.Work.of(zdce.DCENet(name), EnhanceSettings(), fast=True)
+    assert work.picture.keywords["enhancer"].scale == picture
+    assert work.film.keywords["enhancer"].scale == film
+
+
 def test_auto_is_the_gpu_where_there_is_one(monkeypatch, tmp_path):
     here = "cuda" if torch.cuda.is_available() else "cpu"
     assert next(zdce.load("base", "auto").parameters()).device.type == here

@@ -165,8 +165,8 @@ class EnhanceSettings:
     line and the requests of ``zdce serve`` all take these names.
 
     Attributes:
-        scale: the curve is estimated on an image this many times smaller; 1 is exact. None is the network's own scale, and 12
-            for videos.
+        scale: the curve is estimated on an image this many times smaller; 1 is exact. None is the network's own scale (6 for
+            ``local``, 12 for ``zero-dce-pp``, else 1), and for videos 12 if that is 1.
         strength: factor of the curve maps: 1 as trained, 0 returns the input, above 1 is stronger, below 0 darkens. Networks
             that find a strength for each scene multiply it by this one; in lit scenes theirs is 0.
         precision: precision of the convolutions, ``"fp32"`` or ``"bf16"``.
@@ -203,7 +203,7 @@ class EnhanceSettings:
 
     scale: int | None = _option(
         None, "Estimate the curve on an image this many times smaller; 1 is exact.",
-        kind=int, least=1, most=MAX_SCALE, unset=f"{_OWN}; {VIDEO_SCALE} for videos", of_network=True,
+        kind=int, least=1, most=MAX_SCALE, unset=f"{_OWN}; for videos {VIDEO_SCALE} if that is 1", of_network=True,
     )  # fmt: skip
     strength: float = _option(1.0, "Strength of the curve: 1 as trained or as the scene needs, 0 none, below 0 darker.")
     precision: str = _option(

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -73,7 +72,7 @@ _PANELS = {
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each file when it is done, then a summary.")
 @options.device
 @options.settings()
-@click.option("--fast", is_flag=True, help=f"Use scale {FAST_SCALE}, or the network's own scale if that is larger.")
+@click.option("--fast", is_flag=True, help=f"Use scale {FAST_SCALE} for pictures, if the network's own is smaller.")
 def enhance(
     paths: tuple[str, ...],
     model: str,
@@ -93,8 +92,8 @@ def enhance(
     """Brighten dark pictures and videos: files, folders, patterns, or - for standard input.
 
     Pictures keep their format, size, EXIF, XMP, colour profile and transparency; videos keep their timing, sound and rotation.
-    One line names whatever a result lacks. --only-if-dark copies the files of lit pictures byte for byte. A video's curve is
-    estimated on an image 12 times smaller unless --scale is given.
+    One line names whatever a result lacks. --only-if-dark copies the files of lit pictures byte for byte. Unless
+    --scale is given, a video's curve is estimated on an image 12 times smaller, or at the network's own scale.
 
     Files that can't be read are named and skipped; of a broken video, the part that can be decoded is written. The exit code is
     1 in both cases. Existing results are kept, so the same command continues where it was stopped. Under `torchrun
@@ -107,8 +106,7 @@ def enhance(
     report = Report(Manifest(manifest_path) if manifest_path and not dry_run else None, as_json, names_files=watch)
 
     def work() -> Work:
-        network = load(model, device)
-        return Work.of(network, replace(settings, scale=max(FAST_SCALE, network.variant.scale)) if fast else settings)
+        return Work.of(load(model, device), settings, fast=fast)
 
     with _stopping():
         if enhance_stream.is_stream(request):

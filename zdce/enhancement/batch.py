@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -21,7 +21,7 @@ from zdce.io.formats import Format
 from zdce.io.images import Found, Picture
 from zdce.runtime import progress
 from zdce.runtime.processes import Ranks
-from zdce.settings import EnhanceSettings
+from zdce.settings import FAST_SCALE, EnhanceSettings
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -180,9 +180,13 @@ class Work:
     settings: EnhanceSettings
 
     @classmethod
-    def of(cls, network: Network, settings: EnhanceSettings) -> "Work":
-        """Work with ``network``; pictures and videos have their own scale if ``settings`` has none."""
-        still = Enhancer(network, settings)
+    def of(cls, network: Network, settings: EnhanceSettings, *, fast: bool = False) -> "Work":
+        """Work with ``network``; pictures and videos have their own scale if ``settings`` has none.
+
+        Args:
+            fast: raise the scale of pictures to at least ``FAST_SCALE``; that of videos is larger already.
+        """
+        still = Enhancer(network, replace(settings, scale=max(FAST_SCALE, network.variant.scale)) if fast else settings)
         film = Enhancer(network, video.settings_for(network.variant, settings))
         return cls(partial(colour.enhance, enhancer=still), partial(video.enhance, enhancer=film), settings)
 

@@ -66,7 +66,7 @@ def why_missing() -> str | None:
 
 
 def own_scale(variant: Variant) -> int:
-    """Default scale of videos: the larger of the network's own and ``VIDEO_SCALE``."""
+    """Default scale of videos: the network's own, or ``VIDEO_SCALE`` if that is 1."""
     return variant.scale if variant.scale > 1 else VIDEO_SCALE
 
 
