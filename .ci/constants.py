@@ -70,7 +70,10 @@ CONSTANTS = (
         (0.33, 0.38, 0.48, 0.53),
         lambda value: value / model.variant.brightness,
     ),
-    Constant(guided_scene, "NIGHT_SHARE", "visible share of a night", 0.6, (0.4, 0.5, 0.7)),
+    Constant(guided_scene, "_WHOLLY_DARK", "wholly dark, share of a lit darker half", 0.875, (0.7, 0.8, 0.95)),
+    Constant(guided_scene, "NIGHT_SHARE", "visible share of a night", 0.6, (0.55, 0.65, 0.7)),
+    Constant(guided_scene, "_HALF_BLACK", "visible share of a night without lamps", 0.5, (0.3, 0.4, 0.55)),
+    Constant(guided_scene, "_NIGHT_STOPS", "stops that a night becomes brighter", 2 / 3, (0.3, 1, 2)),
     Constant(guided_scene, "FULL_SHARE", "visible share of a scene", 0.8, (0.65, 0.7, 0.9)),
     Constant(guided_scene, "_CLIPPED_SHARE", "share that may become white", 0.003, (0.001, 0.01)),
     Constant(guidance, "LIT", "luma from which maps fall", 0.4, (0.3, 0.5, 0.6)),
@@ -148,7 +151,7 @@ def table(sets: dict[str, list[Pair]]) -> str:
             sys.stderr.write(f"{constant.name} {value:g}: {means}\n")
         lol, ladders = best(trials, (LOL,), constant.own), best(trials, (DARK, BACKLIT), constant.own)
         of_lol[constant], of_ladders[constant] = lol, ladders
-        rows.append(row(constant.name, f"{constant.own:g}", f"{lol:g}", f"{ladders:g}", trials[lol], trials[ladders]))
+        rows.append(row(constant.name, f"{constant.own:.3g}", f"{lol:.3g}", f"{ladders:.3g}", trials[lol], trials[ladders]))
     rows.append(row("all at once", "", "", "", measured(sets, of_lol), measured(sets, of_ladders)))
     return "\n".join(rows)
 

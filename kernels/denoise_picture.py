@@ -16,7 +16,7 @@ from zdce.kernels.pictures import WHITE
 from zdce.kernels.tiles import device_function
 
 # As in zdce/ops/denoise_picture.py.
-FULL_BLUR = 2 / 255
+FULL_BLUR, COLOR = 2 / 255, 25 / 255
 
 
 @device_function
@@ -108,7 +108,7 @@ def guide_forward(
 )  # fmt: skip
 def denoise_forward(
     enhanced_ptr, luma_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr, denoised_ptr, height, width, enhanced_y, denoised_y,
-    limit, chroma, TOP: tl.constexpr, PIXELS: tl.constexpr,
+    limit, chroma, color_error, TOP: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of the picture's pixels).
     y, x = rows_and_columns(width, PIXELS)
@@ -116,7 +116,8 @@ def denoise_forward(
     y = tl.minimum(y, height - 1)
     at = (y + 2) * pitch + x + 2
     slope, own, own_guide = tl.load(slope_ptr + at), tl.load(luma_ptr + at), tl.load(guide_ptr + at)
-    limits = limit * tl.maximum(slope * slope - 1.0, 0.0)
+    added = tl.maximum(slope * slope - 1.0, 0.0)
+    limits = limit * added
     total, change = limits * limits + 1e-6, tl.zeros((PIXELS,), tl.float32)
     red, blue = tl.zeros_like(change), tl.zeros_like(change)
     for i in tl.static_range(-4, 5):
@@ -133,9 +134,9 @@ def denoise_forward(
                 total += weight
                 change += weight * (tl.load(luma_ptr + near) - own)
     colors = pixel(enhanced_ptr, enhanced_y, y, x, height, width, TOP)
-    share = tl.minimum(tl.maximum(chroma * (slope - 1.0), 0.0), 1.0)
+    share, pale = tl.minimum(tl.maximum(chroma * (slope - 1.0), 0.0), 1.0), 1.0 / (1.0 + color_error * added)
     light = change / total
-    red, blue = share * (red - (colors[0] - own)), share * (blue - (colors[2] - own))
+    red, blue = share * (pale * red - (colors[0] - own)), share * (pale * blue - (colors[2] - own))
     green = -(0.2126 * red + 0.0722 * blue) / 0.7152
     to = denoised_ptr + y * denoised_y + 3 * x
     store(to, colors[0], light + red, inside, TOP)
@@ -170,5 +171,5 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, denoised: T
     launch(
         denoise_forward, (triton.cdiv(height * width, PIXELS),),
         enhanced, *planes, denoised, height, width, enhanced.stride(0), denoised.stride(0),
-        (2 * 255 * noise) ** 2, noise / FULL_BLUR, TOP=top, PIXELS=PIXELS, num_warps=WARPS,
+        (2 * 255 * noise) ** 2, noise / FULL_BLUR, (noise / COLOR) ** 2, TOP=top, PIXELS=PIXELS, num_warps=WARPS,
     )  # fmt: skip

@@ -35,8 +35,9 @@ struct Enhancement {
 // The noise that a curve amplified, smoothed. All pictures: (H, W, 3), interleaved, of one element type.
 struct Denoising {
   Picture picture, enhanced, denoised;
-  float limit;   // the square of the difference from which on a neighbour counts nothing, at a slope of sqrt(2)
-  float chroma;  // share of the chroma's blur that a slope above 1 adds
+  float limit;        // the square of the difference from which on a neighbour counts nothing, at a slope of sqrt(2)
+  float chroma;       // share of the chroma's blur that a slope above 1 adds
+  float color_error;  // the square of the noise as a share of the colour of lit photographs
 };
 
 // Shapes and types stand with the functions of the same names in kernels/.

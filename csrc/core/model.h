@@ -73,11 +73,11 @@ struct Scene {
   std::vector<double> darker_half;  // weight of each area mean in the darker half
   double share = 0, mean = 0;       // share of the area means that are not black, and their mean
   double darker = 0, brighter = 0;  // mean luma of the two halves
-  double brightest = 0;             // largest value of any colour
+  double brightest = 0;             // mean of the largest colours in the brightest thousandth
 
   double backlit() const;
   double night() const;
-  // Factors (h, w) of the maps of an image (3, h, w) that keep the black of a night with lamps black.
+  // Factors (h, w) of the maps of an image (3, h, w) that keep the black of a night black.
   std::vector<float> shown(const std::vector<float>& image) const;
   Fall fall() const;
 };

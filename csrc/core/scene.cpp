@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -23,11 +25,12 @@ constexpr double kUsual = 0.05, kKept = 0.4, kMiddle = 0.5, kDark = 0.4, kLit = 
 constexpr int kSteps = 15;
 
 // Of guided maps.
-constexpr double kKeptOfGuided = 0.2, kDarkHalf = 0.14, kLitHalf = 0.16, kBacklit = 0.3, kNight = 0.6,
+constexpr double kKeptOfGuided = 0.2, kWhollyDark = 0.875, kLitHalf = 0.16, kBacklit = 0.3, kNight = 0.6,
                  kWholeOfGuided = 0.8, kMostOfGuided = 4, kBrighterHalf = 0.58, kBrighterHalfDeviation = 0.125,
-                 kBalance = 0.43 / 0.38, kNightFrom = 0.9, kNightBelow = 0.7, kLampsFrom = 5, kLamps = 5.5,
-                 kBlackStops = 9, kDimStops = 7, kLeastLight = 1e-6;
+                 kBalance = 0.43 / 0.38, kNightFrom = 0.9, kNightBelow = 0.7, kHalfBlack = 0.5, kNightStops = 2 / 3.0,
+                 kLampsFrom = 4.9, kLamps = 5.3, kBlackStops = 9, kDimStops = 7, kLeastLight = 1e-6;
 constexpr float kShortestFall = 0.1f;
+constexpr int64_t kBrightest = kPixels / 1000;  // area means
 constexpr int kStepsOfGuided = kSteps + 1;
 
 using Thumbnail = std::vector<float>;  // (3, kSide, kSide) in [0, 1]
@@ -209,10 +212,12 @@ double Scene::backlit() const { return std::clamp(1 - (kBrighterHalf - brighter)
 
 double Scene::night() const {
   const double black = (kNightFrom - share) / (kNightFrom - kNightBelow);
+  const double half_black = (kNight - share) / (kNight - kHalfBlack);
   const double lit = 1 - (kBrighterHalf - brightest) / kBrighterHalfDeviation;
   const double stops = std::log2(std::max(light_of(brightest) / std::max(light_of(brighter), kLeastLight), 1.0));
   const double lamps = (stops - kLampsFrom) / (kLamps - kLampsFrom);
-  return std::clamp(black, 0.0, 1.0) * std::clamp(lit, 0.0, 1.0) * std::clamp(lamps, 0.0, 1.0);
+  return std::clamp(lit, 0.0, 1.0) *
+         std::max(std::clamp(black, 0.0, 1.0) * std::clamp(lamps, 0.0, 1.0), std::clamp(half_black, 0.0, 1.0));
 }
 
 std::vector<float> Scene::shown(const std::vector<float>& small) const {
@@ -230,7 +235,7 @@ std::vector<float> Scene::shown(const std::vector<float>& small) const {
 }
 
 Fall Scene::fall() const {
-  const auto moved = [share_of_own = backlit()](float usual, double own) {
+  const auto moved = [share_of_own = std::max(backlit(), night())](float usual, double own) {
     return static_cast<float>(usual + share_of_own * (own - usual));
   };
   const float start = moved(Fall{}.start, darker);
@@ -241,7 +246,13 @@ Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width)
   Scene scene;
   scene.image = area_thumbnail(small, 3, height, width);
   const Thumbnail& image = scene.image;
-  scene.brightest = *std::max_element(image.begin(), image.end());
+  std::vector<float> values(kPixels);
+  for (int64_t i = 0; i < kPixels; ++i) {
+    const float value = brightest(image, i);
+    values[static_cast<size_t>(i)] = value == value ? value : 0.0f;  // sorting needs numbers
+  }
+  std::partial_sort(values.begin(), values.begin() + kBrightest, values.end(), std::greater<float>());
+  scene.brightest = std::accumulate(values.begin(), values.begin() + kBrightest, 0.0) / kBrightest;
   std::vector<double> weights(kPixels);
   double seen = 0, sum = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
@@ -264,13 +275,15 @@ double guided_scene_strength(const Model& model, const Scene& scene, const std::
                              const Settings& settings) {
   const double lit = std::max(kLitHalf, kBacklit * scene.brighter);
   const double part =
-      std::clamp((lit - scene.darker) / (lit - kDarkHalf), 0.0, 1.0) * std::min(scene.share / kEnough, 1.0);
+      std::clamp((lit - scene.darker) / ((1 - kWhollyDark) * lit), 0.0, 1.0) * std::min(scene.share / kEnough, 1.0);
   if (part == 0) return 0;
-  const double night = std::pow(std::min(scene.share / kWholeOfGuided, 1.0), 2), given = mean(scene.image);
-  const double target = std::min(settings.brightness * std::pow(scene.mean / kUsual, kKeptOfGuided),
-                                 std::max(settings.brightness, kMiddle));
-  const double balance = kBalance * settings.brightness * scene.brighter * night;
-  const double highest = static_cast<float>(given + part * (1 - scene.backlit()) * (target * night - given));
+  const double given = mean(scene.image);
+  double target = std::min(settings.brightness * std::pow(scene.mean / kUsual, kKeptOfGuided),
+                           std::max(settings.brightness, kMiddle)) *
+                  std::pow(std::min(scene.share / kWholeOfGuided, 1.0), 2);
+  target += scene.night() * (srgb_of(std::exp2(kNightStops) * light_of(given)) - target);
+  const double balance = kBalance * settings.brightness * scene.brighter;
+  const double highest = static_cast<float>(given + part * (1 - scene.backlit()) * (target - given));
   const double highest_darker =
       static_cast<float>(scene.darker + part * (1 + settings.shadows) * (balance - scene.darker));
   const double allowed = burnt(scene.image) + kBurnt;

@@ -8,6 +8,7 @@ import zdce
 from cases import nan_filled_allocations, run_with_isa
 from zdce import reference
 from zdce.ops import interleaved
+from zdce.srgb import LUMA
 
 DTYPES = [torch.uint8, torch.uint16, torch.float32]
 SIZES = [(1, 1), (1, 70), (3, 5), (13, 12), (37, 53), (70, 450), (5, 1000)]
@@ -104,6 +105,20 @@ def test_noise_goes_and_an_edge_stays():
     assert denoised[:, left].std() < 0.4 * (5 * dark)[:, left].std()
     across = denoised[8:-8].mean((0, 2))
     assert across[61] - across[58] > 0.95 * 0.4
+
+
+@pytest.mark.parametrize("gain", [3, 5, 8])
+def test_colors_become_paler_the_more_their_error_is_amplified(gain):
+    dark = torch.tensor([0.05, 0.03, 0.04]).expand(40, 40, 3).contiguous()
+    bright, noise, luma = gain * dark, 2 / 255, torch.tensor(LUMA)
+    denoised = zdce.ops.denoise_picture(dark, bright, noise)
+    before, after = dark @ luma, bright @ luma
+    torch.testing.assert_close(denoised @ luma, after)
+    slope = after * (1 - after) / (before * (1 - before) + 1e-3)
+    # Lit photographs are 25 levels from grey, and the error is the noise that the curve has added.
+    share = 1 / (1 + (2 / 25) ** 2 * (slope**2 - 1))
+    assert share.max() < 0.97
+    torch.testing.assert_close(denoised - after[..., None], share[..., None] * (bright - after[..., None]))
 
 
 def test_threads_and_strips_do_not_matter():

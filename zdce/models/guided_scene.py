@@ -30,19 +30,28 @@ _BALANCE = 0.43 / 0.38
 # Luma over which maps fall at least. Only scenes that are lit, and have no maps, have halves that are closer.
 _SHORTEST_FALL = 0.1
 
-# Scenes whose darker half has no more than this mean luma are wholly dark. From there to that of lit ones
-# (``zdce.models.darkness``) the part of the way to the target falls linearly.
-_DARK_HALF = 0.14
+# Scenes whose darker half has no more than this share of the luma of lit ones (``zdce.models.darkness``) are wholly dark. From
+# there to 1 the part of the way to the target falls linearly.
+_WHOLLY_DARK = 0.875
 
 # Shares of area means that are not black: 0.9 and more in the well-lit photographs of `open`. From there down to the second a
 # scene is more and more a night.
 _NIGHT_FROM, _NIGHT_BELOW = 0.9, 0.7
 
-# Stops of light from the brightest area mean down to the mean luma of the brighter half. In these photographs there are 3.5 at
-# most, in dark interiors with black corners and bright windows up to 5.2 (`ladder`). Lamps are further above the rest.
-_LAMPS_FROM, _LAMPS = 5.0, 5.5
+# The same share where black is half of the scene. From NIGHT_SHARE down to it a scene is more and more a night, lamps or not.
+_HALF_BLACK = 0.5
 
-# Stops from the brightest area mean down to what is black in a night with lamps, and to where it begins to be: 8 in the mean.
+# Stops of light by which the mean of a night may rise.
+_NIGHT_STOPS = 2 / 3
+
+# Area means that count as the brightest: a thousandth of them, so that none decides alone.
+_BRIGHTEST = SIDE * SIDE // 1000
+
+# Stops of light from the brightest area means down to the mean luma of the brighter half. In these photographs there are 3.4 at
+# most, in dark interiors with black corners and bright windows up to 4.9 (`ladder`). Lamps are further above the rest.
+_LAMPS_FROM, _LAMPS = 4.9, 5.3
+
+# Stops from the brightest area means down to what is black in a night, and to where it begins to be: 8 in the mean.
 # In the photographs of `open` 3 % of the area means at most are further down, but for what is black in the file.
 _BLACK_STOPS, _DIM_STOPS = 9.0, 7.0
 
@@ -87,26 +96,32 @@ class Scene(NamedTuple):
 
     @property
     def brightest(self) -> Tensor:
-        """The largest value of any colour."""
-        return self.image.amax((1, 2, 3), keepdim=True)
+        """The mean of the largest values of any colour in the brightest thousandth of the image."""
+        ascending = self.image.amax(1).flatten(1).sort(dim=1, stable=True).values
+        return ascending[:, -_BRIGHTEST:].mean(1)[:, None, None, None]
 
     @property
     def night(self) -> Tensor:
-        """From 0 to 1: lamps in the dark, so that what is black is no shadow to be brightened.
+        """From 0 to 1: something is lit in the dark, so that what is black is no shadow to be brightened.
 
-        The product of three parts: black is a tenth (0) to three tenths (1) of the scene; something is lit, as bright as in
-        ``backlit``; and that is 5 (0) to 5.5 (1) stops of light above the brighter half.
+        Lit is what is as bright as in ``backlit``. It makes a night where black is two fifths (0) to half (1) of the scene, and
+        also where it is 4.9 (0) to 5.3 (1) stops of light above the brighter half, as lamps are, and black is a tenth (0) to
+        three tenths (1) of the scene.
         """
         black = (_NIGHT_FROM - self.share) / (_NIGHT_FROM - _NIGHT_BELOW)
+        half_black = (NIGHT_SHARE - self.share) / (NIGHT_SHARE - _HALF_BLACK)
         lit = 1 - (_BRIGHTER_HALF - self.brightest) / _BRIGHTER_HALF_DEVIATION
         stops = torch.log2((_light(self.brightest) / _light(self.brighter).clamp(min=_LEAST_LIGHT)).clamp(min=1))
         lamps = (stops - _LAMPS_FROM) / (_LAMPS - _LAMPS_FROM)
-        return black.clamp(0, 1) * lit.clamp(0, 1) * lamps.clamp(0, 1)
+        return lit.clamp(0, 1) * torch.maximum(black.clamp(0, 1) * lamps.clamp(0, 1), half_black.clamp(0, 1))
 
     @property
     def fall(self) -> guidance.Fall:
-        """Where maps fall to 0: from 0.4 to white; in a backlit scene from the mean of its darker half to its brighter's."""
-        start, end = (of + self.backlit * (own - of) for of, own in ((guidance.LIT, self.darker), (1.0, self.brighter)))
+        """Where maps fall to 0: from 0.4 to white; in a backlit scene or a night from the mean of its darker half to its
+        brighter's.
+        """
+        kept = torch.maximum(self.backlit, self.night)
+        start, end = (of + kept * (own - of) for of, own in ((guidance.LIT, self.darker), (1.0, self.brighter)))
         return guidance.Fall(start, torch.maximum(end, start + _SHORTEST_FALL))
 
 
@@ -158,10 +173,10 @@ def fit(
 
 
 def shown(small: Tensor, scene: Scene) -> Tensor:
-    """Factors of the maps of images (B, 3, h, w), (B, 1, h, w), that leave the black of a night with lamps black.
+    """Factors of the maps of images (B, 3, h, w), (B, 1, h, w), that leave the black of a night black.
 
-    They are 1 for pixels that are less than 7 stops of light below the brightest area mean, and where ``scene.night`` is 0. For
-    those that are 9 stops and more below it they are ``1 - scene.night``; between the two they fall linearly.
+    They are 1 for pixels that are less than 7 stops of light below the brightest area means, and where ``scene.night`` is 0.
+    For those that are 9 stops and more below it they are ``1 - scene.night``; between the two they fall linearly.
     """
     light = _light(scene.brightest)
     black, dim = (_srgb(light / 2**stops) for stops in (_BLACK_STOPS, _DIM_STOPS))
@@ -175,13 +190,13 @@ def strength(
 
     It is found on the SIDE x SIDE area means of images and maps, so that no single pixel matters. With m the mean of those that
     are not black, s their share, d and l the mean luma of the darker and the brighter half, b ``brightness``, and p the part
-    that falls linearly from 1 at ``d = 0.14`` to 0 at ``d = max(0.16, 0.3 * l)``, times ``min(1, s / 0.05)``, it is the largest
-    factor that makes at most 0.3 % more of the means white in some colour, and with which one of these holds:
+    that falls linearly from 1 at ``d = 0.875 * e`` to 0 at ``d = e = max(0.16, 0.3 * l)``, times ``min(1, s / 0.05)``, it is
+    the largest factor that makes at most 0.3 % more of the means white in some colour, and with which one of these holds:
 
     * the image's mean goes no further than p of the way to ``b * (m / 0.05) ** 0.2``, at most ``max(b, 0.5)``, times
-      ``min(1, s / 0.8) ** 2``. Of a backlit scene (``Scene.backlit``), whose mean says little, it goes nowhere;
-    * the darker half's mean luma goes no further than ``p * (1 + shadows)`` of the way to
-      ``0.43 * l * (b / 0.38) * min(1, s / 0.8) ** 2``.
+      ``min(1, s / 0.8) ** 2``. In a night (``Scene.night``) it goes to two thirds of a stop more light, and in a backlit scene
+      (``Scene.backlit``), whose mean says little, nowhere;
+    * the darker half's mean luma goes no further than ``p * (1 + shadows)`` of the way to ``0.43 * l * (b / 0.38)``.
 
     Args:
         scene: what is known of the images.
@@ -193,12 +208,13 @@ def strength(
     """
     image, maps = scene.image, thumbnail(maps).expand(-1, 3, -1, -1)
     target = (brightness * (scene.mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT).clamp(max=max(brightness, _HIGHEST_TARGET))
-    night = (scene.share / FULL_SHARE).clamp(max=1) ** 2
+    target = target * (scene.share / FULL_SHARE).clamp(max=1) ** 2
     lit = (BACKLIT * scene.brighter).clamp(min=LIT_HALF)
-    part = ((lit - scene.darker) / (lit - _DARK_HALF)).clamp(0, 1) * (scene.share / _MEANINGFUL_SHARE).clamp(max=1)
+    part = ((lit - scene.darker) / ((1 - _WHOLLY_DARK) * lit)).clamp(0, 1) * (scene.share / _MEANINGFUL_SHARE).clamp(max=1)
     before = _mean(image)
-    highest = before + part * (1 - scene.backlit) * (target * night - before)
-    balance = _BALANCE * brightness * scene.brighter * night
+    target = target + scene.night * (_srgb(2**_NIGHT_STOPS * _light(before)) - target)
+    highest = before + part * (1 - scene.backlit) * (target - before)
+    balance = _BALANCE * brightness * scene.brighter
     highest_darker = scene.darker + part * (1 + shadows) * (balance - scene.darker)
     allowed = _clipped(image) + _CLIPPED_SHARE
     found = torch.zeros_like(before)

@@ -21,6 +21,8 @@ _GUIDE, _CHROMA, _NEAR = 0.8, 2.0, 1.2
 _BLACK = 1e-3
 # Added noise from which on chroma is blurred fully.
 _FULL_BLUR = 2 / 255
+# Colour of a well-lit photograph: root mean square of a pixel's three differences to its luma, in the median of `open`.
+_COLOR = 25 / 255
 # Upper bound of the result, unless the colour was brighter before: averages can exceed white.
 _BELOW_WHITE = 254 / 255
 
@@ -30,8 +32,8 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255) -
 
     A curve with the slope g makes noise of standard deviation g n from noise of standard deviation n; g follows from the local
     brightness before and after. Luma is averaged over those of 5 x 5 pixels whose smoothed luma differs by less than twice the
-    added noise. Chroma is blurred by a Gaussian of 2 pixels, fully where (g - 1) n is at least two levels of 255. Nothing
-    changes where g is at most 1, and no colour becomes white.
+    added noise. Chroma is blurred by a Gaussian of 2 pixels, fully where (g - 1) n is at least two levels of 255, and made
+    paler where the curve has amplified its error, too. Nothing changes where g is at most 1, and no colour becomes white.
 
     Args:
         picture: before the curve, interleaved, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy
@@ -84,7 +86,8 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
       y = a x / (1 + (a - 1) x) through them.
     * Luma is averaged with neighbours whose smoothed luma differs by less than twice the added standard deviation; the weights
       are Tukey's biweight, as in the bilateral filter of Durand and Dorsey (SIGGRAPH 2002), times a Gaussian of the distance.
-    * The blurred chroma has the weight (g - 1) n / (2 / 255), at most 1.
+    * The blurred chroma has the weight (g - 1) n / (2 / 255), at most 1. It is multiplied by c^2 / (c^2 + (g^2 - 1) n^2), the
+      Wiener filter for what no blur takes away, black levels and noise of large grain; c is the colour of lit photographs.
     * Where g is at most 1, nothing changes.
     """
     # uint8 fused: 6 bytes read and 3 written a pixel. Eager passes over the luma some 150 times.
@@ -95,11 +98,11 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
     edge = DENOISE_REACH - _RADIUS
     means = [functional.avg_pool2d(planes[..., edge:-edge, edge:-edge], 2 * _RADIUS + 1, 1) for planes in (luma, before)]
     slope = means[0] * (1 - means[0]) / (means[1] * (1 - means[1]) + _BLACK)
-    change = _smoothed(luma, (2 * 255 * noise) ** 2 * (slope**2 - 1).clamp(min=0))
+    added = (slope**2 - 1).clamp(min=0)
+    change = _smoothed(luma, (2 * 255 * noise) ** 2 * added)
     chroma = bright - luma
-    change = change + (noise / _FULL_BLUR * (slope - 1)).clamp(0, 1) * (
-        _blurred(chroma, _CHROMA, DENOISE_REACH) - chroma[inner]
-    )
+    pale = _blurred(chroma, _CHROMA, DENOISE_REACH) / (1 + (noise / _COLOR) ** 2 * added)
+    change = change + (noise / _FULL_BLUR * (slope - 1)).clamp(0, 1) * (pale - chroma[inner])
     return (enhanced + change).clamp(min=0).minimum(enhanced.clamp(min=_BELOW_WHITE))
 
 

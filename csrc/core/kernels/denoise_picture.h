@@ -130,7 +130,8 @@ struct Around {
 // from, to: kBlockColumns pixels; column: theirs in the rows.
 template <class E>
 struct DenoiseBlock {
-  ZDCE_INLINE static void run(const Around* around, int column, float limit, float chroma, const char* from, char* to) {
+  ZDCE_INLINE static void run(const Around* around, int column, float limit, float chroma, float color_error,
+                              const char* from, char* to) {
     Row<E> row;
     row.unpack(from);
     for (int g = 0; g < kBlockGroups; ++g) {
@@ -138,10 +139,11 @@ struct DenoiseBlock {
       const Floats after = sum(around->enhanced_sum, i) * (1 / 25.0f),
                    before = sum(around->picture_sum, i) * (1 / 25.0f);
       const Floats slope = after * (1.0f - after) / (before * (1.0f - before) + kBlack);
-      const Floats light = smoothed_luma(*around, i, limit * positive(slope * slope - 1.0f));
-      const Floats share = at_most_one(positive(chroma * (slope - 1.0f)));
-      const Floats red = share * (symmetric(kChroma, around->red_across, i) - at(around->red + i));
-      const Floats blue = share * (symmetric(kChroma, around->blue_across, i) - at(around->blue + i));
+      const Floats added = positive(slope * slope - 1.0f);
+      const Floats light = smoothed_luma(*around, i, limit * added);
+      const Floats share = at_most_one(positive(chroma * (slope - 1.0f))), pale = 1.0f / (1.0f + color_error * added);
+      const Floats red = share * (pale * symmetric(kChroma, around->red_across, i) - at(around->red + i));
+      const Floats blue = share * (pale * symmetric(kChroma, around->blue_across, i) - at(around->blue + i));
       put(row, 0, g, light + red);
       put(row, 1, g, light - (kRed / kGreen) * red - (kBlue / kGreen) * blue);
       put(row, 2, g, light + blue);
@@ -227,8 +229,8 @@ class DenoiseTile {
       const int column = static_cast<int>(x - x_) + kMargin;
       const int64_t pixels = std::min<int64_t>(kBlockColumns, work_.enhanced.width - x);
       char* const to = work_.denoised.row(y) + 3 * x * sizeof(E);
-      DenoiseBlock<E>::run(address, kLineFirst + column, work_.limit, work_.chroma, from + 3 * column * sizeof(E),
-                           pixels == kBlockColumns ? to : reinterpret_cast<char*>(cut_));
+      DenoiseBlock<E>::run(address, kLineFirst + column, work_.limit, work_.chroma, work_.color_error,
+                           from + 3 * column * sizeof(E), pixels == kBlockColumns ? to : reinterpret_cast<char*>(cut_));
       if (pixels < kBlockColumns) std::memcpy(to, cut_, 3 * pixels * sizeof(E));
     }
   }
