@@ -128,7 +128,7 @@ _each_threads = click.option(
 
 
 def _end(outcome: Outcome) -> None:
-    """Prints what was left out; ends with exit code 1 if a result was wrong."""
+    """Prints notes on what was left out; exits with code 1 if a result was wrong."""
     for note in outcome.notes:
         click.echo(note, err=True)
     if outcome.wrong:

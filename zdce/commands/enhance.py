@@ -121,7 +121,7 @@ def enhance(
 
 
 def _check(request: FileRequest, given: dict[str, bool]) -> None:
-    """Raises click.UsageError where options exclude each other."""
+    """Raises click.UsageError if options exclude each other."""
     if enhance_stream.is_stream(request):
         enhance_stream.check(request, [option for option, is_given in given.items() if is_given])
     if given["--watch"]:

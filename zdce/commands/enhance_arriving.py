@@ -18,7 +18,7 @@ from zdce.runtime.processes import Ranks
 
 
 def check(request: FileRequest) -> None:
-    """Raises click.UsageError where the inputs are no folders, or several processes would watch them."""
+    """Raises click.UsageError if an input is not a folder, or if several processes would watch them."""
     if wrong := next((path for path in request.paths if not Path(path).is_dir()), None):
         raise click.UsageError(f"--watch expects folders, got {wrong}")
     if processes.several():
@@ -26,7 +26,7 @@ def check(request: FileRequest) -> None:
 
 
 def run(request: FileRequest, work: Work, report: Report) -> None:
-    """Enhances what is in the folders and what arrives, until Ctrl-C or SIGTERM; the picture at hand is finished then."""
+    """Enhances the files in the folders and those that arrive, until Ctrl-C or SIGTERM; the current picture is finished then."""
     arrivals = watching.Arrivals([Path(path) for path in request.paths], batch.suffixes(), recursive=request.recursive)
     counts = Counter[str]()
     sources = _begin(request, report, counts)
@@ -41,8 +41,8 @@ def run(request: FileRequest, work: Work, report: Report) -> None:
 
 
 def _begin(request: FileRequest, report: Report, counts: Counter[str]) -> dict[Path, Path]:
-    """Checks what is there already as a run without --watch does, and counts results that are kept; gives the source of each
-    result's place.
+    """Checks the files that are there already, as a run without --watch does, and counts results that are kept. Returns the
+    source of each result's path.
     """
     if inside := next((path for path in request.paths if request.output and _same(path, request.output)), None):
         raise InputError(f"results would go into {inside}, which is watched; choose another output")
@@ -62,7 +62,7 @@ def _same(path: str, other: str) -> bool:
 def _with_places_of_their_own(
     jobs: Iterable[Job], sources: dict[Path, Path], report: Report, counts: Counter[str]
 ) -> list[Job]:
-    """``jobs`` without those whose results' place is another source's, which are named and counted as failed."""
+    """``jobs`` without those whose result's path belongs to another source; these are named and counted as failed."""
     left = []
     for job in jobs:
         if (source := sources.setdefault(job.target, job.source)) == job.source:

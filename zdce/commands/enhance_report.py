@@ -1,4 +1,4 @@
-"""What `zdce enhance` is asked to do with files, and what it says of each."""
+"""The request for files of `zdce enhance`, and its report on each."""
 
 import json
 import sys
@@ -15,19 +15,19 @@ from zdce.enhancement.batch import Job
 from zdce.enhancement.manifest import BRIGHT, FAILED, KEPT, PARTLY, WRITTEN, Manifest, Row
 from zdce.io.formats import Format
 
-# The status of a result that --dry-run names.
+# Status of a result that --dry-run names.
 PLANNED = "planned"
 
-# What files in folders count as whose formats are not read.
+# Key of the counts: files in folders whose formats are not read.
 UNREAD = "unread"
 
-# Of these files, how many one line names.
+# Most of these files that one line names.
 _NAMED = 5
 
 
 @dataclass(frozen=True)
 class FileRequest:
-    """What the options say of files."""
+    """The options about files."""
 
     paths: tuple[str, ...]
     output: str | None
@@ -38,7 +38,7 @@ class FileRequest:
 
 
 class Report:
-    """What is said of each file and at the end, on standard output and in a manifest."""
+    """Reports on each file and at the end, on standard output and in a manifest."""
 
     def __init__(self, manifest: Manifest | None, as_json: bool, names_files: bool = False) -> None:
         self.manifest, self.as_json, self._names_files = manifest, as_json, names_files
@@ -58,11 +58,11 @@ class Report:
             self.print(row)
 
     def print(self, row: Row) -> None:
-        """One line of standard output."""
+        """Prints one line for a file on standard output."""
         click.echo(json.dumps(row._asdict()) if self.as_json else _arrow(row))
 
     def end(self, counts: Counter[str], described: dict[str, str]) -> None:
-        """One line."""
+        """Prints the summary."""
         if self.as_json:
             click.echo(json.dumps({"summary": {status: counts[status] for status in described}}))
         else:
@@ -84,7 +84,7 @@ DESCRIBED = {
 
 
 def report_unread(paths: Sequence[Path]) -> None:
-    """One line on stderr about files of formats that are not read, if there are any."""
+    """Prints one line on stderr about files of formats that are not read, if there are any."""
     if paths:
         more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
         click.echo(f"skipped {', '.join(map(str, paths[:_NAMED]))}{more}: these formats are not read", err=True)

@@ -1,4 +1,4 @@
-"""`zdce enhance` with - for standard input or output: one picture, its format known by content."""
+"""`zdce enhance` with - for standard input or output: one picture, whose format is recognised by its content."""
 
 import sys
 from collections.abc import Collection
@@ -16,17 +16,19 @@ from zdce.io import formats, images
 from zdce.io.images import Picture
 from zdce.runtime import atomic, progress
 
-# What stands for standard input and output.
+# Argument that stands for standard input and output.
 STREAM = "-"
 
 
 def is_stream(request: FileRequest) -> bool:
-    """Whether standard input or output is asked for."""
+    """Whether standard input or output is requested."""
     return STREAM in (*request.paths, request.output)
 
 
 def check(request: FileRequest, excluded: Collection[str]) -> None:
-    """Raises click.UsageError where that can't be; ``excluded`` are the options given that need files."""
+    """Raises click.UsageError for inputs or options that streams don't support; ``excluded`` are the given options that need
+    files.
+    """
     if excluded:
         raise click.UsageError(f"{next(iter(excluded))} needs files, and - is standard input or output")
     if len(request.paths) > 1:
@@ -66,7 +68,7 @@ def run(request: FileRequest, work: Work) -> None:
 
 def _write(data: bytes) -> None:
     left, stream = memoryview(data), sys.stdout.buffer
-    while left:  # with PYTHONUNBUFFERED a write may take a part, as the one before a pipe is closed does
+    while left:  # With PYTHONUNBUFFERED a write may take only a part, such as the one before a pipe is closed.
         left = left[stream.write(left) or 0 :]
     stream.flush()
 
@@ -93,7 +95,7 @@ def _result(given: _Input, target: Path, work: Work) -> picture_files.Result:
 
 
 def _suffix(request: FileRequest, picture: Picture) -> str:
-    """That of the format asked for, of the picture's own, or of what RAW files become."""
+    """The suffix of the requested format, of the picture's own, or of the format that RAW files become."""
     return (request.form or formats.named(picture.format) or formats.BY_NAME["tiff"]).suffixes[0]
 
 

@@ -27,10 +27,10 @@ from zdce.runtime import atomic
 from zdce.settings import EnhanceSettings
 from zdce.study.pictures import Labelled, sheet
 
-# Width of a picture in the grid of the worst, in pixels.
+# Width in pixels of a picture in the grid of --worst.
 _WIDTH = 320
 
-# Options that a protocol decides.
+# Options that --protocol replaces.
 _OF_PROTOCOLS = ("metrics", "against", "split", "pairs", "unpaired", "natural")
 
 
@@ -148,7 +148,7 @@ def evaluate(
     sets = _sets(folders, choice) if protocol is None else _protocol_sets(protocol, folders, choice)
     _check(sets, networks, protocol, freeze, worst, below)
     if board is not None:
-        leaderboard.placed(board, "")  # raises before minutes of work where the file has no place for tables
+        leaderboard.placed(board, "")  # Raises before minutes of work if the file has no place for tables.
     enhance = {name: _enhance(zdce.Enhancer(network, settings)) for name, network in networks.items()}
     scores = {of.name: evaluation.evaluate(of.items, enhance, of.asked) for of in sets}
     measured = [Measured(s.name, s.description, s.asked.metrics, tuple(evaluation.averages(scores[s.name]))) for s in sets]
@@ -168,7 +168,7 @@ def evaluate(
 
 
 def _by_name(paths: Sequence[str]) -> dict[str, str]:
-    """The networks by their names as methods: one alone is the "model", several have the names of their files."""
+    """The networks by their names as methods: a single one is "model", several have the names of their files."""
     if not paths:
         raise click.UsageError("Missing argument 'MODEL'.")
     if len(paths) == 1:
@@ -205,11 +205,11 @@ def _check(
     worst: Path | None,
     below: str | None,
 ) -> None:
-    """What can be said before minutes of work.
+    """Checks everything that can be checked before minutes of work.
 
     Raises:
         click.UsageError: options that don't fit each other.
-        InputError: a measure needs a package, or the worst can't be told or written.
+        InputError: a package for a measure is missing, or the pictures of --worst can't be determined or written.
     """
     if below and worst is None:
         raise click.UsageError("--below says which pictures --worst draws: give --worst FILE too")
@@ -242,7 +242,7 @@ def _report(
     frozen: Protocol | None,
     choice: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What --json prints: of one data set its own keys, too, at the top."""
+    """The output of --json; for a single data set its keys are also at the top level."""
     which = {"split": choice["split"], "pairs": choice["pairs"]} if frozen is None else {}
     of_sets = [
         {"data": of.name, "measured": of.description, **which, "note": of.note, "pictures": [item.name for item in of.items]}
@@ -274,7 +274,7 @@ def _print(named: Mapping[str, str], sets: Sequence[DataSet], measured: Sequence
 
 
 def _print_set(title: str, of: Measured) -> None:
-    """The table of one data set, without the measures that are known of no picture."""
+    """Prints the table of one data set, without measures that no picture has."""
     known = [name for name in of.metrics if any(average.knows(name) for average in of.averages)]
     rows = [
         [average.against, average.method, *(leaderboard.cell(average, name, "\n") for name in known), str(average.images)]
@@ -284,17 +284,17 @@ def _print_set(title: str, of: Measured) -> None:
 
 
 def _print_wide(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table as wide as its longest words need."""
+    """Prints a table that is wide enough for its longest words."""
     columns = zip(heading, *rows, strict=True)
     width = sum(4 + max(len(word) for cell in column for word in cell.split("\n")) for column in columns)
     print_table(title, list(heading), [list(row) for row in rows], least_width=width)
 
 
 def _check_worst(path: Path, data: str, items: Sequence[Item]) -> None:
-    """To be asked before minutes of work.
+    """Called before minutes of work.
 
     Raises:
-        ValueError: the worst can't be told, or not written.
+        ValueError: there are no references, or the file's format can't be written.
     """
     if not any(item.load_reference for item in items):
         raise InputError(f"--worst needs true references, and {data} has none for these pictures")
@@ -309,7 +309,7 @@ def _draw_worst(path: Path, items: Sequence[Item], chosen: Sequence[tuple[Score,
 
 
 def _row(item: Item, mine: Score, other: Score | None, enhance: Enhance) -> list[Labelled]:
-    """Original, output, the other method's if there is one, reference."""
+    """Original, output, the other method's result if there is one, reference."""
     picture = item.load()
     shown = [(picture, item.name), (enhance(picture), f"output, {mine.values['psnr']:.2f} dB")]
     if other is not None:

@@ -19,8 +19,8 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class Lazy(NamedTuple):
-    """A command that is not imported yet: its place as ``module:name``, the first sentence of its help, and whether it needs
-    PyTorch.
+    """A command that is not imported yet: its place as ``module:name``, a summary for the list of commands, and whether it
+    needs PyTorch.
     """
 
     place: str

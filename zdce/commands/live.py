@@ -77,7 +77,7 @@ def _shown(
     def show(shown: live_video.EnhancedFrame) -> None:
         views.show(shown)
         sent(shown)
-        if views.meter.shown == 1:  # before the first frame there is nothing to see
+        if views.meter.shown == 1:  # Before the first frame there is nothing to see.
             click.echo(f"{address} (Ctrl-C ends it)", err=as_json)
             if in_browser:
                 click.launch(address)
@@ -97,10 +97,10 @@ _Sink = Callable[[live_video.EnhancedFrame], object]
 
 @contextmanager
 def _virtual(wanted: bool, reader: Any) -> Iterator[_Sink]:
-    """What sends frames to a virtual camera, which begins with the first one, or does nothing.
+    """A function that sends frames to a virtual camera, which starts with the first one; without ``wanted`` it does nothing.
 
     Raises:
-        ValueError: pyvirtualcam is missing; (of the function) the system has no virtual camera.
+        ValueError: pyvirtualcam is missing; or, from the function, the system has no virtual camera.
     """
     if not wanted:
         yield lambda shown: None

@@ -14,12 +14,12 @@ from zdce.settings import options as all_settings
 
 
 def check_device(device: str) -> None:
-    """Raises click.BadParameter where ``device`` can't be used here."""
+    """Raises click.BadParameter if ``device`` can't be used here."""
     _usable(device)
 
 
 def _usable(device: str) -> str:
-    """PyTorch's name of ``device``, which can be used here."""
+    """PyTorch's name of ``device``, after a check that it can be used here."""
     from zdce.runtime import devices, processes
 
     try:
@@ -47,7 +47,7 @@ scale = click.option(
     type=click.IntRange(min=1),
     help="Estimate the curve on an image this many times smaller.  [default: the network's own]",
 )
-# A file to be written.
+# Type of an option for a file to write.
 FILE = click.Path(path_type=Path, dir_okay=False)
 csv = click.option("--csv", "csv_path", type=FILE, help="Write the rows to this CSV file.")
 plot = click.option("--plot", "plot_path", type=FILE, help="Write a chart to this .png or .svg file.")
