@@ -26,7 +26,7 @@ def check(request: FileRequest) -> None:
 
 
 def run(request: FileRequest, work: Work, report: Report) -> None:
-    """Enhances the files in the folders and those that arrive, until Ctrl-C or SIGTERM; the current picture is finished then."""
+    """Enhances files in the folders and those that arrive, until Ctrl-C or SIGTERM; the current picture is finished then."""
     arrivals = watching.Arrivals([Path(path) for path in request.paths], batch.suffixes(), recursive=request.recursive)
     counts = Counter[str]()
     sources = _begin(request, report, counts)
