@@ -58,9 +58,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What takes long and would come last comes first, so that no worker is left with it at the end.
+    # Files of less than ten seconds come last, so that no worker is left with a long one at the end.
     tests = Path(__file__).parent
-    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in ("study", "training", "web", "test_docs.py"))
+    last = ("data", "gpu", "io", "metrics", "test_errors.py", "test_notebook.py")
+
+    def turn(item: pytest.Item) -> int:
+        top = item.path.relative_to(tests).parts[0]
+        return 0 if top in ("study", "training", "web", "test_docs.py") else 2 if top in last else 1
+
+    items.sort(key=turn)
 
 
 def pytest_collection_finish() -> None:

@@ -184,7 +184,7 @@ def test_spandrel_gives_what_the_network_gives(at_hand, spandrel):
 @pytest.mark.filterwarnings("default")  # Ray's own
 def test_actors_of_ray_enhance_files_and_pictures(at_hand):
     names = _run_where_possible("ray.md")
-    pictures = {Path(row["path"]).name: row["image"] for row in names["bright"].take_all()}
+    pictures = {Path(row["path"]).name: row["image"] for row in names["rows"]}
     names["ray"].shutdown()
     assert {path.name for path in (at_hand / "bright").iterdir()} == {f"{n}.png" for n in range(6)}
     for name, picture in pictures.items():

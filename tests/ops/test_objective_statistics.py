@@ -44,6 +44,8 @@ def check(image, logits, iterations):
 def test_statistics_and_gradients_match_float64(backend, device, size, layout):
     skip_where_interpreted(backend, size, 60)
     iterations, batch = (1, 1) if backend == "triton" else (8, 1 if backend == "cuda_on_host" else 2)
+    if backend == "cuda_on_host" and size == (256, 256):
+        size = (64, 256)  # whole tiles as well, two each way at least: emulated, the others take six seconds
     image, logits = (layouts(t)[layout] for t in drawn(size, iterations, batch=batch, device=device))
     with zdce.backend(backend):
         check(image, logits, iterations)
