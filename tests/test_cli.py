@@ -27,7 +27,7 @@ def test_variants():
     assert [row["name"] for row in rows] == list(VARIANTS)
     assert rows[0]["parameters"] == 16648
     table = run("variants").stdout
-    assert all(name in table for name in VARIANTS)
+    assert all(variant.name in table and variant.summary in table for variant in VARIANTS.values())
 
 
 def test_info():

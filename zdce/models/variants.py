@@ -200,10 +200,10 @@ VARIANTS = {
             separable=True,
             scale=12,
         ),
-        Variant("adaptive", "base, each scene exposed and denoised", "beyond", brightness=0.28, noise=1.4),
+        Variant("adaptive", "base with a strength for each scene, and noise smoothed", "beyond", brightness=0.28, noise=1.4),
         Variant(
             "local",
-            "each region brightened as far as it is dark, exposed and denoised",
+            "dark regions brightened, with a strength for each scene, and noise smoothed",
             "beyond",
             shared_maps=True,
             scale=6,
