@@ -186,6 +186,19 @@ def test_bad_options_are_named(lively, options, message):
         zdce.Enhancer(lively("base"), **options)
 
 
+def test_a_network_is_given_by_name_or_file_too(tmp_path, lively):
+    file = tmp_path / "net.safetensors"
+    lively("base").save(file)
+    image = np.full((9, 12, 3), 20, np.uint8)
+    expected = zdce.Enhancer(zdce.load(file))(image)
+    assert all(np.array_equal(zdce.Enhancer(model)(image), expected) for model in (file, str(file)))
+    assert zdce.Enhancer("local").variant.name == "local"
+    with pytest.raises(TypeError, match=r"^model must be a network of zdce, its name or its file, got int$"):
+        zdce.Enhancer(3)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        zdce.Enhancer("nowhere.safetensors")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(lively, value):
     model = lively("iters4")

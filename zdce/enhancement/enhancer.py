@@ -1,6 +1,7 @@
 """``zdce.Enhancer``: whole pictures of any size in bounded memory; 8 bits, 16 bits or floating point."""
 
 import math
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,16 @@ def is_tensor(value: object) -> "TypeGuard[Tensor]":
     return hasattr(torch, "Tensor") and isinstance(value, torch.Tensor)  # type: ignore[union-attr]
 
 
+def _network(model: Network | str | os.PathLike[str]) -> Network:
+    if isinstance(model, str | os.PathLike):
+        return load(Path(model) if isinstance(model, os.PathLike) else model)
+    if isinstance(model, StoredNetwork):
+        return model
+    if not hasattr(model, "variant"):
+        raise TypeError(f"model must be a network of zdce, its name or its file, got {type(model).__name__}")
+    return model.eval()
+
+
 @dataclass
 class _Engines:
     """The engines of a network in one precision, each made when it is first used."""
@@ -83,8 +94,9 @@ class Enhancer:
     """Enhances pictures with a trained network.
 
     Args:
-        model: the network: a ``DCENet``, or the result of ``zdce.models.stored.read``, which needs no PyTorch. It runs on the
-            device of its parameters, with the weights that it has at the first call.
+        model: the network: a ``DCENet``, which runs on the device of its parameters, with the weights that it has at the first
+            call; or the name of a shipped network, a ``.safetensors`` file or the result of ``zdce.models.stored.read``, which
+            run on the CPU without PyTorch.
         settings: the settings; None stands for the defaults.
         keywords: fields of ``EnhanceSettings``, which replace those in ``settings``.
 
@@ -93,8 +105,10 @@ class Enhancer:
         settings: the ``EnhanceSettings``, with the network's own values in place of None, except for ``noise``.
 
     Raises:
-        TypeError: a keyword is not a setting.
-        ValueError: a value is not allowed, or the network has no such setting (``shadows``, ``highlights``, ``brightness``).
+        FileNotFoundError: there is no such file.
+        TypeError: ``model`` is of another type, or a keyword is not a setting.
+        ValueError: there is no such network, a value is not allowed, or the network has no such setting (``shadows``,
+            ``highlights``, ``brightness``).
 
     >>> enhancer = zdce.Enhancer(zdce.DCENet("iters4"), strength=0.5)
     >>> enhancer(np.full((5, 7, 3), 20, np.uint8)).shape
@@ -103,9 +117,14 @@ class Enhancer:
 
     __slots__ = ("_engines", "model", "settings")  # Makes `enhancer.strength = 2` an error.
 
-    def __init__(self, model: Network, settings: EnhanceSettings | None = None, **keywords: Unpack[SettingsKeywords]) -> None:
-        self.model = model if isinstance(model, StoredNetwork) else model.eval()
-        self.settings = EnhanceSettings.of(settings, **keywords).for_variant(model.variant)
+    def __init__(
+        self,
+        model: Network | str | os.PathLike[str],
+        settings: EnhanceSettings | None = None,
+        **keywords: Unpack[SettingsKeywords],
+    ) -> None:
+        self.model = _network(model)
+        self.settings = EnhanceSettings.of(settings, **keywords).for_variant(self.model.variant)
         self._check_guided()
         if self.settings.brightness and self.variant.formula != CURVE:
             raise InputError(
