@@ -112,6 +112,8 @@ def test_a_variant_of_ones_own(tmp_path):
 
 
 def test_what_is_no_network_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="path_or_name must be a network's name or a path, got int"):
+        zdce.load(3)
     with pytest.raises(FileNotFoundError, match="no weights at"):
         zdce.load(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("not a tensor in sight")
@@ -124,6 +126,8 @@ def test_what_is_no_network_is_refused(tmp_path):
     safetensors.torch.save_file({}, tmp_path / "newer.safetensors", {"zdce.variant": json.dumps(description)})
     with pytest.raises(ValueError, match="a variant must have the fields"):
         zdce.load(tmp_path / "newer.safetensors")
+    with pytest.raises(ValueError, match=r"variant must be one of base, .*, got 3$"):
+        zdce.DCENet(3)
     with pytest.raises(ValueError, match=r"variant must be one of base, .*, got 'unet'"):
         zdce.DCENet("unet")
 

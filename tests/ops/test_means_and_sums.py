@@ -320,6 +320,7 @@ def images(*shape, **options):
         (TypeError, "enhanced must be a torch.Tensor, got int", "color_constancy", [1]),
         (ValueError, "with H and W at least 16, got", "exposure_control", [images(2, 3, 12, 40)]),
         (ValueError, "region must be at least 1, got 0", "exposure_control", [images(2, 3, 12, 40), 0.6, 0]),
+        (ValueError, r"target must be in \[0, 1\], got 153", "exposure_control", [images(2, 3, 32, 40), 153]),
         (ValueError, "enhanced must have image's batch", "spatial_consistency", [images(2, 3, 8, 8), images(1, 3, 8, 8)]),
         (ValueError, "enhanced must be on image's device meta, got cpu", "spatial_consistency",
          [images(2, 3, 8, 8), images(2, 3, 8, 8, device="meta")]),

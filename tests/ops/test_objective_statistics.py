@@ -347,6 +347,8 @@ def test_bad_arguments_are_named():
     image, logits = torch.zeros(1, 3, 16, 16), torch.zeros(1, 24, 16, 16)
     with pytest.raises(TypeError, match=r"logits must be float64, .* got torch.int32"):
         zdce.ops.zero_reference_objective(image, logits.int())
+    with pytest.raises(ValueError, match=r"target must be in \[0, 1\], got nan"):
+        zdce.ops.zero_reference_objective(image, logits, target=float("nan"))
     with pytest.raises(ValueError, match="image must not require a gradient"):
         zdce.ops.zero_reference_objective(image.clone().requires_grad_(), logits)
     with pytest.raises(ValueError, match="logits must be on image's device cpu, got meta"):

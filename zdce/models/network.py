@@ -109,7 +109,7 @@ class DCENet(nn.Module):
 
     def __init__(self, variant: str | Variant = "base", activations: str = "float32") -> None:
         super().__init__()
-        self.variant = variants.variant(variant) if isinstance(variant, str) else variant
+        self.variant = variant if isinstance(variant, Variant) else variants.variant(variant)
         if activations not in ACTIVATIONS:
             raise InputError(f"activations must be one of {', '.join(ACTIVATIONS)}, got {activations!r}")
         if self.variant.separable and activations != "float32":

@@ -1,6 +1,7 @@
 """Trained networks as read from their files: a variant's description and its weights as arrays, without PyTorch."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ def read(path_or_name: str | Path) -> StoredNetwork:
 
     Raises:
         FileNotFoundError: there is no such file.
+        TypeError: ``path_or_name`` is neither a name nor a path.
         ValueError: the file has no network of zdce, or one whose weights are not finite or do not fit the variant that it
             describes; or the variant has no shipped weights.
 
@@ -64,6 +66,8 @@ def read(path_or_name: str | Path) -> StoredNetwork:
     >>> stored.read("base").variant.name
     'base'
     """
+    if not isinstance(path_or_name, str | os.PathLike):
+        raise TypeError(f"path_or_name must be a network's name or a path, got {type(path_or_name).__name__}")
     path = weights.resolve(path_or_name)
     if not path.is_file():
         expected = f"one of {', '.join(weights.names())}, or a .safetensors file of zdce train"

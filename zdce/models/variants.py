@@ -231,6 +231,6 @@ def variant(name: str) -> Variant:
     Raises:
         ValueError: there is no such variant.
     """
-    if name not in VARIANTS:
+    if not isinstance(name, str) or name not in VARIANTS:
         raise InputError(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}")
     return VARIANTS[name]

@@ -71,6 +71,11 @@ def check_region(region: int) -> int:
     return region
 
 
+def check_target(target: float) -> None:
+    if not 0 <= target <= 1:
+        raise ValueError(f"target must be in [0, 1], got {target}")
+
+
 def check_normalization(normalization: str) -> None:
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zdce.ops import formulas, operator
 from zdce.ops.apply_curve import reference as apply_curve_reference
-from zdce.ops.arguments import check_alike, check_iterations, check_normalization, check_region, check_tensor
+from zdce.ops.arguments import check_alike, check_iterations, check_normalization, check_region, check_target, check_tensor
 from zdce.ops.channel_means import reference as channel_means_reference
 from zdce.ops.formulas import Objective
 from zdce.ops.region_contrast import reference as region_contrast_reference
@@ -107,12 +107,13 @@ def exposure_control(enhanced: Tensor, target: float = 0.6, region: int = 16) ->
         A scalar (float64 for float64 input, else float32), differentiable in ``enhanced``.
 
     Raises:
-        TypeError, ValueError: ``enhanced`` is not a floating (B, 3, H, W) of at least one region.
+        TypeError, ValueError: ``enhanced`` is not a floating (B, 3, H, W) of at least one region, or ``target`` not in [0, 1].
 
     >>> zdce.ops.exposure_control(torch.full((1, 3, 32, 32), 0.5), target=0.5)
     tensor(0.)
     """
     check_tensor("enhanced", enhanced, channels=3, at_least=check_region(region))
+    check_target(target)
     return formulas.exposure_control(operator.call("region_means", enhanced, region), target)
 
 
@@ -154,6 +155,7 @@ def zero_reference_objective(
     check_alike("logits", logits, "image", image)
     steps = check_iterations("logits", logits, iterations)
     check_normalization(normalization)
+    check_target(target)
     if image.requires_grad:
         raise ValueError("image must not require a gradient: only logits have one")
     enhanced_regions, image_regions, channel_means, tv_sums = operator.call("objective_statistics", image, logits, steps)
