@@ -112,6 +112,7 @@ PROVIDERS = {
     "compiled": Provider(compiles=True),
     "zdce": Provider(ops.zero_reference_objective, backend="auto"),
     "zdce_bf16": Provider(ops.zero_reference_objective, backend="auto", activations="bfloat16"),
+    "zdce_amp": Provider(ops.zero_reference_objective, backend="auto", autocast=True),
 }
 
 

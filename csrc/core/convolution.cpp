@@ -121,6 +121,64 @@ class PackedLayer {
   int64_t per_point_ = 0;
 };
 
+// A layer and its weights for the matrix unit.
+class MatrixLayer {
+ public:
+  // As PackedLayer::forward.
+  static MatrixLayer forward(const float* weight, const float* bias, const Features& sources, int outputs) {
+    std::vector<int> channels;
+    for (const Planes& t : sources) channels.push_back(static_cast<int>(t.channels));
+    MatrixLayer packed(channels, outputs, weight);
+    std::copy_n(bias, outputs, packed.bias());
+    return packed;
+  }
+
+  // As PackedLayer::backward.
+  static MatrixLayer backward(const float* weight, const Features& sources, const std::vector<bool>& wanted,
+                              int outputs) {
+    const int64_t inputs = channels_of(sources);
+    std::vector<float> turned;  // (inputs that are wanted in whole blocks, outputs, 3, 3)
+    int64_t input = 0;
+    for (size_t s = 0; s < sources.size(); input += sources[s++].channels) {
+      if (!wanted[s]) continue;
+      const size_t base = turned.size(), per_input = static_cast<size_t>(outputs) * 9;
+      turned.resize(base + blocks_of(static_cast<int>(sources[s].channels)) * kBlock * per_input);
+      for (int64_t c = 0; c < sources[s].channels; ++c) {
+        for (int o = 0; o < outputs; ++o) {
+          const float* const filter = weight + (o * inputs + input + c) * 9;
+          std::reverse_copy(filter, filter + 9, turned.data() + base + c * per_input + o * 9);
+        }
+      }
+    }
+    return MatrixLayer({outputs}, static_cast<int>(turned.size() / 9 / outputs), turned.data());
+  }
+
+  const Layer& layer() const { return layer_; }
+
+ private:
+  // channels: of each source; filters: (outputs, inputs, 3, 3). No bias.
+  MatrixLayer(const std::vector<int>& channels, int outputs, const float* filters) {
+    for (const int c : channels) layer_.widths.push_back(blocks_of(c));
+    layer_.outputs = outputs, layer_.blocks = blocks_of(outputs);
+    const int64_t brains = int64_t{layer_.blocks} * layer_.matrices_a_block() * kMatrix;
+    Offsets offsets;
+    offsets.take(brains / 2 + layer_.lanes());
+    float* const memory = memory_.take(offsets);
+    layer_.matrices = reinterpret_cast<const Brain*>(memory);
+    layer_.bias = memory + brains / 2;
+    pack_matrices(layer_, channels, filters, reinterpret_cast<Brain*>(memory));
+  }
+
+  float* bias() { return const_cast<float*>(layer_.bias); }
+
+  Layer layer_;
+  Workspace memory_;
+};
+
+bool on_matrix_unit(Products products) {
+  return products == Products::kBrain && kernels().matrix_convolution != nullptr && can_run_bfloat16();
+}
+
 // to[i] = the sum of all parts' element i, in their order, for n elements.
 void add_up(const std::vector<GradientSums>& parts, std::vector<double> GradientSums::* which, int64_t n, float* to) {
   constexpr int64_t kPiece = 256;  // sums stay in the first-level cache
@@ -173,23 +231,41 @@ void add_region(const std::vector<int>& places, int outputs, int row, float* sum
   std::fill_n(bias, blocks_of(outputs) * kBlock, 0.0f);
 }
 
-void convolution(const Features& sources, const float* weight, const float* bias, bool rectified,
+void add_matrix_region(const std::vector<int>& places, int outputs, int input_blocks, float* sums, float* bias,
+                       GradientSums& to) {
+  constexpr int kSquare = kBlock * kBlock;
+  double* weight = to.weight.data();
+  for (int o = 0; o < outputs; ++o) {
+    to.bias[o] += bias[o / kBlock * kSquare + o % kBlock * kBlock];
+    for (const int place : places) {
+      const int64_t block = static_cast<int64_t>(o / kBlock) * input_blocks + place / kBlock;
+      const float* const from = sums + block * 9 * kSquare + o % kBlock * kBlock + place % kBlock;
+      for (int tap = 0; tap < 9; ++tap) *weight++ += from[tap * kSquare];
+    }
+  }
+  std::fill_n(sums, int64_t{9} * kSquare * blocks_of(outputs) * input_blocks, 0.0f);
+  std::fill_n(bias, int64_t{kSquare} * blocks_of(outputs), 0.0f);
+}
+
+void convolution(const Features& sources, const float* weight, const float* bias, bool rectified, Products products,
                  const Planes& result) {
   check_features(sources, "sources");
   check_features(result, "result");
   const Planes& first = sources[0];
   check_shape(result, "result", first.batch, result.channels, first.height, first.width);
+  const int outputs = static_cast<int>(result.channels);
+  const Tiling tiling{first.batch, first.height, first.width, kRegionRows, kRegionColumns};
+  if (on_matrix_unit(products)) {
+    const MatrixLayer packed = MatrixLayer::forward(weight, bias, sources, outputs);
+    return kernels().matrix_convolution({sources, packed.layer(), {result}, rectified, tiling});
+  }
   const bool planar = result.channel_stride != bytes_of(result.element);
-  const PackedLayer packed = PackedLayer::forward(weight, bias, sources, static_cast<int>(result.channels), planar);
-  kernels().convolution({sources,
-                         packed.layer(),
-                         {result},
-                         rectified,
-                         {first.batch, first.height, first.width, kRegionRows, kRegionColumns}});
+  const PackedLayer packed = PackedLayer::forward(weight, bias, sources, outputs, planar);
+  kernels().convolution({sources, packed.layer(), {result}, rectified, tiling});
 }
 
 void convolution_backward(const Planes& grad, const Features& sources, const float* weight, const Planes* output,
-                          const Features& grad_sources, float* grad_weight, float* grad_bias) {
+                          Products products, const Features& grad_sources, float* grad_weight, float* grad_bias) {
   check_features(sources, "sources");
   check_features(grad, "grad");
   const Planes& first = sources[0];
@@ -211,10 +287,17 @@ void convolution_backward(const Planes& grad, const Features& sources, const flo
   }
   const bool parameters = grad_weight != nullptr;
   const std::vector<int> places = places_of(sources);
-  const PackedLayer packed = PackedLayer::backward(weight, sources, wanted, static_cast<int>(outputs));
   const Tiling tiling{first.batch, first.height, first.width, kRegionRows, kRegionColumns};
   std::vector<GradientSums> sums(std::min(tiling.count(), kMostSums));
-  kernels().convolution_backward({sources, {grad}, output, packed.layer(), to, places, parameters, sums, tiling});
+  const auto run = [&](const auto& packed, auto kernel) {
+    kernel({sources, {grad}, output, packed.layer(), to, places, parameters, sums, tiling});
+  };
+  if (on_matrix_unit(products)) {
+    run(MatrixLayer::backward(weight, sources, wanted, static_cast<int>(outputs)),
+        kernels().matrix_convolution_backward);
+  } else {
+    run(PackedLayer::backward(weight, sources, wanted, static_cast<int>(outputs)), kernels().convolution_backward);
+  }
   if (!parameters) return;
   add_up(sums, &GradientSums::weight, outputs * inputs * 9, grad_weight);
   add_up(sums, &GradientSums::bias, outputs, grad_bias);

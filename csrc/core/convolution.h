@@ -55,14 +55,24 @@ struct ConvolutionGradientWork {
 // (output blocks * 16,), zeroed; row: input blocks * 16.
 void add_region(const std::vector<int>& places, int outputs, int row, float* sums, float* bias, GradientSums& to);
 
+// The same of the matrix unit's sums. sums: (output blocks, input blocks, 3, 3, 16 outputs, 16 inputs), zeroed; bias:
+// (output blocks, 16, 16 times the same), zeroed.
+void add_matrix_region(const std::vector<int>& places, int outputs, int input_blocks, float* sums, float* bias,
+                       GradientSums& to);
+
+// How values are multiplied: as float, or where the processor has a matrix unit for it rounded to bfloat16, with sums
+// in float.
+enum class Products { kFloat, kBrain };
+
 // sources: (B, C_i, H, W) each; weight: (O, sum of C_i, 3, 3); bias: (O,); result: (B, O, H, W), written. Feature maps
-// are float or bfloat16 in memory, each by itself, parameters and arithmetic float.
-void convolution(const Features& sources, const float* weight, const float* bias, bool rectified, const Planes& result);
+// are float or bfloat16 in memory, each by itself, parameters float.
+void convolution(const Features& sources, const float* weight, const float* bias, bool rectified, Products products,
+                 const Planes& result);
 
 // grad: (B, O, H, W), of the output; output: the same shape and type, given where the convolution was rectified;
 // sources: (B, C_i, H, W) each; weight: (O, sum of C_i, 3, 3). Written: grad_sources, one for each source, as it is or
 // without data where it is not wanted; grad_weight, as weight, and grad_bias: (O,), both or neither null.
 void convolution_backward(const Planes& grad, const Features& sources, const float* weight, const Planes* output,
-                          const Features& grad_sources, float* grad_weight, float* grad_bias);
+                          Products products, const Features& grad_sources, float* grad_weight, float* grad_bias);
 
 }  // namespace zdce

@@ -61,6 +61,9 @@ struct Kernels {
                                         const Planes& grad_logits);
   void (*convolution)(const ConvolutionWork& work);
   void (*convolution_backward)(const ConvolutionGradientWork& work);
+  // The same on a matrix unit, with weights in matrices; null in sets without one. Not before can_run_bfloat16().
+  void (*matrix_convolution)(const ConvolutionWork& work) = nullptr;
+  void (*matrix_convolution_backward)(const ConvolutionGradientWork& work) = nullptr;
   void (*enhance_picture)(const Enhancement& work);
   void (*denoise_picture)(const Denoising& work);
   // sums[i] += the rows' element i, for n elements of rows `stride` bytes apart. uint8 into uint16, uint16 into uint32,

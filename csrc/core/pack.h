@@ -1,6 +1,7 @@
 // Weights in the order that the kernels read them, the 3x3 filters of all but the first layer transformed to 36 points.
 #pragma once
 
+#include "halves.h"
 #include "network.h"
 
 namespace zdce {
@@ -74,11 +75,7 @@ inline void pack_transformed(const float* filter, float* to, int64_t stride) {
   }
 }
 
-inline Brain rounded(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  return static_cast<Brain>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
+inline Brain rounded(float value) { return Narrow<BFloat16>::from(value).bits; }
 
 // filters: (outputs, inputs, 3, 3); channels: of each source; matrices: (blocks, row steps of each source, 3 rows, 16
 // pairs, 16 outputs, 2), zeroed. Value v of a source's row of three pixels is in step v / 32.

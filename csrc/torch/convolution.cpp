@@ -8,6 +8,8 @@
 namespace zdce {
 namespace {
 
+Products products(bool brain) { return brain ? Products::kBrain : Products::kFloat; }
+
 Features features(const std::vector<Tensor>& tensors, const char* name) {
   Features all;
   for (const Tensor& tensor : tensors) all.push_back(planes(tensor, name));
@@ -15,20 +17,21 @@ Features features(const std::vector<Tensor>& tensors, const char* name) {
 }
 
 // sources: (B, C_i, H, W) each; weight: (O, sum of C_i, 3, 3); bias: (O,); result: (B, O, H, W), written. Feature maps
-// are float32 or bfloat16 in memory, each by itself, parameters and arithmetic float32.
+// are float32 or bfloat16 in memory, each by itself, parameters float32. With bf16_products, values may be rounded to
+// bfloat16 before they are multiplied.
 void convolve(const std::vector<Tensor> sources, const Tensor weight, const Tensor bias, bool rectified,
-              const Tensor result) {
+              bool bf16_products, const Tensor result) {
   const Features from = features(sources, "sources");
   const Planes to = planes(result, "result");
   const float* const filters = floats(weight, "weight", {to.channels, channels_of(from), 3, 3});
-  convolution(from, filters, floats(bias, "bias", {to.channels}), rectified, to);
+  convolution(from, filters, floats(bias, "bias", {to.channels}), rectified, products(bf16_products), to);
 }
 
 // grad: (B, O, H, W), of the output; output: the same shape and type, given where the convolution was rectified;
 // sources: (B, C_i, H, W) each; weight: (O, sum of C_i, 3, 3). Written: grad_sources, as sources; grad_weight, as
 // weight; grad_bias: (O,). Those without elements are not wanted, the latter two together.
 void convolve_backward(const Tensor grad, const std::vector<Tensor> sources, const Tensor weight,
-                       const std::optional<Tensor> output, const std::vector<Tensor> grad_sources,
+                       const std::optional<Tensor> output, bool bf16_products, const std::vector<Tensor> grad_sources,
                        const Tensor grad_weight, const Tensor grad_bias) {
   const Features from = features(sources, "sources");
   const Planes slopes = planes(grad, "grad");
@@ -40,7 +43,8 @@ void convolve_backward(const Tensor grad, const std::vector<Tensor> sources, con
     to.push_back(tensor.numel() > 0 ? planes(tensor, "grad_sources") : Planes{});
   }
   const bool parameters = grad_weight.numel() > 0;
-  convolution_backward(slopes, from, floats(weight, "weight", {outputs, inputs, 3, 3}), result ? &*result : nullptr, to,
+  convolution_backward(slopes, from, floats(weight, "weight", {outputs, inputs, 3, 3}), result ? &*result : nullptr,
+                       products(bf16_products), to,
                        parameters ? floats(grad_weight, "grad_weight", {outputs, inputs, 3, 3}) : nullptr,
                        parameters ? floats(grad_bias, "grad_bias", {outputs}) : nullptr);
 }

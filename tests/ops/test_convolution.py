@@ -42,15 +42,21 @@ def exact(tensors):
     return [tensor.double() for tensor in tensors]
 
 
-def check(sources, weight, bias, grad, rectified, wanted=None):
+def representable(sources, weight, bias, grad):
+    """The same with values that bfloat16 has, so that rounding to it changes nothing."""
+    sources, weight, grad = ([t.bfloat16().float() for t in tensors] for tensors in (sources, [weight], [grad]))
+    return sources, weight[0], bias, grad[0]
+
+
+def check(sources, weight, bias, grad, rectified, wanted=None, bf16_products=False):
     """Both operators against float64, outputs poisoned; backward from the very output of forward, that no value so near 0
     that rounding decides its sign comes between. The result has the type of ``grad``."""
     wanted = [True] * len(sources) if wanted is None else wanted
     with nan_filled_allocations():
-        result = torch.ops.zdce.convolution(sources, weight, bias, rectified, grad.dtype)
+        result = torch.ops.zdce.convolution(sources, weight, bias, rectified, grad.dtype, bf16_products)
         output = result if rectified else None
         grad_sources, grad_weight, grad_bias = torch.ops.zdce.convolution_backward(
-            grad, sources, weight, output, wanted, True, "auto"
+            grad, sources, weight, output, wanted, True, bf16_products, "auto"
         )
     assert result.dtype == grad.dtype
     truth = reference.convolution(exact(sources), weight.double(), bias.double(), rectified)
@@ -109,9 +115,60 @@ def test_bfloat16_in_memory_calculates_as_float32_does(backend, rectified):
     assert torch.equal(got, exact_kept.bfloat16())
 
 
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("channels", "outputs"), CHANNELS, ids=str)
+def test_products_in_bfloat16_of_values_that_it_has(channels, outputs, size):
+    # Exact products, and sums in float32: within float32's rounding of float64.
+    case = representable(*drawn(channels, outputs, size))
+    for rectified in (False, True):
+        check(*case, rectified, bf16_products=True)
+    check(*kept_rounded(*case), rectified=True, bf16_products=True)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("channels", "outputs"), [((3,), 16), ((16, 16), 24), ((20, 7), 12), ((32,), 32)], ids=str)
+def test_products_in_bfloat16_from_any_layout(channels, outputs, layout):
+    sources, weight, bias, grad = representable(*drawn(channels, outputs, (9, 261 if layout == "contiguous" else 13)))
+    for kept in (torch.float32, torch.bfloat16):
+        laid = [layouts(source.to(kept))[layout] for source in sources]
+        check(laid, weight, bias, layouts(grad.to(kept))[layout], rectified=True, bf16_products=True)
+    mixed = [source if i == 0 else source.bfloat16() for i, source in enumerate(sources)]
+    check(mixed, weight, bias, grad, rectified=False, wanted=[i > 0 for i in range(len(mixed))], bf16_products=True)
+
+
+@pytest.mark.parametrize(("channels", "outputs"), CHANNELS, ids=str)
+def test_products_in_bfloat16_are_off_by_what_rounding_allows(channels, outputs):
+    sources, weight, bias, grad = drawn(channels, outputs, (17, 31))
+    wanted = [True] * len(sources)
+    result = torch.ops.zdce.convolution(sources, weight, bias, False, torch.float32, True)
+    got = torch.ops.zdce.convolution_backward(grad, sources, weight, None, wanted, True, True, "auto")
+    doubles = exact(sources), weight.double(), bias.double()
+    truth = reference.convolution(*doubles, False), *reference.convolution_backward(grad.double(), *doubles[:2], None)
+    # With 8 bits each factor is off by at most 2^-9 of itself: each product by 2^-8 and a little, however signs fall.
+    sizes = [source.abs() for source in doubles[0]], weight.double().abs(), bias.double().abs()
+    bounds = reference.convolution(*sizes, False), *reference.convolution_backward(grad.double().abs(), *sizes[:2], None)
+    flat = [[values[0], *values[1], *values[2:]] for values in ((result, *got), truth, bounds)]
+    for value, true, bound in zip(*flat, strict=True):
+        assert ((value - true).abs() <= 1.01 * 2**-8 * bound).all()
+
+
+@needs_kernels
+def test_values_are_rounded_where_a_matrix_unit_multiplies_them():
+    sources, weight, bias, _ = drawn((16, 3), 24, (9, 13))
+    got = zdce.ops.convolution(sources, weight, bias, bf16_products=True)
+    from zdce import _C, _core
+
+    if _C.isa() == "avx512" and _core.has_bfloat16():
+        assert_near(got, reference.convolution(exact(sources), weight.double(), bias.double(), False, True), TOLERANCE)
+    else:
+        assert torch.equal(got, zdce.ops.convolution(sources, weight, bias))
+
+
 def test_a_gradient_that_is_one_number():
     sources, weight, bias, grad = drawn((16, 16), 24, (17, 31))
-    check(sources, weight, bias, grad[:1, :1, :1, :1].expand_as(grad), rectified=True)
+    for bf16_products in (False, True):
+        one = representable(sources, weight, bias, grad)[3][:1, :1, :1, :1]
+        check(*representable(sources, weight, bias, grad)[:3], one.expand_as(grad), True, bf16_products=bf16_products)
 
 
 def test_the_reference_backward_is_the_derivative_of_the_reference():
@@ -163,13 +220,15 @@ def test_every_network_has_the_gradients_of_float64(name):
 
 
 @needs_kernels
+@pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("name", ["base", "filters32"])
-def test_equal_bits_for_every_number_of_threads(name):
+def test_equal_bits_for_every_number_of_threads(name, mixed):
     model, image = zdce.DCENet(name), torch.rand(2, 3, 70, 300)
     grad, before, results = torch.randn(2, 24, 70, 300), torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        results.append([gradient.clone() for gradient in gradients(model, image, grad)])
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            results.append([gradient.clone() for gradient in gradients(model, image, grad)])
     torch.set_num_threads(before)
     for other in results[1:]:
         assert all(map(torch.equal, results[0], other))
@@ -182,18 +241,22 @@ def test_instruction_sets(isa):
         isa,
         "import test_convolution as t\n"
         "for c in t.CHANNELS: t.check(*t.drawn(*c, (17, 31)), rectified=True)\n"
-        "for c in t.CHANNELS: t.check(*t.kept_rounded(*t.drawn(*c, (17, 31))), rectified=True)",
+        "for c in t.CHANNELS: t.check(*t.kept_rounded(*t.drawn(*c, (17, 31))), rectified=True)\n"
+        "for c in t.CHANNELS: t.check(*t.representable(*t.drawn(*c, (17, 31))), rectified=True, bf16_products=True)\n"
+        "t.test_values_are_rounded_where_a_matrix_unit_multiplies_them()",
     )
 
 
-def losses(name, steps, activations="float32"):
+def losses(name, steps, activations="float32", mixed=False):
     torch.manual_seed(0)
     model, image = zdce.DCENet(name, activations), torch.rand(2, 3, 32, 32) * 0.3
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     totals = []
     for _ in range(steps):
         optimizer.zero_grad()
-        total = zdce.ops.zero_reference_objective(image, model(image)).total
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            logits = model(image)
+        total = zdce.ops.zero_reference_objective(image, logits).total
         total.backward()
         optimizer.step()
         totals.append(total.item())
@@ -211,17 +274,31 @@ def test_losses_of_200_steps_are_those_of_torch():
     rounded = losses("base", 200, "bfloat16")
     torch.testing.assert_close(rounded, expected, rtol=5e-3, atol=0)
     assert rounded != expected
+    # Weights and gradients too are rounded before they are multiplied.
+    mixed = losses("base", 200, mixed=True)
+    torch.testing.assert_close(mixed, expected, rtol=5e-3, atol=0)
+    assert mixed != expected
 
 
+@pytest.mark.parametrize("bf16_products", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_not_a_number_stays_one(dtype):
+def test_not_a_number_stays_one(dtype, bf16_products):
     # The one whose bits are all set too, which rounding would turn into a zero.
     for nan in (torch.tensor(torch.nan), torch.tensor(-1, dtype=torch.int32).view(torch.float32)):
         sources, weight, bias, _ = drawn((16,), 16, (9, 9))
         sources[0][0, 3, 4, 4] = nan
-        got = zdce.ops.convolution(sources, weight, bias, True, dtype)
+        got = zdce.ops.convolution(sources, weight, bias, True, dtype, bf16_products)
         assert got[0, :, 3:6, 3:6].isnan().all()
         assert got[1].isfinite().all()
+        # The gradient behind it too.
+        grad, wanted = torch.ones_like(got), [True]
+        backward = torch.ops.zdce.convolution_backward(grad, sources, weight, got, wanted, True, bf16_products, "auto")
+        assert backward[1][:, 3].isnan().any()
+        assert backward[2].isfinite().all()
+        nan_output = got.clone().fill_(nan)
+        assert torch.ops.zdce.convolution_backward(grad, sources, weight, nan_output, wanted, True, bf16_products, "auto")[
+            2
+        ].eq(got[:, 0].numel()).all()
 
 
 @needs_kernels
@@ -232,13 +309,26 @@ def test_kernels_serve_networks_in_float32_on_the_cpu_and_torch_the_rest(monkeyp
     model, image = zdce.DCENet("base"), torch.rand(1, 3, 8, 8)
     model(image)
     assert len(calls) == 5
-    with torch.autocast("cpu", torch.bfloat16):
-        model(image)
     with zdce.backend("reference"):
+        model(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            model(image)
+    with torch.autocast("cpu", torch.float16):
         model(image)
     torch.export.export(model, (image,))
     model.double()(image.double())
     assert len(calls) == 5
+
+
+@needs_kernels
+def test_under_autocast_kernels_keep_features_in_bfloat16_and_logits_in_float32():
+    model, image, kept = zdce.DCENet("base"), torch.rand(1, 3, 8, 8), []
+    for layer in model.convolutions:
+        layer.register_forward_hook(lambda _, __, output: kept.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(image).sum().backward()
+    assert kept == [torch.bfloat16] * 4 + [torch.float32]
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
 
 
 def test_hooks_see_every_convolution():
@@ -254,25 +344,28 @@ def test_hooks_see_every_convolution():
 def test_opcheck(layout):
     sources, weight, bias, grad = drawn((16, 3), 16, (5, 7), batch=1)
     sources = [layouts(source)[layout].clone().requires_grad_() for source in sources]
-    for dtype in (torch.float32, torch.bfloat16):
-        arguments = (sources, weight.requires_grad_(), bias.requires_grad_(), True, dtype)
+    for dtype, bf16_products in ((torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)):
+        arguments = (sources, weight.requires_grad_(), bias.requires_grad_(), True, dtype, bf16_products)
         torch.library.opcheck(torch.ops.zdce.convolution.default, arguments)
         leaves = [source.detach() for source in sources]
-        output = torch.ops.zdce.convolution(leaves, weight, bias, True, dtype).detach()
+        output = torch.ops.zdce.convolution(leaves, weight, bias, True, dtype, bf16_products).detach()
         backward = torch.ops.zdce.convolution_backward.default
         for wanted in ([True, True], [False, True]):
-            torch.library.opcheck(backward, (grad.to(dtype), leaves, weight.detach(), output, wanted, True, "auto"))
+            others = (leaves, weight.detach(), output, wanted, True, bf16_products, "auto")
+            torch.library.opcheck(backward, (grad.to(dtype), *others))
 
 
-def test_compiles_whole():
+@pytest.mark.parametrize("bf16_products", [False, True])
+def test_compiles_whole(bf16_products):
     torch._dynamo.reset()
     sources, weight, bias, grad = drawn((16, 3), 24, (6, 7), batch=1)
     leaves = [tensor.requires_grad_() for tensor in (*sources, weight, bias)]
-    compiled = torch.compile(lambda *t: zdce.ops.convolution(t[:-2], t[-2], t[-1], True), fullgraph=True, backend="aot_eager")
-    expected, got = (
-        torch.autograd.grad(function(*leaves), leaves, grad)
-        for function in (lambda *t: zdce.ops.convolution(t[:-2], t[-2], t[-1], True), compiled)
-    )
+
+    def convolved(*tensors):
+        return zdce.ops.convolution(tensors[:-2], tensors[-2], tensors[-1], True, bf16_products=bf16_products)
+
+    compiled = torch.compile(convolved, fullgraph=True, backend="aot_eager")
+    expected, got = (torch.autograd.grad(function(*leaves), leaves, grad) for function in (convolved, compiled))
     assert all(map(torch.equal, expected, got))
 
 
@@ -318,22 +411,22 @@ def test_compiled_code_checks_what_reaches_it():
     sources, weight, bias, grad = drawn((3, 4), 5, (6, 7))
     kernels, result, none = torch.ops.zdce_cpp, torch.empty_like(grad), torch.empty(0)
     for wrong in [
-        ([], weight, bias, True, result),
-        ([sources[0], sources[1][..., :-1]], weight, bias, True, result),
-        (sources, weight[:, :-1], bias, True, result),
-        (sources, weight, bias[:-1], True, result),
-        (exact(sources), weight, bias, True, result),
-        (sources, weight, bias, True, result[..., :-1]),
+        ([], weight, bias, True, False, result),
+        ([sources[0], sources[1][..., :-1]], weight, bias, True, False, result),
+        (sources, weight[:, :-1], bias, True, False, result),
+        (sources, weight, bias[:-1], True, False, result),
+        (exact(sources), weight, bias, True, False, result),
+        (sources, weight, bias, True, False, result[..., :-1]),
     ]:
         with pytest.raises(RuntimeError, match="zdce: "):
             kernels.convolution(*wrong)
     for wrong in [
-        (grad[..., :-1], sources, weight, None, sources, none, none),
-        (grad, sources, weight, grad[..., :-1], sources, none, none),
-        (grad, sources, weight, grad.bfloat16(), sources, none, none),
-        (grad, sources, weight, None, sources[:1], none, none),
-        (grad, sources, weight, None, sources[::-1], none, none),
-        (grad, sources, weight, None, sources, weight[..., :1], bias),
+        (grad[..., :-1], sources, weight, None, False, sources, none, none),
+        (grad, sources, weight, grad[..., :-1], False, sources, none, none),
+        (grad, sources, weight, grad.bfloat16(), False, sources, none, none),
+        (grad, sources, weight, None, False, sources[:1], none, none),
+        (grad, sources, weight, None, False, sources[::-1], none, none),
+        (grad, sources, weight, None, False, sources, weight[..., :1], bias),
     ]:
         with pytest.raises(RuntimeError, match="zdce: "):
             kernels.convolution_backward(*wrong)

@@ -31,7 +31,7 @@ def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
         and not operator.transformed()
         and (sources[0].device.type, weight.dtype) == ("cpu", torch.float32)
         and all(source.dtype in ACTIVATIONS.values() for source in sources)
-        and not torch.is_autocast_enabled("cpu")
+        and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16)
         and backends.requested() in ("auto", "cpp")
         and dispatch.why_missing("cpp", "cpu", torch.float32, "convolution") is None
     )
@@ -59,7 +59,8 @@ def _concatenated(sources: Sequence[Tensor]) -> Tensor:
 class Conv2d(nn.Conv2d):
     """A 3x3 convolution of concatenated inputs (B, C_i, H, W), with a ReLU if ``rectified``; the result is (B, o, H, W).
 
-    ``kept`` is the result's dtype; if it is given, inputs may be bfloat16 with weights of any dtype.
+    ``kept`` is the result's dtype; if it is given, inputs may be bfloat16 with weights of any dtype. Under autocast to bfloat16
+    the kernels round values before they multiply, and keep what is rectified in bfloat16.
     """
 
     def __init__(self, in_channels: int, out_channels: int, rectified: bool, kept: torch.dtype | None = None) -> None:
@@ -68,9 +69,11 @@ class Conv2d(nn.Conv2d):
         self.kept = kept
 
     def forward(self, *sources: Tensor) -> Tensor:
-        takes = self.kept is not None or sources[0].dtype == self.weight.dtype
+        mixed = torch.is_autocast_enabled("cpu")
+        takes = mixed or self.kept is not None or sources[0].dtype == self.weight.dtype
         if self.bias is not None and takes and _runs_in_kernels(sources, self.weight):
-            return ops.convolution(sources, self.weight, self.bias, self.rectified, self.kept)
+            kept = self.kept if self.kept is not None or not mixed else torch.bfloat16 if self.rectified else torch.float32
+            return ops.convolution(sources, self.weight, self.bias, self.rectified, kept, mixed)
         x = _concatenated(sources)
         x = super().forward(x if self.kept is None else x.to(self.weight.dtype))
         x = functional.relu(x) if self.rectified else x

@@ -16,12 +16,17 @@ _KEPT = {torch.float32, torch.bfloat16}
 
 
 def convolution(
-    sources: Sequence[Tensor], weight: Tensor, bias: Tensor, rectified: bool = False, dtype: torch.dtype | None = None
+    sources: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    rectified: bool = False,
+    dtype: torch.dtype | None = None,
+    bf16_products: bool = False,
 ) -> Tensor:
     """A 3x3 convolution, stride 1, padded with zeros, of several tensors that are concatenated without a copy.
 
-    On the CPU in float32, forward and backward use Winograd's F(4x4, 3x3); elsewhere torch's convolution runs. Channels_last
-    sources of 16 or 32 channels are fastest.
+    On the CPU in float32, forward and backward use Winograd's F(4x4, 3x3), or with ``bf16_products`` the matrix unit of
+    processors with AMX; elsewhere torch's convolution runs. Channels_last sources of 16 or 32 channels are fastest.
 
     Args:
         sources: images or feature maps, shapes (B, C_i, H, W), in the dtype of the weights; with float32 weights each may also
@@ -30,6 +35,8 @@ def convolution(
         bias: shape (O,).
         rectified: whether a ReLU follows.
         dtype: dtype of the result and its gradient; None: that of the first source. With float32 weights, float32 or bfloat16.
+        bf16_products: whether sources, float32 weights and the result's gradient are rounded to bfloat16 before they are
+            multiplied, forward and backward; sums are float32. Kernels for processors without AMX don't round.
 
     Returns:
         Shape (B, O, H, W), channels_last if O is a multiple of 16, otherwise contiguous; differentiable in all tensors.
@@ -53,9 +60,9 @@ def convolution(
     if dtype not in allowed:
         raise TypeError(f"dtype must be {' or '.join(sorted(map(str, allowed)))} with weights of {weight.dtype}, got {dtype}")
     if operator.transformed():
-        kept = reference(dispatch.widened_all(list(sources)), dispatch.widened(weight), dispatch.widened(bias), rectified)
-        return kept.to(dtype)
-    return torch.ops.zdce.convolution(list(sources), weight, bias, rectified, dtype)
+        widened = dispatch.widened_all(list(sources)), dispatch.widened(weight), dispatch.widened(bias)
+        return reference(*widened, rectified, bf16_products).to(dtype)
+    return torch.ops.zdce.convolution(list(sources), weight, bias, rectified, dtype, bf16_products)
 
 
 def _check_parameters(sources: Sequence[Tensor], weight: Tensor, bias: Tensor) -> None:
@@ -80,20 +87,31 @@ def _check_parameters(sources: Sequence[Tensor], weight: Tensor, bias: Tensor) -
 # The float64 reference.
 
 
-def reference(sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bool) -> Tensor:
+def reference(sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bool, bf16_products: bool = False) -> Tensor:
     """The 3x3 convolution of the concatenated ``sources`` (B, C_i, H, W), padded with zeros, with a ReLU if ``rectified``."""
     # Eager: the concatenation and the ReLU are passes of their own. Fused: 4 bytes read a channel in, 4 written a channel out.
-    x = functional.conv2d(torch.cat(sources, 1) if len(sources) > 1 else sources[0], weight, bias, padding=1)
+    x, weight = _multiplied(_concatenated(sources), bf16_products), _multiplied(weight, bf16_products)
+    x = functional.conv2d(x, weight, bias, padding=1)
     return functional.relu(x) if rectified else x
 
 
+def _concatenated(sources: list[Tensor]) -> Tensor:
+    return torch.cat(sources, 1) if len(sources) > 1 else sources[0]
+
+
+def _multiplied(x: Tensor, bf16_products: bool) -> Tensor:
+    """``x`` as products take it."""
+    return x.bfloat16().to(x.dtype) if bf16_products else x
+
+
 def reference_backward(
-    grad: Tensor, sources: list[Tensor], weight: Tensor, output: Tensor | None
+    grad: Tensor, sources: list[Tensor], weight: Tensor, output: Tensor | None, bf16_products: bool = False
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Gradients of sources, weight and bias from ``grad`` and, if there was a ReLU, ``output`` (B, O, H, W)."""
     # Fused: 4 bytes read a channel of grad, of output and of each source, 4 written a channel of each source.
     grad = grad if output is None else torch.where(output <= 0, 0.0, grad)
-    x = torch.cat(sources, 1) if len(sources) > 1 else sources[0]
+    grad, weight = _multiplied(grad, bf16_products), _multiplied(weight, bf16_products)
+    x = _multiplied(_concatenated(sources), bf16_products)
     grad_x = grad_of.conv2d_input(x.shape, weight, grad, padding=1)
     grad_weight = grad_of.conv2d_weight(x, weight.shape, grad, padding=1)
     return list(grad_x.split([source.shape[1] for source in sources], 1)), grad_weight, grad.sum((0, 2, 3))
@@ -105,15 +123,17 @@ def reference_backward(
 _CHANNELS_LAST_STEP = 16
 
 
-def _output(sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bool, dtype: torch.dtype) -> Tensor:
+def _output(
+    sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bool, dtype: torch.dtype, bf16_products: bool
+) -> Tensor:
     (batch, _, height, width), channels = sources[0].shape, weight.shape[0]
     layout = torch.contiguous_format if channels % _CHANNELS_LAST_STEP else torch.channels_last
     return torch.empty((batch, channels, height, width), dtype=dtype, device=sources[0].device, memory_format=layout)
 
 
 def _arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
-    sources, weight, bias, rectified, _ = inputs
-    return (sources, weight.contiguous(), bias.contiguous(), rectified), outputs
+    sources, weight, bias, rectified, _, bf16_products = inputs
+    return (sources, weight.contiguous(), bias.contiguous(), rectified, bf16_products), outputs
 
 
 def _gradients(
@@ -123,6 +143,7 @@ def _gradients(
     output: Tensor | None,
     sources_wanted: list[bool],
     parameters_wanted: bool,
+    bf16_products: bool,
     backend: str,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     # Gradients that are not needed are empty, as in apply_curve.
@@ -138,14 +159,14 @@ def _gradients(
 
 
 def _backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> Any:
-    grad, sources, weight, output, *_ = inputs
-    return (grad, sources, weight.contiguous(), output), outputs
+    grad, sources, weight, output, _, _, bf16_products = inputs
+    return (grad, sources, weight.contiguous(), output, bf16_products), outputs
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    sources, weight, _, rectified, _ = inputs
+    sources, weight, _, rectified, _, bf16_products = inputs
     ctx.save_for_backward(weight, *([output] if rectified else []), *sources)
-    ctx.rectified = rectified
+    ctx.rectified, ctx.bf16_products = rectified, bf16_products
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -153,7 +174,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     output = others.pop(0) if ctx.rectified else None
     sources_wanted, weight_wanted, bias_wanted, *_ = ctx.needs_input_grad
     grad_sources, grad_weight, grad_bias = torch.ops.zdce.convolution_backward(
-        grad, others, weight, output, sources_wanted, weight_wanted or bias_wanted, ctx.backend
+        grad, others, weight, output, sources_wanted, weight_wanted or bias_wanted, ctx.bf16_products, ctx.backend
     )
     return (
         [each if wanted else None for each, wanted in zip(grad_sources, sources_wanted, strict=True)],
@@ -161,12 +182,13 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         grad_bias if bias_wanted else None,
         None,
         None,
+        None,
     )
 
 
 operator.define(
-    "convolution(Tensor[] sources, Tensor weight, Tensor bias, bool rectified, ScalarType dtype) -> Tensor",
-    "convolution(Tensor[] sources, Tensor weight, Tensor bias, bool rectified, Tensor(a!) result) -> ()",
+    "convolution(Tensor[] sources, Tensor weight, Tensor bias, bool rectified, ScalarType dtype, bool bf16_products) -> Tensor",
+    "convolution(Tensor[] sources, Tensor weight, Tensor bias, bool rectified, bool bf16_products, Tensor(a!) result) -> ()",
     reference,
     _output,
     _arguments,
@@ -175,9 +197,9 @@ operator.define(
 )
 operator.define(
     "convolution_backward(Tensor grad, Tensor[] sources, Tensor weight, Tensor? output, bool[] sources_wanted,"
-    " bool parameters_wanted, str backend) -> (Tensor[], Tensor, Tensor)",
-    "convolution_backward(Tensor grad, Tensor[] sources, Tensor weight, Tensor? output, Tensor(a!)[] grad_sources,"
-    " Tensor(b!) grad_weight, Tensor(c!) grad_bias) -> ()",
+    " bool parameters_wanted, bool bf16_products, str backend) -> (Tensor[], Tensor, Tensor)",
+    "convolution_backward(Tensor grad, Tensor[] sources, Tensor weight, Tensor? output, bool bf16_products,"
+    " Tensor(a!)[] grad_sources, Tensor(b!) grad_weight, Tensor(c!) grad_bias) -> ()",
     reference_backward,
     _gradients,
     _backward_arguments,

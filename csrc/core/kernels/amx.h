@@ -33,6 +33,15 @@ class MatrixUnit {
 #define ZDCE_MATRIX_MULTIPLY(sums, values, weights) \
   asm volatile("tdpbf16ps %%tmm" #weights ", %%tmm" #values ", %%tmm" #sums::)
 
+typedef int16_t Halves __attribute__((vector_size(32)));
+
+// Rounded to the nearest bfloat16, halves to even; what is not a number stays none.
+ZDCE_INLINE Halves rounded_halves(Register v) {
+  Halves rounded;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(v));
+  return rounded;
+}
+
 struct AmxUnit {
   // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, lanes).
   ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to, int lanes) {
@@ -85,14 +94,12 @@ struct AmxUnit {
     ZDCE_MATRIX_MULTIPLY(3, 4, 6);
   }
 
-  // from: (4, 16 pixels, 16). Rounded to the nearest, halves to even; as integers, too, just the negative are below 0.
+  // from: (4, 16 pixels, 16). As integers, too, just the negative are below 0.
   ZDCE_INLINE static void store(const Band<Brain>& band, int x, int o, const float* from) {
-    typedef int16_t Halves __attribute__((vector_size(32)));
     for (int r = 0; r < kBandRows; ++r) {
       Brain* to = band.outputs[o][r] + static_cast<int64_t>(x) * band.pitch;
       for (int p = 0; p < kBlock; ++p, to += band.pitch, from += kBlock) {
-        Halves rounded;
-        asm("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(load_register(from)));
+        Halves rounded = rounded_halves(load_register(from));
         rounded = rounded > 0 ? rounded : 0;
         std::memcpy(to, &rounded, sizeof(rounded));
       }

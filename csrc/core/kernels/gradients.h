@@ -36,12 +36,15 @@ struct ConvolutionBand {
     };
     WinogradBand::each_tile(*band, use);
     for (int i = 0; i < count; ++i) {
-      if (outputs[i].channel == 1) continue;
-      if (outputs[i].brain) {
-        put_planes<Brain>(outputs[i]);
-      } else {
-        put_planes<float>(outputs[i]);
-      }
+      if (outputs[i].channel != 1) put_planes(outputs[i]);
+    }
+  }
+
+  ZDCE_INLINE static void put_planes(const Output& to) {
+    if (to.brain) {
+      put_planes<Brain>(to);
+    } else {
+      put_planes<float>(to);
     }
   }
 

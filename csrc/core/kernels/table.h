@@ -11,6 +11,7 @@
 #include "convolution.h"
 #include "convolution_rate.h"
 #include "fma_peak.h"
+#include "matrix_convolution.h"
 #include "objective_statistics.h"
 #include "region_contrast.h"
 #include "region_means.h"
@@ -37,6 +38,10 @@ const Kernels kKernels = {
     .objective_statistics_backward = objective_statistics::run_backward,
     .convolution = convolution::run,
     .convolution_backward = convolution::run_backward,
+#if ZDCE_HAS_AMX
+    .matrix_convolution = matrix_convolution::run,
+    .matrix_convolution_backward = matrix_convolution::run_backward,
+#endif
 #endif
     .enhance_picture = enhance_picture::run,
     .denoise_picture = denoise_picture::run,
