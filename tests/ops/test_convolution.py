@@ -296,9 +296,11 @@ def test_not_a_number_stays_one(dtype, bf16_products):
         assert backward[1][:, 3].isnan().any()
         assert backward[2].isfinite().all()
         nan_output = got.clone().fill_(nan)
-        assert torch.ops.zdce.convolution_backward(grad, sources, weight, nan_output, wanted, True, bf16_products, "auto")[
-            2
-        ].eq(got[:, 0].numel()).all()
+        assert (
+            torch.ops.zdce.convolution_backward(grad, sources, weight, nan_output, wanted, True, bf16_products, "auto")[2]
+            .eq(got[:, 0].numel())
+            .all()
+        )
 
 
 @needs_kernels

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import zdce
 from runs import assert_same_files, signal_after_every_step
 from zdce import training
+from zdce.ops import dispatch
 from zdce.settings import LossWeights
 from zdce.training import batches, learner
 from zdce.training.config import AMP
@@ -189,7 +190,9 @@ def test_amp_runs_the_network_in_half_the_bits_and_learns_the_same(config, tmp_p
     whole = trained(config, tmp_path / "whole")
     monkeypatch.setattr(zdce.ops, "zero_reference_objective", noted)
     mixed = trained(changed(config, amp=True), tmp_path / "mixed")
-    assert seen == {(torch.float32, torch.bfloat16)}
+    # zdce's kernels don't round logits; torch's autocast does.
+    kernels = dispatch.why_missing("cpp", operator="convolution") is None
+    assert seen == {(torch.float32, torch.float32 if kernels else torch.bfloat16)}
     assert all(p.dtype == torch.float32 for p in mixed.learner.model.parameters())
     # bfloat16 keeps 8 bits: each layer's result is off by up to 0.4%, and totals are sums of squares of differences of them.
     assert mixed.rows[-1]["total"] == pytest.approx(whole.rows[-1]["total"], rel=0.05)

@@ -257,8 +257,9 @@ def bench_train(
     a wrong provider is not timed, and the exit code is 1.
 
     Times are medians in milliseconds, "x threads" is the speed relative to the fewest threads, "MiB" the memory of a step
-    beyond images and parameters. "zdce_bf16" keeps feature maps in bfloat16. At the end, a short `zdce train --augment crops`
-    on 600x400 JPEGs shows the share of its loop, which decodes every picture, that is spent in steps.
+    beyond images and parameters. "zdce_bf16" keeps feature maps in bfloat16, "zdce_amp" also multiplies in it. At the end, a
+    short `zdce train --augment crops` on 600x400 JPEGs shows the share of its loop, which decodes every picture, that is spent
+    in steps.
     """
     if plot_path is not None:
         plot.check(plot_path)

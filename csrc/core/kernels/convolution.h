@@ -64,7 +64,7 @@ class Outputs {
     coefficients_ = offsets.take(int64_t{12} * blocks_of(layer.inputs) * kStripTiles * kBlock);
     products_ = offsets.take(int64_t{kPoints} * kStripTiles * lanes);
     pixels_ = offsets.take(int64_t{2} * kBlock * lanes);
-    planes_ = offsets.take(int64_t{lanes} * kBandRows * kRegionColumns);
+    planes_ = offsets.take(int64_t{lanes} * kPlanePitch);
   }
 
   // inputs: rows y - 1 to y + 4 of each block of the layer's inputs.
@@ -88,7 +88,7 @@ class Outputs {
                 t.pixel_stride / bytes,
                 t.channel_stride / bytes,
                 rectified_,
-                memory + planes_ + int64_t{first} * kBlock * kBandRows * kRegionColumns};
+                memory + planes_ + int64_t{first} * kBlock * kPlanePitch};
       for (int r = 0; r < kBandRows && y + r < t.height; ++r) {
         to.rows[r] = address(t, tile.b, 0, y + r, tile.x);
       }

@@ -6,6 +6,10 @@
 
 namespace zdce::ZDCE_TARGET {
 
+// From a channel of planar outputs to the next: 4 rows, and as much more that 16 channels don't share a set of the
+// first-level cache.
+constexpr int kPlanePitch = kBandRows * kRegionColumns + kBlock;
+
 // Where some of a layer's output blocks go, four rows of a region.
 struct Output {
   int first, blocks;  // blocks of the layer
@@ -15,7 +19,7 @@ struct Output {
   char* rows[kBandRows];   // at the region's first column and the first channel; null below the picture
   int64_t pixel, channel;  // strides in elements
   bool rectified;
-  float* planes;  // scratch (channels, 4, kRegionColumns), used where channels are not neighbours
+  float* planes;  // scratch, each channel's (4, kRegionColumns), used where channels are not neighbours
 };
 
 // Outputs of layers that don't end in pixels of a picture.
@@ -110,7 +114,7 @@ struct ConvolutionBand {
         store_register(planes + k * kBlock + part, at_least(load_register(planes + k * kBlock + part), low));
       }
       for (int r = 0; r < kBandRows; ++r) {
-        std::memcpy(to.planes + (k * kBandRows + r) * kRegionColumns + column, planes + k * kBlock + 4 * r, 16);
+        std::memcpy(to.planes + k * kPlanePitch + r * kRegionColumns + column, planes + k * kBlock + 4 * r, 16);
       }
     }
   }
@@ -124,7 +128,7 @@ struct ConvolutionBand {
   ZDCE_INLINE static void put_planes(const Output& to) {
     for (int k = 0; k < to.channels; ++k) {
       for (int r = 0; r < kBandRows && to.rows[r] != nullptr; ++r) {
-        const float* const from = to.planes + (k * kBandRows + r) * kRegionColumns;
+        const float* const from = to.planes + k * kPlanePitch + r * kRegionColumns;
         F* const plane = row<F>(to, r) + k * to.channel;
         if constexpr (sizeof(F) == sizeof(float)) {
           if (to.pixel == 1) {

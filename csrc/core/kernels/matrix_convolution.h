@@ -125,10 +125,9 @@ struct PutBlock {
     alignas(64) float planes[kBlock * kBlock];
     for (int r = 0; r < kBandRows; ++r) {
       transpose(from + r * kBlock * kBlock, kBlock, planes);
-      float* const at = to.planes + (block * kBlock * kBandRows + r) * kRegionColumns + column;
+      float* const at = to.planes + block * kBlock * kPlanePitch + r * kRegionColumns + column;
       for (int k = 0; k < channels; ++k) {
-        store_register(at + k * kBandRows * kRegionColumns,
-                       ConvolutionBand::at_least(load_register(planes + k * kBlock), least));
+        store_register(at + k * kPlanePitch, ConvolutionBand::at_least(load_register(planes + k * kBlock), least));
       }
     }
   }
@@ -171,11 +170,12 @@ struct MatrixGradient {
   // The channels of two pixels alternating.
   ZDCE_INLINE static void pair(const Brain* from, int64_t pixel, Brain* to) {
     typedef int16_t Two __attribute__((vector_size(64)));
-    Two v;
-    std::memcpy(&v, from, 2 * kBlock);
-    std::memcpy(reinterpret_cast<char*>(&v) + 2 * kBlock, from + pixel, 2 * kBlock);
-    v = shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29,
-                14, 30, 15, 31>(v, v);
+    const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)),
+                  second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + pixel));
+    // Not by way of memory: what was stored in parts is not there for a while to those who load it whole.
+    const Two both = reinterpret_cast<Two>(_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1));
+    const Two v = shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
+                          13, 29, 14, 30, 15, 31>(both, both);
     std::memcpy(to, &v, sizeof(v));
   }
 
@@ -359,7 +359,7 @@ class Outputs {
   Outputs(const Layer& layer, const Features& tensors, bool rectified, Offsets& offsets)
       : layer_(layer), tensors_(tensors), rectified_(rectified) {
     products_ = offsets.take(int64_t{kBandRows} * kBlock * kBlock);
-    planes_ = offsets.take(int64_t{layer.lanes()} * kBandRows * kRegionColumns);
+    planes_ = offsets.take(int64_t{layer.lanes()} * kPlanePitch);
   }
 
   // inputs: rows y - 1 to y + 4 of each of the layer's sources.
