@@ -333,6 +333,18 @@ def test_under_autocast_kernels_keep_features_in_bfloat16_and_logits_in_float32(
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["base", "zero-dce-pp"])
+def test_networks_under_autocast_have_the_gradients_of_float64_to_8_bits(name):
+    model, image = steady(name), torch.rand(2, 3, 21, 34, generator=torch.Generator().manual_seed(1))
+    grad = torch.randn(2, model.variant.maps, 21, 34, generator=torch.Generator().manual_seed(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(image)
+    got = torch.autograd.grad(logits, list(model.parameters()), grad.to(logits.dtype))
+    # Up to 14 convolutions in a row forward and 14 back, each rounding all its values by up to 2^-9.
+    for value, truth in zip(got, gradients(model.double(), image.double(), grad.double()), strict=True):
+        assert_near(value, truth, 28 * 2**-9)
+
+
 def test_hooks_see_every_convolution():
     model, seen = zdce.DCENet("base"), []
     for layer in model.convolutions:
