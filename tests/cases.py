@@ -143,6 +143,15 @@ def check_operator(operator, inputs, others=(), *, tolerance, wanted=None):
         assert_near(grad, truth, tolerance + stored)
 
 
+def opcheck(operator, arguments, backend, device):
+    """``torch.library.opcheck`` of an operator on a backend. How torch traces it into a graph, by far the most work, is
+    registered for all backends alike, and examined with the one that ``auto`` takes."""
+    utilities = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    if backend == dispatch.choose("auto", str(device), torch.float32):
+        utilities.append("test_aot_dispatch_dynamic")
+    torch.library.opcheck(operator, arguments, test_utils=utilities)
+
+
 def assert_near(value, truth, tolerance):
     """Within ``tolerance`` of the largest true value, or a step of the smallest numbers of its type, everywhere."""
     scale = truth.abs().max().item() if truth.numel() else 1.0

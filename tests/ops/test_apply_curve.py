@@ -13,6 +13,7 @@ from cases import (
     draw,
     layouts,
     nan_filled_allocations,
+    opcheck,
     random_case,
     run_with_isa,
     skip_without_float64,
@@ -206,10 +207,10 @@ def test_gradcheck_in_float64(backend, device):
 def test_opcheck(backend, device, layout):
     image, maps, grad = (layouts(t)[layout] for t in random_case((5, 7), device=device))
     with zdce.backend(backend):
-        torch.library.opcheck(torch.ops.zdce.apply_curve.default, (image, maps.clone().requires_grad_(), 8))
-        torch.library.opcheck(torch.ops.zdce.apply_curve.default, (image.bfloat16(), maps, 8))
+        opcheck(torch.ops.zdce.apply_curve.default, (image, maps.clone().requires_grad_(), 8), backend, device)
+        opcheck(torch.ops.zdce.apply_curve.default, (image.bfloat16(), maps, 8), backend, device)
         for wanted in ((True, True), (False, True), (True, False)):
-            torch.library.opcheck(torch.ops.zdce.apply_curve_backward.default, (grad, image, maps, 8, *wanted, backend))
+            opcheck(torch.ops.zdce.apply_curve_backward.default, (grad, image, maps, 8, *wanted, backend), backend, device)
 
 
 def test_compiles_whole_with_dynamic_shapes(backend, device):

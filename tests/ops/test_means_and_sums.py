@@ -13,6 +13,7 @@ from cases import (
     check_operator,
     draw,
     layouts,
+    opcheck,
     random_case,
     skip_where_interpreted,
     skip_without_float64,
@@ -165,11 +166,11 @@ def test_opcheck(backend, device, operator, layout):
     others = OPERATORS[operator]
     with zdce.backend(backend):
         overload = getattr(torch.ops.zdce, operator).default
-        torch.library.opcheck(overload, (tensor.clone().requires_grad_(), *others))
+        opcheck(overload, (tensor.clone().requires_grad_(), *others), backend, device)
         grad = torch.randn_like(overload(tensor, *others))
         image = (5, 7, torch.float32, layout == "channels_last")
         arguments = {"region_means": (grad, 4, *image), "channel_means": (grad, *image), "tv_sums": (grad, tensor)}
-        torch.library.opcheck(getattr(torch.ops.zdce, f"{operator}_backward").default, (*arguments[operator], backend))
+        opcheck(getattr(torch.ops.zdce, f"{operator}_backward").default, (*arguments[operator], backend), backend, device)
 
 
 # region_contrast: two images.
@@ -238,8 +239,8 @@ def test_contrast_gradcheck_in_float64(backend, device):
 def test_contrast_opcheck(backend, device, layout):
     images = [layouts(image)[layout].detach() for image in two_images((9, 13), batch=1, device=device)]
     with zdce.backend(backend):
-        torch.library.opcheck(
-            torch.ops.zdce.region_contrast.default, (*(image.clone().requires_grad_() for image in images), 4)
+        opcheck(
+            torch.ops.zdce.region_contrast.default, (*(image.clone().requires_grad_() for image in images), 4), backend, device
         )
         loss, gaps = torch.ops.zdce.region_contrast(*images, 4)
         for grads in (
@@ -247,9 +248,11 @@ def test_contrast_opcheck(backend, device, layout):
             (torch.ones_like(loss), gaps, torch.randn_like(gaps)),
             (None, gaps, gaps),
         ):
-            torch.library.opcheck(
+            opcheck(
                 torch.ops.zdce.region_contrast_backward.default,
                 (*grads, 4, 9, 13, torch.float32, layout == "channels_last", backend),
+                backend,
+                device,
             )
 
 

@@ -16,6 +16,7 @@ from cases import (
     is_interpreted,
     layouts,
     nan_filled_allocations,
+    opcheck,
     random_case,
     run_with_isa,
     skip_where_interpreted,
@@ -278,10 +279,13 @@ def test_gradcheck_in_float64(backend):
 def test_opcheck(backend, device, layout):
     image, logits = (layouts(t)[layout] for t in drawn((5, 7), 1, batch=1, device=device))
     with zdce.backend(backend):
-        torch.library.opcheck(torch.ops.zdce.objective_statistics.default, (image, logits.clone().requires_grad_(), 1))
+        opcheck(torch.ops.zdce.objective_statistics.default, (image, logits.clone().requires_grad_(), 1), backend, device)
         regions, _, channels, tv = torch.ops.zdce.objective_statistics(image, logits, 1)
-        torch.library.opcheck(
-            torch.ops.zdce.objective_statistics_backward.default, (regions, channels, tv, image, logits, 1, backend)
+        opcheck(
+            torch.ops.zdce.objective_statistics_backward.default,
+            (regions, channels, tv, image, logits, 1, backend),
+            backend,
+            device,
         )
 
 
