@@ -39,8 +39,8 @@ def photo(tmp_path):
     return pixels
 
 
-def run(folder, plug_in, script, *, interpreter=""):
-    """What GIMP prints, which loads this plug-in alone among a user's."""
+def run(folder, plug_in, *scripts, interpreter=""):
+    """What GIMP prints, which loads this plug-in alone among a user's and runs the scripts one after the other."""
     (folder / "profile" / "plug-ins").mkdir(parents=True, exist_ok=True)
     destination = (
         folder / "profile" / "plug-ins" / plug_in.relative_to(ROOT / "integrations" / plug_in.parts[-2 if VERSION < 3 else -3])
@@ -56,7 +56,8 @@ def run(folder, plug_in, script, *, interpreter=""):
         "HOME": str(folder), "GIMP2_DIRECTORY": str(folder / "profile"), "GIMP3_DIRECTORY": str(folder / "profile"),
         "ZDCE": str(folder / "zdce"), "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
-    command = ["gimp-console", "-i", "-d", "-f", *([f"--batch-interpreter={interpreter}"] if interpreter else []), "-b", script]
+    command = ["gimp-console", "-i", "-d", "-f", *([f"--batch-interpreter={interpreter}"] if interpreter else [])]
+    command += [word for script in scripts for word in ("-b", script)]
     end = ["--quit"] if VERSION >= 3 else ["-b", "(gimp-quit 0)"]
     ran = subprocess.run(
         [*command, *end], cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
@@ -64,8 +65,9 @@ def run(folder, plug_in, script, *, interpreter=""):
     return ran.stdout + ran.stderr
 
 
-def in_two(folder, options):
-    return run(folder, ROOT / "integrations" / "gimp-2.10" / "zdce_layer.py", f"""(let*
+def in_two(folder, options, result):
+    """A script for GIMP 2.10 that saves the layer which the plug-in adds."""
+    return f"""(let*
         ((image (car (gimp-file-load RUN-NONINTERACTIVE "{folder}/photo.png" "photo.png")))
          (layer (car (gimp-image-get-active-layer image))))
       (gimp-layer-set-offsets layer 7 5)
@@ -73,23 +75,19 @@ def in_two(folder, options):
       (let* ((top (car (gimp-image-get-active-layer image))))
         (gimp-message (string-append "layers " (number->string (car (gimp-image-get-layers image))) " at "
           (number->string (car (gimp-drawable-offsets top))) " " (number->string (cadr (gimp-drawable-offsets top)))))
-        (file-png-save RUN-NONINTERACTIVE image top "{folder}/result.png" "result.png" 0 9 0 0 0 0 0)))""")  # fmt: skip
+        (file-png-save RUN-NONINTERACTIVE image top "{folder}/{result}" "{result}" 0 9 0 0 0 0 0)))"""
 
 
 @pytest.mark.skipif(VERSION != 2, reason="GIMP 2.10 is not installed")
-def test_gimp_2_adds_what_the_command_makes_as_a_layer(tmp_path, photo):
-    told = in_two(tmp_path, "--strength 0.8 --noise 0")
+def test_gimp_2_shows_what_the_command_refuses_and_adds_what_it_makes_as_a_layer(tmp_path, photo):
+    scripts = in_two(tmp_path, "--strength much", "refused.png"), in_two(tmp_path, "--strength 0.8 --noise 0", "result.png")
+    told = run(tmp_path, ROOT / "integrations" / "gimp-2.10" / "zdce_layer.py", *scripts)
+    assert "zdce: Usage: zdce enhance" in told
+    assert "Invalid value for '--strength'" in told
+    assert not (tmp_path / "refused.png").exists()
     assert "layers 2 at 7 5" in told
     result = np.asarray(Image.open(tmp_path / "result.png"))
     assert np.array_equal(result, zdce.enhance(photo, strength=0.8, noise=0))
-
-
-@pytest.mark.skipif(VERSION != 2, reason="GIMP 2.10 is not installed")
-def test_gimp_2_shows_what_the_command_refuses(tmp_path, photo):
-    told = in_two(tmp_path, "--strength much")
-    assert "zdce: Usage: zdce enhance" in told
-    assert "Invalid value for '--strength'" in told
-    assert not (tmp_path / "result.png").exists()
 
 
 needs_gimp_3 = pytest.mark.skipif(
