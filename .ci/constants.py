@@ -75,6 +75,7 @@ CONSTANTS = (
     Constant(guided_scene, "_HALF_BLACK", "visible share of a night without lamps", 0.5, (0.3, 0.4, 0.55)),
     Constant(guided_scene, "_NIGHT_STOPS", "stops that a night becomes brighter", 2 / 3, (0.3, 1, 2)),
     Constant(guided_scene, "FULL_SHARE", "visible share of a scene", 0.8, (0.65, 0.7, 0.9)),
+    Constant(guided_scene, "_TARGET_SHARE", "visible share below which the target falls", 0.65, (0.55, 0.6, 0.7, 0.8)),
     Constant(guided_scene, "_CLIPPED_SHARE", "share that may become white", 0.003, (0.001, 0.01)),
     Constant(guidance, "LIT", "luma from which maps fall", 0.4, (0.3, 0.5, 0.6)),
 )

@@ -26,9 +26,10 @@ constexpr int kSteps = 15;
 
 // Of guided maps.
 constexpr double kKeptOfGuided = 0.2, kWhollyDark = 0.875, kLitHalf = 0.16, kBacklit = 0.3, kNight = 0.6,
-                 kWholeOfGuided = 0.8, kMostOfGuided = 4, kBrighterHalf = 0.58, kBrighterHalfDeviation = 0.125,
-                 kBalance = 0.43 / 0.38, kNightFrom = 0.9, kNightBelow = 0.7, kHalfBlack = 0.5, kNightStops = 2 / 3.0,
-                 kLampsFrom = 4.9, kLamps = 5.3, kBlackStops = 9, kDimStops = 7, kLeastLight = 1e-6;
+                 kWholeOfGuided = 0.8, kTargetShare = 0.65, kMostOfGuided = 4, kBrighterHalf = 0.58,
+                 kBrighterHalfDeviation = 0.125, kBalance = 0.43 / 0.38, kNightFrom = 0.9, kNightBelow = 0.7,
+                 kHalfBlack = 0.5, kNightStops = 2 / 3.0, kLampsFrom = 4.9, kLamps = 5.3, kBlackStops = 9,
+                 kDimStops = 7, kLeastLight = 1e-6;
 constexpr float kShortestFall = 0.1f;
 constexpr int64_t kBrightest = kPixels / 1000;  // area means
 constexpr int kStepsOfGuided = kSteps + 1;
@@ -280,7 +281,7 @@ double guided_scene_strength(const Model& model, const Scene& scene, const std::
   const double given = mean(scene.image);
   double target = std::min(settings.brightness * std::pow(scene.mean / kUsual, kKeptOfGuided),
                            std::max(settings.brightness, kMiddle)) *
-                  std::pow(std::min(scene.share / kWholeOfGuided, 1.0), 2);
+                  std::pow(std::min(scene.share / kTargetShare, 1.0), 3);
   target += scene.night() * (srgb_of(std::exp2(kNightStops) * light_of(given)) - target);
   const double balance = kBalance * settings.brightness * scene.brighter;
   const double highest = static_cast<float>(given + part * (1 - scene.backlit()) * (target - given));

@@ -255,6 +255,15 @@ def test_guided_maps_bring_dark_scenes_to_their_brightness(mean):
     assert target - 0.04 / 255 < enhanced.mean() <= target
 
 
+@pytest.mark.parametrize(("seen", "share"), [(48, 1), (42, 1), (32, (32 / 64 / 0.65) ** 3)])
+def test_more_than_a_third_of_black_lowers_the_target(seen, share):
+    image = dark_scene(0.05)
+    image[..., seen:, :] = 0
+    strength = guided_scene.strength(guided_scene.read(image), torch.full((1, 1, 64, 64), -0.3), 8, 0.4)
+    enhanced = zdce.ops.apply_curve(image, (strength * -0.3).expand(1, 24, 64, 64).clamp(-1, 1), 8)
+    assert enhanced.mean().item() == pytest.approx(0.4 * share, abs=0.003)
+
+
 @pytest.mark.parametrize(
     ("dark", "lit", "black", "changes"),
     [

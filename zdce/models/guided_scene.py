@@ -59,9 +59,11 @@ _BLACK_STOPS, _DIM_STOPS = 9.0, 7.0
 _CLIPPED_SHARE, _WHITE = 0.003, 254.5 / 255
 
 # Share of area means that are not black below which the effect falls linearly, because few pixels say little about the scene.
-# Below FULL_SHARE, black is a night around the scene, and the target falls with the square of the share, so that lamps and what
-# they light do not make up for the black.
 _MEANINGFUL_SHARE = 0.05
+
+# The same share below which the target falls with its cube: more than a third of black surrounds the scene, and the rest should
+# not make up for it.
+_TARGET_SHARE = 0.65
 
 # Lower bound of light that is divided by: less than that of the darkest level above black.
 _LEAST_LIGHT = 1e-6
@@ -194,7 +196,7 @@ def strength(
     the largest factor that makes at most 0.3 % more of the means white in some colour, and with which one of these holds:
 
     * the image's mean goes no further than p of the way to ``b * (m / 0.05) ** 0.2``, at most ``max(b, 0.5)``, times
-      ``min(1, s / 0.8) ** 2``. In a night (``Scene.night``) it goes to two thirds of a stop more light, and in a backlit scene
+      ``min(1, s / 0.65) ** 3``. In a night (``Scene.night``) it goes to two thirds of a stop more light, and in a backlit scene
       (``Scene.backlit``), whose mean says little, nowhere;
     * the darker half's mean luma goes no further than ``p * (1 + shadows)`` of the way to ``0.43 * l * (b / 0.38)``.
 
@@ -208,7 +210,7 @@ def strength(
     """
     image, maps = scene.image, thumbnail(maps).expand(-1, 3, -1, -1)
     target = (brightness * (scene.mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT).clamp(max=max(brightness, _HIGHEST_TARGET))
-    target = target * (scene.share / FULL_SHARE).clamp(max=1) ** 2
+    target = target * (scene.share / _TARGET_SHARE).clamp(max=1) ** 3
     lit = (BACKLIT * scene.brighter).clamp(min=LIT_HALF)
     part = ((lit - scene.darker) / ((1 - _WHOLLY_DARK) * lit)).clamp(0, 1) * (scene.share / _MEANINGFUL_SHARE).clamp(max=1)
     before = _mean(image)
