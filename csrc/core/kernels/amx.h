@@ -43,8 +43,8 @@ ZDCE_INLINE Halves rounded_halves(Register v) {
 }
 
 struct AmxUnit {
-  // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, lanes).
-  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to, int lanes) {
+  // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, 16).
+  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to) {
     const Layer& layer = *band.layer;
     const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix;
     const float* const bias = layer.bias + o * kBlock;
@@ -59,11 +59,11 @@ struct AmxUnit {
         multiply_rows(band.inputs[s], at, 2 * pixel, weights);
       }
     }
-    const int64_t row = static_cast<int64_t>(kBlock) * lanes;
-    ZDCE_MATRIX_STORE(0, to, lanes * 4);
-    ZDCE_MATRIX_STORE(1, to + row, lanes * 4);
-    ZDCE_MATRIX_STORE(2, to + 2 * row, lanes * 4);
-    ZDCE_MATRIX_STORE(3, to + 3 * row, lanes * 4);
+    constexpr int row = kBlock * kBlock;
+    ZDCE_MATRIX_STORE(0, to, 64);
+    ZDCE_MATRIX_STORE(1, to + row, 64);
+    ZDCE_MATRIX_STORE(2, to + 2 * row, 64);
+    ZDCE_MATRIX_STORE(3, to + 3 * row, 64);
   }
 
   // Values `at` to at + 31, and those of the 15 pixels behind, `pixel` bytes apart, of six rows times the weights of
@@ -111,6 +111,11 @@ using BrainBand = MatrixBand<AmxUnit>;
 
 // The 1x1 products of 16 pixels of separable layers.
 struct BrainProducts : PointwiseCoefficients {
+  ZDCE_INLINE static void store(Brain* to, Register v) {
+    const Halves rounded = rounded_halves(v);
+    std::memcpy(to, &rounded, sizeof(rounded));
+  }
+
   ZDCE_INLINE static void multiply(const Band<float>& band) {
     const int inputs = band.layer->inputs / kBlock, outputs = band.layer->blocks;
     // The last step's second block has no weights, but 0 times what is no number would be none.
@@ -130,7 +135,6 @@ struct BrainProducts : PointwiseCoefficients {
   ZDCE_INLINE static void multiply(const Band<float>& band, int steps, int o) {
     const Brain* weights = band.layer->matrices + static_cast<int64_t>(o) * steps * kMatrix;
     const Brain* values = place(band.coefficients, 0);
-    const int stride = band.layer->lanes() * 4;
     ZDCE_MATRIX_ZERO(0);
     ZDCE_MATRIX_ZERO(1);
     for (int step = 0; step < steps; ++step, weights += kMatrix, values += kMatrix) {
@@ -142,9 +146,9 @@ struct BrainProducts : PointwiseCoefficients {
         ZDCE_MATRIX_MULTIPLY(1, 4, 7);
       }
     }
-    float* const to = band.products + o * kBlock;
-    ZDCE_MATRIX_STORE(0, to, stride);
-    if constexpr (kOutputs > 1) ZDCE_MATRIX_STORE(1, to + kBlock, stride);
+    float* const to = band.products + o * kBlock * kBlock;
+    ZDCE_MATRIX_STORE(0, to, 64);
+    if constexpr (kOutputs > 1) ZDCE_MATRIX_STORE(1, to + kBlock * kBlock, 64);
   }
 };
 

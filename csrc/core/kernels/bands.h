@@ -18,7 +18,7 @@ struct Band {
   const F* const (*inputs)[6];
   // Rows y to y + 3 of each block of output channels. Null in the last layer.
   F* const (*outputs)[kBandRows];
-  // (12, input blocks, kStripTiles, 16), (36, kStripTiles, lanes), (16 pixels, lanes): scratch.
+  // (input blocks, 12, kStripTiles, 16), (output blocks, 36, kStripTiles, 16), (output blocks, 16 pixels, 16): scratch.
   float *coefficients, *products, *pixels;
   // From a pixel of a block of outputs to the next.
   int pitch = kBlock;
@@ -47,13 +47,13 @@ ZDCE_INLINE Register interleave(Register a, Register b) {
   return interleave<kSecond>(a, b, std::make_integer_sequence<int, kRegisterLanes>());
 }
 
-// from: (16, lanes of 16 from `from` on, `stride` apart); to: (16, 16) transposed.
-ZDCE_INLINE void transpose(const float* from, int stride, float* to) {
+// from, to: (16, 16).
+ZDCE_INLINE void transpose(const float* from, float* to) {
   constexpr int n = kRegisterLanes;
   for (int row = 0; row < kBlock; row += n) {
     for (int lane = 0; lane < kBlock; lane += n) {
       Register v[n], w[n];
-      for (int i = 0; i < n; ++i) v[i] = load_register(from + (row + i) * stride + lane);
+      for (int i = 0; i < n; ++i) v[i] = load_register(from + (row + i) * kBlock + lane);
       for (int stage = 1; stage < n; stage *= 2) {
         for (int i = 0; i < n / 2; ++i) {
           w[2 * i] = interleave<false>(v[i], v[i + n / 2]);
@@ -79,14 +79,14 @@ ZDCE_INLINE void activate(float* maps, int apart, float strength) {
   store_register(maps + 2 * apart, within(y[2].numerator * (inverse * first_two), 1.0f));
 }
 
-// The same of 8 outputs, each the sum of two neighbouring lanes. to: (8, 16).
-ZDCE_INLINE void transpose_sums(const float* from, int stride, float* to) {
+// The same of 8 outputs, each the sum of two neighbouring lanes. from: (16, 16); to: (8, 16).
+ZDCE_INLINE void transpose_sums(const float* from, float* to) {
 #if ZDCE_REGISTER_BYTES == 64
   // Sums of pixel p in the first half of a register, of p + 8 in the second. Three times, lanes of registers i and i +
   // 4 alternate within the halves, which transposes both.
   Register v[8], w[8];
   for (int p = 0; p < 8; ++p) {
-    const Register a = load_register(from + p * stride), b = load_register(from + (p + 8) * stride);
+    const Register a = load_register(from + p * kBlock), b = load_register(from + (p + 8) * kBlock);
     v[p] = shuffle<0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(a, b) +
            shuffle<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(a, b);
   }
@@ -100,7 +100,7 @@ ZDCE_INLINE void transpose_sums(const float* from, int stride, float* to) {
   for (int i = 0; i < 8; ++i) store_register(to + i * kBlock, v[i]);
 #else
   alignas(64) float lanes[kBlock * kBlock];
-  transpose(from, stride, lanes);
+  transpose(from, lanes);
   for (int i = 0; i < 8; ++i) {
     for (int p = 0; p < kBlock; p += kRegisterLanes) {
       const Register even = load_register(lanes + 2 * i * kBlock + p),
@@ -111,12 +111,11 @@ ZDCE_INLINE void transpose_sums(const float* from, int stride, float* to) {
 #endif
 }
 
-// Outputs of 16 pixels, planar. pixels: (16, blocks and perhaps a half one in 16 lanes); planes: (16 * blocks and
-// perhaps 8, 16).
-ZDCE_INLINE void to_planes(const float* pixels, int blocks, bool half, float* planes) {
-  const int stride = (blocks + half) * kBlock;
-  for (int o = 0; o < blocks; ++o) transpose(pixels + o * kBlock, stride, planes + o * kBlock * kBlock);
-  if (half) transpose_sums(pixels + blocks * kBlock, stride, planes + blocks * kBlock * kBlock);
+// Outputs of 16 pixels, planar. pixels: (16, 16) of each block and perhaps of a half one, `apart` floats apart; planes:
+// (16 * blocks and perhaps 8, 16).
+ZDCE_INLINE void to_planes(const float* pixels, int apart, int blocks, bool half, float* planes) {
+  for (int o = 0; o < blocks; ++o) transpose(pixels + o * apart, planes + o * kBlock * kBlock);
+  if (half) transpose_sums(pixels + blocks * apart, planes + blocks * kBlock * kBlock);
 }
 
 // Pixels p to p + kRegisterLanes of sixteen that lie in kHigh rows from column x on.
@@ -149,12 +148,13 @@ ZDCE_INLINE void store_pixels_of(Register v, float* const* rows, int x, int p) {
   }
 }
 
-// 16 pixels from column x on, in kHigh rows from the band's row y on. logits: (16 pixels, lanes).
+// 16 pixels from column x on, in kHigh rows from the band's row y on. logits: (blocks, kBandRows / kHigh, 16 pixels,
+// 16), from those pixels on.
 template <int kHigh>
 ZDCE_INLINE void finish_pixels(const float* logits, const Layer& layer, int y, int x, const Finish& finish) {
   constexpr int wide = kBlock / kHigh;
   alignas(64) float maps[(kMaxMaps + kBlock) * kBlock];  // (maps, 16 pixels)
-  to_planes(logits, layer.blocks, layer.half, maps);
+  to_planes(logits, kBandRows / kHigh * kBlock * kBlock, layer.blocks, layer.half, maps);
   if constexpr (kHigh == 1) {
     // Three maps of the same pixels, whose neighbours depend on the tile.
     for (int k = 0; k < finish.maps * kBlock; k += 3 * kBlock) {
@@ -254,26 +254,26 @@ struct FirstBand {
 
 struct WinogradBand {
   ZDCE_INLINE static void run(const Band<float>* band, const Finish* finish) {
-    const auto use = [&](int x, const float* products, int point) ZDCE_INLINE_LAMBDA {
+    const auto use = [&](int x, const float* products) ZDCE_INLINE_LAMBDA {
       if (finish == nullptr) {
-        hidden(*band, x, products, point);
+        hidden(*band, x, products);
       } else {
-        last(*band, x, products, point, *finish);
+        last(*band, x, products, *finish);
       }
     };
     each_tile(*band, use);
   }
 
-  // use(x, products, point) for each tile of four columns from x on: lanes of its point k are at products + k * point.
+  // use(x, products) for each tile of four columns from x on: block o's products are at products + o * kStripProducts,
+  // as output_tile reads them.
   template <class Use>
   ZDCE_INLINE static void each_tile(const Band<float>& band, const Use& use) {
-    const int lanes = band.layer->lanes();
     for (int x = band.left; x < band.right; x += 4 * kStripTiles) {
       const int tiles = std::min(kStripTiles, (band.right - x) / 4);
       multiply_pair<0>(band, x, tiles);
       multiply_pair<1>(band, x, tiles);
       multiply_pair<2>(band, x, tiles);
-      for (int t = 0; t < tiles; ++t) use(x + 4 * t, band.products + t * lanes, kStripTiles * lanes);
+      for (int t = 0; t < tiles; ++t) use(x + 4 * t, band.products + t * kBlock);
     }
   }
 
@@ -281,63 +281,69 @@ struct WinogradBand {
   template <int kPair>
   ZDCE_INLINE static void multiply_pair(const Band<float>& band, int x, int tiles) {
     const Layer& layer = *band.layer;
-    const int blocks = blocks_of(layer.inputs), point = blocks * kStripTiles * kBlock;
+    const int blocks = blocks_of(layer.inputs);
     const int64_t per_point = static_cast<int64_t>(layer.inputs) * (layer.blocks * kBlock + layer.half * 8);
     for (int i = 0; i < blocks; ++i) {
       for (int lane = 0; lane < kBlock; lane += kRegisterLanes) {
         const float* rows[6];
         for (int r = 0; r < 6; ++r) rows[r] = band.inputs[i][r] + static_cast<int64_t>(x - 1) * kBlock + lane;
-        input_pair<kPair>(rows, tiles, point, band.coefficients + i * kStripTiles * kBlock + lane);
+        input_pair<kPair, kStripTiles>(rows, tiles, band.coefficients + i * 12 * kStripPoint + lane);
       }
     }
     for (int k = 0; k < 12; ++k) {
       const int at = k < 6 ? 6 * kFirst[kPair] + k : 6 * kSecond[kPair] + k - 6;
-      multiply_rows<kStripTiles, kStripTiles>(tiles, band.coefficients + k * point, layer.inputs,
-                                              layer.weights + at * per_point, layer.blocks, layer.half,
-                                              band.products + at * kStripTiles * layer.lanes());
+      multiply_rows<kStripTiles, 12 * kStripTiles, kStripProducts>(
+          tiles, band.coefficients + k * kStripPoint, layer.inputs, layer.weights + at * per_point, layer.blocks,
+          layer.half, band.products + at * kStripPoint);
     }
   }
 
-  ZDCE_INLINE static void hidden(const Band<float>& band, int x, const float* products, int point) {
+  ZDCE_INLINE static void hidden(const Band<float>& band, int x, const float* products) {
     for (int o = 0; o < band.layer->blocks; ++o) {
+      // Pointers of our own: any store could change those in memory.
+      float* rows[kBandRows];
+      for (int r = 0; r < kBandRows; ++r) rows[r] = band.outputs[o][r] + static_cast<int64_t>(x) * kBlock;
       const auto put = [&](int r, int column, int part, Register v) ZDCE_INLINE_LAMBDA {
-        float* const to = band.outputs[o][r] + static_cast<int64_t>(x + column) * kBlock;
-        store_register(to + part * kRegisterLanes, rectified(v));
+        store_register(rows[r] + column * kBlock + part * kRegisterLanes, rectified(v));
       };
-      output_tile(products + o * kBlock, point, band.layer->bias + o * kBlock, put);
+      output_tile(products + o * kStripProducts, band.layer->bias + o * kBlock, put);
     }
   }
 
-  ZDCE_INLINE static void last(const Band<float>& band, int x, const float* products, int point, const Finish& finish) {
-    const int lanes = band.layer->lanes();
-    for (int o = 0; o < lanes / kBlock; ++o) {
+  ZDCE_INLINE static void last(const Band<float>& band, int x, const float* products, const Finish& finish) {
+    for (int o = 0; o < band.layer->lanes() / kBlock; ++o) {
+      float* const pixels = band.pixels + o * kBlock * kBlock;
       const auto put = [&](int r, int column, int part, Register v) ZDCE_INLINE_LAMBDA {
-        store_register(band.pixels + (4 * r + column) * lanes + o * kBlock + part * kRegisterLanes, v);
+        store_register(pixels + (4 * r + column) * kBlock + part * kRegisterLanes, v);
       };
-      output_tile(products + o * kBlock, point, band.layer->bias + o * kBlock, put);
+      output_tile(products + o * kStripProducts, band.layer->bias + o * kBlock, put);
     }
     finish_pixels<4>(band.pixels, *band.layer, 0, x, finish);
   }
 };
 
-// The 1x1 products of 16 pixels. Coefficients: (input blocks, 16 pixels, 16).
+// The 1x1 products of 16 pixels. Coefficients: (input blocks, 16 pixels, 16); products: (output blocks, 16 pixels, 16).
 struct FloatProducts {
   static constexpr int kPixel = kBlock;
 
   ZDCE_INLINE static float* place(float* coefficients, int block) { return coefficients + block * kBlock * kBlock; }
 
+  ZDCE_INLINE static void store(float* to, Register v) { store_register(to, v); }
+
   ZDCE_INLINE static void multiply(const Band<float>& band) {
+    // All pixels at once where each takes one register.
+    constexpr int group = kBlockRegisters == 1 ? kBlock : kStripTiles;
     const Layer& layer = *band.layer;
-    for (int p = 0; p < kBlock; p += kStripTiles) {
-      multiply_rows<kStripTiles, kBlock>(std::min(kStripTiles, kBlock - p), band.coefficients + p * kBlock,
-                                         layer.inputs, layer.weights, layer.blocks, layer.half,
-                                         band.products + p * layer.lanes());
+    for (int p = 0; p < kBlock; p += group) {
+      multiply_rows<group, kBlock, kBlock * kBlock>(std::min(group, kBlock - p), band.coefficients + p * kBlock,
+                                                    layer.inputs, layer.weights, layer.blocks, layer.half,
+                                                    band.products + p * kBlock);
     }
   }
 };
 
 // Depthwise 3x3 and pointwise 1x1 (Zero-DCE++), a tile of 4 x 4 pixels at a time. Of all but the first layer Products
-// multiplies.
+// holds the coefficients and multiplies.
 template <class Products = FloatProducts>
 struct SeparableBand {
   ZDCE_INLINE static void run(const Band<float>* band, const Finish* finish) {
@@ -353,7 +359,7 @@ struct SeparableBand {
       }
       for (int p = 0; p < kBlock; ++p) {
         for (int o = 0; o < lanes; o += kRegisterLanes) {
-          float* const at = band->products + p * lanes + o;
+          float* const at = band->products + (o / kBlock * kBlock + p) * kBlock + o % kBlock;
           const auto v = load_register(at) + load_register(layer.bias + o);
           if (finish != nullptr) {
             store_register(at, v);
@@ -370,15 +376,20 @@ struct SeparableBand {
   ZDCE_INLINE static void depthwise(const Band<float>& band, int x, int block) {
     const int inputs = band.layer->inputs;
     for (int lane = 0; lane < kBlock; lane += kRegisterLanes) {
-      const float* const filters = band.layer->depthwise + block * kBlock + lane;
+      Register filters[10];  // nine taps and the bias
+      for (int tap = 0; tap < 10; ++tap) {
+        filters[tap] = load_register(band.layer->depthwise + tap * inputs + block * kBlock + lane);
+      }
+      const float* rows[6];
+      for (int r = 0; r < 6; ++r) rows[r] = band.inputs[block][r] + static_cast<int64_t>(x - 1) * kBlock + lane;
+      ZDCE_UNROLL(16)
       for (int p = 0; p < kBlock; ++p) {
-        auto sum = load_register(filters + 9 * inputs);
+        Register sum = filters[9];
+        ZDCE_UNROLL(9)
         for (int tap = 0; tap < 9; ++tap) {
-          const float* const row = band.inputs[block][p / 4 + tap / 3];
-          sum += load_register(filters + tap * inputs) *
-                 load_register(row + static_cast<int64_t>(x + p % 4 + tap % 3 - 1) * kBlock + lane);
+          sum += filters[tap] * load_register(rows[p / 4 + tap / 3] + (p % 4 + tap % 3) * kBlock);
         }
-        store_feature(Products::place(band.coefficients, block) + p * Products::kPixel + lane, sum);
+        Products::store(Products::place(band.coefficients, block) + p * Products::kPixel + lane, sum);
       }
     }
   }

@@ -81,21 +81,21 @@ struct BfmmlaTile {
     });
   }
 
-  // to: (8 pixels `stride` apart, 8).
-  ZDCE_INLINE void store(float* to, int stride) const {
+  // to: (8 pixels, 8 of 16 outputs).
+  ZDCE_INLINE void store(float* to) const {
     each<4>([&](auto i) ZDCE_INLINE_LAMBDA {
       each<2>([&](auto j) ZDCE_INLINE_LAMBDA {
         const Register left = sums[i][2 * j], right = sums[i][2 * j + 1];
-        store_register(to + 2 * i * stride + 4 * j, shuffle<0, 1, 4, 5>(left, right));
-        store_register(to + (2 * i + 1) * stride + 4 * j, shuffle<2, 3, 6, 7>(left, right));
+        store_register(to + 2 * i * kBlock + 4 * j, shuffle<0, 1, 4, 5>(left, right));
+        store_register(to + (2 * i + 1) * kBlock + 4 * j, shuffle<2, 3, 6, 7>(left, right));
       });
     });
   }
 };
 
-// Logits of block o, of row r, 8 pixels from column x on and 8 outputs from j on. to: (8 pixels `lanes` apart, 8).
-__attribute__((noinline)) inline void multiply_tile(const Band<Brain>& band, int x, int o, int r, int j, float* to,
-                                                    int lanes) {
+// Logits of block o, of row r, 8 pixels from column x on and 8 outputs from j on. to: (8 pixels, 8 of 16
+// outputs).
+__attribute__((noinline)) inline void multiply_tile(const Band<Brain>& band, int x, int o, int r, int j, float* to) {
   const Layer& layer = *band.layer;
   const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix + 2 * j;
   BfmmlaTile tile(layer.bias + o * kBlock + j);
@@ -109,17 +109,17 @@ __attribute__((noinline)) inline void multiply_tile(const Band<Brain>& band, int
       }
     }
   }
-  tile.store(to, lanes);
+  tile.store(to);
 }
 
 // Of 1x1 filters. values: (steps, 16 pixels, 32); weights: (steps, 16 pairs, 16 outputs, 2).
 __attribute__((noinline)) inline void multiply_pointwise_tile(const Brain* values, const Brain* weights, int inputs,
-                                                              float* to, int lanes) {
+                                                              float* to) {
   BfmmlaTile tile(nullptr);
   for (int at = 0; at < inputs; at += 2 * kBlock, weights += kMatrix, values += kMatrix) {
     tile.add(values, 2 * kBlock, weights, std::min(2 * kBlock, inputs - at));
   }
-  tile.store(to, lanes);
+  tile.store(to);
 }
 
 // from: (4, 16 pixels, 16) of block o from column x on. Rounded to the nearest, halves to even; as integers, too, just
@@ -148,12 +148,12 @@ __attribute__((noinline)) inline void store_rectified(const Band<Brain>& band, i
 #endif
 
 struct BfmmlaUnit {
-  // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, lanes).
-  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to, int lanes) {
+  // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, 16).
+  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to) {
     for (int r = 0; r < kBandRows; ++r) {
       for (int p = 0; p < kBlock; p += BfmmlaTile::kPixels) {
         for (int j = 0; j < kBlock; j += BfmmlaTile::kOutputs) {
-          multiply_tile(band, x + p, o, r, j, to + (static_cast<int64_t>(r) * kBlock + p) * lanes + j, lanes);
+          multiply_tile(band, x + p, o, r, j, to + (r * kBlock + p) * kBlock + j);
         }
       }
     }
@@ -168,15 +168,17 @@ using BrainBand = MatrixBand<BfmmlaUnit>;
 
 // The 1x1 products of 16 pixels of separable layers.
 struct BrainProducts : PointwiseCoefficients {
+  ZDCE_INLINE static void store(Brain* to, Register v) { store_feature(to, v); }
+
   ZDCE_INLINE static void multiply(const Band<float>& band) {
-    const int inputs = band.layer->inputs, stride = band.layer->lanes();
+    const int inputs = band.layer->inputs;
     for (int o = 0; o < band.layer->blocks; ++o) {
       const Brain* const weights =
           band.layer->matrices + static_cast<int64_t>(o) * pointwise_steps(inputs / kBlock) * kMatrix;
       for (int p = 0; p < kBlock; p += BfmmlaTile::kPixels) {
         for (int j = 0; j < kBlock; j += BfmmlaTile::kOutputs) {
           multiply_pointwise_tile(place(band.coefficients, 0) + p * kPixel, weights + 2 * j, inputs,
-                                  band.products + static_cast<int64_t>(p) * stride + o * kBlock + j, stride);
+                                  band.products + (o * kBlock + p) * kBlock + j);
         }
       }
     }

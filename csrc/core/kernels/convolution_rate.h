@@ -99,13 +99,13 @@ using Colors = FirstBand<float>;
 struct TwoAxes {
   ZDCE_INLINE static void run(const Band<float>* band, float* outputs) {
     const int columns = band->right - band->left;
-    const auto use = [&](int x, const float* products, int point) ZDCE_INLINE_LAMBDA {
+    const auto use = [&](int x, const float* products) ZDCE_INLINE_LAMBDA {
       for (int o = 0; o < band->layer->lanes() / kBlock; ++o) {
         float* const to = outputs + (int64_t{kBandRows} * o * columns + x - band->left) * kBlock;
         const auto put = [&](int r, int column, int part, Register v) ZDCE_INLINE_LAMBDA {
           store_register(to + (r * columns + column) * kBlock + part * kRegisterLanes, v);
         };
-        output_tile(products + o * kBlock, point, band->layer->bias + o * kBlock, put);
+        output_tile(products + o * kStripProducts, band->layer->bias + o * kBlock, put);
       }
     };
     WinogradBand::each_tile(*band, use);

@@ -25,16 +25,16 @@ struct Output {
 // Outputs of layers that don't end in pixels of a picture.
 struct ConvolutionBand {
   ZDCE_INLINE static void run(const Band<float>* band, const Output* outputs, int count) {
-    const auto use = [&](int x, const float* products, int point) ZDCE_INLINE_LAMBDA {
+    const auto use = [&](int x, const float* products) ZDCE_INLINE_LAMBDA {
       for (int i = 0; i < count; ++i) {
         const int column = x - band->left;
-        const float* const own = products + outputs[i].first * kBlock;
+        const float* const own = products + outputs[i].first * kStripProducts;
         if (outputs[i].channel != 1) {
-          planar(*band, outputs[i], column, own, point);
+          planar(*band, outputs[i], column, own);
         } else if (outputs[i].brain) {
-          interleaved<Brain>(*band, outputs[i], column, own, point);
+          interleaved<Brain>(*band, outputs[i], column, own);
         } else {
-          interleaved<float>(*band, outputs[i], column, own, point);
+          interleaved<float>(*band, outputs[i], column, own);
         }
       }
     };
@@ -74,8 +74,7 @@ struct ConvolutionBand {
   }
 
   template <class F>
-  ZDCE_INLINE static void interleaved(const Band<float>& band, const Output& to, int column, const float* products,
-                                      int point) {
+  ZDCE_INLINE static void interleaved(const Band<float>& band, const Output& to, int column, const float* products) {
     const float low = least(to);
     for (int o = 0; o < to.blocks; ++o) {
       const int channels = std::min(kBlock, to.channels - o * kBlock);
@@ -86,7 +85,7 @@ struct ConvolutionBand {
         F* const at = whole ? row<F>(to, r) + (column + x) * to.pixel + o * kBlock : pixels + (4 * r + x) * kBlock;
         put_feature(at + part * kRegisterLanes, at_least(v, low));
       };
-      output_tile(products + o * kBlock, point, bias, put);
+      output_tile(products + o * kStripProducts, bias, put);
       if (whole) continue;
       for (int r = 0; r < kBandRows && to.rows[r] != nullptr; ++r) {
         for (int x = 0; x < std::min(4, to.columns - column); ++x) {
@@ -97,17 +96,16 @@ struct ConvolutionBand {
     }
   }
 
-  ZDCE_INLINE static void planar(const Band<float>& band, const Output& to, int column, const float* products,
-                                 int point) {
-    const int lanes = (to.blocks + to.half) * kBlock;
-    float *const pixels = band.pixels, *const planes = pixels + kBlock * lanes;
-    for (int o = 0; o < lanes; o += kBlock) {
+  ZDCE_INLINE static void planar(const Band<float>& band, const Output& to, int column, const float* products) {
+    constexpr int block = kBlock * kBlock;
+    float *const pixels = band.pixels, *const planes = pixels + (to.blocks + to.half) * block;
+    for (int o = 0; o < to.blocks + to.half; ++o) {
       const auto put = [&](int r, int x, int part, Register v) ZDCE_INLINE_LAMBDA {
-        store_register(pixels + (4 * r + x) * lanes + o + part * kRegisterLanes, v);
+        store_register(pixels + o * block + (4 * r + x) * kBlock + part * kRegisterLanes, v);
       };
-      output_tile(products + o, point, band.layer->bias + to.first * kBlock + o, put);
+      output_tile(products + o * kStripProducts, band.layer->bias + (to.first + o) * kBlock, put);
     }
-    to_planes(pixels, to.blocks, to.half, planes);
+    to_planes(pixels, block, to.blocks, to.half, planes);
     const float low = least(to);
     for (int k = 0; k < to.channels; ++k) {
       for (int part = 0; part < kBlock; part += kRegisterLanes) {
@@ -196,7 +194,7 @@ struct SumGradients {
       for (int i = 0; i < band.input_blocks; ++i) {
         const float* rows[6];
         for (int r = 0; r < 6; ++r) rows[r] = band.inputs[i][r] + static_cast<int64_t>(x - 1) * kBlock + lane;
-        input_pair<kPair>(rows, tiles, point, band.values + i * third + lane);
+        input_pair<kPair, kGroup>(rows, tiles, band.values + i * third + lane);
       }
       for (int o = 0; o < output_blocks; ++o) {
         const float* rows[4];

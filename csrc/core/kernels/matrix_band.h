@@ -6,7 +6,7 @@
 namespace zdce::ZDCE_TARGET {
 
 // 4 rows x 16 pixels x 16 outputs at a time. Unit::multiply gives their logits, of one block of outputs from column x
-// on, as (4, 16, lanes); Unit::store rounds and rectifies (4, 16 pixels, 16) of them into feature maps.
+// on, as (4, 16 pixels, 16); Unit::store rounds and rectifies (4, 16 pixels, 16) of them into feature maps.
 template <class Unit>
 struct MatrixBand {
   ZDCE_INLINE static void run(const Band<Brain>* band, const Finish* finish) {
@@ -21,19 +21,17 @@ struct MatrixBand {
   ZDCE_INLINE static void hidden(const Band<Brain>& band) {
     for (int o = 0; o < band.layer->blocks; ++o) {
       for (int x = band.left; x < band.right; x += kBlock) {
-        Unit::multiply(band, x, o, band.products, kBlock);
+        Unit::multiply(band, x, o, band.products);
         Unit::store(band, x, o, band.products);
       }
     }
   }
 
   ZDCE_INLINE static void last(const Band<Brain>& band, const Finish& finish) {
-    const int lanes = band.layer->lanes();
+    constexpr int row = kBlock * kBlock;
     for (int x = band.left; x < band.right; x += kBlock) {
-      for (int o = 0; o < band.layer->blocks; ++o) Unit::multiply(band, x, o, band.products + o * kBlock, lanes);
-      for (int r = 0; r < kBandRows; ++r) {
-        finish_pixels<1>(band.products + r * kBlock * lanes, *band.layer, r, x, finish);
-      }
+      for (int o = 0; o < band.layer->blocks; ++o) Unit::multiply(band, x, o, band.products + o * kBandRows * row);
+      for (int r = 0; r < kBandRows; ++r) finish_pixels<1>(band.products + r * row, *band.layer, r, x, finish);
     }
   }
 };

@@ -124,7 +124,7 @@ struct PutBlock {
     const int channels = std::min(kBlock, to.channels - block * kBlock);
     alignas(64) float planes[kBlock * kBlock];
     for (int r = 0; r < kBandRows; ++r) {
-      transpose(from + r * kBlock * kBlock, kBlock, planes);
+      transpose(from + r * kBlock * kBlock, planes);
       float* const at = to.planes + block * kBlock * kPlanePitch + r * kRegionColumns + column;
       for (int k = 0; k < channels; ++k) {
         store_register(at + k * kPlanePitch, ConvolutionBand::at_least(load_register(planes + k * kBlock), least));
@@ -161,7 +161,7 @@ struct MatrixGradient {
         for (int64_t i = 0; i < kBlock; ++i) {
           pair(pixels + (x + 2 * i) * pixel, pixel, reinterpret_cast<Brain*>(pairs + i * kBlock));
         }
-        transpose(pairs, kBlock, planes);
+        transpose(pairs, planes);
         std::memcpy(to, planes, sizeof(planes));
       }
     }
@@ -372,7 +372,7 @@ class Outputs {
       // A block's weights stay in the first-level cache for the whole row.
       for (int o = 0; o < to.blocks; ++o) {
         for (int x = 0; x < tile.n; x += kBlock) {
-          AmxUnit::multiply(band, 1 + x, first + o, products, kBlock);
+          AmxUnit::multiply(band, 1 + x, first + o, products);
           PutBlock::run(products, to, o, x);
         }
       }

@@ -89,7 +89,7 @@ struct ReadRow {
             for (int p = 0; p < std::min(kBlock, n - i); ++p) planes[c * kBlock + p] = feature(plane[p]);
           }
         }
-        transpose(planes, kBlock, to + i * kBlock);
+        transpose(planes, to + i * kBlock);
       }
     } else {
       for (int i = 0; i < n; ++i) {

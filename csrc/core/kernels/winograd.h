@@ -64,7 +64,18 @@ ZDCE_INLINE void transform_input(const V (&d)[6], V& first, V& second) {
 // Where the coefficients of a pair lie among the six.
 constexpr int kFirst[3] = {0, 1, 3}, kSecond[3] = {5, 2, 4};
 
-// A^T m + bias: four outputs of six products.
+// A^T m: four outputs of six products.
+template <class V>
+ZDCE_INLINE void transform_output(const V (&m)[6], V (&y)[4]) {
+  const V sum_a = m[1] + m[2], difference_a = m[1] - m[2];
+  const V sum_b = m[3] + m[4], difference_b = m[3] - m[4];
+  y[0] = m[0] + (sum_a + sum_b);
+  y[1] = kA * difference_a + kB * difference_b;
+  y[2] = kA2 * sum_a + kB2 * sum_b;
+  y[3] = kA3 * difference_a + (kB3 * difference_b + m[5]);
+}
+
+// A^T m + bias.
 template <class V>
 ZDCE_INLINE void transform_output(const V (&m)[6], V bias, V (&y)[4]) {
   const V sum_a = m[1] + m[2], difference_a = m[1] - m[2];
@@ -77,10 +88,11 @@ ZDCE_INLINE void transform_output(const V (&m)[6], V bias, V (&y)[4]) {
 
 // Two of the six rows of coefficients of a strip of tiles. A column's pair serves up to two tiles and stays in
 // registers. rows: six rows of one block of channels, at the column before the first tile; tiles of 4 columns lie side
-// by side. coefficients: rows kFirst[kPair] and kSecond[kPair] of six, each coefficient (tiles, 16), `point` floats
-// apart.
-template <int kPair>
-ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, int point, float* coefficients) {
+// by side. coefficients: rows kFirst[kPair] and kSecond[kPair] of six, (12, kTiles, 16). That all distances are
+// constants matters: GCC keeps variable ones in vector registers and fetches each through the multiplications' port.
+template <int kPair, int kTiles>
+ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, float* coefficients) {
+  constexpr int point = kTiles * kBlock;
   Register first[6], second[6];
   const auto column = [&](int64_t at, int to) ZDCE_INLINE_LAMBDA {
     Register d[6];
@@ -104,17 +116,24 @@ ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, int point,
   }
 }
 
-// One tile of a block of output channels. products: six by six, `point` floats apart. Calls put(y, x, part, value) for
-// its sixteen pixels.
+// Tiles side by side: as many as leave a register for the weights of each part and one for the value.
+constexpr int kStripTiles = ZDCE_STRIP_TILES;
+
+// From a strip's coefficients or products at one point to those at the next, and from a block of channels' products to
+// the next block's.
+constexpr int kStripPoint = kStripTiles * kBlock, kStripProducts = kPoints * kStripPoint;
+
+// One tile of a block of output channels. products: six by six, kStripPoint floats apart. Calls put(y, x, part, value)
+// for its sixteen pixels.
 template <class F>
-ZDCE_INLINE void output_tile(const float* products, int point, const float* bias, const F& put) {
+ZDCE_INLINE void output_tile(const float* products, const float* bias, const F& put) {
   for (int part = 0; part < kBlockRegisters; ++part) {
     const int lane = part * kRegisterLanes;
     Register columns[4][6];
     for (int x = 0; x < 6; ++x) {
       Register m[6], y[4];
-      for (int k = 0; k < 6; ++k) m[k] = load_register(products + (6 * k + x) * point + lane);
-      transform_output(m, Register{}, y);
+      for (int k = 0; k < 6; ++k) m[k] = load_register(products + (6 * k + x) * kStripPoint + lane);
+      transform_output(m, y);
       for (int k = 0; k < 4; ++k) columns[k][x] = y[k];
     }
     const Register b = load_register(bias + lane);
@@ -126,15 +145,11 @@ ZDCE_INLINE void output_tile(const float* products, int point, const float* bias
   }
 }
 
-// Tiles side by side: as many as leave a register for the weights of each part and one for the value.
-constexpr int kStripTiles = ZDCE_STRIP_TILES;
-
 // results[t] = sum over channels of v[t][channel] * weights[channel]: each weight is loaded once for kTiles
 // multiplications, each value broadcast from memory. v: (blocks, kPitch, 16), the first kTiles rows used, so that a
-// value's distance from the first is a constant of the instruction; weights: (channels, 16); results lie `stride`
-// floats apart.
+// value's distance from the first is a constant of the instruction; weights: (channels, 16); results: (kTiles, 16).
 template <int kTiles, int kPitch>
-ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, float* results, int stride) {
+ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, float* results) {
   Register sums[kTiles][kBlockRegisters] = {};
   for (int base = 0; base < channels; base += kBlock, v += kPitch * kBlock) {
     for (int channel = 0; channel < std::min(kBlock, channels - base); ++channel, weights += kBlock) {
@@ -149,14 +164,14 @@ ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, fl
   }
   ZDCE_UNROLL(16)
   for (int t = 0; t < kTiles; ++t) {
-    for (int p = 0; p < kBlockRegisters; ++p) store_register(results + t * stride + p * kRegisterLanes, sums[t][p]);
+    for (int p = 0; p < kBlockRegisters; ++p) store_register(results + t * kBlock + p * kRegisterLanes, sums[t][p]);
   }
 }
 
 // The same for 8 outputs: kRegisterLanes 2 i and 2 i + 1 hold output i's sums over even and over odd channels, so that
 // no lane idles. weights: (channels / 2, 8, 2).
 template <int kTiles, int kPitch>
-ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weights, float* results, int stride) {
+ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weights, float* results) {
   Register sums[kTiles][kBlockRegisters] = {};
   for (int base = 0; base < channels; base += kBlock, v += kPitch * kBlock) {
     for (int channel = 0; channel < kBlock; channel += 2, weights += kBlock) {
@@ -174,26 +189,26 @@ ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weigh
   }
   ZDCE_UNROLL(16)
   for (int t = 0; t < kTiles; ++t) {
-    for (int p = 0; p < kBlockRegisters; ++p) store_register(results + t * stride + p * kRegisterLanes, sums[t][p]);
+    for (int p = 0; p < kBlockRegisters; ++p) store_register(results + t * kBlock + p * kRegisterLanes, sums[t][p]);
   }
 }
 
 // The products of n <= kTiles rows with all blocks of output channels, the last of which may be half a one.
-// v: (blocks, kPitch, 16); weights: (output blocks, channels, 16), then (channels / 2, 8, 2); results: (kTiles, 16 *
-// all output blocks).
-template <int kTiles, int kPitch>
+// v: (blocks, kPitch, 16); weights: (output blocks, channels, 16), then (channels / 2, 8, 2); results: (kTiles, 16) of
+// each output block, kResults floats apart.
+template <int kTiles, int kPitch, int kResults>
 ZDCE_INLINE void multiply_rows(int n, const float* v, int channels, const float* weights, int blocks, bool half,
                                float* results) {
   if constexpr (kTiles > 2) {
-    if (n <= kTiles - 2) return multiply_rows<kTiles - 2, kPitch>(n, v, channels, weights, blocks, half, results);
+    if (n <= kTiles - 2) {
+      return multiply_rows<kTiles - 2, kPitch, kResults>(n, v, channels, weights, blocks, half, results);
+    }
   }
-  const int stride = (blocks + half) * kBlock;
   for (int o = 0; o < blocks; ++o) {
-    multiply<kTiles, kPitch>(v, channels, weights + o * channels * kBlock, results + o * kBlock, stride);
+    multiply<kTiles, kPitch>(v, channels, weights + o * channels * kBlock, results + o * kResults);
   }
   if (half) {
-    multiply_pairs<kTiles, kPitch>(v, channels, weights + blocks * channels * kBlock, results + blocks * kBlock,
-                                   stride);
+    multiply_pairs<kTiles, kPitch>(v, channels, weights + blocks * channels * kBlock, results + blocks * kResults);
   }
 }
 
