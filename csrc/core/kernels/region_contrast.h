@@ -67,8 +67,8 @@ void row_of_gaps(const Planes& enhanced, const Planes& image, int64_t region, co
   }
 }
 
-// Sum of squared differences of n values; other: null for zeros.
-template <class C>
+// Sum of the squared differences of n values to others or, without kOthers, to zeros.
+template <class C, bool kOthers>
 struct SquaredDifferences {
   ZDCE_INLINE static void run(const C* row, const C* other, int64_t n, double* sum) {
     // Flushed so that at most 64 values of a lane add up before they go on in double.
@@ -77,7 +77,8 @@ struct SquaredDifferences {
       Lanes<C> squares{};
       for (int64_t i = begin; i < end; i += kLanes<C>) {
         const int m = static_cast<int>(std::min<int64_t>(kLanes<C>, end - i));
-        const Lanes<C> d = other == nullptr ? load(row + i, m) : load(row + i, m) - load(other + i, m);
+        Lanes<C> d = load(row + i, m);
+        if constexpr (kOthers) d -= load(other + i, m);
         squares += d * d;
       }
       *sum += total<C>(squares);
@@ -90,10 +91,10 @@ struct SquaredDifferences {
 template <class C>
 double row_of_squares(const C* row, int64_t y, int64_t down, int64_t across) {
   double inside = 0, border = 0;
-  SquaredDifferences<C>::run(row + 1, row, across - 1, &inside);
-  if (y + 1 < down) SquaredDifferences<C>::run(row + across, row, across, &inside);
-  if (y == 0) SquaredDifferences<C>::run(row, nullptr, across, &border);
-  if (y + 1 == down) SquaredDifferences<C>::run(row, nullptr, across, &border);
+  SquaredDifferences<C, true>::run(row + 1, row, across - 1, &inside);
+  if (y + 1 < down) SquaredDifferences<C, true>::run(row + across, row, across, &inside);
+  if (y == 0) SquaredDifferences<C, false>::run(row, nullptr, across, &border);
+  if (y + 1 == down) SquaredDifferences<C, false>::run(row, nullptr, across, &border);
   const double first = row[0], last = row[across - 1];
   return 2 * inside + border + first * first + last * last;
 }
