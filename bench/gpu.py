@@ -273,7 +273,7 @@ def _training(session: Session) -> None:
     image = steps.Job("time", (), (), batch, size).image().to(session.device)
     clock, measured, dtypes = Clock(session.device), {}, {}
     names = ("eager", "zdce") if session.tiny else ("eager", "bf16_autocast", "compiled", "zdce", "zdce_bf16_autocast")
-    extra = {"zdce_bf16_autocast": replace(steps.PROVIDERS["zdce"], autocast=True, layout=torch.channels_last)}
+    extra = {"zdce_bf16_autocast": replace(steps.PROVIDERS["zdce_amp"], layout=torch.channels_last)}
     for name in names:
         try:
             provider = (steps.PROVIDERS | extra)[name]

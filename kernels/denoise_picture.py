@@ -16,7 +16,7 @@ from zdce.kernels.pictures import WHITE
 from zdce.kernels.tiles import device_function
 
 # As in zdce/ops/denoise_picture.py.
-FULL_BLUR, COLOR = 2 / 255, 25 / 255
+FULL_BLUR, COLOR, COLOR_ERROR = 2 / 255, 25 / 255, 1.4 / 255
 
 
 @device_function
@@ -171,5 +171,6 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, denoised: T
     launch(
         denoise_forward, (triton.cdiv(height * width, PIXELS),),
         enhanced, *planes, denoised, height, width, enhanced.stride(0), denoised.stride(0),
-        (2 * 255 * noise) ** 2, noise / FULL_BLUR, (noise / COLOR) ** 2, TOP=top, PIXELS=PIXELS, num_warps=WARPS,
+        (2 * 255 * noise) ** 2, noise / FULL_BLUR, (min(noise, COLOR_ERROR) / COLOR) ** 2,
+        TOP=top, PIXELS=PIXELS, num_warps=WARPS,
     )  # fmt: skip

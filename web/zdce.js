@@ -275,15 +275,19 @@ class Requests {
     const small = canvas(Math.max(1, Math.round(width / reduction)), Math.max(1, Math.round(height / reduction)));
     small.imageSmoothingQuality = "high";
     small.drawImage(context.canvas, 0, 0, small.canvas.width, small.canvas.height);
-    // Means of n x n pixels have an n-th of the noise.
     this.#opened = { file, small: small.getImageData(0, 0, small.canvas.width, small.canvas.height), noise, reduction };
     return { width, height, before: small.canvas.transferToImageBitmap() };
   }
 
   async preview({ settings }) {
     const { small, reduction } = this.#opened, { data, width, height } = small;
+    // Means of n x n pixels have an n-th of the noise; what is measured is at least the network's own, as in the whole picture.
+    const noise =
+      settings.noise === undefined
+        ? Math.max(this.#opened.noise / reduction, this.#network.settings.noise)
+        : settings.noise / reduction;
     const began = performance.now();
-    const enhanced = this.#network.enhance(small, { ...settings, noise: (settings.noise ?? this.#opened.noise) / reduction });
+    const enhanced = this.#network.enhance(small, { ...settings, noise });
     const milliseconds = performance.now() - began;
     const changed = enhanced.data.some((value, i) => value !== data[i]);
     return { after: await createImageBitmap(new ImageData(enhanced.data, width, height)), changed, milliseconds };

@@ -173,7 +173,8 @@ class EnhanceSettings:
         brightness: target mean, in [0, 1), of a dark scene whose mean is 0.05; darker scenes have a lower target
             (``zdce.models.scene``). 0 leaves the maps as trained. None is the network's own.
         noise: standard deviation of the input's noise in 8-bit levels, from 0 to below 255. The noise that the curve has
-            amplified is smoothed (``zdce.ops.denoise_picture``, which takes a fraction of white); 0 turns this off. None
+            amplified is smoothed and colours become paler where it is (``zdce.ops.denoise_picture``, which takes a fraction of
+            white); 0 turns this off. None
             measures the noise of each picture and frame, and uses at least the network's own; networks without one don't
             smooth.
         shadows: how strongly shadows are lifted, from -1 (black stays black) over 0 (as the network does) to 1. The mean of a

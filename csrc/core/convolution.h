@@ -60,8 +60,8 @@ void add_region(const std::vector<int>& places, int outputs, int row, float* sum
 void add_matrix_region(const std::vector<int>& places, int outputs, int input_blocks, float* sums, float* bias,
                        GradientSums& to);
 
-// How values are multiplied: as float, or where the processor has a matrix unit for it rounded to bfloat16, with sums
-// in float.
+// How values are multiplied: as float; or, where the set of kernels has a matrix unit and the processor too, rounded to
+// bfloat16, with sums in float.
 enum class Products { kFloat, kBrain };
 
 // sources: (B, C_i, H, W) each; weight: (O, sum of C_i, 3, 3); bias: (O,); result: (B, O, H, W), written. Feature maps

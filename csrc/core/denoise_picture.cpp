@@ -1,5 +1,7 @@
 // The noise that a curve amplified, smoothed out of an enhanced picture along its edges.
 
+#include <algorithm>
+
 #include "kernels.h"
 #include "operations.h"
 
@@ -7,8 +9,9 @@ namespace zdce {
 namespace {
 
 // A neighbour whose guide is twice the added noise away counts nothing. All of the chroma's blur is taken where the
-// curve adds two levels of 255 of noise. Colours of lit photographs are 25 levels from their luma.
-constexpr double kCutoff = 2, kBlurred = 2 / 255.0, kColor = 25 / 255.0;
+// curve adds two levels of 255 of noise. Colours of lit photographs are 25 levels from their luma, and the blur leaves
+// an error of at most 1.4.
+constexpr double kCutoff = 2, kBlurred = 2 / 255.0, kColor = 25 / 255.0, kColorError = 1.4 / 255;
 
 }  // namespace
 
@@ -17,7 +20,7 @@ void denoise_picture(const Picture& picture, const Picture& enhanced, double noi
   check_same(picture, enhanced, "enhanced");
   check_same(picture, denoised, "denoised");
   if (!(noise >= 0 && noise < 1)) throw std::runtime_error("zdce: noise must be at least 0 and below 1");
-  const double cutoff = 255 * kCutoff * noise, error = noise / kColor;
+  const double cutoff = 255 * kCutoff * noise, error = std::min(noise, kColorError) / kColor;
   kernels().denoise_picture({picture, enhanced, denoised, static_cast<float>(cutoff * cutoff),
                              static_cast<float>(noise / kBlurred), static_cast<float>(error * error)});
 }

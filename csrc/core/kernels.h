@@ -37,7 +37,7 @@ struct Denoising {
   Picture picture, enhanced, denoised;
   float limit;        // the square of the difference from which on a neighbour counts nothing, at a slope of sqrt(2)
   float chroma;       // share of the chroma's blur that a slope above 1 adds
-  float color_error;  // the square of the noise as a share of the colour of lit photographs
+  float color_error;  // the square of the colours' error as a share of lit photographs' colour
 };
 
 // Shapes and types stand with the functions of the same names in kernels/.
@@ -61,7 +61,7 @@ struct Kernels {
                                         const Planes& grad_logits);
   void (*convolution)(const ConvolutionWork& work);
   void (*convolution_backward)(const ConvolutionGradientWork& work);
-  // The same on a matrix unit, with weights in matrices; null in sets without one. Not before can_run_bfloat16().
+  // The same on a matrix unit, with weights in matrices; null in sets without one. Called only if can_run_bfloat16().
   void (*matrix_convolution)(const ConvolutionWork& work) = nullptr;
   void (*matrix_convolution_backward)(const ConvolutionGradientWork& work) = nullptr;
   void (*enhance_picture)(const Enhancement& work);

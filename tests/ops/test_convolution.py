@@ -263,6 +263,24 @@ def losses(name, steps, activations="float32", mixed=False):
     return totals
 
 
+def test_the_reference_takes_no_part_in_autocast():
+    sources, weight, bias, _ = drawn((16,), 16, (9, 9))
+    with zdce.backend("reference"):
+        expected = zdce.ops.convolution(sources, weight, bias)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(zdce.ops.convolution(sources, weight, bias), expected, rtol=0, atol=0)
+
+
+def test_rounded_products_leave_gradients_under_transforms_unrounded():
+    sources, weight, bias, _ = drawn((3,), 4, (5, 6), dtype=torch.float64)
+    expected = torch.func.grad(lambda w: zdce.ops.convolution(sources, w, bias).sum())(weight)
+    rounded = [source.bfloat16().double() for source in sources]
+    got = torch.func.grad(lambda w: zdce.ops.convolution(rounded, w, bias, False, None, True).sum())(weight)
+    want = torch.func.grad(lambda w: zdce.ops.convolution(rounded, w, bias).sum())(weight)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    assert (got - expected).abs().max() > 1e-4
+
+
 def test_losses_of_200_steps_are_those_of_torch():
     with zdce.backend("reference"):
         expected = losses("base", 200)
@@ -289,6 +307,7 @@ def test_not_a_number_stays_one(dtype, bf16_products):
         sources[0][0, 3, 4, 4] = nan
         got = zdce.ops.convolution(sources, weight, bias, True, dtype, bf16_products)
         assert got[0, :, 3:6, 3:6].isnan().all()
+        assert got[0, :, :, 8:].isfinite().all()  # the tiles of 4 x 4 outputs that it reaches end at column 7
         assert got[1].isfinite().all()
         # The gradient behind it too.
         grad, wanted = torch.ones_like(got), [True]

@@ -110,14 +110,14 @@ def test_noise_goes_and_an_edge_stays():
 @pytest.mark.parametrize("gain", [3, 5, 8])
 def test_colors_become_paler_the_more_their_error_is_amplified(gain):
     dark = torch.tensor([0.05, 0.03, 0.04]).expand(40, 40, 3).contiguous()
-    bright, noise, luma = gain * dark, 2 / 255, torch.tensor(LUMA)
-    denoised = zdce.ops.denoise_picture(dark, bright, noise)
+    bright, luma = gain * dark, torch.tensor(LUMA)
+    denoised = zdce.ops.denoise_picture(dark, bright, 3 / 255)
     before, after = dark @ luma, bright @ luma
     torch.testing.assert_close(denoised @ luma, after)
     slope = after * (1 - after) / (before * (1 - before) + 1e-3)
-    # Lit photographs are 25 levels from grey, and the error is the noise that the curve has added.
-    share = 1 / (1 + (2 / 25) ** 2 * (slope**2 - 1))
-    assert share.max() < 0.97
+    # Lit photographs are 25 levels from grey. Of the noise, 1.4 levels count as an error that the blur leaves.
+    share = 1 / (1 + (1.4 / 25) ** 2 * (slope**2 - 1))
+    assert share.max() < 0.99
     torch.testing.assert_close(denoised - after[..., None], share[..., None] * (bright - after[..., None]))
 
 

@@ -57,7 +57,7 @@ def test_no_more_streams_than_the_limit_are_promised_and_places_are_given_back()
     async def watched():
         streams = live._Streams(live.Views())
         answers = [await streams.stream("after") for _ in range(live.MOST_VIEWERS)]
-        with pytest.raises(HTTPException, match="8 streams are sent already"):
+        with pytest.raises(HTTPException, match="8 streams are being sent"):
             await streams.stream("after")
         await answers[0]({"type": "http"}, gone, ignore)
         await streams.stream("after")

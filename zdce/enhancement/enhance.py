@@ -87,7 +87,7 @@ def enhance(
     Raises:
         TypeError: ``image`` is of another kind, or a keyword is not a setting.
         ValueError: ``image`` has another shape, or values that are not finite or outside of [0, 1]; a setting is out of range;
-            ``output`` is the input itself, or ``image`` is not a path; ``device`` is given with a loaded network.
+            ``output`` is the input itself, or ``image`` no path beside it; ``device`` is given with a loaded network.
         OSError: a file can't be read or written.
 
     >>> zdce.enhance(np.full((5, 7, 3), 20, np.uint8), zdce.DCENet("iters4")).shape

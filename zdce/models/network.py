@@ -24,6 +24,11 @@ from zdce.settings import LEVELS
 ACTIVATIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+def _bfloat16_autocast() -> bool:
+    """Whether torch's autocast to bfloat16 is on for the CPU."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
 def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
     """Whether ``zdce.ops.convolution`` has kernels for it; compilers and exporters use torch's own operators."""
     return (
@@ -31,7 +36,7 @@ def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
         and not operator.transformed()
         and (sources[0].device.type, weight.dtype) == ("cpu", torch.float32)
         and all(source.dtype in ACTIVATIONS.values() for source in sources)
-        and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16)
+        and torch.is_autocast_enabled("cpu") == _bfloat16_autocast()
         and backends.requested() in ("auto", "cpp")
         and dispatch.why_missing("cpp", "cpu", torch.float32, "convolution") is None
     )
@@ -69,7 +74,7 @@ class Conv2d(nn.Conv2d):
         self.kept = kept
 
     def forward(self, *sources: Tensor) -> Tensor:
-        mixed = torch.is_autocast_enabled("cpu")
+        mixed = _bfloat16_autocast()
         takes = mixed or self.kept is not None or sources[0].dtype == self.weight.dtype
         if self.bias is not None and takes and _runs_in_kernels(sources, self.weight):
             kept = self.kept if self.kept is not None or not mixed else torch.bfloat16 if self.rectified else torch.float32
@@ -91,7 +96,7 @@ class SeparableConv2d(nn.Module):
 
     def forward(self, *sources: Tensor) -> Tensor:
         x = _concatenated(sources)
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        if x.device.type == "cpu" and _bfloat16_autocast():
             # torch's depthwise convolutions of bfloat16 are slower than float32's in planes, and faster channels_last.
             x = x.contiguous(memory_format=torch.channels_last)
         x = self.pointwise(self.depthwise(x))
@@ -150,7 +155,8 @@ class DCENet(nn.Module):
             image: images in [0, 1], shape (B, 3, H, W).
 
         Returns:
-            Shape (B, 3T, H, W), or (B, 3, H, W) if the variant shares its maps; their tanh gives the curve maps.
+            Shape (B, 3T, H, W), or (B, 3, H, W) if the variant shares its maps; their tanh gives the curve maps. Under autocast
+            they are float32 where zdce's kernels run, and otherwise, as in compiled code, of autocast's type.
         """
         features = [image]
         for sources, convolution in zip(self.variant.sources, self.convolutions, strict=True):

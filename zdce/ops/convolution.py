@@ -36,7 +36,7 @@ def convolution(
         rectified: whether a ReLU follows.
         dtype: dtype of the result and its gradient; None: that of the first source. With float32 weights, float32 or bfloat16.
         bf16_products: whether sources, float32 weights and the result's gradient are rounded to bfloat16 before they are
-            multiplied, forward and backward; sums are float32. Kernels for processors without AMX don't round.
+            multiplied, forward and backward; sums are float32. Only Linux's kernels for processors with AMX round.
 
     Returns:
         Shape (B, O, H, W), channels_last if O is a multiple of 16, otherwise contiguous; differentiable in all tensors.
@@ -100,8 +100,8 @@ def _concatenated(sources: list[Tensor]) -> Tensor:
 
 
 def _multiplied(x: Tensor, bf16_products: bool) -> Tensor:
-    """``x`` as products take it."""
-    return x.bfloat16().to(x.dtype) if bf16_products else x
+    """``x`` as products take it; its gradient passes unrounded."""
+    return x + (x.bfloat16().to(x.dtype) - x).detach() if bf16_products else x
 
 
 def reference_backward(

@@ -23,6 +23,8 @@ _BLACK = 1e-3
 _FULL_BLUR = 2 / 255
 # Colour of a well-lit photograph: root mean square of a pixel's three differences to its luma, in the median of `open`.
 _COLOR = 25 / 255
+# Greatest error of colours that the blur leaves: of black levels, 8 bits and large grain. Noise beyond it is fine and blurred.
+_COLOR_ERROR = 1.4 / 255
 # Upper bound of the result, unless the colour was brighter before: averages can exceed white.
 _BELOW_WHITE = 254 / 255
 
@@ -86,8 +88,8 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
       y = a x / (1 + (a - 1) x) through them.
     * Luma is averaged with neighbours whose smoothed luma differs by less than twice the added standard deviation; the weights
       are Tukey's biweight, as in the bilateral filter of Durand and Dorsey (SIGGRAPH 2002), times a Gaussian of the distance.
-    * The blurred chroma has the weight (g - 1) n / (2 / 255), at most 1. It is multiplied by c^2 / (c^2 + (g^2 - 1) n^2), the
-      Wiener filter for what no blur takes away, black levels and noise of large grain; c is the colour of lit photographs.
+    * The blurred chroma has the weight (g - 1) n / (2 / 255), at most 1. It is multiplied by c^2 / (c^2 + (g^2 - 1) e^2), the
+      Wiener filter for the error e that no blur takes away: n, at most 1.4 / 255. c is the colour of lit photographs.
     * Where g is at most 1, nothing changes.
     """
     # uint8 fused: 6 bytes read and 3 written a pixel. Eager passes over the luma some 150 times.
@@ -101,7 +103,7 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
     added = (slope**2 - 1).clamp(min=0)
     change = _smoothed(luma, (2 * 255 * noise) ** 2 * added)
     chroma = bright - luma
-    pale = _blurred(chroma, _CHROMA, DENOISE_REACH) / (1 + (noise / _COLOR) ** 2 * added)
+    pale = _blurred(chroma, _CHROMA, DENOISE_REACH) / (1 + (min(noise, _COLOR_ERROR) / _COLOR) ** 2 * added)
     change = change + (noise / _FULL_BLUR * (slope - 1)).clamp(0, 1) * (pale - chroma[inner])
     return (enhanced + change).clamp(min=0).minimum(enhanced.clamp(min=_BELOW_WHITE))
 

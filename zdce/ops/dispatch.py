@@ -74,7 +74,9 @@ def _reference_launcher(operator: str) -> Launcher:
     def launch(*arguments: object) -> None:
         inputs = arguments[: compute.__code__.co_argcount]
         outputs = arguments[len(inputs) :]
-        results = compute(*(widened_all(value) for value in inputs))
+        device = next(value.device.type for value in arguments if isinstance(value, Tensor))
+        with torch.autocast(device, enabled=False):  # kernels don't take part in it either
+            results = compute(*(widened_all(value) for value in inputs))
         _copy(outputs, results if isinstance(results, tuple) else (results,))
 
     return launch

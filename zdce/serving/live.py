@@ -121,7 +121,7 @@ class _Streams:
 
     async def stream(self, side: Side) -> Response:
         if self._viewers >= MOST_VIEWERS:
-            raise HTTPException(503, f"{MOST_VIEWERS} streams are sent already, which is the most; try again later")
+            raise HTTPException(503, f"{MOST_VIEWERS} streams are being sent, the most at a time; try again later")
         self._viewers += 1
         return _StreamResponse(self._parts(side), self._one_less)
 

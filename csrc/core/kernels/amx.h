@@ -35,7 +35,7 @@ class MatrixUnit {
 
 typedef int16_t Halves __attribute__((vector_size(32)));
 
-// Rounded to the nearest bfloat16, halves to even; what is not a number stays none.
+// Rounded to the nearest bfloat16, halves to even; NaN stays NaN, subnormals become 0.
 ZDCE_INLINE Halves rounded_halves(Register v) {
   Halves rounded;
   asm("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(v));

@@ -129,7 +129,7 @@ ZDCE_INLINE Register load_pixels_of(const float* const* rows, int x, int p) {
     static_assert(wide == 4);
     Four v[kRegisterLanes / wide];
     for (int r = 0; r < kRegisterLanes / wide; ++r) std::memcpy(&v[r], rows[p / wide + r] + x, sizeof(v[r]));
-    // Not by way of memory: what was stored in parts is not there for a while to those who load it whole.
+    // Not by way of memory: a load that spans several recent stores has to wait for them.
     const auto first = shuffle<0, 1, 2, 3, 4, 5, 6, 7>(v[0], v[1]);
     if constexpr (kRegisterLanes == 8) {
       return first;

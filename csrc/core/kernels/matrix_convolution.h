@@ -12,7 +12,7 @@ namespace zdce::ZDCE_TARGET {
 // Rows of tensors as pixels of bfloat16, (pixels, blocks * 16), with zeros beyond the picture and the last channel.
 struct ReadPixels {
   // Behind the last column that outputs need, the matrix unit reads one more, whose weights are 0: it must be finite.
-  static constexpr int kBehind = 2;
+  static constexpr int kBehind = 1;
 
   // to: (at.n + 2 + kBehind, blocks * 16); scratch: (blocks, kRegionPitch, 16). output: as in ReadRow.
   ZDCE_INLINE static void run(const Planes& from, const Planes* output, const RowPlace& at, float* scratch, Brain* to) {
@@ -172,7 +172,7 @@ struct MatrixGradient {
     typedef int16_t Two __attribute__((vector_size(64)));
     const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)),
                   second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + pixel));
-    // Not by way of memory: what was stored in parts is not there for a while to those who load it whole.
+    // Not by way of memory: a load that spans two recent stores has to wait for both.
     const Two both = reinterpret_cast<Two>(_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1));
     const Two v = shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
                           13, 29, 14, 30, 15, 31>(both, both);
@@ -365,7 +365,7 @@ class Outputs {
   // inputs: rows y - 1 to y + 4 of each of the layer's sources.
   void band(const Tile& tile, int64_t y, const Brain* const (*inputs)[6], float* memory) const {
     float* const products = memory + products_;
-    const Band<Brain> band{&layer_, 1, 1 + tile.n, nullptr, inputs, nullptr, nullptr, products, nullptr};
+    const Band<Brain> band{&layer_, 1, 1 + columns_of(tile), nullptr, inputs, nullptr, nullptr, products, nullptr};
     int first = 0;
     for (const Planes& t : tensors_) {
       const Output to = output(tile, y, t, first, memory);
