@@ -264,7 +264,7 @@ def losses(ops, enhanced, image, maps):
 
 
 # Of a backend, what is compiled has the name alone, which every backend's test of apply_curve takes through.
-@pytest.mark.parametrize("backend", ["cpp", "cuda"], indirect=True)
+@pytest.mark.parametrize("backend", ["reference", "cpp", "cuda"], indirect=True)
 def test_losses_compile_whole_with_dynamic_shapes(backend, device):
     torch._dynamo.reset()
     compiled = torch.compile(lambda *t: losses(zdce.ops, *t), fullgraph=True, dynamic=True, backend="aot_eager")

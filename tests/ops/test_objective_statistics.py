@@ -290,7 +290,7 @@ def test_opcheck(backend, device, layout):
 
 
 # Of a backend, what is compiled has the name alone, which every backend's test of apply_curve takes through.
-@pytest.mark.parametrize("backend", ["cpp", "cuda"], indirect=True)
+@pytest.mark.parametrize("backend", ["reference", "cpp", "cuda"], indirect=True)
 def test_compiles_whole_with_dynamic_shapes(backend, device):
     torch._dynamo.reset()
 
