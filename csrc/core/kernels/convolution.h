@@ -39,9 +39,6 @@ class Ring {
 
  private:
   static constexpr int64_t kRow = kRegionPitch * kBlock;
-  struct Six {
-    const float* at[6];
-  };
 
   float* row(int64_t y) const { return memory_ + (y & 7) * blocks_ * kRow; }
 
@@ -51,7 +48,7 @@ class Ring {
   Tile tile_{};
   float* memory_ = nullptr;
   int64_t next_ = 0;
-  std::vector<Six> rows_;
+  std::vector<SixRows<float>> rows_;
 };
 
 // The scratch of a layer's bands and their outputs.

@@ -286,10 +286,6 @@ class PixelRing {
   }
 
  private:
-  struct Six {
-    const Brain* at[6];
-  };
-
   static int64_t row_of(int blocks) { return int64_t{kRegionPitch} * blocks * kBlock; }
 
   Brain* row(size_t s, int64_t y) const {
@@ -304,7 +300,7 @@ class PixelRing {
   Tile tile_{};
   float* memory_ = nullptr;
   int64_t next_ = 0;
-  std::vector<Six> rows_;
+  std::vector<SixRows<Brain>> rows_;
 };
 
 // The last eight rows of a region of concatenated tensors, in pairs of pixels: (8, blocks, 2, kPairs, 16, 2).

@@ -13,6 +13,12 @@ struct RowPlace {
   int n;
 };
 
+// Where rows y - 1 to y + 4 of a block of channels, or of a tensor's pixels, lie.
+template <class T>
+struct SixRows {
+  const T* at[6];
+};
+
 ZDCE_INLINE float feature(float value) { return value; }
 ZDCE_INLINE float feature(Brain value) { return float_of(static_cast<uint32_t>(value) << 16); }
 
