@@ -1,6 +1,6 @@
 """Puts the rows of one network, measured again, in the place of its former ones: quality_rows.py ROWS DOCS.
 
-ROWS is what `zdce eval NETWORK --protocol DOCS/results/quality.toml --baselines none --json` prints. Writes
+ROWS is what `zdce eval FOLDER -m NETWORK --protocol DOCS/results/quality.toml --baselines none --json` prints. Writes
 DOCS/results/quality.json and the tables of DOCS/quality.md.
 """
 

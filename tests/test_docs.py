@@ -1,6 +1,7 @@
 """The code of the documentation runs, from top to bottom of each page, with the results that the text promises."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,7 @@ def things(tmp_path_factory):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(dark_picture(36, 52) + np.uint8(n)).save(folder / name)
     lively("iters4").save(folder / "net.safetensors")
-    blocks = BLOCK.findall((DOCS / "enhance.md").read_text())
+    blocks = BLOCK.findall((DOCS / "evaluate.md").read_text())
     (folder / "mine.toml").write_text(next(code for language, code in blocks if language == "toml"))
     layers = enumerate(zdce.DCENet("zero-dce").convolutions, 1)
     torch.save(
@@ -71,9 +73,20 @@ def run(page):
         if language == "python":
             exec(compile(code, page, "exec"), names)
         elif language == "bash":
-            for command in re.split("\n|&&", code):
-                _command(shlex.split(command, comments=True))
+            for line in code.splitlines():
+                if re.search("[|<>]", line):
+                    _shell(line)
+                else:
+                    for command in line.split("&&"):
+                        _command(shlex.split(command, comments=True))
     return names
+
+
+def _shell(line):
+    """Runs a line with pipes, in which `zdce` is this Python's."""
+    script = f'set -o pipefail; zdce() {{ "{sys.executable}" -m zdce "$@"; }}; {line}'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (line, done.stderr)
 
 
 def _command(words):
@@ -113,13 +126,45 @@ def _run_where_possible(page):
     return run(page)
 
 
+# Commands in blocks of any language and in indented lines, and those in backticks, in pages, docstrings and help texts.
+_LINE = re.compile(r"^(?:\$ |.*\| )?zdce (.*)$", re.MULTILINE)
+_INDENTED = re.compile(r"^    zdce (.*)$", re.MULTILINE)
+_INLINE = re.compile(r"`{1,2}zdce ([^`]+)`")
+
+
+def _named_commands():
+    pages = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "integrations").rglob("*.md")]
+    for path in pages:
+        text = path.read_text()
+        in_blocks = [words for _, code in BLOCK.findall(text) for words in _LINE.findall(code)]
+        yield from ((path.name, words) for words in in_blocks + _INDENTED.findall(text) + _INLINE.findall(text))
+    for folder in ("zdce", "bench", "csrc"):
+        for path in (path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".h", ".cpp")):
+            yield from ((path.name, words) for words in _INLINE.findall(path.read_text()))
+
+
+def test_every_command_that_is_named_exists_with_its_options():
+    found = set()
+    for place, text in _named_commands():
+        words = re.split(r"\s+", re.split(r"\s#|[|<>&;]", text)[0].replace("//", "").strip())
+        command = cli.main
+        while isinstance(command, click.Group) and words and re.fullmatch("[a-z]+", words[0]):
+            assert words[0] in command.list_commands(click.Context(command)), (place, text)
+            command = command.get_command(click.Context(command), words.pop(0))
+        known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help", "-h"}
+        asked = {word.partition("=")[0] for word in words if re.match("--?[a-z]", word)}
+        assert {name.strip("(),.;:") for name in asked} <= known, (place, text)
+        found |= {(command.name, name) for name in asked}
+    assert len(found) > 80
+
+
 def size_of(path):
     with Image.open(path) as image:
         return image.size
 
 
 # Pages of which the text promises more have a test of their own below.
-OWN = {"serve.md", "start.md", "python.md", "exchange.md", "library.md", "programs.md", "ray.md"}
+OWN = {"serve.md", "start.md", "commands.md", "python.md", "exchange.md", "library.md", "programs.md", "ray.md"}
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md") if path.name not in OWN))
@@ -152,6 +197,16 @@ def test_blocks_are_in_languages_that_are_run():
 def test_getting_started_gives_pictures(at_hand):
     _run_where_possible("start.md")
     assert size_of("bright.jpg") == size_of("bright-too.jpg") == (52, 36)
+
+
+def test_the_command_line_gives_what_its_page_shows(at_hand, capsys):
+    _run_where_possible("commands.md")
+    for name in ("bright.jpg", "bright.webp"):
+        assert size_of(name) == (52, 36)
+    shown = [json.loads(line) for line in re.findall(r"^{.*}$", (DOCS / "commands.md").read_text(), re.MULTILINE)]
+    (at_hand / "night" / "1.png").rename(at_hand / "night" / "a.jpg")
+    result = CliRunner().invoke(cli.main, ["enhance", "night/a.jpg", "-o", "bright/", "--json"])
+    assert [json.loads(line) for line in result.stdout.splitlines()] == shown
 
 
 def test_pictures_come_back_in_kind(at_hand):

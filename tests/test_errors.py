@@ -144,7 +144,7 @@ def test_a_bug_in_training(dark, tmp_path, monkeypatch, where, name):
 
 def test_a_bug_in_measuring(photos, model, monkeypatch):
     monkeypatch.setitem(table.METRICS, "ssim", table.Metric("SSIM", 3, bug))
-    assert_is_a_bug(run("eval", model, "in"))
+    assert_is_a_bug(run("eval", "in", "-m", model))
 
 
 def test_a_bug_in_a_servers_worker(photos, model, monkeypatch, caplog):
@@ -177,7 +177,7 @@ def test_a_mistake_is_one_line_and_its_traceback_where_asked_for(photos, model):
     Path("in/b.jpg").write_bytes(Path("in/b.jpg").read_bytes()[:300])
     for arguments, words in (
         (["enhance", "none.jpg", "-m", model], "Error: no such file or folder: none.jpg"),
-        (["eval", "none.safetensors", "in"], "Error: no weights at none.safetensors"),
+        (["eval", "in", "-m", "none.safetensors"], "Error: no weights at none.safetensors"),
         (["enhance", "in", "-m", model, "-o", "out/"], "skipped in/b.jpg: "),
     ):
         result = run(*arguments)

@@ -148,8 +148,8 @@ _INSTALL = "needed for tensors, GPUs, training and networks of other programs: p
     ("arguments", "environment"),
     [
         (("train", "--out", "run"), {}),
-        (("eval", "base", "sample"), {}),
-        (("export", "base", "net.onnx"), {}),
+        (("eval", "sample"), {}),
+        (("export", "-o", "net.onnx"), {}),
         (("enhance", "photo.jpg", "--device", "cuda"), {}),
         (("enhance", "photo.jpg"), {"ZDCE_BACKEND": "reference"}),
     ],

@@ -206,8 +206,8 @@ def quick(tmp_path_factory):
     """One real run with everything that it can write."""
     folder = tmp_path_factory.mktemp("bench")
     result = run(
-        "ops", "--batch", 2, "--size", "64x96", "--provider", "reference", "--provider", "zdce-cpp", "--threads", 2, "--quick",
-        "--default-allocator", "--csv", folder / "rows.csv", "--plot", folder / "plot.svg", "--json",
+        "ops", "--batch-size", 2, "--size", "64x96", "--provider", "reference", "--provider", "zdce-cpp", "--threads", 2,
+        "--quick", "--default-allocator", "--csv", folder / "rows.csv", "--plot", folder / "plot.svg", "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     return folder, json.loads(result.stdout)

@@ -21,8 +21,8 @@ from zdce.models import guided_scene, scene
 from zdce.models.variants import VARIANTS
 
 
-def run(*arguments):
-    return CliRunner().invoke(cli.main, ["export", *map(str, arguments)], catch_exceptions=False)
+def run(model, *arguments):
+    return CliRunner().invoke(cli.main, ["export", "-m", str(model), *map(str, arguments)], catch_exceptions=False)
 
 
 def network(name):

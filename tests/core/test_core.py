@@ -1,6 +1,7 @@
 """The core without torch: the module zdce._core, the C interface, and errors."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -350,6 +351,50 @@ def test_the_example_in_c_brightens_a_picture_as_python_does(tmp_path, example, 
     write_ppm(tmp_path / "dark.ppm", picture)
     subprocess.run([example, "network.safetensors", "dark.ppm", "bright.ppm"], check=True, cwd=tmp_path)
     np.testing.assert_array_equal(read_ppm(tmp_path / "bright.ppm"), zdce.Enhancer(model)(picture))
+
+
+# What stands around the page's lines: a picture of 24 x 16, and the checks of what they leave.
+_AROUND = """
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+{include}
+int main(int count, char** names) {{
+  static unsigned char bytes[1 << 20], pixels[16 * 24 * 3], result[sizeof pixels];
+  const int height = 16, width = 24;
+  FILE* file = fopen(names[count - 1], "rb");
+  const size_t size = fread(bytes, 1, sizeof bytes, file);
+  if (fclose(file) != 0 || fread(pixels, 1, sizeof pixels, stdin) != sizeof pixels) return 1;
+  {lines}
+  return fwrite(result, 1, sizeof result, stdout) != sizeof result;
+}}
+"""
+
+
+def test_the_code_of_the_page_about_c_runs(tmp_path, example):
+    page = (ROOT / "docs" / "c.md").read_text()
+    (code,) = re.findall(r"```c\n(.*?)```", page, re.DOTALL)
+    include, _, lines = code.partition("\n")
+    (tmp_path / "page.c").write_text(_AROUND.format(include=include, lines=lines))
+    library = Path(core.__file__).with_name("libzdce.so")
+    flags = ["-std=c11", "-Wall", "-Werror", f"-I{ROOT / 'csrc/core'}", f"-Wl,-rpath,{library.parent}"]
+    subprocess.run(["cc", *flags, "page.c", str(library), "-o", "page"], check=True, cwd=tmp_path)
+    picture = dark((16, 24), np.uint8)
+    weights = Path(zdce.__file__).parent / "models" / "weights" / "base.safetensors"
+    done = subprocess.run([tmp_path / "page", weights], check=True, input=picture.tobytes(), capture_output=True)
+    got = np.frombuffer(done.stdout, np.uint8).reshape(picture.shape)
+    np.testing.assert_array_equal(got, zdce.Enhancer(zdce.load("base"), strength=0.8, noise=0)(picture))
+    assert done.stderr == b""
+
+
+def test_the_commands_of_the_page_about_c_build_the_example(tmp_path, example):
+    for name in ("csrc", "zdce"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    write_ppm(tmp_path / "dark.ppm", dark((60, 90), np.uint8))
+    (commands,) = re.findall(r"```text\n(.*?)```", (ROOT / "docs" / "c.md").read_text(), re.DOTALL)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-euc", commands], check=True, cwd=tmp_path, env=environment)
+    assert read_ppm(tmp_path / "bright.ppm").mean() > read_ppm(tmp_path / "dark.ppm").mean() + 10
 
 
 def test_the_example_in_c_says_what_is_wrong(tmp_path, example):

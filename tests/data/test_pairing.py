@@ -88,7 +88,7 @@ def test_what_has_two_references_or_is_two_data_sets_is_refused(tmp_path):
 
 
 def evaluate(model, *arguments):
-    return CliRunner().invoke(cli.main, ["eval", str(model), *map(str, arguments)], catch_exceptions=False)
+    return CliRunner().invoke(cli.main, ["eval", "-m", str(model), *map(str, arguments)], catch_exceptions=False)
 
 
 def test_all_pictures_of_a_folder_are_measured_and_said(tmp_path, model):

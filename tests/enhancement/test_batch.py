@@ -324,7 +324,8 @@ def test_ctrl_c_leaves_whole_files_only(model, photos):
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("stopped; all written files are complete")
     assert "Traceback" not in errors
     written = contents(photos / "out")
     assert 0 < len(written) < 203

@@ -1037,7 +1037,7 @@ def test_ctrl_c_leaves_no_part_of_a_video(model, folder):
         time.sleep(0.002)
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=30)
-    assert child.returncode == 1
+    assert child.returncode == 130
     assert "Traceback" not in errors
     assert contents(folder) == before
 

@@ -90,8 +90,8 @@ def lol(tmp_path):
     return tmp_path
 
 
-def run(*arguments):
-    return CliRunner().invoke(cli.main, ["eval", *map(str, arguments)], catch_exceptions=False)
+def run(model, *arguments):
+    return CliRunner().invoke(cli.main, ["eval", "-m", str(model), *map(str, arguments)], catch_exceptions=False)
 
 
 def test_eval_measures_one_half_of_the_pictures(lol):
@@ -167,7 +167,7 @@ def test_what_cannot_be_measured_is_said_before_the_work(lol, monkeypatch):
         (dark, ("--worst", lol / "w.png"), 1, "--worst needs true references, and"),
         (lol / "lol", ("--worst", lol / "w.txt"), 1, "w.txt: expected one of the formats"),
         (lol / "lol", ("--below", "CLAHE"), 2, "give --worst FILE too"),
-        (lol / "lol", ("--worst", lol / "w.png", "--data", dark), 2, "--worst takes one network and one data set"),
+        (lol / "lol", ("--worst", lol / "w.png", dark), 2, "--worst takes one network and one data set"),
         (lol / "lol", ("--worst", lol / "w.png", "--metrics", "ssim"), 2, "--worst compares PSNR to references"),
         (lol / "lol", ("--metrics", "ssim,LPIPS"), 1, "metrics must be of psnr, ssim,"),
         (lol / "lol", ("--baselines", "ours"), 2, "expected all, none, or some of input,"),
@@ -178,7 +178,8 @@ def test_what_cannot_be_measured_is_said_before_the_work(lol, monkeypatch):
         (dark, ("--protocol", "lime"), 1, "low must have 10 pictures, got 4; lay it out as DATA/*.jpg"),
         (lol / "lol", ("--leaderboard", lol / "net.safetensors"), 1, "expected a new file, or one with the lines"),
         (lol / "lol", ("-m", "base", "-m", "base"), 2, "expected networks with names of their own"),
-        (lol / "lol", ("--naturalness",), 1, "brisque is needed for naturalness scores: pip install 'zdce[naturalness]'"),
+        (lol / "lol", ("base",), 2, "base is a network, expected a data set: networks are given by --model"),
+        (lol / "lol", ("--metrics", "brisque"), 1, "brisque is needed for naturalness scores: pip install 'zdce[naturalness]'"),
     ):
         result = run(lol / "net.safetensors", data_folder, *arguments)
         assert result.exit_code == code
@@ -190,7 +191,7 @@ def test_several_networks_and_data_sets_are_compared_in_one_table(lol):
     board = lol / "board.md"
     board.write_text(f"# Before\n{leaderboard.BEGIN}\nold\n{leaderboard.END}\nafter\n")
     asked = ("--metrics", "psnr,dark_half", "--baselines", "input,LIME", "--csv", lol / "each.csv", "--leaderboard", board)
-    command = (lol / "net.safetensors", "-m", lol / "other.safetensors", "--data", lol / "lol", "--data", lol / "lol" / "low")
+    command = (lol / "net.safetensors", "-m", lol / "other.safetensors", lol / "lol", lol / "lol" / "low")
     report = json.loads(run(*command, *asked, "--json").stdout)
     assert [of["images"] for of in report["rows"] if of["against"] == "reference"] == [4] * 4
     assert report["images"] == 8
@@ -313,7 +314,7 @@ def test_naturalness_falls_with_noise_and_is_in_the_table(lol):
     assert score(picture) + 10 < score((picture + noise).clip(0, 255).astype(np.uint8))
     assert math.isnan(score(np.full((40, 40, 3), 9, np.uint8)))
     assert math.isnan(score(picture[:1, :1]))
-    measured = run(lol / "net.safetensors", lol / "lol", "--split", "validation", "--json", "--naturalness").stdout
+    measured = run(lol / "net.safetensors", lol / "lol", "--split", "validation", "--json", "--metrics", "brisque").stdout
     found = {row["brisque"] for row in json.loads(measured)["rows"] if row["method"] == "input"}
     image = datasets.collection(str(lol / "lol")).validation_items()[0].load()
     # OpenCV's sums depend on the number of threads in the last digits.

@@ -117,7 +117,7 @@ def test_enhancement_in_two_processes_goes_on_after_one_is_killed(photos):
     os.kill(torchrun.rank(process, 1), signal.SIGKILL)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert errors.count("Error: stopped; all written files are complete, and the same command does the rest") == 1
+    assert errors.count("stopped; all written files are complete, and the same command does the rest") == 1
     assert "zdce/" not in errors  # no traceback of ours
     before = rows(manifest)
     assert 12 <= len(before) < 100

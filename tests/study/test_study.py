@@ -357,7 +357,7 @@ def test_results_come_back_as_they_were_written(finished):
 
 def test_measures_are_zdce_evals(finished, pictures):
     weights = finished / "runs" / "iters4-0" / "epoch-005.safetensors"
-    rows = json.loads(run("eval", weights, pictures, "--split", "validation", "--json").stdout)["rows"]
+    rows = json.loads(run("eval", pictures, "-m", weights, "--split", "validation", "--json").stdout)["rows"]
     average = Results.load(finished / "results").average("iters4", 5)
     for row in rows:
         if row["method"] == "model":

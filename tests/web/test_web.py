@@ -1,5 +1,6 @@
 """The engine for browsers and its page, built by web/build, in Node and in Chromium."""
 
+import base64
 import functools
 import hashlib
 import http.server
@@ -7,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -213,6 +215,29 @@ def test_a_photograph_is_shown_and_saved_as_natively(browser, built, headers):
         threads = shown.evaluate("async () => (await import('./zdce.js')).load().then((network) => network.threads)")
         cores = shown.evaluate("navigator.hardwareConcurrency")
         assert threads == (min(cores, 16) if headers else 1)
+
+
+def test_the_code_of_the_page_about_browsers_runs(browser, built):
+    (code,) = re.findall(r"```javascript\n(.*?)```", (ROOT / "docs" / "browser.md").read_text(), re.DOTALL)
+    imports, _, lines = code.partition("\n")
+    names = re.fullmatch(r'import ({.*}) from "(.*)";', imports)
+    around = """async (base64) => {
+        const { %s } = await import('%s'), width = 90, height = 60;
+        const file = new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], { type: 'image/png' });
+        const context = new OffscreenCanvas(width, height).getContext('2d');
+        context.drawImage(await createImageBitmap(file), 0, 0);
+        %s
+        return { settings: zdce.settings, bright: [...bright.data], saved: [...new Uint8Array(await blob.arrayBuffer())] };
+    }"""
+    picture = dark(60, 90)
+    with hosted(built, {}) as home, opened(browser, home) as shown:
+        given = base64.b64encode(png(picture)).decode()
+        got = shown.evaluate(around % (names[1].strip("{} "), names[2], lines), given)
+    assert set(got["settings"]) == {"strength", "brightness", "noise", "scale", "shadows", "highlights"}
+    expected = native(picture, strength=0.8)
+    assert_same(np.array(got["bright"], np.uint8).reshape(60, 90, 4)[..., :3], expected)
+    # As a JPEG of quality 95.
+    assert np.abs(pixels(bytes(got["saved"])).astype(int) - expected).mean() < 6
 
 
 def test_where_no_memory_can_be_shared_one_thread_does_it(browser, built):

@@ -63,7 +63,7 @@ def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
 
 
 @bench.command("ops")
-@click.option("--batch", type=click.IntRange(min=1), default=8, help="Number of images.")
+@click.option("--batch-size", "batch", type=click.IntRange(min=1), default=8, help="Number of images.")
 @click.option("--size", callback=options.size, default="256", help="Side in pixels, or HEIGHTxWIDTH.")
 @click.option("--iterations", type=click.IntRange(1, 16), default=8, help="Steps of the curve.")
 @click.option("--dtype", type=click.Choice(list(cases.DTYPES)), default="float32", help="Type of the tensors.")
@@ -137,13 +137,7 @@ def _end(outcome: Outcome) -> None:
 
 @bench.command("infer")
 @_several("--variant", "chosen", VARIANTS, "Variant to measure, with random weights", unset="base")
-@click.option(
-    "--model",
-    "-m",
-    "models",
-    multiple=True,
-    help="Weights to measure instead of --variant, by name or as a .safetensors file; may be repeated.",
-)
+@options.models("Network to measure instead of --variant")
 @click.option(
     "--size",
     "sizes",
@@ -231,7 +225,7 @@ def bench_layers(names: tuple[str, ...], quick: bool, plot_path: Path | None, cs
 
 @bench.command("train")
 @_several("--variant", "names", [n for n, v in VARIANTS.items() if v.formula == CURVE], "Variant to train", ["base"])
-@click.option("--batch", type=click.IntRange(min=1), default=16, help="Number of images.")
+@click.option("--batch-size", "batch", type=click.IntRange(min=1), default=16, help="Number of images.")
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
 @click.option(
     "--threads", callback=_numbers, help="Numbers of threads, separated by commas, such as 1,2.  [default: torch's own]"
@@ -307,7 +301,9 @@ def bench_folder(
 @bench.command("live")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @options.model
-@click.option("--seconds", type=click.FloatRange(min=1), default=20.0, help="Length of the generated films.")
+@click.option(
+    "--length", "seconds", type=click.FloatRange(min=1), default=20.0, metavar="SECONDS", help="Length of the generated films."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all]")
 @options.settings("pixels", "frames")
 @options.csv
@@ -390,7 +386,7 @@ def bench_browser(
 
 
 @bench.command("static")
-@click.option("--batch", type=click.IntRange(min=1), default=8, help="Number of images.")
+@click.option("--batch-size", "batch", type=click.IntRange(min=1), default=8, help="Number of images.")
 @click.option("--size", type=click.IntRange(min=16), default=256, help="Side in pixels.")
 @click.option("--iterations", type=click.IntRange(1, 16), default=8, help="Steps of the curve.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", help="Type of the tensors.")
@@ -494,9 +490,7 @@ def bench_scales(
 
 
 @bench.command("threads")
-@click.option(
-    "-m", "--model", "models", multiple=True, default=("base", "zero-dce"), help="Network to measure; may be repeated."
-)
+@options.models("Network to measure", default=("base", "zero-dce"))
 @click.option(
     "--size",
     "sizes",

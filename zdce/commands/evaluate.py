@@ -31,7 +31,7 @@ from zdce.study.pictures import Labelled, sheet
 _WIDTH = 320
 
 # Options that --protocol replaces.
-_OF_PROTOCOLS = ("metrics", "against", "split", "pairs", "unpaired", "natural")
+_OF_PROTOCOLS = ("metrics", "against", "split", "pairs", "unpaired")
 
 
 def _metrics(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -49,10 +49,8 @@ def _baselines(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 
 
 @click.command("eval")
-@click.argument("model", required=False)
-@click.argument("data", required=False)
-@click.option("--model", "-m", "models", multiple=True, metavar="MODEL", help="Further network to compare; may be repeated.")
-@click.option("--data", "sources", multiple=True, metavar="DATA", help="Further data set; may be repeated.")
+@click.argument("sources", metavar="DATA...", nargs=-1, required=True)
+@options.models("Network to measure", default=(weights.DEFAULT,))
 @click.option(
     "--metrics",
     callback=_metrics,
@@ -101,9 +99,6 @@ def _baselines(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 )
 @click.option("--csv", "csv_path", type=options.FILE, help="Write the figures of every picture to this CSV file.")
 @click.option(
-    "--naturalness", "natural", is_flag=True, help="Also measure BRISQUE, a score without reference (the extra `naturalness`)."
-)
-@click.option(
     "--worst",
     type=options.FILE,
     help="Draw the five pictures with the lowest PSNR (original, output, reference) to this picture file.",
@@ -117,10 +112,8 @@ def _baselines(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
 @options.device
 @options.settings("pixels")
 def evaluate(
-    model: str | None,
-    data: str | None,
-    models: tuple[str, ...],
     sources: tuple[str, ...],
+    models: tuple[str, ...],
     protocol_name: str | None,
     freeze: Path | None,
     board: Path | None,
@@ -132,17 +125,18 @@ def evaluate(
     settings: EnhanceSettings,
     **choice: Any,
 ) -> None:
-    """Measure PSNR, SSIM and more of MODEL (the name of shipped weights, or a .safetensors file) on DATA.
+    """Measure PSNR, SSIM and more of networks on DATA.
 
     DATA is a folder, `sample` or `open` (photographs made dark), or `lit` (photographs that should stay as they are). Each
     output is compared with its reference if there is one and, as in the report (docs/study.md), with the input and with PIL's
     autocontrast of it. The table also has simple methods (--baselines) and, below each mean, its 95 % confidence interval.
     Several data sets end with a table over all.
     """
-    named = _by_name([name for name in (model, *models) if name is not None])
-    folders = list(dict.fromkeys(name for name in (data, *sources) if name is not None))
-    if not folders:
-        raise click.UsageError("Missing argument 'DATA'.")
+    named = _by_name(models)
+    folders = list(dict.fromkeys(sources))
+    for name in folders:
+        if name in weights.names() or Path(name).suffix == ".safetensors":
+            raise click.UsageError(f"{name} is a network, expected a data set: networks are given by --model")
     protocol = None if protocol_name is None else protocols.read(protocol_name)
     networks = {name: zdce.load(path, device) for name, path in named.items()}
     sets = _sets(folders, choice) if protocol is None else _protocol_sets(protocol, folders, choice)
@@ -169,8 +163,6 @@ def evaluate(
 
 def _by_name(paths: Sequence[str]) -> dict[str, str]:
     """The networks by their names as methods: a single one is "model", several have the names of their files."""
-    if not paths:
-        raise click.UsageError("Missing argument 'MODEL'.")
     if len(paths) == 1:
         return {MODEL: paths[0]}
     stems = [path if path in weights.names() else Path(path).stem for path in paths]
@@ -181,10 +173,7 @@ def _by_name(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _sets(folders: Sequence[str], choice: Mapping[str, Any]) -> list[DataSet]:
-    metrics = choice["metrics"]
-    if choice["natural"]:
-        metrics = table.named(",".join([*metrics, "brisque"]))
-    asked = EvaluationOptions(metrics, choice["against"] or TARGETS, choice["baselines"])
+    asked = EvaluationOptions(choice["metrics"], choice["against"] or TARGETS, choice["baselines"])
     return [data_sets.of_source(name, asked, choice["split"], choice["pairs"], choice["unpaired"]) for name in folders]
 
 
@@ -193,7 +182,7 @@ def _protocol_sets(protocol: Protocol, folders: Sequence[str], choice: Mapping[s
         raise click.UsageError(f"--protocol takes one folder, got {', '.join(folders)}")
     for name in _OF_PROTOCOLS:
         if click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            raise click.UsageError(f"--protocol says what --{name if name != 'natural' else 'naturalness'} would: leave it out")
+            raise click.UsageError(f"--protocol says what --{name} would: leave it out")
     return data_sets.of_protocol(protocol, folders[0], EvaluationOptions(baselines=choice["baselines"]))
 
 

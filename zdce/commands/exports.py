@@ -14,7 +14,7 @@ def _size(ctx: click.Context, parameter: click.Parameter, text: str | None) -> t
 
 
 @click.command()
-@click.argument("model")
+@options.model
 @click.option(
     "--out", "-o", "output", required=True, type=options.FILE,
     help="File to write: .onnx (the extra `export`), .pt2 for torch.export.load, .param for ncnn, with a .bin beside it (the "
@@ -31,10 +31,9 @@ def _size(ctx: click.Context, parameter: click.Parameter, text: str | None) -> t
     "--size", callback=_size, metavar="HEIGHTxWIDTH", help="Size of all images; needed for .tflite, whose files take one size."
 )
 def export(model: str, output: Path, precision: str, scale: int | None, uint8: bool, size: tuple[int, int] | None) -> None:
-    """Write MODEL with its curve as a file for other programs, for any batch size, height and width.
+    """Write a network with its curve as a file for other programs, for any batch size, height and width.
 
-    MODEL is a network that `zdce variants` lists with weights, or a .safetensors file. If it adapts its strength to the scene
-    and smooths noise, so does the exported file.
+    If the network adapts its strength to the scene and smooths noise, so does the exported file.
 
     The file is checked against the network at three sizes before it is written. ncnn and darktable can run networks that look
     at a few pixels around each pixel (base, iters4, zero-dce, ...), at scale 1; LiteRT those without scene strength and

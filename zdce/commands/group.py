@@ -65,6 +65,7 @@ class Commands(click.Group):
     """A group that imports the commands in ``lazy`` when they are used.
 
     A user's mistake is shown as one line with exit code 1, any other exception as a bug: its traceback, with exit code 70.
+    Ctrl-C and SIGTERM end a command with exit code 130.
     """
 
     def __init__(self, *arguments: Any, lazy: Mapping[str, Lazy] | None = None, **settings: Any) -> None:
@@ -101,6 +102,9 @@ class Commands(click.Group):
                 return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click shows its own exceptions; a closed pipe ends the command silently
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            ctx.exit(errors.INTERRUPTED_EXIT_CODE)
         except Exception as error:
             line = errors.explanation(error)
             if line is None or errors.debugging():

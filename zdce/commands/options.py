@@ -34,9 +34,8 @@ def _usable_device(ctx: click.Context, parameter: click.Parameter, device: str) 
     return _usable(device)
 
 
-model = click.option(
-    "--model", "-m", default=weights.DEFAULT, help="Network that `zdce variants` lists with weights, or a .safetensors file."
-)
+_NETWORK = "that `zdce variants` lists with weights, or a .safetensors file"
+model = click.option("--model", "-m", default=weights.DEFAULT, help=f"Network {_NETWORK}.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 device = click.option(
     "--device", default="cpu", callback=_usable_device,
@@ -53,6 +52,12 @@ csv = click.option("--csv", "csv_path", type=FILE, help="Write the rows to this 
 plot = click.option("--plot", "plot_path", type=FILE, help="Write a chart to this .png or .svg file.")
 
 _Command = Callable[..., Any]
+
+
+def models(purpose: str, default: tuple[str, ...] = (), note: str = "") -> Callable[[_Command], _Command]:
+    """Adds ``--model`` for several networks, whose ``purpose`` begins the help text and ``note`` ends it."""
+    text = f"{purpose}: one {_NETWORK}; may be repeated.{note}"
+    return click.option("--model", "-m", "models", multiple=True, default=default, metavar="MODEL", help=text)
 
 
 def listening(command: _Command) -> _Command:

@@ -9,14 +9,7 @@ from zdce.serving.limits import MEGABYTE, MEGAPIXEL, Limits
 
 
 @click.command()
-@click.option(
-    "--model",
-    "-m",
-    "models",
-    multiple=True,
-    help="Network to offer: one that `zdce variants` lists with weights, or a .safetensors file; may be repeated."
-    "  [default: all]",
-)
+@options.models("Network to offer", note="  [default: all]")
 @options.listening
 @click.option(
     "--most-megabytes", type=click.IntRange(min=1), default=Limits.file // MEGABYTE, help="Largest upload, in megabytes."

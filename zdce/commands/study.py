@@ -10,6 +10,7 @@ import click
 from zdce import training
 from zdce.commands import options
 from zdce.commands.printing import print_table
+from zdce.errors import INTERRUPTED_EXIT_CODE
 from zdce.models.variants import VARIANTS
 from zdce.ops import NORMALIZATIONS
 from zdce.runtime.progress import duration
@@ -69,7 +70,7 @@ def run_study(
         click.echo(f"report: {run.run(study, stages)}")
     except (StudyInterruptedError, training.TrainingError) as error:
         click.echo(str(error), err=True)
-        sys.exit(130 if isinstance(error, StudyInterruptedError) else 1)
+        sys.exit(INTERRUPTED_EXIT_CODE if isinstance(error, StudyInterruptedError) else 1)
 
 
 @click.command()

@@ -13,7 +13,7 @@ import click
 from zdce import training
 from zdce.commands import options
 from zdce.data.datasets import SAMPLE
-from zdce.errors import InputError, library_call
+from zdce.errors import INTERRUPTED_EXIT_CODE, InputError, library_call
 from zdce.models import variants
 from zdce.models.network import ACTIVATIONS
 from zdce.ops import NORMALIZATIONS
@@ -145,7 +145,7 @@ def train(
                 click.echo(f"weights: {run.folder.last}")
     except training.TrainingError as error:
         click.echo(str(error), err=True)
-        sys.exit(130 if isinstance(error, training.TrainingInterruptedError) else 1)
+        sys.exit(INTERRUPTED_EXIT_CODE if isinstance(error, training.TrainingInterruptedError) else 1)
 
 
 def _config(

@@ -19,7 +19,7 @@ from zdce.metrics.table import AUTOCONTRAST, INPUT, METRICS, REFERENCE, TARGETS
 from zdce.metrics.table import USUAL as USUAL_METRICS
 from zdce.runtime import progress
 
-# The one network of `zdce eval MODEL`, as a method.
+# The name, as a method, of a network that is measured alone.
 MODEL = "model"
 
 Enhance = Callable[[Rgb], Rgb]
