@@ -91,11 +91,13 @@ class Launch {
     start(kernel, blocks, threads, 0, arguments...);
   }
 
-  // With so many bytes of dynamic shared memory for each block.
+  // With so many bytes of dynamic shared memory for each block, and of a processor's shared memory so many hundredths
+  // for all of its blocks.
   template <class... Parameters, class... Arguments>
-  void with_shared(void (*kernel)(Parameters...), int64_t blocks, int threads, int bytes,
+  void with_shared(void (*kernel)(Parameters...), int64_t blocks, int threads, int bytes, int share,
                    const Arguments&... arguments) const {
     STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, share));
     start(kernel, blocks, threads, bytes, arguments...);
   }
 

@@ -47,8 +47,9 @@ void run_network(const Tensor pictures, const Tensor weights, const Tensor biase
   if (job.result.element != (to_maps ? Element::kFloat : job.picture.element)) {
     refuse("results must be of the pictures' type, maps of float32");
   }
-  if (!weights.is_cuda() || !weights.is_contiguous() || !biases.is_cuda() || !biases.is_contiguous()) {
-    refuse("weights and biases must be contiguous CUDA tensors");
+  for (const Tensor* each : {&weights, &biases}) {
+    const bool near = each->is_cuda() && each->get_device_index() == pictures.get_device_index();
+    if (!near || !each->is_contiguous()) refuse("weights and biases must be contiguous, on the pictures' CUDA device");
   }
   job.weights = static_cast<const uint2*>(weights.data_ptr());
   job.biases = static_cast<const float*>(biases.data_ptr());

@@ -13,9 +13,14 @@
 
 namespace zdce::cuda {
 
-constexpr int kMostLayers = 8, kMostSources = 2, kMostTiles = 4, kMostStrips = 8;
+constexpr int kMostLayers = 8, kMostSources = 2, kMostTiles = 4;
 constexpr int kImageRing = 8;   // rows: the first layer reads 6, while 4 more come
 constexpr int kOutputTile = 8;  // channels of one product's results
+
+// Blocks of a processor and strips of each. With three tiles registers are kept for 12 warps, three for each of a
+// processor's quarters; more tiles are of networks with more filters, whose rows are too large for a second block.
+constexpr __host__ __device__ int most_together(int tiles) { return tiles <= 3 ? 2 : 1; }
+constexpr __host__ __device__ int most_strips(int tiles) { return tiles <= 3 ? 6 : 8; }
 
 struct FusedLayer {
   int sources[kMostSources], source_count;
@@ -29,15 +34,15 @@ struct FusedLayer {
 struct FusedNetwork {
   FusedLayer layer[kMostLayers];
   int layers, maps, iterations;
-  int strips;         // of 16 columns, one for each warp of a block
-  int image_planes;   // 2 where pixels have more than 8 bits: the value in the half type, and what it lacks
-  int image, logits;  // where they lie in shared memory, in bytes
-  int shared_bytes;
+  int strips;        // of 16 columns, one for each warp of a block
+  int image_planes;  // 2 where pixels have more than 8 bits: the value in the half type, and what it lacks
+  int image;         // where it lies in shared memory, in bytes
+  int shared_bytes;  // of a block
+  int together;      // blocks on a processor at a time
 
   __host__ __device__ int columns() const { return 16 * strips; }
   __host__ __device__ int results() const { return columns() - 2 * layers; }
   __host__ __device__ int pitch() const { return columns() + 2; }  // a column on either side, which holds nothing
-  __host__ __device__ int maps_pitch() const { return maps | 1; }  // odd: pixels begin in different banks
 };
 
 // Pictures (B, H, W, C) of any strides, in elements; uint8, uint16 or float in [0, 1].
@@ -115,6 +120,25 @@ class NetworkPass {
   static constexpr int kFetched = 3;  // pixels of each thread: 4 rows of 16 S + 2 columns by 32 S threads
   struct Values {
     float v[kFetched][3];
+  };
+
+  // A lane's, of three rows of taps.
+  template <int kTiles>
+  struct Weights {
+    uint2 taps[3][kTiles];
+  };
+
+  // Pixels that a lane finishes.
+  static constexpr int kFinished = 2;
+
+  // Maps of these pixels: of each of the four lanes that had some, tiles and two neighbours.
+  template <int kTiles>
+  struct Maps {
+    float of[4][kFinished][kTiles][2];
+
+    __device__ __forceinline__ float get(int pixel, int map) const {
+      return of[map % kOutputTile / 2][pixel][map / kOutputTile][map % 2];
+    }
   };
 
   const FusedNetwork& network_;
@@ -201,6 +225,9 @@ class NetworkPass {
   template <int kTiles>
   __device__ void compute(int l, int y) {
     const FusedLayer& layer = network_.layer[l];
+    const uint2* weights = job_.weights + layer.weights + lane_;
+    Weights<kTiles> w;
+    take(weights, w);
     float sums[kBandRows][kTiles][4];
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
@@ -209,15 +236,14 @@ class NetworkPass {
       for (int r = 0; r < kBandRows; ++r)
         sums[r][j][0] = sums[r][j][2] = bias[0], sums[r][j][1] = sums[r][j][3] = bias[1];
     }
-    const uint2* weights = job_.weights + layer.weights + lane_;
     if (l == 0) {
-      for (int plane = 0; plane < network_.image_planes; ++plane) add_colors(y, plane, weights, sums);
+      for (int plane = 0; plane < network_.image_planes; ++plane) add_colors(y, plane, w, sums);
     } else {
       for (int s = 0; s < layer.source_count; ++s) {
         const FusedLayer& source = network_.layer[layer.sources[s]];
         uint8_t* rows[kBandRows + 2];
         feature_rows(source, y - 1, rows);
-        for (int block = 0; block < source.blocks; ++block) add_block(rows, block, weights, sums);
+        for (int block = 0; block < source.blocks; ++block) add_block(rows, block, weights, w, sums);
       }
     }
     if (l + 1 == network_.layers) {
@@ -227,11 +253,9 @@ class NetworkPass {
     }
   }
 
-  // weights: (3 rows of taps, tiles, lanes) for 4 pixels of 4 values, of which the last are 0.
+  // w: of three rows of taps, for 4 pixels of 4 values, of which the last are 0.
   template <int kTiles>
-  __device__ void add_colors(int y, int plane, const uint2* weights, float (&sums)[kBandRows][kTiles][4]) const {
-    uint2 w[3][kTiles];
-    take(weights, w);
+  __device__ void add_colors(int y, int plane, const Weights<kTiles>& w, float (&sums)[kBandRows][kTiles][4]) const {
     const int g = lane_ / 4, t = lane_ % 4,
               column = 16 * warp_ + g + t / 2;  // the stored one left of the first pixel's
 #pragma unroll
@@ -244,16 +268,17 @@ class NetworkPass {
     }
   }
 
-  // weights: (3 columns of taps, 3 rows of taps, tiles, lanes), then the next block's.
+  // weights: (3 columns of taps, 3 rows of taps, tiles, lanes), then the next block's; w: of the first column. Those of
+  // the next one are under way while a column is multiplied; behind the last layer's lie as many that nobody uses.
   template <int kTiles>
-  __device__ void add_block(uint8_t* const (&rows)[kBandRows + 2], int block, const uint2*& weights,
+  __device__ void add_block(uint8_t* const (&rows)[kBandRows + 2], int block, const uint2*& weights, Weights<kTiles>& w,
                             float (&sums)[kBandRows][kTiles][4]) const {
     const int pixel = lane_ % 16, half = lane_ / 16;
 #pragma unroll 1
     for (int tap = 0; tap < 3; ++tap) {
-      uint2 w[3][kTiles];
-      take(weights, w);
+      Weights<kTiles> next;
       weights += 3 * kTiles * kWarp;
+      take(weights, next);
       const int at = block * network_.pitch() * 32 + feature(16 * warp_ + tap + pixel, half);
 #pragma unroll
       for (int row = 0; row < kBandRows + 2; ++row) {
@@ -261,25 +286,27 @@ class NetworkPass {
         load_operand(rows[row] + at, a);
         add_row(a, row, w, sums);
       }
+      w = next;
     }
   }
 
+  // weights: (3, tiles, lanes).
   template <int kTiles>
-  __device__ static void take(const uint2* weights, uint2 (&w)[3][kTiles]) {
+  __device__ static void take(const uint2* weights, Weights<kTiles>& w) {
 #pragma unroll
-    for (int i = 0; i < 3 * kTiles; ++i) w[i / kTiles][i % kTiles] = weights[i * kWarp];
+    for (int i = 0; i < 3 * kTiles; ++i) w.taps[i / kTiles][i % kTiles] = weights[i * kWarp];
   }
 
   // Row `row` of six counts for the rows of outputs around it.
   template <int kTiles>
-  __device__ static void add_row(const uint32_t (&a)[4], int row, const uint2 (&w)[3][kTiles],
+  __device__ static void add_row(const uint32_t (&a)[4], int row, const Weights<kTiles>& w,
                                  float (&sums)[kBandRows][kTiles][4]) {
 #pragma unroll
     for (int tap = 0; tap < 3; ++tap) {
       const int r = row - tap;
       if (r < 0 || r >= kBandRows) continue;
 #pragma unroll
-      for (int j = 0; j < kTiles; ++j) multiply_add<H>(sums[r][j], a, w[tap][j]);
+      for (int j = 0; j < kTiles; ++j) multiply_add<H>(sums[r][j], a, w.taps[tap][j]);
     }
   }
 
@@ -307,59 +334,82 @@ class NetworkPass {
 
   __device__ static float rectified(float v) { return v < 0 ? 0 : v; }
 
-  // Logits to pixels or maps, two rows at a time: a lane has two logits of each tile, and finishes a pixel.
+  // Logits to pixels or maps. Four lanes have a pixel's logits, two of each tile; by exchange each gets all maps of two
+  // of their eight pixels: lane t the column g + t % 2 * 8 in rows t / 2 * 2 and the next.
   template <int kTiles>
-  __device__ void finish(int y, const float (&sums)[kBandRows][kTiles][4]) {
-    float* const maps = reinterpret_cast<float*>(shared_ + network_.logits) + warp_ * kWarp * network_.maps_pitch();
+  __device__ void finish(int y, const float (&sums)[kBandRows][kTiles][4]) const {
+    const int t = lane_ % 4, column = 16 * warp_ + lane_ / 4 + t % 2 * 8, row = y + t / 2 * kFinished;
+    const bool own = column >= network_.layers && column < network_.layers + network_.results();
+    Maps<kTiles> maps;
 #pragma unroll
-    for (int r = 0; r < kBandRows; r += 2) {
-      __syncwarp();
-      activate(sums[r], 0, maps);
-      activate(sums[r + 1], 16, maps);
-      __syncwarp();
-      const int column = 16 * warp_ + lane_ % 16, row = y + r + lane_ / 16;
-      const bool own = column >= network_.layers && column < network_.layers + network_.results();
-      if (own && row < bottom_ && inside(row, left_ + column)) {
-        finish_pixel(row, left_ + column, maps + lane_ * network_.maps_pitch());
+    for (int to = 0; to < 4; ++to) {
+#pragma unroll
+      for (int i = 0; i < kFinished * kTiles * 2; ++i) {
+        const int pixel = i / kTiles / 2, j = i / 2 % kTiles;
+        const float sum = sums[to / 2 * kFinished + pixel][j][to % 2 * 2 + i % 2];
+        maps.of[to][pixel][j][i % 2] = within(approximate_tangent(sum) * job_.strength, 1.0f);
+      }
+    }
+    exchange(maps);
+#pragma unroll
+    for (int pixel = 0; pixel < kFinished; ++pixel) {
+      const int y_of = row + pixel, x = left_ + column;
+      if (own && y_of < bottom_ && inside(y_of, x)) finish_pixel(y_of, x, pixel, maps);
+    }
+  }
+
+  // What a lane has for lane t of its four, in place t, for what that lane had for it.
+  template <int kTiles>
+  __device__ void exchange(Maps<kTiles>& maps) const {
+#pragma unroll
+    for (int with = 1; with < 4; with *= 2) {
+      const bool upper = (lane_ & with) != 0;
+#pragma unroll
+      for (int to = 0; to < 4; ++to) {
+        if ((to & with) != 0) continue;
+#pragma unroll
+        for (int i = 0; i < kFinished * kTiles * 2; ++i) {
+          float& low = maps.of[to][i / kTiles / 2][i / 2 % kTiles][i % 2];
+          float& high = maps.of[to + with][i / kTiles / 2][i / 2 % kTiles][i % 2];
+          const float taken = __shfl_xor_sync(kAll, upper ? low : high, with);
+          (upper ? low : high) = taken;
+        }
       }
     }
   }
 
-  // maps: (32 pixels, maps), from pixel `first` on.
   template <int kTiles>
-  __device__ void activate(const float (&sums)[kTiles][4], int first, float* maps) const {
-    const int g = lane_ / 4, t = lane_ % 4;
-#pragma unroll
-    for (int j = 0; j < kTiles; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int map = kOutputTile * j + 2 * t + i % 2;
-        const float a = within(approximate_tangent(sums[j][i]) * job_.strength, 1.0f);
-        if (map < network_.maps) maps[(first + g + i / 2 * 8) * network_.maps_pitch() + map] = a;
-      }
-    }
-  }
-
-  __device__ void finish_pixel(int y, int x, const float* maps) const {
+  __device__ void finish_pixel(int y, int x, int pixel, const Maps<kTiles>& maps) const {
     const int64_t to = batch_ * job_.result.batch + y * job_.result.row + x * job_.result.column;
+    constexpr int kMaps = kTiles * kOutputTile;
     if (job_.to_maps) {
-      for (int k = 0; k < network_.maps; ++k)
-        static_cast<float*>(job_.result.data)[to + k * job_.result.channel] = maps[k];
+#pragma unroll
+      for (int k = 0; k < kMaps; ++k) {
+        if (k < network_.maps) {
+          static_cast<float*>(job_.result.data)[to + k * job_.result.channel] = maps.get(pixel, k);
+        }
+      }
       return;
     }
     const int64_t from = batch_ * job_.picture.batch + y * job_.picture.row + x * job_.picture.column;
-    const int step_maps = network_.maps == 3 ? 0 : 3;
 #pragma unroll
     for (int c = 0; c < 3; ++c) {
       float v = load_value(job_.picture, from + c * job_.picture.channel);
-      for (int t = 0; t < network_.iterations; ++t) v = step(v, maps[step_maps * t + c]);
+      if (kTiles == 1 && network_.maps == 3) {  // of all steps
+        for (int t = 0; t < network_.iterations; ++t) v = step(v, maps.get(pixel, c));
+      } else {
+#pragma unroll
+        for (int t = 0; t < kMaps / 3; ++t) {
+          if (t < network_.iterations) v = step(v, maps.get(pixel, 3 * t + c));
+        }
+      }
       store_value(job_.result, to + c * job_.result.channel, v);
     }
   }
 };
 
 template <class H, int kMost>
-__global__ void __launch_bounds__(kMostStrips* kWarp, 1)
+__global__ void __launch_bounds__(most_strips(kMost) * kWarp, most_together(kMost))
     network_forward(const __grid_constant__ FusedNetwork network, const __grid_constant__ NetworkJob job) {
   NetworkPass<H, kMost>(network, job, dynamic_shared()).run();
 }
@@ -402,21 +452,37 @@ inline FusedNetwork fused_network(const Network& network, int strips, bool eight
     bias += to.tiles * kOutputTile;
   }
   fused.image = memory;
-  fused.logits = fused.image + kImageRing * fused.image_planes * fused.pitch() * 8;
-  fused.shared_bytes = fused.logits + strips * kWarp * fused.maps_pitch() * 4;
+  fused.shared_bytes = fused.image + kImageRing * fused.image_planes * fused.pitch() * 8;
   return fused;
 }
 
-// As wide strips as leave room for a second block on a processor, which works where the first one waits; of at least
-// four strips, else as wide as one block can have.
+// Of each block, by CUDA itself.
+constexpr int kReserved = 1024;
+
+inline int most_tiles(const FusedNetwork& network) {
+  int most = 0;
+  for (int l = 0; l < network.layers; ++l) most = std::max(most, network.layer[l].tiles);
+  return most;
+}
+
+// Two blocks a processor, one of which works where the other waits, if each can have four strips: of the divisions that
+// fit the one with most results for the warps that the fullest of the processor's quarters has. Else one block, as wide
+// as it can be.
 inline FusedNetwork laid_out(const Network& network, bool eight_bits, const GpuLimits& gpu) {
-  constexpr int reserved = 1024;  // of each block, by CUDA itself
-  for (const int together : {2, 1}) {
-    const int most = std::min(gpu.shared_a_block, gpu.shared_a_processor / together - reserved);
-    for (int strips = kMostStrips; strips >= (together == 2 ? 4 : 2); --strips) {
-      const FusedNetwork fused = fused_network(network, strips, eight_bits);
-      if (fused.results() > 0 && fused.shared_bytes <= most) return fused;
+  const int tiles = std::max(3, most_tiles(fused_network(network, 1, eight_bits)));
+  for (int together = most_together(tiles); together > 0; --together) {
+    const int most = std::min(gpu.shared_a_block, gpu.shared_a_processor / together - kReserved);
+    FusedNetwork best{};
+    double most_results = 0;
+    for (int strips = together == 2 ? 4 : 2; strips <= most_strips(tiles); ++strips) {
+      FusedNetwork fused = fused_network(network, strips, eight_bits);
+      if (fused.results() <= 0 || fused.shared_bytes > most) continue;
+      fused.together = together;
+      const int quarter = together == 2 ? (2 * strips + 3) / 4 : 1;
+      const double results = 1.0 * together * fused.results() / quarter;
+      if (results > most_results) most_results = results, best = fused;
     }
+    if (most_results > 0) return best;
   }
   throw Unfit("zdce: the network's rows don't fit into the GPU's shared memory");
 }
@@ -424,8 +490,7 @@ inline FusedNetwork laid_out(const Network& network, bool eight_bits, const GpuL
 // Rows of a block: of all divisions of the height, the one after which the blocks, taken by the processors in turns,
 // are done soonest. Each computes some rows above its own again.
 inline int rows_of_blocks(const FusedNetwork& network, int height, int64_t strips, const GpuLimits& gpu) {
-  const int together = std::max(1, gpu.shared_a_processor / (network.shared_bytes + 1024));
-  const int64_t at_once = int64_t{gpu.processors} * together;
+  const int64_t at_once = int64_t{gpu.processors} * network.together;
   const int above = -kBandRows * network.layer[0].first;
   int best = round_up(height, kBandRows);
   double least = 1e300;
@@ -441,14 +506,17 @@ inline int rows_of_blocks(const FusedNetwork& network, int height, int64_t strip
 // pictures: (batch, height, width). Fills in the job's blocks. H is __half or __nv_bfloat16.
 template <class H, class Launch>
 void launch_network(const Launch& launch, const Network& network, NetworkJob job, int64_t batch, const GpuLimits& gpu) {
+  if (batch == 0 || job.height == 0 || job.width == 0) return;
   const FusedNetwork fused = laid_out(network, job.picture.element == Element::kUint8, gpu);
   job.across = (job.width + fused.results() - 1) / fused.results();
   job.rows = rows_of_blocks(fused, job.height, batch * job.across, gpu);
   job.down = (job.height + job.rows - 1) / job.rows;
-  int most = 0;
-  for (int l = 0; l < fused.layers; ++l) most = std::max(most, fused.layer[l].tiles);
-  const auto kernel = most <= 3 ? network_forward<H, 3> : network_forward<H, kMostTiles>;
-  launch.with_shared(kernel, batch * job.across * job.down, fused.strips * kWarp, fused.shared_bytes, fused, job);
+  const auto kernel = most_tiles(fused) <= 3 ? network_forward<H, 3> : network_forward<H, kMostTiles>;
+  // What is left beside it caches the weights, which all blocks read again for every four rows.
+  const int64_t needed = int64_t{fused.together} * (fused.shared_bytes + kReserved);
+  const int share = static_cast<int>((100 * needed + gpu.shared_a_processor - 1) / gpu.shared_a_processor);
+  launch.with_shared(kernel, batch * job.across * job.down, fused.strips * kWarp, fused.shared_bytes, share, fused,
+                     job);
 }
 
 }  // namespace zdce::cuda

@@ -14,6 +14,7 @@ import zdce
 from cases import nan_filled_allocations
 from zdce.bench.infer import lively
 from zdce.models import fused_network
+from zdce.models.engine import network_plan
 from zdce.models.fused_network import FusedNetwork
 from zdce.models.variants import VARIANTS
 
@@ -113,7 +114,7 @@ def test_pictures_of_a_batch_with_rows_apart(on_host, dtype):
 
 @torch.inference_mode()
 def test_a_photograph_at_full_width(on_host):
-    on_host()  # an H100's memory: strips of 80 columns
+    on_host()  # an H100's memory: strips of 96 columns
     network = zdce.load("base").eval()
     with Image.open(DARK) as photograph:
         pixels = np.asarray(photograph.convert("RGB"))[200:210, 150:310].copy()
@@ -138,6 +139,39 @@ def test_only_what_the_kernel_has_code_for_is_taken():
     assert taken == set(VARIANTS) - {"zero-dce-pp", "sci"}
     assert not fused_network._takes(replace(VARIANTS["base"], iterations=1, formula="illumination"))
     assert fused_network.fused(lively("base"), torch.bfloat16) is None  # on the CPU
+
+
+# Multiprocessors and bytes of shared memory, of a block and of a multiprocessor.
+GPUS = {"A100": (108, 163 << 10, 164 << 10), "H100": (132, 227 << 10, 228 << 10), "B200": (148, 227 << 10, 228 << 10)}
+
+# Most registers of a thread with which so many warps run on a multiprocessor at a time, a quarter of them from each quarter
+# of its 65,536 registers, which warps get in units of 256: the compiler keeps to them (tests/ops/test_cuda_kernels.py).
+WARPS = {3: 12, 4: 8}
+
+
+@pytest.mark.parametrize("eight_bits", [True, False])
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"zero-dce-pp", "sci"}))
+def test_blocks_fit_a_processor_together(name, gpu, eight_bits):
+    if reason := zdce.ops.dispatch.why_missing("cuda_on_host"):
+        pytest.skip(reason)
+    _, a_block, a_processor = GPUS[gpu]
+    layout = cuda_on_host.network_layout(network_plan(VARIANTS[name], "fp32"), eight_bits, *GPUS[gpu])
+    assert layout.strips * layout.together <= WARPS[layout.tiles]
+    assert layout.shared_bytes <= a_block
+    assert layout.together * (layout.shared_bytes + 1024) <= a_processor
+    assert layout.results > layout.columns / 2
+    if gpu != "A100" and VARIANTS[name].filters == 16 and name != "layers7":
+        assert (layout.strips, layout.together, layout.results) == (6, 2, 86)
+        if eight_bits:  # 196 of 256 KB leave a cache that holds 34 KB of weights
+            assert layout.together * (layout.shared_bytes + 1024) <= 196 << 10
+
+
+@torch.inference_mode()
+def test_matrices_are_loaded_from_all_banks(on_host):
+    before = cuda_on_host.bank_conflicts()
+    FusedNetwork(lively("base"), torch.bfloat16).maps(images_of((5, 40)))
+    assert cuda_on_host.bank_conflicts() == before
 
 
 def test_a_network_that_does_not_fit_is_refused(on_host, capfd):

@@ -21,7 +21,7 @@ struct Launch {
   }
 
   template <class... Parameters, class... Arguments>
-  void with_shared(void (*kernel)(Parameters...), int64_t blocks, int threads, int bytes,
+  void with_shared(void (*kernel)(Parameters...), int64_t blocks, int threads, int bytes, int,
                    const Arguments&... arguments) const {
     cuda_on_host::launch(blocks, threads, [&] { kernel(arguments...); }, bytes);
   }
@@ -57,6 +57,22 @@ void zdce_objective_statistics_backward(const ObjectiveBackward* o, const Object
 void zdce_objective_sums(const ObjectiveForward* o, int64_t tiles, const ObjectiveShape* shape) {
   Launch{}(objective_sums<>, 3 * shape->batch + 2, kSumThreads, *o, tiles, *shape);
 }
+
+// Strips of a block, blocks of a processor, bytes of a block's shared memory, columns and columns of results, and the
+// kernel's most tiles: 0, or 1 where it does not run the network.
+int zdce_network_layout(const int64_t* plan, int64_t length, bool eight_bits, const GpuLimits* gpu, int* found) {
+  try {
+    const FusedNetwork fused = laid_out(zdce::read_plan(plan, length), eight_bits, *gpu);
+    found[0] = fused.strips, found[1] = fused.together, found[2] = fused.shared_bytes;
+    found[3] = fused.columns(), found[4] = fused.results(), found[5] = std::max(3, most_tiles(fused));
+  } catch (const Unfit&) {
+    return 1;
+  }
+  return 0;
+}
+
+// Matrices of which two rows lay in one bank when they were loaded, since the library was.
+int64_t zdce_bank_conflicts() { return cuda_on_host::bank_conflicts; }
 
 // 0, or 1 where the kernel does not run the network. job: its views, weights and size.
 int zdce_run_network(const int64_t* plan, int64_t length, const NetworkJob* job, int64_t batch, bool half,

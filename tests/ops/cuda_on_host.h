@@ -270,6 +270,9 @@ V exchange(unsigned mask, V value, int from) {
   return gathered(mask, value)(from);
 }
 
+// Matrices of 8 rows of 16 bytes that were loaded although two rows are in the same banks.
+inline std::atomic<int64_t> bank_conflicts{0};
+
 inline int lane() { return static_cast<int>(current().thread.x % kLanes); }
 
 }  // namespace cuda_on_host
@@ -368,6 +371,11 @@ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint2 b) {
 inline void load_operand(const void* row, uint32_t (&a)[4]) {
   const auto of = cuda_on_host::gathered(0xffffffffu, row);
   const int lane = cuda_on_host::lane();
+  if (lane < 4) {
+    unsigned banks = 0;
+    for (int r = 0; r < 8; ++r) banks |= 1u << reinterpret_cast<uintptr_t>(of(8 * lane + r)) / 16 % 8;
+    cuda_on_host::bank_conflicts += banks != 0xff;
+  }
   for (int i = 0; i < 4; ++i) {
     std::memcpy(&a[i], static_cast<const char*>(of(8 * i + lane / 4)) + 4 * (lane % 4), 4);
   }

@@ -132,6 +132,28 @@ def network_runner(processors=132, shared_a_block=227 << 10, shared_a_processor=
     return run_network
 
 
+class Layout(ctypes.Structure):
+    """How a block and a processor of a GPU are divided for a network."""
+
+    _fields_ = [(name, ctypes.c_int) for name in ("strips", "together", "shared_bytes", "columns", "results", "tiles")]
+
+
+def network_layout(plan, eight_bits, processors, shared_a_block, shared_a_processor):
+    """The ``Layout`` for a network of ``plan`` on a GPU of these limits, None if it does not fit."""
+    gpu, found = (ctypes.c_int * 3)(processors, shared_a_block, shared_a_processor), Layout()
+    numbers = (ctypes.c_int64 * len(plan))(*plan)
+    failed = library().zdce_network_layout(
+        numbers, ctypes.c_int64(len(plan)), ctypes.c_bool(eight_bits), gpu, ctypes.byref(found)
+    )
+    return None if failed else found
+
+
+def bank_conflicts():
+    """Matrices that kernels loaded from shared memory so far of which two rows were in the same banks."""
+    library().zdce_bank_conflicts.restype = ctypes.c_int64
+    return library().zdce_bank_conflicts()
+
+
 def missing(device, dtype):
     if COMPILER is None:
         return "there is no g++ to compile the kernels with"

@@ -68,6 +68,16 @@ def test_nothing_spills_on_any_architecture(nvcc_words, source):
 
 
 @pytest.mark.heavy
+def test_the_networks_registers_leave_room_for_its_warps(nvcc_words):
+    # 12 warps, three of each quarter of 65,536 registers, or 8: tests/models/test_fused_network.py counts them.
+    report, _ = nvcc_words["network"]
+    kernels = re.findall(r"entry function '\w*network_forwardI\w+?Li(\d)E\w*' for.*?Used (\d+) registers", report, re.DOTALL)
+    assert len(kernels) == 4 * len(static.TARGETS)
+    for tiles, registers in kernels:
+        assert int(registers) <= {"3": 168, "4": 255}[tiles]
+
+
+@pytest.mark.heavy
 @pytest.mark.parametrize("source", cuda_kernels.OPERATORS)
 def test_packed_kernels_move_16_bytes_at_a_time(nvcc_words, source):
     # A mangled name ends in template arguments: the type of the maps (f: float), pixels a thread, then what else there is.

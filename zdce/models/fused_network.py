@@ -25,6 +25,9 @@ _INPUTS, _OUTPUTS = 16, 8
 # Of a layer.
 _MOST_OUTPUTS = 32
 
+# The kernel loads weights ahead, at last so many more than there are: three taps' of a layer's outputs.
+_WEIGHTS_AHEAD = 3 * _MOST_OUTPUTS * _INPUTS
+
 
 def fused(model: DCENet, dtype: torch.dtype) -> "FusedNetwork | None":
     """``model`` for the kernel, with its present weights; None if the kernel can't run it, or another backend is requested."""
@@ -63,6 +66,7 @@ class FusedNetwork:
         parameters = [parameter.detach().float() for parameter in model.parameters()]
         weights, biases = parameters[::2], parameters[1::2]
         packed = [_packed_first(weights[0]), *map(_packed, weights[1:])]
+        packed.append(biases[0].new_zeros(_WEIGHTS_AHEAD))
         self.weights = torch.cat([weight.flatten() for weight in packed]).to(dtype)
         self.biases = torch.cat([_padded(bias) for bias in biases])
         self.plan = torch.tensor(network_plan(model.variant, "fp32"))
