@@ -3,7 +3,7 @@
 Two kernels with float32 planes between them: the first computes luma, guide, slope and blurred chroma, the second averages. The
 planes reach two pixels beyond the picture, whose border is repeated there, because the guide of such pixels differs from that
 of the border. Per pixel of a uint8 picture, the first reads 6 bytes and writes 20, the second reads these and 3 and writes 3;
-neighbours are read from caches.
+neighbours are read from caches. The first loads 14 pixels of three bytes for each of its own, 17.5 with the rows above its own.
 """
 
 import torch
@@ -20,11 +20,16 @@ FULL_BLUR, COLOR, COLOR_ERROR = 2 / 255, 25 / 255, 1.4 / 255
 
 
 @device_function
-def pixel(picture_ptr, stride, y, x, height, width, TOP: tl.constexpr):
-    """Three colours of [0, 1] at (y, x), clamped to the picture."""
-    y, x = tl.minimum(tl.maximum(y, 0), height - 1), tl.minimum(tl.maximum(x, 0), width - 1)
-    at = picture_ptr + y * stride + 3 * x
-    return tl.load(at).to(tl.float32) / TOP, tl.load(at + 1).to(tl.float32) / TOP, tl.load(at + 2).to(tl.float32) / TOP
+def row_of(picture_ptr, stride, y, height):
+    """The first pixel of row `y`, clamped to the picture."""
+    return picture_ptr + tl.minimum(tl.maximum(y, 0), height - 1) * stride
+
+
+@device_function
+def levels(row_ptr, x, width):
+    """The three colours at column `x`, clamped to the picture, as they are stored."""
+    at = row_ptr + 3 * tl.minimum(tl.maximum(x, 0), width - 1)
+    return tl.load(at).to(tl.float32), tl.load(at + 1).to(tl.float32), tl.load(at + 2).to(tl.float32)
 
 
 @device_function
@@ -72,32 +77,48 @@ def near_weight(squared: tl.constexpr):
 )  # fmt: skip
 def guide_forward(
     picture_ptr, enhanced_ptr, luma_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr, height, width, picture_y, enhanced_y,
-    TOP: tl.constexpr, PIXELS: tl.constexpr,
+    TOP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    # Grid (blocks of the planes' pixels); red_ptr and blue_ptr get the chroma blurred along the row.
-    y, x = rows_and_columns(width + 4, PIXELS)
-    to, inside = y * (width + 4) + x, y < height + 4
-    y, x = y - 2, x - 2
-    own = pixel(enhanced_ptr, enhanced_y, y, x, height, width, TOP)
-    light, guide = luma(own), tl.zeros((PIXELS,), tl.float32)
-    bright, dark, red, blue = tl.zeros_like(guide), tl.zeros_like(guide), tl.zeros_like(guide), tl.zeros_like(guide)
-    for i in tl.static_range(-2, 3):
-        for j in tl.static_range(-2, 3):
-            near = luma(pixel(enhanced_ptr, enhanced_y, y + i, x + j, height, width, TOP))
-            guide += guide_weight(i) * guide_weight(j) * near
-            bright += near
-            dark += luma(pixel(picture_ptr, picture_y, y + i, x + j, height, width, TOP))
-    for j in tl.static_range(-4, 5):
-        colors = pixel(enhanced_ptr, enhanced_y, y, x + j, height, width, TOP)
-        near = luma(colors)
-        red += chroma_weight(j) * (colors[0] - near)
-        blue += chroma_weight(j) * (colors[2] - near)
-    bright, dark = bright / 25, dark / 25
-    tl.store(luma_ptr + to, light, mask=inside)
-    tl.store(guide_ptr + to, 255 * guide, mask=inside)
-    tl.store(slope_ptr + to, bright * (1.0 - bright) / (dark * (1.0 - dark) + 1e-3), mask=inside)
-    tl.store(red_ptr + to, red, mask=inside)
-    tl.store(blue_ptr + to, blue, mask=inside)
+    # Grid (blocks of the planes' columns x blocks of ROWS rows). A program goes down its rows and keeps the sums along x of the
+    # last four; with those of a fifth row it has the sums of squares. red_ptr and blue_ptr get the chroma blurred along the row.
+    blocks = tl.cdiv(width + 4, COLUMNS)
+    column = tl.program_id(0) % blocks * COLUMNS + tl.arange(0, COLUMNS)
+    begin = (tl.program_id(0) // blocks).to(tl.int64) * ROWS
+    end = tl.minimum(begin + ROWS, height + 4)
+    zero = tl.zeros((COLUMNS,), tl.float32)
+    guides, brights, darks = (zero, zero, zero, zero), (zero, zero, zero, zero), (zero, zero, zero, zero)
+    for first in range(begin - 4, end, 5):  # after five rows none of the sums kept is one from before
+        for i in tl.static_range(5):
+            y = first + i
+            of_enhanced, of_picture = row_of(enhanced_ptr, enhanced_y, y, height), row_of(picture_ptr, picture_y, y, height)
+            light, guide, bright, dark, red, blue = zero, zero, zero, zero, zero, zero
+            for j in tl.static_range(-4, 5):
+                colors = levels(of_enhanced, column - 2 + j, width)
+                near = luma(colors)
+                red += chroma_weight(j) * (colors[0] - near)
+                blue += chroma_weight(j) * (colors[2] - near)
+                if j == 0:
+                    light = near
+                if j * j <= 4:
+                    guide += guide_weight(j) * near
+                    bright += near
+                    dark += luma(levels(of_picture, column - 2 + j, width))
+            # The square that ends with row y has its middle in row y - 2, which is row y of the planes.
+            square = guide_weight(2) * (guides[0] + guide) + guide_weight(1) * (guides[1] + guides[3])
+            square += guide_weight(0) * guides[2]
+            mean = (brights[0] + brights[1] + brights[2] + brights[3] + bright) * (0.04 / TOP)
+            before = (darks[0] + darks[1] + darks[2] + darks[3] + dark) * (0.04 / TOP)
+            guides = (guides[1], guides[2], guides[3], guide)
+            brights = (brights[1], brights[2], brights[3], bright)
+            darks = (darks[1], darks[2], darks[3], dark)
+            rows = y + tl.zeros_like(column)  # a tensor: the interpreter can't broadcast the comparison of a scalar
+            to, inside = y * (width + 4) + column, (column < width + 4) & (rows >= begin) & (rows < end)
+            tl.store(guide_ptr + to, square * (255 / TOP), mask=inside)
+            tl.store(slope_ptr + to, mean * (1.0 - mean) / (before * (1.0 - before) + 1e-3), mask=inside)
+            to, inside = to + 2 * (width + 4), (column < width + 4) & (rows + 2 >= begin) & (rows + 2 < end)
+            tl.store(luma_ptr + to, light * (1 / TOP), mask=inside)
+            tl.store(red_ptr + to, red * (1 / TOP), mask=inside)
+            tl.store(blue_ptr + to, blue * (1 / TOP), mask=inside)
 
 
 @triton.jit(
@@ -133,7 +154,8 @@ def denoise_forward(
                 weight = left * left * near_weight(i * i + j * j)
                 total += weight
                 change += weight * (tl.load(luma_ptr + near) - own)
-    colors = pixel(enhanced_ptr, enhanced_y, y, x, height, width, TOP)
+    red_level, green_level, blue_level = levels(row_of(enhanced_ptr, enhanced_y, y, height), x, width)
+    colors = red_level / TOP, green_level / TOP, blue_level / TOP
     share, pale = tl.minimum(tl.maximum(chroma * (slope - 1.0), 0.0), 1.0), 1.0 / (1.0 + color_error * added)
     light = change / total
     red, blue = share * (pale * red - (colors[0] - own)), share * (pale * blue - (colors[2] - own))
@@ -152,10 +174,10 @@ def store(to, own, change, inside, TOP: tl.constexpr):
     tl.store(to, value, mask=inside)
 
 
-# Four pixels per thread; two if each has five sums, because those of four pixels do not fit into the registers.
+# Four pixels per thread; one on the way down GUIDE_ROWS rows, four more of which are read.
 WARPS = 4
 PIXELS = 512
-GUIDE_PIXELS = 256
+GUIDE_ROWS, GUIDE_COLUMNS = 16, 128
 
 
 def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, denoised: Tensor) -> None:
@@ -164,9 +186,9 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, denoised: T
     planes = picture.new_empty(5, height + 4, width + 4, dtype=torch.float32)
     top = WHITE[picture.dtype]
     launch(
-        guide_forward, (triton.cdiv((height + 4) * (width + 4), GUIDE_PIXELS),),
+        guide_forward, (triton.cdiv(height + 4, GUIDE_ROWS) * triton.cdiv(width + 4, GUIDE_COLUMNS),),
         picture, enhanced, *planes, height, width, picture.stride(0), enhanced.stride(0),
-        TOP=top, PIXELS=GUIDE_PIXELS, num_warps=WARPS,
+        TOP=top, ROWS=GUIDE_ROWS, COLUMNS=GUIDE_COLUMNS, num_warps=WARPS,
     )  # fmt: skip
     launch(
         denoise_forward, (triton.cdiv(height * width, PIXELS),),
