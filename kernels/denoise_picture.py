@@ -80,7 +80,7 @@ def guide_forward(
     TOP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of the planes' columns x blocks of ROWS rows). A program goes down its rows and keeps the sums along x of the
-    # last four; with those of a fifth row it has the sums of squares. red_ptr and blue_ptr get the chroma blurred along the row.
+    # last four; with those of a fifth it has the sums of squares. red_ptr and blue_ptr get the chroma blurred along the row.
     blocks = tl.cdiv(width + 4, COLUMNS)
     column = tl.program_id(0) % blocks * COLUMNS + tl.arange(0, COLUMNS)
     begin = (tl.program_id(0) // blocks).to(tl.int64) * ROWS
