@@ -119,7 +119,10 @@ class _Graph:
 
     def logits_of(self, images: Tensor) -> Tensor:
         """The logits of ``images``, whose shape is the graph's, in its memory, which is reserved until ``release``."""
-        torch.cuda.current_stream().wait_event(self._free)
+        current = torch.cuda.current_stream()
+        current.wait_event(self._free)
+        # A graph that gives way to another may still run on this stream when its input is freed on the one that made it.
+        self._images.record_stream(current)
         self._images.copy_(images)
         self._graph.replay()
         return self._logits
