@@ -25,14 +25,16 @@ from torch import Tensor
 
 from zdce import backends
 from zdce.models.network import DCENet
+from zdce.models.variants import Variant
 from zdce.ops import dispatch
 from zdce.runtime import atomic, system
 from zdce.settings import PRECISIONS
 from zdce.version import __version__
 
-from . import steps
+from . import network_costs, steps
 from .cases import Setting
 from .engines import PICTURE, Textbook
+from .gpus import GPUS
 from .infer import lively
 from .measuring import Job, Measurement
 from .rows import Row, spread
@@ -241,10 +243,19 @@ def _networks(session: Session, batch: int, height: int, width: int, compiled: b
         measured[name] = partial(clock.intervals, partial(function, pictures))
     with _true_float32():
         times = session.times(measured, 0.0 if session.tiny else 3.0)
+    if "zdce bf16" in times and (predicted := _predicted(model.variant, session.name, (height, width))):
+        session.row("base", "zdce bf16, predicted at least", "time", "ms", [1e3 * batch * predicted.seconds], shape, "uint8")
     operations = 2 * model.variant.macs * batch * height * width
     for name, seconds in times.items():
         session.row("base", name, "time", "ms", [1e3 * s for s in seconds], shape, "uint8")
         session.row("base", name, "rate", "TFLOP/s", [1e-12 * operations / s for s in seconds], shape, "uint8")
+
+
+def _predicted(variant: Variant, card: str, size: tuple[int, int]) -> network_costs.Cost | None:
+    """What ``zdce bench static`` predicts for the card; an H200 computes as an H100."""
+    name = card.replace("H200", "H100")
+    gpu = next((gpu for gpu in GPUS.values() if gpu.name in name and gpu.arch in network_costs.CLOCK), None)
+    return None if gpu is None else network_costs.cost(variant, gpu, size)
 
 
 @contextlib.contextmanager

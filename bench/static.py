@@ -15,7 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from . import cuda_kernels
+from zdce.models import fused_network
+from zdce.models.variants import VARIANTS
+
+from . import cuda_kernels, network_costs
 from .cases import CASES, DTYPES, Setting
 from .gpus import GPUS, floor, occupancy
 from .rows import Row
@@ -93,6 +96,7 @@ def run(setting: Setting) -> Outcome:
     else:
         facts += [{"provider": "cuda", **fact} for fact in cuda_kernels.compiled()]
     rows = [row for fact in facts if fact["dtype"] in (setting.dtype, "any") for row in _rows(fact, setting)]
+    rows += network_costs.rows([variant for variant in VARIANTS.values() if fused_network.takes(variant)])
     return Outcome(rows, notes, [fault for fact in facts for fault in _faults(fact, setting)])
 
 

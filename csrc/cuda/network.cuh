@@ -465,9 +465,11 @@ inline int most_tiles(const FusedNetwork& network) {
   return most;
 }
 
-// Two blocks a processor, one of which works where the other waits, if each can have four strips: of the divisions that
-// fit the one with most results for the warps that the fullest of the processor's quarters has. Else one block, as wide
-// as it can be.
+// What a warp does in a quarter of a processor that it has for itself, where nothing else is done while it waits.
+constexpr double kAlone = 0.8;
+
+// Two blocks a processor, one of which works where the other waits, if each can have four strips, else one: of the
+// divisions that fit the one with most results for the warps that the fullest of the processor's quarters has.
 inline FusedNetwork laid_out(const Network& network, bool eight_bits, const GpuLimits& gpu) {
   const int tiles = std::max(3, most_tiles(fused_network(network, 1, eight_bits)));
   for (int together = most_together(tiles); together > 0; --together) {
@@ -478,8 +480,8 @@ inline FusedNetwork laid_out(const Network& network, bool eight_bits, const GpuL
       FusedNetwork fused = fused_network(network, strips, eight_bits);
       if (fused.results() <= 0 || fused.shared_bytes > most) continue;
       fused.together = together;
-      const int quarter = together == 2 ? (2 * strips + 3) / 4 : 1;
-      const double results = 1.0 * together * fused.results() / quarter;
+      const int quarter = (together * strips + 3) / 4;
+      const double results = (quarter == 1 ? kAlone : 1.0) * together * fused.results() / quarter;
       if (results > most_results) most_results = results, best = fused;
     }
     if (most_results > 0) return best;

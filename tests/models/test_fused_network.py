@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import zdce
 from cases import nan_filled_allocations
+from zdce.bench import gpus, network_costs
 from zdce.bench.infer import lively
 from zdce.models import fused_network
 from zdce.models.engine import network_plan
@@ -135,9 +136,9 @@ def test_numbers_that_are_none_stay_where_they_reach(on_host):
 
 
 def test_only_what_the_kernel_has_code_for_is_taken():
-    taken = {name for name, variant in VARIANTS.items() if fused_network._takes(variant)}
+    taken = {name for name, variant in VARIANTS.items() if fused_network.takes(variant)}
     assert taken == set(VARIANTS) - {"zero-dce-pp", "sci"}
-    assert not fused_network._takes(replace(VARIANTS["base"], iterations=1, formula="illumination"))
+    assert not fused_network.takes(replace(VARIANTS["base"], iterations=1, formula="illumination"))
     assert fused_network.fused(lively("base"), torch.bfloat16) is None  # on the CPU
 
 
@@ -156,7 +157,7 @@ def test_blocks_fit_a_processor_together(name, gpu, eight_bits):
     if reason := zdce.ops.dispatch.why_missing("cuda_on_host"):
         pytest.skip(reason)
     _, a_block, a_processor = GPUS[gpu]
-    layout = cuda_on_host.network_layout(network_plan(VARIANTS[name], "fp32"), eight_bits, *GPUS[gpu])
+    layout = cuda_on_host.network_layout(network_plan(VARIANTS[name], "fp32"), eight_bits, GPUS[gpu])
     assert layout.strips * layout.together <= WARPS[layout.tiles]
     assert layout.shared_bytes <= a_block
     assert layout.together * (layout.shared_bytes + 1024) <= a_processor
@@ -165,6 +166,23 @@ def test_blocks_fit_a_processor_together(name, gpu, eight_bits):
         assert (layout.strips, layout.together, layout.results) == (6, 2, 86)
         if eight_bits:  # 196 of 256 KB leave a cache that holds 34 KB of weights
             assert layout.together * (layout.shared_bytes + 1024) <= 196 << 10
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), (2160, 3840)])
+@pytest.mark.parametrize("gpu", ["A100", "H100"])
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"zero-dce-pp", "sci"}))
+def test_costs_are_predicted_for_the_kernels_own_blocks(name, gpu, size):
+    if reason := zdce.ops.dispatch.why_missing("cuda_on_host"):
+        pytest.skip(reason)
+    layout = cuda_on_host.network_layout(network_plan(VARIANTS[name], "fp32"), True, GPUS[gpu], size)
+    of = next(of for of in gpus.GPUS.values() if of.name == gpu)
+    cost = network_costs.cost(VARIANTS[name], of, size)
+    assert cost.layout == network_costs.Layout(layout.strips, layout.results, layout.together, layout.rows)
+    layers = network_costs.layers_of(VARIANTS[name])
+    assert network_costs.shared_bytes(layers, VARIANTS[name].filters, layout.strips) == layout.shared_bytes
+    # 4,096 operations a product; the first layer's fourth pixel and the last tile's missing maps are idle.
+    products = sum(layer.products for layer in layers)
+    assert 1 <= products * 4096 / 64 / (2 * VARIANTS[name].macs) < 1.3
 
 
 @torch.inference_mode()

@@ -58,13 +58,15 @@ void zdce_objective_sums(const ObjectiveForward* o, int64_t tiles, const Objecti
   Launch{}(objective_sums<>, 3 * shape->batch + 2, kSumThreads, *o, tiles, *shape);
 }
 
-// Strips of a block, blocks of a processor, bytes of a block's shared memory, columns and columns of results, and the
-// kernel's most tiles: 0, or 1 where it does not run the network.
-int zdce_network_layout(const int64_t* plan, int64_t length, bool eight_bits, const GpuLimits* gpu, int* found) {
+// Strips of a block, blocks of a processor, bytes of a block's shared memory, columns and columns of results, the
+// kernel's most tiles, and rows of a block for pictures of that size: 0, or 1 where it does not run the network.
+int zdce_network_layout(const int64_t* plan, int64_t length, bool eight_bits, const GpuLimits* gpu, int height,
+                        int width, int* found) {
   try {
     const FusedNetwork fused = laid_out(zdce::read_plan(plan, length), eight_bits, *gpu);
     found[0] = fused.strips, found[1] = fused.together, found[2] = fused.shared_bytes;
     found[3] = fused.columns(), found[4] = fused.results(), found[5] = std::max(3, most_tiles(fused));
+    found[6] = rows_of_blocks(fused, height, (width + fused.results() - 1) / fused.results(), *gpu);
   } catch (const Unfit&) {
     return 1;
   }

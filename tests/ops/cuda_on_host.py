@@ -135,15 +135,17 @@ def network_runner(processors=132, shared_a_block=227 << 10, shared_a_processor=
 class Layout(ctypes.Structure):
     """How a block and a processor of a GPU are divided for a network."""
 
-    _fields_ = [(name, ctypes.c_int) for name in ("strips", "together", "shared_bytes", "columns", "results", "tiles")]
+    _fields_ = [(name, ctypes.c_int) for name in ("strips", "together", "shared_bytes", "columns", "results", "tiles", "rows")]
 
 
-def network_layout(plan, eight_bits, processors, shared_a_block, shared_a_processor):
-    """The ``Layout`` for a network of ``plan`` on a GPU of these limits, None if it does not fit."""
-    gpu, found = (ctypes.c_int * 3)(processors, shared_a_block, shared_a_processor), Layout()
+def network_layout(plan, eight_bits, limits, size=(1080, 1920)):
+    """The ``Layout`` for a network of ``plan`` and pictures of ``size`` on a GPU of these ``limits``, None if it does not fit:
+    its processors and the bytes of shared memory of a block and of a processor.
+    """
+    gpu, found = (ctypes.c_int * 3)(*limits), Layout()
     numbers = (ctypes.c_int64 * len(plan))(*plan)
     failed = library().zdce_network_layout(
-        numbers, ctypes.c_int64(len(plan)), ctypes.c_bool(eight_bits), gpu, ctypes.byref(found)
+        numbers, ctypes.c_int64(len(plan)), ctypes.c_bool(eight_bits), gpu, *size, ctypes.byref(found)
     )
     return None if failed else found
 

@@ -108,5 +108,7 @@ def test_static_names_every_kernel_that_can_be_compiled_here(tmp_path, monkeypat
     with (tmp_path / "rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     pictures = {"denoise_forward", "guide_forward", "picture_forward", "reduce_forward", "sample_forward"}
-    assert {row["case"].split()[0] for row in rows} == pictures | {n for n in static.WORK if not n.startswith("objective")}
+    operators = {name for name in static.WORK if not name.startswith("objective")}
+    assert {row["case"].split()[0] for row in rows} == pictures | operators | {"network"}
+    assert "base 1080p uint8" in result.stdout
     assert all(float(row["value"]) == 0 for row in rows if row["metric"] == "spills")

@@ -17,6 +17,7 @@ from zdce.bench import (
     folder,
     infer,
     layers,
+    network_costs,
     ops,
     plot,
     providers,
@@ -398,7 +399,8 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, layout: str
 
     They are compiled for A100, H100 and B200; where there is a GPU, they are measured too. If a kernel spills registers or
     accesses too much memory, the exit code is 1. "touched" is the memory that a program accesses, halo included, divided by the
-    minimum; "floor" is a prediction: the time of the minimum at the published bandwidth.
+    minimum; "floor" is a prediction: the time of the minimum at the published bandwidth. Of networks that are one kernel, the
+    time of the tensor cores and of the shared memory is predicted by counting; "work" is what margins add.
     """
     setting = cases.Setting(batch, size, size, iterations, dtype, layout)
     outcome = static.run(setting)
@@ -408,6 +410,9 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, layout: str
         for device, lines in static.tables(outcome.rows).items():
             columns = ["kernel", "by", *static.COLUMNS.values()]
             print_table(f"{device}, predicted: {setting.shape} {dtype}", columns, lines, least_width=160)
+        for device, lines in network_costs.tables(outcome.rows).items():
+            columns = ["network", *network_costs.COLUMNS.values()]
+            print_table(f"{device}, predicted: networks as one kernel, bfloat16", columns, lines)
         _show_ops(measured)
     for line in (*outcome.notes, *outcome.faults):
         click.echo(line, err=True)

@@ -32,7 +32,7 @@ _WEIGHTS_AHEAD = 3 * _MOST_OUTPUTS * _INPUTS
 def fused(model: DCENet, dtype: torch.dtype) -> "FusedNetwork | None":
     """``model`` for the kernel, with its present weights; None if the kernel can't run it, or another backend is requested."""
     device = next(model.parameters()).device
-    if backends.requested() not in ("auto", "cuda") or dtype not in DTYPES or not _takes(model.variant):
+    if backends.requested() not in ("auto", "cuda") or dtype not in DTYPES or not takes(model.variant):
         return None
     if dispatch.why_missing("cuda", str(device), operator="apply_curve") is not None:
         return None
@@ -40,7 +40,7 @@ def fused(model: DCENet, dtype: torch.dtype) -> "FusedNetwork | None":
     return network if torch.ops.zdce_cuda.fits_network(network.biases, network.plan) else None
 
 
-def _takes(variant: Variant) -> bool:
+def takes(variant: Variant) -> bool:
     """Whether the kernel has code for networks of ``variant``; the GPU decides whether their memory suffices."""
     first, *others = variant.sources
     return (

@@ -1,0 +1,187 @@
+"""What the kernel of a whole network (csrc/cuda/network.cuh) costs on a GPU, by counting: nothing here is measured.
+
+A warp computes bands of 16 columns and 4 rows. Counted for each are its matrix products (m16n8k16) and the passes of 128 bytes
+through the multiprocessor's shared memory and cache: matrices of feature maps are 4 passes each, a product's weights 2.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from zdce.models.variants import Variant
+
+from .gpus import GPUS, Gpu
+from .rows import Row
+
+SUITE = "static"
+
+# Luo et al., "Dissecting the NVIDIA Hopper Architecture through Microbenchmarking" (arXiv 2501.12084): on Hopper products of
+# one warp reach 0.63 of the published rate, which asks for those of four warps together.
+_SHARE = {80: 1.0, 90: 0.63}
+
+# Cycles of a product in one of four tensor cores at the published rate, and boost clocks in GHz, from NVIDIA's white papers.
+_CYCLES, CLOCK = {80: 8, 90: 4}, {80: 1.41, 90: 1.83}
+
+_MULTIPROCESSORS = {80: 108, 90: 132}
+_RESERVED = 1024  # bytes of shared memory for each block
+_BAND = 4
+_ALONE = 0.8  # kAlone of network.cuh
+_FRAMES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution: blocks of 16 inputs (0: the image), tiles of 8 outputs, rows that are kept, and bands before the last
+    layer's first one."""
+
+    inputs: int
+    tiles: int
+    ring: int
+    ahead: int
+
+    @property
+    def products(self) -> int:
+        return _BAND * self.tiles * (9 * self.inputs or 3)
+
+    @property
+    def passes(self) -> int:
+        """Of operands; products of feature maps share a matrix between three rows, and weights between four."""
+        if self.inputs == 0:
+            return 6 * 4 + 3 * self.tiles * 2
+        return 3 * self.inputs * 6 * 4 + 9 * self.inputs * self.tiles * 2
+
+
+def layers_of(variant: Variant) -> list[Layer]:
+    """As Geometry of csrc/core/pass_geometry.h divides the rows."""
+    number, convolutions = len(variant.sources), variant.convolutions()
+    lead, ring, first = [number - 1 - n for n in range(number)], [0] * number, [0] * number
+    for m in range(number - 1, -1, -1):
+        for source in (s - 1 for s in variant.sources[m] if s > 0):
+            ring[source] = max(ring[source], lead[source] - lead[m] + 5)
+            first[source] = min(first[source], first[m] + (lead[m] - 1 - lead[source]) // _BAND)
+    inputs = [0] + [given // 16 for given, _ in convolutions[1:]]
+    return [Layer(inputs[n], -(-outputs // 8), ring[n], -first[n]) for n, (_, outputs) in enumerate(convolutions)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How blocks divide a picture: strips of 16 columns in each, columns of results, blocks a multiprocessor, and rows."""
+
+    strips: int
+    results: int
+    together: int
+    rows: int
+
+    @property
+    def quarter(self) -> int:
+        """Warps of the fullest quarter of a multiprocessor."""
+        return math.ceil(self.strips * self.together / 4)
+
+
+def shared_bytes(layers: Sequence[Layer], filters: int, strips: int) -> int:
+    pitch = 16 * strips + 2
+    return pitch * (sum(layer.ring * filters * 2 for layer in layers) + 8 * 8)
+
+
+def layout(variant: Variant, gpu: Gpu, size: tuple[int, int]) -> Layout | None:
+    """For 8-bit pictures of ``size`` (H, W); None if no block fits."""
+    layers = layers_of(variant)
+    few = max(layer.tiles for layer in layers) <= 3
+    for together in (2, 1) if few else (1,):
+        most = min(gpu.shared_memory - _RESERVED, gpu.shared_memory // together - _RESERVED)
+        found = []
+        for strips in range(4 if together == 2 else 2, (6 if few else 8) + 1):
+            results = 16 * strips - 2 * len(layers)
+            if results > 0 and shared_bytes(layers, variant.filters, strips) <= most:
+                found.append(Layout(strips, results, together, 0))
+        if found:
+            best = max(found, key=lambda one: (_ALONE if one.quarter == 1 else 1.0) * one.results / one.quarter)
+            return replace(best, rows=_rows(best, layers[0].ahead, gpu, size))
+    return None
+
+
+def _rows(of: Layout, ahead: int, gpu: Gpu, size: tuple[int, int]) -> int:
+    height, across, at_once = size[0], math.ceil(size[1] / of.results), _MULTIPROCESSORS[gpu.arch] * of.together
+    choices = (_BAND * math.ceil(math.ceil(height / down) / _BAND) for down in range(1, (height + 31) // 32 + 1))
+    return min(choices, key=lambda rows: math.ceil(across * math.ceil(height / rows) / at_once) * (rows + _BAND * ahead))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one picture, predicted.
+
+    Attributes:
+        layout: the division into blocks.
+        work: products that are made, over those of the picture without margins.
+        products: seconds of the tensor cores.
+        passes: seconds of the shared memory.
+    """
+
+    layout: Layout
+    work: float
+    products: float
+    passes: float
+
+    @property
+    def seconds(self) -> float:
+        """A lower bound: neither waits for the other."""
+        return max(self.products, self.passes)
+
+
+def cost(variant: Variant, gpu: Gpu, size: tuple[int, int]) -> Cost | None:
+    """For an 8-bit picture of ``size`` (H, W); None if the kernel can't run the network there."""
+    found = layout(variant, gpu, size)
+    if found is None:
+        return None
+    layers, bands = layers_of(variant), found.rows // _BAND
+    products = sum((bands + layer.ahead) * layer.products for layer in layers)
+    kept = sum((bands + layer.ahead) * 2 * _BAND * layer.tiles for layer in layers[:-1])
+    # Maps change lanes in 16 shuffles a tile; 3 values of each pixel are read and written, and read once more for the image.
+    last = bands * (16 * layers[-1].tiles + 3 * 6)
+    passes = sum((bands + layer.ahead) * layer.passes for layer in layers) + kept + last
+    blocks = math.ceil(size[1] / found.results) * math.ceil(size[0] / found.rows)
+    turns = math.ceil(blocks / (_MULTIPROCESSORS[gpu.arch] * found.together))
+    cycle = turns * 1e-9 / CLOCK[gpu.arch]
+    least = sum(layer.products for layer in layers) * size[0] * size[1] / 64
+    return Cost(
+        found,
+        blocks * found.strips * products / least,
+        cycle * found.quarter * products * _CYCLES[gpu.arch] / _SHARE[gpu.arch],
+        cycle * found.strips * found.together * passes,
+    )
+
+
+COLUMNS = {"work": "work", "tensor_cores": "products us", "shared_memory_passes": "passes us", "least_time": "least us"}
+
+
+def tables(found: Iterable[Row]) -> dict[str, list[list[str]]]:
+    """Tables by GPU: a line for each network and frame."""
+    lines: dict[str, dict[str, list[str]]] = {}
+    for row in found:
+        if row.case.startswith("network "):
+            line = lines.setdefault(row.device, {}).setdefault(f"{row.case.removeprefix('network ')} {row.shape}", [])
+            line.append(f"{row.value:.2f}" if row.metric == "work" else f"{row.value:.0f}")
+    return {device: [[name, *figures] for name, figures in each.items()] for device, each in lines.items()}
+
+
+def rows(variants: Sequence[Variant]) -> Iterator[Row]:
+    """Predictions for frames of 8 bits, of the first of variants with the same layers."""
+    first: dict[object, Variant] = {}
+    for variant in variants:
+        first.setdefault((variant.sources, variant.filters, variant.maps), variant)
+    for variant in first.values():
+        for arch in _MULTIPROCESSORS:
+            gpu = GPUS[arch]
+            for name, size in _FRAMES.items():
+                predicted = cost(variant, gpu, size)
+                if predicted is None:
+                    continue
+                figures = {
+                    "work": ("of the least", predicted.work),
+                    "tensor_cores": ("us, predicted", 1e6 * predicted.products),
+                    "shared_memory_passes": ("us, predicted", 1e6 * predicted.passes),
+                    "least_time": ("us, predicted", 1e6 * predicted.seconds),
+                }
+                for metric, (unit, value) in figures.items():
+                    case, shape, device = f"network {variant.name}", f"{name} uint8", f"{gpu.name} (sm_{arch})"
+                    yield Row.of(SUITE, case, "cuda", "forward", metric, unit, [value], shape, "bfloat16", None, device)
