@@ -73,8 +73,7 @@ class BuildExtensions(build_ext):
             raise RuntimeError(f"{ext.name} needs nvcc, which is neither in CUDA_HOME nor on the path")
         ext.sources = [source for source in ext.sources if source not in kernels]
         ext.include_dirs.append(str(home / "include"))
-        # The runtime is linked in: as a shared library it would have to be of the version that was built with.
-        ext.extra_objects.append(str(cuda_runtime(home)))
+        runtime = str(cuda_runtime(home))
         ext.libraries += ["dl", "pthread", "rt"]
         ext.extra_link_args += ["-Wl,--exclude-libs,ALL"]
         macros: list[Any] = ext.define_macros
@@ -87,3 +86,6 @@ class BuildExtensions(build_ext):
                 [str(home / "bin" / "nvcc"), *NVCC_FLAGS, *targets(home), *host, *common, "-c", source, "-o", str(target)]
             )
             ext.extra_objects.append(str(target))
+        # The runtime is linked in: as a shared library it would have to be of the version that was built with. It comes after
+        # the objects that need it, because linkers take from an archive what is missing when they reach it.
+        ext.extra_objects.append(runtime)

@@ -80,3 +80,5 @@ def test_no_shared_cuda_runtime_is_needed(build, tmp_path):
     symbols = subprocess.run(["nm", "-D", "--defined-only", built], capture_output=True, text=True, check=True).stdout
     assert "zdce_version" in symbols
     assert "cudaMalloc" not in symbols  # nor does it offer its own to others
+    missing = subprocess.run(["nm", "-D", "--undefined-only", built], capture_output=True, text=True, check=True).stdout
+    assert "cuda" not in missing
