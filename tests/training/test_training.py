@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import zdce
-from runs import assert_same_weights, command, run, signal_after_every_step
+from runs import assert_same_files, assert_same_weights, command, run, signal_after_every_step
 from zdce import training
 from zdce.errors import InputError
 from zdce.settings import LossWeights
@@ -206,6 +206,65 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(dark, tmp
     assert len(rows(out)) == 6
 
 
+@pytest.fixture
+def late(monkeypatch):
+    """Losses are read one step late, as on a GPU."""
+    made = learner.Learner.__init__
+
+    def init(self, *arguments):
+        made(self, *arguments)
+        self.late = True
+
+    monkeypatch.setattr(learner.Learner, "__init__", init)
+
+
+def test_losses_that_are_read_late_are_the_same(finished, dark, tmp_path, late):
+    assert run("--data", dark, "--out", tmp_path / "run", "--epochs", 12, *SMALL).exit_code == 0
+    assert_same_files(finished, tmp_path / "run")
+
+
+def test_a_step_begins_before_the_losses_of_the_one_before_are_read(dark, tmp_path, monkeypatch, late):
+    begin, happened = learner.Learner.begin_step, []
+
+    def noted(self, batch):
+        read, number = begin(self, batch), happened.count("begin")
+        happened.append("begin")
+
+        def losses():
+            happened.append(f"read {number}")
+            return read()
+
+        return losses
+
+    monkeypatch.setattr(learner.Learner, "begin_step", noted)
+    config = training.Config(data=str(dark), variant="iters4", size=32, batch_size=4, epochs=1)
+    training.Run.start(config, tmp_path / "run").train()
+    assert happened == ["begin", "begin", "read 0", "begin", "read 1", "read 2"]
+
+
+def test_a_stop_counts_the_step_that_still_runs(finished, dark, tmp_path, monkeypatch, late):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        signal_after_every_step(patch)
+        assert run("--data", dark, "--out", out, "--epochs", 12, *SMALL).exit_code == 130
+    assert run("--out", out, "--resume").exit_code == 0
+    assert_same_files(finished, out)
+
+
+def test_a_loss_that_is_read_late_and_not_finite_stops_as_well(dark, tmp_path, monkeypatch, late):
+    out, begin = tmp_path / "diverged", learner.Learner.begin_step
+
+    def diverging(self, batch):
+        losses = begin(self, batch)
+        return lambda: [float("nan")] * 5 if int(self.optimizer.state_dict()["state"][0]["step"]) == 5 else losses()
+
+    monkeypatch.setattr(learner.Learner, "begin_step", diverging)
+    result = run("--data", dark, "--out", out, "--epochs", 3, *SMALL)
+    assert result.exit_code == 1
+    assert "the loss is not finite in epoch 2, step 1" in result.stderr
+    assert f"{out} has the state of epoch 1" in result.stderr
+
+
 def test_huge_learning_rates_do_not_end_in_silent_nan(dark, tmp_path):
     result = run("--data", dark, "--out", tmp_path / "run", "--epochs", 30, *SMALL[:-4], "--lr", "1e30")
     last = tmp_path / "run" / "last.safetensors"
@@ -386,8 +445,9 @@ def losses_of_each_step(backend, data, out, monkeypatch):
     seen, step = [], training.Run._step
 
     def noted(self, batch):
-        seen.append(step(self, batch))
-        return seen[-1]
+        losses = step(self, batch)
+        seen.append(losses())
+        return losses
 
     config = training.Config(data=str(data), variant="iters4", size=32, batch_size=4, lr=1e-3, epochs=7)
     with monkeypatch.context() as patched, zdce.backend(backend):

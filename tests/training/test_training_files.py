@@ -110,7 +110,7 @@ def test_steps_wait_for_neither_pictures_nor_files(config, tmp_path, monkeypatch
     def step(self, batch):
         total = min(4 * (len(steps) + 2), 60)
         happened(steps, 1, lambda: len(loaded) >= total)
-        return [0.0] * 5
+        return lambda: [0.0] * 5
 
     write = State.write
 

@@ -2,8 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,9 @@ from zdce.runtime import processes
 from zdce.runtime.processes import SINGLE_PROCESS, Ranks
 from zdce.training.config import AMP, Config
 
+# Waits for the mean total and terms of an update, which are the same in all processes.
+Losses = Callable[[], list[float]]
+
 
 class Learner:
     """Network of ``config`` with everything else that an update changes; equal in all processes of ``ranks``."""
@@ -30,6 +34,8 @@ class Learner:
         self.config = config
         self.ranks = ranks
         self._device = torch.device(config.device).type
+        # A GPU computes the next step while the host reads a step's losses.
+        self.late = self._device == "cuda"
         self._autocast = AMP.get(self._device, torch.float32)
         torch.manual_seed(config.seed)
         self.model = DCENet(config.variant, config.activations).to(config.device)
@@ -37,7 +43,8 @@ class Learner:
         # batch's.
         with processes.raising_rank_lost():
             self.parallel: nn.Module = DistributedDataParallel(self.model) if ranks.world > 1 else self.model
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
+        # In one kernel, and without asking a GPU whether gradients are finite.
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=self.late or None)
         self.schedule = CosineAnnealingLR(self.optimizer, config.epochs) if config.schedule == "cosine" else None
         self.scaler = torch.amp.GradScaler(self._device, enabled=config.amp and self._autocast == torch.float16)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
@@ -53,27 +60,31 @@ class Learner:
         return self.optimizer.param_groups[0]["lr"]
 
     def step(self, batch: Tensor) -> list[float]:
-        """One update from ``batch`` (accumulate * B, 3, size, size) uint8, this process's part of the pictures.
+        """One update, and its losses: see ``begin_step``."""
+        return self.begin_step(batch)()
 
-        Returns the mean total and terms over all processes. If those of a part are not finite, they are returned and there is
-        no update.
+    def begin_step(self, batch: Tensor) -> Losses:
+        """Begins an update from ``batch`` (accumulate * B, 3, size, size) uint8, this process's part of the pictures.
+
+        Returns a function that waits for the mean total and terms over all processes. If they are not finite, the weights are
+        spoiled; on the CPU, where each part's are known at once, there is no update.
 
         Raises:
             zdce.runtime.processes.RankLostError: another process is gone.
         """
         self.optimizer.zero_grad()
         parts = batch.split(self.config.batch_size // self.ranks.world)
-        sums = [0.0] * len(Objective._fields)
+        of_parts: list[Losses] = []
         for number, part in enumerate(parts, 1):
             with processes.raising_rank_lost(), self._gradient_exchange(number == len(parts)):
                 objective = self._objective(self.parallel, part)
                 losses = self._mean(objective)
-                if not all(map(math.isfinite, losses)):
+                if not self.late and not all(map(math.isfinite, losses())):
                     return losses
-                sums = [total + loss for total, loss in zip(sums, losses, strict=True)]
+                of_parts.append(losses)
                 self.scaler.scale(objective.total / len(parts)).backward()
         self._update()
-        return [total / len(parts) for total in sums]
+        return lambda: _mean_of_parts([losses() for losses in of_parts])
 
     def _gradient_exchange(self, last: bool) -> AbstractContextManager[None]:
         """Context of a backward pass: processes exchange gradients only in the ``last`` one of an update."""
@@ -81,10 +92,20 @@ class Learner:
             return cast(AbstractContextManager[None], self.parallel.no_sync())
         return nullcontext()
 
-    def _mean(self, objective: Objective) -> list[float]:
-        """Mean total and terms over all processes."""
-        values = torch.stack(objective).detach().double().cpu()
-        return (self.ranks.summed(values) / self.ranks.world).tolist()
+    def _mean(self, objective: Objective) -> Losses:
+        """A function that waits for the mean total and terms over all processes."""
+        values = torch.stack(objective).detach().double().to("cpu", non_blocking=self.late)
+        copied = torch.cuda.Event() if self._device == "cuda" else None
+        if copied is not None:
+            copied.record()
+
+        @cache
+        def mean() -> list[float]:
+            if copied is not None:
+                copied.synchronize()
+            return (self.ranks.summed(values) / self.ranks.world).tolist()
+
+        return mean
 
     def _update(self) -> None:
         if self.config.clip:
@@ -210,6 +231,13 @@ class Learner:
             self.schedule.load_state_dict(numbers["schedule"])
             for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
                 group["lr"] = rate
+
+
+def _mean_of_parts(parts: Sequence[list[float]]) -> list[float]:
+    sums = [0.0] * len(Objective._fields)
+    for losses in parts:
+        sums = [total + loss for total, loss in zip(sums, losses, strict=True)]
+    return [total / len(parts) for total in sums]
 
 
 def _under(kind: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

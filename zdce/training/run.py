@@ -4,6 +4,7 @@ import copy
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,7 +24,7 @@ from zdce.training.clock import Clock
 from zdce.training.config import Config
 from zdce.training.errors import TrainingError, TrainingInterruptedError
 from zdce.training.folder import LOG_FIELDS, RunFolder, log_text, read_log
-from zdce.training.learner import Learner
+from zdce.training.learner import Learner, Losses
 from zdce.training.pictures import Pictures, load_pictures, some
 from zdce.training.state import Position, State
 from zdce.training.tensorboard import BeforeAfter
@@ -77,6 +78,7 @@ class Run:
         self.rows: list[dict[str, Any]] = []
         self.learner = Learner(config, ranks)
         self._clock = Clock()
+        self._begun: deque[Losses] = deque()  # of updates that are not yet counted
         self._kept = str(self.position)  # position of the state in the folder
 
     @classmethod
@@ -194,21 +196,32 @@ class Run:
     def _steps(self, session: _Session) -> None:
         """Makes the remaining updates of the epoch."""
         position = self.position
-        while position.step < session.steps:
+        while position.step + len(self._begun) < session.steps:
             batch = next(session.batches)
             position.seconds += self._clock.lap(_REST)
-            losses = self._step(batch)
+            self._begun.append(self._step(batch))
+            self._read_losses(session, running=int(self.learner.late))
             position.seconds += self._clock.lap(_STEPS)
+            session.write.check()
+            self._stop_if_requested(session)
+        if self._begun:
+            self._read_losses(session)
+            position.seconds += self._clock.lap(_STEPS)
+
+    def _read_losses(self, session: _Session, running: int = 0) -> None:
+        """Counts the updates begun, but for the last ``running``, whose losses are not waited for."""
+        position = self.position
+        while len(self._begun) > running:
+            losses = self._finite(self._begun.popleft()(), f"step {position.step + 1}")
             position.sums = [total + loss for total, loss in zip(position.sums, losses, strict=True)]
             position.step += 1
             status = f"epoch {position.epoch + 1}/{self.config.epochs}  " + _described(losses)
             session.bar.update(session.task, advance=1, status=status)
-            session.write.check()
-            self._stop_if_requested(session)
 
     def _stop_if_requested(self, session: _Session) -> None:
         # All processes stop after the same step; otherwise one would wait for another's gradients.
         if self.ranks.summed(torch.tensor(int(session.stop.is_set()))):
+            self._read_losses(session)
             if self.ranks.first:
                 session.write(Checkpoint(self._state()))
                 session.write.wait()
@@ -218,9 +231,9 @@ class Run:
                 f" continue with: zdce train --out {self.folder.path} --resume"
             )
 
-    def _step(self, batch: Tensor) -> list[float]:
-        """One update from ``batch`` (accumulate * B, 3, size, size) uint8; returns the mean total and terms."""
-        return self._finite(self.learner.step(batch), f"step {self.position.step + 1}")
+    def _step(self, batch: Tensor) -> Losses:
+        """Begins one update from ``batch`` (accumulate * B, 3, size, size) uint8."""
+        return self.learner.begin_step(batch)
 
     def _finite(self, losses: list[float], when: str) -> list[float]:
         if not all(map(math.isfinite, losses)):
@@ -290,10 +303,17 @@ def seconds_a_step(config: Config) -> float:
     """Seconds of one training step with ``config`` on this machine, measured on noise after one step to warm up."""
     run = Run(config, RunFolder(Path()))
     batch = torch.randint(256, (config.pictures_an_update, 3, config.size, config.size), dtype=torch.uint8)
-    run._step(batch)
+    run._step(batch)()
+    _wait_for_gpu(config)
     started = time.perf_counter()
-    run._step(batch)
+    run._step(batch)()
+    _wait_for_gpu(config)
     return time.perf_counter() - started
+
+
+def _wait_for_gpu(config: Config) -> None:
+    if torch.device(config.device).type == "cuda":
+        torch.cuda.synchronize(config.device)
 
 
 def _described(losses: list[float]) -> str:
