@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from PIL import ExifTags, Image
 
 from zdce import cli, errors
 from zdce.enhancement import batch, colour
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import BackendError, ExistingFileError, FileError, InputError, MissingFileError, ZdceError
-from zdce.io import decoding, encoding, images, raw, sixteen_bit
+from zdce.io import decoding, directories, encoding, exif, images, raw, sixteen_bit, xmp
 from zdce.metrics import table
+from zdce.runtime import devices, processes
 from zdce.training.checkpoints import Checkpoint
 from zdce.training.errors import TrainingError
 from zdce.training.learner import Learner
@@ -97,6 +98,40 @@ def test_a_bug_in_reading_16_bits_is_none_of_the_files(photos, model, monkeypatc
     images.write(picture, Path("deep.tif"))
     monkeypatch.setattr(sixteen_bit, name, bug)
     assert_is_a_bug(run("enhance", "deep.tif", "-m", model))
+
+
+_XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        (directories.Block, "_all_entries"),
+        (exif, "_patch"),
+        (exif, "_swap"),
+        (xmp, "_elements"),
+        (xmp, "_clean"),
+        (decoding, "_in_mode"),
+    ],
+)
+def test_a_bug_in_reading_metadata_is_none_of_the_files(photos, model, monkeypatch, where, name):
+    """It does not read as broken metadata, which are left out, or as a broken picture."""
+    described = Image.Exif()
+    described[ExifTags.Base.Orientation] = 6
+    described[ExifTags.Base.ImageWidth], described[ExifTags.Base.ImageLength] = 24, 20
+    Image.open("in/a.png").save("a.webp", exif=described, xmp=_XMP, lossless=True)
+    assert run("enhance", "a.webp", "-m", model, "-o", "first.webp").exit_code == 0
+    monkeypatch.setattr(where, name, bug)
+    assert_is_a_bug(run("enhance", "a.webp", "-m", model))
+
+
+@pytest.mark.parametrize(("where", "name"), [(devices, "named"), (processes, "use_own_gpu")])
+def test_a_bug_in_choosing_the_device_is_no_wrong_device(photos, model, monkeypatch, where, name):
+    monkeypatch.setattr(where, name, bug)
+    assert_is_a_bug(run("enhance", "in", "-m", model))
 
 
 def test_a_bug_in_reading_raw_is_none_of_the_files(photos, model, monkeypatch):

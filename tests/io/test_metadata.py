@@ -474,16 +474,19 @@ def test_long_texts_and_profiles_cost_a_png_nothing(tmp_path):
     assert images.read(tmp_path / "a.png").metadata == picture.metadata
 
 
+def box(kind, *content):
+    """A box of ISO's base media files."""
+    data = b"".join(content)
+    return struct.pack(">I", len(data) + 8) + kind + data
+
+
+def full(kind, *content, version=0):
+    """A box with a version."""
+    return box(kind, bytes([version, 0, 0, 0]), *content)
+
+
 def gain_map_avif():
     """The boxes of a file of four pictures: the photograph, its gain map with a tone-mapped one of both, and a depth map."""
-
-    def box(kind, *content):
-        data = b"".join(content)
-        return struct.pack(">I", len(data) + 8) + kind + data
-
-    def full(kind, *content, version=0):
-        return box(kind, bytes([version, 0, 0, 0]), *content)
-
     kinds = {1: b"av01", 2: b"av01", 3: b"tmap", 4: b"av01"}
     infos = [full(b"infe", struct.pack(">HH", n, 0), kind, b"\0", version=2) for n, kind in kinds.items()]
     depth = full(b"auxC", b"urn:mpeg:hevc:2015:auxid:2 depth\0")
@@ -503,6 +506,15 @@ def test_what_avif_and_heic_hold_beside_the_picture_is_named():
     described, left_out = isobmff.carried(gain_map_avif())
     assert described["colour_tags"].cicp == (12, 13, 6, 1)
     assert sorted(left_out) == ["depth map left out", "gain map left out", "motion photo's video left out"]
+
+
+@pytest.mark.parametrize("places", [b"", full(b"iloc", bytes(2), b"\xff\xff\xff\xff", version=2)], ids=["none", "wrong count"])
+def test_metadata_whose_place_is_not_said_are_left_out(places):
+    info = full(b"infe", struct.pack(">HH", 2, 0), b"Exif", b"\0", version=2)
+    meta = full(b"meta", full(b"pitm", struct.pack(">H", 1)), full(b"iinf", struct.pack(">H", 1), info), places)
+    described, left_out = isobmff.carried(box(b"ftyp", b"avif\0\0\0\0avif") + meta)
+    assert "exif" not in described
+    assert left_out == []
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from zdce.errors import ZdceError
 from zdce.models import weights
 from zdce.settings import Effect, EnhanceSettings, Option
 from zdce.settings import options as all_settings
@@ -25,7 +26,7 @@ def _usable(device: str) -> str:
     try:
         name = str(devices.named(device))
         processes.use_own_gpu(name)
-    except (RuntimeError, ValueError) as error:
+    except ZdceError as error:
         raise click.BadParameter(f"{device!r} can't be used here: {str(error).splitlines()[0]}") from None
     return name
 

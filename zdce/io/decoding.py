@@ -357,9 +357,8 @@ def _picture(image: Image.Image, format_name: str) -> Picture:
     if image.mode == "CMYK":
         image = _rgb_of_cmyk(image, metadata.pop("icc_profile", None))
     grey = image.mode in ("1", "L", "LA", "La")
-    with library_call(InputError):  # Modes that Pillow can't convert.
-        alpha = np.asarray(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
-        rgb = _in_mode(_in_mode(image, "L" if grey else "RGBA" if alpha is not None else "RGB"), "RGB")
+    alpha = np.asarray(_in_mode(image, "RGBA").getchannel("A")) if image.has_transparency_data else None
+    rgb = _in_mode(_in_mode(image, "L" if grey else "RGBA" if alpha is not None else "RGB"), "RGB")
     return Picture(_rgb_array(rgb), grey, alpha, metadata)
 
 
@@ -375,7 +374,10 @@ def _rgb_array(image: Image.Image) -> NDArray[np.uint8]:
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     """``image`` itself if it has the mode, because Pillow would copy it."""
-    return image if image.mode == mode else image.convert(mode)
+    if image.mode == mode:
+        return image
+    with library_call(InputError):  # There are modes that Pillow can't convert.
+        return image.convert(mode)
 
 
 def _rgb_of_cmyk(image: Image.Image, profile: bytes | None) -> Image.Image:

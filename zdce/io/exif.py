@@ -7,6 +7,7 @@ the block, so nothing in it moves.
 import struct
 from collections.abc import Iterable, Sequence
 
+from zdce.errors import InputError
 from zdce.io import directories
 from zdce.io.directories import EXIF, GPS, INTEROPERABILITY, MAKER_NOTE, Block, Entry
 
@@ -37,7 +38,7 @@ def is_block(data: bytes) -> bool:
     """Whether it begins like a block."""
     try:
         return data[2:4] in (b"*\0", b"\0*") and not Block(data).big
-    except (ValueError, struct.error):
+    except (InputError, struct.error):
         return False
 
 
@@ -47,7 +48,7 @@ def orientation(data: bytes) -> int | None:
         opened = Block(block(data))
         entry = opened.find(opened.first, _ORIENTATION)
         value = opened.number(entry, 0) if entry else 0
-    except (ValueError, struct.error):
+    except (InputError, struct.error):
         return None
     return value if value in range(1, 9) else None
 
@@ -67,7 +68,7 @@ def upright(data: bytes, turn: int, size: tuple[int, int]) -> bytes:
         opened = Block(changed)
         _patch(opened, changed, turn, size)
         empty = {entry.tag for entry in opened.entries(opened.first)} == {_ORIENTATION}
-    except (ValueError, struct.error):
+    except (InputError, struct.error):
         return block(data)
     return b"" if empty else bytes(_without_thumbnail(opened, changed))
 
@@ -149,7 +150,7 @@ def without_orientation(data: bytes) -> bytes:
         changed = bytearray(data)
         opened = Block(changed)
         _remove(opened, changed, opened.first, _ORIENTATION)
-    except (ValueError, struct.error):
+    except (InputError, struct.error):
         return data
     return bytes(changed)
 
@@ -184,7 +185,7 @@ def without_place(data: bytes) -> bytes:
                     _blank(changed, entry.value, entry.value + entry.size)
                     _remove(opened, changed, directory, tag)
         return bytes(changed) if opened.entries(opened.first) else b""
-    except (ValueError, struct.error):
+    except (InputError, struct.error):
         return b""
 
 
@@ -202,7 +203,7 @@ def is_adobe_rgb(data: bytes) -> bool:
         own = opened.below(opened.first, EXIF)
         space = opened.find(own, _COLOR_SPACE)
         index = opened.find(opened.below(own, INTEROPERABILITY), _INTEROPERABILITY_INDEX)
-    except (ValueError, struct.error):
+    except (InputError, struct.error):
         return False
     value = opened.number(space, 1) if space else 1
     return value == _ADOBE_RGB or (value != 1 and index is not None and opened.bytes(index).startswith(b"R03"))
@@ -213,7 +214,7 @@ def has_maker_note(data: bytes) -> bool:
     try:
         opened = Block(data)
         return opened.find(opened.below(opened.first, EXIF), MAKER_NOTE) is not None
-    except (ValueError, struct.error):
+    except (InputError, struct.error):
         return False
 
 

@@ -112,7 +112,9 @@ class Items:
         return [bytes(self._data[box.start : box.end]) for box in self._properties.get(item, []) if box.kind == kind]
 
     def content(self, item: int) -> bytes:
-        """The bytes of an item."""
+        """The bytes of an item; none if the file does not say where they are."""
+        if b"iloc" not in self._inside:
+            return b""
         box = self._inside[b"iloc"]
         version, at = self._versioned(box)
         sizes = self._integer(at, 2)
@@ -120,6 +122,8 @@ class Items:
         width = 2 if version < 2 else 4
         count, at = self._integer(at + 2, width), at + 2 + width
         for _ in range(count):
+            if at > box.end:  # the count is wrong
+                break
             identity, at = self._integer(at, width), at + width
             method = self._integer(at, 2) & 15 if version in (1, 2) else 0
             at += (2 if version in (1, 2) else 0) + 2
@@ -143,7 +147,7 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
     try:
         items = Items(data)
         return _described(items), [_line(*each) for each in _left_out(items, data).items()]
-    except (ValueError, struct.error, IndexError, StopIteration):
+    except (InputError, struct.error, IndexError, StopIteration):
         return {}, []
 
 

@@ -48,7 +48,7 @@ def opened(data: Buffer) -> Block | None:
     """The structure of a TIFF file, or None where it is something else."""
     try:
         return Block(data) if data[2:4] in (b"*\0", b"\0*", b"+\0", b"\0+") else None
-    except (ValueError, struct.error):
+    except (InputError, struct.error):
         return None
 
 

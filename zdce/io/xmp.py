@@ -10,6 +10,8 @@ from contextlib import suppress
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
+from zdce.errors import InputError
+
 _GOOGLE = "http://ns.google.com/photos/1.0/"
 _DYNAMIC_DEPTH = "http://ns.google.com/photos/dd/1.0/"
 
@@ -102,14 +104,15 @@ def _edited(packet: bytes, edit: Callable[[minidom.Element], None]) -> bytes:
     """The packet after ``edit`` of each element; nothing where it can't be read."""
     if packet.count(b"<") > _MOST_TAGS:
         return b""
-    try:
-        # Zeros may pad a packet; in UTF-16 one of them belongs to the last letter.
-        document = minidom.parseString(packet.rstrip(b"\0") + b"\0" * packet.startswith(codecs.BOM_UTF16_LE))
+    # Zeros may pad a packet; in UTF-16 one of them belongs to the last letter.
+    document = _document(packet.rstrip(b"\0") + b"\0" * packet.startswith(codecs.BOM_UTF16_LE))
+    if document is None:
+        return b""
+    with suppress(InputError, RecursionError):  # elements may be nested too deeply
         for element in list(_elements(document)):
             edit(element)
         return _text(document)
-    except (ExpatError, ValueError, RecursionError):
-        return b""
+    return b""
 
 
 def _elements(node: minidom.Node) -> Iterator[minidom.Element]:
@@ -119,8 +122,18 @@ def _elements(node: minidom.Node) -> Iterator[minidom.Element]:
             yield from _elements(child)
 
 
+def _document(packet: bytes) -> minidom.Document | None:
+    """The packet's document, or None if it can't be read."""
+    with suppress(ExpatError, ValueError, LookupError, RecursionError):
+        return minidom.parseString(packet)
+    return None
+
+
 def _text(document: minidom.Document) -> bytes:
-    return "\n".join(node.toxml() for node in document.childNodes).encode()
+    """The document as a packet; nothing if it contains what XML has no form for."""
+    with suppress(ValueError):
+        return "\n".join(node.toxml() for node in document.childNodes).encode()
+    return b""
 
 
 def _is_stale(name: str | None, local: str | None) -> bool:
@@ -152,11 +165,11 @@ def _turn_regions(element: minidom.Element, turn: int) -> None:
     """Turns the rectangle that an element describes, by its attributes or child elements.
 
     Raises:
-        ValueError: its numbers can't be read.
+        InputError: its numbers can't be read.
     """
     area = [_property(element, _AREA, name) for name in "xywh"]
     if all(area[:2]):
-        x, y = (float(_value(part)) for part in area[:2])
+        x, y = _numbers(",".join(_value(part) for part in area[:2]), 2)
         for part, value in zip(area, _turned(x, y, turn), strict=False):
             _give(part, f"{value:.6g}")
         if turn >= 5 and all(area[2:]):
@@ -166,10 +179,20 @@ def _turn_regions(element: minidom.Element, turn: int) -> None:
     if turn >= 5:
         _exchange(element, _DIMENSIONS, ("w", "h"))
     if (corner := _property(element, _REGION, "Rectangle")) is not None:
-        left, top, width, height = (float(number) for number in _value(corner).split(","))
+        left, top, width, height = _numbers(_value(corner), 4)
         x, y = _turned(left + width / 2, top + height / 2, turn)
         width, height = (height, width) if turn >= 5 else (width, height)
         _give(corner, ", ".join(f"{value:.6g}" for value in (x - width / 2, y - height / 2, width, height)))
+
+
+def _numbers(text: str, count: int) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise InputError(f"expected {count} numbers, got {text!r}")
+    return numbers
 
 
 def _turned(x: float, y: float, turn: int) -> tuple[float, float]:
@@ -228,24 +251,29 @@ def merged(main: bytes, rest: bytes) -> bytes:
         return main
     if main.count(b"<") + rest.count(b"<") > _MOST_TAGS:
         return main
-    with suppress(ExpatError, ValueError, IndexError, RecursionError):
-        document = minidom.parseString(main.rstrip(b"\0"))
+    document, other = _document(main.rstrip(b"\0")), _document(rest.rstrip(b"\0")) if rest else None
+    if document is None or (rest and other is None):
+        return main
+    with suppress(RecursionError):
         for element in list(_elements(document)):
             if element.hasAttributeNS(_NOTE, "HasExtendedXMP"):
                 element.removeAttributeNS(_NOTE, "HasExtendedXMP")
             elif (element.namespaceURI, element.localName) == (_NOTE, "HasExtendedXMP") and element.parentNode is not None:
                 element.parentNode.removeChild(element)
-        if rest:
-            _add(document, minidom.parseString(rest.rstrip(b"\0")))
-        return _text(document)
+        if other is None or _add(document, other):
+            return _text(document) or main
     return main
 
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 
 
-def _add(document: minidom.Document, other: minidom.Document) -> None:
-    target, source = (each.getElementsByTagNameNS(_RDF, "RDF")[0] for each in (document, other))
+def _add(document: minidom.Document, other: minidom.Document) -> bool:
+    """Adds the descriptions of ``other`` to ``document``; returns whether both have a place for them."""
+    places = [each.getElementsByTagNameNS(_RDF, "RDF") for each in (document, other)]
+    if not all(places):
+        return False
+    target, source = (found[0] for found in places)
     above = [element for element in (other.documentElement, source) if element is not None]
     spaces = [attribute for element in above for attribute in (element.attributes or {}).values()]
     for description in list(source.childNodes):
@@ -254,6 +282,7 @@ def _add(document: minidom.Document, other: minidom.Document) -> None:
                 if attribute.name.startswith("xmlns:") and not description.hasAttribute(attribute.name):
                     description.setAttribute(attribute.name, attribute.value)
             target.appendChild(document.importNode(description, True))
+    return True
 
 
 _POINTING = (

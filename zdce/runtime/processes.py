@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zdce.errors import InputError, ZdceError
+from zdce.errors import InputError, ZdceError, library_call
 from zdce.runtime import packages, threads
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def use_own_gpu(device: str) -> None:
     """If several processes use ``device`` "cuda", make it the GPU with this process's number on its machine.
 
     Raises:
-        InputError: ``device`` names one GPU for all processes.
-        RuntimeError: there are fewer GPUs than processes.
+        InputError: ``device`` names one GPU for all processes, or there are fewer GPUs than processes.
     """
     if device == "cpu":
         return
@@ -58,7 +57,8 @@ def use_own_gpu(device: str) -> None:
         return
     if parsed.index is not None:
         raise InputError("several processes must have device cuda, each its own GPU")
-    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    with library_call(InputError):
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @dataclass(frozen=True)
