@@ -35,7 +35,7 @@ from . import network_costs, steps
 from .cases import Setting
 from .engines import PICTURE, Textbook
 from .gpus import GPUS
-from .infer import lively
+from .infer import random_network
 from .measuring import Job, Measurement
 from .rows import Row, spread
 from .timing import Clock, Timed, rounds
@@ -217,10 +217,10 @@ def _graphed(function: Pictures) -> Pictures:
 
 @torch.inference_mode()
 def _networks(session: Session, batch: int, height: int, width: int, compiled: bool = False) -> None:
-    model, device = lively("base"), session.device
+    model, device = random_network("base"), session.device
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randint(0, 96, (batch, height, width, 3), dtype=torch.uint8, generator=generator).to(device)
-    exact = Textbook(lively("base").double().to(device), PICTURE)
+    exact = Textbook(random_network("base").double().to(device), PICTURE)
     small = pictures[:1, : min(270, height), : min(480, width)].contiguous()
     truth, shape = exact(small[0]).double(), f"{batch}x{height}x{width}x3"
     clock, measured = Clock(device), {}

@@ -179,7 +179,7 @@ def run(options: Options) -> Outcome:
 
 def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Setting]:
     """All comparisons; the files of each replace the former ones in ``folder``."""
-    models = map(load, options.models) if options.models else map(lively, options.variants)
+    models = map(load, options.models) if options.models else map(random_network, options.variants)
     for model in models:
         model.save(folder / "net.safetensors")
         _export(options, model, folder, outcome)
@@ -190,7 +190,7 @@ def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Set
                     yield _Setting(model, expected, modes, precision, threads)
 
 
-def lively(variant: str) -> DCENet:
+def random_network(variant: str) -> DCENet:
     """A network with the same random weights at every call, scaled so that its logits on noise have the deviation 1."""
     torch.manual_seed(0)
     model = DCENet(variant).eval()

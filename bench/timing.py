@@ -64,8 +64,8 @@ def rounds(
 ) -> dict[str, list[tuple[float, ...]]]:
     """Times of each, from as many rounds as fit into ``seconds``, at least ``least``, each in another order.
 
-    In a round everyone runs twice and the second run counts: what lies in the caches is its own, not its predecessor's. Who
-    takes more than ``long`` seconds, to whom the caches are nothing, runs once.
+    In a round each runs twice, and the second run counts: the caches then hold its own data, not its predecessor's. Those that
+    take more than ``long`` seconds, for which the caches hardly matter, run once.
     """
     shuffled = random.Random(0)
     names = list(measured)

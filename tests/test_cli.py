@@ -141,6 +141,8 @@ def test_each_command_is_where_the_list_says(name):
     command = cli.COMMANDS[name].load()
     assert command.name == name
     assert name in run("--help").stdout
+    # Names that a panel of the help has, and the command does not, would end it.
+    assert run(name, "--help").exit_code == 0
 
 
 def test_public_names_are_found():

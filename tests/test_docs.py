@@ -22,7 +22,7 @@ from PIL import Image
 import zdce
 from zdce import cli
 from zdce.bench.engines import dark_picture
-from zdce.bench.infer import lively
+from zdce.bench.infer import random_network
 from zdce.data import datasets, sample
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +43,7 @@ def things(tmp_path_factory):
     for n, name in enumerate(pictures):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(dark_picture(36, 52) + np.uint8(n)).save(folder / name)
-    lively("iters4").save(folder / "net.safetensors")
+    random_network("iters4").save(folder / "net.safetensors")
     blocks = BLOCK.findall((DOCS / "evaluate.md").read_text())
     (folder / "mine.toml").write_text(next(code for language, code in blocks if language == "toml"))
     layers = enumerate(zdce.DCENet("zero-dce").convolutions, 1)

@@ -21,7 +21,7 @@ import zdce
 from setting_values import VALUES
 from zdce import cli
 from zdce.bench.engines import dark_picture
-from zdce.bench.infer import lively
+from zdce.bench.infer import random_network
 from zdce.commands import options as command_options
 from zdce.enhancement import batch, ray_data, transforms, video
 from zdce.errors import InputError
@@ -39,7 +39,7 @@ GUIDED = {"shadows", "highlights"}
 def folder(tmp_path_factory):
     """A network, a dark picture and a dark video that flickers."""
     folder = tmp_path_factory.mktemp("settings")
-    lively("base").save(folder / "net.safetensors")
+    random_network("base").save(folder / "net.safetensors")
     (folder / "guided").mkdir()
     zdce.load("local").save(folder / "guided" / "net.safetensors")
     noisy = dark_picture(60, 90) + np.random.default_rng(0).integers(0, 12, (60, 90, 3), np.uint8)
@@ -303,7 +303,7 @@ def test_packed_weights_are_shared_where_they_are_the_same():
 
 @pytest.mark.parametrize("transfer", ["linear", "log"])
 def test_arrays_tensors_and_maps_are_taken_in_their_encoding(transfer):
-    model, pixels = lively("base"), (257 * dark_picture(40, 50).astype(np.uint16)) // 2
+    model, pixels = random_network("base"), (257 * dark_picture(40, 50).astype(np.uint16)) // 2
     enhancer = zdce.Enhancer(model, transfer=transfer)
     whole = enhancer(pixels)
     assert np.abs(whole.astype(int) - zdce.Enhancer(model)(pixels)).max() > 257

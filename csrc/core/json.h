@@ -1,4 +1,4 @@
-// A strict reader of JSON for the header of .safetensors files.
+// A strict reader of JSON for the header of .safetensors files. The core uses no library but the standard one.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// What is compiled for each instruction set: one table of functions a set, filled in kernels/baseline.cpp and its
-// neighbours. Arguments are checked by who calls.
+// The functions that are compiled for each instruction set: one table for each set, filled in kernels/baseline.cpp and
+// the files beside it. Callers check the arguments.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What bounds the kernels' registers and tables.
+// Numbers that the core shares with its kernels and with CUDA's.
 #pragma once
 
 namespace zdce {
@@ -9,5 +9,11 @@ constexpr int kMaxMaps = 3 * kMaxIterations;
 
 // Guided maps have so many channels: a slope and an offset for each pixel's luma.
 constexpr int kGuidedMaps = 2;
+
+// Side of the regions whose means are the objective's statistics.
+constexpr int kObjectiveRegion = 4;
+
+// Rows and columns around a pixel that its denoised value depends on.
+constexpr int kDenoiseReach = 4;
 
 }  // namespace zdce

@@ -13,10 +13,8 @@
 namespace zdce {
 namespace {
 
-constexpr double kLevels = 255;
-
-// Number of rows around a row that its denoised result depends on.
-constexpr int64_t kReach = 4;
+constexpr double kLevels = kWhite<uint8_t>;
+constexpr int64_t kReach = kDenoiseReach;
 
 // Pixels of the strips that are denoised one after the other: a strip with its result is 25 MB in 16 bits, 50 in
 // floats.

@@ -1,4 +1,4 @@
-// Work on several threads. Who carries it out can be chosen: the pool of this file, or the host's own threads.
+// Work on several threads: those of this file's pool, or the host program's own.
 #pragma once
 
 #include <algorithm>

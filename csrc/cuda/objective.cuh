@@ -35,7 +35,7 @@ struct ObjectiveBackward {
   Planes grad_regions, grad_channels, grad_tv, image, logits, grad_logits;
 };
 
-constexpr int kRegion = 4;     // side of a spatial-consistency region
+constexpr int kRegion = kObjectiveRegion;
 constexpr int kTileRows = 32;  // 1/32 of the logits is read twice for the row below
 
 // Rows that a warp walks down: it takes the tanh of 17 rows in forward and of 18 in backward.

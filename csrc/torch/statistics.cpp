@@ -84,9 +84,6 @@ void region_contrast_backward(const std::optional<Tensor> grad, const Tensor gap
                                      grad_gaps ? grid(*grad_gaps, "grad_gaps", type, shape) : nullptr, region, g);
 }
 
-// The objective's regions are 4 x 4 pixels.
-constexpr int64_t kRegion = 4;
-
 // image: (B, 3, H, W); logits: (B, 3 T or 3, H, W); written: enhanced_regions, image_regions: (B, H / 4, W / 4);
 // channel_means: (B, 3); tv_sums: (2,).
 void objective_statistics(const Tensor image, const Tensor logits, int64_t iterations, const Tensor enhanced_regions,
@@ -94,7 +91,7 @@ void objective_statistics(const Tensor image, const Tensor logits, int64_t itera
   const Planes i = planes(image, "image"), l = planes(logits, "logits");
   check_curve(i, l, "logits", iterations);
   const Element type = statistic(i, l);
-  const auto regions = {i.batch, i.height / kRegion, i.width / kRegion};
+  const auto regions = {i.batch, i.height / kObjectiveRegion, i.width / kObjectiveRegion};
   kernels().objective_statistics(
       i, l, static_cast<int>(iterations), grid(enhanced_regions, "enhanced_regions", type, regions),
       grid(image_regions, "image_regions", type, regions), grid(channel_means, "channel_means", type, {i.batch, 3}),
@@ -111,7 +108,7 @@ void objective_statistics_backward(const Tensor grad_regions, const Tensor grad_
   check_shape(g, "grad_logits", l.batch, l.channels, l.height, l.width);
   const Element type = statistic(i, l);
   kernels().objective_statistics_backward(
-      grid(grad_regions, "grad_regions", type, {i.batch, i.height / kRegion, i.width / kRegion}),
+      grid(grad_regions, "grad_regions", type, {i.batch, i.height / kObjectiveRegion, i.width / kObjectiveRegion}),
       grid(grad_channels, "grad_channels", type, {i.batch, 3}), grid(grad_tv, "grad_tv", type, {2}), i, l,
       static_cast<int>(iterations), g);
 }

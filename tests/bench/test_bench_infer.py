@@ -39,7 +39,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def model():
-    return infer.lively("base")
+    return infer.random_network("base")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_engines_agree_with_float64(prepared, model, engine, precision, one_thre
 
 @pytest.mark.parametrize("engine", ["zdce", "torch"])
 def test_a_networks_own_scale_agrees_with_float64(tmp_path, engine, one_thread):
-    model, task = infer.lively("zero-dce-pp"), Task(engine, str(tmp_path), 100, 131, threads=1)
+    model, task = infer.random_network("zero-dce-pp"), Task(engine, str(tmp_path), 100, 131, threads=1)
     model.save(task.file("net.safetensors"))
     expected = infer.scaled_truth(model, task.image())
     assert infer.error(ENGINES[engine].build(task, SCALED)(), expected) <= LEVELS["fp32"]
@@ -128,7 +128,7 @@ def test_videos_are_checked_frame_by_frame(tmp_path, model):
     assert infer.error(clip.checked(dark), expected) > infer._VIDEO_TOLERANCE
 
 
-def test_random_weights_give_lively_maps(model):
+def test_random_weights_give_maps_that_vary(model):
     image = torch.from_numpy(engines.dark_picture(64, 64)).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
         maps = model.curve_maps(image)
@@ -156,7 +156,7 @@ def test_errors_are_in_levels_and_rounding_is_none():
 @needs_cpp
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_denoised_pictures_are_judged_by_their_mean(precision):
-    model = infer.lively("adaptive")
+    model = infer.random_network("adaptive")
     if reason := engine.why_unsupported(model.variant, precision):
         pytest.skip(reason)
     picture, truth = engines.dark_picture(129, 200), infer.truth(model, 129, 200)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import zdce
 from zdce import cli
-from zdce.bench.infer import lively
+from zdce.bench.infer import random_network
 from zdce.convert import darktable, exporting
 from zdce.models import guided_scene, scene
 from zdce.models.variants import VARIANTS
@@ -26,10 +26,10 @@ def run(model, *arguments):
 
 
 def network(name):
-    """With lively maps; those that seek each scene's strength brighten, so that there is one. They have two steps: the exporter
-    repeats all steps of the curve for each strength that is tried."""
+    """A network with random weights. Networks with a strength for each scene have weights that brighten, so that there is one,
+    and two steps, because the exporter repeats all steps of the curve for each strength that it tries."""
     if not VARIANTS[name].brightness:
-        return lively(name)
+        return random_network(name)
     torch.manual_seed(0)
     model = zdce.DCENet(replace(VARIANTS[name], iterations=2)).eval()
     if name == "local":  # the same map at each step, of its own weights
@@ -354,7 +354,7 @@ def test_mistakes_are_one_line(saved, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("name", "scale"), [("base", 5), ("zero-dce-pp", 5), ("zero-dce-pp", None), ("iters4", 1)])
 def test_curve_maps_at_a_scale_are_those_of_the_enhancer(name, scale):
-    model = lively(name)
+    model = random_network(name)
     given = pictures(1, 23, 35)
     images = given.permute(0, 3, 1, 2) / 255
     maps = model.curve_maps(images, scale)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import zdce
-from zdce.bench.infer import lively
+from zdce.bench.infer import random_network
 from zdce.models import weights
 from zdce.models.variants import VARIANTS
 
@@ -48,7 +48,7 @@ def test_networks_that_come_with_zdce_are_known_by_their_values(spandrel, loader
     + [(name, name) for name in ("iters4", "no-concat", "filters32", "layers7", "zero-dce", "zero-dce-pp", "local")],
 )
 def test_other_networks_are_known_by_their_shapes(loader, tmp_path, variant, known_as):
-    network = lively(variant)
+    network = random_network(variant)
     network.save(tmp_path / "net.safetensors")
     model = loader.load_from_file(tmp_path / "net.safetensors")
     as_known = zdce.DCENet(known_as).eval()
@@ -58,7 +58,7 @@ def test_other_networks_are_known_by_their_shapes(loader, tmp_path, variant, kno
 
 
 def test_a_network_that_zdce_loaded_keeps_its_description(ours):
-    network = lively("adaptive")
+    network = random_network("adaptive")
     model = ours.descriptor(network)
     assert model.model.variant == VARIANTS["adaptive"]
     assert torch.equal(model(image()), zdce.Enhancer(network)(image()))
@@ -68,8 +68,8 @@ def test_a_picture_in_tiles_is_the_whole_one_where_that_is_promised(spandrel, ou
     for name, variant in VARIANTS.items():
         local = variant.scale == 1 and not variant.brightness
         expected = spandrel.ModelTiling.SUPPORTED if local else spandrel.ModelTiling.INTERNAL
-        assert ours.descriptor(lively(name)).tiling == expected
-    model = ours.descriptor(lively("base"))
+        assert ours.descriptor(random_network(name)).tiling == expected
+    model = ours.descriptor(random_network("base"))
     whole, halo = model(image(60, 84)), 5  # the receptive field's radius
     left = model(image()[..., : 40 + halo])[..., :40]
     right = model(image()[..., 40 - halo :])[..., halo:]
@@ -78,7 +78,7 @@ def test_a_picture_in_tiles_is_the_whole_one_where_that_is_promised(spandrel, ou
 
 
 def test_what_is_of_no_network_is_refused(spandrel, loader):
-    state = lively("iters4").state_dict()
+    state = random_network("iters4").state_dict()
     with pytest.raises(spandrel.UnsupportedModelError):
         loader.load_from_state_dict({**state, "head.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"expected the parameters of one of base, .*, got 9 others"):
@@ -90,6 +90,6 @@ def test_what_is_of_no_network_is_refused(spandrel, loader):
 
 
 def test_subnormal_weights_become_zero(loader):
-    state = lively("iters4").state_dict()
+    state = random_network("iters4").state_dict()
     state["convolutions.4.bias"] = torch.full((12,), 1e-40)
     assert not loader.load_from_state_dict(state).model.state_dict()["convolutions.4.bias"].any()

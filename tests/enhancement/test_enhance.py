@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import zdce
-from zdce.bench.infer import lively
+from zdce.bench.infer import random_network
 from zdce.enhancement import enhance
 from zdce.enhancement.transforms import Enhance
 from zdce.io import images
@@ -21,7 +21,7 @@ Sample = namedtuple("Sample", "image label")
 
 @pytest.fixture(scope="module")
 def model():
-    return lively("iters4")
+    return random_network("iters4")
 
 
 @pytest.fixture(scope="module")
@@ -196,11 +196,11 @@ def test_a_file_is_loaded_once_until_it_changes(monkeypatch, pixels, tmp_path):
     loaded, load = [], enhance.load
     monkeypatch.setattr(enhance, "load", lambda name, device: loaded.append(name) or load(name, device))
     path = tmp_path / "net.safetensors"
-    lively("iters4").save(path)
+    random_network("iters4").save(path)
     first = zdce.enhance(pixels, path)
     assert np.array_equal(zdce.enhance(pixels, path), first)
     assert len(loaded) == 1
-    lively("base").save(path)
+    random_network("base").save(path)
     os.utime(path, ns=(1, 1))
     assert not np.array_equal(zdce.enhance(pixels, path), first)
     assert len(loaded) == 2

@@ -17,7 +17,7 @@ from zdce.models.variants import VARIANTS
 
 
 @pytest.fixture(scope="module")
-def lively():
+def random_network():
     """Networks whose curves are far from 0, as untrained ones' are not."""
 
     def make(name):
@@ -50,11 +50,11 @@ def way(request):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_tiles_are_exact(monkeypatch, lively, way, name):
+def test_tiles_are_exact(monkeypatch, random_network, way, name):
     monkeypatch.setattr(torch_engine, "_TILE", 24)
     image = picture(67, 83) // 4  # dark enough that every variant changes it
     # What is denoised is rounded before as well, and noise takes that far: tests/models/test_scene.py has it.
-    model = lively(name)
+    model = random_network(name)
     model.variant = replace(model.variant, noise=0.0)
     got = zdce.Enhancer(model)(image)
     assert got.dtype == np.uint8
@@ -64,22 +64,23 @@ def test_tiles_are_exact(monkeypatch, lively, way, name):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2), (13, 12), (12, 24)])
 @pytest.mark.parametrize("name", ["base", "layers7", "zero-dce-pp"])
-def test_any_size(lively, way, name, size):
+def test_any_size(random_network, way, name, size):
     image = picture(*size)
-    assert np.abs(zdce.Enhancer(lively(name))(image) - whole(lively(name), image)).max() < 0.51
+    assert np.abs(zdce.Enhancer(random_network(name))(image) - whole(random_network(name), image)).max() < 0.51
 
 
-def test_16_bits_stay_16_bits(lively, way):
+def test_16_bits_stay_16_bits(random_network, way):
     image = picture(21, 34, np.uint16)
-    got = zdce.Enhancer(lively("base"))(image)
+    got = zdce.Enhancer(random_network("base"))(image)
     assert got.dtype == np.uint16
-    assert np.abs(got - whole(lively("base"), image)).max() < 2  # float32 resolves 1/256 of a 16-bit level; 8 steps amplify
+    # float32 resolves 1/256 of a 16-bit level; 8 steps amplify.
+    assert np.abs(got - whole(random_network("base"), image)).max() < 2
 
 
 @pytest.mark.parametrize("scale", [2, 3, 12])
-def test_scale_is_area_means_and_bilinear_maps(monkeypatch, lively, scale):
+def test_scale_is_area_means_and_bilinear_maps(monkeypatch, random_network, scale):
     monkeypatch.setattr(torch_engine, "_TILE", 30)
-    image, model = picture(67, 83), lively("iters4").double()
+    image, model = picture(67, 83), random_network("iters4").double()
     height, width = (-(-side // scale) for side in image.shape[:2])
     values = image / 255.0
     small = np.zeros((height, width, 3))
@@ -90,53 +91,53 @@ def test_scale_is_area_means_and_bilinear_maps(monkeypatch, lively, scale):
         maps = torch.tanh(model(torch.from_numpy(small).permute(2, 0, 1)[None]))
         full = functional.interpolate(maps, scale_factor=scale, mode="bilinear", align_corners=False)[..., :67, :83]
         expected = zdce.reference.apply_curve(torch.from_numpy(values).permute(2, 0, 1)[None], full)
-    got = zdce.Enhancer(lively("iters4"), scale=scale)(image)
+    got = zdce.Enhancer(random_network("iters4"), scale=scale)(image)
     assert np.abs(got - expected[0].permute(1, 2, 0).numpy() * 255).max() < 0.51
 
 
 @pytest.mark.parametrize("name", ["base", "zero-dce-pp"])
-def test_float_tensors_come_back_as_float_tensors(lively, way, name):
+def test_float_tensors_come_back_as_float_tensors(random_network, way, name):
     images = torch.rand(2, 3, 30, 41, generator=torch.Generator().manual_seed(0))
     given = images.clone()
-    got = zdce.Enhancer(lively(name))(images)
+    got = zdce.Enhancer(random_network(name))(images)
     with torch.no_grad():
-        wanted = lively(name).double().enhance(images.double())
+        wanted = random_network(name).double().enhance(images.double())
     assert got.dtype == torch.float32
     assert (got - wanted).abs().max() < 1e-5
     assert torch.equal(images, given)
 
 
-def test_other_scales_of_a_network_that_resamples_as_published(lively, way):
-    image, model = picture(67, 83), lively("zero-dce-pp")
+def test_other_scales_of_a_network_that_resamples_as_published(random_network, way):
+    image, model = picture(67, 83), random_network("zero-dce-pp")
     values = torch.from_numpy(image / 255.0).permute(2, 0, 1)[None]
     with torch.no_grad():
         small = functional.interpolate(values, size=(17, 21), mode="bilinear", align_corners=False)
         maps = functional.interpolate(torch.tanh(model.double()(small)), size=(67, 83), mode="bilinear", align_corners=True)
         wanted = zdce.reference.apply_curve(values, maps, 8)[0].permute(1, 2, 0).numpy() * 255
-    assert np.abs(zdce.Enhancer(lively("zero-dce-pp"), scale=4)(image) - wanted).max() < 0.51
+    assert np.abs(zdce.Enhancer(random_network("zero-dce-pp"), scale=4)(image) - wanted).max() < 0.51
 
 
-def test_strength(lively):
+def test_strength(random_network):
     image = picture(20, 30) // 4 + 20
-    means = [zdce.Enhancer(lively("base"), strength=s)(image).mean() for s in (-1.0, 0.0, 0.5, 1.0, 3.0)]
-    assert np.array_equal(zdce.Enhancer(lively("base"), strength=0.0)(image), image)
+    means = [zdce.Enhancer(random_network("base"), strength=s)(image).mean() for s in (-1.0, 0.0, 0.5, 1.0, 3.0)]
+    assert np.array_equal(zdce.Enhancer(random_network("base"), strength=0.0)(image), image)
     direction = np.sign(means[3] - means[1])
     assert np.all(np.diff(means) * direction > 0)
 
 
-def test_memory_layout_and_read_only_arrays_do_not_matter(lively):
+def test_memory_layout_and_read_only_arrays_do_not_matter(random_network):
     image = picture(40, 50)
-    expected = zdce.Enhancer(lively("base"))(image[3:30, 10:41].copy())
+    expected = zdce.Enhancer(random_network("base"))(image[3:30, 10:41].copy())
     view = image[3:30, 10:41]
     view.flags.writeable = False
-    assert np.array_equal(zdce.Enhancer(lively("base"))(view), expected)
+    assert np.array_equal(zdce.Enhancer(random_network("base"))(view), expected)
     reversed_twice = np.ascontiguousarray(view[::-1, ::-1])[::-1, ::-1]
-    assert np.array_equal(zdce.Enhancer(lively("base"))(reversed_twice), expected)
+    assert np.array_equal(zdce.Enhancer(random_network("base"))(reversed_twice), expected)
 
 
-def test_bf16_is_close(lively):
+def test_bf16_is_close(random_network):
     image = picture(40, 50)
-    exact, fast = (zdce.Enhancer(lively("base"), precision=p)(image).astype(float) for p in ("fp32", "bf16"))
+    exact, fast = (zdce.Enhancer(random_network("base"), precision=p)(image).astype(float) for p in ("fp32", "bf16"))
     assert 0 < np.abs(exact - fast).mean() < 2  # 8 bits of mantissa in every product, amplified by 8 steps
 
 
@@ -168,9 +169,9 @@ def test_bf16_is_close(lively):
         (ValueError, r"image must be \(H, W, 3\) .* got \(0, 2, 3\)", np.zeros((0, 2, 3), np.uint8)),
     ],
 )
-def test_bad_images_are_named(lively, error, message, image):
+def test_bad_images_are_named(random_network, error, message, image):
     with pytest.raises(error, match=message):
-        zdce.Enhancer(lively("base"))(image)
+        zdce.Enhancer(random_network("base"))(image)
 
 
 @pytest.mark.parametrize(
@@ -181,14 +182,14 @@ def test_bad_images_are_named(lively, error, message, image):
         ({"strength": float("nan")}, "strength must be a finite number, got nan"),
     ],
 )
-def test_bad_options_are_named(lively, options, message):
+def test_bad_options_are_named(random_network, options, message):
     with pytest.raises(ValueError, match=message):
-        zdce.Enhancer(lively("base"), **options)
+        zdce.Enhancer(random_network("base"), **options)
 
 
-def test_a_network_is_given_by_name_or_file_too(tmp_path, lively):
+def test_a_network_is_given_by_name_or_file_too(tmp_path, random_network):
     file = tmp_path / "net.safetensors"
-    lively("base").save(file)
+    random_network("base").save(file)
     image = np.full((9, 12, 3), 20, np.uint8)
     expected = zdce.Enhancer(zdce.load(file))(image)
     assert all(np.array_equal(zdce.Enhancer(model)(image), expected) for model in (file, str(file)))
@@ -200,8 +201,8 @@ def test_a_network_is_given_by_name_or_file_too(tmp_path, lively):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused(lively, value):
-    model = lively("iters4")
+def test_weights_that_are_not_finite_are_refused(random_network, value):
+    model = random_network("iters4")
     if engine.why_unsupported(model.variant, "fp32"):
         pytest.skip("the core is not built")
     model.convolutions[1].weight.data[0, 0, 0, 0] = value
@@ -236,9 +237,9 @@ def test_16_bits_are_moved_by_what_cuda_can_do(monkeypatch):
 
 @pytest.mark.parametrize("name", ["base", "adaptive", "zero-dce-pp"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_the_gpus_way_gives_the_same_pictures(monkeypatch, lively, name, dtype):
+def test_the_gpus_way_gives_the_same_pictures(monkeypatch, random_network, name, dtype):
     # Its network, on the CPU: whole, together where nothing is sought for each, and in tiles where memory ends.
-    model = lively(name)
+    model = random_network(name)
     batch = torch.from_numpy(np.stack([picture(40, 52, dtype), picture(40, 52, dtype)[::-1].copy()]))
     expected = zdce.Enhancer(model).pictures(batch)
     computed = []

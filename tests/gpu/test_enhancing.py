@@ -10,7 +10,7 @@ from PIL import Image
 
 import zdce
 from zdce import cli
-from zdce.bench.infer import lively
+from zdce.bench.infer import random_network
 from zdce.io import images
 from zdce.models.gpu_network import GpuNetwork
 from zdce.models.variants import VARIANTS
@@ -50,7 +50,7 @@ def enhanced(model, pixels, precision):
 
 
 def network(name):
-    return zdce.load(name) if name in names() else lively(name)
+    return zdce.load(name) if name in names() else random_network(name)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
@@ -82,7 +82,7 @@ def test_other_precisions_are_near_it(gpu, name, dtype, precision):
 def test_networks_are_one_kernel_and_give_what_their_layers_give(streams, name, precision):
     if zdce.ops.dispatch.why_missing("cuda", "cuda"):
         pytest.skip("the CUDA extension is not built, or not for this GPU")
-    model = lively(name).to(streams)
+    model = random_network(name).to(streams)
     network = GpuNetwork(model, precision)
     if network.fused is None:
         assert model.variant.filters > 16  # which take more shared memory than some GPUs have
@@ -92,7 +92,7 @@ def test_networks_are_one_kernel_and_give_what_their_layers_give(streams, name, 
         maps = network.fused.maps(images.to(streams))
         with network.logits(images.to(streams)) as logits:
             layers = torch.tanh(logits.float())
-        truth = torch.tanh(lively(name).double()(images.double())).detach()
+        truth = torch.tanh(random_network(name).double()(images.double())).detach()
         own, others = ((found.cpu() - truth).square().mean().sqrt() for found in (maps, layers))
         assert own <= 1.5 * others + 1e-3  # tanh's approximation is within 2^-11
 

@@ -14,7 +14,7 @@ from zdce import reference
 
 BACKENDS = ("triton", "cuda")
 
-# A twentieth of a second on any GPU: whoever does not wait for it is done long before.
+# A twentieth of a second or more on any GPU: code that does not wait for it ends long before.
 DELAY = 100_000_000
 
 

@@ -8,7 +8,7 @@ import torch
 
 import comfyui
 import zdce
-from zdce.bench.infer import lively
+from zdce.bench.infer import random_network
 from zdce.models import weights
 from zdce.settings import options
 
@@ -16,7 +16,7 @@ from zdce.settings import options
 @pytest.fixture
 def models(tmp_path):
     (tmp_path / "zdce" / "mine").mkdir(parents=True)
-    lively("iters4").save(tmp_path / "zdce" / "mine" / "net.safetensors")
+    random_network("iters4").save(tmp_path / "zdce" / "mine" / "net.safetensors")
     (tmp_path / "zdce" / "notes.txt").write_text("no network")
     return tmp_path
 
@@ -56,7 +56,7 @@ def test_images_of_a_batch_are_enhanced_each_for_itself_and_counted(node, batch)
     before = comfyui.ProgressBar.done
     got = run(node, image, model="mine/net.safetensors")
     for one, given in zip(got, image, strict=True):
-        assert np.array_equal(one.numpy(), zdce.enhance(given.numpy(), lively("iters4")))
+        assert np.array_equal(one.numpy(), zdce.enhance(given.numpy(), random_network("iters4")))
     assert comfyui.ProgressBar.done - before == batch
 
 
@@ -64,7 +64,7 @@ def test_opacity_is_kept(node):
     image = torch.cat([dark(2, 20, 31, 3), torch.rand(2, 20, 31, 1)], -1)
     got = run(node, image, model="mine/net.safetensors")
     assert torch.equal(got[..., 3], image[..., 3])
-    assert np.array_equal(got.numpy(), zdce.enhance(image.numpy(), lively("iters4")))
+    assert np.array_equal(got.numpy(), zdce.enhance(image.numpy(), random_network("iters4")))
 
 
 def test_other_layouts_types_and_values_are_taken_and_the_input_stays(node):
@@ -72,7 +72,7 @@ def test_other_layouts_types_and_values_are_taken_and_the_input_stays(node):
     before = image.detach().clone()
     got = run(node, image, model="mine/net.safetensors")
     assert torch.equal(image, before)
-    assert np.array_equal(got.numpy(), zdce.enhance(before.clamp(0, 1).numpy(), lively("iters4")))
+    assert np.array_equal(got.numpy(), zdce.enhance(before.clamp(0, 1).numpy(), random_network("iters4")))
     assert run(node, before.half(), model="mine/net.safetensors").dtype == torch.float16
 
 
@@ -87,11 +87,13 @@ def test_networks_are_the_shipped_ones_and_files_of_the_users_folder(node):
 def test_a_file_written_anew_is_run_anew(node, models):
     first = node.IS_CHANGED("mine/net.safetensors", strength=1.0)
     assert node.IS_CHANGED("mine/net.safetensors", strength=1.0) == first
-    lively("base").save(models / "zdce" / "mine" / "net.safetensors")
+    random_network("base").save(models / "zdce" / "mine" / "net.safetensors")
     assert node.IS_CHANGED("mine/net.safetensors", strength=1.0) != first
     assert node.IS_CHANGED(weights.DEFAULT) == node.IS_CHANGED(weights.DEFAULT)
     image = dark(1, 20, 31, 3)
-    assert np.array_equal(run(node, image, model="mine/net.safetensors").numpy(), zdce.enhance(image.numpy(), lively("base")))
+    assert np.array_equal(
+        run(node, image, model="mine/net.safetensors").numpy(), zdce.enhance(image.numpy(), random_network("base"))
+    )
 
 
 def test_each_setting_has_a_widget_whose_bounds_are_its_own(node):

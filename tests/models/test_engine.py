@@ -21,7 +21,7 @@ from zdce.models.variants import VARIANTS, Variant
 TOLERANCE = 1e-5
 
 
-def lively(variant, seed=0):
+def random_network(variant, seed=0):
     """A network whose curves are far from 0, as an untrained one's are not."""
     torch.manual_seed(seed)
     model = zdce.DCENet(variant).eval()
@@ -69,7 +69,7 @@ def exact(model, image, strength=1.0):
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (3, 2), (7, 64), (65, 6), (37, 53)])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_and_size(name, size):
-    model, image = lively(name), picture(*size)
+    model, image = random_network(name), picture(*size)
     net = packed(model)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine.np, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
@@ -89,7 +89,7 @@ UNNAMED = [
 
 @pytest.mark.parametrize("variant", UNNAMED)
 def test_networks_that_nobody_named(variant):
-    model, image = lively(variant), picture(19, 30)
+    model, image = random_network(variant), picture(19, 30)
     maps, enhanced = exact(model, image)
     net = packed(model)
     assert (net.maps(image) - maps).abs().max() < TOLERANCE
@@ -97,7 +97,7 @@ def test_networks_that_nobody_named(variant):
 
 
 def test_wide_and_high_pictures_take_several_tiles():
-    model = lively("base")
+    model = random_network("base")
     for size in [(21, 2500), (700, 9)]:
         image = picture(*size)
         assert (packed(model).enhance(image, 1.0) - exact(model, image)[1]).abs().max() < TOLERANCE
@@ -106,7 +106,7 @@ def test_wide_and_high_pictures_take_several_tiles():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["base", "layers7", "zero-dce-pp"])
 def test_threads_and_tiles_leave_the_bits(name, precision):
-    net, image = packed(lively(name), precision), picture(530, 1300)
+    net, image = packed(random_network(name), precision), picture(530, 1300)
     threads = torch.get_num_threads()
     try:
         results = []
@@ -123,7 +123,7 @@ def test_threads_and_tiles_leave_the_bits(name, precision):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_integers_are_rounded_floats(precision):
-    net = packed(lively("iters4"), precision)
+    net = packed(random_network("iters4"), precision)
     for dtype, white in ((torch.uint8, 255), (torch.uint16, 65535)):
         levels = (picture(33, 45) * white).round()
         wanted = (net.enhance(levels / white, 1.0) * white).round()
@@ -132,7 +132,7 @@ def test_integers_are_rounded_floats(precision):
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.7, -1.0, -3.0])
 def test_strength_scales_the_maps(strength):
-    model, image = lively("base"), picture(20, 30)
+    model, image = random_network("base"), picture(20, 30)
     got = packed(model).enhance(image, strength)
     assert (got - exact(model, image, strength)[1]).abs().max() < TOLERANCE
     if strength == 0:
@@ -146,7 +146,7 @@ def test_strength_scales_the_maps(strength):
     lambda wide: wide.permute(2, 0, 1).contiguous().permute(1, 2, 0),
 ])  # fmt: skip
 def test_any_strides(view):
-    net, image = packed(lively("base")), view((picture(60, 90) * 255).to(torch.uint8))
+    net, image = packed(random_network("base")), view((picture(60, 90) * 255).to(torch.uint8))
     assert torch.equal(net.enhance(image, 1.0), net.enhance(image.contiguous(), 1.0))
 
 
@@ -154,14 +154,14 @@ def test_any_strides(view):
 def test_bfloat16_is_close(name):
     # Feature maps and weights keep 8 bits; 55 dB is an error of about half a level of 8 bits.
     photograph = np.asarray(Image.open(Path(__file__).parents[2] / "docs" / "dark.jpg"))[100:160, 50:260]
-    model, image = lively(name), torch.from_numpy(photograph / np.float32(255))
+    model, image = random_network(name), torch.from_numpy(photograph / np.float32(255))
     error = packed(model, "bf16").enhance(image, 1.0) - packed(model).enhance(image, 1.0)
     assert 0 < error.square().mean() < 10**-5.5
 
 
 @pytest.mark.parametrize("variant", [*UNNAMED, *(VARIANTS[name] for name in ("base", "zero-dce"))])
 def test_bfloat16_rounds_feature_maps_and_weights_behind_the_first_layer(variant):
-    model, image = lively(variant), picture(19, 50)
+    model, image = random_network(variant), picture(19, 50)
     rounded = zdce.DCENet(variant, "bfloat16")
     rounded.load_state_dict(model.state_dict())
     with torch.no_grad():
@@ -187,7 +187,7 @@ assert t.engine.why_unsupported(t.VARIANTS["base"], "bf16") == "the processor ha
 
 def test_what_makes_no_network_is_refused():
     core = pytest.importorskip("zdce._core")
-    model = lively("base")
+    model = random_network("base")
     weights = network.to_stored(model).weights.values()
     plan, parameters = (
         np.array(engine.network_plan(model.variant, "fp32")),
@@ -214,7 +214,7 @@ def test_what_makes_no_network_is_refused():
     ),
 ])  # fmt: skip
 def test_what_the_engine_can_not_run_torch_does(variant, reason):
-    model = lively(variant)
+    model = random_network(variant)
     if engine.why_unsupported(VARIANTS["base"], "fp32"):
         pytest.skip("the engine is not built")
     assert engine.why_unsupported(model.variant, "fp32") == reason

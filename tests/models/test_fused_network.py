@@ -13,7 +13,7 @@ from torch.nn import functional
 import zdce
 from cases import nan_filled_allocations
 from zdce.bench import gpus, network_costs
-from zdce.bench.infer import lively
+from zdce.bench.infer import random_network
 from zdce.models import fused_network
 from zdce.models.engine import network_plan
 from zdce.models.fused_network import FusedNetwork
@@ -78,7 +78,7 @@ TOLERANCE = {torch.bfloat16: 4 * 2**-8, torch.float16: 4 * 2**-11}
 @torch.inference_mode()
 def test_maps_are_those_of_rounded_feature_maps(on_host, name, size, dtype):
     on_host(**(LARGE if VARIANTS[name].filters == 32 else SMALL))
-    network, images = lively(name), images_of(size)
+    network, images = random_network(name), images_of(size)
     with nan_filled_allocations():
         maps = FusedNetwork(network, dtype).maps(images)
     expected = rounded_maps(network, images, dtype)
@@ -89,7 +89,7 @@ def test_maps_are_those_of_rounded_feature_maps(on_host, name, size, dtype):
 def test_blocks_meet_without_a_seam(on_host):
     # 2 x 2 blocks: strips of 20 columns, and processors for more than one division of the height.
     on_host(processors=1000, **SMALL)
-    network, images = lively("base"), images_of((36, 25))
+    network, images = random_network("base"), images_of((36, 25))
     maps = FusedNetwork(network, torch.bfloat16).maps(images)
     on_host(processors=1, **SMALL)
     assert torch.equal(maps, FusedNetwork(network, torch.bfloat16).maps(images))
@@ -126,7 +126,7 @@ def test_a_photograph_at_full_width(on_host):
 
 @torch.inference_mode()
 def test_numbers_that_are_none_stay_where_they_reach(on_host):
-    network, images = lively("base"), images_of((6, 30))
+    network, images = random_network("base"), images_of((6, 30))
     spoiled = images.clone()
     spoiled[0, 1, 2, 9] = float("nan")
     one, other = (FusedNetwork(network, torch.bfloat16).maps(image) for image in (images, spoiled))
@@ -139,7 +139,7 @@ def test_only_what_the_kernel_has_code_for_is_taken():
     taken = {name for name, variant in VARIANTS.items() if fused_network.takes(variant)}
     assert taken == set(VARIANTS) - {"zero-dce-pp", "sci"}
     assert not fused_network.takes(replace(VARIANTS["base"], iterations=1, formula="illumination"))
-    assert fused_network.fused(lively("base"), torch.bfloat16) is None  # on the CPU
+    assert fused_network.fused(random_network("base"), torch.bfloat16) is None  # on the CPU
 
 
 # Multiprocessors and bytes of shared memory, of a block and of a multiprocessor.
@@ -188,12 +188,12 @@ def test_costs_are_predicted_for_the_kernels_own_blocks(name, gpu, size):
 @torch.inference_mode()
 def test_matrices_are_loaded_from_all_banks(on_host):
     before = cuda_on_host.bank_conflicts()
-    FusedNetwork(lively("base"), torch.bfloat16).maps(images_of((5, 40)))
+    FusedNetwork(random_network("base"), torch.bfloat16).maps(images_of((5, 40)))
     assert cuda_on_host.bank_conflicts() == before
 
 
 def test_a_network_that_does_not_fit_is_refused(on_host, capfd):
     on_host(shared_a_block=20_000, shared_a_processor=21_000)
     with pytest.raises(RuntimeError, match="does not run the network"):
-        FusedNetwork(lively("base"), torch.bfloat16).maps(images_of((5, 5)))
+        FusedNetwork(random_network("base"), torch.bfloat16).maps(images_of((5, 5)))
     assert "the network's rows don't fit into the GPU's shared memory" in capfd.readouterr().err

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import zdce
-from zdce.bench.infer import lively
+from zdce.bench.infer import random_network
 from zdce.models.gpu_network import DTYPES, GpuNetwork
 
 # Of the largest logit: float32's sums in another order; the half types round every feature map to 8 and 11 bits.
@@ -14,7 +14,7 @@ TOLERANCES = {"fp32": 1e-5, "tf32": 1e-5, "bf16": 0.05, "fp16": 0.006}
 @pytest.mark.parametrize("precision", DTYPES)
 @pytest.mark.parametrize("name", ["base", "no-concat", "zero-dce-pp"])
 def test_logits_are_the_networks(name, precision):
-    model = lively(name)
+    model = random_network(name)
     images = torch.rand(2, 3, 20, 27, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), GpuNetwork(model, precision).logits(images) as logits:
         expected = model.double()(images.double())

@@ -20,7 +20,7 @@ from zdce.training.config import Config
 from zdce.training.learner import Learner
 
 
-def lively(seed=0):
+def random_network(seed=0):
     """An untrained network with an illumination well below 1."""
     torch.manual_seed(seed)
     model = zdce.DCENet("sci").eval()
@@ -50,7 +50,7 @@ def published(model, image):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (37, 53)])
 def test_pictures_are_divided_by_their_illumination(dtype, size):
-    model, pixels = lively(), picture(*size, dtype)
+    model, pixels = random_network(), picture(*size, dtype)
     white = np.iinfo(dtype).max
     with torch.no_grad():
         wanted = published(model, as_images(pixels))[0].permute(1, 2, 0).numpy() * white
@@ -71,14 +71,14 @@ def test_strength_goes_from_the_picture_to_more_than_trained():
         assert (brighter >= darker).all()
         assert brighter.mean() > darker.mean()
     assert all(result.aminmax().min >= 0 and result.aminmax().max <= 1 for result in results)
-    model, pixels = lively(), picture(20, 30)
+    model, pixels = random_network(), picture(20, 30)
     assert np.array_equal(zdce.Enhancer(model, strength=0)(pixels), pixels)
     assert zdce.Enhancer(model, strength=0.5)(pixels).mean() < zdce.Enhancer(model)(pixels).mean()
 
 
 @pytest.mark.parametrize("scale", [1, 4])
 def test_maps_applied_are_a_call_at_that_scale(scale):
-    pixels, enhancer = picture(21, 35), zdce.Enhancer(lively(), scale=scale)
+    pixels, enhancer = picture(21, 35), zdce.Enhancer(random_network(), scale=scale)
     maps = enhancer.maps(pixels)
     assert maps.shape == (1, 3, -(-21 // scale), -(-35 // scale))
     assert np.array_equal(enhancer.apply(pixels, maps), enhancer(pixels))
@@ -86,7 +86,7 @@ def test_maps_applied_are_a_call_at_that_scale(scale):
 
 def test_tiles_are_exact(monkeypatch):
     monkeypatch.setattr("zdce.models.torch_engine._TILE", 24)
-    model, pixels = lively(), picture(67, 83)
+    model, pixels = random_network(), picture(67, 83)
     with torch.no_grad():
         wanted = published(model, as_images(pixels))[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(TorchEngine(model, "fp32").enhance(pixels, PixelSettings()) - wanted).max() < 0.51
@@ -94,7 +94,7 @@ def test_tiles_are_exact(monkeypatch):
 
 def test_a_scene_has_no_strength_that_could_be_sought():
     with pytest.raises(InputError, match=r"^brightness needs a network of curves, such as base, got 0\.3 for sci$"):
-        zdce.Enhancer(lively(), brightness=0.3)
+        zdce.Enhancer(random_network(), brightness=0.3)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -116,7 +116,7 @@ def test_a_formula_is_told_where_it_is_not_the_curve():
 
 def test_the_core_alone_refuses_what_it_would_take_for_a_curve(tmp_path):
     core = pytest.importorskip("zdce._core")
-    lively().save(tmp_path / "net.safetensors")
+    random_network().save(tmp_path / "net.safetensors")
     with pytest.raises(ValueError, match="formula must be curve"):
         core.read_network((tmp_path / "net.safetensors").read_bytes(), False)
 

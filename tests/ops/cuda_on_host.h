@@ -151,7 +151,7 @@ inline void enter() {
 #endif
   Fiber& fiber = current();
   (*worker->kernel)();
-  // Whoever sees `done` may take the worker away: nothing of it is read after.
+  // A thread that sees `done` may delete the worker, so nothing of it is read afterwards.
   const ucontext_t* back = &worker->context;
   [[maybe_unused]] void* sanitized = worker->sanitized;
   fiber.done.store(true, std::memory_order_release);

@@ -37,6 +37,7 @@ from zdce.serving.previews import SIDE, Preview, Previews
 from zdce.serving.requests import FORMATS, SETTINGS, EnhancedPicture, EnhanceRequest, Info, KeptPreview
 from zdce.serving.work_queue import WorkQueue
 from zdce.settings import EnhanceSettings, options
+from zdce.srgb import LUMA
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -945,7 +946,7 @@ def test_no_screen_is_too_narrow_and_both_schemes_can_be_read(opened):
     def light(element, name):
         color = opened.evaluate(f"getComputedStyle(document.querySelector('{element}')).{name}")
         red, green, blue = map(int, re.findall(r"\d+", color)[:3])
-        return 0.299 * red + 0.587 * green + 0.114 * blue
+        return np.dot(LUMA, (red, green, blue))
 
     for _ in range(2):
         assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")

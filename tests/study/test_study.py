@@ -21,6 +21,7 @@ from PIL import Image
 from zdce import cli
 from zdce.data import datasets
 from zdce.runtime import locks
+from zdce.srgb import LUMA
 from zdce.study import claims, measures, results, settings, tables
 from zdce.study.measures import Measured, Source
 from zdce.study.published import published
@@ -624,7 +625,7 @@ def test_no_screen_is_too_narrow_and_both_schemes_can_be_read(opened):
 
     def light(name):
         red, green, blue = map(int, re.findall(r"\d+", opened.evaluate(f"{shown}.{name}"))[:3])
-        return 0.299 * red + 0.587 * green + 0.114 * blue
+        return np.dot(LUMA, (red, green, blue))
 
     first = light("backgroundColor"), light("color")
     assert abs(first[0] - first[1]) > 150

@@ -10,6 +10,7 @@ from PIL import Image
 
 import zdce
 from zdce.commands import options
+from zdce.commands.group import PanelCommand
 from zdce.commands.printing import print_json, print_table
 from zdce.data.datasets import Item
 from zdce.errors import InputError
@@ -25,6 +26,7 @@ from zdce.models import weights
 from zdce.models.network import DCENet
 from zdce.runtime import atomic
 from zdce.settings import EnhanceSettings
+from zdce.settings import options as settings_with
 from zdce.study.pictures import Labelled, sheet
 
 # Width in pixels of a picture in the grid of --worst.
@@ -48,7 +50,15 @@ def _baselines(ctx: click.Context, parameter: click.Parameter, value: str) -> tu
     return names
 
 
-@click.command("eval")
+_PANELS = {
+    "Networks and pictures": ("models", "split", "pairs", "unpaired", "protocol_name", "freeze"),
+    "Measures": ("metrics", "against", "baselines"),
+    "Reports": ("as_json", "csv_path", "board", "worst", "below"),
+    "Enhancement": (*settings_with("pixels"), "device"),
+}
+
+
+@click.command("eval", cls=PanelCommand, panels=_PANELS)
 @click.argument("sources", metavar="DATA...", nargs=-1, required=True)
 @options.models("Network to measure", default=(weights.DEFAULT,))
 @click.option(

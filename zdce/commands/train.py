@@ -12,6 +12,7 @@ import click
 
 from zdce import training
 from zdce.commands import options
+from zdce.commands.group import PanelCommand
 from zdce.data.datasets import SAMPLE
 from zdce.errors import INTERRUPTED_EXIT_CODE, InputError, library_call
 from zdce.models import variants
@@ -35,7 +36,16 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     return weights
 
 
-@click.command()
+_PANELS = {
+    "Run": ("out", "resume", "config_file", "tensorboard", "device"),
+    "Network": ("variant", "activations", "amp", "seed"),
+    "Pictures": ("data", "size", "augment", "batch_size"),
+    "Losses": ("loss_weights", "target", "normalization"),
+    "Optimization": ("epochs", "lr", "schedule", "accumulate", "clip", "ema"),
+}
+
+
+@click.command(cls=PanelCommand, panels=_PANELS)
 @click.option("--variant", default="base", help="Network to train; `zdce variants` lists them.")
 @click.option(
     "--data",

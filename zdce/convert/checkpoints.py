@@ -55,8 +55,9 @@ def load(path: Path) -> Any:
     Raises:
         InputError: the file is not a checkpoint, or can't be read without running code.
     """
+    holds_tensors_only = _is_safetensors(path)
     try:
-        if _is_safetensors(path):
+        if holds_tensors_only:
             return safetensors.torch.load_file(path)
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,7 @@
-"""The structure of AVIF and HEIC files: their items and what they describe. (ISO/IEC 14496-12 and 23008-12.)"""
+"""The structure of AVIF and HEIC files: their items and what they describe. (ISO/IEC 14496-12 and 23008-12.)
+
+Pillow does not tell what else a file contains beside its picture.
+"""
 
 import struct
 from collections import Counter

@@ -1,4 +1,7 @@
-"""The structure of JPEG files: segments that describe the photograph, and data that phones append. (ITU-T T.81, annex B.)"""
+"""The structure of JPEG files: segments that describe the photograph, and data that phones append. (ITU-T T.81, annex B.)
+
+Pillow's writer keeps only some of the segments.
+"""
 
 import hashlib
 import re

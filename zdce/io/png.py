@@ -1,4 +1,7 @@
-"""The structure of PNG files: chunks that describe colours and the picture. (PNG, third edition.)"""
+"""The structure of PNG files: chunks that describe colours and the picture. (PNG, third edition.)
+
+Pillow decodes and encodes texts anew; chunks are copied byte for byte.
+"""
 
 import struct
 import zlib

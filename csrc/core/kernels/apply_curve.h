@@ -5,21 +5,18 @@
 
 namespace zdce::ZDCE_TARGET::apply_curve {
 
-// Runs lie apart by more than their length: 1 KB would put the same pixel of all of them into four sets of L1.
-constexpr int kRunPitch = kRunPixels + 16;
-
-// A run of n pixels, planar. maps[k] is the plane of step k / 3 and colour k % 3; with shared maps the three planes
-// stand at every step.
+// A run of n pixels, planar. maps[k] is the plane of step k / 3 and colour k % 3; shared maps repeat the same three
+// planes at every step.
 template <class C>
 struct CurveRun {
   int n, iterations;
   bool shared;
   const C* image[3];
   const C* maps[kMaxMaps];
-  int64_t next;  // values from a run of the maps to the next; 0 where runs are copies
+  int64_t next;  // distance, in values, from a run of the maps to the next run; 0 if runs are copies
   C* enhanced[3];
-  bool past_caches;  // of the enhanced image or, in backward, of the maps' gradient
-  // Backward only. grad_image[0] or grad_maps[0] is null where that gradient is not wanted.
+  bool past_caches;  // whether the enhanced image (in backward: the maps' gradient) is stored past the caches
+  // Backward only. grad_image[0] or grad_maps[0] is null if that gradient is not needed.
   const C* grad[3];
   C* grad_image[3];
   C* grad_maps[kMaxMaps];
@@ -47,8 +44,8 @@ struct CurveForward {
   }
 };
 
-// Float32: 24 + 12 T bytes read and 12 + 12 T written a pixel; 228 for T = 8. The steps are computed again, forward
-// saves nothing.
+// Float32: 24 + 12 T bytes read and 12 + 12 T written a pixel; 228 for T = 8. Forward saves nothing, so
+// backward computes the steps again.
 template <class C>
 struct CurveBackward {
   ZDCE_INLINE static void run(const CurveRun<C>* run) {
@@ -84,13 +81,13 @@ struct CurveBackward {
   }
 };
 
-// Memory for the runs that are no part of a tensor.
+// Memory for runs that are copies.
 template <class C, int kChannels>
 struct Scratch {
   alignas(64) C memory[kChannels * kRunPitch];
 };
 
-// The n pixels from p on of image b, in all channels.
+// Pixels p to p + n of image b, in all channels.
 inline Piece piece(const Planes& t, int64_t b, int64_t p, int n) { return {b, 0, t.channels, 0, p, n}; }
 
 template <class C>
@@ -102,11 +99,11 @@ void fetch_maps(const Planes& maps, int64_t b, int64_t p, Scratch<C, kMaxMaps>& 
   }
 }
 
-// Calls f(b, p, n) for all runs of n <= kRunPixels pixels from p on, on several threads.
+// Calls f(b, p, n), on several threads, for runs of n <= kRunPixels pixels that begin at pixel p of image b.
 template <class F>
 void for_each_run(int64_t batch, int64_t pixels, const F& f) {
   const int64_t runs = (pixels + kRunPixels - 1) / kRunPixels;
-  // 16 runs a thread at least: some 20 microseconds of work, several times the cost of waking a thread.
+  // At least 16 runs for each thread: about 20 microseconds of work, several times the cost of waking a thread.
   parallel_for(batch * runs, 16, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t p = i % runs * kRunPixels;

@@ -1,4 +1,4 @@
-// The kernels for AVX-512: 32 registers of 64 bytes, and where the processor has one its matrix unit.
+// The kernels for AVX-512: 32 registers of 64 bytes, and the matrix unit (AMX) of processors that have one.
 #if defined(__x86_64__)
 
 #define ZDCE_TARGET avx512

@@ -1,5 +1,6 @@
-// Convolutions in bfloat16 by Arm's BF16 extension: BFMMLA multiplies 2 pixels of 4 values with 4 values of 2 outputs,
-// 16 products an instruction where float32 has 4, with sums in float32. Each sum of two products is rounded to odd.
+// Convolutions in bfloat16 with Arm's BF16 extension. One BFMMLA multiplies 4 values of 2 pixels with 4 weights of 2
+// outputs: 16 products, where float32 has 4 per instruction. Sums are float32; each sum of two products is rounded to
+// odd.
 #pragma once
 
 #include "matrix_band.h"
@@ -19,8 +20,8 @@ ZDCE_INLINE V load_values(const Brain* from) {
   return v;
 }
 
-// Only the functions between these two may hold instructions of the extension: other kernels of this set run on
-// processors that lack it. They are called, and never become part of others.
+// Only functions between these two macros may contain instructions of the extension, because other kernels of this
+// instruction set run on processors without it. These functions are never inlined into others.
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("bf16"))), apply_to = function)
 #else
@@ -28,14 +29,14 @@ ZDCE_INLINE V load_values(const Brain* from) {
 #pragma GCC target("+bf16")
 #endif
 
-// f(0), f(1), ..., with constants: GCC keeps sums in memory whose places it learns by unrolling loops.
+// Calls f(0), f(1), ... with constant arguments. In an unrolled loop GCC would keep the sums in memory.
 template <int kTimes, class F>
 ZDCE_INLINE void each(const F& f) {
   [&]<int... kAt>(std::integer_sequence<int, kAt...>)
       ZDCE_INLINE_LAMBDA { (f(std::integral_constant<int, kAt>()), ...); }(std::make_integer_sequence<int, kTimes>());
 }
 
-// As assembler, because Clang 14 has no intrinsics where not the whole file is for such processors.
+// Written in assembler: Clang 14 offers the intrinsics only if the whole file is compiled for such processors.
 ZDCE_INLINE void multiply_add(Register& sums, BrainFours values, BrainFours weights) {
   asm("bfmmla %0.4s, %1.8h, %2.8h" : "+w"(sums) : "w"(values), "w"(weights));
 }
@@ -46,7 +47,7 @@ struct BfmmlaTile {
 
   Register sums[4][4];
 
-  // Of every pixel. bias: (8,), or null for none.
+  // Starts the sums of all pixels at the bias. bias: (8,), or null for none.
   ZDCE_INLINE explicit BfmmlaTile(const float* bias) {
     each<4>([&](auto j) ZDCE_INLINE_LAMBDA {
       const Register two =
@@ -55,7 +56,8 @@ struct BfmmlaTile {
     });
   }
 
-  // Adds `count` values, a multiple of 8 and at most 32, of pixels `pitch` apart. weights: (16 pairs, 16 outputs, 2).
+  // Adds the products of `count` values (a multiple of 8, at most 32) of pixels that are `pitch` apart. weights: (16
+  // pairs, 16 outputs, 2).
   ZDCE_INLINE void add(const Brain* values, int64_t pitch, const Brain* weights, int count) {
     for (int k = 0; k < count; k += 8, values += 8, weights += 8 * kBlock) {
       add_four<0>(values, pitch, weights);
@@ -63,7 +65,7 @@ struct BfmmlaTile {
     }
   }
 
-  // The first or second four of eight values.
+  // The first or the second four of eight values.
   template <int kFour>
   ZDCE_INLINE void add_four(const Brain* values, int64_t pitch, const Brain* weights) {
     BrainFours w[4];  // four values each of two outputs
@@ -93,8 +95,7 @@ struct BfmmlaTile {
   }
 };
 
-// Logits of block o, of row r, 8 pixels from column x on and 8 outputs from j on. to: (8 pixels, 8 of 16
-// outputs).
+// Logits of row r: 8 pixels from column x, 8 outputs of block o from output j. to: (8 pixels, 8 of 16 outputs).
 __attribute__((noinline)) inline void multiply_tile(const Band<Brain>& band, int x, int o, int r, int j, float* to) {
   const Layer& layer = *band.layer;
   const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix + 2 * j;
@@ -122,8 +123,8 @@ __attribute__((noinline)) inline void multiply_pointwise_tile(const Brain* value
   tile.store(to);
 }
 
-// from: (4, 16 pixels, 16) of block o from column x on. Rounded to the nearest, halves to even; as integers, too, just
-// the negative are below 0.
+// Stores block o of 16 columns from column x, rounded to the nearest (halves to even), after the ReLU. bfloat16 values
+// are below 0 exactly if their bits are, as signed integers. from: (4, 16 pixels, 16).
 __attribute__((noinline)) inline void store_rectified(const Band<Brain>& band, int x, int o, const float* from) {
   typedef int16_t Halves __attribute__((vector_size(16)));
   for (int r = 0; r < kBandRows; ++r) {
@@ -148,7 +149,7 @@ __attribute__((noinline)) inline void store_rectified(const Band<Brain>& band, i
 #endif
 
 struct BfmmlaUnit {
-  // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, 16).
+  // Logits of block o for 4 rows of 16 pixels from column x. to: (4, 16, 16).
   ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to) {
     for (int r = 0; r < kBandRows; ++r) {
       for (int p = 0; p < kBlock; p += BfmmlaTile::kPixels) {

@@ -5,8 +5,6 @@
 
 namespace zdce::ZDCE_TARGET::channel_means {
 
-constexpr int kTileRows = 64;
-
 template <class C>
 struct RowSums {
   // Float32: 12 bytes read a pixel. A row's sum, 16 values a lane, goes into a double.

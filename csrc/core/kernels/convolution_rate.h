@@ -1,13 +1,13 @@
-// The ways to do a 3x3 convolution, for zdce bench layers: four rows from six, on one thread, all of them in its
-// second-level cache.
+// The methods of 3x3 convolution that zdce bench layers compares: four rows from six on one thread, with all data in
+// its second-level cache.
 #pragma once
 
 #include "bands.h"
 
 namespace zdce::ZDCE_TARGET::convolution_rate {
 
-// Planar ways hold kFilters x kVectors sums in registers, one a filter and vector of neighbouring pixels: 24 of 32 with
-// AVX-512, 12 of 16 elsewhere, so that each weight, broadcast, serves three multiplications.
+// The planar methods keep kFilters x kVectors sums in registers, one for each filter and vector of neighbouring pixels:
+// 24 of 32 registers with AVX-512, 12 of 16 elsewhere. Each broadcast weight then serves three multiplications.
 constexpr int kVectors = 3;
 static_assert(kVectors * kBlock == kRateColumnStep);
 constexpr int kFilters = ZDCE_REGISTER_BYTES == 64 ? 8 : 4;
@@ -64,7 +64,7 @@ struct OneAxis {
     for (int c = 0; c < work->inputs; ++c) {
       const float* const from = work->from + 6 * c * pitch;
       float* const to = coefficients + 6 * c * pitch;
-      // The last step begins early enough to end in time.
+      // The last step overlaps the one before, so that it ends at the last column.
       for (int64_t x = 0; x < pitch; x += kRegisterLanes)
         transform(from + std::min(x, pitch - kRegisterLanes), pitch, to + std::min(x, pitch - kRegisterLanes));
     }
@@ -94,8 +94,8 @@ struct OneAxis {
 
 using Colors = FirstBand<float>;
 
-// The engine's own, but for what becomes of the outputs: here they are stored as they are, a half block folded.
-// outputs: (blocks and half ones, 4, columns, 16).
+// The engine's own method, except that outputs are stored as they are, with a half block folded. outputs: (blocks and
+// half ones, 4, columns, 16).
 struct TwoAxes {
   ZDCE_INLINE static void run(const Band<float>* band, float* outputs) {
     const int columns = band->right - band->left;
@@ -112,7 +112,7 @@ struct TwoAxes {
   }
 };
 
-// Zeroed, on a cache line.
+// Zeros, aligned to a cache line.
 class Floats {
  public:
   explicit Floats(int64_t size) { offsets_.take(size), at_ = workspace_.take(offsets_); }
@@ -131,8 +131,8 @@ double seconds_a_round(int64_t rounds, const F& run) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / static_cast<double>(rounds);
 }
 
-// weights: (points, outputs in groups, inputs, taps, filters of a group); value(filter, k, tap) gives point k's tap of
-// a filter (3, 3).
+// weights: (points, groups of outputs, inputs, taps, filters of a group); value(filter, k, tap) gives tap `tap` of
+// point k for a filter (3, 3).
 template <class F>
 void pack_planar(const RateProblem& work, int points, int taps, float* weights, const F& value) {
   const int filters = kFilters;
@@ -164,7 +164,7 @@ inline double planar(const RateProblem& work, bool transformed, int64_t rounds) 
   return seconds_a_round(rounds, [&] { OneAxis::run(problem, weights, coefficients.get(), products.get()); });
 }
 
-// A layer as the engine has it, reading other layers or (colors) the picture, with its weights in `packed`.
+// A layer as in the engine, with its weights in `packed`; with `colors` it reads the picture, otherwise other layers.
 inline Layer engine_layer(const RateProblem& work, bool colors, Floats& packed, Floats& bias) {
   Layer layer;
   const int rest = work.outputs % kBlock;
@@ -172,7 +172,7 @@ inline Layer engine_layer(const RateProblem& work, bool colors, Floats& packed, 
   layer.blocks = blocks_of(work.outputs);
   layer.half = !colors && rest > 0 && rest <= 8;
   layer.blocks -= layer.half;
-  // Less than a block of inputs is multiplied as it is, but pairs of channels come in whole blocks.
+  // Fewer inputs than a block are multiplied without padding, but pairs of channels fill whole blocks.
   layer.inputs = work.inputs < kBlock && !layer.half ? work.inputs : blocks_of(work.inputs) * kBlock;
   std::vector<int> places(work.inputs);
   for (int c = 0; c < work.inputs; ++c) places[c] = c;
@@ -225,7 +225,7 @@ inline double in_blocks(const RateProblem& work, bool colors, int64_t rounds) {
   return seconds;
 }
 
-// Gives the seconds of one of `rounds` runs, packing left out.
+// Returns the seconds per run, averaged over `rounds` runs, without packing.
 inline double run(const RateProblem& work, RateMethod method, int64_t rounds) {
   if (method == RateMethod::kTwoAxes || method == RateMethod::kColors) {
     return in_blocks(work, method == RateMethod::kColors, rounds);

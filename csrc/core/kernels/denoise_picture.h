@@ -1,7 +1,7 @@
 // denoise_picture on the CPU: the noise that a curve amplified, smoothed out of an enhanced picture along its edges.
 //
-// uint8: 6 bytes read and 3 written a pixel. What is left is arithmetic: 24 neighbours of 7 operations each, which have
-// neither an exponential nor a division.
+// uint8: 6 bytes read and 3 written a pixel. Arithmetic takes most of the time: 24 neighbours, 7 operations each,
+// without exponentials or divisions.
 #pragma once
 
 #include "../luma.h"
@@ -9,19 +9,20 @@
 
 namespace zdce::ZDCE_TARGET::denoise_picture {
 
-constexpr int kReach = 4;   // of one pixel's result, in every direction
-constexpr int kRadius = 2;  // of the neighbours that are averaged, and of the means that the slope is told by
+constexpr int kReach = kDenoiseReach;
+constexpr int kRadius = 2;  // of the averaged neighbours, and of the means that the curve's slope is estimated from
 constexpr int kRing = 2 * kReach + 1;
 
-// Gaussians: the guide's of deviation 0.8, the chroma's of 2, the neighbours' of 1.2 by their squared distance.
+// Gaussian weights: of the guide (standard deviation 0.8), the chroma (2), and the neighbours by their squared distance
+// (1.2).
 constexpr float kGuide[3] = {0.49911642f, 0.22851215f, 0.02192964f};
 constexpr float kChroma[5] = {0.20416369f, 0.18017382f, 0.12383154f, 0.06628225f, 0.02763055f};
 constexpr float kNear[9] = {1.0f, 0.70664828f, 0.49935179f, 0.0f, 0.24935221f, 0.17620431f, 0.0f, 0.0f, 0.06217652f};
 
-// Of [0, 1]: the slope of black stays finite; colours are not brought beyond, they are there already or stay below.
+// Values in [0, 1]: kBlack keeps the slope of black finite; colours are not moved beyond kNotBurnt.
 constexpr float kBlack = 1e-3f, kNotBurnt = 254 / 255.0f;
 
-// A tile writes 448 columns. Its rows are read with a block's half more on either side, of which kReach columns count.
+// A tile writes 448 columns. It reads half a block more on either side, of which only kReach columns have an effect.
 constexpr int kMargin = kBlockColumns / 2;
 constexpr int kTileColumns = 7 * kBlockColumns;
 constexpr int kLineColumns = kTileColumns + 2 * kMargin;
@@ -33,7 +34,7 @@ using Line = float[kLinePitch];
 
 // Row y of each is at y modulo kRing.
 struct Lines {
-  alignas(64) Line luma[kRing], red[kRing], blue[kRing];   // colours less the luma
+  alignas(64) Line luma[kRing], red[kRing], blue[kRing];   // colour minus luma
   alignas(64) Line guide_across[kRing], guide[kRing];      // smoothed along rows, then along columns, in levels of 255
   alignas(64) Line red_across[kRing], blue_across[kRing];  // likewise
   alignas(64) Line enhanced_sum[kRing], picture_sum[kRing];  // of luma, over 5 columns
@@ -119,7 +120,7 @@ struct FilterGuideDown {
   }
 };
 
-// What a row's result is made of: pointers to its rows of each kind, top to bottom.
+// The rows that a row's result depends on: pointers to those of each kind, top to bottom.
 struct Around {
   const float *luma[2 * kRadius + 1], *guide[2 * kRadius + 1];
   const float *enhanced_sum[2 * kRadius + 1], *picture_sum[2 * kRadius + 1];
@@ -127,7 +128,7 @@ struct Around {
   const float *red, *blue;
 };
 
-// from, to: kBlockColumns pixels; column: theirs in the rows.
+// from, to: kBlockColumns pixels; column: the first one's place in the rows.
 template <class E>
 struct DenoiseBlock {
   ZDCE_INLINE static void run(const Around* around, int column, float limit, float chroma, float color_error,
@@ -155,8 +156,8 @@ struct DenoiseBlock {
     return at(rows[0] + i) + at(rows[1] + i) + at(rows[2] + i) + at(rows[3] + i) + at(rows[4] + i);
   }
 
-  // The weighted mean of the neighbours' luma, less the pixel's own; `range` is the square of the cutoff. Tukey's
-  // biweight (1 - d^2 / range)^2 times range^2, so that nothing is divided and a range of 0 changes nothing.
+  // The weighted mean of the neighbours' luma minus the pixel's own; `range` is the square of the cutoff. The weight is
+  // Tukey's biweight (1 - d^2 / range)^2 times range^2: it needs no division, and a range of 0 changes nothing.
   ZDCE_INLINE static Floats smoothed_luma(const Around& around, int i, Floats range) {
     const Floats guide = at(around.guide[kRadius] + i), own = at(around.luma[kRadius] + i);
     Floats total = range * range + 1e-6f, difference{};
@@ -179,7 +180,7 @@ struct DenoiseBlock {
   }
 };
 
-// Rows begin to end of at most kTileColumns columns from x on.
+// Rows begin to end of at most kTileColumns columns from column x.
 template <class E>
 class DenoiseTile {
  public:
@@ -197,7 +198,7 @@ class DenoiseTile {
  private:
   static int slot(int64_t y) { return static_cast<int>((y + kRing) % kRing); }
 
-  // Row y of the lines, which above and below the picture repeat its border.
+  // Computes row y of the lines; rows above and below the picture repeat its border.
   void enter(int64_t y) {
     const int to = slot(y);
     LumaOfRow<E>::run(row(work_.picture, y), +lines_.picture_luma);
@@ -235,7 +236,7 @@ class DenoiseTile {
     }
   }
 
-  // kLineColumns pixels of the picture's row y from column x_ - kMargin on; beyond its borders they repeat.
+  // kLineColumns pixels of the picture's row y from column x_ - kMargin; pixels beyond the borders repeat them.
   const char* row(const Picture& picture, int64_t y) {
     const int64_t first = x_ - kMargin;
     const E* const pixels = reinterpret_cast<const E*>(picture.row(std::clamp<int64_t>(y, 0, picture.height - 1)));

@@ -5,6 +5,9 @@
 
 namespace zdce::ZDCE_TARGET {
 
+// Rows of a tile, so that an image of one megapixel has enough tiles for all threads.
+constexpr int kTileRows = 64;
+
 // Calls f(tile, workspace) for every tile, on several threads, each with a Workspace of its own.
 template <class Workspace, class F>
 void for_each_tile(const Tiling& tiling, const F& f) {

@@ -1,15 +1,16 @@
-// Multiply-adds on registers and nothing else, which benchmarks of arithmetic compare with.
+// Multiply-adds on registers and nothing else: the peak that benchmarks compare with.
 #pragma once
 
 #include "winograd.h"
 
 namespace zdce::ZDCE_TARGET::fma_peak {
 
-// Independent chains hide the latency of a multiply-add, 4 cycles on two units; with the two factors and a temporary
-// they fit the 16 registers of AVX2.
+// Independent chains hide the latency of a multiply-add: 4 cycles on two units. With two factors and a temporary they
+// fit AVX2's 16 registers.
 constexpr int kChains = 12;
 
-// sums: (16,) finite, read and written, so that no work can be left out. Gives the number of multiply-adds.
+// sums: (16,), finite; read and written, so that the compiler can't leave work out. Returns the number of
+// multiply-adds.
 inline int64_t run(float* sums, int64_t rounds) {
   const Register factor = Register{} + (sums[0] * 0.0f + 0.5f);  // not known to the compiler
   const Register summand = factor + 0.5f;

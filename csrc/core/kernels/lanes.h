@@ -54,7 +54,7 @@ using Lanes = typename VectorOf<C, 64 / sizeof(C)>::type;
 template <class C>
 constexpr int kLanes = 64 / sizeof(C);
 
-// n is a constant kLanes<C> but for the last pixels of a block; the lanes beyond n are 0.
+// n is the constant kLanes<C>, except at the end of a row; lanes from n on are 0.
 template <class C>
 ZDCE_INLINE Lanes<C> load(const C* from, int n) {
   Lanes<C> v{};
@@ -66,8 +66,8 @@ ZDCE_INLINE Lanes<C> load(const C* from, int n) {
   return v;
 }
 
-// Asks for the line of an address, which need not be valid, before it is wanted: many planes are read at once, each in
-// runs too short for the processor to see them coming.
+// Fetches the cache line of an address, which need not be valid, before it is needed. Many planes are read at once,
+// each in runs that are too short for the processor's own prefetching.
 ZDCE_INLINE void prefetch(const void* address) { __builtin_prefetch(address, 0, 2); }
 
 template <class C>
@@ -79,9 +79,8 @@ ZDCE_INLINE void store(C* to, Lanes<C> v, int n) {
   }
 }
 
-// The same past the caches where a kernel says so: a line that is written whole is not read first and pushes nothing
-// out. `to` is aligned to 64 bytes then; the four quarters of a line follow one another, so that it leaves in one
-// piece.
+// The same, but past the caches if `past_caches`: the line is not read first, and evicts no other. `to` is then aligned
+// to 64 bytes. The four quarters are stored one after the other, so that the line is written to memory once.
 template <class C>
 ZDCE_INLINE void store(C* to, Lanes<C> v, int n, bool past_caches) {
 #if defined(__x86_64__)
@@ -98,14 +97,14 @@ ZDCE_INLINE void store(C* to, Lanes<C> v, int n, bool past_caches) {
   store(to, v, n);
 }
 
-// What this thread stored past the caches is seen by whoever is told next that it is there.
+// Makes this thread's stores past the caches visible before anything that it writes later.
 inline void finish_stores() {
 #if defined(__x86_64__)
   _mm_sfence();
 #endif
 }
 
-// n values beginning with ones, then zeros.
+// n ones, then zeros.
 template <class C>
 ZDCE_INLINE Lanes<C> ones(int n) {
   Lanes<C> v{};
@@ -113,7 +112,7 @@ ZDCE_INLINE Lanes<C> ones(int n) {
   return v;
 }
 
-// Each lane's neighbour before or after it; the first or last has itself for one.
+// Each lane's neighbour before (after) it; the first (last) lane stays.
 template <class C>
 ZDCE_INLINE Lanes<C> before(Lanes<C> v) {
   if constexpr (kLanes<C> == 16) {
@@ -132,7 +131,7 @@ ZDCE_INLINE Lanes<C> after(Lanes<C> v) {
   }
 }
 
-// Pairs of halves, so that rounding errors grow with the logarithm of the lanes.
+// The sum of all lanes, by halves, so that rounding errors grow with the logarithm of their number.
 template <class C>
 ZDCE_INLINE C total(Lanes<C> v) {
   C lanes[kLanes<C>];
@@ -145,7 +144,7 @@ ZDCE_INLINE C total(Lanes<C> v) {
 
 using zdce::hyperbolic_tangent;
 
-// The template of curve.h is for float; double takes the library's.
+// curve.h's approximation is for float; double uses the standard library.
 ZDCE_INLINE Lanes<double> hyperbolic_tangent(Lanes<double> x) {
   for (int i = 0; i < kLanes<double>; ++i) x[i] = std::tanh(x[i]);
   return x;

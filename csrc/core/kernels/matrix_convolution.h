@@ -1,5 +1,5 @@
-// Convolutions that are trained, forward and back, on the matrix unit (Intel AMX): sources, weights and gradients are
-// rounded to bfloat16, sums are float32.
+// Convolutions for training, forward and backward, on the matrix unit (Intel AMX). Sources, weights and gradients are
+// rounded to bfloat16; sums are float32.
 #pragma once
 
 #include "amx.h"
@@ -11,7 +11,7 @@ namespace zdce::ZDCE_TARGET {
 
 // Rows of tensors as pixels of bfloat16, (pixels, blocks * 16), with zeros beyond the picture and the last channel.
 struct ReadPixels {
-  // Behind the last column that outputs need, the matrix unit reads one more, whose weights are 0: it must be finite.
+  // The matrix unit reads one column beyond those that outputs need; its weights are 0, so it must only be finite.
   static constexpr int kBehind = 1;
 
   // to: (at.n + 2 + kBehind, blocks * 16); scratch: (blocks, kRegionPitch, 16). output: as in ReadRow.
@@ -59,7 +59,7 @@ struct ReadPixels {
     }
   }
 
-  // Values count where the output is above 0 or not a number.
+  // Keeps values where the output is above 0 or NaN.
   ZDCE_INLINE static void mask(const char* from, int64_t stride, const char* output, int64_t output_stride,
                                int64_t pixel, int64_t n, Brain* to) {
     typedef uint16_t Bits __attribute__((vector_size(32)));
@@ -76,8 +76,8 @@ struct ReadPixels {
   }
 };
 
-// One block of 16 outputs, of four rows and 16 columns: to its tensor, or where channels are not neighbours to scratch,
-// from which put_planes takes whole rows. from: (4, 16 pixels, 16).
+// Writes one block of 16 outputs, of four rows and 16 columns, to its tensor. If the tensor's channels are not adjacent
+// in memory, it goes to scratch, from which put_planes writes whole rows. from: (4, 16 pixels, 16).
 struct PutBlock {
   ZDCE_INLINE static void run(const float* from, const Output& to, int block, int column) {
     if (to.channel != 1) return planar(from, to, block, column);
@@ -133,11 +133,11 @@ struct PutBlock {
   }
 };
 
-// The weights' gradient as products of matrices whose inner dimension are 32 pixels of a row: on the left 16 channels
-// of gradients, planar; on the right 16 channels of values, in pairs of neighbouring pixels.
+// The weights' gradient as products of matrices whose inner dimension is 32 pixels of a row. The left matrix has 16
+// channels of gradients, planar; the right one 16 channels of values, in pairs of neighbouring pixels.
 struct MatrixGradient {
-  // Lines of 64 bytes, each of two pixels of a block. A row of values in pairs: those that begin at even pixels, then
-  // those that begin at odd ones, so that all three columns of taps are read aligned.
+  // Lines of 64 bytes, each with two pixels of a block. A row of values has the pairs that begin at even pixels, then
+  // those that begin at odd pixels, so that all three columns of taps are read aligned.
   static constexpr int kPairs = kRegionPitch / 2;
   static constexpr int64_t kValueRow = int64_t{2} * kPairs * 2 * kBlock;
   static constexpr int kChunk = 32;
@@ -167,12 +167,12 @@ struct MatrixGradient {
     }
   }
 
-  // The channels of two pixels alternating.
+  // Interleaves the channels of two pixels.
   ZDCE_INLINE static void pair(const Brain* from, int64_t pixel, Brain* to) {
     typedef int16_t Two __attribute__((vector_size(64)));
     const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)),
                   second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + pixel));
-    // Not by way of memory: a load that spans two recent stores has to wait for both.
+    // In registers: a load that spans two recent stores would have to wait for both.
     const Two both = reinterpret_cast<Two>(_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1));
     const Two v = shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
                           13, 29, 14, 30, 15, 31>(both, both);
@@ -245,16 +245,16 @@ struct MatrixGradient {
 
 namespace zdce::ZDCE_TARGET::matrix_convolution {
 
-// Columns of a region's rows: the matrix unit takes 32 pixels at a time for weights, 16 for outputs.
+// Columns of a region: the matrix unit processes 32 pixels at a time for weights, 16 for outputs.
 inline int columns_of(const Tile& tile) {
   return (tile.n + MatrixGradient::kChunk - 1) / MatrixGradient::kChunk * MatrixGradient::kChunk;
 }
 
-// Scratch in bfloat16, counted in floats as the rest.
+// Scratch in bfloat16; sizes are in floats, as for all scratch.
 inline int64_t take_brains(Offsets& offsets, int64_t brains) { return offsets.take((brains + 1) / 2); }
 inline Brain* brains_at(float* memory, int64_t offset) { return reinterpret_cast<Brain*>(memory + offset); }
 
-// The last eight rows of a region of tensors, each tensor's pixels by themselves: (8, kRegionPitch, blocks * 16).
+// The last eight rows of a region, separately for each tensor: (8, kRegionPitch, blocks * 16).
 class PixelRing {
  public:
   // output: as in convolution::Ring.

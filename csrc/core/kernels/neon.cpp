@@ -1,5 +1,5 @@
-// The kernels for AArch64, whose 32 registers of 16 bytes hold three times the baseline's sums, and where the processor
-// has them products in bfloat16.
+// The kernels for AArch64: 32 registers of 16 bytes, which hold three times as many sums as the baseline's, and
+// products in bfloat16 on processors that have them.
 #if defined(__aarch64__)
 
 #define ZDCE_TARGET neon

@@ -6,17 +6,17 @@
 
 namespace zdce::ZDCE_TARGET::objective_statistics {
 
-constexpr int kRegion = 4;
+constexpr int kRegion = kObjectiveRegion;
 
-// A tile's rows follow one another, and two neighbouring rows of tanh values must stay in the second-level cache: 24
-// maps x 2 rows x 1024 columns x 4 bytes are 192 KB. A row of 1024 is a page of each plane: of shorter ones, every row
-// would open new pages for a part of them, and images wider than a tile cost half as much again. tanh is taken again
-// for the row above a tile (below it too in backward): 1 in 64.
+// Two neighbouring rows of tanh values must stay in the second-level cache: 24 maps x 2 rows x 1024 columns x 4 bytes
+// are 192 KB. A row of 1024 floats is one page of memory in each plane; with narrower tiles every row would touch new
+// pages for only a part of them, and images wider than a tile took half as long again. The tanh of the row above a tile
+// (in backward: also below) is computed twice: 1 row in 64.
 constexpr int kTileRows = 64;
 constexpr int kTileColumns = 1024;
 
-// Of a row in scratch: the tile's columns from kLead on, its neighbours before and after them, and room for whole
-// lanes.
+// A row in scratch: the tile's columns begin at kLead, with their neighbours before and after them, and room for whole
+// vectors.
 constexpr int kLead = 16;
 constexpr int kRowPitch = kLead + kTileColumns + 16;
 
@@ -57,11 +57,11 @@ struct ForwardRow {
   int n, pairs;  // pairs: columns that have a right neighbour in the image
   int iterations;
   bool shared;
-  bool along_x, along_y;  // count the differences along x of the row above; those between that row and this
+  bool along_x, along_y;  // whether to count differences along x in the row above, and between that row and this
   const C* image[3];
   const C* logits[kMaxMaps];
   int64_t next_row;     // of the logits
-  C* above;             // tanh of the row above, column n (the tile's right neighbour) included; becomes this row's
+  C* above;             // tanh of the row above, including column n (the tile's right neighbour); becomes this row's
   C* image_columns;     // sums over RGB and the rows of a region
   C* enhanced_columns;  // the same of the enhanced image
   double* channels;     // sums of the enhanced image, per colour
@@ -81,7 +81,7 @@ struct Forward {
       int i = 0;
       for (; i + kLanes<C> <= row->pairs; i += kLanes<C>) lanes<false>(*row, c, i, sums);
       for (; i < row->n; i += kLanes<C>) lanes<true>(*row, c, i, sums);
-      // Flushed for each colour of a row: at most 1024 values in one lane, whatever the size of the image.
+      // Added to a double after each row: a float lane sums few values, whatever the size of the image.
       row->channels[c] += total<C>(sums.channel);
       if (row->along_y) row->tv[0] += total<C>(sums.along_y);
       if (row->along_x) row->tv[1] += total<C>(sums.along_x);
@@ -137,13 +137,13 @@ struct AlongX {
   }
 };
 
-// One row of a tile in backward, n columns. The row's own tanh values stand between those of its neighbours.
+// One row of a tile in backward, n columns, with the tanh values of this row and of its neighbours.
 template <class C>
 struct BackwardRow {
   int n, iterations;
   bool shared;
   bool below;        // the image has a row below
-  bool past_caches;  // where the gradient goes
+  bool past_caches;  // whether the gradient is stored past the caches
   const C* image[3];
   const C* logits[kMaxMaps];  // of the row below
   int64_t next_row;           // of the logits
@@ -157,7 +157,7 @@ struct BackwardRow {
 
 template <class C>
 struct Backward {
-  // Float32: 12 + 12 T bytes read and 12 T written a pixel, 204 for T = 8; all else is computed again.
+  // Float32: 12 + 12 T bytes read and 12 T written a pixel, 204 for T = 8; everything else is computed again.
   ZDCE_INLINE static void run(const BackwardRow<C>* row) {
     for (int c = 0; c < 3; ++c) {
       int i = 0;
@@ -191,8 +191,7 @@ struct Backward {
     }
   }
 
-  // The gradient of the logits from that of the map, a neighbour's place taken by the pixel itself where the image
-  // ends.
+  // The gradient of the logits from that of the map. At the image's border the pixel itself stands for its neighbour.
   ZDCE_INLINE static void finish(const BackwardRow<C>& row, int k, int i, int n, Lanes<C> a, Lanes<C> grad_map) {
     const C* const current = row.current + k * kRowPitch + i;
     C* const other = row.other + k * kRowPitch + i;
@@ -218,8 +217,8 @@ struct BackwardWorkspace {
   alignas(64) C image[3 * kRowPitch], grad_columns[kRowPitch];
 };
 
-// Rows of `maps` maps from column `first` on: zeros up to the first lane behind those of n columns. Whole lanes are
-// read there, and must be finite.
+// Clears rows of `maps` maps from column `first` to the end of the last vector of n columns: whole vectors are read
+// there, and must be finite.
 template <class C>
 void clear_from(C* row, int maps, int first, int n) {
   const int end = (n + kLanes<C> - 1) / kLanes<C> * kLanes<C> + 1;
@@ -234,7 +233,7 @@ struct Partial {
   double channels[3], tv[2];
 };
 
-// Means of the regions in the row of them that ends with image row y, from sums over the columns.
+// Means of the row of regions that ends with image row y, from sums over columns.
 template <class C>
 void put_regions(const Tile& tile, int64_t y, int64_t height, int64_t width, const C* columns, C* means) {
   const int64_t first = tile.x / kRegion, across = width / kRegion;
@@ -312,7 +311,7 @@ void fill_row(const Planes& logits, const Tile& tile, int64_t y, C* scratch, con
   }
 }
 
-// Columns -1 and n of a row: the neighbours' values, or where the image ends the row's own.
+// Columns -1 and n of a row: the neighbours' values or, at the image's border, the row's own.
 template <class C>
 void fill_edges(const Planes& logits, const Tile& tile, const C* const* blocks, C* to) {
   const int maps = static_cast<int>(logits.channels);

@@ -1,4 +1,4 @@
-// Rows of pictures to rows of floats and back.
+// Conversion of rows of pictures to rows of floats and back.
 #pragma once
 
 #include "bands.h"
@@ -16,7 +16,7 @@ struct LoadRow {
   }
 };
 
-// To the nearest integer, halves to even: what adding 1.5 * 2^23 does to a float.
+// Rounds to the nearest integer, halves to even, by adding 1.5 * 2^23.
 template <class S>
 ZDCE_INLINE S rounded(float value) {
   if constexpr (sizeof(S) == 4) return value;
@@ -33,7 +33,7 @@ struct StoreRow {
   }
 };
 
-// Three planes to pixels of three values.
+// Interleaves three planes to pixels of three values.
 template <class S>
 struct StoreInterleaved {
   static constexpr int kWide = 16 / sizeof(S);
@@ -57,7 +57,7 @@ struct StoreInterleaved {
     }
   }
 
-  // As `rounded` does.
+  // Rounds as `rounded` does.
   ZDCE_INLINE static void round(Lanes<float> v, S* to) {
     if constexpr (sizeof(S) == 4) {
       std::memcpy(to, &v, sizeof(v));
@@ -67,14 +67,14 @@ struct StoreInterleaved {
       v = v > zero ? v : zero;
       v = v < white ? v : white;
       const auto values = __builtin_convertvector((v + 12582912.0f) - 12582912.0f, Lanes<int32_t>);
-      // By way of 16 bits: GCC takes values out of the vector one by one where it is to go to 8 at once.
+      // Through 16 bits: converted to 8 at once, GCC takes the values out of the vector one by one.
       const auto halves = __builtin_convertvector(values, typename VectorOf<uint16_t, kLanes<float>>::type);
       const auto narrow = __builtin_convertvector(halves, typename VectorOf<S, kLanes<float>>::type);
       std::memcpy(to, &narrow, sizeof(narrow));
     }
   }
 
-  // A third of the values: each of a plane by its colour, 3 * x + c.
+  // One third of the values: value 3 * x + c comes from plane c.
   template <int kPart>
   ZDCE_INLINE static void store(const V (&planes)[3], S* to) {
     const V v = interleaved<kPart>(planes, std::make_integer_sequence<int, kWide>());
@@ -89,7 +89,7 @@ struct StoreInterleaved {
   }
 };
 
-// n pixels of row y from column x on into rows[c] + to, in [0, 1].
+// Reads n pixels of row y from column x into rows[c] + to, in [0, 1].
 inline void load_pixels(const Picture& picture, int y, int x, int n, float* const (&rows)[3], int to) {
   with_pixel(picture.element, [&](auto element) {
     using S = decltype(element);
@@ -100,7 +100,7 @@ inline void load_pixels(const Picture& picture, int y, int x, int n, float* cons
   });
 }
 
-// n pixels of `height` rows from (y, x) on, from rows[k][r] + from.
+// Writes n pixels of `height` rows from (y, x), taken from rows[k][r] + from.
 inline void store_pixels(const NetworkResult& result, int y, int height, int x, int n,
                          float* const (&rows)[kMaxMaps][kBandRows], int from) {
   const Picture& to = result.picture;

@@ -5,7 +5,7 @@
 
 namespace zdce::ZDCE_TARGET {
 
-// 64 columns are whole cache lines of an aligned picture.
+// 64 columns of an aligned picture are whole cache lines.
 constexpr int kBlockColumns = 64;
 constexpr int kBlockGroups = kBlockColumns / kLanes<float>;
 
@@ -25,8 +25,8 @@ ZDCE_INLINE Floats permuted(Floats v, Ints at) {
 typedef uint8_t Bytes16 __attribute__((vector_size(16)));
 typedef float Floats4 __attribute__((vector_size(16)));
 
-// A row of pixels as the arithmetic takes it: 8-bit ones as one word each, the others as three planes of floats.
-// Everything goes four pixels at a time: vectors of 16 bytes have shuffles on every instruction set.
+// A row of pixels for arithmetic: 8-bit pixels as one word each, others as three planes of floats. Four pixels are
+// converted at a time, because every instruction set has shuffles for vectors of 16 bytes.
 template <class E>
 struct Row {
   alignas(64) float planes[3][kBlockColumns];
@@ -63,7 +63,7 @@ struct Row {
 
   ZDCE_INLINE Floats get(int c, int group) const { return load(planes[c] + group * kLanes<float>, kLanes<float>); }
 
-  // Integers are rounded here: above 2^23 floats are whole numbers.
+  // Rounds to integers: from 2^23 on, floats are whole numbers.
   ZDCE_INLINE void put(int c, int group, Floats x) {
     if constexpr (kWhite<E> > 1) x = (x * kWhite<E> + 0x1p23f) - 0x1p23f;
     store(planes[c] + group * kLanes<float>, x, kLanes<float>);
@@ -72,13 +72,14 @@ struct Row {
 
 template <>
 struct Row<uint8_t> {
-  // Red in the lowest byte, the highest is of no meaning.
+  // Red is in the lowest byte; the highest byte is not used.
   alignas(64) uint32_t words[kBlockColumns];
   alignas(64) uint32_t enhanced[kBlockColumns];
 
   ZDCE_INLINE void unpack(const char* from) {
     for (int i = 0; i < kBlockColumns; i += 4) {
-      // 16 bytes for 12: the last four pixels are read from 4 bytes before, so that nothing behind the row is touched.
+      // Reads 16 bytes for 12. The last four pixels are read 4 bytes earlier, so that nothing beyond the row is
+      // touched.
       const int before = i + 4 < kBlockColumns ? 0 : 4;
       Bytes16 v;
       std::memcpy(&v, from + 3 * i - before, sizeof(v));
@@ -103,8 +104,8 @@ struct Row<uint8_t> {
     return __builtin_convertvector((v >> (8 * c)) & 255, Floats) * (1 / 255.0f);
   }
 
-  // Adding 2^23 rounds to a whole number and leaves it in the low bits, under an exponent whose only byte that is not 0
-  // is the highest; the colours that follow go in between. Red comes first.
+  // Adding 2^23 rounds to a whole number, which is then in the low bits; of the exponent's bytes only the highest is
+  // not 0. The next colours are put between them. Red comes first.
   ZDCE_INLINE void put(int c, int group, Floats x) {
     const Floats rounded = x * 255.0f + 0x1p23f;
     Ints bits, v{};

@@ -1,11 +1,11 @@
-// region_means on the CPU: means over RGB and squares of pixels. A task is one row of regions.
+// region_means on the CPU: means over RGB and square regions of pixels. A task is one row of regions.
 #pragma once
 
 #include "each_tile.h"
 
 namespace zdce::ZDCE_TARGET::region_means {
 
-// Rows that are added up before the sums go into doubles: 48 values each.
+// Rows that are summed in C (48 values a column) before the sums are added to doubles.
 constexpr int64_t kFloatRows = 16;
 
 template <class C>
@@ -26,7 +26,7 @@ struct Workspace {
   alignas(64) double sums[kRunPixels];
 };
 
-// Calls f(r, begin, end) for every region r of a row of them, as far as it lies in columns x to x + n.
+// Calls f(r, begin, end) for every region r that has columns between x and x + n; begin and end are relative to x.
 template <class F>
 void for_each_region(int64_t region, int64_t across, int64_t x, int n, const F& f) {
   for (int64_t r = x / region; r < across && r * region < x + n; ++r) {

@@ -12,6 +12,10 @@ namespace zdce::ZDCE_TARGET {
 // prefetcher.
 constexpr int kRunPixels = 256;
 
+// From a run in scratch to the next: 1 KB would put the same pixel of all runs into four sets of L1. There is room for
+// a neighbour on either side.
+constexpr int kRunPitch = kRunPixels + 16;
+
 template <class S, class C>
 struct Gather {
   ZDCE_INLINE static void run(const char* from, int64_t stride, int n, C* to) {
@@ -34,8 +38,8 @@ struct Scatter {
   }
 };
 
-// Between channels_last memory and planar runs: 4 x 4 transpositions in registers. Channel k of pixel i lies at
-// k * sizeof(S) + i * stride in the tensor, at k * pitch + i in the run.
+// Conversion between channels_last memory and planar runs, by 4 x 4 transpositions in registers. Channel k of pixel i
+// is at k * sizeof(S) + i * stride in the tensor and at k * pitch + i in the run.
 template <class C>
 using Four = typename VectorOf<C, 4>::type;
 
@@ -54,7 +58,8 @@ struct Deinterleave {
   ZDCE_INLINE static void run(const char* from, int64_t stride, int channels, int n, C* to, int pitch) {
     for (int k = 0; k < channels; k += 4) {
       const int wanted = std::min(4, channels - k);
-      // Three channels are read as four: the fourth is the next pixel's, so the last pixel must not be.
+      // Three channels are read as four, of which the fourth is the next pixel's; the last pixel is left to the loop
+      // below.
       const int fours = wanted == 4 ? n & ~3 : wanted == 3 ? (n - 1) & ~3 : 0;
       for (int i = 0; i < fours; i += 4) {
         Four<C> v[4];
@@ -111,8 +116,8 @@ bool is_run(const Planes& t) {
   return t.element == kElement<C> && t.pixel_stride == static_cast<int64_t>(sizeof(C));
 }
 
-// An output of so many bytes is written past the caches. On two cores of 2 MB the next pass over 50 MB gained by it,
-// too, that over 25 MB, which a large shared cache still held, lost.
+// An output of at least this many bytes is written past the caches. On two cores with 2 MB of cache each, this also
+// made the next pass over 50 MB faster, but the next pass over 25 MB, which a large shared cache still held, slower.
 constexpr int64_t kPastCaches = 32 << 20;
 
 // Whether runs of this output are written past the caches: it is large, and each of its lines lies in one run.
@@ -124,7 +129,7 @@ bool past_caches(const Planes& t) {
          whole_lines(t.channel_stride) && whole_lines(t.row_stride);
 }
 
-// Values from a run to that of the row below, which is read next; 0 where runs are copies.
+// Distance, in values, from a run to that of the row below, which is read next; 0 if runs are copies.
 template <class C>
 int64_t next_row(const Planes& t) {
   return is_run<C>(t) ? t.row_stride / static_cast<int64_t>(sizeof(C)) : 0;
@@ -135,14 +140,14 @@ inline bool is_interleaved(const Planes& t) {
   return t.channel_stride == bytes && t.pixel_stride >= t.channels * bytes && t.channels > 2;
 }
 
-// A piece of some channels of a row: channels first to first + channels of n pixels from (y, x) of image b.
+// Channels first to first + channels of n pixels of image b, from (y, x).
 struct Piece {
   int64_t b, first, channels, y, x;
   int n;
 };
 
-// runs[k] becomes the run of the piece's channel k: the tensor's own memory where it is one, else scratch
-// (k * pitch), filled.
+// Sets runs[k] to the run of the piece's channel k: the tensor's own memory if it is a run, else a copy at
+// scratch + k * pitch.
 template <class C>
 void fetch(const Planes& t, const Piece& p, C* scratch, int pitch, const C** runs) {
   if (is_run<C>(t)) {
@@ -165,7 +170,8 @@ void fetch(const Planes& t, const Piece& p, C* scratch, int pitch, const C** run
   });
 }
 
-// Where a kernel writes a piece: the tensor's own memory where it is a run, else scratch, for put to copy.
+// Sets runs[k] to where a kernel writes channel k: the tensor's own memory if it is a run, else scratch, which `put`
+// copies.
 template <class C>
 void target(const Planes& t, const Piece& p, C* scratch, int pitch, C** runs) {
   for (int64_t k = 0; k < p.channels; ++k) {

@@ -1,6 +1,6 @@
-// All that kernels use of the library and of this project that is not compiled for each instruction set. It comes
-// before the first line that is: a function of the standard library compiled for AVX-512 could be the copy that the
-// linker keeps for everybody.
+// Everything that kernels use and that is not compiled for each instruction set: the standard library and the core's
+// headers. It is included before the region of an instruction set begins. Otherwise a function of the standard library
+// might be compiled for AVX-512, and the linker might keep this copy for all callers.
 #pragma once
 
 #include <algorithm>

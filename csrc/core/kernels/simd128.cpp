@@ -1,5 +1,5 @@
-// The kernels that pictures are enhanced with, for WebAssembly with vectors of 128 bits. Its engines have the
-// processor's registers: at least 16.
+// The kernels for enhancing pictures in WebAssembly, with vectors of 128 bits. Its engines use the processor's
+// registers, at least 16.
 #if defined(__wasm__)
 
 #define ZDCE_TARGET simd128

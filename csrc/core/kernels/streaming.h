@@ -1,4 +1,4 @@
-// Bytes read and bytes written and nothing else, which benchmarks compare with.
+// Reading and writing memory and nothing else: the bandwidth that benchmarks compare with.
 #pragma once
 
 #include "lanes.h"
@@ -17,7 +17,7 @@ inline float read(const float* from, int64_t n) {
   return sum;
 }
 
-// Ones to n values.
+// Writes 1 to n values.
 inline void write(float* to, int64_t n, bool past_caches) {
   int64_t i = 0;
   for (; i < n && reinterpret_cast<uintptr_t>(to + i) % 64 != 0; ++i) to[i] = 1.0f;

@@ -1,4 +1,4 @@
-// All kernels of an instruction set; of one with ZDCE_ENHANCING_ONLY, those that zdce.h needs.
+// The kernels of an instruction set: all of them or, with ZDCE_ENHANCING_ONLY, those that zdce.h needs.
 #pragma once
 
 #include "apply_curve.h"

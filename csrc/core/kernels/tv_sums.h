@@ -5,10 +5,9 @@
 
 namespace zdce::ZDCE_TARGET::tv_sums {
 
-// The channels of a tile; more are the next tile's. As many as T = 8 has, so that channels_last lines are read once.
+// Most channels of a tile; further channels are in other tiles. 24, the maps of T = 8, so that channels_last cache
+// lines are read once.
 constexpr int kTileChannels = 24;
-constexpr int kTileRows = 64;
-constexpr int kRunPitch = kRunPixels + 16;  // one neighbour on either side
 
 template <class C>
 using Row = const C* [kTileChannels];
@@ -48,8 +47,8 @@ struct RowSums {
   }
 };
 
-// One row of a tile in backward: n columns. Where the image ends, up or down is the row itself, and columns before
-// `first` and from `last` on have one neighbour along x.
+// One row of a tile in backward: n columns. At the image's border, up or down is the row itself; columns before `first`
+// and from `last` on have only one neighbour along x.
 template <class C>
 struct RowGradients {
   // Float32: 4 bytes read and 4 written a value; the neighbouring rows come from cache.
@@ -76,7 +75,7 @@ struct RowGradients {
   }
 };
 
-// The tiles of all groups of channels.
+// The tiles of all groups of kTileChannels channels.
 struct Groups {
   explicit Groups(const Planes& maps)
       : maps(maps),

@@ -5,7 +5,7 @@
 
 namespace zdce::ZDCE_TARGET {
 
-// Registers hold a block of 16 channels in kBlockRegisters parts.
+// A block of 16 channels takes kBlockRegisters registers.
 typedef float Register __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
 typedef double RegisterPairs __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
 typedef int32_t RegisterInts __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
@@ -20,8 +20,8 @@ ZDCE_INLINE Register load_register(const float* from) {
 
 ZDCE_INLINE void store_register(float* to, Register v) { std::memcpy(to, &v, sizeof(v)); }
 
-// The smaller and the larger of each lane, b where one of them is no number: one instruction of AVX-512, for which GCC
-// has two where it is written as a comparison. With a mask of all lanes, as GCC 12 warns of its own header without one.
+// The smaller (larger) value of each lane; b if either is NaN. This is one instruction of AVX-512; for a comparison GCC
+// generates two. The mask selects all lanes: without one, GCC 12 warns about its own header.
 ZDCE_INLINE Register smaller(Register a, Register b) {
 #if ZDCE_REGISTER_BYTES == 64
   return reinterpret_cast<Register>(
@@ -40,7 +40,7 @@ ZDCE_INLINE Register larger(Register a, Register b) {
 #endif
 }
 
-// x, at most `limit` from 0; what is no number stays so.
+// x limited to [-limit, limit]; NaN stays NaN.
 ZDCE_INLINE Register within(Register x, float limit) {
   const Register most = Register{} + limit;
   return larger(-most, smaller(most, x));
@@ -61,7 +61,7 @@ ZDCE_INLINE void transform_input(const V (&d)[6], V& first, V& second) {
   }
 }
 
-// Where the coefficients of a pair lie among the six.
+// The places of a pair's coefficients among the six.
 constexpr int kFirst[3] = {0, 1, 3}, kSecond[3] = {5, 2, 4};
 
 // A^T m: four outputs of six products.
@@ -88,8 +88,8 @@ ZDCE_INLINE void transform_output(const V (&m)[6], V bias, V (&y)[4]) {
 
 // Two of the six rows of coefficients of a strip of tiles. A column's pair serves up to two tiles and stays in
 // registers. rows: six rows of one block of channels, at the column before the first tile; tiles of 4 columns lie side
-// by side. coefficients: rows kFirst[kPair] and kSecond[kPair] of six, (12, kTiles, 16). That all distances are
-// constants matters: GCC keeps variable ones in vector registers and fetches each through the multiplications' port.
+// by side. coefficients: rows kFirst[kPair] and kSecond[kPair] of six, (12, kTiles, 16). All distances must be
+// constants: GCC keeps variable ones in vector registers, and moving them out takes the port of the multiplications.
 template <int kPair, int kTiles>
 ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, float* coefficients) {
   constexpr int point = kTiles * kBlock;
@@ -116,11 +116,11 @@ ZDCE_INLINE void input_pair(const float* const (&rows)[6], int tiles, float* coe
   }
 }
 
-// Tiles side by side: as many as leave a register for the weights of each part and one for the value.
+// Number of tiles side by side: the most that leave registers for the weights of each part and for one value.
 constexpr int kStripTiles = ZDCE_STRIP_TILES;
 
-// From a strip's coefficients or products at one point to those at the next, and from a block of channels' products to
-// the next block's.
+// Distances between the coefficients or products of a strip at neighbouring points, and between the products of
+// neighbouring blocks of channels.
 constexpr int kStripPoint = kStripTiles * kBlock, kStripProducts = kPoints * kStripPoint;
 
 // One tile of a block of output channels. products: six by six, kStripPoint floats apart. Calls put(y, x, part, value)
@@ -168,8 +168,8 @@ ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, fl
   }
 }
 
-// The same for 8 outputs: kRegisterLanes 2 i and 2 i + 1 hold output i's sums over even and over odd channels, so that
-// no lane idles. weights: (channels / 2, 8, 2).
+// The same for 8 outputs: lanes 2 i and 2 i + 1 of the registers hold output i's sums over even and odd channels, so
+// that all lanes are used. weights: (channels / 2, 8, 2).
 template <int kTiles, int kPitch>
 ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weights, float* results) {
   Register sums[kTiles][kBlockRegisters] = {};
@@ -193,7 +193,7 @@ ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weigh
   }
 }
 
-// The products of n <= kTiles rows with all blocks of output channels, the last of which may be half a one.
+// The products of n <= kTiles rows with all blocks of output channels, of which the last may be half a block.
 // v: (blocks, kPitch, 16); weights: (output blocks, channels, 16), then (channels / 2, 8, 2); results: (kTiles, 16) of
 // each output block, kResults floats apart.
 template <int kTiles, int kPitch, int kResults>
