@@ -169,7 +169,9 @@ def _video_files():
     return (video_files.Reader, "_shot"), (video_files.Writer, "_frame")
 
 
-@pytest.mark.parametrize(("where", "name"), [(Learner, "step"), (Learner, "validate"), (Checkpoint, "write")])
+@pytest.mark.parametrize(
+    ("where", "name"), [(Learner, "begin_step"), (Learner, "_mean"), (Learner, "validate"), (Checkpoint, "write")]
+)
 def test_a_bug_in_training(dark, tmp_path, monkeypatch, where, name):
     monkeypatch.setattr(where, name, bug)
     assert_is_a_bug(
