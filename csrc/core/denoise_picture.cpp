@@ -8,9 +8,9 @@
 namespace zdce {
 namespace {
 
-// A neighbour whose guide is twice the added noise away counts nothing. All of the chroma's blur is taken where the
-// curve adds two levels of 255 of noise. Colours of lit photographs are 25 levels from their luma, and the blur leaves
-// an error of at most 1.4.
+// A neighbour has no weight if its guide differs by twice the added noise. The chroma is blurred completely where the
+// curve adds noise of two levels of 255. Colours of lit photographs are 25 levels from their luma, and the blur leaves
+// an error of at most 1.4 levels.
 constexpr double kCutoff = 2, kBlurred = 2 / 255.0, kColor = 25 / 255.0, kColorError = 1.4 / 255;
 
 }  // namespace

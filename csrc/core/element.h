@@ -1,4 +1,4 @@
-// What pictures and tensors are made of.
+// Types of the elements of pictures and tensors.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ constexpr int64_t bytes_of(Element element) {
 template <class C>
 constexpr Element kElement = sizeof(C) == 8 ? Element::kDouble : Element::kFloat;
 
-// What 1 is in memory: 255 in 8 bits, 65535 in 16, and 1 in float.
+// The element that means 1: 255 in 8 bits, 65535 in 16 bits, 1 in float.
 template <class E>
 constexpr float kWhite = 1;
 template <>

@@ -8,7 +8,7 @@
 namespace zdce {
 namespace {
 
-// The last pixel stands once more for all that a block may have behind it.
+// Copies of the last pixel follow a row, as many as a block may read beyond it.
 constexpr int64_t kBehind = 64;
 
 // Source coordinates are (i + 1/2) / scale - 1/2, clamped to the border, or with aligned corners

@@ -22,14 +22,14 @@
 namespace zdce {
 namespace {
 
-// A job's parts are taken one by one, by its caller and by workers that have nothing else to do. So a job ends even
-// where no worker is free, and one may begin another.
+// A job's parts are taken one by one, by the caller and by idle workers. So a job ends even if no worker is free, and
+// one job may start another.
 struct Job {
   int64_t count, part, parts;
   void (*body)(void*, int64_t, int64_t);
   void* context;
   std::atomic<int64_t> next{0};
-  int helpers = 0;  // workers that are at it; the pool's mutex guards it
+  int helpers = 0;  // workers on this job; guarded by the pool's mutex
 
   void run() {
     for (int64_t i; (i = next++) < parts;) body(context, i * part, std::min(count, (i + 1) * part));
@@ -52,7 +52,7 @@ class Pool {
   }
 
  private:
-  // Fewer than asked for where the system gives no more.
+  // Fewer than requested if the system starts no more.
   void grow(int64_t wanted) {
     try {
       for (; workers_ < wanted; ++workers_) std::thread([this] { work(); }).detach();
@@ -92,7 +92,7 @@ Pool& the_pool() {
   Pool* existing = pool.load();
   if (existing != nullptr) return *existing;
 #if defined(__unix__) || defined(__APPLE__)
-  // A forked process has none of the threads, and their locks in any state: it starts anew.
+  // A forked process has none of these threads, and its locks may be in any state, so it starts a new pool.
   static const int registered = pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); });
   (void)registered;
 #endif
@@ -102,7 +102,7 @@ Pool& the_pool() {
   return *existing;
 }
 
-// What a file says, at most 255 characters; empty where there is none.
+// The first 255 characters of a file; empty if there is none.
 [[maybe_unused]] std::string text_of(const std::string& path) {
   std::FILE* const file = std::fopen(path.c_str(), "r");
   if (file == nullptr) return "";
@@ -112,7 +112,7 @@ Pool& the_pool() {
   return {text, length};
 }
 
-// Processors that the cgroup's quota is worth, rounded up; 0 where there is none.
+// The cgroup's quota in processors, rounded up; 0 if there is none.
 int quota() {
 #if defined(__linux__)
   std::string group = text_of("/proc/self/cgroup");

@@ -20,11 +20,11 @@ struct Executor {
 // process. Their number: OMP_NUM_THREADS, else the processors that affinity and cgroups leave to the process.
 const Executor& own_threads();
 
-// How many own_threads() are from now on, up to kMostThreads; 0: as many as they usually are.
+// Sets the number of own_threads(), up to kMostThreads; 0 restores the default.
 void set_own_number(int threads);
 constexpr int kMostThreads = 1024;
 
-// What parallel_for runs on; own_threads() unless set. The executor set stays valid.
+// The threads that parallel_for uses: own_threads() unless another executor is set, which must stay valid.
 const Executor& executor();
 void set_executor(const Executor& executor);
 
@@ -52,12 +52,12 @@ void parallel_for(int64_t count, int64_t grain, const F& f) {
   if (task.error != nullptr) std::rethrow_exception(task.error);
 }
 
-// Numbers from 0 on that threads take, each the next ones when it is done with its last.
+// Numbers from 0 that threads take: each takes the next ones when it has finished its last.
 class Supply {
  public:
   Supply(int64_t count, int64_t part) : count_(count), part_(part) {}
 
-  // Whether there were some left: begin to end.
+  // Takes begin to end; false if none were left.
   bool take(int64_t& begin, int64_t& end) {
     begin = next_.fetch_add(part_, std::memory_order_relaxed);
     end = std::min(count_, begin + part_);
@@ -70,7 +70,7 @@ class Supply {
 };
 
 // Calls f(supply) on as many threads as there are; f takes from [0, count), `part` numbers at a time, until none is
-// left. A thread that the system holds up takes less.
+// left. A thread that the system delays takes fewer.
 template <class F>
 void parallel_supply(int64_t count, int64_t part, const F& f) {
   Supply supply(count, part);

@@ -16,7 +16,7 @@ struct Picture {
   int64_t row_stride, column_stride, channel_stride;  // in elements
 
   char* row(int64_t y) const { return static_cast<char*>(data) + y * row_stride * bytes_of(element); }
-  // Whether a row's pixels follow one another, as most kernels want them.
+  // Whether a row's pixels are adjacent in memory, as most kernels require.
   bool interleaved() const { return channel_stride == 1 && (column_stride == 3 || width <= 1); }
 };
 

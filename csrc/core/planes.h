@@ -1,4 +1,4 @@
-// Tensors as the kernels see them: (B, C, H, W) with any strides.
+// Tensors for kernels: (B, C, H, W) with any strides.
 #pragma once
 
 #include <cstdint>

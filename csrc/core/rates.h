@@ -1,11 +1,11 @@
-// How fast a 3x3 convolution is by each method, for zdce bench layers.
+// The methods of 3x3 convolution whose speed zdce bench layers measures.
 #pragma once
 
 #include <cstdint>
 
 namespace zdce {
 
-// As bench/layers.py numbers them. kColors is how the engine does its first layer, with a ReLU.
+// Numbered as in bench/layers.py. kColors is the method of the engine's first layer, with a ReLU.
 enum class RateMethod : int64_t { kDirect, kOneAxis, kTwoAxes, kColors };
 
 // Four rows from six. columns: a multiple of kRateColumnStep; channels: at most kRateMostChannels, 3 inputs of colours.

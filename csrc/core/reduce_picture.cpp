@@ -11,8 +11,8 @@
 namespace zdce {
 namespace {
 
-// Sums down the columns are exact for integers and in double for floats. Twice the bits of an integer, in which twice
-// the lanes of a long sum are added at a time, hold 2^bits + 1 rows: 257 * 255 = 65535.
+// Column sums are exact for integers, and double for floats. An integer of twice the bits holds the sum of 2^bits + 1
+// rows (257 * 255 = 65535), and twice as many of them fit into a vector as of the final sums.
 template <class E>
 struct Sums {
   using Narrow = double;
@@ -88,7 +88,7 @@ std::vector<Sample> samples(int64_t pixels, int64_t number) {
   return all;
 }
 
-// The four pixels around each sample are all that is read.
+// Reads only the four pixels around each sample.
 template <class E>
 void sample(const Picture& picture, int64_t height, int64_t width, float* small) {
   const std::vector<Sample> rows = samples(picture.height, height), columns = samples(picture.width, width);

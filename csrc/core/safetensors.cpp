@@ -1,4 +1,4 @@
-// Files with weights: 8 bytes of length, a header in JSON, and the tensors' bytes.
+// Files of weights: 8 bytes with the header's length, the header in JSON, and the tensors' bytes.
 
 #include <cmath>
 #include <cstring>

@@ -12,11 +12,11 @@
 namespace zdce {
 namespace {
 
-// Narrower tiles would compute more of their margin than of themselves, whatever the cache.
+// In narrower tiles the margins would be larger than the tiles themselves.
 constexpr int kLeastColumns = 64;
 
-// If processors differ in speed or have other work, a thread's last tile ends on average half a tile later than
-// another's; if they are alike, it does not. The plan counts half of that.
+// Time that threads wait for the last tile: half a tile on average if processors differ in speed or have other work,
+// none if they are equal. The plan counts half of that.
 constexpr double kWaiting = 0.25;
 
 int64_t second_level_cache() {

@@ -1,5 +1,5 @@
-// The fixed partition of a batch into tiles, which makes sums equal for every number of threads: a tile's sums are its
-// own, and one thread adds them in the order of the tiles.
+// The fixed partition of a batch into tiles. Each tile has its own sums, and one thread adds them in the order of the
+// tiles, so that results are equal for every number of threads.
 #pragma once
 
 #include <algorithm>

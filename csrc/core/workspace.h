@@ -13,7 +13,7 @@
 
 namespace zdce {
 
-// Where pieces of memory begin, in floats, each on a cache line.
+// Offsets of pieces of memory, in floats; each piece begins on a cache line.
 struct Offsets {
   int64_t size = 0;
 
