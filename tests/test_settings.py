@@ -211,9 +211,11 @@ def test_all_settings_are_walked_and_typed():
     ("command", "effects", "without"),
     [
         ("enhance", EFFECTS, set()),
+        ("live", ("pixels", "frames"), set()),
         ("eval", ("pixels",), set()),
         ("bench folder", ("pixels", "picture files", "files"), set()),
         ("bench flicker", ("pixels", "frames"), set()),
+        ("bench live", ("pixels", "frames"), set()),
         ("bench scales", ("pixels",), {"scale"}),
     ],
 )
