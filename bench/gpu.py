@@ -226,7 +226,7 @@ def _networks(session: Session, batch: int, height: int, width: int, compiled: b
     clock, measured = Clock(device), {}
     for name, build in _network_providers(model, compiled, device):
         try:
-            with _true_float32():
+            with steps.true_float32():
                 function = build()
                 levels = (function(small)[0].double() - truth).abs()
                 session.row("base", name, "error", "levels", [levels.mean().item()], shape, "uint8")
@@ -241,7 +241,7 @@ def _networks(session: Session, batch: int, height: int, width: int, compiled: b
             session.failed(f"{name} at {shape}", error)
             continue
         measured[name] = partial(clock.intervals, partial(function, pictures))
-    with _true_float32():
+    with steps.true_float32():
         times = session.times(measured, 0.0 if session.tiny else 3.0)
     if "zdce bf16" in times and (predicted := _predicted(model.variant, session.name, (height, width))):
         session.row("base", "zdce bf16, predicted at least", "time", "ms", [1e3 * batch * predicted.seconds], shape, "uint8")
@@ -256,18 +256,6 @@ def _predicted(variant: Variant, card: str, size: tuple[int, int]) -> network_co
     name = card.replace("H200", "H100")
     gpu = next((gpu for gpu in GPUS.values() if gpu.name in name and gpu.arch in network_costs.CLOCK), None)
     return None if gpu is None else network_costs.cost(variant, gpu, size)
-
-
-@contextlib.contextmanager
-def _true_float32() -> Iterator[None]:
-    """A context in which convolutions in float32 are computed in float32, not in cuDNN's default TF32."""
-    convolutions: Any = getattr(torch.backends.cudnn, "conv")  # noqa: B009 (torch's types don't know it)
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before
 
 
 def _operations(session: Session, setting: Setting) -> None:

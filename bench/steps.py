@@ -3,12 +3,14 @@
 ``python -P -m zdce.bench.steps '{...}'``, the fields of Job; prints rows as JSON.
 """
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,6 +66,7 @@ class Job:
         seconds: time to measure each variant for.
         threads: number of threads; None: torch's own number.
         curve: steps of the loss curves that are compared before measurements.
+        device: ``cpu`` or ``cuda``.
     """
 
     work: str
@@ -74,6 +77,7 @@ class Job:
     seconds: float = 20.0
     threads: int | None = None
     curve: int = 200
+    device: str = "cpu"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -85,7 +89,8 @@ class Job:
     def image(self) -> Tensor:
         """Dark images (batch, 3, size, size)."""
         size = (self.batch, 3, self.size, self.size)
-        return torch.rand(size, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.3, 0.25, 0.2])[:, None, None]
+        image = torch.rand(size, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.3, 0.25, 0.2])[:, None, None]
+        return image.to(self.device)
 
 
 @dataclass(frozen=True)
@@ -215,7 +220,7 @@ class Measurement:
         if job.threads is not None:
             torch.set_num_threads(job.threads)
         self.providers = {name: providers[name] for name in job.providers}
-        self.device = system.processor()
+        self.device = system.processor() if job.device == "cpu" else torch.cuda.get_device_name(job.device)
 
     def run(self) -> Outcome:
         work = {"time": self._time, "memory": self._memory, "loop": self._loop}[self.job.work]
@@ -259,7 +264,7 @@ class Measurement:
         return passed
 
     def _time(self, variant: str) -> None:
-        clock, image = Clock("cpu"), self.job.image()
+        clock, image = Clock(self.job.device), self.job.image()
         trainers = {name: Trainer(self.providers[name], variant, image) for name in self._correct(variant)}
         times = rounds(
             {name: trainer.timed(clock) for name, trainer in trainers.items()}, self.job.seconds, _LEAST_ROUNDS, _LONG
@@ -292,7 +297,7 @@ class Measurement:
         trainer = Trainer(provider, variant, warm.image())
         trainer.step()
         trainer.image = self.job.image().to(memory_format=provider.layout)
-        most = memory.peak(lambda: [trainer.step()], "cpu") / 2**20
+        most = memory.peak(lambda: [trainer.step()], self.job.device) / 2**20
         self._row(variant, name, STEP, "extra_memory", "MiB", [most])
 
     def _loop(self, variant: str) -> None:
@@ -302,8 +307,21 @@ class Measurement:
         self._row(variant, LOOP_PROVIDER, "data", "share", "of the loop", [1 - share])
 
 
+@contextlib.contextmanager
+def true_float32() -> Iterator[None]:
+    """Context in which convolutions in float32 are computed in float32, not in cuDNN's default TF32."""
+    convolutions: Any = getattr(torch.backends.cudnn, "conv")  # noqa: B009 (torch's types don't know it)
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
+
+
 def main() -> None:
-    outcome = Measurement(Job.from_json(sys.argv[1])).run()
+    with true_float32():
+        outcome = Measurement(Job.from_json(sys.argv[1])).run()
     print(json.dumps({**asdict(outcome), "rows": [row.to_dict() for row in outcome.rows]}))  # noqa: T201 (the answer)
 
 

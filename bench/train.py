@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import torch
+
+from zdce.errors import InputError
+
 from . import memory
 from .processes import KEEP_FREED_MEMORY, Outcome, measured
 from .rows import Row
@@ -21,6 +25,7 @@ class Options:
     seconds: float = 20.0
     curve: int = Job.curve
     compiled: bool = True
+    device: str = "cpu"
 
 
 def quick(options: Options) -> Options:
@@ -32,25 +37,31 @@ def run(options: Options) -> Outcome:
     """Measures time with each number of threads, then memory and the loop of ``zdce train --augment crops``.
 
     Raises:
+        InputError: the device is a GPU and torch sees none.
         ChildProcessError: a measuring process failed.
     """
+    if options.device != "cpu" and not torch.cuda.is_available():
+        raise InputError(f"device must be cpu here, got {options.device!r}: torch sees no GPU")
     names = options.providers or tuple(PROVIDERS)
     chosen = tuple(name for name in names if options.compiled or not PROVIDERS[name].compiles)
     threads: tuple[int | None, ...] = tuple(sorted(set(options.threads))) or (None,)
-    job = Job("time", options.variants, chosen, options.batch, options.size, options.seconds, threads[-1], options.curve)
+    job = Job(
+        "time", options.variants, chosen, options.batch, options.size, options.seconds, threads[-1], options.curve,
+        options.device,
+    )  # fmt: skip
     total = Outcome()
     for number in threads:
         # Loss curves are the same for every number of threads up to rounding, so one check is enough.
         timed = replace(job, threads=number, curve=options.curve if number == threads[-1] else 0)
         total.add(measured("steps", timed.to_json(), KEEP_FREED_MEMORY, "training steps (time)"))
     total.rows += scaling(total.rows)
-    if reason := memory.why_missing("cpu"):
+    if reason := memory.why_missing(options.device):
         total.notes.append(f"extra memory is left out: {reason}")
     else:
         # Peak memory of a step beyond images and parameters.
         weighed = replace(job, work="memory").to_json()
         total.add(measured("steps", weighed, memory.ENVIRONMENT, "training steps (memory)"))
-    if LOOP_PROVIDER in chosen:
+    if LOOP_PROVIDER in chosen and options.device == "cpu":
         total.add(measured("steps", replace(job, work="loop").to_json(), KEEP_FREED_MEMORY, "the training loop"))
     return total
 

@@ -269,9 +269,12 @@ def test_scaling_and_the_tables_on_screen(monkeypatch):
         (["ops", "--threads", "0"], "Invalid value for '--threads'", 2),
         (["ops", "--case", "sharpen"], "Invalid value for '--case'", 2),
         (["ops", "--plot", "rows.pdf"], "the plot must be a .png or .svg file, got 'rows.pdf'", 1),
-        pytest.param(
-            ["ops", "--device", "cuda"], "device must be cpu here, got 'cuda': torch sees no GPU", 1,
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        *(
+            pytest.param(
+                [name, "--device", "cuda"], "device must be cpu here, got 'cuda': torch sees no GPU", 1,
+                marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+            )
+            for name in ("ops", "train")
         ),
     ],
 )  # fmt: skip

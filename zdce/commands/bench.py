@@ -231,6 +231,7 @@ def bench_layers(names: tuple[str, ...], quick: bool, plot_path: Path | None, cs
 @click.option(
     "--threads", callback=_numbers, help="Numbers of threads, separated by commas, such as 1,2.  [default: torch's own]"
 )
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Device to measure.")
 @_several("--provider", "peers", steps.PROVIDERS, "Library to measure")
 @click.option(
     "--seconds", type=click.FloatRange(min=0), default=20.0, help="Time to measure each variant for, in at least three rounds."
@@ -242,10 +243,10 @@ def bench_layers(names: tuple[str, ...], quick: bool, plot_path: Path | None, cs
 @options.csv
 @options.as_json
 def bench_train(
-    names: tuple[str, ...], batch: int, size: int, threads: tuple[int, ...], peers: tuple[str, ...], seconds: float,
-    quick: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool,
+    names: tuple[str, ...], batch: int, size: int, threads: tuple[int, ...], device: str, peers: tuple[str, ...],
+    seconds: float, quick: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure whole training steps on the CPU beside PyTorch.
+    """Measure whole training steps beside PyTorch.
 
     PyTorch runs with the reference losses, eagerly and in faster ways. A step is the network ("convolutions"), the objective,
     their gradients, and Adam. First, gradients are checked against float64 and the losses of 200 steps against eager PyTorch's;
@@ -254,20 +255,20 @@ def bench_train(
     Times are medians in milliseconds, "x threads" is the speed relative to the fewest threads, "MiB" the memory of a step
     beyond images and parameters. "zdce_bf16" keeps feature maps in bfloat16, "zdce_amp" also multiplies in it. At the end, a
     short `zdce train --augment crops` on 600x400 JPEGs shows the share of its loop, which decodes every picture, that is spent
-    in steps.
+    in steps. On a GPU convolutions in float32 are not TF32, and there is no loop.
     """
     if plot_path is not None:
         plot.check(plot_path)
-    asked = train_bench.Options(names, peers, batch, size, threads, seconds)
+    asked = train_bench.Options(names, peers, batch, size, threads, seconds, device=device)
     asked = train_bench.quick(asked) if quick else asked
     outcome = train_bench.run(asked)
     _save_rows(outcome.rows, csv_path, as_json)
     if plot_path is not None and any(row.metric == "time" for row in outcome.rows):
         plot.save_steps(outcome.rows, plot_path)
     if not as_json:
-        device, shape = outcome.rows[0].device, f"{asked.batch}x3x{size}x{size}"
+        shape = f"{asked.batch}x3x{size}x{size}"
         for (case, number), lines in train_bench.tables(outcome.rows).items():
-            title = f"{case}: {shape}, {number} threads, {device} (ms)"
+            title = f"{case}: {shape}, {number} threads, {outcome.rows[0].device} (ms)"
             print_table(title, list(train_bench.COLUMNS), lines, least_width=128)
         for line in train_bench.loops(outcome.rows):
             click.echo(line)
