@@ -321,6 +321,14 @@ def test_naturalness_falls_with_noise_and_is_in_the_table(lol):
     assert list(found) == [pytest.approx(score(image), rel=1e-6)]
 
 
+def test_the_output_begins_with_what_was_measured(lol):
+    given = lol / "net.safetensors", lol / "lol", "--split", "validation"
+    assert run(*given).stdout.startswith(f"{given[0]} on {given[1]}: 1 of 4 pictures (validation), 1 with a reference")
+    report = json.loads(run(*given, "--json").stdout)
+    assert list(report)[:3] == ["images", "data", "measured"]
+    assert (report["images"], report["measured"]) == (1, "1 of 4 pictures (validation), 1 with a reference")
+
+
 def test_eval_takes_all_pictures_unless_asked_for_others(lol):
     assert json.loads(run(lol / "net.safetensors", lol / "lol", "--json").stdout)["images"] == 4
     assert json.loads(run(lol / "net.safetensors", lol / "lol", "--split", "validation", "--json").stdout)["images"] == 1

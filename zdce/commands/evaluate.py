@@ -241,7 +241,7 @@ def _report(
     frozen: Protocol | None,
     choice: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The output of --json; for a single data set its keys are also at the top level."""
+    """The output of --json, which begins with what was measured; a single data set's keys are also at the top level."""
     which = {"split": choice["split"], "pairs": choice["pairs"]} if frozen is None else {}
     of_sets = [
         {"data": of.name, "measured": of.description, **which, "note": of.note, "pictures": [item.name for item in of.items]}
@@ -250,11 +250,11 @@ def _report(
     parameters = _parameters(networks)
     return {
         "images": sum(len(of.items) for of in sets),
+        **(of_sets[0] if len(of_sets) == 1 else {}),
+        "sets": of_sets,
         "rows": [{**average.to_dict(), "data": of.name} for of in measured for average in of.averages],
         "models": [{"method": name, "model": path, "parameters": parameters[name]} for name, path in named.items()],
-        "sets": of_sets,
         "protocol": None if frozen is None else {"name": frozen.name, "digest": frozen.digest, "versions": frozen.versions},
-        **(of_sets[0] if len(of_sets) == 1 else {}),
     }
 
 
