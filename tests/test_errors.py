@@ -5,6 +5,7 @@ import csv
 import errno
 import http.client
 import logging
+import socket
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -208,6 +209,27 @@ def test_a_bug_in_a_servers_worker(photos, model, monkeypatch, caplog):
             thread.join(60)
     assert WORDS in caplog.text
     assert "Traceback" in caplog.text
+
+
+def test_a_bug_in_the_start_of_a_server_in_the_background_is_not_awaited(monkeypatch):
+    pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+    from zdce.serving import server
+
+    monkeypatch.setattr(server._Server, "startup", bug)
+    serving = server.in_background(lambda *_: None, socket.socket())
+    with pytest.raises(ValueError, match="could not be broadcast"):
+        serving.__enter__()
+
+
+@pytest.mark.parametrize("name", ["options", "of"])
+def test_a_bug_in_describing_a_live_source_is_none_of_the_source(photos, model, monkeypatch, name):
+    for package in ("av", "fastapi", "uvicorn"):
+        pytest.importorskip(package, reason="an extra is not installed")
+    from zdce.io import live_frames
+
+    monkeypatch.setattr(live_frames.Source, name, property(bug) if name == "options" else bug)
+    Path("a.mp4").write_bytes(b"not read")
+    assert_is_a_bug(run("live", "a.mp4", "-m", model, "--port", 0))
 
 
 def test_a_mistake_is_one_line_and_its_traceback_where_asked_for(photos, model):

@@ -199,10 +199,10 @@ class LiveReader:
             self._change.notify_all()
 
     def _read(self) -> None:
-        began = time.monotonic()
+        options, began = self.source.options, time.monotonic()
         try:
             container = av.open(
-                self.source.url, "r", self.source.input_format, options=self.source.options,
+                self.source.url, "r", self.source.input_format, options=options,
                 timeout=(self._timeout, self._timeout), metadata_errors="replace",
             )  # fmt: skip
         except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,14 +72,17 @@ def in_background(app: ASGIApp, listening: socket.socket) -> Iterator[None]:
     """Serves ``app`` in another thread until the end of the ``with`` statement; its endless answers must have ended by then."""
     ready = threading.Event()
     server = _server_of(app, ready.set, _StreamConnection)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="zdce-server")
-    thread.start()
-    try:
-        ready.wait()
-        yield
-    finally:
-        server.should_exit = True
-        thread.join()
+    with ThreadPoolExecutor(1, "zdce-server") as pool:
+        serving = pool.submit(server.run, sockets=[listening])
+        serving.add_done_callback(lambda _: ready.set())  # or a failed start would be awaited forever
+        try:
+            ready.wait()
+            if serving.done():
+                serving.result()
+            yield
+        finally:
+            server.should_exit = True
+    serving.result()
 
 
 def _server_of(app: ASGIApp, ready: Callable[[], object], connection: type[H11Protocol]) -> "_Server":
