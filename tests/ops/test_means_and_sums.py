@@ -53,10 +53,14 @@ def test_values_and_gradients_match_float64(backend, device, operator, size):
 
 
 @pytest.mark.skipif(zdce.ops.dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
-@pytest.mark.parametrize("size", [(1680, 1680), (1680, 1679)], ids=str)
-def test_a_gradient_of_34_mb_goes_past_the_caches_where_lines_allow(size):
+@pytest.mark.parametrize("size", [(720, 1040), (720, 1039)], ids=str)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_gradient_larger_than_the_caches_goes_past_them_where_lines_allow(operator, size):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     with zdce.backend("cpp"):
-        check("tv_sums", drawn("tv_sums", size, batch=1))
+        check(operator, drawn(operator, size))
+    torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(zdce.ops.dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")

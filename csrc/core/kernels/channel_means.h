@@ -7,19 +7,33 @@ namespace zdce::ZDCE_TARGET::channel_means {
 
 template <class C>
 struct RowSums {
-  // Float32: 12 bytes read a pixel. A row's sum, 16 values a lane, goes into a double.
+  // Float32: 12 bytes read a pixel. A row's sum, at most 16 values a lane, goes into a double.
   ZDCE_INLINE static void run(const C* const* image, int n, double* sums) {
     for (int c = 0; c < 3; ++c) {
-      Lanes<C> sum{};
-      for (int i = 0; i < n; i += kLanes<C>) sum += load(image[c] + i, std::min(kLanes<C>, n - i));
-      sums[c] += total<C>(sum);
+      Lanes<C> sum[4] = {};
+      int i = 0;
+      for (; i + 4 * kLanes<C> <= n; i += 4 * kLanes<C>) {
+        for (int k = 0; k < 4; ++k) sum[k] += load(image[c] + i + k * kLanes<C>, kLanes<C>);
+      }
+      for (; i < n; i += kLanes<C>) sum[0] += load(image[c] + i, std::min(kLanes<C>, n - i));
+      sums[c] += total<C>((sum[0] + sum[1]) + (sum[2] + sum[3]));
     }
   }
 };
 
 template <class C>
 struct Workspace {
-  alignas(64) C image[3 * kRunPixels];
+  alignas(64) C image[3 * kColorPitch];
+};
+
+template <class C>
+struct FillRun {
+  ZDCE_INLINE static void run(C value, int n, bool past_caches, C* to) {
+    const Lanes<C> values = value - Lanes<C>{};
+    int i = 0;
+    for (; i + kLanes<C> <= n; i += kLanes<C>) store(to + i, values, kLanes<C>, past_caches);
+    for (; i < n; ++i) to[i] = value;
+  }
 };
 
 struct Partial {
@@ -28,13 +42,13 @@ struct Partial {
 
 template <class C>
 void forward(const Planes& image, C* to) {
-  const Tiling tiling{image.batch, image.height, image.width, kTileRows, kRunPixels};
+  const Tiling tiling{image.batch, image.height, image.width, kTileRows, kColorPixels};
   std::vector<Partial> partials(tiling.count());
-  for_each_tile<Workspace<C>>(tiling, [&](const Tile& tile, Workspace<C>& space) {
+  for_each_tile<Workspace<C>>(tiling, values_of(image), [&](const Tile& tile, Workspace<C>& space) {
     Partial partial{};
     const C* blocks[3];
     for (int64_t y = tile.y; y < tile.y + tile.rows; ++y) {
-      fetch(image, {tile.b, 0, 3, y, tile.x, tile.n}, space.image, kRunPixels, blocks);
+      fetch(image, {tile.b, 0, 3, y, tile.x, tile.n}, space.image, kColorPitch, blocks);
       RowSums<C>::run(static_cast<const C* const*>(blocks), tile.n, partial.sums);
     }
     partials[tile.index] = partial;
@@ -51,16 +65,20 @@ void forward(const Planes& image, C* to) {
 // Float32: 12 bytes written a pixel.
 template <class C>
 void backward(const C* from, const Planes& grad_image) {
-  const Tiling tiling{grad_image.batch, grad_image.height, grad_image.width, kTileRows, kRunPixels};
-  for_each_tile<Workspace<C>>(tiling, [&](const Tile& tile, Workspace<C>& space) {
-    for (int64_t y = tile.y; y < tile.y + tile.rows; ++y) {
-      const Piece piece{tile.b, 0, 3, y, tile.x, tile.n};
-      C* blocks[3];
-      target(grad_image, piece, space.image, kRunPixels, blocks);
-      for (int c = 0; c < 3; ++c) {
-        std::fill_n(blocks[c], tile.n, from[3 * tile.b + c] / static_cast<C>(grad_image.height * grad_image.width));
+  const Tiling tiling{grad_image.batch, grad_image.height, grad_image.width, kTileRows, kColorPixels};
+  const bool streams = past_caches<C>(grad_image);
+  for_each_tile<Workspace<C>>(tiling, values_of(grad_image), [&](const Tile& tile, Workspace<C>& space) {
+    const bool own = is_run<C>(grad_image);
+    for (int c = 0; c < 3; ++c) {
+      const C slope = from[3 * tile.b + c] / static_cast<C>(grad_image.height * grad_image.width);
+      for (int64_t y = tile.y; y < (own ? tile.y + tile.rows : tile.y + 1); ++y) {
+        C* const to =
+            own ? reinterpret_cast<C*>(address(grad_image, tile.b, c, y, tile.x)) : space.image + c * kColorPitch;
+        FillRun<C>::run(slope, tile.n, streams, to);
       }
-      put(grad_image, piece, space.image, kRunPixels);
+    }
+    for (int64_t y = tile.y; y < tile.y + tile.rows; ++y) {
+      put(grad_image, {tile.b, 0, 3, y, tile.x, tile.n}, space.image, kColorPitch);
     }
   });
 }

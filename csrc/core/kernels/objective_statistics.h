@@ -252,7 +252,7 @@ void forward(const Planes& image, const Planes& logits, int iterations, C* enhan
   const Tiling tiling{image.batch, height, width, kTileRows, kTileColumns};
   std::vector<Partial> partials(tiling.count());
 
-  for_each_tile<ForwardWorkspace<C>>(tiling, [&](const Tile& tile, ForwardWorkspace<C>& space) {
+  for_each_tile<ForwardWorkspace<C>>(tiling, values_of(logits), [&](const Tile& tile, ForwardWorkspace<C>& space) {
     Partial partial{};
     const int right = tile.x + tile.n < width;  // a column to the right of the tile
     ForwardRow<C> row;
@@ -346,7 +346,7 @@ void backward(const C* regions, const C* channels, const C* tv, const Planes& im
   const int maps = static_cast<int>(logits.channels);
 
   const Tiling tiling{image.batch, height, width, kTileRows, kTileColumns};
-  for_each_tile<BackwardWorkspace<C>>(tiling, [&](const Tile& tile, BackwardWorkspace<C>& space) {
+  for_each_tile<BackwardWorkspace<C>>(tiling, values_of(logits), [&](const Tile& tile, BackwardWorkspace<C>& space) {
     C *current = space.a + kLead, *other = space.b + kLead;
     clear_from(current, maps, tile.n, tile.n), clear_from(other, maps, tile.n, tile.n);
     BackwardRow<C> row;

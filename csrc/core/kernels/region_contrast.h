@@ -8,8 +8,8 @@ namespace zdce::ZDCE_TARGET::region_contrast {
 
 template <class C>
 struct Workspace {
-  alignas(64) C enhanced[3 * kRunPixels], image[3 * kRunPixels], columns[kRunPixels];
-  alignas(64) double sums[kRunPixels];
+  region_means::Workspace<C> means;
+  alignas(64) C image[3 * kColorPitch];
 };
 
 // Adds the difference of both images' RGB sums.
@@ -22,67 +22,34 @@ struct AddDifference {
   }
 
   ZDCE_INLINE static void lanes(const C* const* enhanced, const C* const* image, int i, int n, C* columns) {
-    store(columns + i, load(columns + i, kLanes<C>) + (sum(enhanced, i, n) - sum(image, i, n)), kLanes<C>);
-  }
-
-  ZDCE_INLINE static Lanes<C> sum(const C* const* rgb, int i, int n) {
-    return (load(rgb[0] + i, n) + load(rgb[1] + i, n)) + load(rgb[2] + i, n);
+    using region_means::AddRow;
+    store(columns + i, load(columns + i, kLanes<C>) + (AddRow<C>::rgb(enhanced, i, n) - AddRow<C>::rgb(image, i, n)),
+          kLanes<C>);
   }
 };
-
-// Gaps of one row of regions (across,).
-// Float32: 24 bytes read a pixel.
-template <class C>
-void row_of_gaps(const Planes& enhanced, const Planes& image, int64_t region, const Tile& task, Workspace<C>& space,
-                 C* to) {
-  const int64_t across = enhanced.width / region, last = (task.y + 1) * region;
-  const double pixels = 3.0 * static_cast<double>(region) * static_cast<double>(region);
-  double open = 0;  // sum of the region that the last run ended in
-  for (int64_t x = 0; x < across * region; x += kRunPixels) {
-    const int n = static_cast<int>(std::min<int64_t>(kRunPixels, across * region - x));
-    std::fill_n(space.sums, n, 0.0);
-    for (int64_t y = task.y * region; y < last; y += region_means::kFloatRows) {
-      std::fill_n(space.columns, kRunPixels, C{0});
-      for (int64_t row = y; row < std::min(y + region_means::kFloatRows, last); ++row) {
-        const C *from[3], *other[3];
-        fetch(enhanced, {task.b, 0, 3, row, x, n}, space.enhanced, kRunPixels, from);
-        fetch(image, {task.b, 0, 3, row, x, n}, space.image, kRunPixels, other);
-        AddDifference<C>::run(static_cast<const C* const*>(from), static_cast<const C* const*>(other), n,
-                              space.columns);
-      }
-      for (int i = 0; i < n; ++i) space.sums[i] += space.columns[i];
-    }
-    if (region == 4) {  // the usual one; a run holds whole regions
-      const double* from = space.sums;
-      for (C* gap = to + x / 4; gap < to + (x + n) / 4; ++gap, from += 4) {
-        *gap = static_cast<C>(((from[0] + from[1]) + (from[2] + from[3])) / pixels);
-      }
-      continue;
-    }
-    region_means::for_each_region(region, across, x, n, [&](int64_t r, int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) open += space.sums[i];
-      if (x + end < (r + 1) * region) return;
-      to[r] = static_cast<C>(open / pixels), open = 0;
-    });
-  }
-}
 
 // Sum of the squared differences of n values to others or, without kOthers, to zeros.
 template <class C, bool kOthers>
 struct SquaredDifferences {
   ZDCE_INLINE static void run(const C* row, const C* other, int64_t n, double* sum) {
-    // Flushed so that at most 64 values of a lane add up before they go on in double.
-    for (int64_t begin = 0; begin < n; begin += int64_t{64} * kLanes<C>) {
-      const int64_t end = std::min(n, begin + int64_t{64} * kLanes<C>);
+    int64_t i = 0;
+    while (i + kLanes<C> <= n) {
+      // Flushed so that at most 64 values of a lane add up before they go on in double.
+      const int64_t end = std::min(n, i + int64_t{64} * kLanes<C>);
       Lanes<C> squares{};
-      for (int64_t i = begin; i < end; i += kLanes<C>) {
-        const int m = static_cast<int>(std::min<int64_t>(kLanes<C>, end - i));
-        Lanes<C> d = load(row + i, m);
-        if constexpr (kOthers) d -= load(other + i, m);
+      for (; i + kLanes<C> <= end; i += kLanes<C>) {
+        Lanes<C> d = load(row + i, kLanes<C>);
+        if constexpr (kOthers) d -= load(other + i, kLanes<C>);
         squares += d * d;
       }
       *sum += total<C>(squares);
     }
+    C rest{0};
+    for (; i < n; ++i) {
+      const C d = kOthers ? row[i] - other[i] : row[i];
+      rest += d * d;
+    }
+    *sum += rest;
   }
 };
 
@@ -99,72 +66,84 @@ double row_of_squares(const C* row, int64_t y, int64_t down, int64_t across) {
   return 2 * inside + border + first * first + last * last;
 }
 
-// Rows of small grids that a thread takes at once: they take less time than to wake another.
-constexpr int64_t kRows = 64;
-
 template <class C>
 void forward(const Planes& enhanced, const Planes& image, int64_t region, C* change, C* gaps) {
   const int64_t down = enhanced.height / region, across = enhanced.width / region;
   std::vector<double> squares(across > 0 ? enhanced.batch * down : 0);
-  const int64_t rows = static_cast<int64_t>(squares.size());
-  for_each_tile<Workspace<C>>(Tiling{enhanced.batch, across > 0 ? down : 0, 1, 1, 1},
-                              [&](const Tile& task, Workspace<C>& space) {
-                                row_of_gaps(enhanced, image, region, task, space, gaps + task.index * across);
-                              });
-  parallel_for(rows, kRows, [&](int64_t begin, int64_t end) {
+  const int64_t count = static_cast<int64_t>(squares.size());
+  const Tiling rows{enhanced.batch, across > 0 ? down : 0, 1, 1, 1};
+  // Float32: 24 bytes read a pixel.
+  for_each_tile<Workspace<C>>(rows, 2 * values_of(image), [&](const Tile& task, Workspace<C>& space) {
+    const auto add = [&](int64_t y, int64_t x, int n, C* columns) {
+      const C *from[3], *other[3];
+      fetch(enhanced, {task.b, 0, 3, y, x, n}, space.means.image, kColorPitch, from);
+      fetch(image, {task.b, 0, 3, y, x, n}, space.image, kColorPitch, other);
+      AddDifference<C>::run(static_cast<const C* const*>(from), static_cast<const C* const*>(other), n, columns);
+    };
+    region_means::row_of_means(region, across, task.y * region, space.means, gaps + task.index * across, add);
+  });
+  parallel_for(count, kLeastValues / std::max<int64_t>(1, across) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) squares[i] = row_of_squares(gaps + i * across, i % down, down, across);
   });
   double sum = 0;
   for (const double each : squares) sum += each;
-  *change = static_cast<C>(sum / static_cast<double>(std::max<int64_t>(rows * across, 1)));
+  *change = static_cast<C>(sum / static_cast<double>(std::max<int64_t>(count * across, 1)));
 }
 
 // Derivatives of the change by a row of gaps, times `grad`, added to `others` where there are some.
 template <class C>
 struct RowOfSlopes {
+  // Each pair inside counts twice: 4 (g - g'). One with the padding once: 2 g, half of that with g' = 0.
   ZDCE_INLINE static void run(const C* row, const C* above, const C* below, const C* others, int64_t across, C grad,
                               C* to) {
-    // Each pair inside counts twice: 4 (g - g'). One with the padding once: 2 g, half of that with g' = 0.
-    for (int64_t r = 0; r < across; r += kLanes<C>) {
-      const int n = static_cast<int>(std::min<int64_t>(kLanes<C>, across - r));
-      const Lanes<C> g = load(row + r, n), half = g / 2;
-      Lanes<C> sum = above != nullptr ? g - load(above + r, n) : half;
-      sum += below != nullptr ? g - load(below + r, n) : half;
-      store(to + r, sum, n);
+    int64_t r = 0;
+    to[r] = slope(row, above, below, others, r, across, grad), ++r;
+    for (; r + kLanes<C> < across; r += kLanes<C>) {
+      const Lanes<C> g = lanes(row + r), half = g / 2;
+      const Lanes<C> y =
+          (above != nullptr ? g - lanes(above + r) : half) + (below != nullptr ? g - lanes(below + r) : half);
+      const Lanes<C> slopes = grad * (y + ((g - lanes(row + r - 1)) + (g - lanes(row + r + 1))));
+      store(to + r, others == nullptr ? slopes : slopes + lanes(others + r), kLanes<C>);
     }
-    const int64_t last = across - 1;
-    for (int64_t r = 0; r < last; r += kLanes<C>) {
-      const int n = static_cast<int>(std::min<int64_t>(kLanes<C>, last - r));
-      store(to + r, load(to + r, n) + (load(row + r, n) - load(row + r + 1, n)), n);
-    }
-    for (int64_t r = 1; r <= last; r += kLanes<C>) {
-      const int n = static_cast<int>(std::min<int64_t>(kLanes<C>, across - r));
-      store(to + r, load(to + r, n) + (load(row + r, n) - load(row + r - 1, n)), n);
-    }
-    to[0] += row[0] / 2, to[last] += row[last] / 2;
-    for (int64_t r = 0; r < across; r += kLanes<C>) {
-      const int n = static_cast<int>(std::min<int64_t>(kLanes<C>, across - r));
-      const Lanes<C> slopes = grad * load(to + r, n);
-      store(to + r, others == nullptr ? slopes : slopes + load(others + r, n), n);
-    }
+    for (; r < across; ++r) to[r] = slope(row, above, below, others, r, across, grad);
+  }
+
+  ZDCE_INLINE static Lanes<C> lanes(const C* from) { return load(from, kLanes<C>); }
+
+  ZDCE_INLINE static C slope(const C* row, const C* above, const C* below, const C* others, int64_t r, int64_t across,
+                             C grad) {
+    const C g = row[r], half = g / 2;
+    const C y = (above != nullptr ? g - above[r] : half) + (below != nullptr ? g - below[r] : half);
+    const C x = (r > 0 ? g - row[r - 1] : half) + (r + 1 < across ? g - row[r + 1] : half);
+    return others == nullptr ? grad * (y + x) : grad * (y + x) + others[r];
   }
 };
 
 template <class C>
+struct BackwardWorkspace {
+  region_means::Workspace<C> means;
+  std::vector<C> slopes;  // of a row of regions
+};
+
+template <class C>
 void backward(const C* grad, const C* gaps, const C* grad_gaps, int64_t region, const Planes& grad_image) {
-  const int64_t down = grad_image.height / region, across = grad_image.width / region;
-  const int64_t rows = across > 0 ? grad_image.batch * down : 0;
-  const C scale = grad == nullptr ? C{0} : 4 * *grad / static_cast<C>(std::max<int64_t>(rows * across, 1));
-  std::vector<C> slopes(rows * across);
-  parallel_for(rows, kRows, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const C* const row = gaps + i * across;
-      RowOfSlopes<C>::run(row, i % down > 0 ? row - across : nullptr, i % down + 1 < down ? row + across : nullptr,
-                          grad_gaps == nullptr ? nullptr : grad_gaps + i * across, across, scale,
-                          slopes.data() + i * across);
+  const int64_t height = grad_image.height, down = height / region, across = grad_image.width / region;
+  const C scale =
+      grad == nullptr ? C{0} : 4 * *grad / static_cast<C>(std::max<int64_t>(grad_image.batch * down * across, 1));
+  const auto put = [&](const Tile& task, BackwardWorkspace<C>& space) {
+    const C* slopes = nullptr;
+    if (task.y < down && across > 0) {
+      const int64_t at = (task.b * down + task.y) * across;
+      const C* const row = gaps + at;
+      space.slopes.resize(across);
+      RowOfSlopes<C>::run(row, task.y > 0 ? row - across : nullptr, task.y + 1 < down ? row + across : nullptr,
+                          grad_gaps == nullptr ? nullptr : grad_gaps + at, across, scale, space.slopes.data());
+      slopes = space.slopes.data();
     }
-  });
-  region_means::backward<C>(slopes.data(), region, grad_image);
+    region_means::put_row_of_regions(slopes, region, task.b, task.y * region, std::min((task.y + 1) * region, height),
+                                     grad_image, space.means);
+  };
+  region_means::for_each_row<BackwardWorkspace<C>>(region, grad_image, put);
 }
 
 // enhanced, image: (B, 3, H, W). Written, of double where one of the two is, else float: change: (); gaps:

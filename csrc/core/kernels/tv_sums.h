@@ -102,7 +102,7 @@ template <class C>
 void forward(const Planes& maps, C* to) {
   const Groups groups(maps);
   std::vector<Partial> partials(groups.tiling.count());
-  for_each_tile<Workspace<C>>(groups.tiling, [&](const Tile& tile, Workspace<C>& space) {
+  for_each_tile<Workspace<C>>(groups.tiling, values_of(maps), [&](const Tile& tile, Workspace<C>& space) {
     Partial partial{};
     const int right = tile.x + tile.n < maps.width;
     Row<C> rows[2];
@@ -132,7 +132,7 @@ template <class C>
 void backward(const C* tv, const Planes& maps, const Planes& grad_maps) {
   const bool streams = past_caches<C>(grad_maps);
   const Groups groups(maps);
-  for_each_tile<Workspace<C>>(groups.tiling, [&](const Tile& tile, Workspace<C>& space) {
+  for_each_tile<Workspace<C>>(groups.tiling, values_of(maps), [&](const Tile& tile, Workspace<C>& space) {
     const int left = tile.x > 0, right = tile.x + tile.n < maps.width;
     Row<C> rows[3];
     const auto fetch_row = [&](int64_t y) {
