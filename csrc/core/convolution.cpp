@@ -3,6 +3,7 @@
 #include "convolution.h"
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -22,6 +23,7 @@ void check(bool holds, const std::string& message) {
 
 // (B, C, H, W), float or bfloat16, any strides.
 void check_features(const Planes& t, const char* name) {
+  check(t.channels > 0, std::string(name) + " must have at least one channel");
   check(t.element == Element::kFloat || t.element == Element::kBFloat16,
         std::string(name) + " must be float32 or bfloat16");
 }
@@ -45,6 +47,33 @@ std::vector<int> places_of(const Features& tensors) {
   return places;
 }
 
+// Where the channels of the sources that are wanted lie when each of these begins with a block, -1 for the others'; and
+// the channels of those blocks.
+struct WantedPlaces {
+  std::vector<int> places;
+  int channels = 0;
+};
+
+WantedPlaces wanted_places(const Features& sources, const std::vector<bool>& wanted) {
+  WantedPlaces found;
+  for (size_t s = 0; s < sources.size(); ++s) {
+    for (int c = 0; c < sources[s].channels; ++c) found.places.push_back(wanted[s] ? found.channels + c : -1);
+    if (wanted[s]) found.channels += blocks_of(static_cast<int>(sources[s].channels)) * kBlock;
+  }
+  return found;
+}
+
+// Calls f(i, o) for every input and output of a layer's weights, on several threads.
+template <class F>
+void for_each_filter(size_t inputs, int outputs, const F& f) {
+  constexpr int64_t kFilters = 512;  // a few tens of microseconds
+  parallel_for(static_cast<int64_t>(inputs), std::max<int64_t>(1, kFilters / outputs), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int o = 0; o < outputs; ++o) f(static_cast<size_t>(i), o);
+    }
+  });
+}
+
 // A layer and its transformed weights.
 class PackedLayer {
  public:
@@ -56,8 +85,8 @@ class PackedLayer {
     const int inputs = sources.size() == 1 ? static_cast<int>(sources[0].channels) : blocks_in(sources) * kBlock;
     const int rest = outputs % kBlock;
     PackedLayer packed(inputs, outputs, planar && inputs % kBlock == 0 && rest > 0 && rest <= 8);
-    packed.each_filter(places.size(), outputs,
-                       [&](size_t i, int o) { packed.put(weight + (o * places.size() + i) * 9, places[i], o); });
+    for_each_filter(places.size(), outputs,
+                    [&](size_t i, int o) { packed.put(weight + (o * places.size() + i) * 9, places[i], o); });
     const int whole = packed.layer_.blocks * kBlock;
     for (int o = 0; o < outputs; ++o) packed.bias()[o < whole ? o : whole + 2 * (o - whole)] = bias[o];
     return packed;
@@ -67,19 +96,14 @@ class PackedLayer {
   // turn.
   static PackedLayer backward(const float* weight, const Features& sources, const std::vector<bool>& wanted,
                               int outputs) {
-    std::vector<int> places;
-    int base = 0;
-    for (size_t s = 0; s < sources.size(); ++s) {
-      for (int c = 0; c < sources[s].channels; ++c) places.push_back(wanted[s] ? base + c : -1);
-      if (wanted[s]) base += blocks_of(static_cast<int>(sources[s].channels)) * kBlock;
-    }
-    PackedLayer packed(outputs, base, false);
-    packed.each_filter(places.size(), outputs, [&](size_t i, int o) {
-      if (places[i] < 0) return;
-      const float* const filter = weight + (o * places.size() + i) * 9;
+    const WantedPlaces to = wanted_places(sources, wanted);
+    PackedLayer packed(outputs, to.channels, false);
+    for_each_filter(to.places.size(), outputs, [&](size_t i, int o) {
+      if (to.places[i] < 0) return;
+      const float* const filter = weight + (o * to.places.size() + i) * 9;
       float turned[9];
       std::reverse_copy(filter, filter + 9, turned);
-      packed.put(turned, o, places[i]);
+      packed.put(turned, o, to.places[i]);
     });
     return packed;
   }
@@ -95,18 +119,6 @@ class PackedLayer {
     offsets.take(kPoints * per_point_ + layer_.lanes());
     layer_.weights = memory_.take(offsets);
     layer_.bias = layer_.weights + kPoints * per_point_;
-  }
-
-  // Calls f(i, o) for every input and output of the weights, on several threads.
-  template <class F>
-  static void each_filter(size_t inputs, int outputs, const F& f) {
-    constexpr int64_t kFilters = 512;  // a few tens of microseconds
-    parallel_for(static_cast<int64_t>(inputs), std::max<int64_t>(1, kFilters / outputs),
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t i = begin; i < end; ++i) {
-                     for (int o = 0; o < outputs; ++o) f(static_cast<size_t>(i), o);
-                   }
-                 });
   }
 
   float* bias() { return const_cast<float*>(layer_.bias); }
@@ -137,20 +149,14 @@ class MatrixLayer {
   static MatrixLayer backward(const float* weight, const Features& sources, const std::vector<bool>& wanted,
                               int outputs) {
     const int64_t inputs = channels_of(sources);
-    std::vector<float> turned;  // (inputs that are wanted in whole blocks, outputs, 3, 3)
-    int64_t input = 0;
-    for (size_t s = 0; s < sources.size(); input += sources[s++].channels) {
-      if (!wanted[s]) continue;
-      const size_t base = turned.size(), per_input = static_cast<size_t>(outputs) * 9;
-      turned.resize(base + blocks_of(static_cast<int>(sources[s].channels)) * kBlock * per_input);
-      for (int64_t c = 0; c < sources[s].channels; ++c) {
-        for (int o = 0; o < outputs; ++o) {
-          const float* const filter = weight + (o * inputs + input + c) * 9;
-          std::reverse_copy(filter, filter + 9, turned.data() + base + c * per_input + o * 9);
-        }
-      }
-    }
-    return MatrixLayer({outputs}, static_cast<int>(turned.size() / 9 / outputs), turned.data());
+    const WantedPlaces to = wanted_places(sources, wanted);
+    std::vector<float> turned(static_cast<size_t>(to.channels) * outputs * 9);  // (to.channels, outputs, 3, 3)
+    for_each_filter(to.places.size(), outputs, [&](size_t i, int o) {
+      if (to.places[i] < 0) return;
+      const float* const filter = weight + (o * inputs + static_cast<int64_t>(i)) * 9;
+      std::reverse_copy(filter, filter + 9, turned.data() + (int64_t{to.places[i]} * outputs + o) * 9);
+    });
+    return MatrixLayer({outputs}, to.channels, turned.data());
   }
 
   const Layer& layer() const { return layer_; }
@@ -166,7 +172,13 @@ class MatrixLayer {
     float* const memory = memory_.take(offsets);
     layer_.matrices = reinterpret_cast<const Brain*>(memory);
     layer_.bias = memory + brains / 2;
-    pack_matrices(layer_, channels, filters, reinterpret_cast<Brain*>(memory));
+    const int64_t inputs = std::accumulate(channels.begin(), channels.end(), int64_t{0});
+    constexpr int64_t kValues = 1 << 15;  // a few tens of microseconds
+    parallel_for(outputs, std::max<int64_t>(1, kValues / (9 * inputs)), [&](int64_t begin, int64_t end) {
+      for (int o = static_cast<int>(begin); o < end; ++o) {
+        pack_output_matrices(layer_, channels, o, filters + o * inputs * 9, reinterpret_cast<Brain*>(memory));
+      }
+    });
   }
 
   float* bias() { return const_cast<float*>(layer_.bias); }

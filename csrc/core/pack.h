@@ -77,22 +77,28 @@ inline void pack_transformed(const float* filter, float* to, int64_t stride) {
 
 inline Brain rounded(float value) { return Narrow<BFloat16>::from(value).bits; }
 
-// filters: (outputs, inputs, 3, 3); channels: of each source; matrices: (blocks, row steps of each source, 3 rows, 16
-// pairs, 16 outputs, 2), zeroed. Value v of a source's row of three pixels is in step v / 32.
-inline void pack_matrices(const Layer& layer, const std::vector<int>& channels, const float* filters, Brain* matrices) {
-  for (int o = 0; o < layer.outputs; ++o) {
-    Brain* source = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
-    for (size_t s = 0; s < channels.size(); ++s) {
-      for (int c = 0; c < channels[s]; ++c) {
-        for (int tap = 0; tap < 9; ++tap) {
-          const int v = tap % 3 * layer.widths[s] * kBlock + c;
-          Brain* const matrix = source + (v / 32 * 3 + tap / 3) * kMatrix;
-          matrix[v % 32 / 2 * 32 + o % kBlock * 2 + v % 2] = rounded(*filters++);
-        }
+// filters: (inputs, 3, 3), those of output o; channels: of each source; matrices: (blocks, row steps of each source, 3
+// rows, 16 pairs, 16 outputs, 2), zeroed. Value v of a source's row of three pixels is in step v / 32.
+inline void pack_output_matrices(const Layer& layer, const std::vector<int>& channels, int o, const float* filters,
+                                 Brain* matrices) {
+  Brain* source = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
+  for (size_t s = 0; s < channels.size(); ++s) {
+    for (int c = 0; c < channels[s]; ++c) {
+      for (int tap = 0; tap < 9; ++tap) {
+        const int v = tap % 3 * layer.widths[s] * kBlock + c;
+        Brain* const matrix = source + (v / 32 * 3 + tap / 3) * kMatrix;
+        matrix[v % 32 / 2 * 32 + o % kBlock * 2 + v % 2] = rounded(*filters++);
       }
-      source += 3 * row_steps(layer.widths[s]) * kMatrix;
     }
+    source += 3 * row_steps(layer.widths[s]) * kMatrix;
   }
+}
+
+// filters: (outputs, inputs, 3, 3).
+inline void pack_matrices(const Layer& layer, const std::vector<int>& channels, const float* filters, Brain* matrices) {
+  int64_t inputs = 0;
+  for (const int c : channels) inputs += c;
+  for (int o = 0; o < layer.outputs; ++o) pack_output_matrices(layer, channels, o, filters + o * inputs * 9, matrices);
 }
 
 // filters: (outputs, inputs); matrices: (blocks, steps, 16 pairs, 16 outputs, 2), zeroed.

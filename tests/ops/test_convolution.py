@@ -225,13 +225,25 @@ def test_every_network_has_the_gradients_of_float64(name):
 def test_equal_bits_for_every_number_of_threads(name, mixed):
     model, image = zdce.DCENet(name), torch.rand(2, 3, 70, 300)
     grad, before, results = torch.randn(2, 24, 70, 300), torch.get_num_threads(), []
-    for threads in (1, 2, 3):
+    for threads in (1, 2, 3, 8, 64):
         torch.set_num_threads(threads)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             results.append([gradient.clone() for gradient in gradients(model, image, grad)])
     torch.set_num_threads(before)
     for other in results[1:]:
         assert all(map(torch.equal, results[0], other))
+
+
+@needs_kernels
+@pytest.mark.parametrize(("inputs", "outputs"), [(0, 3), (3, 0), (0, 0)])
+def test_tensors_without_channels_are_refused_by_name(inputs, outputs):
+    source, grad, weight = torch.zeros(1, inputs, 5, 6), torch.zeros(1, outputs, 5, 6), torch.zeros(outputs, inputs, 3, 3)
+    none, bias = torch.empty(0), torch.zeros(outputs)
+    for bf16_products in (False, True):
+        with pytest.raises(RuntimeError, match=f"zdce: {'result' if inputs else 'sources'} must have at least one channel"):
+            torch.ops.zdce_cpp.convolution([source], weight, bias, False, bf16_products, grad)
+        with pytest.raises(RuntimeError, match=f"zdce: {'grad' if inputs else 'sources'} must have at least one channel"):
+            torch.ops.zdce_cpp.convolution_backward(grad, [source], weight, None, bf16_products, [none], none, none)
 
 
 @needs_kernels
