@@ -17,28 +17,11 @@
 #include "../../csrc/core/pack.h"
 #include "../../csrc/core/parallel.h"
 #include "../../csrc/core/tile_plan.h"
+#include "checks.h"
 
 namespace {
 
 using namespace zdce;
-
-int failed = 0, checks = 0;
-
-void expect(bool holds, const char* what, Isa isa, double value) {
-  ++checks;
-  if (holds) return;
-  ++failed;
-  std::fprintf(stderr, "%s, %s: off by %g\n", what, isa_name(isa), value);
-}
-
-template <class A, class B>
-double largest_gap(const A& a, const B& b) {
-  double gap = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    gap = std::max(gap, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
-  }
-  return a.size() == b.size() && gap == gap ? gap : HUGE_VAL;
-}
 
 template <class A, class B>
 double mean_gap(const A& a, const B& b) {
@@ -53,13 +36,6 @@ double in_brain(double value) {
   float kept;
   std::memcpy(&kept, &bits, sizeof(kept));
   return kept;
-}
-
-std::vector<float> numbers(size_t count, float low, float high, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<float> all(count);
-  for (float& one : all) one = low + (high - low) * static_cast<float>(random() % 65536) / 65535;
-  return all;
 }
 
 Planes planes_of(std::vector<float>& data, int64_t batch, int64_t channels, int64_t height, int64_t width) {
