@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -103,6 +104,10 @@ class Session:
             started = time.monotonic()
             try:
                 measure()
+            except KeyboardInterrupt:  # `.ci/gpu` stops what takes too long.
+                self.notes.append(f"{what} is left out: it was stopped")
+                self.save()
+                sys.exit(0)
             except Exception as error:  # A failing part must not use up the others' time.
                 self.failed(what, error)
             print(f"{what}: {time.monotonic() - started:.1f} s", flush=True)  # noqa: T201 (the log)

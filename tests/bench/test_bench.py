@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ import zdce
 from zdce import cli, reference, training
 from zdce.bench import (
     correctness,
+    gpu,
     gpus,
     loop,
     measuring,
@@ -291,6 +293,20 @@ def test_a_plot_without_matplotlib_is_refused_before_anything_is_measured(monkey
     assert result.exit_code == 1
     assert "matplotlib is needed for this benchmark" in result.stderr
     assert "pip install 'zdce[bench]'" in result.stderr
+
+
+def test_a_gpu_measurement_that_is_stopped_keeps_what_it_has(tmp_path):
+    def stopped():
+        raise KeyboardInterrupt
+
+    session = gpu.Session(tmp_path / "bench.json", "cpu", tiny=True, ends=math.inf)
+    session.part("a part", lambda: session.row("copy", "torch", "bandwidth", "GB/s", [1.0], "1 GiB", "uint8"))
+    with pytest.raises(SystemExit) as ended:
+        session.part("another", stopped)
+    assert ended.value.code == 0
+    kept = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["case"] for row in kept["rows"]] == ["copy"]
+    assert kept["notes"] == ["another is left out: it was stopped"]
 
 
 def test_occupancy_is_what_the_calculator_says():
