@@ -93,7 +93,9 @@ def dark_picture(height: int, width: int) -> NDArray[np.uint8]:
 
 
 def _floats(image: Tensor, dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
-    return image.permute(2, 0, 1)[None].to(dtype, memory_format=layout) / 255
+    """Pictures (H, W, 3) or (B, H, W, 3) as (B, 3, H, W) in [0, 1]."""
+    pictures = image if image.dim() == 4 else image[None]
+    return pictures.permute(0, 3, 1, 2).to(dtype, memory_format=layout) / 255
 
 
 class Textbook(nn.Module):
@@ -106,11 +108,11 @@ class Textbook(nn.Module):
         self.mode, self.layout = mode, layout
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 (H, W, 3) to the same; in ``network`` (1, 3, H, W) in [0, 1] to the same."""
+        """uint8 (H, W, 3) or (B, H, W, 3) to the same; in ``network`` (B, 3, H, W) in [0, 1] to the same."""
         if self.mode == NETWORK:
             return self._enhanced(image)
         enhanced = self._enhanced(_floats(image, next(self.model.parameters()).dtype, self.layout))
-        return (enhanced * 255).round().to(torch.uint8)[0].permute(1, 2, 0).contiguous()
+        return (enhanced * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().view(image.shape)
 
     def _enhanced(self, image: Tensor) -> Tensor:
         return self.model.enhance(image, scale_in(self.mode, self.model), reference.apply_curve)

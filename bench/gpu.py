@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,22 +22,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import torch
-from torch import Tensor
 
-from zdce import backends
-from zdce.models.network import DCENet
-from zdce.models.variants import Variant
 from zdce.ops import dispatch
 from zdce.runtime import atomic, system
-from zdce.settings import PRECISIONS
 from zdce.version import __version__
 
-from . import network_costs, steps
+from . import infer_gpu, steps
 from .cases import Setting
-from .engines import PICTURE, Textbook
-from .gpus import GPUS
-from .infer import random_network
 from .measuring import Job, Measurement
+from .processes import Outcome
 from .rows import Row, spread
 from .timing import Clock, Timed, rounds
 
@@ -131,136 +124,44 @@ class Session:
 
 
 def measure(session: Session) -> None:
-    session.part("ceilings", partial(_ceilings, session))
+    session.part("copy", partial(_copy, session))
     shapes = [(1, 40, 64)] if session.tiny else [(1, 1080, 1920), (1, 2160, 3840), (8, 1080, 1920), (8, 2160, 3840)]
-    for batch, height, width in shapes[:2]:
-        session.part(f"network {batch}x{height}x{width}", partial(_networks, session, batch, height, width))
+    for shape in shapes[:2]:
+        _network_part(session, shape)
     settings = [Setting(2, 32, 32)] if session.tiny else [Setting(), Setting(1, 1080, 1920)]
     for setting in settings:
         for dtype in ("float32", "bfloat16"):
             asked = replace(setting, dtype=dtype, device=session.device)
             session.part(f"operations {asked.shape} {dtype}", partial(_operations, session, asked))
-    session.part("training", partial(_training, session))
-    for batch, height, width in shapes[2:]:
-        session.part(f"network {batch}x{height}x{width}", partial(_networks, session, batch, height, width))
-    session.part("compiled networks", partial(_networks, session, *shapes[0], compiled=True))
+    with steps.true_float32():
+        session.part("training", partial(_training, session))
+    for shape in shapes[2:]:
+        _network_part(session, shape)
+    session.part("compiled networks", partial(_networks, session, shapes[0], ("zdce", "torch-compile"), ("bf16",)))
 
 
-def _ceilings(session: Session) -> None:
-    """Bytes per second of a copy, and operations per second of a matrix product in bfloat16."""
-    clock, side = Clock(session.device), 128 if session.tiny else 8192
+def _network_part(session: Session, shape: tuple[int, int, int]) -> None:
+    of = partial(_networks, session, shape, infer_gpu.UNCOMPILED, tuple(infer_gpu.Job.precisions))
+    session.part(f"network {'x'.join(map(str, shape))}", of)
+
+
+def _copy(session: Session) -> None:
+    """Bytes per second of a copy."""
+    clock = Clock(session.device)
     source = torch.ones(2**20 if session.tiny else 2**30, dtype=torch.uint8, device=session.device)
     target = torch.empty_like(source)
-    a, b = (torch.randn(side, side, device=session.device).bfloat16() for _ in range(2))
-    measured = {
-        "copy": partial(clock.intervals, lambda: target.copy_(source)),
-        "matmul": partial(clock.intervals, lambda: a @ b),
-    }
-    times = session.times(measured, 0.0 if session.tiny else 1.0)
+    copied = {"copy": partial(clock.intervals, lambda: target.copy_(source))}
+    times = session.times(copied, 0.0 if session.tiny else 1.0)
     session.row("copy", "torch", "bandwidth", "GB/s", [2e-9 * source.numel() / t for t in times["copy"]], "1 GiB", "uint8")
-    session.row("matmul", "torch", "rate", "TFLOP/s", [2e-12 * side**3 / t for t in times["matmul"]], f"{side}^3", "bfloat16")
 
 
-# From uint8 (B, H, W, 3) to the same, on the device.
-Pictures = Callable[[Tensor], Tensor]
-
-
-def _network_providers(model: DCENet, compiled: bool, device: str) -> Iterator[tuple[str, Callable[[], Pictures]]]:
-    half, last = torch.bfloat16, torch.channels_last
-
-    def plain(dtype: torch.dtype, layout: torch.memory_format) -> Pictures:
-        network = DCENet(model.variant).eval()
-        network.load_state_dict(model.state_dict())
-        textbook = Textbook(network.to(device, dtype), PICTURE, layout).eval()
-        return lambda pictures: torch.stack([textbook(picture) for picture in pictures])
-
-    if compiled:
-        yield "compiled bf16 channels_last", lambda: torch.compile(plain(half, last), mode="max-autotune", dynamic=False)
-        return
-    yield "eager fp32", lambda: plain(torch.float32, torch.contiguous_format)
-    yield "eager bf16 channels_last", lambda: plain(half, last)
-    if device == "cuda":
-        yield "eager bf16 channels_last, graph", lambda: _graphed(plain(half, last))
-    for precision in PRECISIONS:
-        yield f"zdce {precision}", partial(_zdce, model, precision, device)
-    yield "zdce bf16, layer by layer", partial(_zdce, model, "bf16", device, "triton")
-
-
-def _zdce(model: DCENet, precision: str, device: str, backend: str = "auto") -> Pictures:
-    from zdce.enhancement.enhancer import Enhancer
-
-    network = DCENet(model.variant).eval()
-    network.load_state_dict(model.state_dict())
-    with backends.backend(backend):  # Backends other than CUDA C++ run layer by layer.
-        enhancer = Enhancer(network.to(device), precision=precision, noise=model.variant.noise)
-    return enhancer.pictures
-
-
-def _graphed(function: Pictures) -> Pictures:
-    """``function`` as one CUDA graph; its result is overwritten by the next call."""
-    held: dict[torch.Size, tuple[Any, Tensor, Tensor]] = {}
-
-    def call(pictures: Tensor) -> Tensor:
-        if pictures.shape not in held:
-            given = pictures.clone()
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                function(given)
-            torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                result = function(given)
-            held[pictures.shape] = graph, given, result
-        graph, given, result = held[pictures.shape]
-        given.copy_(pictures)
-        graph.replay()
-        return result
-
-    return call
-
-
-@torch.inference_mode()
-def _networks(session: Session, batch: int, height: int, width: int, compiled: bool = False) -> None:
-    model, device = random_network("base"), session.device
-    generator = torch.Generator().manual_seed(0)
-    pictures = torch.randint(0, 96, (batch, height, width, 3), dtype=torch.uint8, generator=generator).to(device)
-    exact = Textbook(random_network("base").double().to(device), PICTURE)
-    small = pictures[:1, : min(270, height), : min(480, width)].contiguous()
-    truth, shape = exact(small[0]).double(), f"{batch}x{height}x{width}x3"
-    clock, measured = Clock(device), {}
-    for name, build in _network_providers(model, compiled, device):
-        try:
-            with steps.true_float32():
-                function = build()
-                levels = (function(small)[0].double() - truth).abs()
-                session.row("base", name, "error", "levels", [levels.mean().item()], shape, "uint8")
-                if device == "cuda":
-                    torch.cuda.reset_peak_memory_stats()
-                for _ in range(3):
-                    function(pictures)
-                if device == "cuda":
-                    peak = torch.cuda.max_memory_allocated() / 2**20
-                    session.row("base", name, "memory", "MiB", [peak], shape, "uint8")
-        except Exception as error:  # The others' figures are valid without it.
-            session.failed(f"{name} at {shape}", error)
-            continue
-        measured[name] = partial(clock.intervals, partial(function, pictures))
-    with steps.true_float32():
-        times = session.times(measured, 0.0 if session.tiny else 3.0)
-    if "zdce bf16" in times and (predicted := _predicted(model.variant, session.name, (height, width))):
-        session.row("base", "zdce bf16, predicted at least", "time", "ms", [1e3 * batch * predicted.seconds], shape, "uint8")
-    operations = 2 * model.variant.macs * batch * height * width
-    for name, seconds in times.items():
-        session.row("base", name, "time", "ms", [1e3 * s for s in seconds], shape, "uint8")
-        session.row("base", name, "rate", "TFLOP/s", [1e-12 * operations / s for s in seconds], shape, "uint8")
-
-
-def _predicted(variant: Variant, card: str, size: tuple[int, int]) -> network_costs.Cost | None:
-    """What ``zdce bench static`` predicts for the card; an H200 computes as an H100."""
-    name = card.replace("H200", "H100")
-    gpu = next((gpu for gpu in GPUS.values() if gpu.name in name and gpu.arch in network_costs.CLOCK), None)
-    return None if gpu is None else network_costs.cost(variant, gpu, size)
+def _networks(session: Session, shape: tuple[int, int, int], providers: tuple[str, ...], precisions: tuple[str, ...]) -> None:
+    seconds, least = (0.0, 3) if session.tiny else (infer_gpu.Job.seconds, infer_gpu.Job.least)
+    job = infer_gpu.Job(
+        shapes=(shape,), precisions=precisions, providers=providers, seconds=seconds, least=least, device=session.device,
+        suite=SUITE,
+    )  # fmt: skip
+    infer_gpu.measure(job, Outcome(session.rows, session.notes))  # into the session's lists, also if it is stopped
 
 
 def _operations(session: Session, setting: Setting) -> None:

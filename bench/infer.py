@@ -69,7 +69,7 @@ TOLERANCES = {"fp32": 1e-4 * 255, "bf16": 5.0}
 
 # Largest error of denoised pictures: zdce rounds them before denoising, other engines do not, and that decides which pixels of
 # white noise count as similar; the worst pixel differs by 22 levels. Mode ``network`` has no rounding and no such tolerance.
-_ROUNDED_TWICE = 30.0
+ROUNDED_TWICE = 30.0
 
 # Largest mean error of denoised pictures. Measured: 0.35 to 0.38 with both roundings, 0.47 in bfloat16; 0.8 with a strength
 # that is wrong by 2 %, 1.1 with a noise that is wrong by 20 %.
@@ -380,7 +380,7 @@ class _Comparison:
     def _right(self, name: str, mode: str, process: EngineProcess) -> bool:
         result, truth, precision = process.result(mode), self.setting.truth, self.setting.precision
         denoised = self.setting.model.variant.noise > 0 and mode != NETWORK
-        tolerated = (_VIDEO_TOLERANCE if mode == VIDEO else TOLERANCES[precision]) + _ROUNDED_TWICE * denoised
+        tolerated = (_VIDEO_TOLERANCE if mode == VIDEO else TOLERANCES[precision]) + ROUNDED_TWICE * denoised
         found = {"error": ("", error(result, truth), tolerated)}
         if denoised and mode != VIDEO:
             found["mean_error"] = (" on average", mean_error(result, truth), MEAN_TOLERANCES[precision])

@@ -28,20 +28,24 @@ def why_missing(device: str) -> str | None:
     return None
 
 
-def peak(call: Callable[[], Iterable[Tensor]], device: str) -> int:
-    """Bytes that ``call`` needs at its peak, without the tensors that it returns."""
+def used(device: str) -> int:
+    """Bytes in use now."""
     gc.collect()
+    return _resident("VmRSS") if device == "cpu" else torch.cuda.memory_allocated()
+
+
+def peak(call: Callable[[], Iterable[Tensor]], device: str, before: int | None = None) -> int:
+    """Bytes that ``call`` needs at its peak, without the tensors that it returns, beyond ``before`` or what is in use now."""
+    now = used(device)
     if device == "cpu":
         _RESET.write_text("5")
-        before = _resident("VmRSS")
         results = list(call())
         highest = _resident("VmHWM")
     else:
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
         results = list(call())
         highest = torch.cuda.max_memory_allocated()
-    return max(0, highest - before - sum(tensor.nbytes for tensor in results))
+    return max(0, highest - (now if before is None else before) - sum(tensor.nbytes for tensor in results))
 
 
 def _resident(which: str) -> int:

@@ -36,10 +36,12 @@ OURS = "zdce"
 _LIBRARIES = {
     "torch": "PyTorch",
     "torch-channels-last": "PyTorch, channels last",
+    "torch-graph": "PyTorch, CUDA graph",
     "torch-export": "torch.export",
     "torch-compile": "torch.compile",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
+    "zdce-layers": "zdce, layer by layer",
 }
 
 # Draws on the given axes.
@@ -60,17 +62,21 @@ def save(rows: Sequence[Row], path: Path) -> None:
 
 
 def save_engines(rows: Sequence[Row], path: Path) -> None:
-    """Chart of milliseconds per picture: a panel for each network, size, precision, mode and number of threads."""
+    """Chart of milliseconds per picture: a panel for each network, size, precision, mode and number of threads.
+
+    On a GPU it is milliseconds per batch, with a panel for each size of batches.
+    """
     timed: dict[str, list[Row]] = {}
     for row in rows:
         if row.metric == "time":
-            height, width = row.shape.split("x")[2:]
+            batch, _, height, width = row.shape.split("x")
             precision = "" if row.dtype == "float32" else f" {row.dtype}"
             mode = "" if row.mode == PICTURE else f" {row.mode}"
-            timed.setdefault(f"{row.case}{precision}{mode}, {width} x {height}, {_of_threads(row)}", []).append(row)
+            how = f"batch {batch}" if row.threads is None else _of_threads(row)
+            timed.setdefault(f"{row.case}{precision}{mode}, {width} x {height}, {how}", []).append(row)
     _save(
         {title: partial(_engine_bars, rows=own) for title, own in timed.items()},
-        f"time of a picture, less is better\n({rows[0].device})",
+        f"time of a {'batch' if rows[0].threads is None else 'picture'}, less is better\n({rows[0].device})",
         path,
     )
 

@@ -276,7 +276,7 @@ def test_scaling_and_the_tables_on_screen(monkeypatch):
                 [name, "--device", "cuda"], "device must be cpu here, got 'cuda': torch sees no GPU", 1,
                 marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
             )
-            for name in ("ops", "train")
+            for name in ("ops", "infer", "train")
         ),
     ],
 )  # fmt: skip

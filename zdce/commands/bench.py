@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+from click.core import ParameterSource
 
 import zdce
 from zdce.bench import browser as browser_bench
@@ -16,6 +18,7 @@ from zdce.bench import (
     flicker,
     folder,
     infer,
+    infer_gpu,
     layers,
     network_costs,
     ops,
@@ -144,13 +147,22 @@ def _end(outcome: Outcome) -> None:
     "sizes",
     callback=_sizes,
     multiple=True,
-    help="Size as HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200, scale-12 2160x3840, video 720x1280]",
+    help="Size as HEIGHTxWIDTH; may be repeated.  [default: 480x640 and 900x1200, scale-12 2160x3840, video 720x1280;"
+    " on a GPU 1080x1920 and 2160x3840]",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Device to measure.")
+@click.option(
+    "--batch-size",
+    "batches",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Number of pictures at once, on a GPU; may be repeated.  [default: 1]",
 )
 @_each_threads
-@_several("--precision", "precisions", infer.DTYPES, "Precision to measure", ["fp32"])
-@_several("--mode", "modes", engines.MODES, "Mode to measure", unset="all")
+@_several("--precision", "precisions", infer.DTYPES, "Precision to measure", unset="fp32; on a GPU both")
+@_several("--mode", "modes", engines.MODES, "Mode to measure", unset="all; on a GPU picture")
 @click.option("--isa", type=click.Choice(list(infer.ISAS)), help="Limit the libraries that allow it to this instruction set.")
-@_several("--provider", "peers", engines.ENGINES, "Library to measure", unset="all")
+@_several("--provider", "peers", dict.fromkeys([*engines.ENGINES, *infer_gpu.PROVIDERS]), "Library to measure", unset="all")
 @click.option(
     "--quick",
     is_flag=True,
@@ -159,10 +171,11 @@ def _end(outcome: Outcome) -> None:
 @options.plot
 @options.csv
 @options.as_json
+@click.pass_context
 def bench_infer(
-    chosen: tuple[str, ...], models: tuple[str, ...], sizes: tuple[tuple[int, int], ...], threads: tuple[int, ...],
-    precisions: tuple[str, ...], modes: tuple[str, ...], isa: str | None, peers: tuple[str, ...], quick: bool,
-    plot_path: Path | None, csv_path: Path | None, as_json: bool,
+    ctx: click.Context, chosen: tuple[str, ...], models: tuple[str, ...], sizes: tuple[tuple[int, int], ...], device: str,
+    batches: tuple[int, ...], threads: tuple[int, ...], precisions: tuple[str, ...], modes: tuple[str, ...], isa: str | None,
+    peers: tuple[str, ...], quick: bool, plot_path: Path | None, csv_path: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure whole networks beside other libraries.
 
@@ -177,26 +190,68 @@ def bench_infer(
     "share" is the rate of multiply-adds, counted as in direct convolutions, over the measured FMA peak. It can exceed 1,
     because Winograd convolutions need fewer and bfloat16 is faster. "error" is the largest difference in levels of 255
     (pictures: without rounding; videos: the mean). "MiB" is the memory that the first call adds to a new process.
+
+    On a GPU (--device cuda) all are measured in one process, from uint8 pictures in its memory to the same, with events after
+    a warm-up; copies to and from the host are not included. "zdce-layers" is zdce without its kernel for whole networks,
+    "torch-graph" PyTorch as a CUDA graph; torch-compile is "max-autotune". "share" is of the measured rate of a matrix product
+    in bfloat16. "least ms" is what `zdce bench static` predicts for the kernel. "MiB" is the GPU's memory beyond the pictures.
     """
     if plot_path is not None:
         plot.check(plot_path)
     if models and chosen:
         raise click.UsageError("--model includes its variant: --variant can't be given too")
-    defaults = infer.quick() if quick else infer.Options()
-    asked = infer.Options(
-        models, chosen or defaults.variants, sizes or defaults.sizes, threads, precisions, modes or defaults.modes,
-        tuple(name for name in engines.ENGINES if name in (peers or defaults.engines)), isa, defaults.seconds, defaults.least,
-    )  # fmt: skip
-    outcome = infer.run(asked)
+    _check_for_device(ctx, device, peers)
+    if device == "cuda":
+        asked_of_gpu = _gpu_job(models, chosen, sizes, batches, precisions, peers, quick)
+        outcome, tables, columns = infer_gpu.run(asked_of_gpu), infer_gpu.tables, infer_gpu.COLUMNS
+    else:
+        defaults = infer.quick() if quick else infer.Options()
+        asked = infer.Options(
+            models, chosen or defaults.variants, sizes or defaults.sizes, threads, precisions or defaults.precisions,
+            modes or defaults.modes, tuple(name for name in engines.ENGINES if name in (peers or defaults.engines)), isa,
+            defaults.seconds, defaults.least,
+        )  # fmt: skip
+        outcome, tables, columns = infer.run(asked), infer.tables, infer.COLUMNS
     _save_rows(outcome.rows, csv_path, as_json)
     if plot_path is not None and any(row.metric == "time" for row in outcome.rows):
         plot.save_engines(outcome.rows, plot_path)
     if not as_json:
-        for title, lines in infer.tables(outcome.rows).items():
-            print_table(title, list(infer.COLUMNS), lines, least_width=112)
+        for title, lines in tables(outcome.rows).items():
+            print_table(title, list(columns), lines, least_width=112)
         for line in infer.peaks(outcome.rows):
             click.echo(line)
     _end(outcome)
+
+
+# Options that the other device has no use for.
+_ONLY_FOR = {"cpu": {"threads": "--threads", "modes": "--mode", "isa": "--isa"}, "cuda": {"batches": "--batch-size"}}
+
+
+def _check_for_device(ctx: click.Context, device: str, peers: tuple[str, ...]) -> None:
+    """Refuses options and libraries that are not measured on ``device``."""
+    for other, flags in _ONLY_FOR.items():
+        for parameter, flag in flags.items():
+            if other != device and ctx.get_parameter_source(parameter) is not ParameterSource.DEFAULT:
+                raise click.UsageError(f"{flag} needs --device {other}")
+    here: Iterable[str] = infer_gpu.PROVIDERS if device == "cuda" else engines.ENGINES
+    if absent := [name for name in peers if name not in here]:
+        raise click.UsageError(f"--provider {absent[0]} is not measured on {device}: expected {', '.join(here)}")
+
+
+def _gpu_job(
+    models: tuple[str, ...], variants: tuple[str, ...], sizes: tuple[tuple[int, int], ...], batches: tuple[int, ...],
+    precisions: tuple[str, ...], providers: tuple[str, ...], quick: bool,
+) -> infer_gpu.Job:  # fmt: skip
+    usual = infer_gpu.quick() if quick else infer_gpu.Job()
+    chosen = sizes or tuple(shape[1:] for shape in usual.shapes)
+    return replace(
+        usual,
+        models=models,
+        variants=variants or usual.variants,
+        shapes=tuple((batch, *size) for batch in batches or (1,) for size in chosen),
+        precisions=precisions or usual.precisions,
+        providers=providers or usual.providers,
+    )
 
 
 @bench.command("layers")
