@@ -5,7 +5,7 @@ It does the same as ``zdce.models.engine`` with the operations of ``zdce.ops``; 
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from zdce import ops
 from zdce.models import guided_scene, illumination, noise, scene
 from zdce.models.engine import Array, PixelSettings
+from zdce.models.gpu_copies import GpuCopies
 from zdce.models.gpu_network import GpuNetwork
 from zdce.models.network import DCENet
 from zdce.models.variants import ILLUMINATION
@@ -82,11 +83,16 @@ class TorchEngine:
         # On a GPU, with the present weights of the model.
         self._gpu = GpuNetwork(model, precision) if self.device.type == "cuda" else None
         self._fused = None if self._gpu is None else self._gpu.fused
+        self._copies = None if self._gpu is None else GpuCopies(self.device)
 
     @torch.inference_mode()
     def enhance(self, picture: Array, settings: PixelSettings) -> Array:
-        """The enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1]."""
-        return _array(self._enhanced(self._picture(picture), settings))
+        """The enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1].
+
+        On a GPU, copies and kernels of several threads overlap.
+        """
+        with self._stream():
+            return self._array(self._enhanced(self._picture(picture), settings))
 
     @torch.inference_mode()
     def enhance_all(self, pictures: Tensor, settings: PixelSettings) -> Tensor:
@@ -120,23 +126,34 @@ class TorchEngine:
         Returns:
             float32, (1, C, ceil(H / scale), ceil(W / scale)).
         """
-        given = self._picture(picture)
-        if self._model.variant.guided:
-            return _array(self._guided_maps(given, settings))
-        maps = self._maps(self._reduced(given, settings.scale))
-        return _array(maps * self._wanted(given, settings) if settings.brightness else maps)
+        with self._stream():
+            given = self._picture(picture)
+            if self._model.variant.guided:
+                return self._array(self._guided_maps(given, settings))
+            maps = self._maps(self._reduced(given, settings.scale))
+            return self._array(maps * self._wanted(given, settings) if settings.brightness else maps)
 
     @torch.inference_mode()
     def apply(self, picture: Array, maps: Array, settings: PixelSettings) -> Array:
         """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale)): its shape and dtype."""
-        given = self._picture(picture)
-        return _array(self._denoised(given, self._applied(given, self._picture(maps), settings), settings))
+        with self._stream():
+            given = self._picture(picture)
+            return self._array(self._denoised(given, self._applied(given, self._picture(maps), settings), settings))
+
+    def _stream(self) -> AbstractContextManager[None]:
+        """A context for all work on an array."""
+        return nullcontext() if self._copies is None else self._copies.stream()
 
     def _picture(self, image: Array) -> Tensor:
         """An array on the model's device."""
         # Torch supports neither read-only arrays nor negative strides.
         usable = image.flags.writeable and min(image.strides) > 0 and not any(s % image.itemsize for s in image.strides)
-        return torch.from_numpy(image if usable else image.copy()).to(self.device)
+        tensor = torch.from_numpy(image if usable else image.copy())
+        return tensor.to(self.device) if self._copies is None else self._copies.to_gpu(tensor)
+
+    def _array(self, picture: Tensor) -> Array:
+        pixels: Array = picture.cpu().numpy() if self._copies is None else self._copies.to_host(picture)
+        return pixels
 
     def _enhanced(self, picture: Tensor, settings: PixelSettings) -> Tensor:
         """``picture`` (H, W, 3), uint8, uint16 or float32, enhanced."""
@@ -253,8 +270,3 @@ def _blocks(picture: Tensor, down: int, across: int) -> Array:
     """The blocks for ``noise.measured``; nothing else is copied from a GPU."""
     blocks: Array = picture.unfold(0, noise.SIDE, down).unfold(1, noise.SIDE, across).cpu().numpy()
     return blocks
-
-
-def _array(picture: Tensor) -> Array:
-    pixels: Array = picture.cpu().numpy()
-    return pixels
