@@ -213,9 +213,19 @@ def late(monkeypatch):
 
     def init(self, *arguments):
         made(self, *arguments)
-        self.late = True
+        self.asynchronous = True
 
     monkeypatch.setattr(learner.Learner, "__init__", init)
+
+
+def test_losses_are_awaited_on_the_gpu_that_computes_them(monkeypatch):
+    class Event:
+        def record(self, stream=None):
+            self.stream = stream
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: f"stream of {device}")
+    assert learner._recorded(torch.device("cuda:1")).stream == "stream of cuda:1"
 
 
 def test_losses_that_are_read_late_are_the_same(finished, dark, tmp_path, late):

@@ -35,7 +35,7 @@ class Learner:
         self.ranks = ranks
         self._device = torch.device(config.device).type
         # A GPU computes the next step while the host reads a step's losses.
-        self.late = self._device == "cuda"
+        self.asynchronous = self._device == "cuda"
         self._autocast = AMP.get(self._device, torch.float32)
         torch.manual_seed(config.seed)
         self.model = DCENet(config.variant, config.activations).to(config.device)
@@ -44,7 +44,7 @@ class Learner:
         with processes.raising_rank_lost():
             self.parallel: nn.Module = DistributedDataParallel(self.model) if ranks.world > 1 else self.model
         # In one kernel, and without asking a GPU whether gradients are finite.
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=self.late or None)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=self.asynchronous or None)
         self.schedule = CosineAnnealingLR(self.optimizer, config.epochs) if config.schedule == "cosine" else None
         self.scaler = torch.amp.GradScaler(self._device, enabled=config.amp and self._autocast == torch.float16)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
@@ -79,7 +79,7 @@ class Learner:
             with processes.raising_rank_lost(), self._gradient_exchange(number == len(parts)):
                 objective = self._objective(self.parallel, part)
                 losses = self._mean(objective)
-                if not self.late and not all(map(math.isfinite, losses())):
+                if not self.asynchronous and not all(map(math.isfinite, losses())):
                     return losses
                 of_parts.append(losses)
                 self.scaler.scale(objective.total / len(parts)).backward()
@@ -94,10 +94,9 @@ class Learner:
 
     def _mean(self, objective: Objective) -> Losses:
         """A function that waits for the mean total and terms over all processes."""
-        values = torch.stack(objective).detach().double().to("cpu", non_blocking=self.late)
-        copied = torch.cuda.Event() if self._device == "cuda" else None
-        if copied is not None:
-            copied.record()
+        losses = torch.stack(objective).detach().double()
+        values = losses.to("cpu", non_blocking=self.asynchronous)
+        copied = _recorded(losses.device) if losses.is_cuda else None
 
         @cache
         def mean() -> list[float]:
@@ -231,6 +230,13 @@ class Learner:
             self.schedule.load_state_dict(numbers["schedule"])
             for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
                 group["lr"] = rate
+
+
+def _recorded(device: torch.device) -> torch.cuda.Event:
+    """Event after the work submitted so far to ``device``, which need not be torch's current one, such as ``cuda:1``."""
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 
 def _mean_of_parts(parts: Sequence[list[float]]) -> list[float]:

@@ -200,7 +200,7 @@ class Run:
             batch = next(session.batches)
             position.seconds += self._clock.lap(_REST)
             self._begun.append(self._step(batch))
-            self._read_losses(session, running=int(self.learner.late))
+            self._read_losses(session, running=int(self.learner.asynchronous))
             position.seconds += self._clock.lap(_STEPS)
             session.write.check()
             self._stop_if_requested(session)
