@@ -166,19 +166,20 @@ def test_what_cannot_be_measured_is_said_before_the_work(lol, monkeypatch):
     for data_folder, arguments, code, message in (
         (dark, ("--worst", lol / "w.png"), 1, "--worst needs true references, and"),
         (lol / "lol", ("--worst", lol / "w.txt"), 1, "w.txt: expected one of the formats"),
-        (lol / "lol", ("--below", "CLAHE"), 2, "give --worst FILE too"),
+        (lol / "lol", ("--below", "CLAHE"), 2, "--below needs --worst FILE"),
         (lol / "lol", ("--worst", lol / "w.png", dark), 2, "--worst takes one network and one data set"),
         (lol / "lol", ("--worst", lol / "w.png", "--metrics", "ssim"), 2, "--worst compares PSNR to references"),
         (lol / "lol", ("--metrics", "ssim,LPIPS"), 1, "metrics must be of psnr, ssim,"),
         (lol / "lol", ("--baselines", "ours"), 2, "expected all, none, or some of input,"),
-        (lol / "lol", ("--freeze", lol / "p.toml"), 2, "give --protocol NAME too"),
+        (lol / "lol", ("--freeze", lol / "p.toml"), 2, "--freeze needs --protocol NAME"),
         (lol / "lol", ("--protocol", "lol"), 1, "no protocol lol: name a TOML file, or one of lol-eval15,"),
-        (lol / "lol", ("--protocol", "dicm", "--metrics", "psnr"), 2, "--protocol says what --metrics would"),
+        (lol / "lol", ("--protocol", "dicm", "--metrics", "psnr"), 2, "leave out --metrics: --protocol decides it"),
         (lol / "lol", ("--protocol", "lol-eval15"), 1, "lol must have 15 pictures by name, got no 22, 23, 55, 79, 111; lay"),
         (dark, ("--protocol", "lime"), 1, "low must have 10 pictures, got 4; lay it out as DATA/*.jpg"),
         (lol / "lol", ("--leaderboard", lol / "net.safetensors"), 1, "expected a new file, or one with the lines"),
         (lol / "lol", ("-m", "base", "-m", "base"), 2, "expected networks with names of their own"),
-        (lol / "lol", ("base",), 2, "base is a network, expected a data set: networks are given by --model"),
+        (dark / "1.png", (), 1, "expected a folder of pictures, got the file"),
+        (lol / "lol", ("base",), 2, "DATA must be data sets, got the network base: give it by -m base"),
         (lol / "lol", ("--metrics", "brisque"), 1, "brisque is needed for naturalness scores: pip install 'zdce[naturalness]'"),
     ):
         result = run(lol / "net.safetensors", data_folder, *arguments)
@@ -319,6 +320,19 @@ def test_naturalness_falls_with_noise_and_is_in_the_table(lol):
     image = datasets.collection(str(lol / "lol")).validation_items()[0].load()
     # OpenCV's sums depend on the number of threads in the last digits.
     assert list(found) == [pytest.approx(score(image), rel=1e-6)]
+
+
+def test_figures_are_shown_where_a_file_of_them_cannot_be_written(lol):
+    result = run(lol / "net.safetensors", lol / "lol", "--json", "--csv", lol / "net.safetensors" / "each.csv")
+    assert result.exit_code == 1
+    assert "Error: " in result.stderr
+    assert json.loads(result.stdout)["images"] == 4
+
+
+def test_a_folder_that_has_the_name_of_a_network_is_measured(lol, monkeypatch):
+    monkeypatch.chdir(lol)
+    (lol / "lol").rename("local")
+    assert json.loads(run("net.safetensors", "local", "--json").stdout)["data"] == "local"
 
 
 def test_the_output_begins_with_what_was_measured(lol):

@@ -145,8 +145,8 @@ def evaluate(
     named = _by_name(models)
     folders = list(dict.fromkeys(sources))
     for name in folders:
-        if name in weights.names() or Path(name).suffix == ".safetensors":
-            raise click.UsageError(f"{name} is a network, expected a data set: networks are given by --model")
+        if (name in weights.names() or Path(name).suffix == ".safetensors") and not Path(name).is_dir():
+            raise click.UsageError(f"DATA must be data sets, got the network {name}: give it by -m {name}")
     protocol = None if protocol_name is None else protocols.read(protocol_name)
     networks = {name: zdce.load(path, device) for name, path in named.items()}
     sets = _sets(folders, choice) if protocol is None else _protocol_sets(protocol, folders, choice)
@@ -157,18 +157,20 @@ def evaluate(
     scores = {of.name: evaluation.evaluate(of.items, enhance, of.asked) for of in sets}
     measured = [Measured(s.name, s.description, s.asked.metrics, tuple(evaluation.averages(scores[s.name]))) for s in sets]
     frozen = None if protocol is None else protocol.frozen([of.items for of in sets])
-    if csv_path is not None:
-        atomic.write_text(csv_path, evaluation.to_csv(scores))
-    if board is not None:
-        atomic.write_text(board, leaderboard.placed(board, leaderboard.markdown(measured, _parameters(networks))))
-    if freeze is not None and frozen is not None:
-        atomic.write_text(freeze, frozen.to_toml())
-    if worst is not None:
-        _draw_worst(worst, sets[0].items, evaluation.worst(scores[sets[0].name], below), enhance[MODEL])
-    if as_json:
-        print_json(_report(sets, measured, named, networks, frozen, choice))
-    else:
-        _print(named, sets, measured, frozen)
+    try:
+        if csv_path is not None:
+            atomic.write_text(csv_path, evaluation.to_csv(scores))
+        if board is not None:
+            atomic.write_text(board, leaderboard.placed(board, leaderboard.markdown(measured, _parameters(networks))))
+        if freeze is not None and frozen is not None:
+            atomic.write_text(freeze, frozen.to_toml())
+        if worst is not None:
+            _draw_worst(worst, sets[0].items, evaluation.worst(scores[sets[0].name], below), enhance[MODEL])
+    finally:  # Also if the disk is full: measuring may have taken minutes.
+        if as_json:
+            print_json(_report(sets, measured, named, networks, frozen, choice))
+        else:
+            _print(named, sets, measured, frozen)
 
 
 def _by_name(paths: Sequence[str]) -> dict[str, str]:
@@ -192,7 +194,7 @@ def _protocol_sets(protocol: Protocol, folders: Sequence[str], choice: Mapping[s
         raise click.UsageError(f"--protocol takes one folder, got {', '.join(folders)}")
     for name in _OF_PROTOCOLS:
         if click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            raise click.UsageError(f"--protocol says what --{name} would: leave it out")
+            raise click.UsageError(f"leave out --{name}: --protocol decides it")
     return data_sets.of_protocol(protocol, folders[0], EvaluationOptions(baselines=choice["baselines"]))
 
 
@@ -211,9 +213,9 @@ def _check(
         InputError: a package for a measure is missing, or the pictures of --worst can't be determined or written.
     """
     if below and worst is None:
-        raise click.UsageError("--below says which pictures --worst draws: give --worst FILE too")
+        raise click.UsageError("--below needs --worst FILE, whose pictures it chooses")
     if freeze and protocol is None:
-        raise click.UsageError("--freeze writes a protocol: give --protocol NAME too")
+        raise click.UsageError("--freeze needs --protocol NAME, the protocol to write")
     for of in sets:
         table.check(of.asked.metrics)
     if worst is not None:

@@ -116,7 +116,9 @@ def collection(source: str) -> Collection:
         return Collection(lit, 1)
     folder = Path(source)
     if not folder.is_dir():
-        raise MissingFileError(f"no such folder: {source} (or {SAMPLE!r} for the built-in sample, 'open' for more)")
+        if folder.exists():
+            raise InputError(f"expected a folder of pictures, got the file {source}")
+        raise MissingFileError(f"no such folder: {source} (built-in photographs: {', '.join([*DARKENED, LIT])})")
     paired = pairing.pairs(folder)
     items = tuple(_item(path, reference, paired.folder) for path, reference in paired.pictures)
     if len(items) < 2:
