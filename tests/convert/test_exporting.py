@@ -338,6 +338,7 @@ def test_mistakes_are_one_line(saved, tmp_path, monkeypatch):
     for arguments, message, code in (
         ((model, "-o", "net.pb"), "net.pb: expected one of the formats .onnx, .pt2, .param, .dtmodel, .tflite", 1),
         (("none.safetensors", "-o", "net.onnx"), "no weights at none.safetensors", 1),
+        (("none", "-o", "net.onnx", "base"), "expected options alone, got base: a network is given by -m base", 2),
         ((model, "-o", "net.onnx", "--precision", "int8"), "'int8' is not one of 'fp32', 'fp16'", 2),
     ):
         result = run(*arguments)

@@ -13,7 +13,7 @@ def _size(ctx: click.Context, parameter: click.Parameter, text: str | None) -> t
     return None if text is None else options.size(ctx, parameter, text)
 
 
-@click.command()
+@click.command(context_settings={"allow_extra_args": True})
 @options.model
 @click.option(
     "--out", "-o", "output", required=True, type=options.FILE,
@@ -39,6 +39,8 @@ def export(model: str, output: Path, precision: str, scale: int | None, uint8: b
     at a few pixels around each pixel (base, iters4, zero-dce, ...), at scale 1; LiteRT those without scene strength and
     denoising.
     """
+    if extra := click.get_current_context().args:
+        raise click.UsageError(f"expected options alone, got {extra[0]}: a network is given by -m {extra[0]}")
     form = exporting.ExportOptions(precision, scale, uint8, size)
     worst = exporting.export(zdce.load(model), output, form)
     click.echo(
