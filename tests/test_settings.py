@@ -351,7 +351,7 @@ def test_a_wrong_device_is_named():
         zdce.enhance(np.zeros((4, 4, 3), np.uint8), zdce.DCENet("iters4"), device="cpu")
     result = CliRunner().invoke(cli.main, ["enhance", "x.jpg", "--device", "gpu"], catch_exceptions=False)
     assert result.exit_code == 2
-    assert "'gpu' can't be used here" in result.stderr
+    assert "got 'gpu': " in result.stderr
 
 
 def test_the_module_needs_nothing_heavy():

@@ -16,6 +16,8 @@ import torchrun
 import zdce
 from runs import run
 from zdce import cli, training
+from zdce.errors import InputError
+from zdce.runtime import processes
 from zdce.runtime.processes import RankLostError, Ranks, raising_rank_lost
 
 SMALL = ["--size", "32", "--lr", "0.001", "--variant", "iters4"]
@@ -189,3 +191,19 @@ def test_what_is_no_manifest_stays(photos):
         assert len(result.stderr.splitlines()) == 1
     assert (photos / "in/000.png").read_bytes() == before
     assert not (photos / "out").exists()
+
+
+def test_processes_must_have_a_gpu_each(monkeypatch):
+    used = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in range(2):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        processes.use_own_gpu("cuda")
+    assert used == [0, 1]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(InputError, match=r"several processes must have a GPU each, got 2 for process 2 \(from 0\)"):
+        processes.use_own_gpu("cuda")
+    with pytest.raises(InputError, match="several processes must have device cuda, each its own GPU"):
+        processes.use_own_gpu("cuda:1")

@@ -27,7 +27,7 @@ def _usable(device: str) -> str:
         name = str(devices.named(device))
         processes.use_own_gpu(name)
     except ZdceError as error:
-        raise click.BadParameter(f"{device!r} can't be used here: {str(error).splitlines()[0]}") from None
+        raise click.BadParameter(str(error)) from None
     return name
 
 

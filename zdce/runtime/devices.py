@@ -30,7 +30,8 @@ def named(name: str) -> str:
         if device.type != "cpu":
             torch.empty(1, device=device).cpu()  # fails for "meta", which has no data
     except (RuntimeError, AssertionError, TypeError) as error:  # the type depends on how torch was built
+        reason = str(error).splitlines()[0].partition(". ")[0]  # PyTorch goes on with lists of its backends
         raise InputError(
-            f"device must be {AUTO}, cpu, cuda or another of PyTorch's that is here, got {name!r}: {str(error).splitlines()[0]}"
+            f"device must be {AUTO}, cpu, cuda or another of PyTorch's that is here, got {name!r}: {reason}"
         ) from None
     return str(device)

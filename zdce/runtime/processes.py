@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zdce.errors import InputError, ZdceError, library_call
+from zdce.errors import InputError, ZdceError
 from zdce.runtime import packages, threads
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ def use_own_gpu(device: str) -> None:
         return
     if parsed.index is not None:
         raise InputError("several processes must have device cuda, each its own GPU")
-    with library_call(InputError):
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    number, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= gpus:
+        raise InputError(f"several processes must have a GPU each, got {gpus} for process {number} (from 0)")
+    torch.cuda.set_device(number)
 
 
 @dataclass(frozen=True)
