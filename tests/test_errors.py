@@ -216,9 +216,10 @@ def test_a_bug_in_the_start_of_a_server_in_the_background_is_not_awaited(monkeyp
     from zdce.serving import server
 
     monkeypatch.setattr(server._Server, "startup", bug)
-    serving = server.in_background(lambda *_: None, socket.socket())
-    with pytest.raises(ValueError, match="could not be broadcast"):
-        serving.__enter__()
+    with socket.socket() as listening:
+        serving = server.in_background(lambda *_: None, listening)
+        with pytest.raises(ValueError, match="could not be broadcast"):
+            serving.__enter__()
 
 
 @pytest.mark.parametrize("name", ["options", "of"])

@@ -310,7 +310,7 @@ def bench_train(
     Times are medians in milliseconds, "x threads" is the speed relative to the fewest threads, "MiB" the memory of a step
     beyond images and parameters. "zdce_bf16" keeps feature maps in bfloat16, "zdce_amp" also multiplies in it. At the end, a
     short `zdce train --augment crops` on 600x400 JPEGs shows the share of its loop, which decodes every picture, that is spent
-    in steps. On a GPU convolutions in float32 are not TF32, and there is no loop.
+    in steps. On a GPU, convolutions in float32 do not use TF32, and the loop is left out.
     """
     if plot_path is not None:
         plot.check(plot_path)
@@ -455,8 +455,11 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, layout: str
 
     They are compiled for A100, H100 and B200; where there is a GPU, they are measured too. If a kernel spills registers or
     accesses too much memory, the exit code is 1. "touched" is the memory that a program accesses, halo included, divided by the
-    minimum; "floor" is a prediction: the time of the minimum at the published bandwidth. Of networks that are one kernel, the
-    time of the tensor cores and of the shared memory is predicted by counting; "work" is what margins add.
+    minimum; "floor" is a prediction: the time of the minimum at the published bandwidth.
+
+    For networks that are one kernel, a second table predicts the time of one picture by counting, in microseconds: "products"
+    is the time of the tensor cores, "passes" that of the shared memory, "least" the longer of the two. "work" is the number of
+    products, with those of the blocks' margins, divided by that without margins.
     """
     setting = cases.Setting(batch, size, size, iterations, dtype, layout)
     outcome = static.run(setting)

@@ -46,7 +46,7 @@ class Block:
     """A TIFF structure in ``data``.
 
     Raises:
-        ValueError: ``data`` is not a TIFF structure.
+        InputError: ``data`` is not a TIFF structure.
     """
 
     def __init__(self, data: Buffer) -> None:

@@ -48,7 +48,7 @@ class Items:
     """The items of a file's ``meta`` box.
 
     Raises:
-        ValueError, struct.error, IndexError: the file has no ``meta`` box that can be read.
+        InputError, struct.error, IndexError: the file has no ``meta`` box that can be read.
     """
 
     def __init__(self, data: Buffer) -> None:

@@ -25,7 +25,7 @@ _INPUTS, _OUTPUTS = 16, 8
 # Of a layer.
 _MOST_OUTPUTS = 32
 
-# The kernel loads weights ahead, at last so many more than there are: three taps' of a layer's outputs.
+# Zeros behind the last layer's weights, because the kernel loads the weights of three taps ahead.
 _WEIGHTS_AHEAD = 3 * _MOST_OUTPUTS * _INPUTS
 
 
