@@ -1,6 +1,7 @@
 """``zdce bench folder``: speed of ``zdce enhance`` on a folder of pictures, with decoding and encoding."""
 
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -20,21 +21,27 @@ SUITE = "folder"
 
 
 class _Watch:
-    """An enhancer that counts its time and pixels."""
+    """An enhancer that counts its time, of all threads that call it, and its pixels."""
 
     def __init__(self, enhancer: Enhancer) -> None:
         self.enhancer, self.seconds, self.pixels = enhancer, 0.0, 0
+        self._turn = threading.Lock()
 
     def __call__(self, picture: Picture) -> Picture:
         started = time.perf_counter()
         enhanced = colour.enhance(picture, self.enhancer)
-        self.seconds += time.perf_counter() - started
-        self.pixels += picture.pixels.shape[0] * picture.pixels.shape[1]
+        took = time.perf_counter() - started
+        with self._turn:
+            self.seconds += took
+            self.pixels += picture.pixels.shape[0] * picture.pixels.shape[1]
         return enhanced
 
 
-def run(folder: Path, enhancer: Enhancer, threads: int) -> list[Row]:
+def run(folder: Path, enhancer: Enhancer, threads: int, at_once: int = 1) -> list[Row]:
     """Enhances every picture of ``folder`` once into a temporary folder, after one picture to warm up.
+
+    Args:
+        at_once: number of pictures that are worked on at once.
 
     Raises:
         InputError: there are no pictures.
@@ -47,7 +54,7 @@ def run(folder: Path, enhancer: Enhancer, threads: int) -> list[Row]:
         watch = _Watch(enhancer)
         started = time.perf_counter()
         rows: list[manifest.Row] = []
-        counts = batch.run(jobs, batch.Work(watch, video.enhance, enhancer.settings), Ranks(), rows.append)
+        counts = batch.run(jobs, batch.Work(watch, video.enhance, enhancer.settings), Ranks(), rows.append, at_once=at_once)
         seconds = time.perf_counter() - started
     if counts[batch.BUGS]:
         raise RuntimeError(next(row.reason for row in rows if row.status == manifest.FAILED))
@@ -58,14 +65,15 @@ def run(folder: Path, enhancer: Enhancer, threads: int) -> list[Row]:
         ("time", "s"): seconds,
         ("pictures_per_second", "1/s"): len(jobs) / seconds,
         ("megapixels_per_second", "MP/s"): watch.pixels / seconds / 1e6,
-        ("engine_share", "of the time"): watch.seconds / seconds,
+        ("engine_share", "of the time"): watch.seconds / seconds / at_once,
     }
-    shape = f"{len(jobs)} pictures, {watch.pixels / 1e6:.1f} MP"
+    shape = f"{len(jobs)} pictures, {watch.pixels / 1e6:.1f} MP, {at_once} at once"
+    device = next(enhancer.model.parameters()).device if isinstance(enhancer.model, torch.nn.Module) else torch.device("cpu")
     dtype = {"fp32": "float32", "bf16": "bfloat16"}[enhancer.precision]
     return [
         Row(
             SUITE, enhancer.model.variant.name, "zdce", "decode, enhance, encode", metric, unit, value, None, None,
-            shape, dtype, threads, system.processor(),
+            shape, dtype, threads, system.processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
         )
         for (metric, unit), value in figures.items()
     ]  # fmt: skip

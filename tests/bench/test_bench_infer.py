@@ -375,6 +375,9 @@ def test_folder_throughput_counts_every_picture(tmp_path, model):
     assert value["megapixels_per_second"] == pytest.approx((40 * 30 + 64 * 16) / value["time"] / 1e6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "pictures"]
     assert "pictures/s" in run(*arguments).stdout
+    together = json.loads(run(*arguments, "--jobs", 2, "--json").stdout)
+    assert {row["shape"] for row in together} == {f"2 pictures, {(40 * 30 + 64 * 16) / 1e6:.1f} MP, 2 at once"}
+    assert 0 < next(row["value"] for row in together if row["metric"] == "engine_share") < 1
 
 
 @pytest.mark.parametrize(

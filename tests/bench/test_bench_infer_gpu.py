@@ -103,6 +103,20 @@ def test_a_wrong_or_failing_provider_is_named_and_not_timed(monkeypatch, build, 
     assert {row.provider for row in outcome.rows if row.metric == "time"} == {"zdce"}
 
 
+def test_a_shape_that_does_not_fit_is_named_and_the_others_are_measured(monkeypatch):
+    truth = infer_gpu._Comparison._truth
+
+    def small_memory(self, index):
+        if self.shape[1] > 24:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return truth(self, index)
+
+    monkeypatch.setattr(infer_gpu._Comparison, "_truth", small_memory)
+    outcome = measured(replace(SMALL, shapes=((1, 48, 33), (1, 24, 33)), providers=("zdce",), precisions=("fp32",)))
+    assert {row.shape for row in outcome.rows} == {"1x3x24x33"}
+    assert [note.split(":")[0] for note in outcome.notes] == ["base 1x48x33 is left out"]
+
+
 def test_layers_are_asked_for_in_every_call(monkeypatch):
     asked = []
     monkeypatch.setattr(Enhancer, "pictures", lambda self, pictures: asked.append(backends.requested()))

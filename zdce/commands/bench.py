@@ -334,18 +334,22 @@ def bench_train(
 @click.argument("pictures", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @options.model
 @_each_threads
+@click.option("--jobs", "at_once", type=click.IntRange(min=1), default=1, help="Number of pictures to work on at once.")
+@options.device
 @options.settings("pixels", "picture files", "files")
 @options.csv
 @options.as_json
 def bench_folder(
-    pictures: Path, model: str, threads: tuple[int, ...], settings: EnhanceSettings, csv_path: Path | None, as_json: bool
-) -> None:
+    pictures: Path, model: str, threads: tuple[int, ...], at_once: int, device: str, settings: EnhanceSettings,
+    csv_path: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Measure pictures per second of `zdce enhance PICTURES`.
 
-    Decoding and encoding are included; "engine" is the enhancer's share of the time.
+    Decoding and encoding are included; "engine" is the enhancer's share of the time of each job. On a GPU that includes copies
+    and waiting for other jobs' work there.
     """
-    enhancer = zdce.Enhancer(zdce.load(model), settings)
-    rows = [row for number in threads for row in folder.run(pictures, enhancer, number)]
+    enhancer = zdce.Enhancer(zdce.load(model, device), settings)
+    rows = [row for number in threads for row in folder.run(pictures, enhancer, number, at_once)]
     _save_rows(rows, csv_path, as_json)
     if not as_json:
         print_table(
