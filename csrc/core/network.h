@@ -35,6 +35,10 @@ constexpr int kMatrix = 512;
 // may reach half into a fourth pixel, for which there are no weights.
 inline int row_steps(int blocks) { return (3 * blocks + 1) / 2; }
 
+// Values of a pixel of the picture in bfloat16: three colours, what rounding them left, the colours again, and a zero.
+// Three pixels fit into one step of 32 values.
+constexpr int kColorValues = 10;
+
 // Steps of a 1x1 filter over `blocks` blocks of inputs: 32 channels each.
 inline int pointwise_steps(int blocks) { return (blocks + 1) / 2; }
 
@@ -45,7 +49,7 @@ inline int blocks_of(int channels) { return (channels + kBlock - 1) / kBlock; }
 
 struct Layer {
   std::vector<int> sources;  // numbers of the layers read, from 0; empty for the first one, which reads the image
-  std::vector<int> widths;   // and the blocks of channels of each
+  std::vector<int> widths;   // and the blocks of channels of each, or of all where these lie side by side
   int outputs = 0;           // channels
   int inputs = 0;            // channels in whole blocks; 3 for the first layer
   int blocks = 0;            // whole blocks of output channels
@@ -53,15 +57,18 @@ struct Layer {
   const float* weights = nullptr;
   const float* bias = nullptr;
   // In bfloat16 mode instead of weights: (blocks, row steps of each source, 3 rows, 16, 16, 2), separable (blocks,
-  // steps, 16, 16, 2).
+  // steps, 16, 16, 2). The first layer has one step.
   const Brain* matrices = nullptr;
   const float* depthwise = nullptr;  // of a separable layer: (9, inputs), then their bias (inputs)
+
+  // Whether its sources' channels lie side by side, which saves steps where widths are odd.
+  bool joint() const { return sources.size() > 1 && widths.size() == 1; }
 
   int lanes() const { return (blocks + half) * kBlock; }
 
   // Of the 3x3 filters of one block of outputs.
   int matrices_a_block() const {
-    int steps = 0;
+    int steps = widths.empty() ? 1 : 0;
     for (const int width : widths) steps += row_steps(width);
     return 3 * steps;
   }
@@ -70,7 +77,8 @@ struct Layer {
 struct Network {
   std::vector<Layer> layers;
   bool separable = false;
-  // Products and all but the first layer's weights in bfloat16; feature maps too where layers are not separable.
+  // Products and weights in bfloat16, but in the first layer as exact as in float32; feature maps too where layers are
+  // not separable.
   bool brain = false;
   int iterations = 0;
   int maps = 0;  // channels of the last layer: 3 * iterations, or 3 for all iterations
@@ -88,7 +96,7 @@ inline PackedSizes packed_sizes(const Network& network, const Layer& layer) {
   const bool first = layer.sources.empty();
   const int64_t outputs = layer.blocks * kBlock + layer.half * 8;
   const int64_t depthwise = network.separable ? 10 * blocks_of(layer.inputs) * kBlock : 0;
-  if (network.brain && !first) {
+  if (network.brain_features() || (network.brain && !first)) {
     const int steps = network.separable ? pointwise_steps(blocks_of(layer.inputs)) : layer.matrices_a_block();
     return {depthwise, int64_t{layer.blocks} * steps * kMatrix / 2, layer.lanes()};
   }
@@ -128,6 +136,9 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
       }
     }
     if (l == 0) layer.inputs = 3;
+    int apart = 0;
+    for (const int width : layer.widths) apart += row_steps(width);
+    if (network.brain_features() && row_steps(layer.inputs / kBlock) < apart) layer.widths = {layer.inputs / kBlock};
     if (layer.inputs > kMaxInputBlocks * kBlock) {
       throw std::runtime_error("zdce: plan must hold layers of at most " + std::to_string(kMaxInputBlocks * kBlock) +
                                " input channels, got " + std::to_string(layer.inputs));

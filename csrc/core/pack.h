@@ -77,20 +77,42 @@ inline void pack_transformed(const float* filter, float* to, int64_t stride) {
 
 inline Brain rounded(float value) { return Narrow<BFloat16>::from(value).bits; }
 
-// filters: (inputs, 3, 3), those of output o; channels: of each source; matrices: (blocks, row steps of each source, 3
-// rows, 16 pairs, 16 outputs, 2), zeroed. Value v of a source's row of three pixels is in step v / 32.
+// filters: (inputs, 3, 3), those of output o; channels: of each source; matrices: (blocks, row steps of each width, 3
+// rows, 16 pairs, 16 outputs, 2), zeroed. Value v of a row of three pixels is in step v / 32.
 inline void pack_output_matrices(const Layer& layer, const std::vector<int>& channels, int o, const float* filters,
                                  Brain* matrices) {
-  Brain* source = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
-  for (size_t s = 0; s < channels.size(); ++s) {
-    for (int c = 0; c < channels[s]; ++c) {
+  Brain* from = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
+  size_t width = 0;
+  int first = 0;  // of the source's values in its pixel
+  for (const int count : channels) {
+    const int pixel = layer.widths[width] * kBlock;
+    for (int c = 0; c < count; ++c) {
       for (int tap = 0; tap < 9; ++tap) {
-        const int v = tap % 3 * layer.widths[s] * kBlock + c;
-        Brain* const matrix = source + (v / 32 * 3 + tap / 3) * kMatrix;
+        const int v = tap % 3 * pixel + first + c;
+        Brain* const matrix = from + (v / 32 * 3 + tap / 3) * kMatrix;
         matrix[v % 32 / 2 * 32 + o % kBlock * 2 + v % 2] = rounded(*filters++);
       }
     }
-    source += 3 * row_steps(layer.widths[s]) * kMatrix;
+    first += blocks_of(count) * kBlock;
+    if (first == pixel) from += 3 * row_steps(layer.widths[width++]) * kMatrix, first = 0;
+  }
+}
+
+// The first layer's. filters: (outputs, 3, 3, 3); matrices: (blocks, 3 rows, 16 pairs, 16 outputs, 2), zeroed. The
+// colours and what rounding them left meet the rounded weights, the colours again what rounding the weights left:
+// together almost as exact as float32.
+inline void pack_color_matrices(const Layer& layer, const float* filters, Brain* matrices) {
+  for (int o = 0; o < layer.outputs; ++o) {
+    Brain* const block = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
+    for (int c = 0; c < 3; ++c) {
+      for (int tap = 0; tap < 9; ++tap, ++filters) {
+        const Brain weight = rounded(*filters), rest = rounded(*filters - float_of(uint32_t{weight} << 16));
+        const int first = tap % 3 * kColorValues + c;
+        for (const auto& [v, value] : {std::pair{first, weight}, {first + 3, weight}, {first + 6, rest}}) {
+          block[tap / 3 * kMatrix + v / 2 * 32 + o % kBlock * 2 + v % 2] = value;
+        }
+      }
+    }
   }
 }
 
@@ -163,6 +185,8 @@ inline void pack(const Network& network, const float* parameters, float* packed)
       } else {
         pack_pointwise(layer, places, parameters, weights);
       }
+    } else if (layer.sources.empty() && network.brain) {
+      pack_color_matrices(layer, parameters, reinterpret_cast<Brain*>(weights));
     } else if (layer.sources.empty()) {
       pack_first(layer, parameters, weights);
     } else if (network.brain) {

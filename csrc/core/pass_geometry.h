@@ -38,6 +38,21 @@ struct Geometry {
   int image_ring() const { return lead[0] + 5; }
 };
 
+// Rows that are kept: of each layer, for those that read it alone, and of the sources that a layer reads side by side.
+struct Rings {
+  std::vector<int> own, joint;
+
+  Rings(const Network& network, const Geometry& geometry)
+      : own(network.layers.size(), 0), joint(network.layers.size(), 0) {
+    for (size_t m = 0; m < network.layers.size(); ++m) {
+      for (const int l : network.layers[m].sources) {
+        int& rows = network.layers[m].joint() ? joint[m] : own[l];
+        rows = std::max(rows, geometry.lead[l] - geometry.lead[m] + 5);
+      }
+    }
+  }
+};
+
 // What a network leaves: the enhanced picture (H, W, 3), or, with `maps`, the curve maps, whose channels lie
 // picture.channel_stride apart.
 struct NetworkResult {

@@ -43,9 +43,13 @@ double products(const Network& network, const Layer& layer) {
 
 // Columns of the widest tile whose rows, with those of its margins, fit into the bytes.
 int widest_tile(const Network& network, const Geometry& geometry, int64_t bytes) {
-  int64_t column = geometry.image_ring() * 12;
-  for (size_t l = 0; l + 1 < network.layers.size(); ++l)
-    column += int64_t{geometry.ring[l]} * network.layers[l].blocks * (network.brain_features() ? 32 : 64);
+  const Rings rings(network, geometry);
+  int64_t blocks = 0;
+  for (size_t l = 0; l < network.layers.size(); ++l) {
+    const Layer& layer = network.layers[l];
+    blocks += rings.own[l] * layer.blocks + (layer.joint() ? rings.joint[l] * layer.widths[0] : 0);
+  }
+  const int64_t column = geometry.image_ring() * 12 + blocks * (network.brain_features() ? 32 : 64);
   return std::max<int>(kLeastColumns, static_cast<int>(bytes / column) - 2 * geometry.margin[0]);
 }
 

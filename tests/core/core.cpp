@@ -16,6 +16,7 @@
 #include "../../csrc/core/operations.h"
 #include "../../csrc/core/pack.h"
 #include "../../csrc/core/parallel.h"
+#include "../../csrc/core/tangent_table.h"
 #include "../../csrc/core/tile_plan.h"
 #include "checks.h"
 
@@ -144,10 +145,22 @@ std::vector<double> reference_maps(const Packed& packed, Size size) {
     } else {
       std::vector<double> filters(weight, weight + 9 * channels * layer.outputs);
       for (double& value : filters) value = kept(value);
+      // The first layer's colours and weights are each the sum of two, of which the small ones don't meet.
+      std::vector<double> colors, rests;
+      if (packed.network.brain_features() && layer.sources.empty()) {
+        for (double& value : filters) rests.push_back(in_brain(value - in_brain(value))), value = in_brain(value);
+        for (double& value : inputs) {
+          colors.push_back(in_brain(value));
+          value = colors.back() + in_brain(value - colors.back());
+        }
+      }
       for (int64_t o = 0; o < layer.outputs; ++o) {
         for (int64_t i = 0; i < pixels; ++i) {
           double& to = outputs[o * pixels + i] = weight[9 * channels * layer.outputs + o];
-          for (int64_t c = 0; c < channels; ++c) to += convolved(inputs, c, &filters[9 * (o * channels + c)], i);
+          for (int64_t c = 0; c < channels; ++c) {
+            to += convolved(inputs, c, &filters[9 * (o * channels + c)], i);
+            if (!colors.empty()) to += convolved(colors, c, &rests[9 * (o * channels + c)], i);
+          }
         }
       }
       weight += (9 * channels + 1) * layer.outputs;
@@ -252,6 +265,21 @@ void check_objective(Isa isa, Size size) {
   expect(largest_gap(got_channels, channels) < 1e-6, "channel means", isa, largest_gap(got_channels, channels));
   const double scale = 1 + std::max(sums[0], sums[1]), gap = largest_gap(got_sums, sums) / scale;
   expect(gap < 1e-6, "squared differences", isa, gap);
+}
+
+// The cubics that kernels look up, at a thousand places of each piece.
+void check_tangent_table() {
+  const TangentTable& table = tangent_table();
+  double worst = 0;
+  for (int i = 0; i < 1000 * kTangentPieces - 500; ++i) {
+    const double x = kTangentPiece * i / 1000.0;
+    const int piece = (i + 500) / 1000;
+    const double rest = x - double{kTangentPiece} * piece;
+    double sum = 0;
+    for (int n = 3; n >= 0; --n) sum = sum * rest + table.at[n][piece];
+    worst = std::max(worst, std::abs(sum - std::tanh(x)));
+  }
+  expect(worst < 3e-5, "table of tanh", isa(), worst);
 }
 
 // Whole pictures on threads: every number of threads must give the same bits.
@@ -361,6 +389,7 @@ int main() {
       check_objective(set, size);
     }
   }
+  check_tangent_table();
   check_threads(cases[0]);
   check_plan(cases[0]);
   check_plan(cases[4]);

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import conv2d
 
 import zdce
 from cases import run_with_isa
@@ -159,11 +160,29 @@ def test_bfloat16_is_close(name):
     assert 0 < error.square().mean() < 10**-5.5
 
 
+class FirstLayer(torch.nn.Module):
+    """The first layer in bfloat16: colours and weights are each the sum of two, of which the small ones don't meet."""
+
+    def __init__(self, convolution: torch.nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        weight = self.convolution.weight
+        large = weight.bfloat16().double()
+        small = (weight - large).bfloat16().double()
+        color = image.bfloat16().double()
+        rest = (image - color).bfloat16().double()
+        sums = conv2d(color + rest, large, self.convolution.bias, padding=1) + conv2d(color, small, padding=1)
+        return sums.relu().bfloat16()
+
+
 @pytest.mark.parametrize("variant", [*UNNAMED, *(VARIANTS[name] for name in ("base", "zero-dce"))])
-def test_bfloat16_rounds_feature_maps_and_weights_behind_the_first_layer(variant):
+def test_bfloat16_rounds_feature_maps_and_weights(variant):
     model, image = random_network(variant), picture(19, 50)
     rounded = zdce.DCENet(variant, "bfloat16")
     rounded.load_state_dict(model.state_dict())
+    rounded.convolutions[0] = FirstLayer(rounded.convolutions[0])
     with torch.no_grad():
         for layer in rounded.convolutions[1:]:
             layer.weight.copy_(layer.weight.bfloat16())

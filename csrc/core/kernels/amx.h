@@ -42,21 +42,81 @@ ZDCE_INLINE Halves rounded_halves(Register v) {
   return rounded;
 }
 
+// tanh by a table, times a strength. Beside products only one of the two units for multiplication and addition is free,
+// but shuffles are: a table takes 8 instructions of the former, where the fraction of float32 takes 20.
+class TableTangent {
+ public:
+  explicit TableTangent(float strength) {
+    const TangentTable& table = tangent_table();
+    for (int n = 0; n < 4; ++n) {
+      for (int i = 0; i < kTangentPieces; ++i) coefficients_[n][i] = table.at[n][i] * strength;
+    }
+  }
+
+  // In place. maps: (3, 16 pixels).
+  ZDCE_INLINE void run(float* maps) const {
+    for (int k = 0; k < 3; ++k) store_register(maps + k * kBlock, of(load_register(maps + k * kBlock)));
+  }
+
+ private:
+  alignas(64) float coefficients_[4][kTangentPieces];
+
+  ZDCE_INLINE Register of(Register x) const {
+    const auto sign = reinterpret_cast<RegisterBits>(x) & 0x80000000u;
+    const Register most = Register{} + kTangentEnd;
+    Register distance = reinterpret_cast<Register>(reinterpret_cast<RegisterBits>(x) ^ sign);
+    distance = most < distance ? most : distance;  // NaN stays
+    // Next to this number floats are integers: the sum's lowest four bits are the piece.
+    constexpr float integers = 0x1.8p23f;
+    const Register piece = distance * (1 / kTangentPiece) + integers;
+    const Register rest = distance - (piece - integers) * kTangentPiece;
+    Register sum = coefficient(3, piece);
+    for (int n = 2; n >= 0; --n) sum = sum * rest + coefficient(n, piece);
+    return reinterpret_cast<Register>(reinterpret_cast<RegisterBits>(sum) ^ sign);
+  }
+
+  ZDCE_INLINE Register coefficient(int n, Register piece) const {
+    static_assert(kTangentPieces == kRegisterLanes);
+    Register picked;
+    asm("vpermps %2, %1, %0" : "=v"(picked) : "v"(piece), "m"(coefficients_[n]));
+    return picked;
+  }
+};
+
 struct AmxUnit {
-  // Logits of block o, of 4 x 16 pixels from column x on. to: (4, 16, 16).
-  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to) {
+  using Activation = TableTangent;
+
+  // Parts of a block's products between which `between` is called.
+  static int pauses(const Layer& layer) { return 4 * layer.matrices_a_block(); }
+
+  // Sums of block o, of 4 x 16 pixels from column x on, from `bias` (16,) on, or from 0 on where it is null, which
+  // saves loads. to: (4, 16, 16). The matrix unit takes 16 cycles for a product, in which other units can do what
+  // `between` does, a little after each: only some eight of these instructions wait at a time, so what came after more
+  // of them would not begin before they end.
+  template <class Between>
+  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, const float* bias, float* to,
+                                   const Between& between) {
     const Layer& layer = *band.layer;
     const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix;
-    const float* const bias = layer.bias + o * kBlock;
-    ZDCE_MATRIX_LOAD(0, bias, 0);
-    ZDCE_MATRIX_LOAD(1, bias, 0);
-    ZDCE_MATRIX_LOAD(2, bias, 0);
-    ZDCE_MATRIX_LOAD(3, bias, 0);
+    if (bias == nullptr) {
+      ZDCE_MATRIX_ZERO(0);
+      ZDCE_MATRIX_ZERO(1);
+      ZDCE_MATRIX_ZERO(2);
+      ZDCE_MATRIX_ZERO(3);
+    } else {
+      ZDCE_MATRIX_LOAD(0, bias, 0);
+      ZDCE_MATRIX_LOAD(1, bias, 0);
+      ZDCE_MATRIX_LOAD(2, bias, 0);
+      ZDCE_MATRIX_LOAD(3, bias, 0);
+    }
+    if (layer.widths.empty()) {
+      multiply_rows(band.inputs[0], (x - 1) * int64_t{kColorValues}, 2 * kColorValues, weights, between);
+    }
     for (size_t s = 0; s < layer.widths.size(); ++s) {
       const int64_t pixel = layer.widths[s] * kBlock;
       int64_t at = (x - 1) * pixel;
       for (int step = 0; step < row_steps(layer.widths[s]); ++step, at += 2 * kBlock, weights += 3 * kMatrix) {
-        multiply_rows(band.inputs[s], at, 2 * pixel, weights);
+        multiply_rows(band.inputs[s], at, 2 * pixel, weights, between);
       }
     }
     constexpr int row = kBlock * kBlock;
@@ -68,42 +128,78 @@ struct AmxUnit {
 
   // Values `at` to at + 31, and those of the 15 pixels behind, `pixel` bytes apart, of six rows times the weights of
   // three: all four rows of outputs share the loads. In this order two products at least pass before one adds to the
-  // same sums again, which takes the unit as long as three.
-  ZDCE_INLINE static void multiply_rows(const Brain* const (&rows)[6], int64_t at, int64_t pixel,
-                                        const Brain* weights) {
+  // same sums again, which takes the unit as long as three, and the first rows are complete early, so that they are
+  // stored while the last ones are still added to.
+  template <class Between>
+  ZDCE_INLINE static void multiply_rows(const Brain* const (&rows)[6], int64_t at, int64_t pixel, const Brain* weights,
+                                        const Between& between) {
     ZDCE_MATRIX_LOAD(5, weights, 64);
     ZDCE_MATRIX_LOAD(6, weights + kMatrix, 64);
     ZDCE_MATRIX_LOAD(7, weights + 2 * kMatrix, 64);
+    ZDCE_MATRIX_LOAD(4, rows[1] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(0, 4, 6);
+    between();
+    ZDCE_MATRIX_MULTIPLY(1, 4, 5);
+    between();
     ZDCE_MATRIX_LOAD(4, rows[2] + at, pixel);
-    ZDCE_MATRIX_MULTIPLY(0, 4, 7);
-    ZDCE_MATRIX_MULTIPLY(1, 4, 6);
     ZDCE_MATRIX_MULTIPLY(2, 4, 5);
-    ZDCE_MATRIX_LOAD(4, rows[3] + at, pixel);
-    ZDCE_MATRIX_MULTIPLY(3, 4, 5);
-    ZDCE_MATRIX_MULTIPLY(1, 4, 7);
-    ZDCE_MATRIX_MULTIPLY(2, 4, 6);
+    between();
+    ZDCE_MATRIX_MULTIPLY(0, 4, 7);
+    between();
+    ZDCE_MATRIX_MULTIPLY(1, 4, 6);
+    between();
     ZDCE_MATRIX_LOAD(4, rows[0] + at, pixel);
     ZDCE_MATRIX_MULTIPLY(0, 4, 5);
-    ZDCE_MATRIX_LOAD(4, rows[5] + at, pixel);
-    ZDCE_MATRIX_MULTIPLY(3, 4, 7);
-    ZDCE_MATRIX_LOAD(4, rows[1] + at, pixel);
-    ZDCE_MATRIX_MULTIPLY(1, 4, 5);
-    ZDCE_MATRIX_MULTIPLY(0, 4, 6);
+    between();
+    ZDCE_MATRIX_LOAD(4, rows[3] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(2, 4, 6);
+    between();
+    ZDCE_MATRIX_MULTIPLY(1, 4, 7);
+    between();
+    ZDCE_MATRIX_MULTIPLY(3, 4, 5);
+    between();
     ZDCE_MATRIX_LOAD(4, rows[4] + at, pixel);
     ZDCE_MATRIX_MULTIPLY(2, 4, 7);
+    between();
     ZDCE_MATRIX_MULTIPLY(3, 4, 6);
+    between();
+    ZDCE_MATRIX_LOAD(4, rows[5] + at, pixel);
+    ZDCE_MATRIX_MULTIPLY(3, 4, 7);
+    between();
   }
 
-  // from: (4, 16 pixels, 16). As integers, too, just the negative are below 0.
-  ZDCE_INLINE static void store(const Band<Brain>& band, int x, int o, const float* from) {
-    for (int r = 0; r < kBandRows; ++r) {
-      Brain* to = band.outputs[o][r] + static_cast<int64_t>(x) * band.pitch;
-      for (int p = 0; p < kBlock; ++p, to += band.pitch, from += kBlock) {
-        Halves rounded = rounded_halves(load_register(from));
-        rounded = rounded > 0 ? rounded : 0;
-        std::memcpy(to, &rounded, sizeof(rounded));
-      }
+  // Four of 4 x 16 pixels, of whose sums the bias is missing. from: (4, 16 pixels, 16). As integers, too, just the
+  // negative are below 0.
+  ZDCE_INLINE static void store(const Band<Brain>& band, int x, int o, const float* from, int four) {
+    const Register bias = load_register(band.layer->bias + o * kBlock);
+    Halves rounded[4];
+    for (int p = 0; p < 4; ++p) {
+      rounded[p] = rounded_halves(load_register(from + (four * 4 + p) * kBlock) + bias);
+      rounded[p] = rounded[p] > 0 ? rounded[p] : 0;
     }
+    for (const Copy& copy : *band.copies) {
+      Brain* to = copy.rows[four / 4] + static_cast<int64_t>(x + four % 4 * 4) * copy.pitch + o * kBlock;
+      for (int p = 0; p < 4; ++p) std::memcpy(to + p * copy.pitch, &rounded[p], sizeof(rounded[p]));
+    }
+  }
+
+  // The bits of v as bfloat16 in the lower half of each lane.
+  ZDCE_INLINE static RegisterBits brain_bits(Register v) {
+    typedef uint16_t Bits __attribute__((vector_size(32)));
+    return __builtin_convertvector(reinterpret_cast<Bits>(rounded_halves(v)), RegisterBits);
+  }
+
+  // The first eight outputs of 16 pixels, of whose sums the bias is missing. from: (16, 16); to: (8, 16).
+  ZDCE_INLINE static void transpose_first_eight(const float* from, const float* bias, float* to) {
+    Register v[8];
+    const Register first = load_register(bias),
+                   both = shuffle<0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7>(first, first);
+    for (int p = 0; p < 8; ++p) {
+      v[p] = shuffle<0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23>(load_register(from + p * kBlock),
+                                                                             load_register(from + (p + 8) * kBlock)) +
+             both;
+    }
+    transpose_eight(v, to);
   }
 };
 

@@ -6,22 +6,29 @@
 
 namespace zdce::ZDCE_TARGET {
 
+// Where a layer's outputs go in bfloat16: rows y to y + 3, and the values from a pixel to the next.
+struct Copy {
+  Brain* rows[kBandRows];
+  int pitch;
+};
+
 // Where the rows of one layer's inputs and outputs lie. Columns are counted from the beginning of the rows' memory;
 // left and right differ by a multiple of 4, and inputs are read from left - 1 to right.
 template <class F>
 struct Band {
   const Layer* layer;
   int left, right;
-  // Rows y - 1 to y + 4 of the picture's colours, for the first layer.
+  // Rows y - 1 to y + 4 of the picture's colours, for the first layer in float32.
   const float* const (*colors)[6];
-  // Rows y - 1 to y + 4 of each block of input channels, for the others; in bfloat16, of each source's pixels.
+  // Rows y - 1 to y + 4 of each block of input channels, for the others; in bfloat16, of each source's pixels, which
+  // are the picture's for the first layer.
   const F* const (*inputs)[6];
-  // Rows y to y + 3 of each block of output channels. Null in the last layer.
+  // Rows y to y + 3 of each block of output channels. Null in the last layer and in bfloat16, which has copies instead.
   F* const (*outputs)[kBandRows];
   // (input blocks, 12, kStripTiles, 16), (output blocks, 36, kStripTiles, 16), (output blocks, 16 pixels, 16): scratch.
+  // In bfloat16 only products: (2, output blocks, 4, 16, 16).
   float *coefficients, *products, *pixels;
-  // From a pixel of a block of outputs to the next.
-  int pitch = kBlock;
+  const std::vector<Copy>* copies = nullptr;
 };
 
 // What becomes of the last layer's logits.
@@ -47,13 +54,14 @@ ZDCE_INLINE Register interleave(Register a, Register b) {
   return interleave<kSecond>(a, b, std::make_integer_sequence<int, kRegisterLanes>());
 }
 
-// from, to: (16, 16).
-ZDCE_INLINE void transpose(const float* from, float* to) {
+// from, to: (16, 16). Adds the bias (16,), where there is one, to each row of `from`.
+ZDCE_INLINE void transpose(const float* from, float* to, const float* bias = nullptr) {
   constexpr int n = kRegisterLanes;
   for (int row = 0; row < kBlock; row += n) {
     for (int lane = 0; lane < kBlock; lane += n) {
       Register v[n], w[n];
       for (int i = 0; i < n; ++i) v[i] = load_register(from + (row + i) * kBlock + lane);
+      for (int i = 0; bias != nullptr && i < n; ++i) v[i] += load_register(bias + lane);
       for (int stage = 1; stage < n; stage *= 2) {
         for (int i = 0; i < n / 2; ++i) {
           w[2 * i] = interleave<false>(v[i], v[i + n / 2]);
@@ -79,17 +87,11 @@ ZDCE_INLINE void activate(float* maps, int apart, float strength) {
   store_register(maps + 2 * apart, within(y[2].numerator * (inverse * first_two), 1.0f));
 }
 
-// The same of 8 outputs, each the sum of two neighbouring lanes. from: (16, 16); to: (8, 16).
-ZDCE_INLINE void transpose_sums(const float* from, float* to) {
+// Transposes 8 outputs of 16 pixels: v[p] has those of pixel p in its first half, of p + 8 in its second. to: (8, 16).
 #if ZDCE_REGISTER_BYTES == 64
-  // Sums of pixel p in the first half of a register, of p + 8 in the second. Three times, lanes of registers i and i +
-  // 4 alternate within the halves, which transposes both.
-  Register v[8], w[8];
-  for (int p = 0; p < 8; ++p) {
-    const Register a = load_register(from + p * kBlock), b = load_register(from + (p + 8) * kBlock);
-    v[p] = shuffle<0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(a, b) +
-           shuffle<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(a, b);
-  }
+ZDCE_INLINE void transpose_eight(Register (&v)[8], float* to) {
+  // Three times, lanes of registers i and i + 4 alternate within the halves, which transposes both.
+  Register w[8];
   for (int stage = 0; stage < 3; ++stage) {
     for (int i = 0; i < 4; ++i) {
       w[2 * i] = shuffle<0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27>(v[i], v[i + 4]);
@@ -98,6 +100,19 @@ ZDCE_INLINE void transpose_sums(const float* from, float* to) {
     for (int i = 0; i < 8; ++i) v[i] = w[i];
   }
   for (int i = 0; i < 8; ++i) store_register(to + i * kBlock, v[i]);
+}
+#endif
+
+// The transpose of 8 outputs, each the sum of two neighbouring lanes. from: (16, 16); to: (8, 16).
+ZDCE_INLINE void transpose_sums(const float* from, float* to) {
+#if ZDCE_REGISTER_BYTES == 64
+  Register v[8];
+  for (int p = 0; p < 8; ++p) {
+    const Register a = load_register(from + p * kBlock), b = load_register(from + (p + 8) * kBlock);
+    v[p] = shuffle<0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(a, b) +
+           shuffle<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(a, b);
+  }
+  transpose_eight(v, to);
 #else
   alignas(64) float lanes[kBlock * kBlock];
   transpose(from, lanes);
@@ -148,23 +163,11 @@ ZDCE_INLINE void store_pixels_of(Register v, float* const* rows, int x, int p) {
   }
 }
 
-// 16 pixels from column x on, in kHigh rows from the band's row y on. logits: (blocks, kBandRows / kHigh, 16 pixels,
-// 16), from those pixels on.
+// What 16 pixels leave: their curve maps or their enhanced colours. maps: (maps, 16 pixels); the pixels lie in kHigh
+// rows, from row y of the band and column x on.
 template <int kHigh>
-ZDCE_INLINE void finish_pixels(const float* logits, const Layer& layer, int y, int x, const Finish& finish) {
+ZDCE_INLINE void leave_pixels(const float* maps, int y, int x, const Finish& finish) {
   constexpr int wide = kBlock / kHigh;
-  alignas(64) float maps[(kMaxMaps + kBlock) * kBlock];  // (maps, 16 pixels)
-  to_planes(logits, kBandRows / kHigh * kBlock * kBlock, layer.blocks, layer.half, maps);
-  if constexpr (kHigh == 1) {
-    // Three maps of the same pixels, whose neighbours depend on the tile.
-    for (int k = 0; k < finish.maps * kBlock; k += 3 * kBlock) {
-      for (int p = 0; p < kBlock; p += kRegisterLanes) activate(maps + k + p, kBlock, finish.strength);
-    }
-  } else {
-    for (int k = 0; k < finish.maps * kBlock; k += 3 * kRegisterLanes) {
-      activate(maps + k, kRegisterLanes, finish.strength);
-    }
-  }
   if (!finish.curve) {
     for (int k = 0; k < finish.maps; ++k) {
       for (int r = 0; r < kHigh; ++r) std::memcpy(finish.results[k][y + r] + x, maps + k * kBlock + r * wide, 4 * wide);
@@ -181,6 +184,16 @@ ZDCE_INLINE void finish_pixels(const float* logits, const Layer& layer, int y, i
     }
     for (int c = 0; c < 3; ++c) store_pixels_of<kHigh>(v[c], finish.results[c] + y, x, p);
   }
+}
+
+// A tile of 4 x 4 pixels from column x on. logits: (blocks, 16 pixels, 16).
+ZDCE_INLINE void finish_tile(const float* logits, const Layer& layer, int x, const Finish& finish) {
+  alignas(64) float maps[(kMaxMaps + kBlock) * kBlock];  // (maps, 16 pixels)
+  to_planes(logits, kBlock * kBlock, layer.blocks, layer.half, maps);
+  for (int k = 0; k < finish.maps * kBlock; k += 3 * kRegisterLanes) {
+    activate(maps + k, kRegisterLanes, finish.strength);
+  }
+  leave_pixels<kBandRows>(maps, 0, x, finish);
 }
 
 ZDCE_INLINE Register rectified(Register v) { return larger(v, Register{}); }
@@ -208,9 +221,8 @@ ZDCE_INLINE Register load_feature(const Brain* from) {
 
 // The first layer, 3 colours to blocks of channels, directly: of its 27 products a pixel, transforms would save too
 // little.
-template <class F>
 struct FirstBand {
-  ZDCE_INLINE static void run(const Band<F>* band) {
+  ZDCE_INLINE static void run(const Band<float>* band) {
     for (int o = 0; o < band->layer->blocks; ++o) {
       const float* const weights = band->layer->weights + o * 27 * kBlock;
       for (int r = 0; r < kBandRows; ++r) {
@@ -241,10 +253,10 @@ struct FirstBand {
               }
             }
           }
-          F* const to = band->outputs[o][r] + static_cast<int64_t>(from) * band->pitch;
+          float* const to = band->outputs[o][r] + static_cast<int64_t>(from) * kBlock;
           for (int t = 0; t < kStripTiles && from + t < band->right; ++t) {
             for (int p = 0; p < kBlockRegisters; ++p)
-              store_feature(to + t * band->pitch + p * kRegisterLanes, rectified(sums[t][p]));
+              store_register(to + t * kBlock + p * kRegisterLanes, rectified(sums[t][p]));
           }
         }
       }
@@ -318,7 +330,7 @@ struct WinogradBand {
       };
       output_tile(products + o * kStripProducts, band.layer->bias + o * kBlock, put);
     }
-    finish_pixels<4>(band.pixels, *band.layer, 0, x, finish);
+    finish_tile(band.pixels, *band.layer, x, finish);
   }
 };
 
@@ -369,7 +381,7 @@ struct SeparableBand {
           }
         }
       }
-      if (finish != nullptr) finish_pixels<4>(band->products, layer, 0, x, *finish);
+      if (finish != nullptr) finish_tile(band->products, layer, x, *finish);
     }
   }
 

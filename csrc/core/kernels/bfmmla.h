@@ -95,11 +95,16 @@ struct BfmmlaTile {
   }
 };
 
-// Logits of row r: 8 pixels from column x, 8 outputs of block o from output j. to: (8 pixels, 8 of 16 outputs).
-__attribute__((noinline)) inline void multiply_tile(const Band<Brain>& band, int x, int o, int r, int j, float* to) {
+// Sums of block o, of row r, 8 pixels from column x on and 8 outputs from j on, from `bias` (8,) on, or from 0 on where
+// it is null. to: (8 pixels, 8 of 16 outputs).
+__attribute__((noinline)) inline void multiply_tile(const Band<Brain>& band, int x, int o, int r, int j,
+                                                    const float* bias, float* to) {
   const Layer& layer = *band.layer;
   const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix + 2 * j;
-  BfmmlaTile tile(layer.bias + o * kBlock + j);
+  BfmmlaTile tile(bias);
+  for (int row = 0; layer.widths.empty() && row < 3; ++row) {
+    tile.add(band.inputs[0][r + row] + (x - 1) * kColorValues, kColorValues, weights + row * kMatrix, 2 * kBlock);
+  }
   for (size_t s = 0; s < layer.widths.size(); ++s) {
     const int64_t pitch = layer.widths[s] * kBlock;
     const int values = 3 * layer.widths[s] * kBlock;  // of three neighbouring pixels
@@ -123,19 +128,23 @@ __attribute__((noinline)) inline void multiply_pointwise_tile(const Brain* value
   tile.store(to);
 }
 
-// Stores block o of 16 columns from column x, rounded to the nearest (halves to even), after the ReLU. bfloat16 values
-// are below 0 exactly if their bits are, as signed integers. from: (4, 16 pixels, 16).
-__attribute__((noinline)) inline void store_rectified(const Band<Brain>& band, int x, int o, const float* from) {
+// Four of 4 x 16 pixels of block o from column x on, of whose sums the bias is missing. from: (4, 16 pixels, 16).
+// Rounded to the nearest, halves to even; as integers, too, just the negative are below 0.
+__attribute__((noinline)) inline void store_rectified(const Band<Brain>& band, int x, int o, const float* from,
+                                                      int four) {
   typedef int16_t Halves __attribute__((vector_size(16)));
-  for (int r = 0; r < kBandRows; ++r) {
-    Brain* to = band.outputs[o][r] + static_cast<int64_t>(x) * band.pitch;
-    for (int p = 0; p < kBlock; ++p, to += band.pitch) {
-      for (int lane = 0; lane < kBlock; lane += 8, from += 8) {
-        Halves rounded;
-        asm("bfcvtn %0.4h, %1.4s\n\tbfcvtn2 %0.8h, %2.4s"
-            : "=&w"(rounded)
-            : "w"(load_register(from)), "w"(load_register(from + 4)));
-        rounded = rounded > 0 ? rounded : Halves{};
+  from += four * 4 * kBlock;
+  const float* const bias = band.layer->bias + o * kBlock;
+  for (int p = 0; p < 4; ++p) {
+    for (int lane = 0; lane < kBlock; lane += 8, from += 8) {
+      Halves rounded;
+      asm("bfcvtn %0.4h, %1.4s\n\tbfcvtn2 %0.8h, %2.4s"
+          : "=&w"(rounded)
+          : "w"(load_register(from) + load_register(bias + lane)),
+            "w"(load_register(from + 4) + load_register(bias + lane + 4)));
+      rounded = rounded > 0 ? rounded : Halves{};
+      for (const Copy& copy : *band.copies) {
+        Brain* const to = copy.rows[four / 4] + static_cast<int64_t>(x + four % 4 * 4 + p) * copy.pitch + o * kBlock;
         std::memcpy(to + lane, &rounded, sizeof(rounded));
       }
     }
@@ -148,20 +157,54 @@ __attribute__((noinline)) inline void store_rectified(const Band<Brain>& band, i
 #pragma GCC pop_options
 #endif
 
+// tanh by a fraction, times a strength.
+class FractionTangent {
+ public:
+  explicit FractionTangent(float strength) : strength_(strength) {}
+
+  // In place. maps: (3, 16 pixels). Three maps of a pixel share a division, as its neighbours depend on the tile.
+  ZDCE_INLINE void run(float* maps) const {
+    for (int p = 0; p < kBlock; p += kRegisterLanes) activate(maps + p, kBlock, strength_);
+  }
+
+ private:
+  float strength_;
+};
+
 struct BfmmlaUnit {
-  // Logits of block o for 4 rows of 16 pixels from column x. to: (4, 16, 16).
-  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to) {
+  using Activation = FractionTangent;
+
+  // Products share their units with all other arithmetic: nothing is done between them.
+  static int pauses(const Layer&) { return 1; }
+
+  // Sums of block o, of 4 x 16 pixels from column x on, from `bias` (16,) on, or from 0 on where it is null. to: (4,
+  // 16, 16).
+  template <class Between>
+  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, const float* bias, float* to,
+                                   const Between&) {
     for (int r = 0; r < kBandRows; ++r) {
       for (int p = 0; p < kBlock; p += BfmmlaTile::kPixels) {
         for (int j = 0; j < kBlock; j += BfmmlaTile::kOutputs) {
-          multiply_tile(band, x + p, o, r, j, to + (r * kBlock + p) * kBlock + j);
+          multiply_tile(band, x + p, o, r, j, bias == nullptr ? nullptr : bias + j, to + (r * kBlock + p) * kBlock + j);
         }
       }
     }
   }
 
-  ZDCE_INLINE static void store(const Band<Brain>& band, int x, int o, const float* from) {
-    store_rectified(band, x, o, from);
+  ZDCE_INLINE static void store(const Band<Brain>& band, int x, int o, const float* from, int four) {
+    store_rectified(band, x, o, from, four);
+  }
+
+  // The bits of v as bfloat16 in the lower half of each lane; halves to even, and NaN stays NaN.
+  ZDCE_INLINE static RegisterBits brain_bits(Register v) {
+    const auto bits = reinterpret_cast<RegisterBits>(v);
+    return (v == v ? bits + (0x7fff + ((bits >> 16) & 1)) : bits | 0x400000u) >> 16;
+  }
+
+  // The first eight outputs of 16 pixels, of whose sums the bias is missing. from: (16, 16); to: (16, 16), of which 8
+  // rows are wanted.
+  ZDCE_INLINE static void transpose_first_eight(const float* from, const float* bias, float* to) {
+    transpose(from, to, bias);
   }
 };
 

@@ -92,7 +92,7 @@ struct OneAxis {
   }
 };
 
-using Colors = FirstBand<float>;
+using Colors = FirstBand;
 
 // The engine's own method, except that outputs are stored as they are, with a half block folded. outputs: (blocks and
 // half ones, 4, columns, 16).

@@ -368,7 +368,7 @@ class Outputs {
       // A block's weights stay in the first-level cache for the whole row.
       for (int o = 0; o < to.blocks; ++o) {
         for (int x = 0; x < tile.n; x += kBlock) {
-          AmxUnit::multiply(band, 1 + x, first + o, products);
+          AmxUnit::multiply(band, 1 + x, first + o, layer_.bias + (first + o) * kBlock, products, [] {});
           PutBlock::run(products, to, o, x);
         }
       }

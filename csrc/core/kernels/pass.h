@@ -17,6 +17,7 @@ class Pass {
        const PictureTile& tile, Workspace& workspace)
       : network_(network),
         geometry_(geometry),
+        kept_(network, geometry),
         picture_(picture),
         height_(static_cast<int>(picture.height)),
         width_(static_cast<int>(picture.width)),
@@ -46,6 +47,7 @@ class Pass {
  private:
   const Network& network_;
   const Geometry& geometry_;
+  const Rings kept_;
   const Picture& picture_;
   const int height_, width_;
   const NetworkResult& result_;
@@ -53,7 +55,10 @@ class Pass {
   const int origin_, columns_;
   static constexpr bool kInterleaved = std::is_same_v<F, Brain>;
   std::vector<F*> rings_;  // of all layers but the last, (ring, blocks, columns, 16) or (ring, columns, blocks, 16)
+  std::vector<F*> joint_rings_;  // of layers whose sources lie side by side, (ring, columns, blocks, 16)
+  std::vector<Copy> copies_;
   F *zeros_, *unused_;
+  F* color_values_;  // in bfloat16: (ring, columns, kColorValues)
   float *image_, *no_colors_, *coefficients_, *products_, *pixels_, *results_;
   int loaded_ = 0;  // rows of the picture before this one are in image_: (ring, 3, columns)
 
@@ -61,27 +66,33 @@ class Pass {
     const int layers = static_cast<int>(network_.layers.size());
     int64_t inputs = 0, lanes = 0, widest = 1;
     for (const Layer& layer : network_.layers) {
-      if (kInterleaved) widest = std::max<int64_t>(widest, layer.blocks);
+      if (kInterleaved) widest = std::max<int64_t>(widest, std::max(layer.blocks, blocks_of(layer.inputs)));
       inputs = std::max<int64_t>(inputs, round_up(layer.inputs, kBlock));
       lanes = std::max<int64_t>(lanes, layer.lanes());
     }
     const int64_t row = static_cast<int64_t>(columns_) * kBlock;
-    const int64_t scratch = kInterleaved ? kBandRows * kBlock : kPoints * kStripTiles;
+    const int64_t scratch = kInterleaved ? 2 * kBandRows * kBlock : kPoints * kStripTiles;
     Offsets offsets;
     const auto features = [&](int64_t count) { return offsets.take((count * sizeof(F) + 3) / sizeof(float)); };
-    std::vector<int64_t> rings;
-    for (int l = 0; l + 1 < layers; ++l) rings.push_back(features(geometry_.ring[l] * network_.layers[l].blocks * row));
+    std::vector<int64_t> rings, joint_rings;
+    for (int l = 0; l < layers; ++l) {
+      rings.push_back(features(kept_.own[l] * network_.layers[l].blocks * row));
+      joint_rings.push_back(features(kept_.joint[l] * blocks_of(network_.layers[l].inputs) * row));
+    }
     const int64_t all_rings = offsets.size, zeros = features(widest * row), unused = features(widest * row),
                   coefficients = offsets.take(scratch / 3 * inputs), products = offsets.take(scratch * lanes),
                   pixels = offsets.take(kBlock * lanes),
                   results = offsets.take(int64_t{kMaxMaps} * kBandRows * columns_),
                   image = offsets.take(int64_t{3} * geometry_.image_ring() * columns_),
+                  color_values = features(kInterleaved ? int64_t{kColorValues} * geometry_.image_ring() * columns_ : 0),
                   no_colors = offsets.take(columns_);
     float* const memory = workspace.take(offsets);
     for (const int64_t ring : rings) rings_.push_back(reinterpret_cast<F*>(memory + ring));
+    for (const int64_t ring : joint_rings) joint_rings_.push_back(reinterpret_cast<F*>(memory + ring));
     zeros_ = reinterpret_cast<F*>(memory + zeros), unused_ = reinterpret_cast<F*>(memory + unused);
     coefficients_ = memory + coefficients, products_ = memory + products, pixels_ = memory + pixels;
     results_ = memory + results, image_ = memory + image, no_colors_ = memory + no_colors;
+    color_values_ = reinterpret_cast<F*>(memory + color_values);
     // A tile before this one may have been laid out in another way. AMX multiplies what lies beside the
     // columns by 0, which makes 0 of numbers only.
     if (kInterleaved) std::fill_n(memory, all_rings, 0.0f);
@@ -98,12 +109,16 @@ class Pass {
     return image_ + (static_cast<int64_t>(y % geometry_.image_ring()) * 3 + c) * columns_;
   }
 
-  // From a block's pixel to its next, and from a block of a row to the next block.
-  int pitch(int l) const { return kInterleaved ? network_.layers[l].blocks * kBlock : kBlock; }
-  int64_t block_pitch() const { return kInterleaved ? kBlock : int64_t{kBlock} * columns_; }
+  F* color_values_row(int y) const {
+    return color_values_ + int64_t{y % geometry_.image_ring()} * kColorValues * columns_;
+  }
 
   F* feature_row(int l, int y) const {
-    return rings_[l] + int64_t{y % geometry_.ring[l]} * network_.layers[l].blocks * columns_ * kBlock;
+    return rings_[l] + int64_t{y % kept_.own[l]} * network_.layers[l].blocks * columns_ * kBlock;
+  }
+
+  F* joint_row(int l, int y) const {
+    return joint_rings_[l] + int64_t{y % kept_.joint[l]} * network_.layers[l].inputs * columns_;
   }
 
   // Rows of the picture up to y, with zeros beside the picture.
@@ -116,6 +131,28 @@ class Pass {
         std::fill(row + to - origin_, row + columns_, 0.0f);
       }
       load_pixels(picture_, loaded_, from, to - from, rows, from - origin_);
+#if ZDCE_HAS_AMX || ZDCE_HAS_BFMMLA
+      if constexpr (kInterleaved) BrainBand::split_colors(rows, columns_, color_values_row(loaded_));
+#endif
+    }
+  }
+
+  // Where rows y to y + 3 of layer l go in bfloat16.
+  void find_copies(int l, int y) {
+    copies_.clear();
+    const auto add = [&](int pitch, const auto& row_of) {
+      Copy& copy = copies_.emplace_back();
+      for (int r = 0; r < kBandRows; ++r) copy.rows[r] = inside(y + r) ? row_of(y + r) : unused_;
+      copy.pitch = pitch;
+    };
+    if (kept_.own[l] > 0) add(network_.layers[l].blocks * kBlock, [&](int row) { return feature_row(l, row); });
+    for (int m = l + 1; m < static_cast<int>(network_.layers.size()); ++m) {
+      const Layer& reader = network_.layers[m];
+      int first = 0;
+      for (const int source : reader.joint() ? reader.sources : std::vector<int>()) {
+        if (source == l) add(reader.inputs, [&](int row) { return joint_row(m, row) + first; });
+        first += network_.layers[source].blocks * kBlock;
+      }
     }
   }
 
@@ -126,9 +163,9 @@ class Pass {
     const float* colors[3][6];
     const F* inputs[kMaxInputBlocks][6];
     F* outputs[kMaxInputBlocks][kBandRows];
-    read_rows(layer, y, colors, inputs);
-    Band<F> work{&layer,  left(l) - origin_, right(l) - origin_, colors,  inputs,
-                 nullptr, coefficients_,     products_,          pixels_, pitch(l)};
+    read_rows(l, y, colors, inputs);
+    Band<F> work{&layer,  left(l) - origin_, right(l) - origin_, colors, inputs,
+                 nullptr, coefficients_,     products_,          pixels_};
     if (last) {
       Finish finish;
       fill(finish, y);
@@ -137,25 +174,35 @@ class Pass {
                    finish.results, tile_.left - origin_);
       return;
     }
-    for (int o = 0; o < layer.blocks; ++o) {
-      for (int r = 0; r < kBandRows; ++r) {
-        outputs[o][r] = inside(y + r) ? feature_row(l, y + r) + o * block_pitch() : unused_;
+    if constexpr (kInterleaved) {
+      find_copies(l, y);
+      work.copies = &copies_;
+    } else {
+      for (int o = 0; o < layer.blocks; ++o) {
+        for (int r = 0; r < kBandRows; ++r) {
+          outputs[o][r] = inside(y + r) ? feature_row(l, y + r) + int64_t{o} * kBlock * columns_ : unused_;
+        }
       }
+      work.outputs = outputs;
     }
-    work.outputs = outputs;
     run_band(work, nullptr);
     clear_beside(work, left(l) == 0, right(l) >= width_);
   }
 
-  void read_rows(const Layer& layer, int y, const float* (&colors)[3][6], const F* (*inputs)[6]) const {
+  void read_rows(int l, int y, const float* (&colors)[3][6], const F* (*inputs)[6]) const {
+    const Layer& layer = network_.layers[l];
     for (int c = 0; c < 3; ++c) {
       for (int r = 0; r < 6; ++r) colors[c][r] = inside(y - 1 + r) ? image_row(y - 1 + r, c) : no_colors_;
     }
+    const auto six_rows = [&](const auto& row_of) {
+      for (int r = 0; r < 6; ++r) (*inputs)[r] = inside(y - 1 + r) ? row_of(y - 1 + r) : zeros_;
+      ++inputs;
+    };
+    if (kInterleaved && layer.sources.empty()) six_rows([&](int row) { return color_values_row(row); });
+    if (layer.joint()) return six_rows([&](int row) { return joint_row(l, row); });
     for (const int source : layer.sources) {
-      for (int o = 0; o < (kInterleaved ? 1 : network_.layers[source].blocks); ++o, ++inputs) {
-        for (int r = 0; r < 6; ++r) {
-          (*inputs)[r] = inside(y - 1 + r) ? feature_row(source, y - 1 + r) + o * block_pitch() : zeros_;
-        }
+      for (int o = 0; o < (kInterleaved ? 1 : network_.layers[source].blocks); ++o) {
+        six_rows([&](int row) { return feature_row(source, row) + int64_t{o} * kBlock * columns_; });
       }
     }
   }
@@ -171,16 +218,19 @@ class Pass {
 
   // Layers see zeros beyond the picture's border, not what the network makes of them.
   void clear_beside(const Band<F>& work, bool at_left, bool at_right) const {
-    for (int o = 0; o < work.layer->blocks; ++o) {
-      for (F* const row : work.outputs[o]) {
-        if (at_left) clear(row, work.pitch, work.left - 1, work.left);
-        if (at_right) clear(row, work.pitch, width_ - origin_, work.right + 1);
+    const auto clear = [&](F* row, int pitch, int channels) {
+      if (at_left) std::fill_n(row + int64_t{work.left - 1} * pitch, channels, F{0});
+      for (int64_t x = width_ - origin_; at_right && x <= work.right; ++x) std::fill_n(row + x * pitch, channels, F{0});
+    };
+    if constexpr (kInterleaved) {
+      for (const Copy& copy : copies_) {
+        for (F* const row : copy.rows) clear(row, copy.pitch, work.layer->blocks * kBlock);
+      }
+    } else {
+      for (int o = 0; o < work.layer->blocks; ++o) {
+        for (F* const row : work.outputs[o]) clear(row, kBlock, kBlock);
       }
     }
-  }
-
-  static void clear(F* row, int pitch, int from, int to) {
-    for (int64_t x = from; x < to; ++x) std::fill_n(row + x * pitch, kBlock, F{0});
   }
 
   void run_band(const Band<float>& work, const Finish* finish) const {
@@ -188,13 +238,12 @@ class Pass {
     if (network_.brain) return SeparableBand<BrainProducts>::run(&work, finish);
 #endif
     if (network_.separable) return SeparableBand<>::run(&work, finish);
-    if (work.layer->sources.empty()) return FirstBand<float>::run(&work);
+    if (work.layer->sources.empty()) return FirstBand::run(&work);
     WinogradBand::run(&work, finish);
   }
 
   void run_band([[maybe_unused]] const Band<Brain>& work, [[maybe_unused]] const Finish* finish) const {
 #if ZDCE_HAS_AMX || ZDCE_HAS_BFMMLA
-    if (work.layer->sources.empty()) return FirstBand<Brain>::run(&work);
     BrainBand::run(&work, finish);
 #endif
   }

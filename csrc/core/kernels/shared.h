@@ -29,5 +29,6 @@
 #include "../pack.h"
 #include "../parallel.h"
 #include "../planes.h"
+#include "../tangent_table.h"
 #include "../tiles.h"
 #include "../workspace.h"
