@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
+
+from zdce.errors import InputError
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -18,6 +22,16 @@ class Gpu:
     registers: int = 65536
     warps: int = 64
     blocks: int = 32
+
+
+def check_device(device: str) -> None:
+    """Checks that torch sees a GPU if ``device`` is one.
+
+    Raises:
+        InputError: it sees none.
+    """
+    if device != "cpu" and not torch.cuda.is_available():
+        raise InputError(f"device must be cpu here, got {device!r}: torch sees no GPU")
 
 
 GPUS = {

@@ -26,7 +26,7 @@ from zdce.settings import LEVELS
 
 from . import infer, memory, network_costs
 from .engines import NETWORK, PICTURE, Textbook, dark_picture
-from .gpus import GPUS
+from .gpus import GPUS, check_device
 from .processes import KEEP_FREED_MEMORY, Outcome, measured
 from .rows import Row, spread
 from .steps import true_float32
@@ -106,8 +106,7 @@ def run(job: Job) -> Outcome:
             raise InputError(f"size must be at least 16 pixels, got {height}x{width}")
     for name in job.models:
         load(name)
-    if job.device != "cpu" and not torch.cuda.is_available():
-        raise InputError(f"device must be cpu here, got {job.device!r}: torch sees no GPU")
+    check_device(job.device)
     return measured("infer_gpu", job.to_json(), KEEP_FREED_MEMORY, "whole networks on a GPU")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from zdce.enhancement import live
 from zdce.enhancement.enhancer import Enhancer
+from zdce.errors import InputError
 from zdce.io.images import Pixels
 from zdce.runtime import system, threads
 
@@ -106,6 +107,8 @@ def _measured(path: Path, case: str, enhancer: Enhancer, number: int) -> list[Ro
     finally:
         views.close()
         viewer.join()
+    if not (meter.latencies and viewer.latencies):
+        raise InputError(f"{path}: expected a film of a second or more, got {meter.shown + meter.dropped} frames")
     (height, width), *_ = sizes
     described = (f"{height}x{width}", "uint8", number, system.processor())
     rows: list[Row] = []

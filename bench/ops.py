@@ -13,6 +13,7 @@ from zdce.errors import InputError
 
 from . import memory
 from .cases import CASES, MODES, Setting
+from .gpus import check_device
 from .measuring import STREAMING, Job
 from .processes import KEEP_FREED_MEMORY, Outcome, measured
 from .providers import PROVIDERS
@@ -71,8 +72,7 @@ def _check(options: Options) -> None:
     setting = options.setting
     if min(setting.height, setting.width) < 16:
         raise InputError(f"size must be at least 16 pixels, got {setting.height}x{setting.width}")
-    if setting.device != "cpu" and not torch.cuda.is_available():
-        raise InputError(f"device must be cpu here, got {setting.device!r}: torch sees no GPU")
+    check_device(setting.device)
     if setting.device != "cpu" and setting.dtype == "float64":
         raise InputError("dtype must be float32, bfloat16 or float16 on a GPU, got float64")
 

@@ -3,11 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import torch
-
-from zdce.errors import InputError
-
 from . import memory
+from .gpus import check_device
 from .processes import KEEP_FREED_MEMORY, Outcome, measured
 from .rows import Row
 from .steps import LOOP_PROVIDER, PARTS, PROVIDERS, STEP, SUITE, Job
@@ -40,8 +37,7 @@ def run(options: Options) -> Outcome:
         InputError: the device is a GPU and torch sees none.
         ChildProcessError: a measuring process failed.
     """
-    if options.device != "cpu" and not torch.cuda.is_available():
-        raise InputError(f"device must be cpu here, got {options.device!r}: torch sees no GPU")
+    check_device(options.device)
     names = options.providers or tuple(PROVIDERS)
     chosen = tuple(name for name in names if options.compiled or not PROVIDERS[name].compiles)
     threads: tuple[int | None, ...] = tuple(sorted(set(options.threads))) or (None,)

@@ -39,6 +39,7 @@ from zdce.bench import (
 from zdce.bench.cases import CASES, MODES, Setting
 from zdce.bench.providers import PROVIDERS, Provider
 from zdce.bench.rows import Row, spread, to_csv
+from zdce.commands import bench as bench_commands
 from zdce.io import images
 from zdce.ops import dispatch
 from zdce.runtime import prefetch
@@ -69,6 +70,16 @@ def test_rows_have_the_schema():
     assert list(csv.DictReader(io.StringIO(to_csv([row])))) == [
         {name: "" if value is None else str(value) for name, value in row.to_dict().items()}
     ]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_rows_are_printed_where_their_file_cannot_be_written(tmp_path, capsys, as_json):
+    row = Row("ops", "apply_curve", "reference", "both", "time", "ms", 2.5, None, None, "1x3x2x2", "float32", 2, "cpu")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        bench_commands._save_rows([row], tmp_path / "file" / "rows.csv", as_json)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == [row.to_dict()] if as_json else printed == to_csv([row])
 
 
 def test_spread():

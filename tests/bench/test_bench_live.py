@@ -5,6 +5,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from zdce import cli
 from zdce.bench import clip
@@ -42,6 +43,14 @@ def test_a_film_gives_latency_jitter_and_drops(tmp_path):
     assert rows["enhanced", "jitter"]["value"] >= 0
     assert 0 <= rows["enhanced", "dropped"]["value"] < 100
     assert len(list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))) == 5
+
+
+@pytest.mark.usefixtures("own_threads")
+def test_a_film_of_one_picture_is_too_short(tmp_path):
+    Image.new("RGB", (96, 64), (9, 9, 9)).save(tmp_path / "a.jpg")
+    result = CliRunner().invoke(cli.main, ["bench", "live", str(tmp_path / "a.jpg"), "--threads", "1"], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {tmp_path / 'a.jpg'}: expected a film of a second or more, got ")
 
 
 def test_what_it_makes_is_a_camera_s_film(tmp_path):

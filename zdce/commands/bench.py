@@ -60,10 +60,16 @@ def _several(
 
 
 def _save_rows(rows: list[Row], csv_path: Path | None, as_json: bool) -> None:
-    if csv_path is not None:
-        atomic.write_text(csv_path, to_csv(rows))
-    if as_json:
-        print_json([row.to_dict() for row in rows])
+    try:
+        if csv_path is not None:
+            atomic.write_text(csv_path, to_csv(rows))
+    except OSError:  # Measuring may have taken minutes.
+        if not as_json:
+            click.echo(to_csv(rows), nl=False)
+        raise
+    finally:
+        if as_json:
+            print_json([row.to_dict() for row in rows])
 
 
 @bench.command("ops")
