@@ -191,6 +191,15 @@ def test_bfloat16_rounds_feature_maps_and_weights(variant):
     assert error.square().mean().sqrt() < 2e-5
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_pixel_that_is_no_number_spoils_no_other(precision):
+    net, image = packed(random_network("base"), precision), picture(40, 70)
+    image[20, 30, 1] = float("nan")
+    spoilt = net.enhance(image, 1.0).isnan().any(-1)
+    spoilt[20, 30] = False
+    assert not spoilt.any()
+
+
 @pytest.mark.parametrize("isa", ["default", "avx2"])
 def test_instruction_sets(isa):
     run_with_isa(

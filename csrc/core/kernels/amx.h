@@ -168,14 +168,12 @@ struct AmxUnit {
     between();
   }
 
-  // Four of 4 x 16 pixels, of whose sums the bias is missing. from: (4, 16 pixels, 16). As integers, too, just the
-  // negative are below 0.
+  // Four of 4 x 16 pixels, of whose sums the bias is missing. from: (4, 16 pixels, 16).
   ZDCE_INLINE static void store(const Band<Brain>& band, int x, int o, const float* from, int four) {
     const Register bias = load_register(band.layer->bias + o * kBlock);
     Halves rounded[4];
     for (int p = 0; p < 4; ++p) {
-      rounded[p] = rounded_halves(load_register(from + (four * 4 + p) * kBlock) + bias);
-      rounded[p] = rounded[p] > 0 ? rounded[p] : 0;
+      rounded[p] = rounded_halves(rectified(load_register(from + (four * 4 + p) * kBlock) + bias));
     }
     for (const Copy& copy : *band.copies) {
       Brain* to = copy.rows[four / 4] + static_cast<int64_t>(x + four % 4 * 4) * copy.pitch + o * kBlock;

@@ -129,20 +129,17 @@ __attribute__((noinline)) inline void multiply_pointwise_tile(const Brain* value
 }
 
 // Four of 4 x 16 pixels of block o from column x on, of whose sums the bias is missing. from: (4, 16 pixels, 16).
-// Rounded to the nearest, halves to even; as integers, too, just the negative are below 0.
+// Rounded to the nearest, halves to even.
 __attribute__((noinline)) inline void store_rectified(const Band<Brain>& band, int x, int o, const float* from,
                                                       int four) {
-  typedef int16_t Halves __attribute__((vector_size(16)));
   from += four * 4 * kBlock;
   const float* const bias = band.layer->bias + o * kBlock;
   for (int p = 0; p < 4; ++p) {
     for (int lane = 0; lane < kBlock; lane += 8, from += 8) {
-      Halves rounded;
-      asm("bfcvtn %0.4h, %1.4s\n\tbfcvtn2 %0.8h, %2.4s"
-          : "=&w"(rounded)
-          : "w"(load_register(from) + load_register(bias + lane)),
-            "w"(load_register(from + 4) + load_register(bias + lane + 4)));
-      rounded = rounded > 0 ? rounded : Halves{};
+      const Register first = rectified(load_register(from) + load_register(bias + lane)),
+                     second = rectified(load_register(from + 4) + load_register(bias + lane + 4));
+      Brains rounded;
+      asm("bfcvtn %0.4h, %1.4s\n\tbfcvtn2 %0.8h, %2.4s" : "=&w"(rounded) : "w"(first), "w"(second));
       for (const Copy& copy : *band.copies) {
         Brain* const to = copy.rows[four / 4] + static_cast<int64_t>(x + four % 4 * 4 + p) * copy.pitch + o * kBlock;
         std::memcpy(to + lane, &rounded, sizeof(rounded));
