@@ -140,6 +140,16 @@ def test_strength_scales_the_maps(strength):
         assert torch.equal(got, image)
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.7, -1.0, -3.0])
+def test_strength_scales_the_maps_in_bfloat16(strength):
+    model, image = random_network("base"), picture(20, 30)
+    got = packed(model, "bf16").enhance(image, strength)
+    # Strengths above 1 would take many maps beyond 1, which then differ by more than bfloat16's rounding.
+    assert (got - exact(model, image, strength)[1]).square().mean().sqrt() < 5e-3
+    if strength == 0:
+        assert torch.equal(got, image)
+
+
 @pytest.mark.parametrize("view", [
     lambda wide: wide[3:24, 5:36],
     lambda wide: wide[::2, ::3],

@@ -42,14 +42,15 @@ ZDCE_INLINE Halves rounded_halves(Register v) {
   return rounded;
 }
 
-// tanh by a table, times a strength. Beside products only one of the two units for multiplication and addition is free,
-// but shuffles are: a table takes 8 instructions of the former, where the fraction of float32 takes 20.
+// tanh by a table, times a strength, within 1 of 0. Beside products only one of the two units for multiplication and
+// addition is free, but shuffles are: a table takes 8 instructions of the former, where the fraction of float32
+// takes 20.
 class TableTangent {
  public:
-  explicit TableTangent(float strength) {
+  explicit TableTangent(float strength) : sign_(strength < 0 ? kSign : 0) {
     const TangentTable& table = tangent_table();
     for (int n = 0; n < 4; ++n) {
-      for (int i = 0; i < kTangentPieces; ++i) coefficients_[n][i] = table.at[n][i] * strength;
+      for (int i = 0; i < kTangentPieces; ++i) coefficients_[n][i] = table.at[n][i] * std::abs(strength);
     }
   }
 
@@ -59,10 +60,13 @@ class TableTangent {
   }
 
  private:
+  static constexpr uint32_t kSign = 0x80000000u;
+
+  const uint32_t sign_;
   alignas(64) float coefficients_[4][kTangentPieces];
 
   ZDCE_INLINE Register of(Register x) const {
-    const auto sign = reinterpret_cast<RegisterBits>(x) & 0x80000000u;
+    const auto sign = reinterpret_cast<RegisterBits>(x) & kSign;
     const Register most = Register{} + kTangentEnd;
     Register distance = reinterpret_cast<Register>(reinterpret_cast<RegisterBits>(x) ^ sign);
     distance = most < distance ? most : distance;  // NaN stays
@@ -72,7 +76,8 @@ class TableTangent {
     const Register rest = distance - (piece - integers) * kTangentPiece;
     Register sum = coefficient(3, piece);
     for (int n = 2; n >= 0; --n) sum = sum * rest + coefficient(n, piece);
-    return reinterpret_cast<Register>(reinterpret_cast<RegisterBits>(sum) ^ sign);
+    sum = smaller(Register{} + 1.0f, sum);  // NaN stays
+    return reinterpret_cast<Register>(reinterpret_cast<RegisterBits>(sum) ^ sign ^ sign_);
   }
 
   ZDCE_INLINE Register coefficient(int n, Register piece) const {
