@@ -56,7 +56,7 @@ struct Layer {
   bool half = false;         // and one of 8 channels behind them
   const float* weights = nullptr;
   const float* bias = nullptr;
-  // In bfloat16 mode instead of weights: (blocks, row steps of each source, 3 rows, 16, 16, 2), separable (blocks,
+  // In bfloat16 mode instead of weights: (blocks, row steps of each width, 3 rows, 16, 16, 2), separable (blocks,
   // steps, 16, 16, 2). The first layer has one step.
   const Brain* matrices = nullptr;
   const float* depthwise = nullptr;  // of a separable layer: (9, inputs), then their bias (inputs)

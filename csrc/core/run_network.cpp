@@ -1,5 +1,6 @@
 // A whole network on a picture, fused.
 
+#include <algorithm>
 #include <vector>
 
 #include "kernels.h"
@@ -32,7 +33,7 @@ Workspace& workspace() {
 void run_network(const Network& network, const Picture& picture, double strength, bool maps, const Picture& result) {
   check_pictures(network, picture, result);
   check(!maps || result.element == Element::kFloat, "maps must be float32");
-  const NetworkResult to{result, maps, maps ? network.maps : 3, static_cast<float>(strength)};
+  const NetworkResult to{result, maps, maps ? network.maps : 3, static_cast<float>(std::clamp(strength, -1e30, 1e30))};
   const Geometry geometry(network);
   const std::vector<PictureTile> tiles =
       plan_tiles(network, static_cast<int>(picture.height), static_cast<int>(picture.width), max_threads());

@@ -37,7 +37,8 @@ int ceil_div(int64_t value, int64_t by) { return static_cast<int>((value + by - 
 double products(const Network& network, const Layer& layer) {
   const double inputs = layer.inputs, lanes = layer.lanes();
   if (network.separable) return inputs * (9 + lanes);
-  if (layer.sources.empty() || network.brain) return 9 * inputs * lanes;
+  if (network.brain) return layer.matrices_a_block() * 32 * lanes;
+  if (layer.sources.empty()) return 9 * inputs * lanes;
   return inputs * lanes * kPoints / 16;
 }
 
@@ -49,7 +50,8 @@ int widest_tile(const Network& network, const Geometry& geometry, int64_t bytes)
     const Layer& layer = network.layers[l];
     blocks += rings.own[l] * layer.blocks + (layer.joint() ? rings.joint[l] * layer.widths[0] : 0);
   }
-  const int64_t column = geometry.image_ring() * 12 + blocks * (network.brain_features() ? 32 : 64);
+  const bool brain = network.brain_features();
+  const int64_t column = geometry.image_ring() * (12 + brain * 2 * kColorValues) + blocks * (brain ? 32 : 64);
   return std::max<int>(kLeastColumns, static_cast<int>(bytes / column) - 2 * geometry.margin[0]);
 }
 

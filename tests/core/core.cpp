@@ -376,6 +376,7 @@ int main() {
       {"separable bfloat16", {1, 1, 8, 3, 40, 1, 0, 20, 1, 1, 3, 2, 2, 1}},
       {"bfloat16", {0, 1, 8, 5, 16, 1, 0, 16, 1, 1, 16, 1, 2, 16, 2, 3, 2, 24, 2, 4, 1}},
       {"bfloat16, 2 and 3 blocks", {0, 1, 8, 4, 32, 1, 0, 20, 1, 1, 40, 2, 1, 2, 24, 2, 3, 1}},
+      {"a layer that none reads", {0, 0, 8, 4, 16, 1, 0, 16, 1, 1, 16, 1, 1, 24, 1, 3}},
   };
   int sets = 0;
   for (const Isa set : {Isa::kDefault, Isa::kNeon, Isa::kAvx2, Isa::kAvx512}) {

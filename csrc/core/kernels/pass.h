@@ -54,7 +54,8 @@ class Pass {
   const PictureTile tile_;
   const int origin_, columns_;
   static constexpr bool kInterleaved = std::is_same_v<F, Brain>;
-  std::vector<F*> rings_;  // of all layers but the last, (ring, blocks, columns, 16) or (ring, columns, blocks, 16)
+  std::vector<F*>
+      rings_;  // of each layer, perhaps of no rows: (ring, blocks, columns, 16) or (ring, columns, blocks, 16)
   std::vector<F*> joint_rings_;  // of layers whose sources lie side by side, (ring, columns, blocks, 16)
   std::vector<Copy> copies_;
   F *zeros_, *unused_;
@@ -148,8 +149,9 @@ class Pass {
     if (kept_.own[l] > 0) add(network_.layers[l].blocks * kBlock, [&](int row) { return feature_row(l, row); });
     for (int m = l + 1; m < static_cast<int>(network_.layers.size()); ++m) {
       const Layer& reader = network_.layers[m];
+      if (!reader.joint()) continue;
       int first = 0;
-      for (const int source : reader.joint() ? reader.sources : std::vector<int>()) {
+      for (const int source : reader.sources) {
         if (source == l) add(reader.inputs, [&](int row) { return joint_row(m, row) + first; });
         first += network_.layers[source].blocks * kBlock;
       }
@@ -180,7 +182,8 @@ class Pass {
     } else {
       for (int o = 0; o < layer.blocks; ++o) {
         for (int r = 0; r < kBandRows; ++r) {
-          outputs[o][r] = inside(y + r) ? feature_row(l, y + r) + int64_t{o} * kBlock * columns_ : unused_;
+          const bool kept = inside(y + r) && kept_.own[l] > 0;  // a layer that none reads is not
+          outputs[o][r] = kept ? feature_row(l, y + r) + int64_t{o} * kBlock * columns_ : unused_;
         }
       }
       work.outputs = outputs;
