@@ -53,6 +53,16 @@ def test_a_viewer_that_reads_nothing_does_not_hold_the_end_up(monkeypatch):
     assert time.monotonic() - began < 8
 
 
+def test_the_last_frame_is_shown_to_a_viewer_that_asks_after_the_end():
+    views = live.Views()
+    last = EnhancedFrame(NOISE, NOISE, 7, 0.0, 1.0)
+    views.show(last)
+    views.close()
+    assert views.newer(6, 0.0) is last
+    with pytest.raises(EOFError):
+        views.newer(7, 0.0)
+
+
 def test_no_more_streams_than_the_limit_are_promised_and_places_are_given_back():
     async def watched():
         streams = live._Streams(live.Views())

@@ -65,16 +65,20 @@ class Views:
         return self._shown
 
     def newer(self, than: int, seconds: float) -> EnhancedFrame | None:
-        """A frame with a higher number, or None if none arrives within this many seconds.
+        """The newest frame if its number is higher, or None if none arrives within this many seconds.
 
         Raises:
-            EOFError: the video has ended.
+            EOFError: the video has ended, and its last frame was returned before.
         """
-        with self._change:
-            self._change.wait_for(lambda: self._over or (self._shown is not None and self._shown.number > than), seconds)
-            if self._over:
-                raise EOFError
+
+        def unseen() -> EnhancedFrame | None:
             return self._shown if self._shown is not None and self._shown.number > than else None
+
+        with self._change:
+            self._change.wait_for(lambda: self._over or unseen() is not None, seconds)
+            if (shown := unseen()) is None and self._over:
+                raise EOFError
+            return shown
 
     def jpeg(self, shown: EnhancedFrame, side: Side) -> bytes:
         """One side of a frame as a JPEG file."""
