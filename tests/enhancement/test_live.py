@@ -43,50 +43,107 @@ def network():
     return load("local")
 
 
-def test_a_file_is_played_in_real_time_and_somebody_fast_gets_its_frames(tmp_path):
+class Clock:
+    """The time of a `LiveReader`, which passes only as the test says; the reader's thread sleeps meanwhile."""
+
+    def __init__(self, monkeypatch, reader):
+        self._now = self._until = 100.0
+        self._change, self._reader = threading.Condition(), reader
+        self._wakes: float | None = None
+        monkeypatch.setattr(live_frames, "time", SimpleNamespace(monotonic=lambda: self._now))
+        reader._stop = self
+        self._is_set = False
+
+    def wait(self, seconds):
+        """As of ``threading.Event``, in the reader's thread."""
+        with self._change:
+            self._wakes = self._now + seconds
+            self._change.notify_all()
+            self._change.wait_for(lambda: self._is_set or self._wakes <= self._until)
+            self._now, self._wakes = max(self._now, self._wakes), None
+
+    def set(self):
+        with self._change:
+            self._is_set = True
+            self._change.notify_all()
+
+    def is_set(self):
+        return self._is_set
+
+    def pass_until(self, moment):
+        """Returns at ``moment``, when the reader has done everything before and sleeps or has ended."""
+        deadline = time.monotonic() + 60
+        with self._change:
+            self._until = 100 + moment
+            self._change.notify_all()
+            while self._reader._thread.is_alive() and not (self._wakes is not None and self._wakes > self._until):
+                assert time.monotonic() < deadline
+                self._change.wait(0.01)
+            self._now = self._until
+
+
+def watched(monkeypatch, path, moments):
+    """Numbers, ages and mean levels of the frames that somebody gets who asks at these moments, in seconds."""
+    reader = live_frames.LiveReader(live_frames.Source.of(path))
+    clock, seen = Clock(monkeypatch, reader), []
+    with reader:
+        frames = reader.frames(threading.Event())
+        for moment in moments:
+            clock.pass_until(moment)
+            one = next(frames)
+            seen.append((one.number, 100 + moment - one.arrived, reader.pixels(one).mean()))
+        clock.pass_until(60.0)
+        assert next(frames, None) is None
+    return tuple(map(np.array, zip(*seen, strict=True)))
+
+
+def test_a_file_is_played_in_real_time_and_somebody_fast_gets_its_frames(tmp_path, monkeypatch):
     path = film(tmp_path / "film.mp4", [10 * i for i in range(21)])
-    with live_frames.LiveReader(live_frames.Source.of(path)) as reader:
-        came = [(time.monotonic(), one) for one in reader.frames(threading.Event())]
-        levels = [reader.pixels(one).mean() for _, one in came]
-    numbers = [one.number for _, one in came]
-    assert numbers[0] == 0
-    assert numbers[-1] == 20
-    assert len(numbers) > 10  # all of 21, where nothing else keeps the machine busy
-    assert came[-1][0] - came[0][0] == pytest.approx(20 / FPS, abs=0.5)
-    assert [round(level / 10) for level in levels] == numbers
+    numbers, ages, levels = watched(monkeypatch, path, [i / FPS + 0.01 for i in range(21)])
+    assert numbers.tolist() == list(range(21))
+    assert ages == pytest.approx(np.full(21, 0.01))  # each came at its time
+    assert np.round(levels / 10).tolist() == numbers.tolist()
 
 
-def test_somebody_slow_gets_the_newest_frames_and_does_not_lag(tmp_path):
+def test_somebody_slow_gets_the_newest_frames_and_does_not_lag(tmp_path, monkeypatch):
     path = film(tmp_path / "film.mp4", [40] * 41)
-    stop = threading.Event()
-    with live_frames.LiveReader(live_frames.Source.of(path)) as reader:
-        ages, numbers = [], []
-        for one in reader.frames(stop):
-            ages.append(time.monotonic() - one.arrived)
-            numbers.append(one.number)
-            time.sleep(0.3)
-    assert numbers[-1] == 40
-    assert 3 <= len(numbers) <= 12  # of 41
-    assert np.median(ages) < 0.25  # a queue's would grow up to the film's two seconds
+    numbers, ages, _ = watched(monkeypatch, path, [0.3 * i + 0.01 for i in range(7)] + [3.0])
+    assert numbers.tolist() == [0, 6, 12, 18, 24, 30, 36, 40]
+    assert ages[:-1] == pytest.approx(np.full(7, 0.01))  # a queue's would grow up to the film's two seconds
+
+
+def passing(monkeypatch, reader):
+    """A function that lets the reader's time pass, and the time as a list of one; the reader runs in this thread."""
+    now = [100.0]
+
+    def passes(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(live_frames, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    reader._stop = SimpleNamespace(wait=passes, is_set=lambda: False)
+    return passes, now
 
 
 def test_a_decoder_that_falls_behind_skips_to_a_frame_that_needs_no_other(tmp_path, monkeypatch):
     path = film(tmp_path / "film.mp4", [40 + i for i in range(80)])
-    decode = live_frames.LiveReader._decode
+    reader = live_frames.LiveReader(live_frames.Source.of(path))
+    passes, now = passing(monkeypatch, reader)
+    decode, came = reader._decode, []
 
-    def slow(self, packet, arrived):
-        time.sleep(2.5 / FPS)
-        decode(self, packet, arrived)
+    def slow(packet, arrived):
+        passes(2.5 / FPS)
+        decode(packet, arrived)
+        if packet.size:
+            one = reader._newest
+            came.append((one.number, now[0] - one.arrived, reader.pixels(one).mean()))
 
-    monkeypatch.setattr(live_frames.LiveReader, "_decode", slow)
-    began = time.monotonic()
-    with live_frames.LiveReader(live_frames.Source.of(path)) as reader:
-        came = [
-            (one.number, time.monotonic() - one.arrived, reader.pixels(one).mean()) for one in reader.frames(threading.Event())
-        ]
-    assert time.monotonic() - began < 80 / FPS + 3  # all decoded would take 10 s
-    assert np.median([age for _, age, _ in came]) < 1.0
-    assert all(abs(level - 40 - number) < 2 for number, _, level in came)  # what is decoded after a gap is whole
+    reader._decode = slow
+    reader._read()
+    assert now[0] - 100 < 80 / FPS + 1  # all decoded would take 10 s
+    numbers, ages, levels = map(np.array, zip(*came, strict=True))
+    assert len(numbers) > 25  # of the 32 for which there is time
+    assert max(ages) < 1.0
+    assert np.abs(levels - 40 - numbers).max() < 2  # what is decoded after a gap is whole
 
 
 def test_a_camera_whose_clock_is_slow_or_jumps_is_not_late(monkeypatch):
@@ -118,19 +175,20 @@ def test_a_file_whose_times_jump_goes_on(monkeypatch):
     assert clock.due(1.0) == 104
 
 
-def test_a_source_that_comes_in_pieces_and_later_for_good_is_decoded(tmp_path):
+def test_a_source_that_comes_in_pieces_and_later_for_good_is_decoded(tmp_path, monkeypatch):
     path = film(tmp_path / "film.mp4", [40 + i for i in range(60)])
     reader = live_frames.LiveReader(live_frames.Source.of("http://127.0.0.1/film"))
+    passes, now = passing(monkeypatch, reader)
     with av.open(path) as file:
 
         def demux(stream):
             for i, packet in enumerate(file.demux(stream)):
                 if i and i % 20 == 0:  # a second of film
-                    time.sleep(1.0 if i == 20 else 1.7)
+                    passes(1.0 if i == 20 else 1.7)
                 yield packet
 
         decoded = []
-        reader._decode = lambda packet, arrived: decoded.append(time.monotonic() - arrived)
+        reader._decode = lambda packet, arrived: decoded.append(now[0] - arrived)
         reader._follow(SimpleNamespace(streams=file.streams, demux=demux))
     assert len(decoded) == 61  # and the end
     assert max(decoded) < live_frames._LATE
