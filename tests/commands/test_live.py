@@ -10,51 +10,79 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
-from itertools import pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
+
+from zdce import cli
 
 av = pytest.importorskip("av", reason="the extra `video` is not installed")
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
-FPS = 10
+FPS = 25
 DARK = Path(__file__).resolve().parents[2] / "docs" / "dark.jpg"
 
 
-def film(seconds, kind, levels=lambda second: 1.0):
-    """A film of the dark photograph, ``levels(second)`` times as bright, as a file of this kind."""
+def frames(level=lambda: 1.0):
+    """The dark photograph without end, ``level()`` times as bright."""
     with Image.open(DARK) as picture:
         dark = np.asarray(picture.convert("RGB").resize((96, 64)), np.float32)
-    made = io.BytesIO()
-    with av.open(made, "w", kind) as file:
-        options = {"preset": "ultrafast", "tune": "zerolatency", "g": "5", "crf": "10"}
+    while True:
+        yield (dark * level()).clip(0, 255).astype(np.uint8)
+
+
+def encoded(pictures, made, kind):
+    """Writes pictures as a film of this kind, one at each step."""
+    options = {"preset": "ultrafast", "tune": "zerolatency", "g": "5", "crf": "10"}
+    with av.open(made, "w", kind, options={"fflags": "flush_packets"}) as file:
         stream = file.add_stream("libx264", rate=FPS, width=96, height=64, pix_fmt="yuv420p", options=options)
-        for i in range(round(seconds * FPS)):
-            pixels = (dark * levels(i / FPS)).clip(0, 255).astype(np.uint8)
+        for i, pixels in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
             frame.pts, frame.time_base = i, Fraction(1, FPS)
             file.mux(stream.encode(frame))
+            yield
         file.mux(stream.encode(None))
-    return made.getvalue()
+
+
+def film(path, seconds):
+    """A film of the dark photograph; its path."""
+    with path.open("wb") as file:
+        for _ in encoded(islice(frames(), seconds * FPS), file, "mp4"):
+            pass
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def minute(tmp_path_factory):
+    """A film that is longer than any test that looks at it."""
+    return film(tmp_path_factory.mktemp("film") / "film.mp4", 60)
 
 
 @contextmanager
-def camera(seconds):
-    """A camera that speaks RTSP, sends its film once in real time, and is gone; its address."""
-    data = film(seconds, "mpegts")
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=_speak, args=(listening, data, seconds), daemon=True)
-        thread.start()
-        yield f"rtsp://admin:pa55@127.0.0.1:{listening.getsockname()[1]}/live"
+def camera(level=lambda: 1.0):
+    """A camera that speaks RTSP and films the dark photograph, ``level()`` times as bright, in real time: its address, and what
+    makes it vanish.
+    """
+    gone = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as thread:
+        speaking = thread.submit(_speak, listening, frames(level), gone)
+        try:
+            yield f"rtsp://admin:pa55@127.0.0.1:{listening.getsockname()[1]}/live", gone
+        finally:
+            gone.set()
+    speaking.result()
 
 
-def _speak(listening, data, seconds):
+def _speak(listening, pictures, gone):
+    listening.settimeout(60)
     connection, _ = listening.accept()
     with connection, connection.makefile("rb") as lines:
         method = ""
@@ -65,16 +93,19 @@ def _speak(listening, data, seconds):
                 name, _, value = line.partition(":")
                 headers[name.lower()] = value.strip()
             connection.sendall(_answer(method, headers))
-        size = 7 * 188
-        for number, start in enumerate(range(0, len(data), size)):
-            # RTP (RFC 3550): version 2, MPEG-2 transport streams as RFC 2250 has them; within RTSP's connection.
-            clock = round(90_000 * seconds * start / len(data))
-            packet = bytes([0x80, 33]) + number.to_bytes(2) + clock.to_bytes(4) + bytes(4) + data[start : start + size]
-            try:
-                connection.sendall(b"$\0" + len(packet).to_bytes(2) + packet)
-            except OSError:
+        made, number, size = io.BytesIO(), count(), 7 * 188
+        for second, _ in zip(count(0, 1 / FPS), encoded(pictures, made, "mpegts"), strict=False):
+            data = made.getvalue()
+            made.seek(0)
+            made.truncate()
+            for start in range(0, len(data), size):
+                # RTP (RFC 3550): version 2, MPEG-2 transport streams as RFC 2250 has them; within RTSP's connection.
+                head = bytes([0x80, 33]) + (next(number) % 65536).to_bytes(2) + round(90_000 * second).to_bytes(4) + bytes(4)
+                packet = head + data[start : start + size]
+                with suppress(OSError):  # nobody watches any more
+                    connection.sendall(b"$\0" + len(packet).to_bytes(2) + packet)
+            if gone.wait(1 / FPS):
                 return
-            time.sleep(seconds * size / len(data))
 
 
 def _answer(method, headers):
@@ -135,9 +166,8 @@ def parts(answer, count):
     return found
 
 
-def test_a_file_is_shown_before_and_after_and_ends(tmp_path):
-    (tmp_path / "film.mp4").write_bytes(film(5, "mp4"))
-    with running(str(tmp_path / "film.mp4"), "--json") as (process, address):
+def test_a_file_is_shown_before_and_after(minute):
+    with running(minute) as (_, address):
         with answered(address, "/") as page:
             assert "img-src 'self'" in page.headers["content-security-policy"]
             assert "after.mjpg" in page.read().decode()
@@ -151,17 +181,20 @@ def test_a_file_is_shown_before_and_after_and_ends(tmp_path):
         assert (state["width"], state["height"], state["share"]) == (96, 64, 1)
         with answered(address, "/after.mjpg", Host="evil.example") as turned_away:
             assert turned_away.status == 421
+
+
+def test_a_file_ends_with_its_counts(tmp_path):
+    with running(film(tmp_path / "film.mp4", 1), "--json") as (process, _):
         out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     told = json.loads(out)
-    assert told["frames"] + told["dropped"] == 50
+    assert told["frames"] + told["dropped"] == FPS
     assert 0 < told["latency_ms"] <= told["latency_p95_ms"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_at_once_while_somebody_watches(tmp_path, number):
-    (tmp_path / "film.mp4").write_bytes(film(60, "mp4"))
-    with running(str(tmp_path / "film.mp4")) as (process, address), answered(address, "/after.mjpg") as answer:
+def test_a_signal_ends_it_at_once_while_somebody_watches(minute, number):
+    with running(minute) as (process, address), answered(address, "/after.mjpg") as answer:
         parts(answer, 2)
         process.send_signal(number)
         began = time.monotonic()
@@ -172,36 +205,44 @@ def test_a_signal_ends_it_at_once_while_somebody_watches(tmp_path, number):
     assert re.fullmatch(r"\d+ frames, \d+ dropped; latency [\d.]+ ms, 95 % within [\d.]+ ms\n", out)
 
 
-def test_a_camera_is_watched_by_rtsp_and_one_that_vanishes_is_one_line(tmp_path):
-    with camera(8) as url, running(url, "--timeout", "8") as (process, address):
+def test_a_camera_is_watched_by_rtsp_and_one_that_vanishes_is_one_line():
+    with camera() as (url, gone), running(url, "--timeout", "20") as (process, address):
         assert pictures(address, "after", 3)[-1][1].mean() > 40
+        gone.set()
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert re.fullmatch(r"Error: rtsp://127\.0\.0\.1:\d+/live: (it ended|it vanished) after \d+ frames( \(.+\))?\n", errors)
 
 
-def test_only_if_dark_shows_light_as_it_is(tmp_path):
-    (tmp_path / "film.mp4").write_bytes(film(25, "mp4", lambda second: 1.0 if second < 4 else 9.0))
-    with running(str(tmp_path / "film.mp4"), "--only-if-dark") as (process, address):
+def test_only_if_dark_shows_light_as_it_is():
+    level = [1.0]
+    with camera(lambda: level[0]) as (url, _), running(url, "--only-if-dark") as (process, address):
         shares = []
         while process.poll() is None and (not shares or shares[-1] > 0):
             shares.append(json.loads(get(address, "/api/live"))["share"])
-            time.sleep(0.1)
+            level[0] = 9.0
+            time.sleep(0.05)
         before, after = (np.asarray(Image.open(io.BytesIO(get(address, f"/{side}.jpg")))) for side in ("before", "after"))
     assert shares[0] == 1
     assert shares[-1] == 0
     assert np.abs(before.astype(int) - after).mean() < 2  # frames one after another
 
 
-def refused(*arguments):
-    command = [sys.executable, "-m", "zdce", "live", "--port", "0", *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr.count("\n") == 1
-    return ran.stderr
+@pytest.fixture
+def refused(capfd):
+    """A function that gives the one line with which the command ends, here in this process."""
+
+    def line(*arguments):
+        result = CliRunner().invoke(cli.main, ["live", "--port", "0", *arguments], catch_exceptions=False)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.count("\n") == 1
+        assert capfd.readouterr() == ("", "")  # FFmpeg's own words would be here
+        return result.stderr
+
+    return line
 
 
-def test_sources_that_are_not_there_or_do_not_answer_are_one_line(tmp_path):
+def test_sources_that_are_not_there_or_do_not_answer_are_one_line(tmp_path, refused):
     (tmp_path / "text.mp4").write_text("no film")
     assert refused("nothing.mp4").startswith("Error: nothing.mp4: there is no such file; a camera is a number")
     assert "Invalid data" in refused(str(tmp_path / "text.mp4"))
@@ -211,7 +252,10 @@ def test_sources_that_are_not_there_or_do_not_answer_are_one_line(tmp_path):
         for scheme in ("rtsp", "http"):
             told = refused(f"{scheme}://me:pa55@127.0.0.1:{port}/x", "--timeout", "1")
             assert told == f"Error: {scheme}://127.0.0.1:{port}/x: it does not answer for 1 s\n"
-    assert refused(f"rtsp://127.0.0.1:{port}/x") == f"Error: rtsp://127.0.0.1:{port}/x: Connection refused\n"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # held, so that nobody else gets it
+        port = closed.getsockname()[1]
+        assert refused(f"rtsp://127.0.0.1:{port}/x") == f"Error: rtsp://127.0.0.1:{port}/x: Connection refused\n"
 
 
 def test_ctrl_c_ends_it_while_a_source_does_not_answer():
@@ -237,9 +281,8 @@ def test_a_device_of_ffmpeg_is_a_camera():
     assert picture.shape == (48, 64, 3)
 
 
-def test_a_system_without_virtual_cameras_is_one_line(tmp_path):
+def test_a_system_without_virtual_cameras_is_one_line(tmp_path, refused):
     pytest.importorskip("pyvirtualcam", reason="the extra `virtualcamera` is not installed")
     if any(Path("/dev").glob("video*")):
         pytest.skip("there are cameras here")
-    (tmp_path / "film.mp4").write_bytes(film(2, "mp4"))
-    assert refused("--virtual-camera", str(tmp_path / "film.mp4")).startswith("Error: --virtual-camera: ")
+    assert refused("--virtual-camera", film(tmp_path / "film.mp4", 2)).startswith("Error: --virtual-camera: ")
