@@ -1,4 +1,4 @@
-"""Training runs for tests: starting and comparing them."""
+"""Training runs for tests: starting and comparing them, and processes of `zdce` that end at a certain moment."""
 
 import os
 import signal
@@ -15,6 +15,12 @@ from zdce import cli, training
 def command(*arguments):
     """`zdce train` for a process of its own."""
     return [sys.executable, "-m", "zdce", "train", *map(str, arguments)]
+
+
+def zdce_after(code, *arguments):
+    """A process that runs ``code``, which may stop it at a certain moment, and then `zdce ARGUMENTS`."""
+    zdce = 'import runpy\nrunpy.run_module("zdce", run_name="__main__", alter_sys=True)'
+    return [sys.executable, "-c", f"{code}\n{zdce}", *map(str, arguments)]
 
 
 def run(*arguments):

@@ -6,11 +6,16 @@ import sys
 import time
 from pathlib import Path
 
+from runs import zdce_after
 
-def start(count, *arguments):
-    """``torchrun --nproc-per-node COUNT -m zdce ARGUMENTS``."""
+
+def start(count, *arguments, code=""):
+    """``torchrun --nproc-per-node COUNT zdce ARGUMENTS``; each process runs ``code`` before."""
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "-m", "zdce", *map(str, arguments)],
+        [
+            sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "--no-python",
+            *zdce_after(code, *arguments),
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
