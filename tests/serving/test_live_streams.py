@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,8 +20,25 @@ from zdce.serving import live, server
 NOISE = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)  # a JPEG of a megabyte
 
 
+@pytest.fixture
+def events(monkeypatch):
+    """Events of the server's connections: no more goes into one, and it was closed."""
+
+    def event_of(name):
+        does, told = getattr(server._StreamConnection, name), threading.Event()
+
+        def does_and_tells(*arguments):
+            does(*arguments)
+            told.set()
+
+        monkeypatch.setattr(server._StreamConnection, name, does_and_tells)
+        return told
+
+    return {name: event_of(name) for name in ("pause_writing", "connection_lost")}
+
+
 @contextmanager
-def filled(views):
+def filled(views, paused):
     """A connection that asked for a stream and reads nothing, when no more goes into it."""
     with (
         socket.socket() as connection,
@@ -28,27 +46,29 @@ def filled(views):
         server.in_background(live.application(views), listening),
     ):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        connection.settimeout(5)
+        connection.settimeout(30)
         connection.connect(listening.getsockname())
         connection.sendall(b"GET /after.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        for number in range(20):
+        for number in range(1000):
             views.show(EnhancedFrame(NOISE, NOISE, number, 0.0, 1.0))
-            time.sleep(0.1)
+            if paused.wait(0.05):
+                break
+        assert paused.is_set()
         yield connection
         views.close()
 
 
-def test_a_viewer_that_reads_nothing_is_sent_away(monkeypatch):
+def test_a_viewer_that_reads_nothing_is_sent_away(monkeypatch, events):
     monkeypatch.setattr(server, "_STALLED", 0.5)
-    with filled(live.Views()) as connection:
-        time.sleep(1.0)
+    with filled(live.Views(), events["pause_writing"]) as connection:
+        assert events["connection_lost"].wait(30)
         while connection.recv(1 << 20):  # to the end: a stream that goes on and has no new frame would time out
             pass
 
 
-def test_a_viewer_that_reads_nothing_does_not_hold_the_end_up(monkeypatch):
+def test_a_viewer_that_reads_nothing_does_not_hold_the_end_up(monkeypatch, events):
     monkeypatch.setattr(server, "_END", 0.5)
-    with filled(live.Views()):
+    with filled(live.Views(), events["pause_writing"]):
         began = time.monotonic()
     assert time.monotonic() - began < 8
 

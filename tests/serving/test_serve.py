@@ -73,11 +73,13 @@ def models(tmp_path_factory):
 
 
 @contextmanager
-def serving(models, limits=None, **options):
-    """A server in a thread; gives its port."""
+def serving(models, limits=None, buffer=None, **options):
+    """A server in a thread, whose connections hold ``buffer`` bytes on the way to the client; gives its port."""
     ready = threading.Event()
     made = server.server(Networks(models), limits or Limits(), ready=ready.set, **options)
     with server.listen("127.0.0.1", 0) as listening:
+        if buffer is not None:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})
         thread.start()
         assert ready.wait(30)
@@ -472,6 +474,13 @@ class Impatient(Limits):
         return 0.2
 
 
+class ImpatientWithResults(Limits):
+    """For a result of megabytes there is no time."""
+
+    def transfer_seconds(self, size):
+        return 0.2 if size > 1_000_000 else 30
+
+
 def test_an_upload_that_stands_still_is_ended(models):
     with serving(models, Impatient()) as port, socket.create_connection(("127.0.0.1", port), 30) as connection:
         connection.sendall(b"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc")
@@ -499,11 +508,11 @@ def test_an_upload_must_keep_a_pace(models):
         # Ten times 0.1 s is longer than a silent one may take, and fast enough.
         data = file(np.random.default_rng(0).integers(0, 60, (60, 90, 3), np.uint8))
         with socket.create_connection(("127.0.0.1", port), 30) as connection:
-            head = f"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
-            connection.sendall(head.encode())
+            sent = f"POST /api/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n".encode()
             for i in range(10):
+                connection.sendall(sent + data[i * len(data) // 10 : (i + 1) * len(data) // 10])
                 time.sleep(0.1)
-                connection.sendall(data[i * len(data) // 10 : (i + 1) * len(data) // 10])
+                sent = b""
             assert connection.recv(12) == b"HTTP/1.1 200"
 
 
@@ -526,29 +535,47 @@ def test_uploads_that_are_announced_and_do_not_come_take_no_place(models):
 
 
 def test_who_begins_no_request_is_left(models, monkeypatch):
-    looks, look = Counter(), server._Connection._look
-
-    def counted(connection, before):
-        look(connection, before)
-        looks[connection] += not connection.transport.is_closing()
-
-    monkeypatch.setattr(server._Connection, "_look", counted)
     monkeypatch.setattr(server, "_SILENCE", 0.3)
     with serving(models) as port:
         for head in (b"", b"GET /api/info HTTP/1.1\r\nHost: 127."):
             with socket.create_connection(("127.0.0.1", port), 30) as connection:
                 connection.sendall(head)
                 assert connection.recv(100) == b""
-        with announced(port, 5) as connection:
-            until(lambda: max(looks.values(), default=0) >= 3)  # one that has begun is left in peace
-            connection.sendall(b"hello")
-            assert connection.recv(100).startswith(b"HTTP/1.1 415")
+
+
+def test_who_has_begun_a_request_is_left_in_peace(models, monkeypatch):
+    connections, looks, made, look = [], Counter(), server._Connection.connection_made, server._Connection._look
+
+    def kept(connection, transport):
+        connections.append(connection)
+        made(connection, transport)
+
+    def counted(connection, before):
+        look(connection, before)
+        looks[connection] += not connection.transport.is_closing()
+
+    monkeypatch.setattr(server._Connection, "connection_made", kept)
+    monkeypatch.setattr(server._Connection, "_look", counted)
+    with serving(models) as port, announced(port, 5) as connection:
+        monkeypatch.setattr(server, "_SILENCE", 0.02)
+        (begun,) = connections
+        begun.loop.call_soon_threadsafe(begun._look, begun.cycle)  # and again and again
+        until(lambda: looks[begun] >= 3)
+        connection.sendall(b"hello")
+        assert connection.recv(100).startswith(b"HTTP/1.1 415")
+
+
+BUFFER = 65_536
+LARGE = 800 * 1000 * 3
 
 
 def large_result(port):
-    """A connection that asked for 20 MB and reads nothing, more than buffers on the way hold."""
-    connection = socket.create_connection(("127.0.0.1", port), 120)
-    data = file(np.zeros((4000, 5000), np.uint8))
+    """A connection that asked for 2.4 MB and reads nothing, more than the buffers on the way hold."""
+    connection = socket.socket()
+    connection.settimeout(120)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+    connection.connect(("127.0.0.1", port))
+    data = file(np.zeros((800, 1000, 3), np.uint8))
     head = f"POST /api/enhance?format=bmp&scale=64 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
     connection.sendall(head.encode() + data)
     assert connection.recv(12) == b"HTTP/1.1 200"
@@ -556,22 +583,22 @@ def large_result(port):
 
 
 def test_a_result_keeps_its_place_until_it_is_read(models):
-    with serving(models, Limits(workers=1, queue=0)) as port, large_result(port) as connection:
+    with serving(models, Limits(workers=1, queue=0), BUFFER) as port, large_result(port) as connection:
         for _ in range(5):
             assert ask(port, "/api/enhance", file(dark()))[0] == 503
         read = 0
-        while read < 20_000_000:
+        while read < LARGE:
             read += len(connection.recv(1 << 20))
         until(lambda: ask(port, "/api/enhance", file(dark()))[0] == 200)
 
 
 def test_who_does_not_read_is_left(models):
-    with serving(models, Impatient(workers=1, queue=0)) as port, large_result(port) as connection:
+    with serving(models, ImpatientWithResults(workers=1, queue=0), BUFFER) as port, large_result(port) as connection:
         until(lambda: ask(port, "/api/enhance", file(dark()))[0] == 200)
         read = 0
         while some := connection.recv(1 << 20):
             read += len(some)
-        assert read < 20_000_000
+        assert read < LARGE
 
 
 def test_a_picture_that_memory_can_not_hold_is_too_large(models, monkeypatch):
