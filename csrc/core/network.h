@@ -35,8 +35,9 @@ constexpr int kMatrix = 512;
 // may reach half into a fourth pixel, for which there are no weights.
 inline int row_steps(int blocks) { return (3 * blocks + 1) / 2; }
 
-// Values of a pixel of the picture in bfloat16: three colours, what rounding them left, the colours again, and a zero.
-// Three pixels fit into one step of 32 values.
+// Values of a pixel of the picture in bfloat16: what rounding left of red and green, the colours, what it left of blue,
+// the colours again, and a zero. Three pixels, and what rounding left of a fourth's red and green, are one step of 32
+// values.
 constexpr int kColorValues = 10;
 
 // Steps of a 1x1 filter over `blocks` blocks of inputs: 32 channels each.

@@ -107,8 +107,8 @@ inline void pack_color_matrices(const Layer& layer, const float* filters, Brain*
     for (int c = 0; c < 3; ++c) {
       for (int tap = 0; tap < 9; ++tap, ++filters) {
         const Brain weight = rounded(*filters), rest = rounded(*filters - float_of(uint32_t{weight} << 16));
-        const int first = tap % 3 * kColorValues + c;
-        for (const auto& [v, value] : {std::pair{first, weight}, {first + 3, weight}, {first + 6, rest}}) {
+        for (const auto& [place, value] : {std::pair{c < 2 ? c : 5, weight}, {2 + c, weight}, {6 + c, rest}}) {
+          const int v = tap % 3 * kColorValues + place;
           block[tap / 3 * kMatrix + v / 2 * 32 + o % kBlock * 2 + v % 2] = value;
         }
       }

@@ -99,8 +99,8 @@ struct AmxUnit {
   // `between` does, a little after each: only some eight of these instructions wait at a time, so what came after more
   // of them would not begin before they end.
   template <class Between>
-  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, const float* bias, float* to,
-                                   const Between& between) {
+  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to, const Between& between,
+                                   const float* bias = nullptr) {
     const Layer& layer = *band.layer;
     const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix;
     if (bias == nullptr) {

@@ -12,23 +12,35 @@ struct Copy {
   int pitch;
 };
 
-// Where the rows of one layer's inputs and outputs lie. Columns are counted from the beginning of the rows' memory;
-// left and right differ by a multiple of 4, and inputs are read from left - 1 to right.
-template <class F>
-struct Band {
+// Columns of a layer, counted from the beginning of the rows' memory; left and right differ by a multiple of 4, and
+// inputs are read from left - 1 to right.
+struct Columns {
   const Layer* layer;
   int left, right;
-  // Rows y - 1 to y + 4 of the picture's colours, for the first layer in float32.
+};
+
+// Where the rows of one layer's inputs and outputs lie.
+template <class F>
+struct Band;
+
+template <>
+struct Band<float> : Columns {
+  // Rows y - 1 to y + 4 of the picture's colours, for the first layer.
   const float* const (*colors)[6];
-  // Rows y - 1 to y + 4 of each block of input channels, for the others; in bfloat16, of each source's pixels, which
-  // are the picture's for the first layer.
-  const F* const (*inputs)[6];
-  // Rows y to y + 3 of each block of output channels. Null in the last layer and in bfloat16, which has copies instead.
-  F* const (*outputs)[kBandRows];
+  // Rows y - 1 to y + 4 of each block of input channels, for the others.
+  const float* const (*inputs)[6];
+  // Rows y to y + 3 of each block of output channels, which the last layer does not write.
+  float* const (*outputs)[kBandRows];
   // (input blocks, 12, kStripTiles, 16), (output blocks, 36, kStripTiles, 16), (output blocks, 16 pixels, 16): scratch.
-  // In bfloat16 only products: (2, output blocks, 4, 16, 16).
   float *coefficients, *products, *pixels;
-  const std::vector<Copy>* copies = nullptr;
+};
+
+template <>
+struct Band<Brain> : Columns {
+  // Rows y - 1 to y + 4 of each source's pixels, which are the picture's for the first layer.
+  const Brain* const (*inputs)[6];
+  const std::vector<Copy>* copies;  // none in the last layer
+  float* products;                  // (2, output blocks, 4, 16, 16): scratch
 };
 
 // What becomes of the last layer's logits.

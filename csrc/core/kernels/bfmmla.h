@@ -45,16 +45,7 @@ ZDCE_INLINE void multiply_add(Register& sums, BrainFours values, BrainFours weig
 struct BfmmlaTile {
   static constexpr int kPixels = 8, kOutputs = 8;
 
-  Register sums[4][4];
-
-  // Starts the sums of all pixels at the bias. bias: (8,), or null for none.
-  ZDCE_INLINE explicit BfmmlaTile(const float* bias) {
-    each<4>([&](auto j) ZDCE_INLINE_LAMBDA {
-      const Register two =
-          bias == nullptr ? Register{} : Register{bias[2 * j], bias[2 * j + 1], bias[2 * j], bias[2 * j + 1]};
-      each<4>([&](auto i) ZDCE_INLINE_LAMBDA { sums[i][j] = two; });
-    });
-  }
+  Register sums[4][4] = {};
 
   // Adds the products of `count` values (a multiple of 8, at most 32) of pixels that are `pitch` apart. weights: (16
   // pairs, 16 outputs, 2).
@@ -95,13 +86,11 @@ struct BfmmlaTile {
   }
 };
 
-// Sums of block o, of row r, 8 pixels from column x on and 8 outputs from j on, from `bias` (8,) on, or from 0 on where
-// it is null. to: (8 pixels, 8 of 16 outputs).
-__attribute__((noinline)) inline void multiply_tile(const Band<Brain>& band, int x, int o, int r, int j,
-                                                    const float* bias, float* to) {
+// Sums of block o, of row r, 8 pixels from column x on and 8 outputs from j on. to: (8 pixels, 8 of 16 outputs).
+__attribute__((noinline)) inline void multiply_tile(const Band<Brain>& band, int x, int o, int r, int j, float* to) {
   const Layer& layer = *band.layer;
   const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix + 2 * j;
-  BfmmlaTile tile(bias);
+  BfmmlaTile tile;
   for (int row = 0; layer.widths.empty() && row < 3; ++row) {
     tile.add(band.inputs[0][r + row] + (x - 1) * kColorValues, kColorValues, weights + row * kMatrix, 2 * kBlock);
   }
@@ -121,7 +110,7 @@ __attribute__((noinline)) inline void multiply_tile(const Band<Brain>& band, int
 // Of 1x1 filters. values: (steps, 16 pixels, 32); weights: (steps, 16 pairs, 16 outputs, 2).
 __attribute__((noinline)) inline void multiply_pointwise_tile(const Brain* values, const Brain* weights, int inputs,
                                                               float* to) {
-  BfmmlaTile tile(nullptr);
+  BfmmlaTile tile;
   for (int at = 0; at < inputs; at += 2 * kBlock, weights += kMatrix, values += kMatrix) {
     tile.add(values, 2 * kBlock, weights, std::min(2 * kBlock, inputs - at));
   }
@@ -174,15 +163,13 @@ struct BfmmlaUnit {
   // Products share their units with all other arithmetic: nothing is done between them.
   static int pauses(const Layer&) { return 1; }
 
-  // Sums of block o, of 4 x 16 pixels from column x on, from `bias` (16,) on, or from 0 on where it is null. to: (4,
-  // 16, 16).
+  // Sums of block o, of 4 x 16 pixels from column x on. to: (4, 16, 16).
   template <class Between>
-  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, const float* bias, float* to,
-                                   const Between&) {
+  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to, const Between&) {
     for (int r = 0; r < kBandRows; ++r) {
       for (int p = 0; p < kBlock; p += BfmmlaTile::kPixels) {
         for (int j = 0; j < kBlock; j += BfmmlaTile::kOutputs) {
-          multiply_tile(band, x + p, o, r, j, bias == nullptr ? nullptr : bias + j, to + (r * kBlock + p) * kBlock + j);
+          multiply_tile(band, x + p, o, r, j, to + (r * kBlock + p) * kBlock + j);
         }
       }
     }

@@ -18,17 +18,19 @@ struct MatrixBand {
   }
 
   // The picture's rows as the first layer in bfloat16 reads them. rows: `columns` of each colour, a multiple of 16; to:
-  // (columns, kColorValues).
+  // (columns, kColorValues). What rounding leaves is 0 where a colour is not finite: a step ends with two such values
+  // of a fourth pixel, times 0.
   ZDCE_INLINE static void split_colors(const float* const (&rows)[3], int columns, Brain* to) {
     for (int x = 0; x < columns; x += kRegisterLanes, to += kRegisterLanes * kColorValues) {
       RegisterBits color[3], rest[3];
       for (int c = 0; c < 3; ++c) {
         const Register v = load_register(rows[c] + x);
         color[c] = Unit::brain_bits(v);
-        rest[c] = Unit::brain_bits(v - reinterpret_cast<Register>(color[c] << 16));
+        const Register left = v - reinterpret_cast<Register>(color[c] << 16);
+        rest[c] = Unit::brain_bits(left - left == Register{} ? left : Register{});
       }
-      // Two values a lane: five lanes a pixel, the fourth like the first.
-      const RegisterBits pairs[4] = {color[0] | color[1] << 16, color[2] | rest[0] << 16, rest[1] | rest[2] << 16,
+      // Two values a lane: five lanes a pixel, the fourth like the second.
+      const RegisterBits pairs[4] = {rest[0] | rest[1] << 16, color[0] | color[1] << 16, color[2] | rest[2] << 16,
                                      color[2]};
       Register lanes[4];
       std::memcpy(lanes, pairs, sizeof(lanes));
@@ -41,13 +43,13 @@ struct MatrixBand {
     (put_part<kPart>(lanes, to, std::make_integer_sequence<int, kRegisterLanes>()), ...);
   }
 
-  // Register kPart of five that hold lanes 0, 1, 2, 0 and 3 of pixel 0, then of pixel 1, ...
+  // Register kPart of five that hold lanes 0, 1, 2, 1 and 3 of pixel 0, then of pixel 1, ...
   template <int kPart, int... kLane>
   ZDCE_INLINE static void put_part(const Register (&lanes)[4], Brain* to, std::integer_sequence<int, kLane...>) {
     constexpr int n = kRegisterLanes;
     const auto pixel = [](int lane) { return (kPart * n + lane) / 5; };
     const auto which = [](int lane) { return (kPart * n + lane) % 5; };
-    const Register first = shuffle<(which(kLane) == 1 ? n : 0) + pixel(kLane)...>(lanes[0], lanes[1]);
+    const Register first = shuffle<(which(kLane) % 2 == 1 ? n : 0) + pixel(kLane)...>(lanes[0], lanes[1]);
     const Register second = shuffle<(which(kLane) == 4 ? n : 0) + pixel(kLane)...>(lanes[2], lanes[3]);
     const Register all = shuffle<(which(kLane) == 2 || which(kLane) == 4 ? n : 0) + kLane...>(first, second);
     std::memcpy(to + kPart * 2 * n, &all, sizeof(all));
@@ -98,7 +100,7 @@ struct MatrixBand {
       const auto between = [&]() ZDCE_INLINE_LAMBDA {
         for (due += pieces; due >= pauses && piece < pieces; due -= pauses) use(before, x - kBlock, piece++);
       };
-      for (int o = 0; o < blocks; ++o) Unit::multiply(band, x, first + o, nullptr, sums + o * tile, between);
+      for (int o = 0; o < blocks; ++o) Unit::multiply(band, x, first + o, sums + o * tile, between);
       while (piece < pieces) use(before, x - kBlock, piece++);
       std::swap(sums, before);
     }

@@ -361,14 +361,14 @@ class Outputs {
   // inputs: rows y - 1 to y + 4 of each of the layer's sources.
   void band(const Tile& tile, int64_t y, const Brain* const (*inputs)[6], float* memory) const {
     float* const products = memory + products_;
-    const Band<Brain> band{&layer_, 1, 1 + columns_of(tile), nullptr, inputs, nullptr, nullptr, products, nullptr};
+    const Band<Brain> band{{&layer_, 1, 1 + columns_of(tile)}, inputs, nullptr, products};
     int first = 0;
     for (const Planes& t : tensors_) {
       const Output to = output(tile, y, t, first, memory);
       // A block's weights stay in the first-level cache for the whole row.
       for (int o = 0; o < to.blocks; ++o) {
         for (int x = 0; x < tile.n; x += kBlock) {
-          AmxUnit::multiply(band, 1 + x, first + o, layer_.bias + (first + o) * kBlock, products, [] {});
+          AmxUnit::multiply(band, 1 + x, first + o, products, [] {}, layer_.bias + (first + o) * kBlock);
           PutBlock::run(products, to, o, x);
         }
       }

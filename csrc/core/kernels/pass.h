@@ -81,8 +81,8 @@ class Pass {
       joint_rings.push_back(features(kept_.joint[l] * blocks_of(network_.layers[l].inputs) * row));
     }
     const int64_t all_rings = offsets.size, zeros = features(widest * row), unused = features(widest * row),
-                  coefficients = offsets.take(scratch / 3 * inputs), products = offsets.take(scratch * lanes),
-                  pixels = offsets.take(kBlock * lanes),
+                  coefficients = offsets.take(kInterleaved ? 0 : scratch / 3 * inputs),
+                  products = offsets.take(scratch * lanes), pixels = offsets.take(kInterleaved ? 0 : kBlock * lanes),
                   results = offsets.take(int64_t{kMaxMaps} * kBandRows * columns_),
                   image = offsets.take(int64_t{3} * geometry_.image_ring() * columns_),
                   color_values = features(kInterleaved ? int64_t{kColorValues} * geometry_.image_ring() * columns_ : 0),
@@ -160,43 +160,56 @@ class Pass {
 
   void band(int l, int y) {
     if (y + kBandRows <= 0 || y >= height_) return;
-    const Layer& layer = network_.layers[l];
     const bool last = l + 1 == static_cast<int>(network_.layers.size());
-    const float* colors[3][6];
-    const F* inputs[kMaxInputBlocks][6];
-    F* outputs[kMaxInputBlocks][kBandRows];
-    read_rows(l, y, colors, inputs);
-    Band<F> work{&layer,  left(l) - origin_, right(l) - origin_, colors, inputs,
-                 nullptr, coefficients_,     products_,          pixels_};
+    Finish finish;
+    if (last) fill(finish, y);
+    run_layer(l, y, last ? &finish : nullptr);
     if (last) {
-      Finish finish;
-      fill(finish, y);
-      run_band(work, &finish);
       store_pixels(result_, y, std::min(kBandRows, tile_.bottom - y), tile_.left, tile_.right - tile_.left,
                    finish.results, tile_.left - origin_);
-      return;
     }
-    if constexpr (kInterleaved) {
-      find_copies(l, y);
-      work.copies = &copies_;
-    } else {
-      for (int o = 0; o < layer.blocks; ++o) {
-        for (int r = 0; r < kBandRows; ++r) {
-          const bool kept = inside(y + r) && kept_.own[l] > 0;  // a layer that none reads is not
-          outputs[o][r] = kept ? feature_row(l, y + r) + int64_t{o} * kBlock * columns_ : unused_;
-        }
-      }
-      work.outputs = outputs;
-    }
-    run_band(work, nullptr);
-    clear_beside(work, left(l) == 0, right(l) >= width_);
   }
 
-  void read_rows(int l, int y, const float* (&colors)[3][6], const F* (*inputs)[6]) const {
-    const Layer& layer = network_.layers[l];
+  void run_layer(int l, int y, const Finish* finish) {
+    const Columns columns{&network_.layers[l], left(l) - origin_, right(l) - origin_};
+    const F* inputs[kMaxInputBlocks][6];
+    find_inputs(l, y, inputs);
+    if constexpr (kInterleaved) {
+      find_copies(l, y);
+      run_band(Band<F>{columns, inputs, &copies_, products_}, finish);
+      for (const Copy& copy : copies_) {
+        for (F* const row : copy.rows) clear_beside(l, row, copy.pitch, columns.layer->blocks * kBlock);
+      }
+    } else {
+      const float* colors[3][6];
+      F* outputs[kMaxInputBlocks][kBandRows];
+      find_colors(y, colors);
+      find_outputs(l, y, outputs);
+      run_band(Band<F>{columns, colors, inputs, outputs, coefficients_, products_, pixels_}, finish);
+      for (int o = 0; o < columns.layer->blocks; ++o) {
+        for (F* const row : outputs[o]) clear_beside(l, row, kBlock, kBlock);
+      }
+    }
+  }
+
+  void find_colors(int y, const float* (&colors)[3][6]) const {
     for (int c = 0; c < 3; ++c) {
       for (int r = 0; r < 6; ++r) colors[c][r] = inside(y - 1 + r) ? image_row(y - 1 + r, c) : no_colors_;
     }
+  }
+
+  // Rows y to y + 3 of each block of a layer, where a later one reads them.
+  void find_outputs(int l, int y, F* (*outputs)[kBandRows]) const {
+    for (int o = 0; o < network_.layers[l].blocks; ++o) {
+      for (int r = 0; r < kBandRows; ++r) {
+        const bool kept = inside(y + r) && kept_.own[l] > 0;
+        outputs[o][r] = kept ? feature_row(l, y + r) + int64_t{o} * kBlock * columns_ : unused_;
+      }
+    }
+  }
+
+  void find_inputs(int l, int y, const F* (*inputs)[6]) const {
+    const Layer& layer = network_.layers[l];
     const auto six_rows = [&](const auto& row_of) {
       for (int r = 0; r < 6; ++r) (*inputs)[r] = inside(y - 1 + r) ? row_of(y - 1 + r) : zeros_;
       ++inputs;
@@ -220,20 +233,9 @@ class Pass {
   }
 
   // Layers see zeros beyond the picture's border, not what the network makes of them.
-  void clear_beside(const Band<F>& work, bool at_left, bool at_right) const {
-    const auto clear = [&](F* row, int pitch, int channels) {
-      if (at_left) std::fill_n(row + int64_t{work.left - 1} * pitch, channels, F{0});
-      for (int64_t x = width_ - origin_; at_right && x <= work.right; ++x) std::fill_n(row + x * pitch, channels, F{0});
-    };
-    if constexpr (kInterleaved) {
-      for (const Copy& copy : copies_) {
-        for (F* const row : copy.rows) clear(row, copy.pitch, work.layer->blocks * kBlock);
-      }
-    } else {
-      for (int o = 0; o < work.layer->blocks; ++o) {
-        for (F* const row : work.outputs[o]) clear(row, kBlock, kBlock);
-      }
-    }
+  void clear_beside(int l, F* row, int pitch, int channels) const {
+    if (left(l) == 0) std::fill_n(row - (origin_ + 1) * int64_t{pitch}, channels, F{0});
+    for (int64_t x = width_; x <= right(l); ++x) std::fill_n(row + (x - origin_) * pitch, channels, F{0});
   }
 
   void run_band(const Band<float>& work, const Finish* finish) const {
