@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -67,8 +68,41 @@ def test_a_command_that_is_ended_ends_its_processes():
         time.sleep(0.05)
     process.terminate()
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors.strip()) == (130, "stopped")
+    assert (process.returncode, errors.strip()) == (143, "stopped")
     assert not [pid for pid in measuring if os.path.exists(f"/proc/{pid}")]
+
+
+# Runs zdce with a signal to itself at the import of a module.
+_SIGNALLED = """
+import os, runpy, sys
+module, number = sys.argv.pop(1), int(sys.argv.pop(1))
+class Signal:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), number)
+sys.meta_path.insert(0, Signal())
+runpy.run_module("zdce", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize("module", ["zdce.cli", "click", "zdce.commands.group", "zdce.commands.enhance", "numpy"])
+def test_a_signal_while_modules_are_imported_is_one_line(module, number, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "dark.png")
+    command = [sys.executable, "-c", _SIGNALLED, module, str(int(number)), "enhance", "dark.png"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "stopped\n")
+    assert os.listdir(tmp_path) == ["dark.png"]
+
+
+def test_an_ignored_ctrl_c_stays_ignored(tmp_path):
+    """As shells start commands in the background of a script."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "dark.png")
+    ignoring = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + _SIGNALLED
+    for module in ("click", "numpy"):
+        command = [sys.executable, "-c", ignoring, module, str(int(signal.SIGINT)), "enhance", "dark.png", "--overwrite"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def python(code, **environment):

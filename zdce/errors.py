@@ -11,9 +11,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# EX_SOFTWARE of sysexits.h; and what shells report for a command that SIGINT (2) ended.
-BUG_EXIT_CODE = 70
-INTERRUPTED_EXIT_CODE = 128 + 2
+BUG_EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 
 REPORT = "Please report this bug to the project: the lines above and the output of `zdce info`."
 

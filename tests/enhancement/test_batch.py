@@ -308,7 +308,8 @@ def test_a_disk_that_takes_no_more_is_one_line_with_the_files_name(model, photos
     assert not [name for name in contents(photos) if "/." in f"/{name}"]
 
 
-def test_ctrl_c_leaves_whole_files_only(model, photos):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_leaves_whole_files_only(model, photos, number):
     # Large enough that the signal comes long before the last one.
     Image.fromarray(np.full((600, 800, 3), 20, np.uint8)).save(photos / "large.jpg")
     for i in range(200):
@@ -322,9 +323,9 @@ def test_ctrl_c_leaves_whole_files_only(model, photos):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert errors.splitlines()[-1].startswith("stopped; all written files are complete")
     assert "Traceback" not in errors
     written = contents(photos / "out")

@@ -1025,7 +1025,8 @@ def test_a_real_process(model):
     assert packets("in-enhanced.mp4") == packets("in.mp4")
 
 
-def test_ctrl_c_leaves_no_part_of_a_video(model, folder):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_leaves_no_part_of_a_video(model, folder, number):
     write("in.mp4", times=[i * 3000 for i in range(1500)], sound=None)
     before = contents(folder)
     child = process(model, "in.mp4", "-o", "out/out.mp4")
@@ -1035,9 +1036,9 @@ def test_ctrl_c_leaves_no_part_of_a_video(model, folder):
         assert child.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     _, errors = child.communicate(timeout=30)
-    assert child.returncode == 130
+    assert child.returncode == 128 + number
     assert "Traceback" not in errors
     assert contents(folder) == before
 

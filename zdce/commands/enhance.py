@@ -15,7 +15,6 @@ from zdce.enhancement import batch
 from zdce.enhancement.batch import Job, Work
 from zdce.enhancement.enhancer import load
 from zdce.enhancement.manifest import FAILED, KEPT, Manifest
-from zdce.errors import INTERRUPTED_EXIT_CODE
 from zdce.io import formats, images
 from zdce.runtime import processes, signals
 from zdce.runtime.processes import Ranks
@@ -97,8 +96,8 @@ def enhance(
     --scale is given, a video's curve is estimated on an image 12 times smaller, or at the network's own scale.
 
     Files that can't be read are named and skipped; of a broken video, the part that can be decoded is written. The exit code is
-    1 in both cases. Existing results are kept, so the same command continues where it was stopped (by Ctrl-C,
-    with exit code 130). Under `torchrun --nproc-per-node N -m zdce enhance` N processes share the files.
+    1 in both cases. Existing results are kept, so the same command continues where it was stopped (by Ctrl-C
+    with exit code 130, by SIGTERM with 143). Under `torchrun --nproc-per-node N -m zdce enhance` N processes share the files.
     """
     if fast and settings.scale is not None:
         raise click.UsageError("--fast and --scale exclude each other")
@@ -140,7 +139,7 @@ def _stopping() -> Iterator[None]:
     except KeyboardInterrupt as error:
         message = "stopped; all written files are complete, and the same command does the rest; unfinished videos start again"
         click.echo(message, err=True)
-        raise click.exceptions.Exit(INTERRUPTED_EXIT_CODE) from error
+        raise click.exceptions.Exit(signals.exit_code(error)) from error
 
 
 def _enhance_files(request: FileRequest, work: Work, report: Report, ranks: Ranks) -> None:

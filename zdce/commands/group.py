@@ -65,7 +65,7 @@ class Commands(click.Group):
     """A group that imports the commands in ``lazy`` when they are used.
 
     A user's mistake is shown as one line with exit code 1, any other exception as a bug: its traceback, with exit code 70.
-    Ctrl-C and SIGTERM end a command with exit code 130.
+    Ctrl-C ends a command with exit code 130, SIGTERM with 143.
     """
 
     def __init__(self, *arguments: Any, lazy: Mapping[str, Lazy] | None = None, **settings: Any) -> None:
@@ -95,16 +95,15 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            # SIGTERM removes unfinished files and child processes, as Ctrl-C does.
             with warnings.catch_warnings(), signals.as_interrupts():
                 # Pillow's warnings about broken files show lines of its code; such files are read, or reported as broken.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click shows its own exceptions; a closed pipe ends the command silently
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             click.echo("stopped", err=True)
-            ctx.exit(errors.INTERRUPTED_EXIT_CODE)
+            ctx.exit(signals.exit_code(error))
         except Exception as error:
             line = errors.explanation(error)
             if line is None or errors.debugging():

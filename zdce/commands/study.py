@@ -10,9 +10,9 @@ import click
 from zdce import training
 from zdce.commands import options
 from zdce.commands.printing import print_table
-from zdce.errors import INTERRUPTED_EXIT_CODE
 from zdce.models.variants import VARIANTS
 from zdce.ops import NORMALIZATIONS
+from zdce.runtime import signals
 from zdce.runtime.progress import duration
 from zdce.study import run
 from zdce.study.settings import REPORTED, preset
@@ -55,7 +55,7 @@ def run_study(
     """Reproduce the report: train base and its eight ablations, measure them, test the report's claims and write a page.
 
     Writes report.html, report.md, results (CSV, JSON) and the runs to OUT. Work is repeated only if its inputs have changed:
-    after Ctrl-C (exit code 130) the same command continues.
+    after Ctrl-C (exit code 130; SIGTERM: 143) the same command continues.
     """
     run.check_page()
     settings = replace(preset(data, quick=quick), variants=chosen or REPORTED, **given)
@@ -70,7 +70,7 @@ def run_study(
         click.echo(f"report: {run.run(study, stages)}")
     except (StudyInterruptedError, training.TrainingError) as error:
         click.echo(str(error), err=True)
-        sys.exit(INTERRUPTED_EXIT_CODE if isinstance(error, StudyInterruptedError) else 1)
+        sys.exit(signals.exit_code(error) if isinstance(error, StudyInterruptedError) else 1)
 
 
 @click.command()

@@ -14,11 +14,11 @@ from zdce import training
 from zdce.commands import options
 from zdce.commands.group import PanelCommand
 from zdce.data.datasets import SAMPLE
-from zdce.errors import INTERRUPTED_EXIT_CODE, InputError, library_call
+from zdce.errors import InputError, library_call
 from zdce.models import variants
 from zdce.models.network import ACTIVATIONS
 from zdce.ops import NORMALIZATIONS
-from zdce.runtime import locks, processes
+from zdce.runtime import locks, processes, signals
 from zdce.settings import LossWeights
 
 
@@ -132,9 +132,9 @@ def train(
     """Train a network without reference images.
 
     Writes config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last weights (last.safetensors) to
-    OUT. Ctrl-C saves the state and stops (exit code 130); --resume continues and ends with the same weights, bit for bit, as
-    without the stop. The defaults are the settings of the report (docs/study.md). Under `torchrun --nproc-per-node N -m zdce
-    train` N processes share each batch; --resume works with any number of processes.
+    OUT. Ctrl-C saves the state and stops (exit code 130; SIGTERM: 143); --resume continues and ends with the same weights, bit
+    for bit, as without the stop. The defaults are the settings of the report (docs/study.md). Under `torchrun --nproc-per-node
+    N -m zdce train` N processes share each batch; --resume works with any number of processes.
     """
     if resume and config_file:
         raise click.UsageError("--config starts a new run, --resume continues one: give only one of them")
@@ -155,7 +155,7 @@ def train(
                 click.echo(f"weights: {run.folder.last}")
     except training.TrainingError as error:
         click.echo(str(error), err=True)
-        sys.exit(INTERRUPTED_EXIT_CODE if isinstance(error, training.TrainingInterruptedError) else 1)
+        sys.exit(signals.exit_code(error) if isinstance(error, training.TrainingInterruptedError) else 1)
 
 
 def _config(

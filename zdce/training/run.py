@@ -2,7 +2,6 @@
 
 import copy
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -56,7 +55,7 @@ class _Session:
     batches: Iterator[Tensor]
     steps: int
     write: prefetch.BackgroundWork[Checkpoint]
-    stop: threading.Event
+    stop: signals.StopEvent
     bar: Progress
     task: TaskID
 
@@ -229,7 +228,7 @@ class Run:
             raise TrainingInterruptedError(
                 f"stopped in epoch {self.position.epoch + 1} after {self.position.step} of {session.steps} steps;"
                 f" continue with: zdce train --out {self.folder.path} --resume"
-            )
+            ) from session.stop.cause
 
     def _step(self, batch: Tensor) -> Losses:
         """Begins one update from ``batch`` (accumulate * B, 3, size, size) uint8."""
