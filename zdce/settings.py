@@ -192,7 +192,7 @@ class EnhanceSettings:
             file's own if its format stays the same, else 4:4:4.
         strip: metadata to leave out of written files: ``"gps"``, the place; ``"all"``, everything but colours (profile or tags)
             and rotation. None leaves nothing out.
-        crf: constant rate factor of video files, from 0 (lossless) to 51; 6 more halve the size.
+        crf: constant rate factor of video files, from 0 (lossless) to 51; each 6 more halve the size.
         deinterlace: make interlaced videos progressive, one frame from two fields. Without it they are refused.
 
     Raises:
@@ -206,15 +206,15 @@ class EnhanceSettings:
         None, "Estimate the curve on an image this many times smaller; 1 is exact.",
         kind=int, least=1, most=MAX_SCALE, unset=f"{_OWN}; for videos {VIDEO_SCALE} if that is 1", of_network=True,
     )  # fmt: skip
-    strength: float = _option(1.0, "Strength of the curve: 1 as trained or as the scene needs, 0 none, below 0 darker.")
+    strength: float = _option(1.0, "Strength of the curve: 1 as the network sets it, 0 changes nothing, below 0 darkens.")
     precision: str = _option(
         "fp32",
-        "Precision of the convolutions: bf16 is faster on processors with AMX and on GPUs; Arm processors need BF16.",
+        "Precision of the convolutions: bf16 is faster on GPUs and processors with AMX; on Arm it needs the BF16 extension.",
         kind=str,
         choices=PRECISIONS,
     )
     brightness: float | None = _option(
-        None, "Target mean, in [0, 1), of a scene whose mean is 0.05; 0 leaves the curve as trained.",
+        None, "Mean brightness of the result of a scene whose mean is 0.05; 0 leaves the curve as trained.",
         least=0, below=1, unset=_OWN, of_network=True,
     )  # fmt: skip
     noise: float | None = _option(
@@ -229,7 +229,7 @@ class EnhanceSettings:
         "srgb", "Encoding of light in the pixels: srgb (a file's own profile, else sRGB), linear, or log (ACEScct).",
         kind=str, choices=TRANSFERS,
     )  # fmt: skip
-    only_if_dark: bool = _option(False, "Leave pictures and video frames that are not dark as they are.", kind=bool)
+    only_if_dark: bool = _option(False, "Change only pictures and video frames that are dark.", kind=bool)
     smoothing: float = _option(
         0.5, "Time constant of the filter over a video's curves; 0 enhances frame by frame.",
         least=0, unit="seconds", effect="frames",
@@ -247,7 +247,7 @@ class EnhanceSettings:
         kind=str, choices=STRIPS, unset="none", effect="files",
     )  # fmt: skip
     crf: int = _option(
-        18, "Constant rate factor of video files: 0 is lossless, 6 more halve the size.",
+        18, "Constant rate factor of video files: 0 is lossless, each 6 more halve the size.",
         kind=int, least=0, most=51, effect="video files",
     )  # fmt: skip
     deinterlace: bool = _option(

@@ -92,7 +92,7 @@ def enhance(
     """Brighten dark pictures and videos: files, folders, patterns, or - for standard input.
 
     Pictures keep their format, size, EXIF, XMP, colour profile and transparency; videos keep their timing, sound and rotation.
-    One line names whatever a result lacks. --only-if-dark copies the files of lit pictures byte for byte. Unless
+    One line names what could not be kept. --only-if-dark copies the files of lit pictures byte for byte. Unless
     --scale is given, a video's curve is estimated on an image 12 times smaller, or at the network's own scale.
 
     Files that can't be read are named and skipped; of a broken video, the part that can be decoded is written. The exit code is
