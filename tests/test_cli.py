@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
+from runs import zdce_after
 from zdce import cli
 from zdce.errors import InputError
 from zdce.models.variants import VARIANTS
@@ -72,16 +73,15 @@ def test_a_command_that_is_ended_ends_its_processes():
     assert not [pid for pid in measuring if os.path.exists(f"/proc/{pid}")]
 
 
-# Runs zdce with a signal to itself at the import of a module.
+# A signal to the process itself at the import of a module.
 _SIGNALLED = """
-import os, runpy, sys
+import os, sys
 module, number = sys.argv.pop(1), int(sys.argv.pop(1))
 class Signal:
     def find_spec(self, name, path=None, target=None):
         if name == module:
             os.kill(os.getpid(), number)
 sys.meta_path.insert(0, Signal())
-runpy.run_module("zdce", run_name="__main__")
 """
 
 
@@ -89,7 +89,7 @@ runpy.run_module("zdce", run_name="__main__")
 @pytest.mark.parametrize("module", ["zdce.cli", "click", "zdce.commands.group", "zdce.commands.enhance", "numpy"])
 def test_a_signal_while_modules_are_imported_is_one_line(module, number, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "dark.png")
-    command = [sys.executable, "-c", _SIGNALLED, module, str(int(number)), "enhance", "dark.png"]
+    command = zdce_after(_SIGNALLED, module, int(number), "enhance", "dark.png")
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "stopped\n")
     assert os.listdir(tmp_path) == ["dark.png"]
@@ -100,7 +100,7 @@ def test_an_ignored_ctrl_c_stays_ignored(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "dark.png")
     ignoring = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + _SIGNALLED
     for module in ("click", "numpy"):
-        command = [sys.executable, "-c", ignoring, module, str(int(signal.SIGINT)), "enhance", "dark.png", "--overwrite"]
+        command = zdce_after(ignoring, module, int(signal.SIGINT), "enhance", "dark.png", "--overwrite")
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
 
