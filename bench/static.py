@@ -66,7 +66,7 @@ WORK = {
 
 
 # Triton kernels with several versions, and the constant that differs.
-_VERSIONS = {"region": ("REGION",), "picture": ("COLUMNS",), "reduce": ("COLUMNS",)}
+_VERSIONS = {"region": ("REGION",), "picture": ("COLUMNS",), "reduce": ("COLUMNS",), "scene": ("CHANNELS",)}
 
 
 @dataclass(frozen=True)

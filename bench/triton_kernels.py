@@ -26,6 +26,7 @@ from triton.runtime.cache import get_cache_manager, triton_key
 from triton.runtime.jit import JITFunction
 
 from zdce import backends, ops
+from zdce.models import guided_scene, scene
 from zdce.ops import dispatch
 
 from .cases import CASES, DTYPES, Setting, gradients, value
@@ -71,7 +72,7 @@ class Launch:
 
     @property
     def constants(self) -> dict[str, Any]:
-        return {p.name: self.arguments[p.name] for p in self.kernel.params if p.is_constexpr}
+        return {p.name: self.arguments[p.name] for p in self.kernel.params if p.is_constexpr or self.arguments[p.name] is None}
 
 
 @contextlib.contextmanager
@@ -116,6 +117,15 @@ def _pictures(setting: Setting) -> None:
         ops.denoise_picture(picture, picture)
         for scale, antialias in itertools.product(_SCALES, (False, True)):
             ops.reduce_picture(picture, scale, antialias)
+        _strengths(setting.iterations)
+
+
+def _strengths(iterations: int) -> None:
+    """Of a scene, with maps for each step and with one for all."""
+    image = torch.zeros(1, 3, scene.SIDE, scene.SIDE)
+    for channels in (3 * iterations, 3):
+        scene.strength(image, image.new_zeros(1, channels, scene.SIDE, scene.SIDE), iterations, 0.3)
+    guided_scene.strength(guided_scene.read(image), image[:, :1], iterations, 0.3)
 
 
 def source(launch: Launch) -> ASTSource:
@@ -124,7 +134,7 @@ def source(launch: Launch) -> ASTSource:
     for i, parameter in enumerate(launch.kernel.params):
         argument = launch.arguments[parameter.name]
         counts = not parameter.do_not_specialize
-        if parameter.is_constexpr or (counts and isinstance(argument, int) and argument == 1):
+        if parameter.is_constexpr or argument is None or (counts and isinstance(argument, int) and argument == 1):
             signature[parameter.name], constants[parameter.name] = "constexpr", argument
             continue
         signature[parameter.name] = _type(argument)

@@ -31,17 +31,20 @@ def activated(pointers, mask, strength, LOGITS: tl.constexpr):
 @triton.jit(
     do_not_specialize=[
         "picture_ptr", "enhanced_ptr", "height", "maps_height", "maps_width", "picture_y", "enhanced_y",
-        "factor_y", "offset_y", "divisor_y", "factor_x", "offset_x", "divisor_x", "tiles",
+        "factor_y", "offset_y", "divisor_y", "factor_x", "offset_x", "divisor_x", "tiles", "strength_ptr",
     ]
 )  # fmt: skip
 def picture_forward(
     picture_ptr, maps_ptr, enhanced_ptr, height, width, maps_height, maps_width, picture_y, enhanced_y, maps_c, maps_y, maps_x,
-    factor_y, offset_y, divisor_y, factor_x, offset_x, divisor_x, tiles, strength, TOP: tl.constexpr, T: tl.constexpr,
-    SHARED: tl.constexpr, GUIDED: tl.constexpr, INTERPOLATED: tl.constexpr, LOGITS: tl.constexpr,
+    factor_y, offset_y, divisor_y, factor_x, offset_x, divisor_x, tiles, strength, strength_ptr, TOP: tl.constexpr,
+    T: tl.constexpr, SHARED: tl.constexpr, GUIDED: tl.constexpr, INTERPOLATED: tl.constexpr, LOGITS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of columns x `tiles` for each band of rows). Row y samples the maps at (y factor_y + offset_y) / divisor_y,
     # and band b has the rows from b to b + 1 there; the first, -1, is what the upper border clamps. Columns likewise.
+    # The strength is multiplied with that at strength_ptr, unless it is None.
+    if strength_ptr is not None:
+        strength *= tl.load(strength_ptr)
     blocks = tl.cdiv(width, COLUMNS)
     tile = tl.program_id(0) // blocks
     band = (tile // tiles).to(tl.int64) - 1
@@ -117,9 +120,11 @@ def enhance_picture(
     align_corners: bool,
     strength: float,
     logits: bool,
+    factor: Tensor | None,
     enhanced: Tensor,
 ) -> None:
-    """picture (H, W, 3), maps (1, 3T, 3 or 2, ceil(H / scale), ceil(W / scale)); writes enhanced (H, W, 3)."""
+    """picture (H, W, 3), maps (1, 3T, 3 or 2, ceil(H / scale), ceil(W / scale)), factor of the strength (one number or None);
+    writes enhanced (H, W, 3)."""
     height, width, _ = picture.shape
     maps_height, maps_width = maps.shape[2:]
     down, across = _sampling(height, maps_height, scale, align_corners), _sampling(width, maps_width, scale, align_corners)
@@ -130,7 +135,8 @@ def enhance_picture(
     launch(
         picture_forward, (triton.cdiv(width, columns) * (maps_height + 1) * tiles,),
         picture, maps, enhanced, height, width, maps_height, maps_width, picture.stride(0), enhanced.stride(0),
-        *maps.stride()[1:], *down, *across, tiles, strength, TOP=WHITE[picture.dtype], T=iterations, SHARED=maps.shape[1] == 3,
+        *maps.stride()[1:], *down, *across, tiles, strength, factor, TOP=WHITE[picture.dtype], T=iterations,
+        SHARED=maps.shape[1] == 3,
         GUIDED=maps.shape[1] == 2, INTERPOLATED=scale > 1, LOGITS=logits, ROWS=rows, COLUMNS=columns, num_warps=WARPS,
     )  # fmt: skip
 

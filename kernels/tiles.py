@@ -14,6 +14,9 @@ from triton import knobs
 # directly.
 device_function = (lambda function: function) if knobs.runtime.interpret else triton.jit
 
+# A number of the module that kernels read. The interpreter takes plain numbers.
+constant = (lambda number: number) if knobs.runtime.interpret else tl.constexpr
+
 
 @device_function
 def hyperbolic_tangent(x):

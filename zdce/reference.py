@@ -13,6 +13,7 @@ from zdce.ops.convolution import reference_backward as convolution_backward
 from zdce.ops.denoise_picture import denoise
 from zdce.ops.denoise_picture import reference as denoise_picture
 from zdce.ops.enhance_picture import reference as enhance_picture
+from zdce.ops.guided_strength import reference as guided_strength
 from zdce.ops.losses import color_constancy_reference as color_constancy
 from zdce.ops.losses import exposure_control_reference as exposure_control
 from zdce.ops.losses import illumination_smoothness_reference as illumination_smoothness
@@ -25,6 +26,7 @@ from zdce.ops.region_contrast import reference as region_contrast
 from zdce.ops.region_contrast import reference_backward as region_contrast_backward
 from zdce.ops.region_means import reference as region_means
 from zdce.ops.region_means import reference_backward as region_means_backward
+from zdce.ops.scene_strength import reference as scene_strength
 from zdce.ops.tv_sums import reference as tv_sums
 from zdce.ops.tv_sums import reference_backward as tv_sums_backward
 
@@ -40,6 +42,7 @@ __all__ = [
     "denoise_picture",
     "enhance_picture",
     "exposure_control",
+    "guided_strength",
     "illumination_smoothness",
     "objective_statistics",
     "objective_statistics_backward",
@@ -48,6 +51,7 @@ __all__ = [
     "region_contrast_backward",
     "region_means",
     "region_means_backward",
+    "scene_strength",
     "spatial_consistency",
     "tv_sums",
     "tv_sums_backward",

@@ -1,5 +1,7 @@
 // A whole network's CUDA kernel as an operator of torch.
 
+#include <optional>
+
 #include "../torch/element_of.h"
 #include "launch.cuh"
 #include "network.cuh"
@@ -36,9 +38,10 @@ GpuLimits limits(int device) {
 
 // pictures: (B, H, W, 3), uint8, uint16 or float32 in [0, 1]; weights: bfloat16 or float16, packed by
 // zdce/models/fused_network.py for `plan` (read_plan of core/network.h), an int64 tensor on the CPU; biases: float32;
-// results: as pictures or, with `to_maps`, (B, H, W, maps) of float32; written.
+// strengths: float32 (B,), factors of each picture's maps beside `strength`; results: as pictures or, with `to_maps`,
+// (B, H, W, maps) of float32; written.
 void run_network(const Tensor pictures, const Tensor weights, const Tensor biases, const Tensor plan, double strength,
-                 bool to_maps, const Tensor results) {
+                 const std::optional<Tensor> strengths, bool to_maps, const Tensor results) {
   const Network network = read_plan(static_cast<const int64_t*>(plan.data_ptr()), plan.numel());
   NetworkJob job{};
   if (pictures.dim() != 4) refuse("pictures must be (B, H, W, 3)");
@@ -55,6 +58,14 @@ void run_network(const Tensor pictures, const Tensor weights, const Tensor biase
   job.biases = static_cast<const float*>(biases.data_ptr());
   job.height = static_cast<int>(pictures.size(1)), job.width = static_cast<int>(pictures.size(2));
   job.strength = static_cast<float>(strength), job.to_maps = to_maps;
+  if (strengths) {
+    const bool near = strengths->is_cuda() && strengths->get_device_index() == pictures.get_device_index();
+    if (!near || !strengths->is_contiguous() || strengths->scalar_type() != ScalarType::Float ||
+        strengths->numel() != pictures.size(0)) {
+      refuse("strengths must be float32, one for each picture, on the pictures' CUDA device");
+    }
+    job.strengths = static_cast<const float*>(strengths->data_ptr());
+  }
   const Launch launch(pictures);
   const GpuLimits gpu = limits(pictures.get_device_index());
   switch (weights.scalar_type()) {

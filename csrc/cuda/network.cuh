@@ -60,7 +60,8 @@ struct NetworkJob {
   int rows;          // of a block, a multiple of 4
   int across, down;  // blocks of a picture
   float strength;
-  bool to_maps;  // the result is the maps times the strength, float
+  const float* strengths;  // further factors, one for each picture, or null
+  bool to_maps;            // the result is the maps times the strength, float
 };
 
 __device__ __forceinline__ float load_value(const Pixels& from, int64_t at) {
@@ -340,6 +341,7 @@ class NetworkPass {
   __device__ void finish(int y, const float (&sums)[kBandRows][kTiles][4]) const {
     const int t = lane_ % 4, column = 16 * warp_ + lane_ / 4 + t % 2 * 8, row = y + t / 2 * kFinished;
     const bool own = column >= network_.layers && column < network_.layers + network_.results();
+    const float strength = job_.strengths == nullptr ? job_.strength : job_.strength * job_.strengths[batch_];
     Maps<kTiles> maps;
 #pragma unroll
     for (int to = 0; to < 4; ++to) {
@@ -347,7 +349,7 @@ class NetworkPass {
       for (int i = 0; i < kFinished * kTiles * 2; ++i) {
         const int pixel = i / kTiles / 2, j = i / 2 % kTiles;
         const float sum = sums[to / 2 * kFinished + pixel][j][to % 2 * 2 + i % 2];
-        maps.of[to][pixel][j][i % 2] = within(approximate_tangent(sum) * job_.strength, 1.0f);
+        maps.of[to][pixel][j][i % 2] = within(approximate_tangent(sum) * strength, 1.0f);
       }
     }
     exchange(maps);

@@ -1,5 +1,7 @@
 // Operations on interleaved pictures.
 
+#include <optional>
+
 #include "tensors.h"
 
 namespace zdce {
@@ -13,9 +15,11 @@ void reduce(const Tensor picture_tensor, int64_t scale, bool antialias, const Te
   reduce_picture(p, scale, antialias, to);
 }
 
-// picture: (H, W, 3); maps: (1, 3 T or 3, ceil(H / scale), ceil(W / scale)); enhanced: (H, W, 3), written.
+// picture: (H, W, 3); maps: (1, 3 T or 3, ceil(H / scale), ceil(W / scale)); factor: of the strength, one float;
+// enhanced: (H, W, 3), written.
 void enhance(const Tensor picture_tensor, const Tensor maps, int64_t iterations, int64_t scale, bool align_corners,
-             double strength, bool logits, const Tensor enhanced) {
+             double strength, bool logits, const std::optional<Tensor> factor, const Tensor enhanced) {
+  if (factor) strength *= static_cast<double>(*floats(*factor, "factor", {1}));
   enhance_picture(picture(picture_tensor, "picture"), planes(maps, "maps"), iterations, scale, align_corners, strength,
                   logits, picture(enhanced, "enhanced"));
 }

@@ -17,8 +17,8 @@ import zdce
 from zdce import cli
 from zdce.bench.infer import random_network
 from zdce.convert import darktable, exporting
-from zdce.models import guided_scene, scene
 from zdce.models.variants import VARIANTS
+from zdce.ops import guided_strength, scene_strength
 
 
 def run(model, *arguments):
@@ -42,8 +42,8 @@ def network(name):
 @pytest.fixture
 def few_halvings(monkeypatch):
     """A scene's strength is sought in 3 halvings, which the exporter writes out one after the other."""
-    for module in (scene, guided_scene):
-        monkeypatch.setattr(module, "_HALVINGS", 3)
+    for module in (scene_strength, guided_strength):
+        monkeypatch.setattr(module, "HALVINGS", 3)
     with zdce.backend("reference"):  # which reads the number here
         yield
 

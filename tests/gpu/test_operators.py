@@ -9,6 +9,7 @@ import torch
 import zdce
 from cases import layouts, nan_filled_allocations, random_case
 from zdce import reference
+from zdce.models import guided_scene
 
 # Of the largest true value. float32: each step may double what was lost before; half types round what they store.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 1.6e-2}
@@ -72,6 +73,35 @@ def test_the_objective_for_every_number_of_steps(backend, gpu, iterations, dtype
         for one, truth in zip(got[:-1], exact[:-1], strict=True):
             torch.testing.assert_close(one.double().cpu(), truth, rtol=1e-4, atol=1e-7)
         near(got[-1], exact[-1], dtype)
+
+
+def thumbnails():
+    """Images (4, 3, 64, 64): dark, with a lamp, half black, and lit; and maps (4, 24, 64, 64)."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.tensor([0.05, 0.03, 0.08, 0.5])[:, None, None, None] * (
+        0.7 + 0.6 * torch.rand(4, 3, 64, 64, generator=generator)
+    )
+    images[1, :, :8, :8], images[2, :, :30] = 0.9, 0.0
+    return images, -0.5 * torch.rand(4, 24, 64, 64, generator=generator)
+
+
+@pytest.mark.parametrize("channels", [24, 3])
+def test_the_strength_for_a_scene(backend, gpu, channels):
+    images, maps = thumbnails()
+    found = torch.ops.zdce.scene_strength(images.to(gpu), maps[:, :channels].to(gpu), 8, 0.28)
+    expected = reference.scene_strength(images.double(), maps[:, :channels].double(), 8, 0.28)
+    # At a limit rounding decides: the last of 15 halvings of 2.
+    assert (found.double().cpu() - expected).abs().max() <= 1.01 * 2 / 2**15
+
+
+def test_the_strength_of_guided_maps(backend, gpu):
+    images, maps = thumbnails()
+    scene = guided_scene.read(images)
+    limits = torch.tensor([0.2, 0.1, 0.01]) * torch.linspace(0.5, 1.5, 12).view(4, 3)
+    arguments = scene.image, maps[:, :1], scene.darker_half, limits
+    found = torch.ops.zdce.guided_strength(*(each.to(gpu) for each in arguments), 8)
+    expected = reference.guided_strength(*(each.double() for each in arguments), 8)
+    assert (found.double().cpu() - expected).abs().max() <= 1.01 * 4 / 2**16
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -114,6 +114,17 @@ def test_pictures_of_a_batch_with_rows_apart(on_host, dtype):
 
 
 @torch.inference_mode()
+def test_each_picture_of_a_batch_has_its_own_strength(on_host):
+    network = FusedNetwork(zdce.load("base").eval(), torch.bfloat16)
+    pictures = (60 * images_of((6, 17), batch=3).permute(0, 2, 3, 1)).to(torch.uint8)
+    strengths = [0.0, 0.6, 1.5]
+    together = network.enhanced(pictures, torch.tensor(strengths))
+    assert torch.equal(together[0], pictures[0])
+    for picture, enhanced, strength in zip(pictures, together, strengths, strict=True):
+        assert torch.equal(enhanced, network.enhanced(picture[None], strength)[0])
+
+
+@torch.inference_mode()
 def test_a_photograph_at_full_width(on_host):
     on_host()  # an H100's memory: strips of 96 columns
     network = zdce.load("base").eval()

@@ -110,16 +110,17 @@ class Pixels(ctypes.Structure):
 class NetworkJob(ctypes.Structure):
     _fields_ = [("picture", Pixels), ("result", Pixels), ("weights", ctypes.c_void_p), ("biases", ctypes.c_void_p)]
     _fields_ += [(name, ctypes.c_int) for name in ("height", "width", "rows", "across", "down")]
-    _fields_ += [("strength", ctypes.c_float), ("to_maps", ctypes.c_bool)]
+    _fields_ += [("strength", ctypes.c_float), ("strengths", ctypes.c_void_p), ("to_maps", ctypes.c_bool)]
 
 
 def network_runner(processors=132, shared_a_block=227 << 10, shared_a_processor=228 << 10):
     """``zdce.models.fused_network.run_network`` as on a GPU of so many processors and bytes of shared memory."""
 
-    def run_network(pictures, weights, biases, plan, strength, to_maps, results):
+    def run_network(pictures, weights, biases, plan, strength, strengths, to_maps, results):
         height, width = pictures.shape[1:3]
         views = Pixels.of(pictures), Pixels.of(results), weights.data_ptr(), biases.data_ptr()
-        job = NetworkJob(*views, height, width, 0, 0, 0, strength, to_maps)
+        own = None if strengths is None else strengths.data_ptr()
+        job = NetworkJob(*views, height, width, 0, 0, 0, strength, own, to_maps)
         gpu = (ctypes.c_int * 3)(processors, shared_a_block, shared_a_processor)
         numbers = (ctypes.c_int64 * len(plan))(*plan.tolist())
         half = ctypes.c_bool(weights.dtype == torch.float16)

@@ -132,6 +132,21 @@ def test_strength(dtype, strength):
         assert torch.equal(zdce.ops.enhance_picture(picture, maps, scale=4, strength=0.0), picture)
 
 
+@pytest.mark.parametrize(("channels", "scale"), [(24, 1), (3, 4), (2, 4)])
+def test_a_strength_may_be_on_the_device(backend, device, channels, scale):
+    size = (9, 21)
+    picture, maps = random_picture(size, torch.uint8).to(device), random_maps(size, scale, channels).to(device)
+    for strength in (0.0, 0.3, 1.7):
+        there = torch.tensor([[strength]], device=device)
+        with zdce.backend(backend):
+            got = zdce.ops.enhance_picture(picture, maps, 8, scale=scale, strength=there)
+            expected = zdce.ops.enhance_picture(picture, maps, 8, scale=scale, strength=strength)
+        off = (got.int() - expected.int()).abs()  # 0.3 is another number in float32
+        assert off.max() <= 1
+        assert off.float().mean() < 0.01
+        assert strength > 0 or torch.equal(got, picture)
+
+
 @pytest.mark.parametrize("scale", [1, 12])
 def test_values_keep_their_order(scale):
     levels = torch.arange(256, dtype=torch.uint8)[None, :, None].expand(30, 256, 3).contiguous()
@@ -233,7 +248,7 @@ def test_opcheck_and_compile():
     picture, maps = random_picture((9, 23), torch.uint8), random_maps((9, 23), 4)
     out = torch.empty_like(picture)
     torch.library.opcheck(torch.ops.zdce.reduce_picture.default, (picture, 4, True))
-    torch.library.opcheck(torch.ops.zdce.enhance_picture.default, (picture, maps, 8, 4, False, 1.0, False, out))
+    torch.library.opcheck(torch.ops.zdce.enhance_picture.default, (picture, maps, 8, 4, False, 1.0, False, None, out))
     torch._dynamo.reset()
 
     def both(picture):
@@ -288,6 +303,8 @@ MAPS = torch.zeros(1, 24, 2, 2)
         (ValueError, "maps must have 3 channels or 3 for each", {"iterations": 4}),
         (ValueError, "scale must be 1 to 1048576, got 0", {"scale": 0}),
         (ValueError, "strength must be a finite number, got nan", {"strength": float("nan")}),
+        (ValueError, "strength must be a number or 1 of .*float32 .* got 2 of .*float32 on cpu", {"strength": torch.ones(2)}),
+        (ValueError, "strength must be .*float32 on picture's device cpu, got 1 of .*int64", {"strength": torch.tensor(1)}),
         (ValueError, "out must be .*uint8.* got .*float32", {"out": PICTURE.float()}),
         (ValueError, "out must have each row's pixels contiguous", {"out": torch.zeros(24, 13, 3).byte().transpose(0, 1)}),
     ],
@@ -301,13 +318,13 @@ def test_bad_arguments_are_named(error, message, changes):
 @pytest.mark.parametrize(
     "arguments",
     [
-        (PICTURE, MAPS, 17, 12, False, 1.0, False, PICTURE),
-        (PICTURE, MAPS, 8, 0, False, 1.0, False, PICTURE),
-        (PICTURE, MAPS, 8, 11, False, 1.0, False, PICTURE),
-        (PICTURE, MAPS.double(), 8, 12, False, 1.0, False, PICTURE),
-        (PICTURE, MAPS, 8, 12, False, 1.0, False, PICTURE.float()),
-        (PICTURE.int(), MAPS, 8, 12, False, 1.0, False, PICTURE),
-        (PICTURE[:, ::2], MAPS, 8, 12, False, 1.0, False, PICTURE),
+        (PICTURE, MAPS, 17, 12, False, 1.0, False, None, PICTURE),
+        (PICTURE, MAPS, 8, 0, False, 1.0, False, None, PICTURE),
+        (PICTURE, MAPS, 8, 11, False, 1.0, False, None, PICTURE),
+        (PICTURE, MAPS.double(), 8, 12, False, 1.0, False, None, PICTURE),
+        (PICTURE, MAPS, 8, 12, False, 1.0, False, None, PICTURE.float()),
+        (PICTURE.int(), MAPS, 8, 12, False, 1.0, False, None, PICTURE),
+        (PICTURE[:, ::2], MAPS, 8, 12, False, 1.0, False, None, PICTURE),
     ],
 )
 def test_compiled_code_checks_what_reaches_it(arguments):

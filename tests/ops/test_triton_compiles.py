@@ -22,9 +22,10 @@ PICTURES = {
     "reduce_forward",
     "sample_forward",
 }  # of 3 bytes a pixel, which no wide access fits
+STRENGTHS = {"scene_forward", "guided_forward"}
 # Loads: of channel_backward's and region_backward's few means. Stores: of sums and means.
 SMALL_LOADS = {"channel_backward", "region_backward"}
-SMALL_STORES = {"channel_forward", "region_forward", "statistics_forward", "tv_forward"}
+SMALL_STORES = {"channel_forward", "region_forward", "statistics_forward", "tv_forward", *STRENGTHS}
 # 4 columns a thread whatever the type: 8 bytes in half types.
 FOUR_COLUMNS = {"region_forward", "tv_forward", "tv_backward"}
 
@@ -67,7 +68,7 @@ def test_what_was_compiled_is_told_again_from_the_cache(tmp_path):
 @pytest.mark.parametrize(("dtype", "targets"), [("float32", FLOAT32_TARGETS), ("bfloat16", {"sm_90"}), ("float16", {"sm_90"})])
 def test_kernels_compile_for_every_target(triton_facts, dtype, targets):
     facts = [fact for fact in triton_facts if fact["dtype"] == dtype]
-    pictures = PICTURES if dtype == "float32" else {"picture_forward"}  # the others know nothing of the type
+    pictures = PICTURES | STRENGTHS if dtype == "float32" else {"picture_forward"}  # the others know nothing of the type
     assert {(fact["kernel"], fact["target"]) for fact in facts} == {
         (name, target) for name in KERNELS | pictures for target in targets
     }
@@ -107,7 +108,7 @@ def test_static_names_every_kernel_that_can_be_compiled_here(tmp_path, monkeypat
     assert all(name in result.stdout for name in ("H100 (sm_90), predicted", "curve_backward", "statistics_forward"))
     with (tmp_path / "rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    pictures = {"denoise_forward", "guide_forward", "picture_forward", "reduce_forward", "sample_forward"}
+    pictures = PICTURES | STRENGTHS
     operators = {name for name in static.WORK if not name.startswith("objective")}
     assert {row["case"].split()[0] for row in rows} == pictures | operators | {"network"}
     assert "base 1080p uint8" in result.stdout

@@ -12,15 +12,18 @@ from zdce.kernels import (
     channel_means,
     denoise_picture,
     enhance_picture,
+    guided_strength,
     objective_statistics,
     reduce_picture,
     region_means,
+    scene_strength,
     tv_sums,
 )
 
 KERNELS = {
     *(f"{name}_{way}" for name in ("curve", "channel", "region", "statistics", "tv") for way in ("forward", "backward")),
     *("denoise_forward", "guide_forward", "picture_forward", "reduce_forward", "sample_forward"),
+    *("scene_forward", "guided_forward"),
 }
 
 
@@ -47,11 +50,15 @@ def start_every_kernel(height, width, device="cpu"):
     for scale, channels, align_corners in ((1, 24, False), (12, 24, False), (12, 3, True), (6, 2, False)):
         reduced = (-(-side // scale) for side in (height, width))
         enhance_picture.enhance_picture(
-            picture, empty(1, channels, *reduced), 8, scale, align_corners, 1.0, channels > 2, enhanced
+            picture, empty(1, channels, *reduced), 8, scale, align_corners, 1.0, channels > 2, None, enhanced
         )  # fmt: skip
+    enhance_picture.enhance_picture(picture, maps, 8, 1, False, 1.0, True, sums[:1], enhanced)
     for antialias in (False, True):
         reduced = (-(-side // 12) for side in (height, width))
         reduce_picture.reduce_picture(picture, 12, antialias, empty(1, 3, *reduced))
+    thumbnail, plane, strengths = empty(1, 3, 64, 64), empty(1, 1, 64, 64), empty(1)
+    scene_strength.scene_strength(thumbnail, empty(1, 24, 64, 64), 8, 0.3, strengths)
+    guided_strength.guided_strength(thumbnail, plane, plane, empty(1, 3), 8, strengths)
 
 
 def main() -> None:

@@ -206,8 +206,7 @@ class Enhancer:
         """Enhances pictures on the network's device, together as far as memory allows.
 
         On a GPU pictures are not copied to the host, except for a sample if noise is measured, and unless ``transfer`` is
-        another encoding than sRGB or ``only_if_dark`` is set. The call is asynchronous if neither a scene's strength nor noise
-        is measured.
+        another encoding than sRGB or ``only_if_dark`` is set. The call is asynchronous if nothing is copied.
 
         Args:
             pictures: interleaved pictures, shape (B, H, W, 3), uint8, uint16, or float32 in [0, 1].

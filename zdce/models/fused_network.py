@@ -11,8 +11,8 @@ from zdce.ops import dispatch
 from zdce.ops.operator import define_cuda_kernel
 
 define_cuda_kernel(
-    "run_network(Tensor pictures, Tensor weights, Tensor biases, Tensor plan, float strength, bool to_maps, Tensor(a!) results)"
-    " -> ()"
+    "run_network(Tensor pictures, Tensor weights, Tensor biases, Tensor plan, float strength, Tensor? strengths,"
+    " bool to_maps, Tensor(a!) results) -> ()"
 )
 define_cuda_kernel("fits_network(Tensor like, Tensor plan) -> bool")
 
@@ -72,25 +72,37 @@ class FusedNetwork:
         self.plan = torch.tensor(network_plan(model.variant, "fp32"))
         self._maps = model.variant.maps
 
-    def enhanced(self, pictures: Tensor, strength: float) -> Tensor:
-        """``pictures`` (B, H, W, 3), uint8, uint16 or float32 in [0, 1], with their own curve of that strength: contiguous."""
+    def enhanced(self, pictures: Tensor, strength: float | Tensor) -> Tensor:
+        """``pictures`` (B, H, W, 3), uint8, uint16 or float32 in [0, 1], with their own curve of that strength, a number or
+        float32 (B,) on their device: contiguous.
+        """
         results = torch.empty_like(pictures, memory_format=torch.contiguous_format)
-        run_network(pictures, self.weights, self.biases, self.plan, strength, False, results)
+        number, strengths = (1.0, strength) if isinstance(strength, Tensor) else (strength, None)
+        run_network(pictures, self.weights, self.biases, self.plan, number, strengths, False, results)
         return results
 
     def maps(self, images: Tensor) -> Tensor:
         """Curve maps (B, C, H, W) of ``images`` (B, 3, H, W) in [0, 1]; both are float32."""
         maps = images.new_empty(len(images), self._maps, *images.shape[2:])
         pixels = (tensor.permute(0, 2, 3, 1) for tensor in (images, maps))
-        run_network(next(pixels), self.weights, self.biases, self.plan, 1.0, True, next(pixels))
+        run_network(next(pixels), self.weights, self.biases, self.plan, 1.0, None, True, next(pixels))
         return maps
 
 
 def run_network(
-    pictures: Tensor, weights: Tensor, biases: Tensor, plan: Tensor, strength: float, to_maps: bool, results: Tensor
+    pictures: Tensor,
+    weights: Tensor,
+    biases: Tensor,
+    plan: Tensor,
+    strength: float,
+    strengths: Tensor | None,
+    to_maps: bool,
+    results: Tensor,
 ) -> None:
-    """The kernel: pictures (B, H, W, 3) to results, the same or maps (B, H, W, C), which it writes."""
-    torch.ops.zdce_cuda.run_network(pictures, weights, biases, plan, strength, to_maps, results)
+    """The kernel: pictures (B, H, W, 3) to results, the same or maps (B, H, W, C), which it writes. Maps are multiplied with
+    ``strength``, and with that of each picture if there are ``strengths`` (B,).
+    """
+    torch.ops.zdce_cuda.run_network(pictures, weights, biases, plan, strength, strengths, to_maps, results)
 
 
 def _padded(outputs: Tensor) -> Tensor:

@@ -64,7 +64,8 @@ def evaluate(image: Tensor, coefficients: Tensor) -> Tensor:
 
 def luma(image: Tensor) -> Tensor:
     """Luma (B, 1, H, W) of images (B, 3, H, W)."""
-    return (image * image.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+    red, green, blue = (weight * image[:, c : c + 1] for c, weight in enumerate(LUMA))
+    return red + green + blue
 
 
 def _averaged(planes: Tensor) -> Tensor:

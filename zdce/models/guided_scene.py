@@ -8,10 +8,9 @@ from torch import Tensor
 from zdce import ops
 from zdce.models import guidance
 from zdce.models.darkness import BACKLIT, BLACK, FULL_SHARE, LIT_HALF, NIGHT_SHARE, SIDE
-from zdce.models.scene import Curve
-
-# Upper bound of the strength, larger than that of other maps because guided ones are means of windows.
-MOST = 4.0
+from zdce.models.scene import Curve, in_one_kernel
+from zdce.ops import guided_strength, operator
+from zdce.ops.scene_strength import clipped
 
 # The target mean is `brightness * (mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT`: a scene with this mean comes to `brightness`.
 # Of another scene's distance in stops, 0.2 remain: a scene darker than others should stay darker.
@@ -55,8 +54,8 @@ _LAMPS_FROM, _LAMPS = 4.9, 5.3
 # In the photographs of `open` 3 % of the area means at most are further down, but for what is black in the file.
 _BLACK_STOPS, _DIM_STOPS = 9.0, 7.0
 
-# Share of area means that the curve may make white in some colour, and the value that is white in 8 bits.
-_CLIPPED_SHARE, _WHITE = 0.003, 254.5 / 255
+# Share of area means that the curve may make white in some colour.
+_CLIPPED_SHARE = 0.003
 
 # Share of area means that are not black below which the effect falls linearly, because few pixels say little about the scene.
 _MEANINGFUL_SHARE = 0.05
@@ -67,9 +66,6 @@ _TARGET_SHARE = 0.65
 
 # Lower bound of light that is divided by: less than that of the darkest level above black.
 _LEAST_LIGHT = 1e-6
-
-# Halvings of the interval from 0 to MOST. The remaining 4 / 2^16 change the brightness by a hundredth of a level.
-_HALVINGS = 16
 
 
 class Scene(NamedTuple):
@@ -208,7 +204,7 @@ def strength(
         shadows: how much further the darker half of a backlit scene goes, from -1 (nowhere) to 1 (twice as far).
         curve: applies maps (B, 3, SIDE, SIDE) to an image in T steps.
     """
-    image, maps = scene.image, thumbnail(maps).expand(-1, 3, -1, -1)
+    image, maps = scene.image, thumbnail(maps)
     target = (brightness * (scene.mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT).clamp(max=max(brightness, _HIGHEST_TARGET))
     target = target * (scene.share / _TARGET_SHARE).clamp(max=1) ** 3
     lit = (BACKLIT * scene.brighter).clamp(min=LIT_HALF)
@@ -218,16 +214,14 @@ def strength(
     highest = before + part * (1 - scene.backlit) * (target - before)
     balance = _BALANCE * brightness * scene.brighter
     highest_darker = scene.darker + part * (1 + shadows) * (balance - scene.darker)
-    allowed = _clipped(image) + _CLIPPED_SHARE
-    found = torch.zeros_like(before)
-    for step in range(1, _HALVINGS + 1):
-        tried = found + MOST / 2**step
-        enhanced = curve(image, (maps * tried).clamp(min=-1), iterations)
-        darker = _weighted_mean(guidance.luma(enhanced), scene.darker_half)
-        keeps = ((_mean(enhanced) <= highest) | (darker <= highest_darker)) & (_clipped(enhanced) <= allowed)
-        found = torch.where(keeps, tried, found)
+    allowed = clipped(image) + _CLIPPED_SHARE
+    limits = torch.stack([highest.flatten(), highest_darker.flatten(), allowed], 1)
+    if in_one_kernel(image, curve):
+        found = operator.call("guided_strength", image, maps, scene.darker_half, limits, iterations)
+    else:
+        found = guided_strength.found(image, maps, scene.darker_half, limits, iterations, curve)
     # For a lit scene the last bits of two means do not decide.
-    return torch.where(part > 0, found, 0)
+    return torch.where(part > 0, found[:, None, None, None], 0)
 
 
 def _light(srgb: Tensor) -> Tensor:
@@ -238,10 +232,6 @@ def _light(srgb: Tensor) -> Tensor:
 def _srgb(light: Tensor) -> Tensor:
     """``zdce.srgb.srgb_of_light`` of tensors."""
     return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
-
-
-def _clipped(image: Tensor) -> Tensor:
-    return _mean((image.amax(1, keepdim=True) >= _WHITE).to(image.dtype))
 
 
 def _mean(image: Tensor) -> Tensor:

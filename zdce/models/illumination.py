@@ -10,7 +10,7 @@ from zdce.ops.interleaved import fractions, to_dtype
 _LEAST = 1e-4
 
 
-def divided(image: Tensor, estimate: Tensor, strength: float = 1.0) -> Tensor:
+def divided(image: Tensor, estimate: Tensor, strength: float | Tensor = 1.0) -> Tensor:
     """``x / (1 - strength * (1 - u))``, at most 1, with the illumination ``u = min(x + (1 + a) / 2, 1)``.
 
     At strength 1 this is the paper's ``x / u``. The network estimates the difference of illumination and image, as published by
@@ -19,7 +19,7 @@ def divided(image: Tensor, estimate: Tensor, strength: float = 1.0) -> Tensor:
     Args:
         image: images x in [0, 1], shape (B, 3, H, W).
         estimate: a in [-1, 1], same shape.
-        strength: 1 as trained, 0 leaves the image unchanged, above 1 is brighter, below 0 darker.
+        strength: 1 as trained, 0 leaves the image unchanged, above 1 is brighter, below 0 darker; a number or a tensor of one.
 
     Returns:
         Shape (B, 3, H, W), in [0, 1], differentiable in both tensors.
@@ -33,7 +33,7 @@ def divided(image: Tensor, estimate: Tensor, strength: float = 1.0) -> Tensor:
 
 @torch.no_grad()
 def divided_picture(
-    picture: Tensor, estimate: Tensor, scale: int = 1, strength: float = 1.0, align_corners: bool = False
+    picture: Tensor, estimate: Tensor, scale: int = 1, strength: float | Tensor = 1.0, align_corners: bool = False
 ) -> Tensor:
     """As ``divided``, for an interleaved picture: its shape and dtype.
 

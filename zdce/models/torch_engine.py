@@ -98,23 +98,24 @@ class TorchEngine:
     def enhance_all(self, pictures: Tensor, settings: PixelSettings) -> Tensor:
         """The enhanced ``pictures`` (B, H, W, 3), contiguous, together as far as memory allows.
 
-        Pictures are not copied to the host, except for a sample if noise is measured. The call is asynchronous if neither a
-        scene's strength nor noise is measured.
+        Pictures are not copied to the host, except for a sample if noise is measured. The call is asynchronous if it is not.
         """
         enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
         gpu, pixels = self._gpu, pictures[..., 0].numel()
-        plain = settings.scale == 1 and settings.brightness == 0 and not self._model.variant.guided
+        plain = settings.scale == 1 and not self._model.variant.guided
         if gpu is None or not plain or settings.strength == 0 or (self._fused is None and pixels > gpu.most_pixels()):
             for to, picture in zip(enhanced, pictures, strict=True):
                 to.copy_(self._enhanced(picture, settings))
             return enhanced
+        strengths = self._strengths(pictures, settings)
         if self._fused is not None:
-            enhanced = self._fused.enhanced(pictures, settings.strength)
+            enhanced = self._fused.enhanced(pictures, strengths)
         else:
             values = torch.cat([fractions(picture) for picture in pictures])
             with gpu.logits(values) as logits:
-                for to, picture, own in zip(enhanced, pictures, logits, strict=True):
-                    to.copy_(self._curved(picture, own[None], settings.strength))
+                for i, (to, picture, own) in enumerate(zip(enhanced, pictures, logits, strict=True)):
+                    strength = strengths[i] if isinstance(strengths, Tensor) else strengths
+                    to.copy_(self._curved(picture, own[None], strength))
         for to, picture in zip(enhanced, pictures, strict=True):
             self._denoised(picture, to, settings)
         return enhanced
@@ -131,14 +132,15 @@ class TorchEngine:
             if self._model.variant.guided:
                 return self._array(self._guided_maps(given, settings))
             maps = self._maps(self._reduced(given, settings.scale))
-            return self._array(maps * self._wanted(given, settings) if settings.brightness else maps)
+            return self._array(maps * self._found(given[None], settings) if settings.brightness else maps)
 
     @torch.inference_mode()
     def apply(self, picture: Array, maps: Array, settings: PixelSettings) -> Array:
         """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale)): its shape and dtype."""
         with self._stream():
             given = self._picture(picture)
-            return self._array(self._denoised(given, self._applied(given, self._picture(maps), settings), settings))
+            enhanced = self._applied(given, self._picture(maps), settings.scale, settings.strength)
+            return self._array(self._denoised(given, enhanced, settings))
 
     def _stream(self) -> AbstractContextManager[None]:
         """A context for all work on an array."""
@@ -159,20 +161,29 @@ class TorchEngine:
         """``picture`` (H, W, 3), uint8, uint16 or float32, enhanced."""
         if self._model.variant.guided and settings.strength:
             maps = self._guided_maps(picture, settings)
-            if not maps.any():
+            if self._gpu is None and not maps.any():  # On a GPU the host doesn't wait; without maps the picture stays the same.
                 return picture.clone(memory_format=torch.contiguous_format)
-            return self._denoised(picture, self._applied(picture, maps, settings), settings)
-        strength = settings.strength and settings.strength * self._wanted(picture, settings)
-        if strength == 0:
+            return self._denoised(picture, self._applied(picture, maps, settings.scale, settings.strength), settings)
+        strength = self._strengths(picture[None], settings) if settings.strength else 0.0
+        if isinstance(strength, float) and strength == 0:
             return picture.clone(memory_format=torch.contiguous_format)
-        return self._denoised(picture, self._brightened(picture, settings._replace(strength=strength)), settings)
+        return self._denoised(picture, self._brightened(picture, settings.scale, strength), settings)
 
-    def _wanted(self, picture: Tensor, settings: PixelSettings) -> float:
-        """The strength for the scene of ``picture`` (H, W, 3); 1 for networks that find none."""
+    def _strengths(self, pictures: Tensor, settings: PixelSettings) -> float | Tensor:
+        """The strength of the curve of ``pictures`` (B, H, W, 3): a number, or on a GPU (B,) if they are found for scenes.
+        Without a GPU there is one picture.
+        """
         if settings.brightness == 0:
-            return 1.0
-        small = fractions(scene.thumbnail(picture.permute(2, 0, 1)[None])[0].permute(1, 2, 0)).contiguous()
-        return float(scene.strength(small, self._maps(small), self._model.variant.iterations, settings.brightness))
+            return float(settings.strength)
+        found = self._found(pictures, settings)
+        found = found if settings.strength == 1 else settings.strength * found
+        return float(found) if self._gpu is None else found
+
+    def _found(self, pictures: Tensor, settings: PixelSettings) -> Tensor:
+        """The strengths (B,) for the scenes of ``pictures`` (B, H, W, 3)."""
+        thumbnails = scene.thumbnail(pictures.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        small = torch.cat([fractions(thumbnail) for thumbnail in thumbnails]).contiguous()
+        return scene.strength(small, self._maps(small), self._model.variant.iterations, settings.brightness).flatten()
 
     def _guided_maps(self, picture: Tensor, settings: PixelSettings) -> Tensor:
         """Coefficients (1, 2, ceil(H / scale), ceil(W / scale)) for ``picture`` (H, W, 3), with the strength for its scene."""
@@ -180,20 +191,20 @@ class TorchEngine:
         of_scene = settings.brightness, settings.shadows, settings.highlights
         return guided_scene.fit(small, self._maps(small), self._model.variant.iterations, *of_scene)
 
-    def _brightened(self, picture: Tensor, settings: PixelSettings) -> Tensor:
-        """``picture`` (H, W, 3) with its own curve."""
-        if settings.scale > 1:
-            return self._applied(picture, self._maps(self._reduced(picture, settings.scale)), settings)
+    def _brightened(self, picture: Tensor, scale: int, strength: float | Tensor) -> Tensor:
+        """``picture`` (H, W, 3) with its own curve, with that strength, a number or (1,)."""
+        if scale > 1:
+            return self._applied(picture, self._maps(self._reduced(picture, scale)), scale, strength)
         if self._fused is not None:
-            return self._fused.enhanced(picture[None], settings.strength)[0]
+            return self._fused.enhanced(picture[None], strength)[0]
         enhanced = torch.empty_like(picture, memory_format=torch.contiguous_format)
         for tile in self._tiled(picture.shape[:2]):
             with self._logits(fractions(picture[tile.outer])) as logits:
                 own = logits[..., *tile.inner_in_outer]
-                enhanced[tile.inner] = self._curved(picture[tile.inner], own, settings.strength)
+                enhanced[tile.inner] = self._curved(picture[tile.inner], own, strength)
         return enhanced
 
-    def _curved(self, picture: Tensor, logits: Tensor, strength: float) -> Tensor:
+    def _curved(self, picture: Tensor, logits: Tensor, strength: float | Tensor) -> Tensor:
         """``picture`` (H, W, 3) with the curve or illumination of ``logits`` (1, C, H, W), with that strength."""
         if self._model.variant.formula == ILLUMINATION:
             return illumination.divided_picture(picture, torch.tanh(logits.float()), strength=strength)
@@ -205,14 +216,13 @@ class TorchEngine:
         side = _TILE if gpu is None else max(size) if math.prod(size) <= gpu.most_pixels() else math.isqrt(gpu.most_pixels())
         return _tiles(size, side, self._model.variant.receptive_field // 2)
 
-    def _applied(self, picture: Tensor, maps: Tensor, settings: PixelSettings) -> Tensor:
+    def _applied(self, picture: Tensor, maps: Tensor, scale: int, strength: float | Tensor) -> Tensor:
         """``picture`` (H, W, 3) with the curves or illumination of ``maps`` (1, C, ceil(H / scale), ceil(W / scale))."""
         corners = self._model.variant.published_sampling
         if self._model.variant.formula == ILLUMINATION:
-            return illumination.divided_picture(picture, maps, settings.scale, settings.strength, corners)
+            return illumination.divided_picture(picture, maps, scale, strength, corners)
         return ops.enhance_picture(
-            picture, maps, self._model.variant.iterations, scale=settings.scale, strength=settings.strength,
-            align_corners=corners,
+            picture, maps, self._model.variant.iterations, scale=scale, strength=strength, align_corners=corners,
         )  # fmt: skip
 
     def _denoised(self, picture: Tensor, enhanced: Tensor, settings: PixelSettings) -> Tensor:
@@ -238,10 +248,10 @@ class TorchEngine:
         return noise.assumed(settings.noise, self._model.variant.noise, lambda: noise.measured(picture, _blocks))
 
     def _maps(self, small: Tensor) -> Tensor:
-        """Curve maps (1, C, h, w) of an image (1, 3, h, w) in [0, 1]."""
+        """Curve maps (B, C, h, w) of images (B, 3, h, w) in [0, 1]."""
         if self._fused is not None:
             return self._fused.maps(small)
-        maps = small.new_empty(1, self._model.variant.maps, *small.shape[2:])
+        maps = small.new_empty(len(small), self._model.variant.maps, *small.shape[2:])
         for tile in self._tiled(small.shape[2:]):
             with self._logits(small[..., *tile.outer]) as logits:
                 maps[..., *tile.inner] = torch.tanh(logits[..., *tile.inner_in_outer].float())
@@ -256,7 +266,7 @@ class TorchEngine:
 
     @contextmanager
     def _logits(self, image: Tensor) -> Iterator[Tensor]:
-        """A context with the network's logits (1, C, h, w) for ``image`` (1, 3, h, w) in [0, 1]."""
+        """A context with the network's logits (B, C, h, w) for ``image`` (B, 3, h, w) in [0, 1]."""
         if self._gpu is not None:
             with self._gpu.logits(image) as logits:
                 yield logits

@@ -21,7 +21,7 @@ def enhance_picture(
     iterations: int | None = None,
     *,
     scale: int = 1,
-    strength: float = 1.0,
+    strength: float | Tensor = 1.0,
     align_corners: bool = False,
     logits: bool = False,
     out: Tensor | None = None,
@@ -39,7 +39,8 @@ def enhance_picture(
         scale: how many times smaller the maps are. They are interpolated bilinearly: pixel (y, x) samples them at
             ``(y + 0.5) / scale - 0.5``, clamped at the border.
         strength: factor of the maps before interpolation; the products are clamped to [-1, 1]. 1: as trained; 0: the picture
-            unchanged; above 1: stronger; negative: darker.
+            unchanged; above 1: stronger; negative: darker. A tensor of one float32 number on the picture's device is read
+            there, without waiting for it.
         align_corners: whether maps are sampled at ``y (h - 1) / (H - 1)`` instead, as published for Zero-DCE++.
         logits: whether ``maps`` are the output of the network's last convolution; their tanh is taken first.
             Guided maps are no logits.
@@ -60,14 +61,28 @@ def enhance_picture(
     check_scale(scale)
     _check_small_maps(maps, picture, scale)
     steps = _checked_iterations(maps, iterations, logits)
-    if not abs(strength) < math.inf:  # torch.compile with dynamic shapes can't trace math.isfinite
-        raise ValueError(f"strength must be a finite number, got {strength}")
+    factor = _checked_strength(strength, picture)
     if out is None:
         out = torch.empty_like(picture, memory_format=torch.contiguous_format)
     else:
         _check_output(out, picture)
-    torch.ops.zdce.enhance_picture(picture, maps, steps, scale, align_corners, strength, logits, out)
+    number = 1.0 if isinstance(strength, Tensor) else strength
+    torch.ops.zdce.enhance_picture(picture, maps, steps, scale, align_corners, number, logits, factor, out)
     return out
+
+
+def _checked_strength(strength: float | Tensor, picture: Tensor) -> Tensor | None:
+    """``strength`` if it is a tensor."""
+    if not isinstance(strength, Tensor):
+        if not abs(strength) < math.inf:  # torch.compile with dynamic shapes can't trace math.isfinite
+            raise ValueError(f"strength must be a finite number, got {strength}")
+        return None
+    if (strength.numel(), strength.dtype, strength.device) != (1, torch.float32, picture.device):
+        raise ValueError(
+            f"strength must be a number or 1 of torch.float32 on picture's device {picture.device},"
+            f" got {strength.numel()} of {strength.dtype} on {strength.device}"
+        )
+    return strength.detach().reshape(1)
 
 
 def _checked_iterations(maps: Tensor, iterations: int | None, logits: bool) -> int:
@@ -110,19 +125,30 @@ def _check_output(out: Tensor, picture: Tensor) -> None:
 
 
 def reference(
-    picture: Tensor, maps: Tensor, iterations: int, scale: int, align_corners: bool, strength: float, logits: bool
+    picture: Tensor,
+    maps: Tensor,
+    iterations: int,
+    scale: int,
+    align_corners: bool,
+    strength: float,
+    logits: bool,
+    factor: Tensor | None = None,
 ) -> Tensor:
-    """The picture (H, W, 3) enhanced by ``maps`` (1, 3T, 3 or 2, ceil(H / scale), ceil(W / scale)): its shape and type."""
+    """The picture (H, W, 3) enhanced by ``maps`` (1, 3T, 3 or 2, ceil(H / scale), ceil(W / scale)): its shape and type.
+
+    ``strength`` is multiplied with ``factor``, a tensor of one number.
+    """
     # uint8 fused: 3 bytes read and 3 written, and 96 / scale^2 of the maps. Eager also writes and reads full maps, 192 bytes,
     # and the curve's 288.
     image = fractions(picture)
     guided = maps.shape[1] == GUIDED
+    found: float | Tensor = strength if factor is None else strength * factor.reshape(()).to(maps.dtype)
     if not guided:
-        maps = ((torch.tanh(maps) if logits else maps) * strength).clamp(-1, 1)
+        maps = ((torch.tanh(maps) if logits else maps) * found).clamp(-1, 1)
     maps = interpolated(maps, (image.shape[2], image.shape[3]), scale, align_corners)
     image, maps = in_common_dtype(image, maps)
     if guided:
-        maps = (strength * guided_map(image, maps)).clamp(-1, 1).expand(-1, 3, -1, -1)
+        maps = (found * guided_map(image, maps)).clamp(-1, 1).expand(-1, 3, -1, -1)
     return to_dtype(curve_reference(image, maps, iterations)[0].permute(1, 2, 0), picture.dtype)
 
 
@@ -145,14 +171,21 @@ def interpolated(maps: Tensor, size: tuple[int, int], scale: int, align_corners:
 
 
 def _arguments(
-    picture: Tensor, maps: Tensor, iterations: int, scale: int, align_corners: bool, strength: float, logits: bool
+    picture: Tensor,
+    maps: Tensor,
+    iterations: int,
+    scale: int,
+    align_corners: bool,
+    strength: float,
+    logits: bool,
+    factor: Tensor | None,
 ) -> tuple[object, ...]:
-    return with_contiguous_rows(picture), maps, iterations, scale, align_corners, strength, logits
+    return with_contiguous_rows(picture), maps, iterations, scale, align_corners, strength, logits, factor
 
 
 operator.define_in_place(
     "enhance_picture(Tensor picture, Tensor maps, int iterations, int scale, bool align_corners, float strength, bool logits,"
-    " Tensor(a!) enhanced) -> ()",
+    " Tensor? factor, Tensor(a!) enhanced) -> ()",
     reference,
     _arguments,
     kernels=("cpp", "triton"),
