@@ -26,7 +26,7 @@ from zdce.errors import InputError
 from zdce.io.images import Pixels
 from zdce.models import illumination
 from zdce.models.network import DCENet, load
-from zdce.models.variants import ILLUMINATION
+from zdce.models.variants import ILLUMINATION, Variant
 from zdce.runtime import progress, system
 from zdce.settings import LEVELS
 
@@ -190,7 +190,7 @@ def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Set
                     yield _Setting(model, expected, modes, precision, threads)
 
 
-def random_network(variant: str) -> DCENet:
+def random_network(variant: str | Variant) -> DCENet:
     """A network with the same random weights at every call, scaled so that its logits on noise have the deviation 1."""
     torch.manual_seed(0)
     model = DCENet(variant).eval()

@@ -22,6 +22,10 @@ _SHARE = {80: 1.0, 90: 0.63}
 # Cycles of a product in one of four tensor cores at the published rate, and boost clocks in GHz, from NVIDIA's white papers.
 _CYCLES, CLOCK = {80: 8, 90: 4}, {80: 1.41, 90: 1.83}
 
+# Cycles of a quarter for the depthwise filters of 16 channels, pixels and 4 rows: 288 instructions that multiply and add, of
+# which an A100 starts one in two cycles, and 144 conversions from the half type.
+_FILTERED = {80: 2 * 288, 90: 288 + 144}
+
 _MULTIPROCESSORS = {80: 108, 90: 132}
 _RESERVED = 1024  # bytes of shared memory for each block
 _BAND = 4
@@ -38,14 +42,26 @@ class Layer:
     tiles: int
     ring: int
     ahead: int
+    separable: bool
 
     @property
     def products(self) -> int:
+        if self.separable:
+            return _BAND * self.tiles * (self.inputs or 1)
         return _BAND * self.tiles * (9 * self.inputs or 3)
 
     @property
+    def filtered(self) -> int:
+        """Blocks of 16 channels with depthwise filters."""
+        return (self.inputs or 1) if self.separable else 0
+
+    @property
     def passes(self) -> int:
-        """Of operands; products of feature maps share a matrix between three rows, and weights between four."""
+        """Of operands; products of feature maps share a matrix between three rows, and weights between four. Depthwise filters
+        are 64 bytes a tap for the warp, and the image's colours are loaded for each tap and half of the pixels.
+        """
+        if self.separable:
+            return self.filtered * (10 + self.tiles * 2) + (self.inputs * 3 * 6 * 4 or 3 * 6 * 2)
         if self.inputs == 0:
             return 6 * 4 + 3 * self.tiles * 2
         return 3 * self.inputs * 6 * 4 + 9 * self.inputs * self.tiles * 2
@@ -60,7 +76,9 @@ def layers_of(variant: Variant) -> list[Layer]:
             ring[source] = max(ring[source], lead[source] - lead[m] + 5)
             first[source] = min(first[source], first[m] + (lead[m] - 1 - lead[source]) // _BAND)
     inputs = [0] + [given // 16 for given, _ in convolutions[1:]]
-    return [Layer(inputs[n], -(-outputs // 8), ring[n], -first[n]) for n, (_, outputs) in enumerate(convolutions)]
+    return [
+        Layer(inputs[n], -(-outputs // 8), ring[n], -first[n], variant.separable) for n, (_, outputs) in enumerate(convolutions)
+    ]
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ def shared_bytes(layers: Sequence[Layer], filters: int, strips: int) -> int:
 def layout(variant: Variant, gpu: Gpu, size: tuple[int, int]) -> Layout | None:
     """For 8-bit pictures of ``size`` (H, W); None if no block fits."""
     layers = layers_of(variant)
-    few = max(layer.tiles for layer in layers) <= 3
+    few = max(layer.tiles for layer in layers) <= 3 and not variant.separable
     for together in (2, 1) if few else (1,):
         most = min(gpu.shared_memory - _RESERVED, gpu.shared_memory // together - _RESERVED)
         found = []
@@ -115,17 +133,19 @@ class Cost:
         work: products that are made, over those of the picture without margins.
         products: seconds of the tensor cores.
         passes: seconds of the shared memory.
+        filters: seconds of the arithmetic of depthwise filters.
     """
 
     layout: Layout
     work: float
     products: float
     passes: float
+    filters: float
 
     @property
     def seconds(self) -> float:
-        """A lower bound: neither waits for the other."""
-        return max(self.products, self.passes)
+        """A lower bound: none waits for another."""
+        return max(self.products, self.passes, self.filters)
 
 
 def cost(variant: Variant, gpu: Gpu, size: tuple[int, int]) -> Cost | None:
@@ -142,16 +162,24 @@ def cost(variant: Variant, gpu: Gpu, size: tuple[int, int]) -> Cost | None:
     blocks = math.ceil(size[1] / found.results) * math.ceil(size[0] / found.rows)
     turns = math.ceil(blocks / (_MULTIPROCESSORS[gpu.arch] * found.together))
     cycle = turns * 1e-9 / CLOCK[gpu.arch]
+    filtered = sum((bands + layer.ahead) * layer.filtered for layer in layers)
     least = sum(layer.products for layer in layers) * size[0] * size[1] / 64
     return Cost(
         found,
         blocks * found.strips * products / least,
         cycle * found.quarter * products * _CYCLES[gpu.arch] / _SHARE[gpu.arch],
         cycle * found.strips * found.together * passes,
+        cycle * found.quarter * filtered * _FILTERED[gpu.arch],
     )
 
 
-COLUMNS = {"work": "work", "tensor_cores": "products us", "shared_memory_passes": "passes us", "least_time": "least us"}
+COLUMNS = {
+    "work": "work",
+    "tensor_cores": "products us",
+    "shared_memory_passes": "passes us",
+    "depthwise_filters": "filters us",
+    "least_time": "least us",
+}
 
 
 def tables(found: Iterable[Row]) -> dict[str, list[list[str]]]:
@@ -168,7 +196,7 @@ def rows(variants: Sequence[Variant]) -> Iterator[Row]:
     """Predictions for frames of 8 bits, of the first of variants with the same layers."""
     first: dict[object, Variant] = {}
     for variant in variants:
-        first.setdefault((variant.sources, variant.filters, variant.maps), variant)
+        first.setdefault((variant.sources, variant.filters, variant.maps, variant.separable), variant)
     for variant in first.values():
         for arch in _MULTIPROCESSORS:
             gpu = GPUS[arch]
@@ -180,6 +208,7 @@ def rows(variants: Sequence[Variant]) -> Iterator[Row]:
                     "work": ("of the least", predicted.work),
                     "tensor_cores": ("us, predicted", 1e6 * predicted.products),
                     "shared_memory_passes": ("us, predicted", 1e6 * predicted.passes),
+                    "depthwise_filters": ("us, predicted", 1e6 * predicted.filters),
                     "least_time": ("us, predicted", 1e6 * predicted.seconds),
                 }
                 for metric, (unit, value) in figures.items():

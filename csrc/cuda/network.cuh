@@ -6,6 +6,9 @@
 // convolution is a product of 16 pixels' channels and 8 outputs' weights for each tap, and a row of pixels that was
 // loaded counts for three rows of outputs. Each layer knows a column less on either side than the one before, so that
 // 16 S columns of S warps give 16 S - 2 L results of L layers.
+//
+// Of a separable layer, each lane computes the depthwise filters of just the pixels and channels that are its share of
+// the operand of the 1 x 1 filters' product: nothing changes lanes in between.
 #pragma once
 
 #include "../core/pass_geometry.h"
@@ -28,12 +31,14 @@ struct FusedLayer {
   int lead, first, ring;  // pass_geometry.h
   int memory;             // where the ring lies, in bytes
   int weights, bias;      // where they begin, in uint2 of all lanes and in floats
+  int depthwise;          // likewise, in floats; of separable layers
 };
 
 // What is the same for all blocks.
 struct FusedNetwork {
   FusedLayer layer[kMostLayers];
   int layers, maps, iterations;
+  bool separable;
   int strips;        // of 16 columns, one for each warp of a block
   int image_planes;  // 2 where pixels have more than 8 bits: the value in the half type, and what it lacks
   int image;         // where it lies in shared memory, in bytes
@@ -88,9 +93,9 @@ __device__ __forceinline__ void store_value(const Pixels& to, int64_t at, float 
   }
 }
 
-// H, __half or __nv_bfloat16, is the type of feature maps and weights; sums are float. No layer has more than kMost
-// tiles: registers are kept for that many.
-template <class H, int kMost>
+// H, __half or __nv_bfloat16, is the type of feature maps and weights; sums and depthwise filters are float. No layer
+// has more than kMost tiles: registers are kept for that many.
+template <class H, int kMost, bool kSeparable>
 class NetworkPass {
  public:
   __device__ NetworkPass(const FusedNetwork& network, const NetworkJob& job, uint8_t* shared)
@@ -226,9 +231,6 @@ class NetworkPass {
   template <int kTiles>
   __device__ void compute(int l, int y) {
     const FusedLayer& layer = network_.layer[l];
-    const uint2* weights = job_.weights + layer.weights + lane_;
-    Weights<kTiles> w;
-    take(weights, w);
     float sums[kBandRows][kTiles][4];
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
@@ -237,21 +239,136 @@ class NetworkPass {
       for (int r = 0; r < kBandRows; ++r)
         sums[r][j][0] = sums[r][j][2] = bias[0], sums[r][j][1] = sums[r][j][3] = bias[1];
     }
-    if (l == 0) {
-      for (int plane = 0; plane < network_.image_planes; ++plane) add_colors(y, plane, w, sums);
+    if constexpr (kSeparable) {
+      add_separable(layer, y, sums);
     } else {
-      for (int s = 0; s < layer.source_count; ++s) {
-        const FusedLayer& source = network_.layer[layer.sources[s]];
-        uint8_t* rows[kBandRows + 2];
-        feature_rows(source, y - 1, rows);
-        for (int block = 0; block < source.blocks; ++block) add_block(rows, block, weights, w, sums);
-      }
+      add_whole(layer, y, sums);
     }
     if (l + 1 == network_.layers) {
       finish(y, sums);
     } else {
       keep(layer, y, sums);
     }
+  }
+
+  template <int kTiles>
+  __device__ void add_whole(const FusedLayer& layer, int y, float (&sums)[kBandRows][kTiles][4]) const {
+    const uint2* weights = job_.weights + layer.weights + lane_;
+    Weights<kTiles> w;
+    take(weights, w);
+    if (layer.source_count == 0) {
+      for (int plane = 0; plane < network_.image_planes; ++plane) add_colors(y, plane, w, sums);
+    }
+    for (int s = 0; s < layer.source_count; ++s) {
+      const FusedLayer& source = network_.layer[layer.sources[s]];
+      uint8_t* rows[kBandRows + 2];
+      feature_rows(source, y - 1, rows);
+      for (int block = 0; block < source.blocks; ++block) add_block(rows, block, weights, w, sums);
+    }
+  }
+
+  // A lane's share of a 16 x 16 operand as numbers: two pixels, and four channels of each.
+  struct Share {
+    float v[2][4];
+
+    __device__ __forceinline__ void set(const uint32_t (&a)[4]) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        v[i % 2][i / 2 * 2] = widen<H>(a[i] & 0xffff);
+        v[i % 2][i / 2 * 2 + 1] = widen<H>(a[i] >> 16);
+      }
+    }
+
+    __device__ __forceinline__ void get(uint32_t (&a)[4]) const {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[i] = pair<H>(v[i % 2][i / 2 * 2], v[i % 2][i / 2 * 2 + 1]);
+    }
+  };
+
+  template <int kTiles>
+  __device__ void add_separable(const FusedLayer& layer, int y, float (&sums)[kBandRows][kTiles][4]) const {
+    const uint2* weights = job_.weights + layer.weights + lane_;
+    const float4* filters = reinterpret_cast<const float4*>(job_.biases + layer.depthwise) + lane_ % 4;
+    if (layer.source_count == 0) {
+      add_filtered([&](int row, int tap, Share& share) { take_colors(y - 1 + row, tap, share); }, filters, weights,
+                   sums);
+    }
+    for (int s = 0; s < layer.source_count; ++s) {
+      const FusedLayer& source = network_.layer[layer.sources[s]];
+      uint8_t* rows[kBandRows + 2];
+      feature_rows(source, y - 1, rows);
+      for (int block = 0; block < source.blocks; ++block) {
+        const auto load = [&](int row, int tap, Share& share) {
+          uint32_t a[4];
+          const int column = 16 * warp_ + tap + lane_ % 16;
+          load_operand(rows[row] + block * network_.pitch() * 32 + feature(column, lane_ / 16), a);
+          share.set(a);
+        };
+        add_filtered(load, filters, weights, sums);
+      }
+    }
+  }
+
+  // Colours of the pixels whose stored column is the warp's own and `tap`: channels 2 t and 2 t + 1 are in the lanes t
+  // = 0 and 1, others have filters of 0.
+  __device__ void take_colors(int y, int tap, Share& share) const {
+#pragma unroll
+    for (int pixel = 0; pixel < 2; ++pixel) {
+      const int column = 16 * warp_ + lane_ / 4 + 8 * pixel + tap;
+      float* const v = share.v[pixel];
+      v[0] = v[1] = v[2] = v[3] = 0;
+      for (int plane = 0; plane < network_.image_planes; ++plane) {
+        const uint8_t* const from = image_pixel(y, plane, column) + lane_ % 2 * 4;
+        const uint32_t both = *reinterpret_cast<const uint32_t*>(from);
+        v[0] += widen<H>(both & 0xffff), v[1] += widen<H>(both >> 16);
+      }
+    }
+  }
+
+  // Sixteen channels: their depthwise filters, then the products with the 1 x 1 filters. load(row, tap, share): of six
+  // rows. filters: (bias and 9 taps by columns, lanes t, 4 channels); weights: (tiles, lanes); both move on.
+  template <int kTiles, class Load>
+  __device__ __forceinline__ static void add_filtered(const Load& load, const float4*& filters, const uint2*& weights,
+                                                      float (&sums)[kBandRows][kTiles][4]) {
+    uint2 w[kTiles];  // under way meanwhile
+#pragma unroll
+    for (int j = 0; j < kTiles; ++j) w[j] = weights[j * kWarp];
+    Share filtered[kBandRows];
+#pragma unroll
+    for (int r = 0; r < kBandRows; ++r) {
+#pragma unroll
+      for (int pixel = 0; pixel < 2; ++pixel) put(*filters, filtered[r].v[pixel]);
+    }
+    filters += 4;
+#pragma unroll 1
+    for (int tap = 0; tap < 3; ++tap, filters += 12) {
+      float taps[3][4];
+#pragma unroll
+      for (int i = 0; i < 3; ++i) put(filters[4 * i], taps[i]);
+#pragma unroll
+      for (int row = 0; row < kBandRows + 2; ++row) {
+        Share share;
+        load(row, tap, share);
+#pragma unroll
+        for (int i = 0; i < 3; ++i) {
+          if (row < i || row - i >= kBandRows) continue;
+#pragma unroll
+          for (int k = 0; k < 8; ++k) filtered[row - i].v[k / 4][k % 4] += taps[i][k % 4] * share.v[k / 4][k % 4];
+        }
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < kBandRows; ++r) {
+      uint32_t a[4];
+      filtered[r].get(a);
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) multiply_add<H>(sums[r][j], a, w[j]);
+    }
+    weights += kTiles * kWarp;
+  }
+
+  __device__ __forceinline__ static void put(float4 from, float (&to)[4]) {
+    to[0] = from.x, to[1] = from.y, to[2] = from.z, to[3] = from.w;
   }
 
   // w: of three rows of taps, for 4 pixels of 4 values, of which the last are 0.
@@ -410,10 +527,10 @@ class NetworkPass {
   }
 };
 
-template <class H, int kMost>
+template <class H, int kMost, bool kSeparable>
 __global__ void __launch_bounds__(most_strips(kMost) * kWarp, most_together(kMost))
     network_forward(const __grid_constant__ FusedNetwork network, const __grid_constant__ NetworkJob job) {
-  NetworkPass<H, kMost>(network, job, dynamic_shared()).run();
+  NetworkPass<H, kMost, kSeparable>(network, job, dynamic_shared()).run();
 }
 
 // What of a GPU decides how a network is laid out.
@@ -432,9 +549,8 @@ inline FusedNetwork fused_network(const Network& network, int strips, bool eight
   const Geometry geometry(network);
   FusedNetwork fused{};
   fused.layers = static_cast<int>(network.layers.size());
-  if (network.separable) refuse("separable layers");
   if (fused.layers > kMostLayers) refuse("more than 8 layers");
-  fused.maps = network.maps, fused.iterations = network.iterations;
+  fused.separable = network.separable, fused.maps = network.maps, fused.iterations = network.iterations;
   fused.strips = strips, fused.image_planes = eight_bits ? 1 : 2;
   int memory = 0, weights = 0, bias = 0;
   for (int l = 0; l < fused.layers; ++l) {
@@ -450,8 +566,11 @@ inline FusedNetwork fused_network(const Network& network, int strips, bool eight
     to.lead = geometry.lead[l], to.first = geometry.first[l], to.ring = geometry.ring[l];
     to.memory = memory, to.weights = weights, to.bias = bias;
     memory += to.ring * to.blocks * fused.pitch() * 32;
-    weights += (l == 0 ? 3 : 9 * from.inputs / kBlock) * to.tiles * kWarp;
+    const int blocks = l == 0 ? 1 : from.inputs / kBlock, taps = network.separable ? 1 : l == 0 ? 3 : 9;
+    weights += blocks * taps * to.tiles * kWarp;
     bias += to.tiles * kOutputTile;
+    to.depthwise = bias;
+    if (network.separable) bias += blocks * 10 * kBlock;
   }
   fused.image = memory;
   fused.shared_bytes = fused.image + kImageRing * fused.image_planes * fused.pitch() * 8;
@@ -461,8 +580,9 @@ inline FusedNetwork fused_network(const Network& network, int strips, bool eight
 // Of each block, by CUDA itself.
 constexpr int kReserved = 1024;
 
+// Of the kernels, by their registers, the least that has enough; separable networks have one.
 inline int most_tiles(const FusedNetwork& network) {
-  int most = 0;
+  int most = network.separable ? kMostTiles : 3;
   for (int l = 0; l < network.layers; ++l) most = std::max(most, network.layer[l].tiles);
   return most;
 }
@@ -473,7 +593,7 @@ constexpr double kAlone = 0.8;
 // Two blocks a processor, one of which works where the other waits, if each can have four strips, else one: of the
 // divisions that fit the one with most results for the warps that the fullest of the processor's quarters has.
 inline FusedNetwork laid_out(const Network& network, bool eight_bits, const GpuLimits& gpu) {
-  const int tiles = std::max(3, most_tiles(fused_network(network, 1, eight_bits)));
+  const int tiles = most_tiles(fused_network(network, 1, eight_bits));
   for (int together = most_together(tiles); together > 0; --together) {
     const int most = std::min(gpu.shared_a_block, gpu.shared_a_processor / together - kReserved);
     FusedNetwork best{};
@@ -515,7 +635,9 @@ void launch_network(const Launch& launch, const Network& network, NetworkJob job
   job.across = (job.width + fused.results() - 1) / fused.results();
   job.rows = rows_of_blocks(fused, job.height, batch * job.across, gpu);
   job.down = (job.height + job.rows - 1) / job.rows;
-  const auto kernel = most_tiles(fused) <= 3 ? network_forward<H, 3> : network_forward<H, kMostTiles>;
+  const auto kernel = fused.separable          ? network_forward<H, kMostTiles, true>
+                      : most_tiles(fused) <= 3 ? network_forward<H, 3, false>
+                                               : network_forward<H, kMostTiles, false>;
   // What is left beside it caches the weights, which all blocks read again for every four rows.
   const int64_t needed = int64_t{fused.together} * (fused.shared_bytes + kReserved);
   const int share = static_cast<int>((100 * needed + gpu.shared_a_processor - 1) / gpu.shared_a_processor);

@@ -47,11 +47,27 @@ def rounded_maps(network, images, dtype):
     first = white.to(dtype).double()
     outputs = [first + (white - first).to(dtype).double()]  # the image is two numbers of that type
     layers = list(network.convolutions)
-    for number, (sources, layer) in enumerate(zip(network.variant.sources, layers, strict=True)):
-        weight = (layer.weight / 255 if number == 0 else layer.weight).to(dtype).double()
-        values = functional.conv2d(torch.cat([outputs[s] for s in sources], 1), weight, layer.bias.double(), padding=1)
+    for number, (sources, convolution) in enumerate(zip(network.variant.sources, layers, strict=True)):
+        depthwise, layer = getattr(convolution, "depthwise", None), getattr(convolution, "pointwise", convolution)
+        inputs, white = torch.cat([outputs[s] for s in sources], 1), 255 if number == 0 else 1
+        if depthwise is not None:  # whose filters are not rounded
+            filters = depthwise.weight.double() / white
+            inputs = functional.conv2d(inputs, filters, depthwise.bias.double(), padding=1, groups=inputs.shape[1])
+            values = functional.conv2d(inputs.to(dtype).double(), layer.weight.to(dtype).double(), layer.bias.double())
+        else:
+            weight = (layer.weight / white).to(dtype).double()
+            values = functional.conv2d(inputs, weight, layer.bias.double(), padding=1)
         outputs.append(values if number + 1 == len(layers) else values.relu().to(dtype).double())
     return torch.tanh(outputs[-1])
+
+
+def named(name):
+    """The network of that name with random weights and biases; "narrow" has separable layers of 16 filters, and 24 maps."""
+    network = random_network(replace(VARIANTS["base"], name=name, separable=True) if name == "narrow" else name)
+    for parameter in network.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.uniform_(parameter, -0.2, 0.2)
+    return network
 
 
 def images_of(size, batch=1):
@@ -73,12 +89,16 @@ TOLERANCE = {torch.bfloat16: 4 * 2**-8, torch.float16: 4 * 2**-11}
         ("local", (13, 6), torch.float16),
         ("filters32", (6, 19), torch.bfloat16),
         ("zero-dce", (5, 20), torch.bfloat16),
+        ("zero-dce-pp", (5, 20), torch.bfloat16),
+        ("zero-dce-pp", (9, 7), torch.float16),
+        ("zero-dce-pp", (1, 1), torch.float16),
+        ("narrow", (6, 31), torch.float16),
     ],
 )
 @torch.inference_mode()
 def test_maps_are_those_of_rounded_feature_maps(on_host, name, size, dtype):
-    on_host(**(LARGE if VARIANTS[name].filters == 32 else SMALL))
-    network, images = random_network(name), images_of(size)
+    network, images = named(name), images_of(size)
+    on_host(**(LARGE if network.variant.filters == 32 else SMALL))
     with nan_filled_allocations():
         maps = FusedNetwork(network, dtype).maps(images)
     expected = rounded_maps(network, images, dtype)
@@ -135,9 +155,11 @@ def test_a_photograph_at_full_width(on_host):
     assert 10 * torch.log10(1 / error.square().mean()) >= 55
 
 
+@pytest.mark.parametrize("name", ["base", "zero-dce-pp"])
 @torch.inference_mode()
-def test_numbers_that_are_none_stay_where_they_reach(on_host):
-    network, images = random_network("base"), images_of((6, 30))
+def test_numbers_that_are_none_stay_where_they_reach(on_host, name):
+    on_host(**(LARGE if VARIANTS[name].filters == 32 else SMALL))
+    network, images = random_network(name), images_of((6, 30))
     spoiled = images.clone()
     spoiled[0, 1, 2, 9] = float("nan")
     one, other = (FusedNetwork(network, torch.bfloat16).maps(image) for image in (images, spoiled))
@@ -148,7 +170,7 @@ def test_numbers_that_are_none_stay_where_they_reach(on_host):
 
 def test_only_what_the_kernel_has_code_for_is_taken():
     taken = {name for name, variant in VARIANTS.items() if fused_network.takes(variant)}
-    assert taken == set(VARIANTS) - {"zero-dce-pp", "sci"}
+    assert taken == set(VARIANTS) - {"sci"}
     assert not fused_network.takes(replace(VARIANTS["base"], iterations=1, formula="illumination"))
     assert fused_network.fused(random_network("base"), torch.bfloat16) is None  # on the CPU
 
@@ -163,7 +185,7 @@ WARPS = {3: 12, 4: 8}
 
 @pytest.mark.parametrize("eight_bits", [True, False])
 @pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"zero-dce-pp", "sci"}))
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"sci"}))
 def test_blocks_fit_a_processor_together(name, gpu, eight_bits):
     if reason := zdce.ops.dispatch.why_missing("cuda_on_host"):
         pytest.skip(reason)
@@ -181,7 +203,7 @@ def test_blocks_fit_a_processor_together(name, gpu, eight_bits):
 
 @pytest.mark.parametrize("size", [(1080, 1920), (2160, 3840)])
 @pytest.mark.parametrize("gpu", ["A100", "H100"])
-@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"zero-dce-pp", "sci"}))
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"sci"}))
 def test_costs_are_predicted_for_the_kernels_own_blocks(name, gpu, size):
     if reason := zdce.ops.dispatch.why_missing("cuda_on_host"):
         pytest.skip(reason)
@@ -191,15 +213,22 @@ def test_costs_are_predicted_for_the_kernels_own_blocks(name, gpu, size):
     assert cost.layout == network_costs.Layout(layout.strips, layout.results, layout.together, layout.rows)
     layers = network_costs.layers_of(VARIANTS[name])
     assert network_costs.shared_bytes(layers, VARIANTS[name].filters, layout.strips) == layout.shared_bytes
-    # 4,096 operations a product; the first layer's fourth pixel and the last tile's missing maps are idle.
-    products = sum(layer.products for layer in layers)
-    assert 1 <= products * 4096 / 64 / (2 * VARIANTS[name].macs) < 1.3
+    # 4,096 operations a product; the first layer's fourth pixel or other inputs and the last tile's missing maps are idle.
+    products, variant = sum(layer.products for layer in layers), VARIANTS[name]
+    macs = sum(given * made for given, made in variant.convolutions()) if variant.separable else variant.macs
+    assert 1 <= products * 4096 / 64 / (2 * macs) < 1.3
+    # The first layer's block of 16 channels has three colours.
+    channels = 16 * sum(layer.filtered for layer in layers) - (13 if variant.separable else 0)
+    assert 9 * channels == variant.macs - macs
+    assert (cost.filters > 0) == variant.separable
 
 
+@pytest.mark.parametrize("name", ["base", "zero-dce-pp"])
 @torch.inference_mode()
-def test_matrices_are_loaded_from_all_banks(on_host):
+def test_matrices_are_loaded_from_all_banks(on_host, name):
+    on_host(**(LARGE if VARIANTS[name].filters == 32 else SMALL))
     before = cuda_on_host.bank_conflicts()
-    FusedNetwork(random_network("base"), torch.bfloat16).maps(images_of((5, 40)))
+    FusedNetwork(random_network(name), torch.bfloat16).maps(images_of((5, 40)))
     assert cuda_on_host.bank_conflicts() == before
 
 

@@ -65,7 +65,7 @@ int zdce_network_layout(const int64_t* plan, int64_t length, bool eight_bits, co
   try {
     const FusedNetwork fused = laid_out(zdce::read_plan(plan, length), eight_bits, *gpu);
     found[0] = fused.strips, found[1] = fused.together, found[2] = fused.shared_bytes;
-    found[3] = fused.columns(), found[4] = fused.results(), found[5] = std::max(3, most_tiles(fused));
+    found[3] = fused.columns(), found[4] = fused.results(), found[5] = most_tiles(fused);
     found[6] = rows_of_blocks(fused, height, (width + fused.results() - 1) / fused.results(), *gpu);
   } catch (const Unfit&) {
     return 1;

@@ -134,16 +134,17 @@ bool check(const Case& c) {
 }
 
 // The maps of a network of two layers and a skip connection, by many blocks and by few.
-bool check_network() {
-  const std::vector<int64_t> plan = {0, 0, 1, 3, 16, 1, 0, 16, 1, 1, 3, 2, 1, 2};
+bool check_network(bool separable) {
+  const std::vector<int64_t> plan = {separable, 0, 1, 3, 16, 1, 0, 16, 1, 1, 3, 2, 1, 2};
   constexpr int64_t height = 37, width = 29, maps = 3;
   std::mt19937 random(1);
   std::uniform_real_distribution<float> uniform(-1, 1);
   std::vector<uint8_t> picture(height * width * 3);
   for (uint8_t& value : picture) value = static_cast<uint8_t>(random());
-  std::vector<__nv_bfloat16> weights((3 * 2 + 9 * 2 + 2 * 9 + 3) * 32 * 4);  // 3: loaded ahead by the last layer
+  // 3: loaded ahead by the last layer
+  std::vector<__nv_bfloat16> weights((separable ? 2 + 2 + 2 : 3 * 2 + 9 * 2 + 2 * 9 + 3) * 32 * 4);
   for (__nv_bfloat16& weight : weights) weight = __float2bfloat16_rn(0.1f * uniform(random));
-  std::vector<float> biases(16 + 16 + 8), found[2];
+  std::vector<float> biases(16 + 16 + 8 + (separable ? 4 * 160 : 0)), found[2];
   for (float& bias : biases) bias = uniform(random);
   NetworkJob job{};
   job.picture = {picture.data(), zdce::Element::kUint8, 0, 3 * width, 3, 1};
@@ -185,7 +186,7 @@ int main(int count, char** arguments) {
   };
   int failed = 0;
   for (const Case& c : cases) failed += check(c) ? 0 : 1;
-  if (!check_network()) return 1;
+  if (!check_network(false) || !check_network(true)) return 1;
   std::printf("%zu passed, %d failed\n", std::size(cases) - failed, failed);
   return failed == 0 ? 0 : 1;
 }

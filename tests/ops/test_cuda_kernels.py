@@ -72,7 +72,7 @@ def test_the_networks_registers_leave_room_for_its_warps(nvcc_words):
     # 12 warps, three of each quarter of 65,536 registers, or 8: tests/models/test_fused_network.py counts them.
     report, _ = nvcc_words["network"]
     kernels = re.findall(r"entry function '\w*network_forwardI\w+?Li(\d)E\w*' for.*?Used (\d+) registers", report, re.DOTALL)
-    assert len(kernels) == 4 * len(static.TARGETS)
+    assert len(kernels) == 6 * len(static.TARGETS)  # 3 or 4 tiles, or separable layers, in two types
     for tiles, registers in kernels:
         assert int(registers) <= {"3": 168, "4": 255}[tiles]
 

@@ -1,5 +1,7 @@
 """A whole network and its curve in one CUDA kernel, on tensor cores: ``csrc/cuda/network.cuh``."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,6 @@ def takes(variant: Variant) -> bool:
     first, *others = variant.sources
     return (
         variant.formula == CURVE
-        and not variant.separable
         and 2 <= len(variant.sources) <= 8
         and variant.filters in (16, 32)
         and variant.maps <= _MOST_OUTPUTS
@@ -58,17 +59,16 @@ class FusedNetwork:
     """A network with its weights in the order in which the kernel reads them.
 
     Args:
-        model: a network of 3x3 convolutions with 16 or 32 filters, of which only the first reads the image.
-        dtype: type of feature maps and weights, one of ``DTYPES``; sums and the curve are float32.
+        model: a network of 16 or 32 filters, of which only the first convolution reads the image.
+        dtype: type of feature maps and weights, one of ``DTYPES``; sums, depthwise filters and the curve are float32.
     """
 
     def __init__(self, model: DCENet, dtype: torch.dtype) -> None:
         parameters = [parameter.detach().float() for parameter in model.parameters()]
-        weights, biases = parameters[::2], parameters[1::2]
-        packed = [_packed_first(weights[0]), *map(_packed, weights[1:])]
-        packed.append(biases[0].new_zeros(_WEIGHTS_AHEAD))
+        packed, floats = _separable(parameters) if model.variant.separable else _whole(parameters)
+        packed.append(parameters[0].new_zeros(_WEIGHTS_AHEAD))
         self.weights = torch.cat([weight.flatten() for weight in packed]).to(dtype)
-        self.biases = torch.cat([_padded(bias) for bias in biases])
+        self.biases = torch.cat([each.flatten() for each in floats])
         self.plan = torch.tensor(network_plan(model.variant, "fp32"))
         self._maps = model.variant.maps
 
@@ -110,14 +110,43 @@ def _padded(outputs: Tensor) -> Tensor:
     return torch.cat([outputs, outputs.new_zeros(-len(outputs) % _OUTPUTS, *outputs.shape[1:])])
 
 
+def _whole(parameters: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and biases of 3x3 convolutions, as the kernel takes them."""
+    weights, biases = parameters[::2], parameters[1::2]
+    return [_packed_first(weights[0]), *map(_packed, weights[1:])], [_padded(bias) for bias in biases]
+
+
+def _separable(parameters: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The same of separable ones: weights of 1x1 filters; of each layer their biases, then the depthwise filters."""
+    weights, floats = [], []
+    layers = zip(*(parameters[i::4] for i in range(4)), strict=True)
+    for number, (filters, filters_bias, weight, bias) in enumerate(layers):
+        white = 255 if number == 0 else 1  # the image comes in 255ths
+        weights.append(_packed(_in_blocks(weight.transpose(0, 1)).transpose(0, 1)))
+        floats += [_padded(bias), _packed_filters(_in_blocks(filters / white), _in_blocks(filters_bias))]
+    return weights, floats
+
+
+def _in_blocks(inputs: Tensor) -> Tensor:
+    """(I, ...) with zeros for the inputs that a whole number of blocks has more."""
+    return torch.cat([inputs, inputs.new_zeros(-len(inputs) % _INPUTS, *inputs.shape[1:])])
+
+
 # A lane 4 g + t of a warp has, for output g of eight, the inputs 2 t, 2 t + 1, 2 t + 8 and 2 t + 9 of sixteen.
 
 
 def _packed(weight: Tensor) -> Tensor:
-    """(O, I, 3, 3) as (blocks of 16 inputs, columns of taps, rows of taps, products, lanes, 4)."""
-    outputs = _padded(weight)
-    split = outputs.view(-1, _OUTPUTS, weight.shape[1] // _INPUTS, 2, 4, 2, 3, 3)  # product, g, block, half, t, 2, row, column
+    """(O, I, rows, columns) as (blocks of 16 inputs, columns of taps, rows of taps, products, lanes, 4)."""
+    outputs, taps = _padded(weight), weight.shape[2:]
+    split = outputs.view(-1, _OUTPUTS, weight.shape[1] // _INPUTS, 2, 4, 2, *taps)  # product, g, block, half, t, 2, row, column
     return split.permute(2, 7, 6, 0, 1, 4, 3, 5)
+
+
+def _packed_filters(filters: Tensor, bias: Tensor) -> Tensor:
+    """(I, 1, 3, 3) and (I,) as (blocks of 16 channels, bias and 9 taps by columns, t, 4)."""
+    values = torch.cat([bias[:, None], filters.transpose(2, 3).flatten(1)], 1)
+    split = values.view(-1, 2, 4, 2, 10)  # block, half, t, 2, value
+    return split.permute(0, 4, 2, 1, 3)
 
 
 def _packed_first(weight: Tensor) -> Tensor:
