@@ -214,7 +214,7 @@ class EnhanceSettings:
         choices=PRECISIONS,
     )
     brightness: float | None = _option(
-        None, "Mean brightness of the result of a scene whose mean is 0.05; 0 leaves the curve as trained.",
+        None, "Mean brightness of the result for a scene with mean 0.05; 0 leaves the curve as trained.",
         least=0, below=1, unset=_OWN, of_network=True,
     )  # fmt: skip
     noise: float | None = _option(

@@ -52,7 +52,8 @@ def run_study(
     only_plan: bool,
     **given: Any,
 ) -> None:
-    """Reproduce the report: train base and its eight ablations, measure them, test the report's claims and write a page.
+    """Reproduce the report (docs/study.md): train base and its eight ablations, measure them, test the report's claims and
+    write a page.
 
     Writes report.html, report.md, results (CSV, JSON) and the runs to OUT. Work is repeated only if its inputs have changed:
     after Ctrl-C (exit code 130; SIGTERM: 143) the same command continues.
