@@ -1,6 +1,7 @@
 """Guided maps for a scene: they bring dark scenes, and the darker half of backlit ones, to the light of lit photographs."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -68,7 +69,8 @@ _TARGET_SHARE = 0.65
 _LEAST_LIGHT = 1e-6
 
 
-class Scene(NamedTuple):
+@dataclass(frozen=True)
+class Scene:
     """What decides how bright images become: statistics of their area means, each (B, 1, 1, 1) unless said."""
 
     image: Tensor
@@ -84,7 +86,7 @@ class Scene(NamedTuple):
     brighter: Tensor
     """Mean luma of the brighter half."""
 
-    @property
+    @cached_property
     def backlit(self) -> Tensor:
         """From 0 to 1: the brighter half is lit, so that the darker half alone can be too dark.
 
@@ -92,13 +94,13 @@ class Scene(NamedTuple):
         """
         return (1 - (_BRIGHTER_HALF - self.brighter) / _BRIGHTER_HALF_DEVIATION).clamp(0, 1)
 
-    @property
+    @cached_property
     def brightest(self) -> Tensor:
         """The mean of the largest values of any colour in the brightest thousandth of the image."""
         ascending = self.image.amax(1).flatten(1).sort(dim=1, stable=True).values
         return ascending[:, -_BRIGHTEST:].mean(1)[:, None, None, None]
 
-    @property
+    @cached_property
     def night(self) -> Tensor:
         """From 0 to 1: something is lit in the dark, so that what is black is no shadow to be brightened.
 
@@ -113,7 +115,7 @@ class Scene(NamedTuple):
         lamps = (stops - _LAMPS_FROM) / (_LAMPS - _LAMPS_FROM)
         return lit.clamp(0, 1) * torch.maximum(black.clamp(0, 1) * lamps.clamp(0, 1), half_black.clamp(0, 1))
 
-    @property
+    @cached_property
     def fall(self) -> guidance.Fall:
         """Where maps fall to 0: from 0.4 to white; in a backlit scene or a night from the mean of its darker half to its
         brighter's.
