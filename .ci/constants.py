@@ -7,6 +7,7 @@ intervals. Writes the table of docs/local.md; takes some five minutes on one qui
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ class Pair(NamedTuple):
     reference: NDArray[np.uint8]
     small: Tensor
     maps: Tensor
-    noise: float
+    noise: noise.Noise
 
 
 class Constant(NamedTuple):
@@ -89,7 +90,8 @@ def pairs(low: Path, high: Path, pattern: str) -> list[Pair]:
         small = ops.reduce_picture(tensor, model.variant.scale)
         with torch.no_grad():
             maps = torch.tanh(model(small))
-        found.append(Pair(tensor, reference, small, maps, max(model.variant.noise, noise.measured(picture))))
+        levels = noise.assumed(None, model.variant.noise, partial(noise.measured, picture))
+        found.append(Pair(tensor, reference, small, maps, levels))
     return found
 
 
@@ -99,7 +101,7 @@ def enhanced(pair: Pair, brightness: float) -> NDArray[np.uint8]:
     if not coefficients.any():
         return pair.picture.numpy()
     bright = ops.enhance_picture(pair.picture, coefficients, variant.iterations, scale=variant.scale)
-    return ops.denoise_picture(pair.picture, bright, pair.noise / 255).numpy()
+    return ops.denoise_picture(pair.picture, bright, *(value / 255 for value in pair.noise)).numpy()
 
 
 def measured(sets: dict[str, list[Pair]], chosen: dict[Constant, float]) -> Psnrs:

@@ -1,9 +1,10 @@
 """denoise_picture in Triton: removes noise that a curve has amplified, and keeps edges.
 
-Two kernels with float32 planes between them: the first computes luma, guide, slope and blurred chroma, the second averages. The
-planes reach two pixels beyond the picture, whose border is repeated there, because the guide of such pixels differs from that
-of the border. Per pixel of a uint8 picture, the first reads 6 bytes and writes 20, the second reads these and 3 and writes 3;
-neighbours are read from caches. The first loads 14 pixels of three bytes for each of its own, 17.5 with the rows above its own.
+Two kernels with float32 planes between them: the first computes luma, luma with less grain, guide, slope and blurred chroma,
+the second averages. The planes reach two pixels beyond the picture, whose border is repeated there, because the guide of such
+pixels differs from that of the border. Per pixel of a uint8 picture, the first reads 6 bytes and writes 24, the second reads
+these and 3 and writes 3; neighbours are read from caches. The first loads 14 pixels of three bytes for each of its own, 17.5
+with the rows above its own.
 """
 
 import torch
@@ -71,27 +72,32 @@ def near_weight(squared: tl.constexpr):
 # therefore not specialised.
 @triton.jit(
     do_not_specialize=[
-        "picture_ptr", "enhanced_ptr", "luma_ptr", "guide_ptr", "slope_ptr", "red_ptr", "blue_ptr",
+        "picture_ptr", "enhanced_ptr", "luma_ptr", "averaged_ptr", "guide_ptr", "slope_ptr", "red_ptr", "blue_ptr",
         "height", "width", "picture_y", "enhanced_y",
     ]
 )  # fmt: skip
 def guide_forward(
-    picture_ptr, enhanced_ptr, luma_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr, height, width, picture_y, enhanced_y,
+    picture_ptr, enhanced_ptr, luma_ptr, averaged_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr,
+    height, width, picture_y, enhanced_y, grain,
     TOP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of the planes' columns x blocks of ROWS rows). A program goes down its rows and keeps the sums along x of the
-    # last four; with those of a fifth it has the sums of squares. red_ptr and blue_ptr get the chroma blurred along the row.
+    # last four; with those of a fifth it has the sums of 5 x 5 pixels. red_ptr and blue_ptr get the chroma blurred along the
+    # row.
     blocks = tl.cdiv(width + 4, COLUMNS)
     column = tl.program_id(0) % blocks * COLUMNS + tl.arange(0, COLUMNS)
     begin = (tl.program_id(0) // blocks).to(tl.int64) * ROWS
     end = tl.minimum(begin + ROWS, height + 4)
     zero = tl.zeros((COLUMNS,), tl.float32)
-    guides, brights, darks = (zero, zero, zero, zero), (zero, zero, zero, zero), (zero, zero, zero, zero)
+    guides, brights = (zero, zero, zero, zero), (zero, zero, zero, zero)
+    darks, powers = (zero, zero, zero, zero), (zero, zero, zero, zero)  # of the picture's luma, and of its square
+    lights, pixels = (zero, zero), (zero, zero)  # luma of the last two rows' own pixels
     for first in range(begin - 4, end, 5):  # after five rows none of the sums kept is one from before
         for i in tl.static_range(5):
             y = first + i
             of_enhanced, of_picture = row_of(enhanced_ptr, enhanced_y, y, height), row_of(picture_ptr, picture_y, y, height)
-            light, guide, bright, dark, red, blue = zero, zero, zero, zero, zero, zero
+            light, guide, bright, red, blue = zero, zero, zero, zero, zero
+            pixel, dark, power = zero, zero, zero
             for j in tl.static_range(-4, 5):
                 colors = levels(of_enhanced, column - 2 + j, width)
                 near = luma(colors)
@@ -102,19 +108,30 @@ def guide_forward(
                 if j * j <= 4:
                     guide += guide_weight(j) * near
                     bright += near
-                    dark += luma(levels(of_picture, column - 2 + j, width))
+                    given = luma(levels(of_picture, column - 2 + j, width)) / TOP
+                    dark += given
+                    power += given * given
+                    if j == 0:
+                        pixel = given
             # The square that ends with row y has its middle in row y - 2, which is row y of the planes.
             square = guide_weight(2) * (guides[0] + guide) + guide_weight(1) * (guides[1] + guides[3])
             square += guide_weight(0) * guides[2]
             mean = (brights[0] + brights[1] + brights[2] + brights[3] + bright) * (0.04 / TOP)
-            before = (darks[0] + darks[1] + darks[2] + darks[3] + dark) * (0.04 / TOP)
+            before = (darks[0] + darks[1] + darks[2] + darks[3] + dark) * 0.04
+            variance = tl.maximum((powers[0] + powers[1] + powers[2] + powers[3] + power) * 0.04 - before * before, 0.0)
+            slope = mean * (1.0 - mean) / (before * (1.0 - before) + 1e-3)
+            lost = grain / (variance + (grain + 1e-12)) * (pixels[0] - before)
+            lost = tl.where(slope > 1.0, tl.minimum(slope - 1.0, 1.0) * slope * lost, 0.0)
+            averaged = lights[0] * (1 / TOP) - lost
             guides = (guides[1], guides[2], guides[3], guide)
             brights = (brights[1], brights[2], brights[3], bright)
-            darks = (darks[1], darks[2], darks[3], dark)
+            darks, powers = (darks[1], darks[2], darks[3], dark), (powers[1], powers[2], powers[3], power)
+            lights, pixels = (lights[1], light), (pixels[1], pixel)
             rows = y + tl.zeros_like(column)  # a tensor: the interpreter can't broadcast the comparison of a scalar
             to, inside = y * (width + 4) + column, (column < width + 4) & (rows >= begin) & (rows < end)
             tl.store(guide_ptr + to, square * (255 / TOP), mask=inside)
-            tl.store(slope_ptr + to, mean * (1.0 - mean) / (before * (1.0 - before) + 1e-3), mask=inside)
+            tl.store(slope_ptr + to, slope, mask=inside)
+            tl.store(averaged_ptr + to, averaged, mask=inside)
             to, inside = to + 2 * (width + 4), (column < width + 4) & (rows + 2 >= begin) & (rows + 2 < end)
             tl.store(luma_ptr + to, light * (1 / TOP), mask=inside)
             tl.store(red_ptr + to, red * (1 / TOP), mask=inside)
@@ -123,12 +140,13 @@ def guide_forward(
 
 @triton.jit(
     do_not_specialize=[
-        "enhanced_ptr", "luma_ptr", "guide_ptr", "slope_ptr", "red_ptr", "blue_ptr", "denoised_ptr",
+        "enhanced_ptr", "luma_ptr", "averaged_ptr", "guide_ptr", "slope_ptr", "red_ptr", "blue_ptr", "denoised_ptr",
         "height", "width", "enhanced_y", "denoised_y",
     ]
 )  # fmt: skip
 def denoise_forward(
-    enhanced_ptr, luma_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr, denoised_ptr, height, width, enhanced_y, denoised_y,
+    enhanced_ptr, luma_ptr, averaged_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr, denoised_ptr,
+    height, width, enhanced_y, denoised_y,
     limit, chroma, color_error, TOP: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of the picture's pixels).
@@ -139,7 +157,8 @@ def denoise_forward(
     slope, own, own_guide = tl.load(slope_ptr + at), tl.load(luma_ptr + at), tl.load(guide_ptr + at)
     added = tl.maximum(slope * slope - 1.0, 0.0)
     limits = limit * added
-    total, change = limits * limits + 1e-6, tl.zeros((PIXELS,), tl.float32)
+    total = limits * limits + 1e-6
+    change = total * (tl.load(averaged_ptr + at) - own)
     red, blue = tl.zeros_like(change), tl.zeros_like(change)
     for i in tl.static_range(-4, 5):
         near = at + (tl.minimum(tl.maximum(y + i, 0), height - 1) - y) * pitch
@@ -153,7 +172,7 @@ def denoise_forward(
                 left = tl.maximum(limits - away * away, 0.0)
                 weight = left * left * near_weight(i * i + j * j)
                 total += weight
-                change += weight * (tl.load(luma_ptr + near) - own)
+                change += weight * (tl.load(averaged_ptr + near) - own)
     red_level, green_level, blue_level = levels(row_of(enhanced_ptr, enhanced_y, y, height), x, width)
     colors = red_level / TOP, green_level / TOP, blue_level / TOP
     share, pale = tl.minimum(tl.maximum(chroma * (slope - 1.0), 0.0), 1.0), 1.0 / (1.0 + color_error * added)
@@ -180,15 +199,15 @@ PIXELS = 512
 GUIDE_ROWS, GUIDE_COLUMNS = 16, 128
 
 
-def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, denoised: Tensor) -> None:
+def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, grain: float, denoised: Tensor) -> None:
     """picture, enhanced (H, W, 3); writes denoised (H, W, 3)."""
     height, width, _ = picture.shape
-    planes = picture.new_empty(5, height + 4, width + 4, dtype=torch.float32)
+    planes = picture.new_empty(6, height + 4, width + 4, dtype=torch.float32)
     top = WHITE[picture.dtype]
     launch(
         guide_forward, (triton.cdiv(height + 4, GUIDE_ROWS) * triton.cdiv(width + 4, GUIDE_COLUMNS),),
         picture, enhanced, *planes, height, width, picture.stride(0), enhanced.stride(0),
-        TOP=top, ROWS=GUIDE_ROWS, COLUMNS=GUIDE_COLUMNS, num_warps=WARPS,
+        min(grain, noise) ** 2, TOP=top, ROWS=GUIDE_ROWS, COLUMNS=GUIDE_COLUMNS, num_warps=WARPS,
     )  # fmt: skip
     launch(
         denoise_forward, (triton.cdiv(height * width, PIXELS),),

@@ -13,8 +13,8 @@ const TOO_LARGE = "The picture needs more memory than there is.";
 const WORKER = "zdce";
 
 // zdce.h's structures, as Emscripten lays them out.
-const PICTURE_BYTES = 32, SETTINGS_BYTES = 48;
-const SETTINGS = { strength: 0, brightness: 8, noise: 16, scale: 24, shadows: 32, highlights: 40 };
+const PICTURE_BYTES = 32, SETTINGS_BYTES = 56;
+const SETTINGS = { strength: 0, brightness: 8, noise: 16, scale: 24, shadows: 32, highlights: 40, grain: 48 };
 
 // Approximate number of pixels of the rows that are copied at once: 4 MB.
 const STRIP = 1 << 20;
@@ -62,8 +62,8 @@ class Network {
   }
 
   /** The enhanced picture, {data, width, height}. picture: the same with 4 bytes for each pixel, such as ImageData; opacity, the
-   * last byte, is kept. settings: settings that differ from the network's own; `noise` is measured in the picture unless it is
-   * given. Throws if an argument is wrong or memory runs out. */
+   * last byte, is kept. settings: settings that differ from the network's own; `noise` and `grain` are measured in the picture
+   * unless `noise` is given. Throws if an argument is wrong or memory runs out. */
   enhance({ data, width, height }, settings = {}) {
     if (data.length !== 4 * width * height) throw new RangeError(`data must have ${4 * width * height} bytes, got ${data.length}`);
     const result = new Uint8ClampedArray(data);
@@ -78,7 +78,8 @@ class Network {
     const more = [3 * width * height, PICTURE_BYTES, SETTINGS_BYTES];
     this.#withPicture(width, height, read, more, (picture, to, result, how) => {
       this.#writePicture(result, to, width, height);
-      this.#writeSettings(how, { ...this.settings, ...settings, noise: settings.noise ?? this.#noiseOf(picture) });
+      const found = (settings.noise ?? null) === null ? this.#noiseOf(picture) : {};
+      this.#writeSettings(how, { ...this.settings, ...settings, ...found });
       this.#check(this.#core._zdce_enhance(this.#network, picture, how, result));
       for (const { top, count } of strips(width, height)) {
         take(top, count, (rows) => setColors(this.#bytes(to + 3 * width * top, 3 * width * count), rows));
@@ -86,18 +87,19 @@ class Network {
     });
   }
 
-  /** The noise that `enhance` smooths by default: the measured one, but at least the network's own; 0 for networks without
-   * smoothing. */
+  /** The {noise, grain} that `enhance` smooths by default: measured ones, `noise` being at least the network's own; 0 for
+   * networks without smoothing. */
   noise(width, height, read) {
     return this.#withPicture(width, height, read, [], (picture) => this.#noiseOf(picture));
   }
 
   #noiseOf(picture) {
     const own = this.settings.noise;
-    if (!own) return 0;
-    return this.#with([8], ([noise]) => {
-      this.#check(this.#core._zdce_measure_noise(picture, noise));
-      return Math.max(own, this.#view(noise, 8).getFloat64(0, true));
+    if (!own) return { noise: 0, grain: 0 };
+    return this.#with([8, 8], ([noise, grain]) => {
+      this.#check(this.#core._zdce_measure_noise(picture, noise, grain));
+      const read = (at) => this.#view(at, 8).getFloat64(0, true);
+      return { noise: Math.max(own, read(noise)), grain: read(grain) };
     });
   }
 
@@ -270,24 +272,25 @@ class Requests {
   async open({ file, most }) {
     await this.#starting; // throws what start threw
     const { width, height, context } = await drawn(file);
-    const noise = this.#network.noise(width, height, (top, count) => context.getImageData(0, top, width, count).data);
+    const found = this.#network.noise(width, height, (top, count) => context.getImageData(0, top, width, count).data);
     const reduction = Math.max(1, Math.max(width, height) / most);
     const small = canvas(Math.max(1, Math.round(width / reduction)), Math.max(1, Math.round(height / reduction)));
     small.imageSmoothingQuality = "high";
     small.drawImage(context.canvas, 0, 0, small.canvas.width, small.canvas.height);
-    this.#opened = { file, small: small.getImageData(0, 0, small.canvas.width, small.canvas.height), noise, reduction };
+    this.#opened = { file, small: small.getImageData(0, 0, small.canvas.width, small.canvas.height), found, reduction };
     return { width, height, before: small.canvas.transferToImageBitmap() };
   }
 
   async preview({ settings }) {
     const { small, reduction } = this.#opened, { data, width, height } = small;
     // Means of n x n pixels have an n-th of the noise; what is measured is at least the network's own, as in the whole picture.
-    const noise =
+    const { noise, grain } = this.#opened.found;
+    const reduced =
       settings.noise === undefined
-        ? Math.max(this.#opened.noise / reduction, this.#network.settings.noise)
-        : settings.noise / reduction;
+        ? { noise: Math.max(noise / reduction, this.#network.settings.noise), grain: grain / reduction }
+        : { noise: settings.noise / reduction };
     const began = performance.now();
-    const enhanced = this.#network.enhance(small, { ...settings, noise });
+    const enhanced = this.#network.enhance(small, { ...settings, ...reduced });
     const milliseconds = performance.now() - began;
     const changed = enhanced.data.some((value, i) => value !== data[i]);
     return { after: await createImageBitmap(new ImageData(enhanced.data, width, height)), changed, milliseconds };

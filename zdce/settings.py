@@ -174,9 +174,8 @@ class EnhanceSettings:
             (``zdce.models.scene``). 0 leaves the maps as trained. None is the network's own.
         noise: standard deviation of the input's noise in 8-bit levels, from 0 to below 255. The noise that the curve has
             amplified is smoothed and colours become paler where it is (``zdce.ops.denoise_picture``, which takes a fraction of
-            white); 0 turns this off. None
-            measures the noise of each picture and frame, and uses at least the network's own; networks without one don't
-            smooth.
+            white); 0 turns this off. None measures the noise of each picture and frame, and uses at least the network's own; it
+            also measures and reduces the grain. Networks without noise of their own don't smooth.
         shadows: how strongly shadows are lifted, from -1 (black stays black) over 0 (as the network does) to 1. The mean of a
             dark scene stays the same; the darker half of a backlit scene is lifted from not at all (-1) to twice as far (1).
             For networks with guided maps, such as ``local``; without effect in lit scenes.

@@ -15,14 +15,18 @@ constexpr double kCutoff = 2, kBlurred = 2 / 255.0, kColor = 25 / 255.0, kColorE
 
 }  // namespace
 
-void denoise_picture(const Picture& picture, const Picture& enhanced, double noise, const Picture& denoised) {
+void denoise_picture(const Picture& picture, const Picture& enhanced, double noise, double grain,
+                     const Picture& denoised) {
   check_interleaved(picture, "picture");
   check_same(picture, enhanced, "enhanced");
   check_same(picture, denoised, "denoised");
   if (!(noise >= 0 && noise < 1)) throw std::runtime_error("zdce: noise must be at least 0 and below 1");
+  if (!(grain >= 0 && grain < 1)) throw std::runtime_error("zdce: grain must be at least 0 and below 1");
+  grain = std::min(grain, noise);
   const double cutoff = 255 * kCutoff * noise, error = std::min(noise, kColorError) / kColor;
   kernels().denoise_picture({picture, enhanced, denoised, static_cast<float>(cutoff * cutoff),
-                             static_cast<float>(noise / kBlurred), static_cast<float>(error * error)});
+                             static_cast<float>(noise / kBlurred), static_cast<float>(error * error),
+                             static_cast<float>(grain * grain)});
 }
 
 }  // namespace zdce

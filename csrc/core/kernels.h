@@ -38,6 +38,7 @@ struct Denoising {
   float limit;        // the square of the difference from which on a neighbour counts nothing, at a slope of sqrt(2)
   float chroma;       // share of the chroma's blur that a slope above 1 adds
   float color_error;  // the square of the colours' error as a share of lit photographs' colour
+  float grain;        // the square of the grain's deviation as a fraction of white
 };
 
 // Shapes and types stand with the functions of the same names in kernels/.

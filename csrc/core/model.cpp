@@ -55,6 +55,7 @@ void check_settings(const Picture& picture, const Settings& settings) {
   check(picture.height > 0 && picture.width > 0, "picture must have pixels");
   check(std::isfinite(settings.strength), "strength must be a finite number");
   check(settings.noise >= 0 && settings.noise < kLevels, "noise must be at least 0 and below 255");
+  check(settings.grain >= 0 && settings.grain < kLevels, "grain must be at least 0 and below 255");
   check(settings.brightness >= 0 && settings.brightness < 1, "brightness must be at least 0 and below 1");
   check(settings.shadows >= -1 && settings.shadows <= 1, "shadows must be from -1 to 1");
   check(settings.highlights >= 0 && settings.highlights <= 1, "highlights must be from 0 to 1");
@@ -140,7 +141,7 @@ void enhance(const Model& model, const Picture& picture, const Settings& setting
                                           small_side(picture.width, settings.scale));
     enhance_picture(picture, planes, model.network().iterations, settings.scale, false, settings.strength, false,
                     result);
-    if (settings.noise > 0) denoise_in_place(picture, result, settings.noise);
+    if (settings.noise > 0) denoise_in_place(picture, result, settings.noise, settings.grain);
     return;
   }
   const double strength =
@@ -156,10 +157,10 @@ void enhance(const Model& model, const Picture& picture, const Settings& setting
     enhance_picture(picture, contiguous_maps(maps.data(), model.network().maps, height, width),
                     model.network().iterations, settings.scale, model.published_sampling(), strength, false, result);
   }
-  if (settings.noise > 0) denoise_in_place(picture, result, settings.noise);
+  if (settings.noise > 0) denoise_in_place(picture, result, settings.noise, settings.grain);
 }
 
-void denoise_in_place(const Picture& picture, const Picture& enhanced, double noise) {
+void denoise_in_place(const Picture& picture, const Picture& enhanced, double noise, double grain) {
   const int64_t height = enhanced.height, step = std::max(2 * kReach, kStrip / enhanced.width);
   const int64_t most = std::min(height, step + 2 * kReach);
   Buffer strip(enhanced, most), denoised(enhanced, most), above(enhanced, kReach);
@@ -171,7 +172,7 @@ void denoise_in_place(const Picture& picture, const Picture& enhanced, double no
     copy_rows(rows(enhanced, top, bottom), rows(from, before, from.height));
     before = std::min(kReach, end);
     copy_rows(rows(enhanced, end - before, end), above.picture);
-    denoise_picture(rows(picture, first, bottom), from, noise / kLevels, to);
+    denoise_picture(rows(picture, first, bottom), from, noise / kLevels, grain / kLevels, to);
     copy_rows(rows(to, top - first, end - first), rows(enhanced, top, end));
   }
 }

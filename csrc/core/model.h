@@ -19,6 +19,7 @@ struct Settings {
   int64_t scale = 1;      // the curve is estimated on a picture this many times smaller
   double shadows = 0;     // for guided maps, from -1 to 1: how strongly shadows are lifted; 0: as trained
   double highlights = 1;  // for guided maps, from 0 to 1: how far lit parts keep their brightness
+  double grain = 0;       // deviation of the finest details to reduce, in levels of 255; at most `noise` counts
 };
 
 class Model {
@@ -98,8 +99,8 @@ double guided_scene_strength(const Model& model, const Scene& scene, const std::
 // or the settings are wrong.
 void enhance(const Model& model, const Picture& picture, const Settings& settings, const Picture& result);
 
-// Smooths, in place, the noise of `picture`, in levels of 255, that the curve amplified in `enhanced`; both are (H, W,
-// 3), interleaved, of one type.
-void denoise_in_place(const Picture& picture, const Picture& enhanced, double noise);
+// Smooths, in place, the noise and grain of `picture`, in levels of 255, that the curve amplified in `enhanced`; both
+// are (H, W, 3), interleaved, of one type.
+void denoise_in_place(const Picture& picture, const Picture& enhanced, double noise, double grain);
 
 }  // namespace zdce

@@ -74,15 +74,18 @@ std::vector<Details> details_of(const Picture& picture) {
 
 }  // namespace
 
-double measure_noise(const Picture& picture) {
-  if (std::min(picture.height, picture.width) < kSide) return 0;
+NoiseLevels measure_noise(const Picture& picture) {
+  if (std::min(picture.height, picture.width) < kSide) return {};
   std::vector<Details> all = details_of(picture);
-  if (all.size() < kFewest) return 0;
+  if (all.size() < kFewest) return {};
   const size_t flat = std::max(kFewest, static_cast<size_t>(kFlat * static_cast<double>(all.size())));
   std::sort(all.begin(), all.end(), [](const Details& a, const Details& b) { return a.diagonal < b.diagonal; });
-  double variance = 0;
-  for (size_t i = 0; i < flat; ++i) variance += 2 * all[i].diagonal - all[i].others;
-  return std::min(std::sqrt(std::max(variance / static_cast<double>(flat), 0.0)), kMost);
+  double diagonal = 0, others = 0;
+  for (size_t i = 0; i < flat; ++i) diagonal += all[i].diagonal, others += all[i].others;
+  const auto deviation = [&](double sum) {
+    return std::min(std::sqrt(std::max(sum / static_cast<double>(flat), 0.0)), kMost);
+  };
+  return {deviation(2 * diagonal - others), deviation(diagonal)};
 }
 
 }  // namespace zdce

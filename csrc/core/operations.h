@@ -48,12 +48,19 @@ void enhance_picture(const Picture& picture, const Planes& maps, int64_t iterati
                      double strength, bool logits, const Picture& enhanced);
 
 // picture, enhanced, denoised (written, without overlap): (H, W, 3), interleaved, of one type. noise: standard
-// deviation of the picture's noise, as a fraction of white.
-void denoise_picture(const Picture& picture, const Picture& enhanced, double noise, const Picture& denoised);
+// deviation of the picture's noise, as a fraction of white; grain: that of its finest details, of which at most `noise`
+// counts.
+void denoise_picture(const Picture& picture, const Picture& enhanced, double noise, double grain,
+                     const Picture& denoised);
 
-// Standard deviation of the noise of a picture (H, W, 3), any strides, in levels of 255, from 0 to 10; 0 if too little
-// of it is neither black nor white.
-double measure_noise(const Picture& picture);
+// Standard deviations in levels of 255, from 0 to 10: of a picture's noise, and of the finest details of its flat
+// parts.
+struct NoiseLevels {
+  double noise = 0, grain = 0;
+};
+
+// Both of a picture (H, W, 3), any strides; 0 if too little of it is neither black nor white.
+NoiseLevels measure_noise(const Picture& picture);
 
 // picture: (H, W, 3), any strides; network: with packed weights. result, written: (H, W, 3) or, with `maps`, the curve
 // maps (C, H, W), float. strength: factor of the maps.

@@ -150,9 +150,9 @@ zdce_network* zdce_network_create(const zdce_layer* layers, int64_t layer_count,
 void zdce_network_destroy(zdce_network* network) { delete network; }
 
 zdce_settings zdce_network_settings(const zdce_network* network) {
-  if (network == nullptr) return {1, 0, 0, 1, 0, 1};
+  if (network == nullptr) return {1, 0, 0, 1, 0, 1, 0};
   const Settings& own = network->model->settings;
-  return {own.strength, own.brightness, own.noise, own.scale, own.shadows, own.highlights};
+  return {own.strength, own.brightness, own.noise, own.scale, own.shadows, own.highlights, own.grain};
 }
 
 int64_t zdce_network_iterations(const zdce_network* network) {
@@ -171,8 +171,8 @@ zdce_status zdce_enhance(const zdce_network* network, const zdce_picture* pictur
     check_apart(from, to);
     Settings how = model.settings;
     if (settings != nullptr) {
-      how = {settings->strength, settings->brightness, settings->noise,
-             settings->scale,    settings->shadows,    settings->highlights};
+      how = {settings->strength, settings->brightness, settings->noise, settings->scale,
+             settings->shadows,  settings->highlights, settings->grain};
     }
     enhance(model, from, how, to);
   });
@@ -215,17 +215,18 @@ zdce_status zdce_reduce(const zdce_picture* picture, int64_t scale, int means, f
   });
 }
 
-zdce_status zdce_measure_noise(const zdce_picture* picture, double* noise) {
+zdce_status zdce_measure_noise(const zdce_picture* picture, double* noise, double* grain) {
   return guarded([&] {
-    given(noise, "noise");
-    *noise = measure_noise(picture_of(picture, "picture"));
+    given(noise, "noise"), given(grain, "grain");
+    const NoiseLevels found = measure_noise(picture_of(picture, "picture"));
+    *noise = found.noise, *grain = found.grain;
   });
 }
 
-zdce_status zdce_denoise(const zdce_picture* picture, const zdce_picture* enhanced, double noise) {
+zdce_status zdce_denoise(const zdce_picture* picture, const zdce_picture* enhanced, double noise, double grain) {
   return guarded([&] {
     const Picture from = picture_of(picture, "picture"), to = picture_of(enhanced, "enhanced");
     check_apart(from, to);
-    denoise_in_place(from, to, noise);
+    denoise_in_place(from, to, noise, grain);
   });
 }

@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Version of the interface: it grows by 1 when something is added, and by 100 when something is removed. */
-#define ZDCE_INTERFACE 101
+#define ZDCE_INTERFACE 201
 
 typedef enum {
   ZDCE_OK = 0,
@@ -58,6 +58,7 @@ typedef struct {
   int64_t scale;     /* the curve is estimated on a picture this many times smaller; 1 is exact */
   double shadows;    /* how strongly shadows are lifted, from -1 to 1; 0 as the network does */
   double highlights; /* how far lit parts keep their brightness, from 0 to 1; 1 completely */
+  double grain;      /* deviation of the finest details to reduce, in levels of 255; at most `noise` counts */
 } zdce_settings;
 
 typedef struct zdce_network zdce_network;
@@ -129,13 +130,15 @@ ZDCE_API zdce_status zdce_apply(const zdce_picture* picture, const float* maps, 
  * (3, ceil(height / scale), ceil(width / scale)). */
 ZDCE_API zdce_status zdce_reduce(const zdce_picture* picture, int64_t scale, int means, float* small);
 
-/* Writes the standard deviation of the picture's noise in levels of 255, from 0 to 10. zdce_enhance does not measure
- * it: set zdce_settings.noise to the larger of this and the network's own noise. */
-ZDCE_API zdce_status zdce_measure_noise(const zdce_picture* picture, double* noise);
+/* Writes standard deviations in levels of 255, from 0 to 10: of the picture's noise, and of the finest details of its
+ * flat parts. zdce_enhance does not measure them: set zdce_settings.noise to the larger of `noise` and the network's
+ * own noise, and zdce_settings.grain to `grain`. */
+ZDCE_API zdce_status zdce_measure_noise(const zdce_picture* picture, double* noise, double* grain);
 
-/* Smooths, in place, the noise that the curve amplified in `enhanced`. noise: standard deviation in `picture`, in
- * levels of 255. */
-ZDCE_API zdce_status zdce_denoise(const zdce_picture* picture, const zdce_picture* enhanced, double noise);
+/* Smooths, in place, the noise that the curve amplified in `enhanced`. noise, grain: of `picture`, as in zdce_settings.
+ */
+ZDCE_API zdce_status zdce_denoise(const zdce_picture* picture, const zdce_picture* enhanced, double noise,
+                                  double grain);
 
 #ifdef __cplusplus
 }

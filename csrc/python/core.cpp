@@ -201,8 +201,8 @@ PyObject* enhance_array(PyObject*, PyObject* arguments) {
     PyObject *network = nullptr, *picture = nullptr, *result = nullptr;
     Settings how;
     long long scale = 1;
-    parse(PyArg_ParseTuple(arguments, "OOOdddL|dd", &network, &picture, &result, &how.strength, &how.brightness,
-                           &how.noise, &scale, &how.shadows, &how.highlights));
+    parse(PyArg_ParseTuple(arguments, "OOOdddL|ddd", &network, &picture, &result, &how.strength, &how.brightness,
+                           &how.noise, &scale, &how.shadows, &how.highlights, &how.grain));
     how.scale = scale;
     const Model& model = model_of(network);
     const Array from(picture, "picture", false), to(result, "result", true);
@@ -357,25 +357,25 @@ PyObject* noise(PyObject*, PyObject* picture) {
   return guarded([&] {
     const Array from(picture, "picture", false);
     const Picture source = from.picture();
-    double found = 0;
+    NoiseLevels found;
     {
       const WithoutLock unlocked;
       found = measure_noise(source);
     }
-    return PyFloat_FromDouble(found);
+    return Py_BuildValue("(dd)", found.noise, found.grain);
   });
 }
 
 PyObject* denoise(PyObject*, PyObject* arguments) {
   return guarded([&] {
     PyObject *picture = nullptr, *enhanced = nullptr;
-    double noise = 0;
-    parse(PyArg_ParseTuple(arguments, "OOd", &picture, &enhanced, &noise));
+    double noise = 0, grain = 0;
+    parse(PyArg_ParseTuple(arguments, "OOd|d", &picture, &enhanced, &noise, &grain));
     const Array from(picture, "picture", false), to(enhanced, "enhanced", true);
     const Picture source = from.picture(), target = to.picture();
     {
       const WithoutLock unlocked;
-      denoise_in_place(source, target, noise);
+      denoise_in_place(source, target, noise, grain);
     }
     return none();
   });
@@ -436,7 +436,7 @@ PyMethodDef methods[] = {
      "(network) -> its iterations, maps, scale, brightness and noise (in levels of 255)."},
     {"enhance", enhance_array, METH_VARARGS,
      "(network, picture (H, W, 3), result likewise, strength, brightness, noise in levels of 255, scale, "
-     "shadows=0, highlights=1): result is written."},
+     "shadows=0, highlights=1, grain=0): result is written."},
     {"plan_tiles", tiles, METH_VARARGS,
      "(network, height, width, threads) -> the tiles that a picture is worked on in, [(top, bottom, left, right)]."},
     {"run_network_tile", tile, METH_VARARGS,
@@ -453,9 +453,10 @@ PyMethodDef methods[] = {
      "(picture (H, W, 3), maps float32 (C, h, w), iterations, scale, aligned, strength, result): result is written."},
     {"reduce_picture", reduce, METH_VARARGS,
      "(picture (H, W, 3), scale, means, small float32 (3, h, w)): small is written."},
-    {"measure_noise", noise, METH_O, "(picture (H, W, 3)) -> deviation of its noise in levels of 255."},
+    {"measure_noise", noise, METH_O,
+     "(picture (H, W, 3)) -> deviations of its noise and of its finest details, in levels of 255."},
     {"denoise_picture", denoise, METH_VARARGS,
-     "(picture (H, W, 3), enhanced (H, W, 3), noise in levels of 255): enhanced is changed in place."},
+     "(picture (H, W, 3), enhanced (H, W, 3), noise in levels of 255, grain=0): enhanced is changed in place."},
     {"apply_curve", apply_curve, METH_VARARGS,
      "(image float32 (3, H, W), maps float32 (C, H, W), iterations, result (3, H, W)): result is written."},
     {"instruction_set", instruction_set, METH_NOARGS, "-> default, neon, avx2 or avx512."},

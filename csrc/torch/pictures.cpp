@@ -25,8 +25,8 @@ void enhance(const Tensor picture_tensor, const Tensor maps, int64_t iterations,
 }
 
 // picture, enhanced: (H, W, 3); denoised: (H, W, 3), written, other memory than the two.
-void denoise(const Tensor picture_tensor, const Tensor enhanced, double noise, const Tensor denoised) {
-  denoise_picture(picture(picture_tensor, "picture"), picture(enhanced, "enhanced"), noise,
+void denoise(const Tensor picture_tensor, const Tensor enhanced, double noise, double grain, const Tensor denoised) {
+  denoise_picture(picture(picture_tensor, "picture"), picture(enhanced, "enhanced"), noise, grain,
                   picture(denoised, "denoised"));
 }
 

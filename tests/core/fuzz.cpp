@@ -37,13 +37,16 @@ void enhance(const zdce_network* network, Bytes bytes) {
   zdce_settings settings = zdce_network_settings(network);
   settings.strength = bytes.next<float>(), settings.brightness = bytes.next<float>();
   settings.noise = bytes.next<float>(), settings.scale = bytes.next<int8_t>();
+  settings.grain = bytes.next<float>();
   if (zdce_enhance(network, &from, &settings, &to) != ZDCE_OK && *zdce_last_error() == '\0') std::abort();
   double strength = 0;
   if (zdce_scene_strength(network, &from, settings.brightness, &strength) == ZDCE_OK) {
     if (!(strength >= 0 && strength <= 2)) std::abort();
   }
-  double noise = 0;
-  if (zdce_measure_noise(&from, &noise) == ZDCE_OK && !(noise >= 0 && noise <= 10)) std::abort();
+  double noise = 0, grain = 0;
+  if (zdce_measure_noise(&from, &noise, &grain) == ZDCE_OK) {
+    if (!(noise >= 0 && noise <= 10 && grain >= 0 && grain <= 10)) std::abort();
+  }
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ from skimage import data as photographs
 import zdce
 from zdce.models import noise
 from zdce.models.engine import PixelSettings
+from zdce.models.noise import Noise
 from zdce.models.torch_engine import TorchEngine
 
 
@@ -24,7 +25,15 @@ def test_white_noise_is_measured(deviation, dtype):
     # The variance of 192 differences is known to sqrt(2 / 192) = 10 %, and the flattest fifth of such blocks lies 1.4 of these
     # errors below the mean: twice that low, as it is doubled. Rounding to 8 bits adds a twelfth.
     rounding = 1 / 12 if dtype == np.uint8 else 0
-    assert noise.measured(noisy(deviation, dtype=dtype)) == pytest.approx(0.85 * (deviation**2 + rounding) ** 0.5, rel=0.05)
+    measured = noise.measured(noisy(deviation, dtype=dtype)).deviation
+    assert measured == pytest.approx(0.85 * (deviation**2 + rounding) ** 0.5, rel=0.05)
+
+
+def test_the_grain_is_that_of_fine_noise_and_not_of_a_lack_of_texture():
+    assert noise.measured(noisy(3)).grain == pytest.approx(0.9 * 3, rel=0.1)
+    assert noise.measured(noisy(0)).grain < 0.2
+    coarse = noisy(6, (120, 160)).repeat(2, 0).repeat(2, 1)  # grain of 2 x 2 pixels, and none within them
+    assert noise.measured(coarse).grain == 0
 
 
 def test_arrays_and_tensors_measure_the_same():
@@ -38,46 +47,51 @@ def test_arrays_and_tensors_measure_the_same():
         engine._noise(torch.from_numpy(picture), settings),
         engine._noise(torch.from_numpy(fractions).permute(2, 0, 1).contiguous().permute(1, 2, 0), settings),
     ]
-    np.testing.assert_allclose(values, values[0], rtol=1e-5)  # sums in another order, of fractions and of levels
-    assert noise.measured(picture[::-1, ::-1]) == pytest.approx(values[0], rel=0.1)  # other blocks
+    # Sums in another order, of fractions and of levels.
+    np.testing.assert_allclose(values, [values[0]] * len(values), rtol=1e-5)
+    assert noise.measured(picture[::-1, ::-1]).deviation == pytest.approx(values[0].deviation, rel=0.1)  # other blocks
 
 
 def test_texture_and_edges_are_no_noise():
     for name in ("chelsea", "coffee", "astronaut"):
-        assert noise.measured(getattr(photographs, name)()[..., :3]) < 2.0
+        assert noise.measured(getattr(photographs, name)()[..., :3]).deviation < 2.0
 
 
 @pytest.mark.parametrize("level", [0, 255])
 def test_nothing_is_measured_where_all_is_black_or_white(level):
-    assert noise.measured(np.full((200, 200, 3), level, np.uint8)) == 0
+    assert noise.measured(np.full((200, 200, 3), level, np.uint8)) == (0, 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (15, 400), (16, 16), (30, 40)])
 def test_small_pictures_are_too_few_blocks(size):
-    assert noise.measured(noisy(5, size)) == 0
+    assert noise.measured(noisy(5, size)) == (0, 0)
 
 
 def test_a_pattern_of_pixels_is_bounded():
     checks = np.indices((200, 200)).sum(0)[..., None] % 2 * np.full(3, 100) + 50
-    assert noise.measured(checks.astype(np.uint8)) == 10
+    assert noise.measured(checks.astype(np.uint8)) == (10, 10)
 
 
 def test_noise_is_what_is_set_or_measured_but_no_less_than_the_networks_own():
-    assert noise.assumed(2.0, 1.4, lambda: 5.0) == 2
-    assert noise.assumed(0.0, 1.4, lambda: 5.0) == 0
-    assert noise.assumed(None, 1.4, lambda: 5.0) == 5
-    assert noise.assumed(None, 1.4, lambda: 0.3) == 1.4
-    assert noise.assumed(None, 0.0, lambda: 5.0) == 0
+    strong, weak = Noise(5.0, 6.0), Noise(0.3, 0.4)
+    assert noise.assumed(2.0, 1.4, lambda: strong) == (2, 0)
+    assert noise.assumed(0.0, 1.4, lambda: strong) == (0, 0)
+    assert noise.assumed(None, 1.4, lambda: strong) == (5, 6)
+    assert noise.assumed(None, 1.4, lambda: weak) == (1.4, 0.4)
+    assert noise.assumed(None, 0.0, lambda: strong) == (0, 0)
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_enhancers_measure_noise_where_none_is_set(backend):
     model, wild = zdce.load("local"), noisy(16, (120, 160)) // 4
-    level = noise.measured(wild)
-    assert level > 3
+    found = noise.measured(wild)
+    assert min(found) > 3
     with zdce.backend(backend):
         enhancer = zdce.Enhancer(model)
-        assert np.array_equal(enhancer(wild), zdce.Enhancer(model, noise=level)(wild))
+        plain = torch.from_numpy(zdce.Enhancer(model, noise=0)(wild))
+        expected = zdce.ops.denoise_picture(torch.from_numpy(wild), plain, *(level / 255 for level in found))
+        assert np.array_equal(enhancer(wild), expected.numpy())
+        assert (enhancer(wild) != zdce.Enhancer(model, noise=found.deviation)(wild)).any()  # which has no grain
         assert np.array_equal(enhancer.apply(wild, enhancer.maps(wild)), enhancer(wild))
         assert (enhancer(wild) != zdce.Enhancer(model, noise=1.4)(wild)).any()
         base = zdce.load("base")

@@ -31,14 +31,14 @@ def pair(size, dtype, seed=0):
     return tuple((values * interleaved.WHITE[dtype]).round().to(dtype).contiguous() for values in (dark, bright))
 
 
-def check(picture, enhanced, noise=1 / 255):
+def check(picture, enhanced, noise=1 / 255, grain=1 / 255):
     with nan_filled_allocations():
-        got = zdce.ops.denoise_picture(picture, enhanced, noise)
+        got = zdce.ops.denoise_picture(picture, enhanced, noise, grain)
     assert (got.shape, got.dtype) == (picture.shape, picture.dtype)
     assert got.is_contiguous()
     white = interleaved.WHITE.get(picture.dtype, 1)
     images = (values.cpu().double().permute(2, 0, 1)[None] / white for values in (picture, enhanced))
-    expected = reference.denoise(*images, noise)[0].permute(1, 2, 0) * white
+    expected = reference.denoise(*images, noise, grain)[0].permute(1, 2, 0) * white
     rounding = 0.5 if picture.dtype in interleaved.WHITE else 0.0
     assert (got.double().cpu() - expected).abs().max() <= rounding + ERROR * white
 
@@ -62,6 +62,13 @@ def test_types_and_noise(backend, device, dtype, noise):
         check(*(values.to(device) for values in pair((23, 31), dtype)), noise)
 
 
+@pytest.mark.parametrize("grain", [0.0, 0.1 / 255, 1 / 255, 5 / 255])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_types_and_grain(backend, device, dtype, grain):
+    with zdce.backend(backend):
+        check(*(values.to(device) for values in pair((23, 31), dtype)), 1.4 / 255, grain)
+
+
 def test_rows_that_lie_apart_and_any_strides(backend, device):
     dark, bright = (values.to(device) for values in pair((25, 40), torch.uint8))
     with zdce.backend(backend):
@@ -73,16 +80,38 @@ def test_rows_that_lie_apart_and_any_strides(backend, device):
 def test_what_is_no_brighter_stays_as_it_is(backend, device, dtype):
     dark, bright = (values.to(device) for values in pair((21, 45), dtype))
     with zdce.backend(backend):
-        assert torch.equal(zdce.ops.denoise_picture(dark, dark), dark)
+        assert torch.equal(zdce.ops.denoise_picture(dark, dark, grain=0.01), dark)
         darker = dark[:, 5:]
-        assert torch.equal(zdce.ops.denoise_picture(bright[:, 5:], darker, 0.1), darker)
-        assert torch.equal(zdce.ops.denoise_picture(dark, bright, 0.0), bright)
+        assert torch.equal(zdce.ops.denoise_picture(bright[:, 5:], darker, 0.1, 0.1), darker)
+        assert torch.equal(zdce.ops.denoise_picture(dark, bright, 0.0, 0.1), bright)
+
+
+def test_a_lit_part_beside_a_dark_one_stays_as_it_is(backend, device):
+    dark, bright = (values.to(device) for values in pair((21, 45), torch.float32))
+    enhanced = torch.cat([bright, dark + 0.3], 1)
+    with zdce.backend(backend):
+        denoised = zdce.ops.denoise_picture(torch.cat([dark, dark + 0.3], 1), enhanced, 0.01, 0.01)
+    assert torch.equal(denoised[:, 48:], enhanced[:, 48:])
+    assert not torch.equal(denoised[:, :45], enhanced[:, :45])
+
+
+def test_a_value_that_is_no_number_stays_among_its_neighbours():
+    dark, bright = pair((30, 40), torch.float32)
+    broken = dark.clone(), bright.clone()
+    for values in broken:
+        values[15, 20] = float("nan")
+    got, expected = (zdce.ops.denoise_picture(*values, 0.01, 0.01) for values in (broken, (dark, bright)))
+    far = torch.ones(30, 40, dtype=torch.bool)
+    far[11:20, 16:25] = False
+    assert torch.equal(got[far], expected[far])
+    assert not got.isnan().any()
 
 
 @pytest.mark.parametrize("value", [0, 1, 90, 255])
 def test_flat_pictures_stay_flat(value):
     dark = torch.full((30, 500, 3), value // 6, dtype=torch.uint8)
-    assert torch.equal(zdce.ops.denoise_picture(dark, torch.full_like(dark, value)), torch.full_like(dark, value))
+    flat = torch.full_like(dark, value)
+    assert torch.equal(zdce.ops.denoise_picture(dark, flat, grain=1 / 255), flat)
 
 
 def test_smoothing_burns_nothing():
@@ -90,7 +119,7 @@ def test_smoothing_burns_nothing():
     dark = torch.rand(60, 90, 3, generator=random) * 0.3
     bright = 1 - (1 - dark) ** 8
     burnt = bright >= 254.5 / 255
-    denoised = zdce.ops.denoise_picture(dark, bright, 0.05)
+    denoised = zdce.ops.denoise_picture(dark, bright, 0.05, 0.05)
     assert not (denoised.isclose(bright)).all()
     assert torch.equal(denoised >= 254.5 / 255, burnt & (denoised >= 254.5 / 255))
 
@@ -105,6 +134,26 @@ def test_noise_goes_and_an_edge_stays():
     assert denoised[:, left].std() < 0.4 * (5 * dark)[:, left].std()
     across = denoised[8:-8].mean((0, 2))
     assert across[61] - across[58] > 0.95 * 0.4
+
+
+def test_grain_goes_and_what_is_stronger_stays():
+    random = torch.Generator().manual_seed(3)
+    lines = torch.full((120, 120, 3), 0.04)
+    lines[:, 60::4] = 0.12
+    dark = (lines + torch.randn(lines.shape, generator=random) / 255).clamp(0, 1)
+    plain, reduced = (zdce.ops.denoise_picture(dark, 5 * dark, 1 / 255, grain) for grain in (0.0, 1 / 255))
+    left, right = slice(10, 50), slice(68, 112)
+    assert reduced[:, left].std() < 0.8 * plain[:, left].std()
+    across = reduced[8:-8, right].mean((0, 2))
+    # Of these lines, whose variance is 0.035^2 (80 times the grain's), Lee's filter takes at most an eightieth.
+    assert across[0::4].mean() - across[2::4].mean() > 0.97 * 0.4
+
+
+def test_more_grain_than_noise_counts_as_the_noise():
+    dark, bright = pair((30, 40), torch.uint8)
+    most = zdce.ops.denoise_picture(dark, bright, 1 / 255, 1 / 255)
+    assert torch.equal(zdce.ops.denoise_picture(dark, bright, 1 / 255, 0.5), most)
+    assert not torch.equal(zdce.ops.denoise_picture(dark, bright, 1 / 255, 0.3 / 255), most)
 
 
 @pytest.mark.parametrize("gain", [3, 5, 8])
@@ -127,11 +176,11 @@ def test_threads_and_strips_do_not_matter():
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            results.append(zdce.ops.denoise_picture(dark, bright))
+            results.append(zdce.ops.denoise_picture(dark, bright, grain=1 / 255))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(result, results[0]) for result in results[1:])
-    strip = zdce.ops.denoise_picture(dark[46:94], bright[46:94])
+    strip = zdce.ops.denoise_picture(dark[46:94], bright[46:94], grain=1 / 255)
     assert torch.equal(strip[4:-4], results[0][50:90])
 
 
@@ -150,7 +199,7 @@ with zdce.backend("cpp"):
 
 def test_opcheck_and_compile():
     dark, bright = pair((13, 24), torch.uint8)
-    torch.library.opcheck(torch.ops.zdce.denoise_picture.default, (dark, bright, 0.01))
+    torch.library.opcheck(torch.ops.zdce.denoise_picture.default, (dark, bright, 0.01, 0.01))
     torch._dynamo.reset()
     compiled = torch.compile(zdce.ops.denoise_picture, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(dark, bright), zdce.ops.denoise_picture(dark, bright))
@@ -167,6 +216,7 @@ PICTURE = torch.zeros(13, 24, 3, dtype=torch.uint8)
         (ValueError, r"enhanced must be \(13, 24, 3\) of torch.uint8 .* got \(13, 20, 3\)", {"enhanced": PICTURE[:, :20]}),
         (ValueError, "noise must be at least 0 and below 1, got -1", {"noise": -1.0}),
         (ValueError, "noise must be at least 0 and below 1, got nan", {"noise": float("nan")}),
+        (ValueError, "grain must be at least 0 and below 1, got 1.0", {"grain": 1.0}),
         (
             ValueError,
             "must not require a gradient",
@@ -182,12 +232,13 @@ def test_bad_arguments_are_named(error, message, changes):
 @pytest.mark.parametrize(
     "arguments",
     [
-        (PICTURE, PICTURE[:, :20], 0.1, PICTURE.clone()),
-        (PICTURE, PICTURE, 0.1, PICTURE[:5].clone()),
-        (PICTURE, PICTURE.float(), 0.1, PICTURE.clone()),
-        (PICTURE[:, ::2], PICTURE[:, :12], 0.1, PICTURE[:, :12].clone()),
-        (PICTURE, PICTURE, float("nan"), PICTURE.clone()),
-        (PICTURE, PICTURE, 1.0, PICTURE.clone()),
+        (PICTURE, PICTURE[:, :20], 0.1, 0.0, PICTURE.clone()),
+        (PICTURE, PICTURE, 0.1, 0.0, PICTURE[:5].clone()),
+        (PICTURE, PICTURE.float(), 0.1, 0.0, PICTURE.clone()),
+        (PICTURE[:, ::2], PICTURE[:, :12], 0.1, 0.0, PICTURE[:, :12].clone()),
+        (PICTURE, PICTURE, float("nan"), 0.0, PICTURE.clone()),
+        (PICTURE, PICTURE, 1.0, 0.0, PICTURE.clone()),
+        (PICTURE, PICTURE, 0.1, float("nan"), PICTURE.clone()),
     ],
 )
 def test_compiled_code_checks_what_reaches_it(arguments):

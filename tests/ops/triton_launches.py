@@ -46,7 +46,7 @@ def start_every_kernel(height, width, device="cpu"):
     objective_statistics.objective_statistics_backward(small, means, sums, image, maps, 8, maps)
 
     picture, enhanced = (empty(height, width, 3, dtype=torch.uint8) for _ in range(2))
-    denoise_picture.denoise_picture(picture, enhanced, 0.01, enhanced)
+    denoise_picture.denoise_picture(picture, enhanced, 0.01, 0.01, enhanced)
     for scale, channels, align_corners in ((1, 24, False), (12, 24, False), (12, 3, True), (6, 2, False)):
         reduced = (-(-side // scale) for side in (height, width))
         enhance_picture.enhance_picture(

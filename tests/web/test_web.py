@@ -127,7 +127,7 @@ def test_results_are_the_native_ones_in_node(node, built, tmp_path, name):
         ("zdce.enhance({ data: new Uint8ClampedArray(7), width: 2, height: 1 })", "data must have 8 bytes, got 7"),
         ("zdce.enhance(picture, { noise: 300 })", "noise must be at least 0 and below 255"),
         ("zdce.enhance(picture, { scale: 0 })", "scale"),
-        ("zdce.enhance(picture, { gamma: 2 })", "shadows, highlights, got gamma"),
+        ("zdce.enhance(picture, { gamma: 2 })", "shadows, highlights, grain, got gamma"),
         ("zdce.enhanceRows(30000, 20000, () => assert(false))", "The picture needs more memory than there is."),
         ("await load({ weights: new Uint8Array(100) })", "JSON ends too early"),
         ("WebAssembly.instantiate = async () => { throw new Error('no vectors'); }; await load()", "no vectors"),
@@ -233,7 +233,7 @@ def test_the_code_of_the_page_about_browsers_runs(browser, built):
     with hosted(built, {}) as home, opened(browser, home) as shown:
         given = base64.b64encode(png(picture)).decode()
         got = shown.evaluate(around % (names[1].strip("{} "), names[2], lines), given)
-    assert set(got["settings"]) == {"strength", "brightness", "noise", "scale", "shadows", "highlights"}
+    assert set(got["settings"]) == {"strength", "brightness", "noise", "scale", "shadows", "highlights", "grain"}
     expected = native(picture, strength=0.8)
     assert_same(np.array(got["bright"], np.uint8).reshape(60, 90, 4)[..., :3], expected)
     # As a JPEG of quality 95.

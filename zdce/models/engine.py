@@ -92,8 +92,9 @@ class Engine:
         """The enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1]."""
         picture, result = _interleaved(picture), np.empty(picture.shape, picture.dtype)
         threads.follow_torch()
-        how = (settings.strength, settings.brightness, self._noise(picture, settings), settings.scale)
-        _core().enhance(self._network, picture, result, *how, settings.shadows, settings.highlights)
+        found = self._noise(picture, settings)
+        how = (settings.strength, settings.brightness, found.deviation, settings.scale, settings.shadows, settings.highlights)
+        _core().enhance(self._network, picture, result, *how, found.grain)
         return result
 
     def maps(self, picture: Array, settings: PixelSettings) -> Array:
@@ -115,8 +116,8 @@ class Engine:
         threads.follow_torch()
         how = (self.variant.iterations, settings.scale, self.variant.published_sampling, settings.strength)
         _core().enhance_picture(picture, np.ascontiguousarray(maps[0], np.float32), *how, result)
-        if settings.strength and (deviation := self._noise(picture, settings)):
-            _core().denoise_picture(picture, result, deviation)
+        if settings.strength and (found := self._noise(picture, settings)).deviation:
+            _core().denoise_picture(picture, result, found.deviation, found.grain)
         return result
 
     def plan(self, height: int, width: int, threads: int) -> list[Tile]:
@@ -130,7 +131,7 @@ class Engine:
         """
         _core().run_network_tile(self._network, _interleaved(picture), tile, result)
 
-    def _noise(self, picture: Array, settings: PixelSettings) -> float:
+    def _noise(self, picture: Array, settings: PixelSettings) -> noise.Noise:
         return noise.assumed(settings.noise, self.variant.noise, lambda: noise.measured(picture))
 
 

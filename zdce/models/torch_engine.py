@@ -227,9 +227,10 @@ class TorchEngine:
 
     def _denoised(self, picture: Tensor, enhanced: Tensor, settings: PixelSettings) -> Tensor:
         """``enhanced`` (H, W, 3), in place, without the noise of ``picture`` (H, W, 3) that the curve amplified."""
-        deviation = self._noise(picture, settings) / LEVELS if settings.strength else 0.0
-        if deviation == 0:
+        found = self._noise(picture, settings) if settings.strength else noise.Noise()
+        if found.deviation == 0:
             return enhanced
+        deviation, grain = (value / LEVELS for value in found)
         height, width, _ = enhanced.shape
         rows = max(2 * DENOISE_REACH, _STRIP // width)
         above = enhanced[:0]
@@ -239,12 +240,12 @@ class TorchEngine:
             strip = enhanced.new_empty(before + len(below), width, 3)
             strip[:before], strip[before:] = above, below  # torch.cat does not support uint16 on CUDA.
             above = enhanced[end - DENOISE_REACH : end].clone()
-            denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, deviation)
+            denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, deviation, grain)
             enhanced[top:end] = denoised[before : before + end - top]
             del strip, denoised  # Before the next ones are made.
         return enhanced
 
-    def _noise(self, picture: Tensor, settings: PixelSettings) -> float:
+    def _noise(self, picture: Tensor, settings: PixelSettings) -> noise.Noise:
         return noise.assumed(settings.noise, self._model.variant.noise, lambda: noise.measured(picture, _blocks))
 
     def _maps(self, small: Tensor) -> Tensor:

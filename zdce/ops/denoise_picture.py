@@ -19,6 +19,8 @@ DENOISE_REACH, _RADIUS = 4, 2
 _GUIDE, _CHROMA, _NEAR = 0.8, 2.0, 1.2
 # Term in the divisor that keeps the slope of black finite.
 _BLACK = 1e-3
+# Term in the divisor that keeps the share of flat pictures without grain finite.
+_FLAT = 1e-12
 # Added noise from which on chroma is blurred fully.
 _FULL_BLUR = 2 / 255
 # Colour of a well-lit photograph: root mean square of a pixel's three differences to its luma, in the median of `open`.
@@ -29,19 +31,23 @@ _COLOR_ERROR = 1.4 / 255
 _BELOW_WHITE = 254 / 255
 
 
-def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255) -> Tensor:
+def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255, grain: float = 0.0) -> Tensor:
     """Removes the noise that the curve has amplified from an enhanced picture, and keeps edges.
 
     A curve with the slope g makes noise of standard deviation g n from noise of standard deviation n; g follows from the local
     brightness before and after. Luma is averaged over those of 5 x 5 pixels whose smoothed luma differs by less than twice the
-    added noise. Chroma is blurred by a Gaussian of 2 pixels, fully where (g - 1) n is at least two levels of 255, and made
-    paler where the curve has amplified its error, too. Nothing changes where g is at most 1, and no colour becomes white.
+    added noise; what is averaged has less of the ``grain``. Chroma is blurred by a Gaussian of 2 pixels, fully where (g - 1) n
+    is at least two levels of 255, and made paler where the curve has amplified its error, too. Nothing changes where g is at
+    most 1, and no colour becomes white.
 
     Args:
         picture: before the curve, interleaved, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy
             where each row's pixels are contiguous.
         enhanced: after the curve, (H, W, 3) of the same type.
-        noise: standard deviation of the noise in ``picture``, as a fraction of white; by default one level of 255.
+        noise: standard deviation of the noise in ``picture``, as a fraction of white; by default one level of 255. 0: nothing
+            changes.
+        grain: standard deviation of the finest details in flat parts of ``picture``, as a fraction of white; at most ``noise``
+            counts.
 
     Returns:
         Shape (H, W, 3) in the type of ``picture``; integers are rounded to nearest. No gradient.
@@ -60,11 +66,12 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255) -
             f"enhanced must be {tuple(picture.shape)} of {picture.dtype} on {picture.device} as picture is,"
             f" got {tuple(enhanced.shape)} of {enhanced.dtype} on {enhanced.device}"
         )
-    if not 0 <= noise < 1:
-        raise ValueError(f"noise must be at least 0 and below 1, got {noise}")
+    for name, deviation in (("noise", noise), ("grain", grain)):
+        if not 0 <= deviation < 1:
+            raise ValueError(f"{name} must be at least 0 and below 1, got {deviation}")
     if picture.requires_grad or enhanced.requires_grad:
         raise ValueError("picture and enhanced must not require a gradient: denoise_picture has none")
-    return torch.ops.zdce.denoise_picture(picture, enhanced, noise)
+    return torch.ops.zdce.denoise_picture(picture, enhanced, noise, grain)
 
 
 # The float64 reference.
@@ -78,8 +85,9 @@ def _blurred(planes: Tensor, deviation: float, radius: int) -> Tensor:
     return functional.conv2d(across, kernel.transpose(2, 3), groups=planes.shape[1])
 
 
-def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
-    """``enhanced`` (B, 3, H, W) without the noise that a curve has amplified; ``noise`` is that of ``image`` (B, 3, H, W).
+def denoise(image: Tensor, enhanced: Tensor, noise: float, grain: float = 0.0) -> Tensor:
+    """``enhanced`` (B, 3, H, W) without the noise that a curve has amplified; ``noise`` and ``grain`` are those of ``image``
+    (B, 3, H, W).
 
     All values are in [0, 1]. Derivation:
 
@@ -88,6 +96,9 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
       y = a x / (1 + (a - 1) x) through them.
     * Luma is averaged with neighbours whose smoothed luma differs by less than twice the added standard deviation; the weights
       are Tukey's biweight, as in the bilateral filter of Durand and Dorsey (SIGGRAPH 2002), times a Gaussian of the distance.
+    * What is averaged is the curve of a picture whose luma went through Lee's filter (PAMI 1980): with the mean x and variance
+      v of 5 x 5 pixels before the curve, the deviation from x loses the share grain^2 / (v + grain^2), so what is stronger than
+      the grain stays. To first order the curve takes g times what is lost from luma. It has the weight g - 1, at most 1.
     * The blurred chroma has the weight (g - 1) n / (2 / 255), at most 1. It is multiplied by c^2 / (c^2 + (g^2 - 1) e^2), the
       Wiener filter for the error e that no blur takes away: n, at most 1.4 / 255. c is the colour of lit photographs.
     * Where g is at most 1, nothing changes.
@@ -96,30 +107,43 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float) -> Tensor:
     weights = enhanced.new_tensor(LUMA)[:, None, None]
     image, bright = (functional.pad(planes, [DENOISE_REACH] * 4, mode="replicate") for planes in (image, enhanced))
     before, luma = ((planes * weights).sum(1, keepdim=True) for planes in (image, bright))
-    inner = (slice(None), slice(None), slice(DENOISE_REACH, -DENOISE_REACH), slice(DENOISE_REACH, -DENOISE_REACH))
-    edge = DENOISE_REACH - _RADIUS
-    means = [functional.avg_pool2d(planes[..., edge:-edge, edge:-edge], 2 * _RADIUS + 1, 1) for planes in (luma, before)]
-    slope = means[0] * (1 - means[0]) / (means[1] * (1 - means[1]) + _BLACK)
+    after, mean = _mean(luma), _mean(before)
+    wide_slope = after * (1 - after) / (mean * (1 - mean) + _BLACK)
+    averaged = _within(luma, _RADIUS)
+    grain = min(grain, noise)
+    if grain:  # exported files have none
+        variance = (_mean(before**2) - mean**2).clamp(min=0)
+        lost = grain**2 / (variance + grain**2 + _FLAT) * (_within(before, _RADIUS) - mean)
+        averaged = averaged - torch.where(wide_slope > 1, (wide_slope - 1).clamp(max=1) * wide_slope * lost, 0)
+    slope = _within(wide_slope, _RADIUS)
     added = (slope**2 - 1).clamp(min=0)
-    change = _smoothed(luma, (2 * 255 * noise) ** 2 * added)
+    change = _smoothed(luma, averaged, (2 * 255 * noise) ** 2 * added)
     chroma = bright - luma
     pale = _blurred(chroma, _CHROMA, DENOISE_REACH) / (1 + (min(noise, _COLOR_ERROR) / _COLOR) ** 2 * added)
-    change = change + (noise / _FULL_BLUR * (slope - 1)).clamp(0, 1) * (pale - chroma[inner])
+    change = change + (noise / _FULL_BLUR * (slope - 1)).clamp(0, 1) * (pale - _within(chroma, DENOISE_REACH))
     return (enhanced + change).clamp(min=0).minimum(enhanced.clamp(min=_BELOW_WHITE))
 
 
-def _smoothed(luma: Tensor, limit: Tensor) -> Tensor:
-    """Change of ``luma`` (B, 1, H + 8, W + 8) by averaging, (B, 1, H, W); ``limit`` bounds squared differences in levels of
-    255.
+def _within(planes: Tensor, border: int) -> Tensor:
+    """Planes (B, C, H, W) without ``border`` pixels at each side."""
+    return planes[..., border:-border, border:-border]
+
+
+def _mean(planes: Tensor) -> Tensor:
+    """Means of the 5 x 5 pixels around each pixel: (B, C, H, W) to (B, C, H - 4, W - 4)."""
+    return functional.avg_pool2d(planes, 2 * _RADIUS + 1, 1)
+
+
+def _smoothed(luma: Tensor, averaged: Tensor, limit: Tensor) -> Tensor:
+    """Change of ``luma`` (B, 1, H + 8, W + 8) to a mean of ``averaged`` (B, 1, H + 4, W + 4), (B, 1, H, W); ``limit`` bounds
+    squared differences of ``luma`` in levels of 255.
     """
     guide, (height, width) = 255 * _blurred(luma, _GUIDE, _RADIUS), limit.shape[2:]
-    own, own_guide = (
-        luma[..., DENOISE_REACH : DENOISE_REACH + height, DENOISE_REACH : DENOISE_REACH + width],
-        guide[..., _RADIUS:-_RADIUS, _RADIUS:-_RADIUS],
-    )
+    own, own_guide = _within(luma, DENOISE_REACH), _within(guide, _RADIUS)
     # Weights are multiplied by limit^2, so that there is no division by a limit of 0, where the constant keeps the pixel
     # unchanged. The unit is levels of 255, in which exporters do not round the constant to 0.
-    total, change = limit**2 + 1e-6, torch.zeros_like(own)
+    total = limit**2 + 1e-6
+    change = total * (_within(averaged, _RADIUS) - own)
     for y, x in itertools.product(range(-_RADIUS, _RADIUS + 1), repeat=2):
         if (y, x) != (0, 0):
             at = slice(_RADIUS + y, _RADIUS + y + height), slice(_RADIUS + x, _RADIUS + x + width)
@@ -127,31 +151,31 @@ def _smoothed(luma: Tensor, limit: Tensor) -> Tensor:
                 -(y * y + x * x) / (2 * _NEAR**2)
             )
             total = total + weight
-            change = change + weight * (luma[..., _RADIUS:-_RADIUS, _RADIUS:-_RADIUS][..., *at] - own)
+            change = change + weight * (averaged[..., *at] - own)
     return change / total
 
 
-def reference(picture: Tensor, enhanced: Tensor, noise: float) -> Tensor:
+def reference(picture: Tensor, enhanced: Tensor, noise: float, grain: float = 0.0) -> Tensor:
     """``enhanced`` (H, W, 3) without the amplified noise of ``picture`` (H, W, 3), in its type."""
-    denoised = denoise(fractions(picture), fractions(enhanced), noise)[0].permute(1, 2, 0)
+    denoised = denoise(fractions(picture), fractions(enhanced), noise, grain)[0].permute(1, 2, 0)
     return to_dtype(denoised, picture.dtype)
 
 
 # The operator; it has no gradient.
 
 
-def _output(picture: Tensor, enhanced: Tensor, noise: float) -> Tensor:
+def _output(picture: Tensor, enhanced: Tensor, noise: float, grain: float) -> Tensor:
     return torch.empty_like(enhanced, memory_format=torch.contiguous_format)
 
 
 def _arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
-    picture, enhanced, noise = inputs
-    return (with_contiguous_rows(picture), with_contiguous_rows(enhanced), noise), outputs
+    picture, enhanced, noise, grain = inputs
+    return (with_contiguous_rows(picture), with_contiguous_rows(enhanced), noise, grain), outputs
 
 
 operator.define(
-    "denoise_picture(Tensor picture, Tensor enhanced, float noise) -> Tensor",
-    "denoise_picture(Tensor picture, Tensor enhanced, float noise, Tensor(a!) denoised) -> ()",
+    "denoise_picture(Tensor picture, Tensor enhanced, float noise, float grain) -> Tensor",
+    "denoise_picture(Tensor picture, Tensor enhanced, float noise, float grain, Tensor(a!) denoised) -> ()",
     reference,
     _output,
     _arguments,

@@ -21,6 +21,7 @@ constexpr float kNear[9] = {1.0f, 0.70664828f, 0.49935179f, 0.0f, 0.24935221f, 0
 
 // Values in [0, 1]: kBlack keeps the slope of black finite; colours are not moved beyond kNotBurnt.
 constexpr float kBlack = 1e-3f, kNotBurnt = 254 / 255.0f;
+constexpr float kFlat = 1e-12f;  // keeps the share of grain finite where all pixels are equal and there is no grain
 
 // A tile writes 448 columns. It reads half a block more on either side, of which only kReach columns have an effect.
 constexpr int kMargin = kBlockColumns / 2;
@@ -38,7 +39,8 @@ struct Lines {
   alignas(64) Line guide_across[kRing], guide[kRing];      // smoothed along rows, then along columns, in levels of 255
   alignas(64) Line red_across[kRing], blue_across[kRing];  // likewise
   alignas(64) Line enhanced_sum[kRing], picture_sum[kRing];  // of luma, over 5 columns
-  alignas(64) Line picture_luma;
+  alignas(64) Line picture_luma[kRing], square_sum[kRing];   // of the picture's luma, likewise
+  alignas(64) Line slope[kRing], averaged[kRing];            // of the curve; luma with less grain
 };
 
 ZDCE_INLINE Floats at(const float* from) { return load(from, kLanes<float>); }
@@ -104,9 +106,15 @@ struct FilterAcross {
       store(lines->red_across[slot] + i, symmetric(kChroma, lines->red[slot] + i), kLanes<float>);
       store(lines->blue_across[slot] + i, symmetric(kChroma, lines->blue[slot] + i), kLanes<float>);
       store(lines->enhanced_sum[slot] + i, of_five(lines->luma[slot] + i), kLanes<float>);
-      store(lines->picture_sum[slot] + i, of_five(lines->picture_luma + i), kLanes<float>);
+      const float* const before = lines->picture_luma[slot] + i;
+      store(lines->picture_sum[slot] + i, of_five(before), kLanes<float>);
+      store(lines->square_sum[slot] + i,
+            square(before - 2) + square(before - 1) + square(before) + square(before + 1) + square(before + 2),
+            kLanes<float>);
     }
   }
+
+  ZDCE_INLINE static Floats square(const float* from) { return at(from) * at(from); }
 
   ZDCE_INLINE static Floats of_five(const float* from) {
     return at(from - 2) + at(from - 1) + at(from) + at(from + 1) + at(from + 2);
@@ -120,12 +128,37 @@ struct FilterGuideDown {
   }
 };
 
+// A row of lumas and its sums over 5 x 1 pixels in the five rows around it, top to bottom.
+struct Square {
+  const float *enhanced_sum[2 * kRadius + 1], *picture_sum[2 * kRadius + 1], *square_sum[2 * kRadius + 1];
+  const float *luma, *picture_luma;
+};
+
+// The curve's slope, and luma without the grain that Lee's filter takes from the picture, times the slope.
+struct ReduceGrain {
+  ZDCE_INLINE static void run(const Square* around, float grain, float* slopes, float* averaged) {
+    for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kLanes<float>) {
+      const Floats after = mean(around->enhanced_sum, i), before = mean(around->picture_sum, i);
+      const Floats slope = after * (1.0f - after) / (before * (1.0f - before) + kBlack);
+      const Floats variance = positive(mean(around->square_sum, i) - before * before);
+      const Floats lost = grain / (variance + (grain + kFlat)) * (at(around->picture_luma + i) - before);
+      store(slopes + i, slope, kLanes<float>);
+      // A comparison, not a factor of 0: means with a NaN change nothing.
+      const Floats amplified = slope > 1.0f ? at_most_one(slope - 1.0f) * slope * lost : Floats{};
+      store(averaged + i, at(around->luma + i) - amplified, kLanes<float>);
+    }
+  }
+
+  ZDCE_INLINE static Floats mean(const float* const* rows, int i) {
+    return (at(rows[0] + i) + at(rows[1] + i) + at(rows[2] + i) + at(rows[3] + i) + at(rows[4] + i)) * (1 / 25.0f);
+  }
+};
+
 // The rows that a row's result depends on: pointers to those of each kind, top to bottom.
 struct Around {
-  const float *luma[2 * kRadius + 1], *guide[2 * kRadius + 1];
-  const float *enhanced_sum[2 * kRadius + 1], *picture_sum[2 * kRadius + 1];
+  const float *averaged[2 * kRadius + 1], *guide[2 * kRadius + 1];
   const float *red_across[kRing], *blue_across[kRing];
-  const float *red, *blue;
+  const float *slope, *luma, *red, *blue;
 };
 
 // from, to: kBlockColumns pixels; column: the first one's place in the rows.
@@ -137,9 +170,7 @@ struct DenoiseBlock {
     row.unpack(from);
     for (int g = 0; g < kBlockGroups; ++g) {
       const int i = column + g * kLanes<float>;
-      const Floats after = sum(around->enhanced_sum, i) * (1 / 25.0f),
-                   before = sum(around->picture_sum, i) * (1 / 25.0f);
-      const Floats slope = after * (1.0f - after) / (before * (1.0f - before) + kBlack);
+      const Floats slope = at(around->slope + i);
       const Floats added = positive(slope * slope - 1.0f);
       const Floats light = smoothed_luma(*around, i, limit * added);
       const Floats share = at_most_one(positive(chroma * (slope - 1.0f))), pale = 1.0f / (1.0f + color_error * added);
@@ -152,22 +183,19 @@ struct DenoiseBlock {
     row.pack(to);
   }
 
-  ZDCE_INLINE static Floats sum(const float* const* rows, int i) {
-    return at(rows[0] + i) + at(rows[1] + i) + at(rows[2] + i) + at(rows[3] + i) + at(rows[4] + i);
-  }
-
-  // The weighted mean of the neighbours' luma minus the pixel's own; `range` is the square of the cutoff. The weight is
-  // Tukey's biweight (1 - d^2 / range)^2 times range^2: it needs no division, and a range of 0 changes nothing.
+  // The weighted mean of luma with less grain minus the pixel's own luma; `range` is the square of the cutoff. The
+  // weight is Tukey's biweight (1 - d^2 / range)^2 times range^2: it needs no division, and a range of 0 changes
+  // nothing.
   ZDCE_INLINE static Floats smoothed_luma(const Around& around, int i, Floats range) {
-    const Floats guide = at(around.guide[kRadius] + i), own = at(around.luma[kRadius] + i);
-    Floats total = range * range + 1e-6f, difference{};
+    const Floats guide = at(around.guide[kRadius] + i), own = at(around.luma + i);
+    Floats total = range * range + 1e-6f, difference = total * (at(around.averaged[kRadius] + i) - own);
     for (int y = -kRadius; y <= kRadius; ++y) {
       for (int x = -kRadius; x <= kRadius; ++x) {
         if (x == 0 && y == 0) continue;
         const Floats away = at(around.guide[kRadius + y] + i + x) - guide, left = positive(range - away * away);
         const Floats weight = left * left * kNear[x * x + y * y];
         total += weight;
-        difference += weight * (at(around.luma[kRadius + y] + i + x) - own);
+        difference += weight * (at(around.averaged[kRadius + y] + i + x) - own);
       }
     }
     return difference / total;
@@ -201,13 +229,20 @@ class DenoiseTile {
   // Computes row y of the lines; rows above and below the picture repeat its border.
   void enter(int64_t y) {
     const int to = slot(y);
-    LumaOfRow<E>::run(row(work_.picture, y), +lines_.picture_luma);
+    LumaOfRow<E>::run(row(work_.picture, y), +lines_.picture_luma[to]);
     ColorsOfRow<E>::run(row(work_.enhanced, y), +lines_.luma[to], +lines_.red[to], +lines_.blue[to]);
     FilterAcross::run(&lines_, to);
-    if (y < begin_) return;  // the guide begins two rows above the band
-    const float* across[5];
-    pick<2>(lines_.guide_across, y - 2, across);
-    FilterGuideDown::run(static_cast<const float* const*>(across), +lines_.guide[slot(y - 2)]);
+    if (y < begin_) return;  // what needs five rows begins two rows above the band
+    const int middle = slot(y - kRadius);
+    const float* across[2 * kRadius + 1];
+    pick<kRadius>(lines_.guide_across, y - kRadius, across);
+    FilterGuideDown::run(static_cast<const float* const*>(across), +lines_.guide[middle]);
+    Square square;
+    pick<kRadius>(lines_.enhanced_sum, y - kRadius, square.enhanced_sum);
+    pick<kRadius>(lines_.picture_sum, y - kRadius, square.picture_sum);
+    pick<kRadius>(lines_.square_sum, y - kRadius, square.square_sum);
+    square.luma = lines_.luma[middle], square.picture_luma = lines_.picture_luma[middle];
+    ReduceGrain::run(static_cast<const Square*>(&square), work_.grain, +lines_.slope[middle], +lines_.averaged[middle]);
   }
 
   template <int kAround>
@@ -217,12 +252,11 @@ class DenoiseTile {
 
   void denoise(int64_t y) {
     Around around;
-    pick<kRadius>(lines_.luma, y, around.luma);
+    pick<kRadius>(lines_.averaged, y, around.averaged);
     pick<kRadius>(lines_.guide, y, around.guide);
-    pick<kRadius>(lines_.enhanced_sum, y, around.enhanced_sum);
-    pick<kRadius>(lines_.picture_sum, y, around.picture_sum);
     pick<kReach>(lines_.red_across, y, around.red_across);
     pick<kReach>(lines_.blue_across, y, around.blue_across);
+    around.slope = lines_.slope[slot(y)], around.luma = lines_.luma[slot(y)];
     around.red = lines_.red[slot(y)], around.blue = lines_.blue[slot(y)];
     const char* const from = row(work_.enhanced, y);
     const Around* const address = &around;
