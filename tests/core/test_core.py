@@ -1,5 +1,6 @@
 """The core without torch: the module zdce._core, the C interface, and errors."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -403,6 +404,43 @@ def test_the_example_in_c_says_what_is_wrong(tmp_path, example):
     command = [example, "network.safetensors", "a.ppm", "b.ppm"]
     shown = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (1, "network.safetensors: JSON has an unexpected character\n")
+
+
+class CPicture(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p), ("type", ctypes.c_int),
+        *((name, ctypes.c_int64) for name in ("height", "width", "row_stride")),
+    ]  # fmt: skip
+
+
+class CSettings(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_double) for name in ("strength", "brightness", "noise")), ("scale", ctypes.c_int64),
+        *((name, ctypes.c_double) for name in ("shadows", "highlights", "grain")),
+    ]  # fmt: skip
+
+
+def test_measured_noise_and_grain_make_c_do_what_python_does():
+    if not (path := Path(core.__file__).with_name("libzdce.so")).exists():
+        pytest.skip("libzdce.so is built on Linux alone")
+    library, data = ctypes.CDLL(path), weights.file("local").read_bytes()
+    library.zdce_network_from_safetensors.restype = ctypes.c_void_p
+    library.zdce_network_settings.restype = CSettings
+    network = ctypes.c_void_p(library.zdce_network_from_safetensors(data, ctypes.c_size_t(len(data)), 0))
+    picture = dark((120, 160)) // 2
+    result = np.empty_like(picture)
+    given, to = (CPicture(pixels.ctypes.data, 0, 120, 160, 480) for pixels in (picture, result))
+    settings, found, grain = library.zdce_network_settings(network), ctypes.c_double(), ctypes.c_double()
+    assert (settings.noise, settings.highlights, settings.grain) == (1.4, 1, 0)
+    assert library.zdce_measure_noise(ctypes.byref(given), ctypes.byref(found), ctypes.byref(grain)) == 0
+    assert (found.value, grain.value) == core.measure_noise(picture)
+    settings.noise, settings.grain = max(settings.noise, found.value), grain.value
+    assert library.zdce_enhance(network, ctypes.byref(given), ctypes.byref(settings), ctypes.byref(to)) == 0
+    np.testing.assert_array_equal(result, zdce.Enhancer(zdce.load("local"))(picture))
+    settings.grain = 0
+    assert library.zdce_enhance(network, ctypes.byref(given), ctypes.byref(settings), ctypes.byref(to)) == 0
+    assert (result != zdce.Enhancer(zdce.load("local"))(picture)).any()
+    library.zdce_network_destroy(network)
 
 
 def test_the_shipped_networks_give_the_bits_of_the_torch_operators():

@@ -36,7 +36,7 @@ def run(backend: str) -> None:
             size = (37, 53) if small is None else small.shape[2:]
             maps = torch.randn(1, 24, *size, generator=generator).to(DEVICE)
             enhanced = zdce.ops.enhance_picture(picture, maps, 8, scale=scale, logits=True)
-        zdce.ops.denoise_picture(picture, enhanced, 0.01)
+        zdce.ops.denoise_picture(picture, enhanced, 0.01, 0.01)
         for name in ("base", "zero-dce", "adaptive", "local"):  # on the CUDA backend one kernel each
             zdce.Enhancer(zdce.load(name).to(DEVICE), precision="bf16").pictures(picture[None])
     if DEVICE == "cuda":
