@@ -69,6 +69,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    # Random values of a test and its fixtures don't depend on the tests before it.
+    torch.manual_seed(0)
+
+
 def pytest_collection_finish() -> None:
     # PyTorch and the tests are half a million objects that stay: the garbage collector need not look at them again and again.
     gc.freeze()

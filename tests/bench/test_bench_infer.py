@@ -84,8 +84,16 @@ def without_peak(monkeypatch):
     monkeypatch.setattr(arithmetic, "why_missing", lambda: "not in this test")
 
 
-# torch.compile takes half a minute of C++: zdce bench infer checks it before it times it.
-@pytest.mark.parametrize("engine", [name for name, engine in ENGINES.items() if not engine.compiles])
+# torch.compile takes half a minute of C++: zdce bench infer checks it before it times it. The exporter takes five seconds for
+# each file, and test_exporting.py compares its files too.
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(name, marks=pytest.mark.heavy if engine.exported else ())
+        for name, engine in ENGINES.items()
+        if not engine.compiles
+    ],
+)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_engines_agree_with_float64(prepared, model, engine, precision, one_thread):
     task = prepared(engine, precision, modes=ENGINES[engine].modes)

@@ -3,7 +3,6 @@
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from runs import zdce_after
 from zdce import cli
 from zdce.enhancement import watching
 
@@ -30,7 +30,9 @@ def until(condition, process):
 
 
 def watch(*arguments):
-    command = [sys.executable, "-m", "zdce", "enhance", "--watch", "in", "-o", "out", *arguments]
+    """The process, for which a file is complete after a fifth of a second."""
+    code = "from zdce.enhancement import watching\nwatching.SETTLED, watching._TICK = 0.2, 50"
+    command = zdce_after(code, "enhance", "--watch", "in", "-o", "out", *arguments)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -43,9 +45,10 @@ def test_what_arrives_is_brightened_and_what_came_meanwhile_after_a_restart(tmp_
     try:
         until(Path("out/first.jpg").exists, process)
         # Half of a file, which stands still for longer than a whole one has to.
-        with Path("in/slow.jpg").open("wb") as slow:
+        with Path("in/.slow").open("wb") as slow:
             slow.write(data[:9000])
             slow.flush()
+            Path("in/.slow").rename("in/slow.jpg")
             until(lambda: "in/slow.jpg,out/slow.jpg,failed" in Path("all.csv").read_text(), process)
             assert not Path("out/slow.jpg").exists()
             slow.write(data[9000:])

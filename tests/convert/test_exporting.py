@@ -39,6 +39,23 @@ def network(name):
     return model
 
 
+@pytest.fixture(scope="module", autouse=True)
+def exported_once():
+    """The exporter, which takes seconds, runs once for all files that hold the same ONNX program."""
+    to_onnx, done = exporting.to_onnx, {}
+
+    def once(model, form):
+        weights = tuple(value.numpy().tobytes() for value in model.state_dict().values())
+        key = (form, model.variant, weights, scene._HALVINGS)
+        if key not in done:
+            done[key] = to_onnx(model, form)
+        return done[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "to_onnx", once)
+        yield
+
+
 @pytest.fixture
 def few_halvings(monkeypatch):
     """A scene's strength is sought in 3 halvings, which the exporter writes out one after the other."""

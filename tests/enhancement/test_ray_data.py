@@ -10,8 +10,10 @@ import zdce
 from zdce.enhancement import ray_data
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
-# Ray's own, of its worker processes and their pipes.
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # Ray's own, of its worker processes and their pipes
+    pytest.mark.heavy,  # a cluster; test_docs.py starts one for the page's code
+]
 
 
 @pytest.fixture(scope="module")

@@ -45,8 +45,8 @@ def check(image, logits, iterations):
 def test_statistics_and_gradients_match_float64(backend, device, size, layout):
     skip_where_interpreted(backend, size, 60)
     iterations, batch = (1, 1) if backend == "triton" else (8, 1 if backend == "cuda_on_host" else 2)
-    if backend == "cuda_on_host" and size == (256, 256):
-        size = (64, 256)  # whole tiles as well, two each way at least: emulated, the others take six seconds
+    if backend == "cuda_on_host":  # emulated, the others take seconds; whole tiles and others as well, two each way at least
+        size = {(256, 256): (64, 256), (66, 517): (66, 261)}.get(size, size)
     image, logits = (layouts(t)[layout] for t in drawn(size, iterations, batch=batch, device=device))
     with zdce.backend(backend):
         check(image, logits, iterations)
@@ -175,14 +175,14 @@ def test_each_term_alone_is_differentiable(backend, device, shared):
     if backend == "triton" and not shared:
         pytest.skip("too slow in Triton's interpreter")
     image, logits = drawn((16, 19), 2, shared=shared, batch=1, device=device)
-    for term in zdce.Objective._fields:
-        grads = []
-        for ops, like in ((zdce.ops, torch.float32), (reference, torch.float64)):
-            leaf = logits.to(like).requires_grad_()
-            with zdce.backend(backend):
-                value = getattr(ops.zero_reference_objective(image.to(like), leaf, iterations=2), term)
-                grads.append(torch.autograd.grad(value, leaf)[0])
-        assert_near(grads[0], grads[1].cpu(), 2e-5)
+    grads = []
+    for ops, like in ((zdce.ops, torch.float32), (reference, torch.float64)):
+        leaf = logits.to(like).requires_grad_()
+        with zdce.backend(backend):
+            terms = ops.zero_reference_objective(image.to(like), leaf, iterations=2)
+            grads.append([torch.autograd.grad(term, leaf, retain_graph=True)[0].cpu() for term in terms])
+    for grad, truth in zip(*grads, strict=True):
+        assert_near(grad, truth, 2e-5)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

@@ -23,12 +23,13 @@ def words(instruction):
     return json.loads(re.search(rf"^{instruction} (\[.*\])$", DOCKERFILE, re.MULTILINE)[1])
 
 
-def check(port):
-    """Exit code of the health check, which asks at ``port`` here."""
-    python, *arguments = words(r"HEALTHCHECK .*\n +CMD")
+def check(port, seconds=4):
+    """Exit code of the health check, which asks at ``port`` here, and waits for so many seconds."""
+    python, *arguments, code = words(r"HEALTHCHECK .*\n +CMD")
     assert python == "python"
-    here = [word.replace(":8000/", f":{port}/") for word in arguments]
-    assert here != arguments
+    code, changed = re.subn(r":8000(/.*timeout=)4\b", rf":{port}\g<1>{seconds}", code)
+    assert changed == 1
+    here = [*arguments, code]
     return subprocess.run([sys.executable, *here], capture_output=True, check=False).returncode
 
 
@@ -50,7 +51,7 @@ def test_what_it_starts_is_healthy_while_it_runs(tmp_path):
 
 def test_a_server_of_something_else_is_not_healthy():
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
-        assert check(other.getsockname()[1]) != 0  # no answer comes
+        assert check(other.getsockname()[1], 0.5) != 0  # no answer comes
 
 
 def test_the_builder_gets_all_packages_and_the_program_is_not_roots():

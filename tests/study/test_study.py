@@ -430,7 +430,7 @@ def test_an_interrupted_study_goes_on_to_the_same_figures(finished, pictures, tm
     arguments = ["study", "--data", pictures, "--out", out, "--quick", "--variant", "base"]
     command = [sys.executable, "-m", "zdce", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not (out / "runs" / "base-0" / "log.csv").exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
