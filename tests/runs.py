@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import contextmanager
 
 import torch
 from click.testing import CliRunner
@@ -26,6 +27,19 @@ def zdce_after(code, *arguments):
 def run(*arguments):
     """`zdce train` in this process."""
     return CliRunner().invoke(cli.main, ["train", *map(str, arguments)], catch_exceptions=False)
+
+
+@contextmanager
+def no_file_grows_past(size):
+    """The system lets no file of this process grow past ``size`` bytes, as a full disk does."""
+    import resource  # Windows has none
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def signal_after_every_step(monkeypatch):

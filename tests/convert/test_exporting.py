@@ -46,7 +46,7 @@ def exported_once():
 
     def once(model, form):
         weights = tuple(value.numpy().tobytes() for value in model.state_dict().values())
-        key = (form, model.variant, weights, scene._HALVINGS)
+        key = (form, model.variant, weights, scene._HALVINGS if model.variant.brightness else 0)
         if key not in done:
             done[key] = to_onnx(model, form)
         return done[key]

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import resource
 import signal
 import socket
 import struct
@@ -17,6 +16,7 @@ from click.testing import CliRunner
 from PIL import ExifTags, Image
 
 import zdce
+from runs import no_file_grows_past
 from zdce import cli, settings
 from zdce.enhancement import colour
 from zdce.io import images
@@ -287,20 +287,15 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(model, photos, mon
 
 @pytest.mark.parametrize("command", ["enhance", "train"])
 def test_a_disk_that_takes_no_more_is_one_line_with_the_files_name(model, photos, command):
-    def limit():
-        # The system lets no file grow past this, as a full disk does. A run's config.toml, its first file, is smaller.
-        most = {"enhance": 600, "train": 20_000}[command]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-
+    # A run's config.toml, its first file, is smaller.
+    most = {"enhance": 600, "train": 20_000}[command]
     arguments = {
         "enhance": ["-m", str(model), "a.jpg", "-o", "out.jpg", "--quality", "100"],
         "train": ["--epochs", "1", "--size", "16", "--out", "out.jpg"],
     }[command]
-    done = subprocess.run(
-        [sys.executable, "-m", "zdce", command, *arguments],
-        cwd=photos, capture_output=True, text=True, check=False, preexec_fn=limit,
-    )  # fmt: skip
-    assert done.returncode == 1
+    with no_file_grows_past(most):
+        done = CliRunner().invoke(cli.main, [command, *arguments], catch_exceptions=False)
+    assert done.exit_code == 1
     named = {"enhance": "skipped out.jpg: File too large", "train": "state.safetensors: File too large"}[command]
     assert named in done.stderr
     assert "Traceback" not in done.stderr

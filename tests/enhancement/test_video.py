@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
+from runs import no_file_grows_past
 from zdce import cli
 from zdce.bench import flicker
 from zdce.srgb import light_of_srgb, srgb_of_light
@@ -1046,13 +1046,11 @@ def test_a_signal_leaves_no_part_of_a_video(model, folder, number):
 def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(model, folder):
     write("in.mp4", times=[i * 3000 for i in range(100)])
     before = contents(folder)
-    child = process(
-        model, "in.mp4", "-o", "out.mp4", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-    )
-    _, errors = child.communicate(timeout=60)
-    assert child.returncode == 1
-    assert "skipped out.mp4: File too large" in errors
-    assert "Traceback" not in errors
+    with no_file_grows_past(3000):
+        result = run(model, "in.mp4", "-o", "out.mp4")
+    assert result.exit_code == 1
+    assert "skipped out.mp4: File too large" in result.stderr
+    assert "Traceback" not in result.stderr
     assert contents(folder) == before
 
 

@@ -6,7 +6,6 @@ import errno
 import io
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import zdce
-from runs import assert_same_files, command, run, signal_after_every_step
+from runs import assert_same_files, command, no_file_grows_past, run, signal_after_every_step
 from zdce import training
 from zdce.data.datasets import Item
 from zdce.training import batches, pictures
@@ -173,13 +172,10 @@ def test_a_disk_that_fills_up_keeps_the_former_state_and_says_which(config, tmp_
 def test_a_real_disk_limit_during_a_checkpoint_is_one_line(dark, tmp_path):
     out = tmp_path / "full"
     arguments = ["--data", dark, "--out", out, "--epochs", 2, *SMALL]
-
-    def limit():
-        # The first state, without Adam's moments, is smaller than this and those that follow are larger.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, preexec_fn=limit)
-    assert done.returncode == 1
+    # The first state, without Adam's moments, is smaller than this and those that follow are larger.
+    with no_file_grows_past(100_000):
+        done = run(*arguments)
+    assert done.exit_code == 1
     assert f"{out}/state.safetensors: File too large; the state of epoch 0 is saved" in done.stderr
     assert "Traceback" not in done.stderr
     assert '"epoch": 0, "step": 0' in position(out)
