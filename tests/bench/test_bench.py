@@ -505,6 +505,7 @@ def test_every_way_to_train_has_the_gradients_of_float64(provider):
     assert truth.error(steps.PROVIDERS[provider]) <= 1
 
 
+@pytest.mark.heavy  # three processes with PyTorch; its measurements run here above
 @needs_linux
 def test_bench_train_prints_a_table_and_writes_rows(tmp_path):
     result = run(

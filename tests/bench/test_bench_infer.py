@@ -288,6 +288,10 @@ def test_who_dies_while_timed_is_named_and_the_others_go_on(monkeypatch, without
     assert ("torch-channels-last", "time") not in metrics
 
 
+# Seven processes with PyTorch; what follows below runs the command with one or two engines.
+whole_run = pytest.mark.heavy
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """The command in a process of its own, with everything that it can write."""
@@ -302,6 +306,7 @@ def quick(tmp_path_factory):
     return folder, json.loads(done.stdout)
 
 
+@whole_run
 def test_a_run_gives_every_figure_of_every_engine(quick):
     _, rows = quick
     metrics = {"error", "time", "frames_per_second", "megapixels_per_second"}
@@ -318,6 +323,7 @@ def test_a_run_gives_every_figure_of_every_engine(quick):
     assert all(list(row) == COLUMNS for row in rows)
 
 
+@whole_run
 @needs_cpp
 def test_the_share_is_direct_multiply_adds_over_the_peak(quick):
     _, rows = quick
@@ -350,6 +356,7 @@ def test_videos_without_pyav_are_left_out_with_what_installs_it(monkeypatch):
     assert json.loads(result.stdout) == []
 
 
+@whole_run
 def test_a_run_writes_what_it_prints(quick):
     folder, rows = quick
     written = list(csv.DictReader(io.StringIO((folder / "rows.csv").read_text())))

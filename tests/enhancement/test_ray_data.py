@@ -9,7 +9,6 @@ from PIL import Image
 import zdce
 from zdce.enhancement import ray_data
 
-ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = [
     pytest.mark.filterwarnings("default"),  # Ray's own, of its worker processes and their pipes
     pytest.mark.heavy,  # a cluster; test_docs.py starts one for the page's code
@@ -18,6 +17,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster():
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     yield ray
     ray.shutdown()
@@ -40,7 +40,7 @@ def test_files_and_pictures_come_out_as_here(cluster, tmp_path):
     (tmp_path / "in" / "broken.png").write_text("broken")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "5.png").write_text("mine")
-    pool = {"compute": ray.data.ActorPoolStrategy(size=1), "num_cpus": 1}
+    pool = {"compute": cluster.data.ActorPoolStrategy(size=1), "num_cpus": 1}
 
     jobs = ray_data.files([str(tmp_path / "in")], str(tmp_path / "out"))
     rows = ray_data.enhance_files(jobs, tmp_path / "net.safetensors", **pool).take_all()
@@ -48,7 +48,7 @@ def test_files_and_pictures_come_out_as_here(cluster, tmp_path):
     assert [row["source"] for row in rows if "in/broken.png" in row["reason"]] == [str(tmp_path / "in" / "broken.png")]
     assert (tmp_path / "out" / "5.png").read_text() == "mine"
 
-    read = ray.data.from_items([{"name": name, "image": picture} for name, picture in pictures.items()])
+    read = cluster.data.from_items([{"name": name, "image": picture} for name, picture in pictures.items()])
     enhanced = {row["name"]: row["image"] for row in ray_data.enhance_images(read, network, **pool).take_all()}
     here = zdce.Enhancer(network)
     for name, picture in pictures.items():
