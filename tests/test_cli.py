@@ -16,7 +16,8 @@ from PIL import Image
 import zdce
 from runs import zdce_after
 from zdce import cli
-from zdce.errors import InputError
+from zdce.errors import BackendError, InputError
+from zdce.ops import dispatch
 from zdce.models.variants import VARIANTS
 
 
@@ -105,20 +106,18 @@ def test_an_ignored_ctrl_c_stays_ignored(tmp_path):
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def python(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PATH": "", **environment}
-    )
-
-
-def test_a_forced_backend_that_cannot_run_is_an_error(monkeypatch):
-    # In a process of its own: here Triton's kernels are interpreted.
-    code = "import torch, zdce; zdce.ops.apply_curve(torch.rand(1, 3, 4, 4), torch.rand(1, 24, 4, 4))"
-    done = python(code, ZDCE_BACKEND="triton")
-    assert done.returncode != 0
-    assert "'triton' was asked for but can't run: it runs on CUDA" in done.stderr
-    monkeypatch.setenv("ZDCE_BACKEND", "tpu")
-    with pytest.raises(InputError, match="ZDCE_BACKEND must be one of"):
+@pytest.mark.parametrize(
+    ("backend", "error", "message"),
+    [
+        ("triton", BackendError, "'triton' was asked for but can't run: it runs on CUDA"),
+        ("tpu", InputError, "ZDCE_BACKEND must be one of"),
+    ],
+)
+def test_a_forced_backend_that_cannot_run_is_an_error(monkeypatch, backend, error, message):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(dispatch, "_launcher", dispatch._launcher.__wrapped__)  # which remembers the backends of other tests
+    monkeypatch.setenv("ZDCE_BACKEND", backend)
+    with pytest.raises(error, match=message):
         zdce.ops.apply_curve(torch.rand(1, 3, 4, 4), torch.rand(1, 24, 4, 4))
 
 

@@ -250,8 +250,8 @@ def test_sources_that_are_not_there_or_do_not_answer_are_one_line(tmp_path, refu
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         for scheme in ("rtsp", "http"):
-            told = refused(f"{scheme}://me:pa55@127.0.0.1:{port}/x", "--timeout", "1")
-            assert told == f"Error: {scheme}://127.0.0.1:{port}/x: it does not answer for 1 s\n"
+            told = refused(f"{scheme}://me:pa55@127.0.0.1:{port}/x", "--timeout", "0.2")
+            assert told == f"Error: {scheme}://127.0.0.1:{port}/x: it does not answer for 0.2 s\n"
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # held, so that nobody else gets it
         port = closed.getsockname()[1]
