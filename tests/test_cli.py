@@ -17,8 +17,8 @@ import zdce
 from runs import zdce_after
 from zdce import cli
 from zdce.errors import BackendError, InputError
-from zdce.ops import dispatch
 from zdce.models.variants import VARIANTS
+from zdce.ops import dispatch
 
 
 def run(*arguments):
