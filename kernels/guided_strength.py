@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zdce.kernels.denoise_picture import luma
 from zdce.kernels.launch import launch
-from zdce.kernels.scene_strength import WARPS, WHITE, brightest, curved, share_above
+from zdce.kernels.scene_strength import WARPS, WHITE, brightest, colors_of, curved, share_above
 from zdce.ops import guided_strength as constants
 
 
@@ -18,9 +18,8 @@ def guided_forward(
 ):  # fmt: skip
     # Grid (B). image_ptr (B, 3, PIXELS), maps_ptr and darker_half_ptr (B, 1, PIXELS), limits_ptr (B, 3).
     b, p = tl.program_id(0).to(tl.int64), tl.arange(0, PIXELS)
-    own, maps = image_ptr + b * 3 * PIXELS + p, maps_ptr + b * PIXELS + p
-    red, green, blue = tl.load(own), tl.load(own + PIXELS), tl.load(own + 2 * PIXELS)
-    weights = tl.load(darker_half_ptr + b * PIXELS + p)
+    red, green, blue = colors_of(image_ptr + b * 3 * PIXELS + p, PIXELS)
+    maps, weights = maps_ptr + b * PIXELS + p, tl.load(darker_half_ptr + b * PIXELS + p).to(tl.float32)
     counted = tl.maximum(tl.sum(weights), 1e-37)
     at = limits_ptr + b * 3
     highest, highest_darker, allowed = tl.load(at), tl.load(at + 1), tl.load(at + 2)

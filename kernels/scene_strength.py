@@ -63,11 +63,11 @@ def brightest(red, green, blue):
 
 
 @device_function
-def at_most(value, limit):
-    return tl.minimum(value, limit)
+def colors_of(pointers, PIXELS: tl.constexpr):
+    red, green, blue = tl.load(pointers), tl.load(pointers + PIXELS), tl.load(pointers + 2 * PIXELS)
+    return red.to(tl.float32), green.to(tl.float32), blue.to(tl.float32)
 
 
-# The batch is not specialised, nor is the brightness.
 @triton.jit
 def scene_forward(
     image_ptr, maps_ptr, strengths_ptr, brightness,
@@ -75,8 +75,7 @@ def scene_forward(
 ):  # fmt: skip
     # Grid (B). image_ptr (B, 3, PIXELS), maps_ptr (B, CHANNELS, PIXELS).
     b, p = tl.program_id(0).to(tl.int64), tl.arange(0, PIXELS)
-    own = image_ptr + b * 3 * PIXELS + p
-    red, green, blue = tl.load(own), tl.load(own + PIXELS), tl.load(own + 2 * PIXELS)
+    red, green, blue = colors_of(image_ptr + b * 3 * PIXELS + p, PIXELS)
     maps = maps_ptr + b * CHANNELS * PIXELS + p
     highest, allowed, seen = limits(red, green, blue, brightness, PIXELS)
     found, width = 0.0, MOST / 2
@@ -99,9 +98,9 @@ def limits(red, green, blue, brightness, PIXELS: tl.constexpr):
     own = tl.sum(sum_ * visible) / (3 * PIXELS) / tl.maximum(share, 1.0 / PIXELS)
     # A power of 0 would be no number.
     risen = brightness * tl.exp2(TARGET_EXPONENT * tl.log2(tl.maximum(own, 1e-30) / REFERENCE_MEAN))
-    target = at_most(risen, tl.maximum(brightness, HIGHEST_TARGET)) * at_most(share / FULL_SHARE, 1.0)
+    target = tl.minimum(risen, tl.maximum(brightness, HIGHEST_TARGET)) * tl.minimum(share / FULL_SHARE, 1.0)
     part = (LIT_ABOVE * brightness - own) / ((LIT_ABOVE - DARK_BELOW) * brightness)
-    part = at_most(tl.maximum(part, 0.0), 1.0) * at_most(share / MEANINGFUL_SHARE, 1.0)
+    part = tl.minimum(tl.maximum(part, 0.0), 1.0) * tl.minimum(share / MEANINGFUL_SHARE, 1.0)
     return before + part * (target - before), share_above(most, WHITE) + CLIPPED_SHARE, share
 
 

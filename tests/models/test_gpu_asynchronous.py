@@ -74,6 +74,15 @@ def test_nothing_waits_while_pictures_are_enhanced(monkeypatch, name, scale, fus
         assert [None if each is None else each.shape for each in strengths] == [None, (2,)]
 
 
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("name", ["base", "adaptive"])
+def test_no_pictures_are_none(monkeypatch, name, fused):
+    monkeypatch.setattr(GpuNetwork, "most_pixels", lambda _: 2**26)
+    settings = PixelSettings(brightness=VARIANTS[name].brightness)
+    with zdce.backend("triton"):
+        assert engine(name, fused).enhance_all(torch.empty(0, 9, 12, 3, device=GPU), settings).shape == (0, 9, 12, 3)
+
+
 @pytest.mark.parametrize(
     ("error", "work"),
     [

@@ -33,7 +33,7 @@ def near(found, expected, most, halvings):
 
 @backends
 @pytest.mark.parametrize(("channels", "iterations"), [(24, 8), (3, 8), (3, 1), (48, 16)])
-def test_a_scenes_strength_is_the_references(backend, device, channels, iterations):
+def test_a_scenes_strength_is_that_of_float64(backend, device, channels, iterations):
     images, maps = scenes(), random_maps(channels)
     expected = reference.scene_strength(images.double(), maps.double(), iterations, 0.28)
     with zdce.backend(backend), nan_filled_allocations():
@@ -45,7 +45,7 @@ def test_a_scenes_strength_is_the_references(backend, device, channels, iteratio
 
 
 @backends
-def test_the_limit_of_white_is_the_references(backend, device):
+def test_the_limit_of_white_is_that_of_float64(backend, device):
     images = scenes()
     images[:, :, ::16, ::4] = 0.93  # 1.6 % of the pixels become white
     maps = random_maps(3)
@@ -58,7 +58,7 @@ def test_the_limit_of_white_is_the_references(backend, device):
 
 
 @backends
-def test_the_strength_of_guided_maps_is_the_references(backend, device):
+def test_the_strength_of_guided_maps_is_that_of_float64(backend, device):
     scene, maps = guided_scene.read(scenes()), random_maps(1)
     random = torch.rand(6, 3, generator=torch.Generator().manual_seed(2))
     limits = torch.tensor([0.2, 0.1, 0.01]) * (0.5 + random)
@@ -69,6 +69,23 @@ def test_the_strength_of_guided_maps_is_the_references(backend, device):
         found = torch.ops.zdce.guided_strength(*(each.to(device) for each in arguments), 8)
     near(found, expected, guided_strength.MOST, guided_strength.HALVINGS)
     assert len(set(expected.tolist())) >= 4
+
+
+@backends
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_types_are_widened(backend, device, dtype):
+    scene = guided_scene.read(scenes())
+    images, maps, darker_half = (each.to(dtype) for each in (scene.image, random_maps(24), scene.darker_half))
+    limits = torch.tensor([[0.2, 0.1, 0.01]]).expand(6, 3)
+    expected = reference.scene_strength(images.double(), maps.double(), 8, 0.28)
+    guided = reference.guided_strength(images.double(), maps[:, :1].double(), darker_half.double(), limits.double(), 8)
+    images, maps, darker_half, limits = (each.to(device) for each in (images, maps, darker_half, limits))
+    with zdce.backend(backend):
+        found = torch.ops.zdce.scene_strength(images, maps, 8, 0.28)
+        near(found, expected, scene_strength.MOST, scene_strength.HALVINGS)
+        found = torch.ops.zdce.guided_strength(images, maps[:, :1], darker_half, limits, 8)
+        near(found, guided, guided_strength.MOST, guided_strength.HALVINGS)
+    assert min(expected[0], guided[0]) > 0.1
 
 
 @backends

@@ -219,7 +219,7 @@ def strength(
     allowed = clipped(image) + _CLIPPED_SHARE
     limits = torch.stack([highest.flatten(), highest_darker.flatten(), allowed], 1)
     if in_one_kernel(image, curve):
-        found = operator.call("guided_strength", image, maps, scene.darker_half, limits, iterations)
+        found = operator.call("guided_strength", image, maps, scene.darker_half, limits, iterations).to(image.dtype)
     else:
         found = guided_strength.found(image, maps, scene.darker_half, limits, iterations, curve)
     # For a lit scene the last bits of two means do not decide.

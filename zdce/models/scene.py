@@ -33,14 +33,14 @@ def strength(image: Tensor, maps: Tensor, iterations: int, brightness: float, cu
       of the pixels become white in some colour.
 
     Args:
-        image: thumbnails (B, 3, h, w) in [0, 1].
-        maps: their curve maps, (B, 3T or 3, h, w).
+        image: thumbnails (B, 3, SIDE, SIDE) in [0, 1].
+        maps: their curve maps, (B, 3T or 3, SIDE, SIDE).
         iterations: T.
         brightness: target mean of a scene with a mean of 0.05, in (0, 1).
-        curve: applies maps (B, 3T or 3, h, w) to an image in T steps.
+        curve: applies maps (B, 3T or 3, SIDE, SIDE) to an image in T steps.
     """
     if in_one_kernel(image, curve):
-        found = operator.call("scene_strength", image, maps, iterations, brightness)
+        found = operator.call("scene_strength", image, maps, iterations, brightness).to(image.dtype)
     else:
         found = scene_strength.found(image, maps, iterations, brightness, curve)
     return found[:, None, None, None]

@@ -98,11 +98,11 @@ class TorchEngine:
     def enhance_all(self, pictures: Tensor, settings: PixelSettings) -> Tensor:
         """The enhanced ``pictures`` (B, H, W, 3), contiguous, together as far as memory allows.
 
-        Pictures are not copied to the host, except for a sample if noise is measured. The call is asynchronous if it is not.
+        Pictures are not copied to the host, except for a sample if noise is measured; otherwise the call is asynchronous.
         """
         enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
         gpu, pixels = self._gpu, pictures[..., 0].numel()
-        plain = settings.scale == 1 and not self._model.variant.guided
+        plain = settings.scale == 1 and not self._model.variant.guided and len(pictures) > 0
         if gpu is None or not plain or settings.strength == 0 or (self._fused is None and pixels > gpu.most_pixels()):
             for to, picture in zip(enhanced, pictures, strict=True):
                 to.copy_(self._enhanced(picture, settings))
