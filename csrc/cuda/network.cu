@@ -37,9 +37,9 @@ GpuLimits limits(int device) {
 }
 
 // pictures: (B, H, W, 3), uint8, uint16 or float32 in [0, 1]; weights: bfloat16 or float16, packed by
-// zdce/models/fused_network.py for `plan` (read_plan of core/network.h), an int64 tensor on the CPU; biases: float32;
-// strengths: float32 (B,), factors of each picture's maps beside `strength`; results: as pictures or, with `to_maps`,
-// (B, H, W, maps) of float32; written.
+// zdce/models/fused_network.py for `plan` (read_plan of core/network.h), an int64 tensor on the CPU; biases: float32,
+// with separable layers' depthwise filters; strengths: float32 (B,), factors of each picture's maps beside `strength`;
+// results: as pictures or, with `to_maps`, (B, H, W, maps) of float32; written.
 void run_network(const Tensor pictures, const Tensor weights, const Tensor biases, const Tensor plan, double strength,
                  const std::optional<Tensor> strengths, bool to_maps, const Tensor results) {
   const Network network = read_plan(static_cast<const int64_t*>(plan.data_ptr()), plan.numel());

@@ -79,10 +79,12 @@ def _checked_strength(strength: float | Tensor, picture: Tensor) -> Tensor | Non
         return None
     if (strength.numel(), strength.dtype, strength.device) != (1, torch.float32, picture.device):
         raise ValueError(
-            f"strength must be a number or 1 of torch.float32 on picture's device {picture.device},"
-            f" got {strength.numel()} of {strength.dtype} on {strength.device}"
+            f"strength must be a number or a tensor of 1 torch.float32 number on picture's device {picture.device},"
+            f" got a tensor of {strength.numel()} {strength.dtype} numbers on {strength.device}"
         )
-    return strength.detach().reshape(1)
+    if strength.requires_grad:
+        raise ValueError("strength must not require a gradient: enhance_picture has none")
+    return strength.reshape(1)
 
 
 def _checked_iterations(maps: Tensor, iterations: int | None, logits: bool) -> int:
