@@ -26,8 +26,9 @@ from triton.runtime.cache import get_cache_manager, triton_key
 from triton.runtime.jit import JITFunction
 
 from zdce import backends, ops
-from zdce.models import guided_scene, scene
-from zdce.ops import dispatch
+from zdce.models import guided_scene
+from zdce.models.scene import SIDE
+from zdce.ops import dispatch, operator
 
 from .cases import CASES, DTYPES, Setting, gradients, value
 from .ptx import ptxas_words, widest
@@ -122,10 +123,10 @@ def _pictures(setting: Setting) -> None:
 
 def _strengths(iterations: int) -> None:
     """Of a scene, with maps for each step and with one for all."""
-    image = torch.zeros(1, 3, scene.SIDE, scene.SIDE)
+    scene = guided_scene.read(torch.zeros(1, 3, SIDE, SIDE))
     for channels in (3 * iterations, 3):
-        scene.strength(image, image.new_zeros(1, channels, scene.SIDE, scene.SIDE), iterations, 0.3)
-    guided_scene.strength(guided_scene.read(image), image[:, :1], iterations, 0.3)
+        operator.call("scene_strength", scene.image, torch.zeros(1, channels, SIDE, SIDE), iterations, 0.3)
+    operator.call("guided_strength", scene.image, scene.darker_half, scene.darker_half, torch.zeros(1, 3), iterations)
 
 
 def source(launch: Launch) -> ASTSource:

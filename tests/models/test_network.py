@@ -220,10 +220,11 @@ def test_half_precision_weights_are_taken(tmp_path):
     assert torch.equal(loaded.convolutions[0].weight, model.convolutions[0].weight.float())
 
 
-def test_the_network_compiles_whole():
+@pytest.mark.parametrize("name", ["iters4", "adaptive", "local"])
+def test_the_network_compiles_whole(name):
     torch._dynamo.reset()
-    model = zdce.DCENet("iters4").eval()
-    image = torch.rand(1, 3, 24, 32)
+    model = zdce.load(name)
+    image = 0.2 * torch.rand(1, 3, 24, 32)
     compiled = torch.compile(model.enhance, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
         torch.testing.assert_close(compiled(image), model.enhance(image), rtol=0, atol=1e-5)

@@ -1,7 +1,6 @@
 """Guided maps for a scene: they bring dark scenes, and the darker half of backlit ones, to the light of lit photographs."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,8 +68,7 @@ _TARGET_SHARE = 0.65
 _LEAST_LIGHT = 1e-6
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """What decides how bright images become: statistics of their area means, each (B, 1, 1, 1) unless said."""
 
     image: Tensor
@@ -85,44 +83,24 @@ class Scene:
     """Mean luma of the darker half."""
     brighter: Tensor
     """Mean luma of the brighter half."""
+    brightest: Tensor
+    """The mean of the largest values of any colour in the brightest thousandth of the image."""
+    backlit: Tensor
+    """From 0 to 1: the brighter half is lit, so that the darker half alone can be too dark.
 
-    @cached_property
-    def backlit(self) -> Tensor:
-        """From 0 to 1: the brighter half is lit, so that the darker half alone can be too dark.
+    1 where the brighter half is as bright as that of the mean well-lit photograph, 0 one standard deviation below that.
+    """
+    night: Tensor
+    """From 0 to 1: something is lit in the dark, so that what is black is no shadow to be brightened.
 
-        1 where the brighter half is as bright as that of the mean well-lit photograph, 0 one standard deviation below that.
-        """
-        return (1 - (_BRIGHTER_HALF - self.brighter) / _BRIGHTER_HALF_DEVIATION).clamp(0, 1)
-
-    @cached_property
-    def brightest(self) -> Tensor:
-        """The mean of the largest values of any colour in the brightest thousandth of the image."""
-        ascending = self.image.amax(1).flatten(1).sort(dim=1, stable=True).values
-        return ascending[:, -_BRIGHTEST:].mean(1)[:, None, None, None]
-
-    @cached_property
-    def night(self) -> Tensor:
-        """From 0 to 1: something is lit in the dark, so that what is black is no shadow to be brightened.
-
-        Lit is what is as bright as in ``backlit``. It makes a night where black is two fifths (0) to half (1) of the scene, and
-        also where it is 4.9 (0) to 5.3 (1) stops of light above the brighter half, as lamps are, and black is a tenth (0) to
-        three tenths (1) of the scene.
-        """
-        black = (_NIGHT_FROM - self.share) / (_NIGHT_FROM - _NIGHT_BELOW)
-        half_black = (NIGHT_SHARE - self.share) / (NIGHT_SHARE - _HALF_BLACK)
-        lit = 1 - (_BRIGHTER_HALF - self.brightest) / _BRIGHTER_HALF_DEVIATION
-        stops = torch.log2((_light(self.brightest) / _light(self.brighter).clamp(min=_LEAST_LIGHT)).clamp(min=1))
-        lamps = (stops - _LAMPS_FROM) / (_LAMPS - _LAMPS_FROM)
-        return lit.clamp(0, 1) * torch.maximum(black.clamp(0, 1) * lamps.clamp(0, 1), half_black.clamp(0, 1))
-
-    @cached_property
-    def fall(self) -> guidance.Fall:
-        """Where maps fall to 0: from 0.4 to white; in a backlit scene or a night from the mean of its darker half to its
-        brighter's.
-        """
-        kept = torch.maximum(self.backlit, self.night)
-        start, end = (of + kept * (own - of) for of, own in ((guidance.LIT, self.darker), (1.0, self.brighter)))
-        return guidance.Fall(start, torch.maximum(end, start + _SHORTEST_FALL))
+    Lit is what is as bright as in ``backlit``. It makes a night where black is two fifths (0) to half (1) of the scene, and
+    also where it is 4.9 (0) to 5.3 (1) stops of light above the brighter half, as lamps are, and black is a tenth (0) to
+    three tenths (1) of the scene.
+    """
+    fall: guidance.Fall
+    """Where maps fall to 0: from 0.4 to white; in a backlit scene or a night from the mean of its darker half to its
+    brighter's.
+    """
 
 
 def read(small: Tensor) -> Scene:
@@ -140,7 +118,30 @@ def read(small: Tensor) -> Scene:
     darker_half = ascending * (below < ascending.sum(1, keepdim=True) / 2)
     darker_half = torch.zeros_like(flat).scatter(1, order, darker_half).view_as(luma)
     darker, brighter = _weighted_mean(luma, darker_half), _weighted_mean(luma, weights - darker_half)
-    return Scene(image, share, mean, darker_half, darker, brighter)
+    brightest = image.amax(1).flatten(1).sort(dim=1, stable=True).values[:, -_BRIGHTEST:].mean(1)[:, None, None, None]
+    backlit, night = _lit(brighter), _night(share, brighter, brightest)
+    fall = _fall(torch.maximum(backlit, night), darker, brighter)
+    return Scene(image, share, mean, darker_half, darker, brighter, brightest, backlit, night, fall)
+
+
+def _lit(value: Tensor) -> Tensor:
+    """1 where ``value`` is as bright as the brighter half of the mean well-lit photograph, 0 one standard deviation below."""
+    return (1 - (_BRIGHTER_HALF - value) / _BRIGHTER_HALF_DEVIATION).clamp(0, 1)
+
+
+def _night(share: Tensor, brighter: Tensor, brightest: Tensor) -> Tensor:
+    """``Scene.night``."""
+    black = (_NIGHT_FROM - share) / (_NIGHT_FROM - _NIGHT_BELOW)
+    half_black = (NIGHT_SHARE - share) / (NIGHT_SHARE - _HALF_BLACK)
+    stops = torch.log2((_light(brightest) / _light(brighter).clamp(min=_LEAST_LIGHT)).clamp(min=1))
+    lamps = (stops - _LAMPS_FROM) / (_LAMPS - _LAMPS_FROM)
+    return _lit(brightest) * torch.maximum(black.clamp(0, 1) * lamps.clamp(0, 1), half_black.clamp(0, 1))
+
+
+def _fall(kept: Tensor, darker: Tensor, brighter: Tensor) -> guidance.Fall:
+    """``Scene.fall`` of scenes that are backlit or nights as far as ``kept``, from 0 to 1."""
+    start, end = (of + kept * (own - of) for of, own in ((guidance.LIT, darker), (1.0, brighter)))
+    return guidance.Fall(start, torch.maximum(end, start + _SHORTEST_FALL))
 
 
 def fit(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from zdce import backends, ops
+from zdce import ops
 from zdce.ops import operator, scene_strength
 from zdce.ops.scene_strength import MOST, SIDE, Curve
 
@@ -50,4 +50,4 @@ def in_one_kernel(image: Tensor, curve: Curve) -> bool:
     """Whether strengths for area means or thumbnails ``image`` are found by an operator, with no work of the host between its
     steps; where ``curve`` is another than the usual, or on CPUs, they are found by many.
     """
-    return curve is ops.apply_curve and (image.is_cuda or backends.requested() == "triton")
+    return curve is ops.apply_curve and image.device.type != "cpu"
