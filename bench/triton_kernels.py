@@ -108,25 +108,28 @@ def launches(setting: Setting) -> list[Launch]:
 
 
 def _pictures(setting: Setting) -> None:
-    """From the logits of ``setting``'s type to a picture of 8 bits, at a scale and at full size; reduced and denoised ones."""
+    """From the logits of ``setting``'s type to a picture of 8 bits, at a scale and at full size; strengths for a scene of that
+    type; reduced and denoised pictures.
+    """
     picture = torch.zeros(setting.height, setting.width, 3, dtype=torch.uint8)
     for scale in _SCALES:
         size = (-(-side // scale) for side in picture.shape[:2])
         logits = torch.empty(1, setting.channels("logits"), *size, dtype=DTYPES[setting.dtype])
         ops.enhance_picture(picture, logits, scale=scale, logits=True)
-    if setting.dtype == "float32":  # The other kernels do not depend on the logits' type.
+    _strengths(setting)
+    if setting.dtype == "float32":  # The other kernels do not depend on the type.
         ops.denoise_picture(picture, picture)
         for scale, antialias in itertools.product(_SCALES, (False, True)):
             ops.reduce_picture(picture, scale, antialias)
-        _strengths(setting.iterations)
 
 
-def _strengths(iterations: int) -> None:
+def _strengths(setting: Setting) -> None:
     """Of a scene, with maps for each step and with one for all."""
-    scene = guided_scene.read(torch.zeros(1, 3, SIDE, SIDE))
+    scene = guided_scene.read(torch.zeros(1, 3, SIDE, SIDE, dtype=DTYPES[setting.dtype]))
+    image, plane, iterations = scene.image, scene.darker_half, setting.iterations
     for channels in (3 * iterations, 3):
-        operator.call("scene_strength", scene.image, torch.zeros(1, channels, SIDE, SIDE), iterations, 0.3)
-    operator.call("guided_strength", scene.image, scene.darker_half, scene.darker_half, torch.zeros(1, 3), iterations)
+        operator.call("scene_strength", image, image.new_zeros(1, channels, SIDE, SIDE), iterations, 0.3)
+    operator.call("guided_strength", image, plane, plane, image.new_zeros(1, 3), iterations)
 
 
 def source(launch: Launch) -> ASTSource:
