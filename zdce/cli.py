@@ -36,7 +36,3 @@ def main() -> None:
     traceback; 130 Ctrl-C; 143 SIGTERM. ZDCE_DEBUG=1 shows every traceback.
     """
     allocator.keep_freed_memory()
-
-
-if __name__ == "__main__":
-    main()

@@ -38,7 +38,7 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255, g
     brightness before and after. Luma is averaged over those of 5 x 5 pixels whose smoothed luma differs by less than twice the
     added noise; what is averaged has less of the ``grain``. Chroma is blurred by a Gaussian of 2 pixels, fully where (g - 1) n
     is at least two levels of 255, and made paler where the curve has amplified its error, too. Nothing changes where g is at
-    most 1, and no colour becomes white.
+    most 1 or one of 9 x 9 pixels is NaN, and no colour becomes white.
 
     Args:
         picture: before the curve, interleaved, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy
@@ -156,9 +156,12 @@ def _smoothed(luma: Tensor, averaged: Tensor, limit: Tensor) -> Tensor:
 
 
 def reference(picture: Tensor, enhanced: Tensor, noise: float, grain: float = 0.0) -> Tensor:
-    """``enhanced`` (H, W, 3) without the amplified noise of ``picture`` (H, W, 3), in its type."""
-    denoised = denoise(fractions(picture), fractions(enhanced), noise, grain)[0].permute(1, 2, 0)
-    return to_dtype(denoised, picture.dtype)
+    """``enhanced`` (H, W, 3) without the amplified noise of ``picture`` (H, W, 3), in its type; unchanged where a neighbour is
+    NaN.
+    """
+    given = fractions(enhanced)
+    denoised = denoise(fractions(picture), given, noise, grain)
+    return to_dtype(torch.where(denoised.isnan(), given, denoised)[0].permute(1, 2, 0), picture.dtype)
 
 
 # The operator; it has no gradient.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zdce.ops import operator
 from zdce.ops.apply_curve import reference as curve_reference
-from zdce.ops.scene_strength import Curve, clipped, contiguous, largest
+from zdce.ops.scene_strength import Curve, clipped, largest
 from zdce.srgb import LUMA
 
 # Upper bound of the strength, larger than that of other maps because guided ones are means of windows.
@@ -55,6 +55,6 @@ operator.define(
     "guided_strength(Tensor image, Tensor maps, Tensor darker_half, Tensor limits, int iterations, Tensor(a!) strengths) -> ()",
     reference,
     _output,
-    contiguous,
+    operator.contiguous,
     kernels=("triton",),
 )

@@ -38,6 +38,11 @@ def empty_statistic(shape: tuple[int, ...], *inputs: Tensor) -> Tensor:
     return inputs[0].new_empty(shape, dtype=torch.float64 if wide else torch.float32)
 
 
+def contiguous(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    """Arguments of a kernel that takes contiguous tensors."""
+    return tuple(value.contiguous() if isinstance(value, Tensor) else value for value in inputs), outputs
+
+
 def _unchanged(inputs: tuple[object, ...], outputs: tuple[Tensor, ...]) -> Any:
     return inputs, outputs
 

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,16 +106,11 @@ def _output(image: Tensor, maps: Tensor, iterations: int, brightness: float) -> 
     return operator.empty_statistic((image.shape[0],), image, maps)
 
 
-def contiguous(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
-    """Arguments of a kernel that takes contiguous tensors."""
-    return tuple(value.contiguous() if isinstance(value, Tensor) else value for value in inputs), outputs
-
-
 operator.define(
     "scene_strength(Tensor image, Tensor maps, int iterations, float brightness) -> Tensor",
     "scene_strength(Tensor image, Tensor maps, int iterations, float brightness, Tensor(a!) strengths) -> ()",
     reference,
     _output,
-    contiguous,
+    operator.contiguous,
     kernels=("triton",),
 )

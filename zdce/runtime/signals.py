@@ -37,8 +37,10 @@ def end_at_once() -> None:
     """
 
     def end(number: int, frame: Any) -> None:
-        os.write(2, b"stopped\n")
-        os._exit(128 + number)
+        try:
+            os.write(2, b"stopped\n")
+        finally:  # standard error may be closed
+            os._exit(128 + number)
 
     for number in _heeded():
         signal.signal(number, end)

@@ -201,10 +201,11 @@ struct DenoiseBlock {
     return difference / total;
   }
 
+  // Changes that are NaN, from a neighbour that is, change nothing.
   ZDCE_INLINE static void put(Row<E>& row, int c, int g, Floats change) {
     const Floats own = row.get(c, g), most = own > kNotBurnt ? own : Floats{} + kNotBurnt,
-                 changed = positive(own + change);
-    row.put(c, g, changed < most ? changed : most);
+                 changed = positive(own + change), within = changed < most ? changed : most;
+    row.put(c, g, change == change ? within : own);
   }
 };
 
