@@ -188,7 +188,8 @@ def denoise_forward(
 @device_function
 def store(to, own, change, inside, TOP: tl.constexpr):
     value = tl.minimum(tl.maximum(own + change, 0.0), tl.maximum(own, 254 / 255))
-    value = tl.where(change == change, value, own)  # changes that are NaN, from a neighbour that is, change nothing
+    # Changes that are NaN, from a neighbour that is, change nothing.
+    value = tl.where(change == change, value, own)  # noqa: PLR0124
     if TOP > 1:
         value = tl.floor(value * TOP + 0.5).to(tl.int32)
     tl.store(to, value, mask=inside)

@@ -198,9 +198,11 @@ def test_bfloat16_rounds_feature_maps_and_weights(variant):
             layer.weight.copy_(layer.weight.bfloat16())
     net, pictures = packed(model, "bf16"), [picture(5, 40, seed) for seed in range(5)]
     errors = [(net.maps(image) - exact(rounded, image)[0]).square().mean().sqrt() for image in pictures]
-    # Where sums in float32 and float64 fall to different sides of a step of 2^-8, later layers see it: in few of such small
-    # pictures. Without rounding of the later layers' weights all errors are above 4e-4.
-    assert sorted(errors)[2] < 2e-5
+    # Where sums in float32 and float64 fall to different sides of a step of 2^-8, later layers see it: in one of such small
+    # pictures at most. Without rounding of the later layers' weights all errors are above 4e-4.
+    *most, largest = sorted(errors)
+    assert most[-1] < 2e-5
+    assert largest < 1e-4
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
