@@ -97,7 +97,7 @@ log = os.path.join(sys.argv[sys.argv.index("--out") + 1], "log.csv")
 def signalled(run, batch):
     steps.append(batch)
     if len(steps) == 8:
-        while len(open(log).readlines()) < 3:
+        while not os.path.exists(log) or len(open(log).readlines()) < 3:
             time.sleep(0.01)
         os.kill(os.getpid(), number)
     return step(run, batch)
