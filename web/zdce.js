@@ -286,7 +286,7 @@ class Requests {
     // Means of n x n pixels have an n-th of the noise; what is measured is at least the network's own, as in the whole picture.
     const { noise, grain } = this.#opened.found;
     const reduced =
-      settings.noise === undefined
+      (settings.noise ?? null) === null
         ? { noise: Math.max(noise / reduction, this.#network.settings.noise), grain: grain / reduction }
         : { noise: settings.noise / reduction };
     const began = performance.now();

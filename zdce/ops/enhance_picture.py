@@ -172,17 +172,8 @@ def interpolated(maps: Tensor, size: tuple[int, int], scale: int, align_corners:
 # The operator writes into an argument, so that callers can reuse memory; it has no gradient.
 
 
-def _arguments(
-    picture: Tensor,
-    maps: Tensor,
-    iterations: int,
-    scale: int,
-    align_corners: bool,
-    strength: float,
-    logits: bool,
-    factor: Tensor | None,
-) -> tuple[object, ...]:
-    return with_contiguous_rows(picture), maps, iterations, scale, align_corners, strength, logits, factor
+def _arguments(picture: Tensor, *others: object) -> tuple[object, ...]:
+    return with_contiguous_rows(picture), *others
 
 
 operator.define_in_place(

@@ -54,8 +54,8 @@ class Pass {
   const PictureTile tile_;
   const int origin_, columns_;
   static constexpr bool kInterleaved = std::is_same_v<F, Brain>;
-  std::vector<F*>
-      rings_;  // of each layer, perhaps of no rows: (ring, blocks, columns, 16) or (ring, columns, blocks, 16)
+  // Of each layer, perhaps of no rows: (ring, blocks, columns, 16), or (ring, columns, blocks, 16) in bfloat16.
+  std::vector<F*> rings_;
   std::vector<F*> joint_rings_;  // of layers whose sources lie side by side, (ring, columns, blocks, 16)
   std::vector<Copy> copies_;
   F *zeros_, *unused_;
