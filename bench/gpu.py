@@ -19,16 +19,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
 
 import torch
+from PIL import Image
 
+from zdce.enhancement import video
+from zdce.enhancement.enhancer import Enhancer
 from zdce.ops import dispatch
 from zdce.runtime import atomic, system
+from zdce.settings import VIDEO_SCALE
 from zdce.version import __version__
 
-from . import infer_gpu, steps
+from . import clip, folder, infer_gpu, steps
 from .cases import Setting
+from .infer import random_network
 from .measuring import Job, Measurement
 from .processes import Outcome
 from .rows import Row, spread
@@ -128,6 +134,9 @@ def measure(session: Session) -> None:
     shapes = [(1, 40, 64)] if session.tiny else [(1, 1080, 1920), (1, 2160, 3840), (8, 1080, 1920), (8, 2160, 3840)]
     for shape in shapes[:2]:
         _network_part(session, shape)
+    for variant in ("adaptive", "local", "zero-dce"):
+        of = partial(_networks, session, shapes[0], ("zdce", "zdce-layers"), ("bf16",), variant)
+        session.part(f"network {variant}", of)
     settings = [Setting(2, 32, 32)] if session.tiny else [Setting(), Setting(1, 1080, 1920)]
     for setting in settings:
         for dtype in ("float32", "bfloat16"):
@@ -135,6 +144,8 @@ def measure(session: Session) -> None:
             session.part(f"operations {asked.shape} {dtype}", partial(_operations, session, asked))
     with steps.true_float32():
         session.part("training", partial(_training, session))
+    for _, height, width in shapes[:2]:
+        session.part(f"files {height}x{width}", partial(_files, session, height, width))
     for shape in shapes[2:]:
         _network_part(session, shape)
     session.part("compiled networks", partial(_networks, session, shapes[0], ("zdce", "torch-compile"), ("bf16",)))
@@ -155,10 +166,16 @@ def _copy(session: Session) -> None:
     session.row("copy", "torch", "bandwidth", "GB/s", [2e-9 * source.numel() / t for t in times["copy"]], "1 GiB", "uint8")
 
 
-def _networks(session: Session, shape: tuple[int, int, int], providers: tuple[str, ...], precisions: tuple[str, ...]) -> None:
+def _networks(
+    session: Session,
+    shape: tuple[int, int, int],
+    providers: tuple[str, ...],
+    precisions: tuple[str, ...],
+    variant: str = "base",
+) -> None:
     seconds, least = (0.0, 3) if session.tiny else (infer_gpu.Job.seconds, infer_gpu.Job.least)
     job = infer_gpu.Job(
-        shapes=(shape,), precisions=precisions, providers=providers, seconds=seconds, least=least, device=session.device,
+        variants=(variant,), shapes=(shape,), precisions=precisions, providers=providers, seconds=seconds, least=least, device=session.device,
         suite=SUITE,
     )  # fmt: skip
     infer_gpu.measure(job, Outcome(session.rows, session.notes))  # into the session's lists, also if it is stopped
@@ -170,6 +187,24 @@ def _operations(session: Session, setting: Setting) -> None:
     outcome = Measurement(Job("time", SUITE, setting, cases, providers, 0.0 if session.tiny else 1.5)).run()
     session.rows += outcome.rows
     session.notes += outcome.notes
+
+
+def _files(session: Session, height: int, width: int) -> None:
+    """Pictures and frames a second from file to file, of ``base`` in bfloat16: JPEG files, eight at once, and a film."""
+    model = random_network("base").to(session.device)
+    enhancer = Enhancer(model, precision="bf16", noise=0.0)
+    with TemporaryDirectory() as name:
+        place = Path(name)
+        (place / "pictures").mkdir()
+        for number, pixels in enumerate(clip.frames(height, width)):
+            Image.fromarray(pixels).save(place / "pictures" / f"{number:02}.jpg", quality=90)
+        session.rows += folder.run(place / "pictures", enhancer, torch.get_num_threads(), at_once=8)
+        clip.write(place / "film.mp4", height, width)
+        film = enhancer.with_settings(scale=VIDEO_SCALE)
+        video.enhance(place / "film.mp4", place / "warm-up.mp4", film)
+        reports = [video.enhance(place / "film.mp4", place / "enhanced.mp4", film) for _ in range(1 if session.tiny else 3)]
+    rates = [report.frames / report.seconds for report in reports]
+    session.row("base film", "zdce", "decode, enhance, encode", "frames/s", rates, f"{clip.FRAMES}x3x{height}x{width}", "bfloat16")
 
 
 def _training(session: Session) -> None:
