@@ -137,6 +137,7 @@ def test_the_command_writes_the_cpus_files(gpu, tmp_path, suffix):
     dtype = np.uint8 if suffix == ".png" else np.uint16
     source = tmp_path / f"photo{suffix}"
     if dtype == np.uint16:
+        pytest.importorskip("imagecodecs")
         pytest.importorskip("tifffile").imwrite(source, picture((50, 70), dtype), photometric="rgb")
     else:
         Image.fromarray(picture((50, 70), dtype)).save(source)

@@ -222,11 +222,11 @@ def test_tanh_keeps_relative_accuracy(backend, device):
     if backend == "triton":
         pytest.skip("the same polynomial, covered by the others")
     powers = 10 ** torch.linspace(-30, 1.2, 4000, dtype=torch.float64)
-    x = torch.cat([powers, -powers, torch.linspace(-10, 10, 4000, dtype=torch.float64), torch.zeros(1)]).float()
-    logits = torch.zeros(1, 3, 4, x.numel())
+    x = torch.cat([powers, -powers, torch.linspace(-10, 10, 4000, dtype=torch.float64), torch.zeros(1)]).float().to(device)
+    logits = torch.zeros(1, 3, 4, x.numel(), device=device)
     logits[:, :, 0] = x
     logits.requires_grad_()
-    image = torch.zeros(1, 3, 4, x.numel())
+    image = torch.zeros(1, 3, 4, x.numel(), device=device)
     with zdce.backend(backend):
         tv = torch.ops.zdce.objective_statistics(image, logits, 1)[3][0]
         grad = torch.autograd.grad(tv, logits)[0][0, 0, 1]  # -2 (tanh x - tanh 0) (1 - tanh(0)^2)
