@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 from tempfile import TemporaryDirectory
+from typing import Any
 from xml.etree import ElementTree
 
 import torch
@@ -27,6 +28,7 @@ from PIL import Image
 
 from zdce.enhancement import video
 from zdce.enhancement.enhancer import Enhancer
+from zdce.models.network import load
 from zdce.ops import dispatch
 from zdce.runtime import atomic, system
 from zdce.settings import VIDEO_SCALE
@@ -34,7 +36,6 @@ from zdce.version import __version__
 
 from . import clip, folder, infer_gpu, steps
 from .cases import Setting
-from .infer import random_network
 from .measuring import Job, Measurement
 from .processes import Outcome
 from .rows import Row, spread
@@ -133,27 +134,43 @@ def measure(session: Session) -> None:
     session.part("copy", partial(_copy, session))
     shapes = [(1, 40, 64)] if session.tiny else [(1, 1080, 1920), (1, 2160, 3840), (8, 1080, 1920), (8, 2160, 3840)]
     for shape in shapes[:2]:
-        _network_part(session, shape)
-    for variant in ("adaptive", "local", "zero-dce"):
-        of = partial(_networks, session, shapes[0], ("zdce", "zdce-layers"), ("bf16",), variant)
-        session.part(f"network {variant}", of)
-    settings = [Setting(2, 32, 32)] if session.tiny else [Setting(), Setting(1, 1080, 1920)]
-    for setting in settings:
+        _network_part(session, shape, ("fp32", "bf16"))
+    for model in ("adaptive", "local", "zero-dce"):
+        of = partial(_networks, session, shapes[0], ("zdce", "zdce-layers"), ("bf16",), model)
+        session.part(f"network {model}", of)
+    session.part("calls", partial(_calls, session, shapes[0]))
+    _operation_parts(session, ("reference", "zdce-triton", "zdce-cuda"))
+    _training_part(session, ("eager", "bf16_autocast", "zdce", "zdce_bf16_autocast"))
+    _files_part(session, shapes[0])
+    for shape in shapes[2:]:
+        _network_part(session, shape, ("bf16",))
+    session.part("compiled networks", partial(_networks, session, shapes[0], ("zdce", "torch-compile"), ("bf16",)))
+    if not session.tiny:
+        _training_part(session, ("compiled", "zdce"))
+        _operation_parts(session, ("compiled", "zdce-cuda"))
+        _files_part(session, shapes[1])
+
+
+def _network_part(session: Session, shape: tuple[int, int, int], precisions: tuple[str, ...]) -> None:
+    of = partial(_networks, session, shape, infer_gpu.UNCOMPILED, precisions)
+    session.part(f"network {'x'.join(map(str, shape))}", of)
+
+
+def _operation_parts(session: Session, providers: tuple[str, ...]) -> None:
+    """Curve and objective by ``providers``, for a batch of training and for a picture."""
+    for setting in [Setting(2, 32, 32)] if session.tiny else [Setting(), Setting(1, 1080, 1920)]:
         for dtype in ("float32", "bfloat16"):
             asked = replace(setting, dtype=dtype, device=session.device)
-            session.part(f"operations {asked.shape} {dtype}", partial(_operations, session, asked))
+            session.part(f"operations {asked.shape} {dtype}, {providers[0]}", partial(_operations, session, asked, providers))
+
+
+def _training_part(session: Session, providers: tuple[str, ...]) -> None:
     with steps.true_float32():
-        session.part("training", partial(_training, session))
-    for _, height, width in shapes[:2]:
-        session.part(f"files {height}x{width}", partial(_files, session, height, width))
-    for shape in shapes[2:]:
-        _network_part(session, shape)
-    session.part("compiled networks", partial(_networks, session, shapes[0], ("zdce", "torch-compile"), ("bf16",)))
+        session.part(f"training, {providers[0]}", partial(_training, session, providers))
 
 
-def _network_part(session: Session, shape: tuple[int, int, int]) -> None:
-    of = partial(_networks, session, shape, infer_gpu.UNCOMPILED, tuple(infer_gpu.Job.precisions))
-    session.part(f"network {'x'.join(map(str, shape))}", of)
+def _files_part(session: Session, shape: tuple[int, int, int]) -> None:
+    session.part(f"files {shape[1]}x{shape[2]}", partial(_files, session, *shape[1:]))
 
 
 def _copy(session: Session) -> None:
@@ -171,28 +188,57 @@ def _networks(
     shape: tuple[int, int, int],
     providers: tuple[str, ...],
     precisions: tuple[str, ...],
-    variant: str = "base",
+    model: str = "base",
 ) -> None:
-    seconds, least = (0.0, 3) if session.tiny else (infer_gpu.Job.seconds, infer_gpu.Job.least)
+    """The network that comes with zdce as ``model``."""
+    seconds, least = (0.0, 3) if session.tiny else (1.5, infer_gpu.Job.least)
     job = infer_gpu.Job(
-        variants=(variant,), shapes=(shape,), precisions=precisions, providers=providers, seconds=seconds, least=least, device=session.device,
-        suite=SUITE,
+        models=(model,), shapes=(shape,), precisions=precisions, providers=providers, seconds=seconds, least=least,
+        device=session.device, suite=SUITE,
     )  # fmt: skip
     infer_gpu.measure(job, Outcome(session.rows, session.notes))  # into the session's lists, also if it is stopped
 
 
-def _operations(session: Session, setting: Setting) -> None:
+def _calls(session: Session, shape: tuple[int, int, int]) -> None:
+    """Time of one of many calls in a row, with the host's part that the GPU's work does not hide: of noise that is given, and
+    of noise that is measured, the default.
+    """
+    pictures = torch.from_numpy(infer_gpu.darker_pictures(*shape)).to(session.device)
+    count, least = (2, 3) if session.tiny else (50, 5)
+    for model in ("base", "adaptive", "local"):
+        network = load(model).to(session.device)
+        for name, noise in (("zdce, noise given", network.variant.noise), ("zdce", None)):
+            enhancer = Enhancer(network, precision="bf16", noise=noise)
+
+            def calls(enhancer: Enhancer = enhancer) -> float:
+                _synchronize(session.device)
+                started = time.perf_counter()
+                for _ in range(count):
+                    enhancer.pictures(pictures)
+                _synchronize(session.device)
+                return 1e3 * (time.perf_counter() - started) / count
+
+            calls()
+            times = [calls() for _ in range(least)]
+            session.row(model, name, "time of calls in a row", "ms", times, "x".join(map(str, shape)), "bfloat16")
+
+
+def _synchronize(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _operations(session: Session, setting: Setting, providers: tuple[str, ...]) -> None:
     cases = ("apply_curve", "zero_reference_objective")
-    providers = ("reference",) if session.tiny else ("reference", "compiled", "zdce-triton", "zdce-cuda")
-    outcome = Measurement(Job("time", SUITE, setting, cases, providers, 0.0 if session.tiny else 1.5)).run()
+    run = tuple(name for name in providers if name not in ("zdce-triton", "zdce-cuda")) if session.tiny else providers
+    outcome = Measurement(Job("time", SUITE, setting, cases, run, 0.0 if session.tiny else 1.0)).run()
     session.rows += outcome.rows
     session.notes += outcome.notes
 
 
 def _files(session: Session, height: int, width: int) -> None:
     """Pictures and frames a second from file to file, of ``base`` in bfloat16: JPEG files, eight at once, and a film."""
-    model = random_network("base").to(session.device)
-    enhancer = Enhancer(model, precision="bf16", noise=0.0)
+    enhancer = Enhancer(load("base").to(session.device), precision="bf16", noise=0.0)
     with TemporaryDirectory() as name:
         place = Path(name)
         (place / "pictures").mkdir()
@@ -203,18 +249,17 @@ def _files(session: Session, height: int, width: int) -> None:
         film = enhancer.with_settings(scale=VIDEO_SCALE)
         video.enhance(place / "film.mp4", place / "warm-up.mp4", film)
         reports = [video.enhance(place / "film.mp4", place / "enhanced.mp4", film) for _ in range(1 if session.tiny else 3)]
-    rates = [report.frames / report.seconds for report in reports]
-    session.row("base film", "zdce", "decode, enhance, encode", "frames/s", rates, f"{clip.FRAMES}x3x{height}x{width}", "bfloat16")
+    rates, shape = [report.frames / report.seconds for report in reports], f"{clip.FRAMES}x3x{height}x{width}"
+    session.row("base film", "zdce", "decode, enhance, encode", "frames/s", rates, shape, "bfloat16")
 
 
-def _training(session: Session) -> None:
-    """Steps of ``base``, in turns; a CUDA graph of the whole step on GPUs."""
+def _training(session: Session, providers: tuple[str, ...]) -> None:
+    """Steps of ``base`` by ``providers``, in turns."""
     batch, size = (2, 32) if session.tiny else (16, 256)
     image = steps.Job("time", (), (), batch, size).image().to(session.device)
     clock, measured, dtypes = Clock(session.device), {}, {}
-    names = ("eager", "zdce") if session.tiny else ("eager", "bf16_autocast", "compiled", "zdce", "zdce_bf16_autocast")
     extra = {"zdce_bf16_autocast": replace(steps.PROVIDERS["zdce_amp"], layout=torch.channels_last)}
-    for name in names:
+    for name in providers:
         try:
             provider = (steps.PROVIDERS | extra)[name]
             trainer = steps.Trainer(provider, "base", image)
@@ -224,7 +269,7 @@ def _training(session: Session) -> None:
             session.failed(f"{name} in training", error)
             continue
         measured[name], dtypes[name] = trainer.timed(clock), provider.dtype
-    times = {name: [sum(run) for run in runs] for name, runs in rounds(measured, 0.0 if session.tiny else 4.0, 3).items()}
+    times = {name: [sum(run) for run in runs] for name, runs in rounds(measured, 0.0 if session.tiny else 3.0, 3).items()}
     shape = f"{batch}x3x{size}x{size}"
     for name, seconds in times.items():
         session.row("base training", name, "time", "ms", [1e3 * s for s in seconds], shape, dtypes[name])
@@ -235,35 +280,64 @@ def _training(session: Session) -> None:
 # The report.
 
 
-def report(folder: Path) -> None:
-    """Combines the files of ``folder`` to gpu.json and gpu.md."""
-    measured = _json(folder / "bench.json")
+# Reason of the tests that tests/conftest.py skips because the time was up.
+TIME_UP = "the time was up"
+
+_TOOLS, _PROGRAMS = ("memcheck", "racecheck"), ("cuda", "triton")
+
+
+def report(folder: Path) -> bool:
+    """Combines the files of ``folder`` to gpu.json and gpu.md; whether all tests ran and passed."""
+    measured, tests = _json(folder / "bench.json"), _tests(folder / "tests.xml", folder / "tests.log")
     content = {
-        "facts": _json(folder / "facts.json"), "tests": _tests(folder / "tests.xml"),
-        "sanitizers": {name: _last_line(folder / f"{name}.log") for name in ("memcheck", "racecheck")}, **measured,
+        "facts": _json(folder / "facts.json"), "tests": tests,
+        "sanitizers": {
+            f"{tool} {program}": _sanitizer(folder / f"{tool}-{program}.log") for tool in _TOOLS for program in _PROGRAMS
+        },
+        **measured,
     }  # fmt: skip
     atomic.write_text(folder / "gpu.json", json.dumps(content, indent=1))
     atomic.write_text(folder / "gpu.md", _markdown(content))
+    return not tests["failed"] and not tests["left out"]
 
 
 def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _last_line(path: Path) -> str:
-    lines = path.read_text().strip().splitlines() if path.is_file() else []
-    return lines[-1].strip() if lines else "not run"
+def _sanitizer(path: Path) -> str:
+    """How far the program came, and the tool's summary."""
+    lines = [line.strip("= ") for line in path.read_text().splitlines()] if path.is_file() else []
+    came = next((line for line in reversed(lines) if re.search(r": part \d+ of \d+, ", line)), None)
+    summary = next((line for line in reversed(lines) if "SUMMARY" in line), None)
+    told = [line for line in (came, summary) if line]
+    return "; ".join(told) if told else lines[-1] if lines else "not run"
 
 
-def _tests(path: Path) -> dict[str, Any]:
-    """Counts and failures from pytest's JUnit file."""
+def _tests(path: Path, log: Path) -> dict[str, Any]:
+    """Counts and failures from pytest's JUnit file, and the number of tests that were left out when the time was up."""
     if not path.is_file():
-        return {"ran": 0, "failed": ["pytest wrote no result: see tests.log"]}
-    cases = list(ElementTree.parse(path).iter("testcase"))
+        return {"ran": 0, "seconds": 0.0, "left out": 0, "failed": ["pytest wrote no result: see tests.log"]}
+    suites = list(ElementTree.parse(path).iter("testsuite"))
+    found = [case for suite in suites for case in suite.iter("testcase")]
+    # pytest-xdist calls it an internal error if it is stopped while it waits for its workers.
+    cases = [case for case in found if (case.get("classname"), case.get("name")) != ("pytest", "internal")]
     failed = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
     skipped = [c for c in cases if c.find("skipped") is not None]
+    late = [c for c in skipped if TIME_UP in _message(c)]
+    # Those that had not ended when it was stopped are not in the file.
+    asked = re.findall(r"\[(\d+) items\]", log.read_text()) if log.is_file() else []
     names = [f"{c.get('classname')}::{c.get('name')}" for c in failed]
-    return {"ran": len(cases) - len(skipped), "skipped": len(skipped), "failed": names}
+    return {
+        "ran": len(cases) - len(skipped), "skipped": len(skipped) - len(late), "failed": names,
+        "left out": len(late) + max(0, int(asked[0]) - len(cases) if asked else 0),
+        "seconds": sum(float(suite.get("time", 0)) for suite in suites),
+    }  # fmt: skip
+
+
+def _message(case: ElementTree.Element) -> str:
+    skipped = case.find("skipped")
+    return "" if skipped is None else skipped.get("message", "")
 
 
 def _markdown(content: dict[str, Any]) -> str:
@@ -274,7 +348,7 @@ def _markdown(content: dict[str, Any]) -> str:
         f"### {told.get('gpu', 'no GPU')}", "",
         f"{told.get('time')}; driver {card.get('driver_version', '?')}; SM clock {clocks[0]} before, {clocks[1]} after, at most"
         f" {clocks[2]}; {versions}.", "",
-        f"Tests: {tests['ran']} ran, {len(tests['failed'])} failed, {tests.get('skipped', 0)} skipped."
+        f"Tests: {_counted(tests)}, {len(tests['failed'])} failed, {tests.get('skipped', 0)} skipped."
         + "".join(f" `{name}` failed." for name in tests["failed"][:20]), "",
         "; ".join(f"{name}: {line}" for name, line in content["sanitizers"].items()), "",
         "| case | shape | type | provider | metric | median | 20 % | 80 % | unit |", "|---|---|---|---|---|---|---|---|---|",
@@ -288,6 +362,13 @@ def _markdown(content: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"* {note}" for note in content.get("notes", [])), ""])
 
 
+def _counted(tests: Mapping[str, Any]) -> str:
+    if not tests["left out"]:
+        return f"{tests['ran']} ran"
+    total = tests["ran"] + tests.get("skipped", 0) + tests["left out"]
+    return f"stopped after {tests['seconds']:.0f} seconds, {total - tests['left out']} of {total} ran or were skipped"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What .ci/gpu measures, and its report.")
     parser.add_argument("work", choices=["facts", "measure", "report"])
@@ -299,7 +380,7 @@ def main() -> None:
     if asked.work == "facts":
         atomic.write_text(asked.out, json.dumps(facts(), indent=1))
     elif asked.work == "report":
-        report(asked.out)
+        sys.exit(not report(asked.out))
     else:
         measure(Session(asked.out, asked.device, asked.tiny, time.monotonic() + asked.seconds))
 

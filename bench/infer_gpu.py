@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zdce import backends
@@ -211,14 +213,19 @@ def predicted(variant: Variant, card: str, size: tuple[int, int]) -> float | Non
     return None if cost is None else cost.seconds
 
 
+def darker_pictures(batch: int, height: int, width: int) -> NDArray[np.uint8]:
+    """The same pictures (B, H, W, 3) at every call: scenes that ``adaptive`` and ``local`` brighten, as they would not the
+    brighter ``dark_picture``.
+    """
+    return dark_picture(batch * height, width).reshape(batch, height, width, 3) // 2
+
+
 class _Comparison:
     """All providers with one network and one shape."""
 
     def __init__(self, job: Job, model: DCENet, shape: tuple[int, int, int], device: str, outcome: Outcome) -> None:
         self.job, self.model, self.shape, self.device, self.outcome = job, model, shape, device, outcome
-        batch, height, width = shape
-        pictures = dark_picture(batch * height, width).reshape(batch, height, width, 3)
-        self.pictures = torch.from_numpy(pictures).to(job.device)
+        self.pictures = torch.from_numpy(darker_pictures(*shape)).to(job.device)
         self.chosen = {
             (name, precision): PROVIDERS[name]
             for precision in job.precisions

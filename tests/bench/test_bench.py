@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -318,6 +319,48 @@ def test_a_gpu_measurement_that_is_stopped_keeps_what_it_has(tmp_path):
     kept = json.loads((tmp_path / "bench.json").read_text())
     assert [row["case"] for row in kept["rows"]] == ["copy"]
     assert kept["notes"] == ["another is left out: it was stopped"]
+
+
+def test_the_report_counts_the_tests_that_a_stopped_run_left_out(tmp_path):
+    results = tmp_path / "tests.xml"
+    some = Path(__file__).parents[1] / "test_map.py"
+    command = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={results}", str(some)]
+    environment = {**os.environ, "ZDCE_TESTS_END": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    all_late = gpu._tests(results, tmp_path / "none.log")
+    assert (all_late["ran"], all_late["skipped"], all_late["failed"]) == (0, 0, [])
+    assert all_late["left out"] > 0
+    assert not gpu.report(tmp_path)
+    text = (tmp_path / "gpu.md").read_text()
+    assert f" seconds, 0 of {all_late['left out']} ran or were skipped, 0 failed, 0 skipped." in text
+
+
+def test_an_interrupted_pytest_is_a_stopped_run_and_no_failure(tmp_path):
+    (tmp_path / "tests.xml").write_text(
+        """<testsuites><testsuite time="120.4"><testcase classname="tests.gpu" name="test_a"/>
+        <testcase classname="tests.gpu" name="test_b"><skipped message="no GPU"/></testcase>
+        <testcase classname="pytest" name="internal"><error message="internal error">KeyboardInterrupt</error></testcase>
+        </testsuite></testsuites>"""
+    )
+    (tmp_path / "tests.log").write_text("created: 12/12 workers\n12 workers [5 items]\n")
+    assert not gpu.report(tmp_path)
+    text = (tmp_path / "gpu.md").read_text()
+    assert "Tests: stopped after 120 seconds, 2 of 5 ran or were skipped, 0 failed, 1 skipped." in text
+
+
+def test_the_report_says_how_far_a_sanitizer_came(tmp_path):
+    (tmp_path / "memcheck-cuda.log").write_text("cuda curve: part 1 of 5, 3 s\n========= ERROR SUMMARY: 0 errors\n")
+    (tmp_path / "racecheck-cuda.log").write_text("========= COMPUTE-SANITIZER\n\ncuda curve: part 1 of 5, 9 s\ncuda: stopped\n")
+    (tmp_path / "memcheck-triton.log").write_text("========= COMPUTE-SANITIZER\n")
+    gpu.report(tmp_path)
+    found = json.loads((tmp_path / "gpu.json").read_text())["sanitizers"]
+    assert found == {
+        "memcheck cuda": "cuda curve: part 1 of 5, 3 s; ERROR SUMMARY: 0 errors",
+        "racecheck cuda": "cuda curve: part 1 of 5, 9 s",
+        "memcheck triton": "COMPUTE-SANITIZER",
+        "racecheck triton": "not run",
+    }
 
 
 def test_occupancy_is_what_the_calculator_says():

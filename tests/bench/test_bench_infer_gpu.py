@@ -4,6 +4,7 @@ import json
 import mmap
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from zdce.bench.infer_gpu import PEAK, PROVIDERS, Job, Provider
 from zdce.bench.processes import Outcome
 from zdce.bench.rows import Row
 from zdce.enhancement.enhancer import Enhancer
+from zdce.models.network import load
 from zdce.models.variants import VARIANTS
 from zdce.ops import dispatch
 
@@ -64,6 +66,15 @@ def test_a_run_gives_every_figure_of_every_provider(small):
             assert own["peak_share"].value == pytest.approx(own["rate"].value / peak)
     assert {row.shape for row in small.rows} == {"2x3x24x33"}
     assert {row.threads for row in small.rows} == {None}
+
+
+@pytest.mark.parametrize("name", ["adaptive", "local"])
+def test_networks_that_judge_the_scene_find_it_dark(name):
+    (picture,) = infer_gpu.darker_pictures(1, 40, 64)
+    assert (Enhancer(load(name))(picture) > picture + np.uint8(20)).mean() > 0.9
+    outcome = measured(replace(SMALL, models=(name,), shapes=((1, 40, 64),), precisions=("bf16",), providers=("zdce",)))
+    assert not outcome.wrong, outcome.notes
+    assert next(row for row in outcome.rows if row.metric == "mean_error").value > 0.2  # of rounding
 
 
 def test_a_table_has_a_line_for_each_provider_and_type(small):

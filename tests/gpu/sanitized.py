@@ -1,51 +1,124 @@
-"""Every kernel of both GPU backends on small shapes, as compute-sanitizer's target."""
+"""Every kernel of a GPU backend on small shapes, as compute-sanitizer's target: ``python -P sanitized.py triton`` or ``cuda``.
+
+Shapes and types are few, because Triton takes seconds to compile a kernel for each; a first run without the sanitizer fills its
+cache. Two steps of the curve reach all code that eight do. A line a part says how far the run has come.
+"""
 
 import os
 import sys
+import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 import zdce
+from zdce.bench.infer import random_network
+from zdce.models import fused_network
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-BACKENDS = ("triton", "cuda") if DEVICE == "cuda" else ("reference",)
+
+# Rows and columns that fill no block, and of which a 4 x 4 and a 16 x 16 region leave some out.
+SIZE = 19, 37
+STEPS = 2
+
+# More columns than one strip of the kernel for whole networks.
+WIDE = 23, 101
+
+
+def _drawn(channels: int, dtype: torch.dtype = torch.float32, layout: Any = torch.contiguous_format) -> torch.Tensor:
+    values = torch.rand(1, channels, *SIZE, generator=torch.Generator().manual_seed(channels))
+    return values.to(DEVICE, dtype).to(memory_format=layout).requires_grad_()
+
+
+def _picture(size: tuple[int, int] = SIZE, dtype: torch.dtype = torch.uint8) -> torch.Tensor:
+    levels = torch.randint(0, 90, (*size, 3), generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    return levels / 255 if dtype == torch.float32 else (levels if dtype == torch.uint8 else 257 * levels).to(dtype)
+
+
+def _differentiate(result: torch.Tensor, *inputs: torch.Tensor) -> None:
+    torch.autograd.grad(result, inputs, torch.ones_like(result))
+
+
+def _curve(dtype: torch.dtype = torch.float32, layout: Any = torch.contiguous_format) -> None:
+    image, maps = _drawn(3, dtype, layout), _drawn(3 * STEPS, dtype, layout)
+    _differentiate(zdce.ops.apply_curve(image, maps), image, maps)
+
+
+def _objective(dtype: torch.dtype = torch.float32, layout: Any = torch.contiguous_format) -> None:
+    image, logits = _drawn(3, dtype, layout).detach(), _drawn(3 * STEPS, dtype, layout)
+    _differentiate(zdce.ops.zero_reference_objective(image, logits).total, logits)
+
+
+def _means_and_sums() -> None:
+    image = _drawn(3)
+    _differentiate(zdce.ops.illumination_smoothness(image), image)
+    _differentiate(zdce.ops.exposure_control(image), image)
+    _differentiate(zdce.ops.color_constancy(image), image)
+
+
+def _pictures() -> None:
+    picture = _picture()
+    for scale, channels, corners in ((1, 3 * STEPS, False), (4, 3, True), (4, 2, False)):
+        for antialias in (False, True):
+            small = zdce.ops.reduce_picture(picture, scale, antialias)
+        maps = torch.zeros(1, channels, *small.shape[2:], device=DEVICE)
+        enhanced = zdce.ops.enhance_picture(picture, maps, STEPS, scale=scale, align_corners=corners)
+    zdce.ops.denoise_picture(picture, enhanced, 0.01, 0.01)
+
+
+def _scenes() -> None:
+    image, plane = torch.full((1, 3, 64, 64), 0.1, device=DEVICE), torch.full((1, 1, 64, 64), -0.1, device=DEVICE)
+    torch.ops.zdce.scene_strength(image, plane.expand(-1, 3 * STEPS, -1, -1).contiguous(), STEPS, 0.3)
+    torch.ops.zdce.guided_strength(image, plane, plane + 1, torch.full((1, 3), 0.2, device=DEVICE), STEPS)
+
+
+def _every_type_and_layout(operation: Callable[..., None]) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            operation(dtype, layout)
+
+
+def _network(name: str, dtype: torch.dtype) -> None:
+    network = fused_network.fused(random_network(name).to(DEVICE), dtype)
+    if network is None:  # which needs a GPU, and of that the shared memory for its rows
+        return
+    for pixels in (torch.uint8, torch.uint16, torch.float32):
+        network.enhanced(_picture(WIDE, pixels)[None], torch.full((1,), 0.5, device=DEVICE))
+    network.maps(_picture(WIDE, torch.float32).permute(2, 0, 1)[None].contiguous())
+
+
+PARTS: dict[str, dict[str, Callable[[], None]]] = {
+    "triton": {
+        "curve": _curve, "objective": _objective, "means and sums": _means_and_sums, "pictures": _pictures, "scenes": _scenes,
+    },
+    "cuda": {
+        "curve": lambda: _every_type_and_layout(_curve),
+        "objective": lambda: _every_type_and_layout(_objective),
+        **{
+            f"network {name}": lambda name=name, dtype=dtype: _network(name, dtype)
+            for name, dtype in (("base", torch.bfloat16), ("zero-dce-pp", torch.float16), ("zero-dce", torch.bfloat16))
+        },
+    },
+}  # fmt: skip
 
 
 def run(backend: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    for dtype in (torch.float32, torch.bfloat16):
-        for layout in (torch.contiguous_format, torch.channels_last):
-            for height, width in ((16, 32), (19, 37)):
-                image = torch.rand(2, 3, height, width, generator=generator)
-                logits = torch.randn(2, 24, height, width, generator=generator)
-                image, logits = (t.to(DEVICE, dtype).to(memory_format=layout) for t in (image, logits))
-                logits.requires_grad_()
-                with zdce.backend(backend):
-                    enhanced = zdce.ops.apply_curve(image, logits.tanh())
-                    objective = zdce.ops.zero_reference_objective(image, logits)
-                    terms = [
-                        enhanced.sum(), objective.total, zdce.ops.illumination_smoothness(logits),
-                        zdce.ops.spatial_consistency(enhanced, image), zdce.ops.color_constancy(enhanced),
-                        zdce.ops.exposure_control(enhanced),
-                    ]  # fmt: skip
-                    sum(term.float() for term in terms).backward()
-    picture = torch.randint(0, 90, (37, 53, 3), dtype=torch.uint8, generator=generator).to(DEVICE)
-    with zdce.backend(backend):
-        for scale in (1, 4):
-            small = zdce.ops.reduce_picture(picture, scale) if scale > 1 else None
-            size = (37, 53) if small is None else small.shape[2:]
-            maps = torch.randn(1, 24, *size, generator=generator).to(DEVICE)
-            enhanced = zdce.ops.enhance_picture(picture, maps, 8, scale=scale, logits=True)
-        zdce.ops.denoise_picture(picture, enhanced, 0.01, 0.01)
-        for name in ("base", "zero-dce", "adaptive", "local"):  # on the CUDA backend one kernel each
-            zdce.Enhancer(zdce.load(name).to(DEVICE), precision="bf16").pictures(picture[None])
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
+    started, parts = time.monotonic(), PARTS[backend]
+    for number, (name, part) in enumerate(parts.items(), 1):
+        with zdce.backend(backend if zdce.ops.dispatch.why_missing(backend, DEVICE) is None else "reference"):
+            part()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        print(f"{backend} {name}: part {number} of {len(parts)}, {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
     os.environ.setdefault("PYTORCH_NO_CUDA_MEMORY_CACHING", "1")  # each tensor an allocation of its own, with an end
-    for name in BACKENDS:
-        if reason := zdce.ops.dispatch.why_missing(name, DEVICE):
-            sys.exit(f"{name}: {reason}")
-        run(name)
+    backend = sys.argv[1]
+    if DEVICE == "cuda" and (reason := zdce.ops.dispatch.why_missing(backend, DEVICE)):
+        sys.exit(f"{backend}: {reason}")
+    try:
+        run(backend)
+    except KeyboardInterrupt:
+        sys.exit(f"{backend}: stopped")

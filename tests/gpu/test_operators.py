@@ -14,6 +14,9 @@ from zdce.models import guided_scene
 # Of the largest true value. float32: each step may double what was lost before; half types round what they store.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 1.6e-2}
 LAYOUTS = ("contiguous", "channels_last", "crop", "channels")
+# Numbers of steps for which Triton compiles the objective here; more would take minutes. Interpreted, all are tested.
+COMPILED = (1, 2, 3, 5, 8, 16)
+
 SIZES = [(16, 16), (17, 31), (64, 130), (33, 1), (1, 40), (270, 480)]
 
 
@@ -56,8 +59,10 @@ def test_the_curve_for_every_number_of_steps(backend, gpu, iterations, dtype):
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCES), ids=str)
-@pytest.mark.parametrize("iterations", range(1, 17))
+@pytest.mark.parametrize("iterations", range(16, 0, -1))  # those that compile longest begin
 def test_the_objective_for_every_number_of_steps(backend, gpu, iterations, dtype):
+    if backend == "triton" and iterations not in COMPILED:
+        pytest.skip("not compiled here: COMPILED")
     sizes = {"contiguous": (64, 128), "channels_last": (37, 51), "crop": (48, 65), "channels": (16, 33)}
     for layout in layouts_for(backend, iterations, dtype):
         image, logits, _ = random_case(sizes[layout], iterations, dtype=dtype, device=gpu, seed=iterations)

@@ -177,9 +177,10 @@ def test_arrays_are_copied_through_page_locked_memory(streams):
 
 
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
-def test_the_sanitizer_finds_nothing(compute_sanitizer, tool):
-    program = Path(__file__).parent / "sanitized.py"
-    command = [compute_sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-P", str(program)]
+@pytest.mark.parametrize("program", BACKENDS)
+def test_the_sanitizer_finds_nothing(compute_sanitizer, program, tool):
+    run = [sys.executable, "-P", str(Path(__file__).parent / "sanitized.py"), program]
+    command = [compute_sanitizer, "--tool", tool, "--error-exitcode", "9", *run]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
     if "Device not supported" in done.stdout + done.stderr:
         pytest.skip("compute-sanitizer does not support this device")

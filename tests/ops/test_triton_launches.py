@@ -27,11 +27,12 @@ only_triton = pytest.mark.parametrize("backend", ["triton"], indirect=True)
 def compiled_versions(*arguments, cache):
     """Of each kernel how many versions are compiled, in a process in which Triton is not the interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"PYTHONPATH": str(Path(__file__).parent), "TRITON_CACHE_DIR": str(cache), "TRITON_DUMP_PTXAS_LOG": "1"}
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "gpu")]
+    environment |= {"PYTHONPATH": os.pathsep.join(folders), "TRITON_CACHE_DIR": str(cache), "TRITON_DUMP_PTXAS_LOG": "1"}
     command = [sys.executable, "-P", "-m", "triton_launches", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     assert done.returncode == 0
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 class OnSecondGpu(torch.Tensor):
@@ -84,6 +85,12 @@ def test_grids_take_any_height(monkeypatch, size):
 def test_more_images_than_a_grid_takes_are_refused():
     with pytest.raises(ValueError, match="at most 65535 images at a time"):
         launch(curve_forward, (1, MOST_PROGRAMS + 1), torch.empty(1))
+
+
+def test_compute_sanitizers_program_starts_every_kernel_and_compiles_few(tmp_path):
+    versions = compiled_versions("sanitized", cache=tmp_path)
+    assert set(versions) == triton_launches.KERNELS
+    assert max(versions.values()) == 1  # of each set of constants: compute-sanitizer has a GPU for two minutes
 
 
 def test_a_folder_of_sizes_compiles_few_versions(tmp_path):

@@ -62,13 +62,18 @@ def start_every_kernel(height, width, device="cpu"):
 
 
 def main() -> None:
-    """Prints as JSON how many versions of each kernel, its constants apart, the sizes of the arguments compile; with
-    ``compile`` before them compiles each for sm_90."""
+    """Prints as JSON how many versions of each kernel, its constants apart, the sizes of the arguments compile, or with
+    ``sanitized`` that program; with ``compile`` before them compiles each for sm_90."""
     arguments = sys.argv[1:]
     wanted = "compile" in arguments
     with triton_kernels.recording() as launches:
         for size in arguments[wanted:]:
-            start_every_kernel(*map(int, size.split("x")))
+            if size == "sanitized":
+                import sanitized
+
+                sanitized.run("triton")
+            else:
+                start_every_kernel(*map(int, size.split("x")))
     versions = defaultdict(dict)
     for launch in launches:
         source = triton_kernels.source(launch)
