@@ -15,14 +15,14 @@ MOST_PROGRAMS = 65535
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
-    """Starts ``kernel`` over ``grid``; its first argument is a tensor on the device where all are.
+    """Starts ``kernel`` over ``grid``; its first tensor among the arguments is on the device where all are.
 
     Raises:
         ValueError: the grid's second or third axis, the number of images, is too long.
     """
     if max(grid[1:], default=0) > MOST_PROGRAMS:
         raise ValueError(f"the Triton kernels take at most {MOST_PROGRAMS} images at a time, got a grid of {grid}")
-    device = arguments[0].device
+    device = next(argument.device for argument in arguments if isinstance(argument, torch.Tensor))
     # Triton starts kernels on the current device, which may differ from that of the tensors.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         kernel[grid](*arguments, **options)

@@ -19,8 +19,8 @@ from zdce.ops.losses import exposure_control_reference as exposure_control
 from zdce.ops.losses import illumination_smoothness_reference as illumination_smoothness
 from zdce.ops.losses import spatial_consistency_reference as spatial_consistency
 from zdce.ops.losses import zero_reference_objective_reference as zero_reference_objective
-from zdce.ops.objective_statistics import reference as objective_statistics
-from zdce.ops.objective_statistics import reference_backward as objective_statistics_backward
+from zdce.ops.objective import reference as objective
+from zdce.ops.objective import reference_backward as objective_backward
 from zdce.ops.reduce_picture import reference as reduce_picture
 from zdce.ops.region_contrast import reference as region_contrast
 from zdce.ops.region_contrast import reference_backward as region_contrast_backward
@@ -44,8 +44,8 @@ __all__ = [
     "exposure_control",
     "guided_strength",
     "illumination_smoothness",
-    "objective_statistics",
-    "objective_statistics_backward",
+    "objective",
+    "objective_backward",
     "reduce_picture",
     "region_contrast",
     "region_contrast_backward",

@@ -41,6 +41,15 @@ struct Denoising {
   float grain;        // the square of the grain's deviation as a fraction of white
 };
 
+// Of the objective: factors of the squared differences along y and x, which make the illumination term of them; each
+// term's weight in the total; the brightness that exposure aims at.
+struct ObjectiveSettings {
+  double along_y, along_x, illumination, spatial, color, exposure, target;
+};
+
+// The total and its four terms: illumination, spatial, colour, exposure.
+constexpr int kObjectiveScalars = 5;
+
 // Shapes and types stand with the functions of the same names in kernels/.
 struct Kernels {
   void (*apply_curve)(const Planes& image, const Planes& maps, int iterations, const Planes& enhanced);
@@ -56,10 +65,16 @@ struct Kernels {
   void (*tv_sums)(const Planes& maps, void* sums);
   void (*tv_sums_backward)(const void* grad, const Planes& maps, const Planes& grad_maps);
   void (*objective_statistics)(const Planes& image, const Planes& logits, int iterations, void* enhanced_regions,
-                               void* image_regions, void* channel_means, void* tv_sums);
+                               void* gaps, void* channel_means, void* tv_sums);
   void (*objective_statistics_backward)(const void* grad_regions, const void* grad_channels, const void* grad_tv,
                                         const Planes& image, const Planes& logits, int iterations,
                                         const Planes& grad_logits);
+  void (*objective)(bool wide, const ObjectiveSettings& settings, int64_t batch, int64_t height, int64_t width,
+                    const void* regions, const void* gaps, const void* channel_means, const void* tv_sums,
+                    void* const (&scalars)[kObjectiveScalars]);
+  void (*objective_backward)(bool wide, const ObjectiveSettings& settings, int64_t batch, int64_t height, int64_t width,
+                             const void* const (&grads)[kObjectiveScalars], const void* regions, const void* gaps,
+                             const void* channel_means, void* grad_regions, void* grad_channels, void* grad_tv);
   void (*convolution)(const ConvolutionWork& work);
   void (*convolution_backward)(const ConvolutionGradientWork& work);
   // The same on a matrix unit, with weights in matrices; null in sets without one. Called only if can_run_bfloat16().

@@ -1,5 +1,5 @@
-// The objective's single pass on CUDA: tanh, curve, region means, channel means and TV sums from one read of image and
-// logits.
+// The objective on CUDA: tanh, curve, region means, channel means and TV sums from one read of image and logits, and
+// the terms from these. Forward and backward are two launches each, one of them over the image.
 //
 // Tensors are (B, C, H, W). A block has a tile of 32 N x 32 pixels and three warps side by side, one a colour, so that
 // a thread carries T maps and not 3 T; two such sets lie below each other. A warp is one row of 32 N pixels wide, N to
@@ -21,18 +21,38 @@ struct ObjectiveShape {
   bool shared;  // logits are (B, 3, H, W), the same at every step
 };
 
-// image (B, 3, H, W) and logits (B, 3 T or 3, H, W) of any type. Written, in float32: enhanced_regions and
-// image_regions (B, H / 4, W / 4), channel_means (B, 3) and tv_sums (2,); and partials, (5, B, tiles), which nobody
-// reads later.
-struct ObjectiveForward {
-  Planes image, logits, enhanced_regions, image_regions, channel_means, tv_sums;
-  float* partials;
+// Factors of the squared differences along y and x, which make the illumination term of them; each term's weight in the
+// total; the brightness that exposure aims at.
+struct ObjectiveSettings {
+  float along_y, along_x, illumination, spatial, color, exposure, target;
 };
 
-// grad_regions (B, H / 4, W / 4), grad_channels (B, 3) and grad_tv (2,), float32. grad_logits, written: as logits, type
-// too.
+// The total and its four terms: illumination, spatial, colour, exposure.
+constexpr int kScalars = 5;
+
+// image (B, 3, H, W) and logits (B, 3 T or 3, H, W) of any type. Written, in float32 and contiguous: the scalars;
+// enhanced_regions and gaps (B, H / 4, W / 4), the second the differences of both images' region means; channel_means
+// (B, 3). What nobody reads later: partials (5, B, tiles), sums (objective_sums(...)), and the number of blocks that
+// have left theirs.
+struct ObjectiveForward {
+  Planes image, logits;
+  ObjectiveSettings settings;
+  float* scalars[kScalars];
+  float *enhanced_regions, *gaps, *channel_means;
+  float* partials;
+  double* sums;
+  unsigned* arrived;
+};
+
+// grads: of the scalars, null for zeros. enhanced_regions, gaps and channel_means as forward left them. grad_logits,
+// written: as logits, type too. What nobody reads later: grad_regions (B, H / 4, W / 4), grad_channels (B, 3) and
+// grad_tv (2,).
 struct ObjectiveBackward {
-  Planes grad_regions, grad_channels, grad_tv, image, logits, grad_logits;
+  Planes image, logits, grad_logits;
+  ObjectiveSettings settings;
+  const float* grads[kScalars];
+  const float *enhanced_regions, *gaps, *channel_means;
+  float *grad_regions, *grad_channels, *grad_tv;
 };
 
 constexpr int kRegion = kObjectiveRegion;
@@ -167,7 +187,7 @@ __device__ __forceinline__ V warp_sum(V v) {
 constexpr int kSums = 5;
 
 // Float32, T = 8: 108 bytes read a pixel, and half a byte of means written. kMaps: 1 where maps are shared, else the
-// largest T. partials are for objective_sums to add up.
+// largest T. partials are for objective_terms to add up.
 template <class M, int N, int kMaps>
 __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveForward o, const ObjectiveShape shape) {
   const Planes &image = o.image, &logits = o.logits;
@@ -175,6 +195,7 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
   constexpr int kOwn = N < kRegion ? 1 : N / kRegion;  // regions that a thread has a row of
   __shared__ float enhanced_sums[3][kDown][kAcross], image_sums[3][kDown][kAcross];
   __shared__ float sums[kStack][3][3];
+  if (blockIdx.x == 0 && threadIdx.x == 0) *o.arrived = 0;  // for objective_terms
 
   const Tile<N> tile(shape);
   const int c = tile.colour, maps = kMaps == 1 ? 1 : shape.iterations;
@@ -257,10 +278,10 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
     constexpr float kMean = 1.0f / (3 * kRegion * kRegion);
     if (complete) {
       const float (&e)[3][kDown][kAcross] = enhanced_sums, (&m)[3][kDown][kAcross] = image_sums;
-      store_float(o.enhanced_regions, tile.in(o.enhanced_regions, 0, row, column),
-                  (e[0][down][across] + e[1][down][across] + e[2][down][across]) * kMean);
-      store_float(o.image_regions, tile.in(o.image_regions, 0, row, column),
-                  (m[0][down][across] + m[1][down][across] + m[2][down][across]) * kMean);
+      const int64_t to = (tile.b * (shape.height / kRegion) + row) * (shape.width / kRegion) + column;
+      const float enhanced = e[0][down][across] + e[1][down][across] + e[2][down][across];
+      o.enhanced_regions[to] = enhanced * kMean;
+      o.gaps[to] = (enhanced - (m[0][down][across] + m[1][down][across] + m[2][down][across])) * kMean;
     }
   }
   if (threadIdx.x < kSums) {
@@ -276,31 +297,181 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
 
 constexpr int kSumThreads = 256;
 
-// The tiles' sums to channel means and TV sums. Grid: 3 B + 2, a block a result. In double, so that even the 25,000
-// tiles of 100 megapixels lose nothing that float32 could show; the order depends on the shape alone.
+constexpr int kCoarse = 4;  // regions along the side of a square whose exposure counts
+
+// A batch's regions, (B, down, across), and the squares of 4 x 4 regions that are complete.
+struct Grid {
+  int64_t batch, down, across;
+
+  __host__ __device__ explicit Grid(const ObjectiveShape& s)
+      : batch(s.batch), down(s.height / kRegion), across(s.width / kRegion) {}
+
+  __host__ __device__ int64_t regions() const { return batch * down * across; }
+  __host__ __device__ int64_t squares() const { return batch * (down / kCoarse) * (across / kCoarse); }
+};
+
+// Four regions to a thread, until that many blocks keep all processors busy.
+constexpr int64_t kMostRegionBlocks = 128;
+__host__ __device__ inline int64_t region_blocks(const ObjectiveShape& s) {
+  const int64_t enough = (Grid(s).regions() + 4 * kSumThreads - 1) / (4 * kSumThreads);
+  return enough < kMostRegionBlocks ? enough : kMostRegionBlocks;
+}
+
+// Every thread gets the block's sum, added up in an order that depends on nothing.
+__device__ inline double block_sum(double v) {
+  __shared__ double warps[kSumThreads / kWarp];
+  v = warp_sum(v);
+  __syncthreads();  // what an earlier call left has been read
+  if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = v;
+  __syncthreads();
+  double total = 0;
+#pragma unroll
+  for (int w = 0; w < kSumThreads / kWarp; ++w) total += warps[w];
+  return total;
+}
+
+__device__ __forceinline__ float squared(float x) { return x * x; }
+
+// The mean of the square of regions that begins with `region`.
+__device__ __forceinline__ float mean_of_square(const float* region, int64_t across) {
+  float sum = 0;
+#pragma unroll
+  for (int y = 0; y < kCoarse; ++y) {
+#pragma unroll
+    for (int x = 0; x < kCoarse; ++x) sum += region[y * across + x];
+  }
+  return sum * (1.0f / (kCoarse * kCoarse));
+}
+
+// A quotient's divisor, of which 0 means that there is nothing to divide.
+__device__ __forceinline__ double at_least_1(int64_t number) { return static_cast<double>(number < 1 ? 1 : number); }
+
+// This block's share of the squares in the spatial term: each pair of neighbours twice, a region at the border and the
+// zero beyond it once. Then of those in the exposure term.
+__device__ inline void sums_of_squares(const ObjectiveForward& o, const Grid& grid, int64_t block, int64_t blocks,
+                                       double& contrast, double& exposure) {
+  const int64_t first = block * kSumThreads + threadIdx.x, step = blocks * kSumThreads;
+  for (int64_t i = first; i < grid.regions(); i += step) {
+    const int64_t x = i % grid.across, y = i / grid.across % grid.down;
+    const float g = o.gaps[i];
+    float sum = x + 1 < grid.across ? 2 * squared(g - o.gaps[i + 1]) : squared(g);
+    sum += y + 1 < grid.down ? 2 * squared(g - o.gaps[i + grid.across]) : squared(g);
+    if (x == 0) sum += squared(g);
+    if (y == 0) sum += squared(g);
+    contrast += sum;
+  }
+  const int64_t across = grid.across / kCoarse, down = grid.down / kCoarse;
+  for (int64_t i = first; i < grid.squares(); i += step) {
+    const int64_t x = i % across, y = i / across % down, b = i / across / down;
+    const float* region = o.enhanced_regions + ((b * grid.down + y * kCoarse) * grid.across + x * kCoarse);
+    exposure += squared(mean_of_square(region, grid.across) - o.settings.target);
+  }
+}
+
+// Doubles that objective_terms leaves between its blocks: the tiles' sums of each channel and direction, then the
+// shares of the spatial term, then those of the exposure term.
+inline int64_t objective_sums(const ObjectiveShape& s) { return 3 * s.batch + 2 + 2 * region_blocks(s); }
+
+// The tiles' sums to channel means, and all terms. Grid: 3 B + 2 blocks add up tiles, region_blocks(...) the squares of
+// regions; the block that ends last makes the scalars of all sums. In double, so that even the 25,000 tiles of 100
+// megapixels lose nothing that float32 could show; the order depends on the shape alone.
 template <class Unused = void>  // a template, so that two sources may include it
 __global__ void __launch_bounds__(kSumThreads)
-    objective_sums(const ObjectiveForward o, int64_t tiles, const ObjectiveShape shape) {
-  __shared__ double warps[kSumThreads / kWarp];
-  const int64_t images = shape.batch, block = blockIdx.x, b = block / 3;
-  const bool mean = block < 3 * images;
-  const int c = static_cast<int>(block % 3), direction = static_cast<int>(block - 3 * images);
-  const float* from = o.partials + (mean ? c * images + b : (3 + direction) * images) * tiles;
-  const int64_t count = mean ? tiles : images * tiles;
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += from[i];
-  sum = warp_sum(sum);
-  if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = sum;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    double total = 0;
-    for (int w = 0; w < kSumThreads / kWarp; ++w) total += warps[w];
-    if (mean) {
-      store_float(o.channel_means, b * o.channel_means.batch + c * o.channel_means.channel,
-                  static_cast<float>(total / static_cast<double>(shape.height * shape.width)));
-    } else {
-      store_float(o.tv_sums, direction * o.tv_sums.pixel, static_cast<float>(total));
+    objective_terms(const ObjectiveForward o, int64_t tiles, const ObjectiveShape shape) {
+  __shared__ bool last;
+  const Grid grid(shape);
+  const int64_t images = shape.batch, of_tiles = 3 * images + 2, of_regions = gridDim.x - of_tiles;
+  const double pixels = static_cast<double>(shape.height * shape.width);
+  const int64_t block = blockIdx.x;
+  if (block < of_tiles) {
+    const int64_t image = block / 3, channel = block % 3;
+    const bool mean = image < images;
+    // Behind the channels' partials lie those of the squares along y, then those along x.
+    const float* from = o.partials + (mean ? channel * images + image : (block - 3 * images + 3) * images) * tiles;
+    const int64_t count = mean ? tiles : images * tiles;
+    double sum = 0;
+    for (int64_t i = threadIdx.x; i < count; i += kSumThreads) sum += from[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) {
+      o.sums[block] = sum;
+      if (mean) o.channel_means[block] = static_cast<float>(sum / pixels);
     }
+  } else {
+    double contrast = 0, exposure = 0;
+    sums_of_squares(o, grid, block - of_tiles, of_regions, contrast, exposure);
+    contrast = block_sum(contrast), exposure = block_sum(exposure);
+    if (threadIdx.x == 0) o.sums[block] = contrast, o.sums[block + of_regions] = exposure;
+  }
+
+  if (threadIdx.x == 0) {
+    __threadfence();  // whoever sees this block arrived sees its sums
+    last = atomicAdd(o.arrived, 1u) + 1 == gridDim.x;
+    __threadfence();
+  }
+  __syncthreads();
+  if (!last) return;
+
+  double color = 0, spatial = 0, exposure = 0;
+  for (int64_t b = threadIdx.x; b < images; b += kSumThreads) {
+    const double red = __ldcg(o.sums + 3 * b), green = __ldcg(o.sums + 3 * b + 1), blue = __ldcg(o.sums + 3 * b + 2);
+    color += (red - green) * (red - green) + (green - blue) * (green - blue) + (blue - red) * (blue - red);
+  }
+  for (int64_t i = threadIdx.x; i < of_regions; i += kSumThreads) {
+    spatial += __ldcg(o.sums + of_tiles + i), exposure += __ldcg(o.sums + of_tiles + of_regions + i);
+  }
+  color = block_sum(color), spatial = block_sum(spatial), exposure = block_sum(exposure);
+  if (threadIdx.x == 0) {
+    const ObjectiveSettings& s = o.settings;
+    const double illumination = s.along_y * __ldcg(o.sums + 3 * images) + s.along_x * __ldcg(o.sums + 3 * images + 1);
+    color /= 1.4142135623730951 * static_cast<double>(images) * pixels * pixels;
+    spatial /= at_least_1(grid.regions()), exposure /= at_least_1(grid.squares());
+    const double total = s.illumination * illumination + s.spatial * spatial + s.color * color + s.exposure * exposure;
+    const double scalars[kScalars] = {total, illumination, spatial, color, exposure};
+#pragma unroll
+    for (int i = 0; i < kScalars; ++i) *o.scalars[i] = static_cast<float>(scalars[i]);
+  }
+}
+
+// Gradients of the statistics from those of the scalars: a thread a region, and the first threads also a channel mean
+// or a direction's squared differences. Grid: slope_blocks(...).
+inline int64_t slope_blocks(const ObjectiveShape& s) {
+  const int64_t regions = Grid(s).regions(), others = 3 * s.batch + 2;
+  return ((regions > others ? regions : others) + kSumThreads - 1) / kSumThreads;
+}
+
+template <class Unused = void>
+__global__ void __launch_bounds__(kSumThreads) objective_slopes(const ObjectiveBackward o, const ObjectiveShape shape) {
+  const Grid grid(shape);
+  const ObjectiveSettings& s = o.settings;
+  const auto gradient = [&](int term, float weight) {
+    const auto of = [&](int i) { return o.grads[i] == nullptr ? 0.0f : *o.grads[i]; };
+    return weight * of(0) + of(term);
+  };
+  const int64_t i = int64_t{blockIdx.x} * kSumThreads + threadIdx.x;
+  if (i < grid.regions()) {
+    const float spatial = gradient(2, s.spatial) * static_cast<float>(4 / at_least_1(grid.regions()));
+    const float exposure =
+        gradient(4, s.exposure) * static_cast<float>(2 / (kCoarse * kCoarse * at_least_1(grid.squares())));
+    const int64_t x = i % grid.across, y = i / grid.across % grid.down;
+    // A pair inside counts twice, one with the zero beyond the border once.
+    const float g = o.gaps[i], half = g / 2;
+    const float along_y =
+        (y > 0 ? g - o.gaps[i - grid.across] : half) + (y + 1 < grid.down ? g - o.gaps[i + grid.across] : half);
+    const float along_x = (x > 0 ? g - o.gaps[i - 1] : half) + (x + 1 < grid.across ? g - o.gaps[i + 1] : half);
+    float slope = spatial * (along_y + along_x);
+    if (x / kCoarse < grid.across / kCoarse && y / kCoarse < grid.down / kCoarse) {
+      const float* region = o.enhanced_regions + (i - y % kCoarse * grid.across - x % kCoarse);
+      slope += exposure * (mean_of_square(region, grid.across) - s.target);
+    }
+    o.grad_regions[i] = slope;
+  }
+  if (i < 3 * grid.batch) {
+    const int64_t c = i % 3;
+    const float* mean = o.channel_means + (i - c);
+    const float pulls = (mean[c] - mean[(c + 2) % 3]) + (mean[c] - mean[(c + 1) % 3]);
+    o.grad_channels[i] = gradient(3, s.color) * (1.41421356f / static_cast<float>(grid.batch)) * pulls;
+  } else if (i < 3 * grid.batch + 2) {
+    o.grad_tv[i - 3 * grid.batch] = gradient(1, s.illumination) * (i == 3 * grid.batch ? s.along_y : s.along_x);
   }
 }
 
@@ -316,9 +487,8 @@ __global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBa
   const int c = tile.colour, maps = kMaps == 1 ? 1 : shape.iterations;
   if (tile.first >= tile.last) return;  // the whole warp is below the image
 
-  const float two_y = 2 * load_float(o.grad_tv, 0), two_x = 2 * load_float(o.grad_tv, o.grad_tv.pixel);
-  const float grad_mean = load_float(o.grad_channels, tile.b * o.grad_channels.batch + c * o.grad_channels.channel) /
-                          static_cast<float>(shape.height * shape.width);
+  const float two_y = 2 * o.grad_tv[0], two_x = 2 * o.grad_tv[1];
+  const float grad_mean = o.grad_channels[3 * tile.b + c] / static_cast<float>(shape.height * shape.width);
 
   // A in row y, and first A in row y less that in row y - 1 (0 in the first row), then what row y's gradient is so far.
   float a[kMaps][N], grad[kMaps][N];
@@ -346,8 +516,10 @@ __global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBa
 #pragma unroll
     for (int j = 0; j < kOwn; ++j) {
       const int64_t row = y / kRegion, across = tile.x / kRegion + j;
-      const bool complete = row < shape.height / kRegion && across < shape.width / kRegion;
-      const float grad_region = load_float(o.grad_regions, tile.in(o.grad_regions, 0, row, across), complete);
+      const int64_t regions_down = shape.height / kRegion, regions_across = shape.width / kRegion;
+      const bool complete = row < regions_down && across < regions_across;
+      const int64_t at = (tile.b * regions_down + row) * regions_across + across;
+      const float grad_region = complete ? o.grad_regions[at] : 0.0f;
 #pragma unroll
       for (int i = 0; i < N / kOwn; ++i) {
         g[j * (N / kOwn) + i] = grad_mean + grad_region * (1.0f / (3 * kRegion * kRegion));
@@ -401,7 +573,7 @@ void launch_objective_forward(const Launch& launch, const ObjectiveForward& o, c
   const bool wide = packs(o.image, s.width, n) && packs(o.logits, s.width, kPack<M>);
   const int64_t tiles = tiles_per_image(s, wide ? n : 1);
   launch(wide ? objective_forward<M, n, kMaps> : objective_forward<M, 1, kMaps>, s.batch * tiles, kThreads, o, s);
-  launch(objective_sums<>, 3 * s.batch + 2, kSumThreads, o, tiles, s);
+  launch(objective_terms<>, 3 * s.batch + 2 + region_blocks(s), kSumThreads, o, tiles, s);
 }
 
 template <class M, int kMaps, int kSteps, class Launch>
@@ -409,6 +581,7 @@ void launch_objective_backward(const Launch& launch, const ObjectiveBackward& o,
   constexpr int n = kPixels<M, kMaps>;
   const bool wide =
       packs(o.image, s.width, n) && packs(o.logits, s.width, kPack<M>) && packs(o.grad_logits, s.width, kPack<M>);
+  launch(objective_slopes<>, slope_blocks(s), kSumThreads, o, s);
   launch(wide ? objective_backward<M, n, kMaps, kSteps> : objective_backward<M, 1, kMaps, kSteps>,
          s.batch * tiles_per_image(s, wide ? n : 1), kThreads, o, s);
 }

@@ -171,15 +171,6 @@ __device__ __forceinline__ void store_as(const Planes& t, int64_t at, bool insid
   store<S, N>(t, at, inside, pack);
 }
 
-// Of statistics, which are float32.
-__device__ __forceinline__ float load_float(const Planes& t, int64_t at, bool inside = true) {
-  return inside ? static_cast<const float*>(t.data)[at] : 0.0f;
-}
-
-__device__ __forceinline__ void store_float(const Planes& t, int64_t at, float x) {
-  static_cast<float*>(t.data)[at] = x;
-}
-
 // The same value, of which the compiler knows nothing more. Inside a loop, addresses made from it are calculated in
 // every turn; else they would be kept from turn to turn, two 64-bit ones a map, and take the registers that the maps
 // need.

@@ -1,7 +1,8 @@
 // The statistics that losses are formulas of: means of channels and regions, squared differences of neighbours,
-// contrast of regions, and the objective's single pass.
+// contrast of regions, and the objective of them.
 
 #include <optional>
+#include <vector>
 
 #include "tensors.h"
 
@@ -84,33 +85,59 @@ void region_contrast_backward(const std::optional<Tensor> grad, const Tensor gap
                                      grad_gaps ? grid(*grad_gaps, "grad_gaps", type, shape) : nullptr, region, g);
 }
 
-// image: (B, 3, H, W); logits: (B, 3 T or 3, H, W); written: enhanced_regions, image_regions: (B, H / 4, W / 4);
-// channel_means: (B, 3); tv_sums: (2,).
-void objective_statistics(const Tensor image, const Tensor logits, int64_t iterations, const Tensor enhanced_regions,
-                          const Tensor image_regions, const Tensor channel_means, const Tensor tv_sums) {
+// image: (B, 3, H, W); logits: (B, 3 T or 3, H, W). Written: total and the four terms: (); enhanced_regions, gaps:
+// (B, H / 4, W / 4); channel_means: (B, 3).
+void objective(const Tensor image, const Tensor logits, int64_t iterations, double along_y, double along_x,
+               double illumination, double spatial, double color, double exposure, double target, const Tensor total,
+               const Tensor illumination_term, const Tensor spatial_term, const Tensor color_term,
+               const Tensor exposure_term, const Tensor enhanced_regions, const Tensor gaps,
+               const Tensor channel_means) {
   const Planes i = planes(image, "image"), l = planes(logits, "logits");
   check_curve(i, l, "logits", iterations);
   const Element type = statistic(i, l);
-  const auto regions = {i.batch, i.height / kObjectiveRegion, i.width / kObjectiveRegion};
-  kernels().objective_statistics(
-      i, l, static_cast<int>(iterations), grid(enhanced_regions, "enhanced_regions", type, regions),
-      grid(image_regions, "image_regions", type, regions), grid(channel_means, "channel_means", type, {i.batch, 3}),
-      grid(tv_sums, "tv_sums", type, {2}));
+  const auto shape = {i.batch, i.height / kObjectiveRegion, i.width / kObjectiveRegion};
+  void* const regions = grid(enhanced_regions, "enhanced_regions", type, shape);
+  void* const differences = grid(gaps, "gaps", type, shape);
+  void* const means = grid(channel_means, "channel_means", type, {i.batch, 3});
+  void* const scalars[] = {grid(total, "total", type, {}), grid(illumination_term, "illumination_term", type, {}),
+                           grid(spatial_term, "spatial_term", type, {}), grid(color_term, "color_term", type, {}),
+                           grid(exposure_term, "exposure_term", type, {})};
+  alignas(double) char tv_sums[2 * sizeof(double)];  // two of double or float
+  kernels().objective_statistics(i, l, static_cast<int>(iterations), regions, differences, means, tv_sums);
+  kernels().objective(type == Element::kDouble, {along_y, along_x, illumination, spatial, color, exposure, target},
+                      i.batch, i.height, i.width, regions, differences, means, tv_sums, scalars);
 }
 
-// grad_regions: (B, H / 4, W / 4); grad_channels: (B, 3); grad_tv: (2,); image: (B, 3, H, W); logits, grad_logits
-// (written): (B, 3 T or 3, H, W).
-void objective_statistics_backward(const Tensor grad_regions, const Tensor grad_channels, const Tensor grad_tv,
-                                   const Tensor image, const Tensor logits, int64_t iterations,
-                                   const Tensor grad_logits) {
+// grad_total and those of the terms: (); enhanced_regions, gaps: (B, H / 4, W / 4); channel_means: (B, 3); image:
+// (B, 3, H, W); logits, grad_logits (written): (B, 3 T or 3, H, W).
+void objective_backward(const std::optional<Tensor> grad_total, const std::optional<Tensor> grad_illumination,
+                        const std::optional<Tensor> grad_spatial, const std::optional<Tensor> grad_color,
+                        const std::optional<Tensor> grad_exposure, const Tensor enhanced_regions, const Tensor gaps,
+                        const Tensor channel_means, const Tensor image, const Tensor logits, int64_t iterations,
+                        double along_y, double along_x, double illumination, double spatial, double color,
+                        double exposure, double target, const Tensor grad_logits) {
   const Planes i = planes(image, "image"), l = planes(logits, "logits"), g = planes(grad_logits, "grad_logits");
   check_curve(i, l, "logits", iterations);
   check_shape(g, "grad_logits", l.batch, l.channels, l.height, l.width);
   const Element type = statistic(i, l);
-  kernels().objective_statistics_backward(
-      grid(grad_regions, "grad_regions", type, {i.batch, i.height / kObjectiveRegion, i.width / kObjectiveRegion}),
-      grid(grad_channels, "grad_channels", type, {i.batch, 3}), grid(grad_tv, "grad_tv", type, {2}), i, l,
-      static_cast<int>(iterations), g);
+  const bool wide = type == Element::kDouble;
+  const auto shape = {i.batch, i.height / kObjectiveRegion, i.width / kObjectiveRegion};
+  const auto scalar = [&](const std::optional<Tensor>& grad, const char* name) -> const void* {
+    return grad ? grid(*grad, name, type, {}) : nullptr;
+  };
+  const void* const grads[] = {scalar(grad_total, "grad_total"), scalar(grad_illumination, "grad_illumination"),
+                               scalar(grad_spatial, "grad_spatial"), scalar(grad_color, "grad_color"),
+                               scalar(grad_exposure, "grad_exposure")};
+  // Of double, or with as many floats in their first halves.
+  std::vector<double> grad_regions(i.batch * (i.height / kObjectiveRegion) * (i.width / kObjectiveRegion)),
+      grad_channels(3 * i.batch), grad_tv(2);
+  kernels().objective_backward(wide, {along_y, along_x, illumination, spatial, color, exposure, target}, i.batch,
+                               i.height, i.width, grads, grid(enhanced_regions, "enhanced_regions", type, shape),
+                               grid(gaps, "gaps", type, shape),
+                               grid(channel_means, "channel_means", type, {i.batch, 3}), grad_regions.data(),
+                               grad_channels.data(), grad_tv.data());
+  kernels().objective_statistics_backward(grad_regions.data(), grad_channels.data(), grad_tv.data(), i, l,
+                                          static_cast<int>(iterations), g);
 }
 
 }  // namespace
@@ -125,6 +152,6 @@ STABLE_TORCH_LIBRARY_IMPL(zdce_cpp, CPU, m) {
   m.impl("region_contrast_backward", TORCH_BOX(&zdce::region_contrast_backward));
   m.impl("tv_sums", TORCH_BOX(&zdce::tv_sums));
   m.impl("tv_sums_backward", TORCH_BOX(&zdce::tv_sums_backward));
-  m.impl("objective_statistics", TORCH_BOX(&zdce::objective_statistics));
-  m.impl("objective_statistics_backward", TORCH_BOX(&zdce::objective_statistics_backward));
+  m.impl("objective", TORCH_BOX(&zdce::objective));
+  m.impl("objective_backward", TORCH_BOX(&zdce::objective_backward));
 }

@@ -41,21 +41,31 @@ void zdce_apply_curve_backward(const Planes* grad, const Planes* image, const Pl
   launch_apply_curve_backward(Launch{}, *grad, *image, *maps, *grad_image, *grad_maps, *shape);
 }
 
-// o->partials is made here.
-void zdce_objective_statistics(const ObjectiveForward* o, const ObjectiveShape* shape) {
+// What nobody reads later is made here.
+void zdce_objective(const ObjectiveForward* o, const ObjectiveShape* shape) {
   std::vector<float> partials(objective_partials(*shape), std::numeric_limits<float>::quiet_NaN());
-  ObjectiveForward with_partials = *o;
-  with_partials.partials = partials.data();
-  launch_objective(Launch{}, with_partials, *shape);
+  std::vector<double> sums(objective_sums(*shape), std::numeric_limits<double>::quiet_NaN());
+  unsigned arrived = 12345;
+  ObjectiveForward whole = *o;
+  whole.partials = partials.data(), whole.sums = sums.data(), whole.arrived = &arrived;
+  launch_objective(Launch{}, whole, *shape);
 }
 
-void zdce_objective_statistics_backward(const ObjectiveBackward* o, const ObjectiveShape* shape) {
-  launch_objective(Launch{}, *o, *shape);
+void zdce_objective_backward(const ObjectiveBackward* o, const ObjectiveShape* shape) {
+  std::vector<float> slopes(Grid(*shape).regions() + 3 * shape->batch + 2, std::numeric_limits<float>::quiet_NaN());
+  ObjectiveBackward whole = *o;
+  whole.grad_regions = slopes.data(), whole.grad_channels = whole.grad_regions + Grid(*shape).regions();
+  whole.grad_tv = whole.grad_channels + 3 * shape->batch;
+  launch_objective(Launch{}, whole, *shape);
 }
 
 // The second kernel of forward alone, on partials (5, B, tiles) that the caller made.
-void zdce_objective_sums(const ObjectiveForward* o, int64_t tiles, const ObjectiveShape* shape) {
-  Launch{}(objective_sums<>, 3 * shape->batch + 2, kSumThreads, *o, tiles, *shape);
+void zdce_objective_terms(const ObjectiveForward* o, int64_t tiles, const ObjectiveShape* shape) {
+  std::vector<double> sums(objective_sums(*shape), std::numeric_limits<double>::quiet_NaN());
+  unsigned arrived = 0;
+  ObjectiveForward whole = *o;
+  whole.sums = sums.data(), whole.arrived = &arrived;
+  Launch{}(objective_terms<>, 3 * shape->batch + 2 + region_blocks(*shape), kSumThreads, whole, tiles, *shape);
 }
 
 // Strips of a block, blocks of a processor, bytes of a block's shared memory, columns and columns of results, the

@@ -286,6 +286,10 @@ inline void __syncthreads() {
   cuda_on_host::meet(cuda_on_host::worker->block, static_cast<int>(cuda_on_host::worker->block_size.x));
 }
 
+inline void __threadfence() {}  // atomicAdd orders what is written before it
+
+inline unsigned atomicAdd(unsigned* to, unsigned value) { return __atomic_fetch_add(to, value, __ATOMIC_ACQ_REL); }
+
 inline void __syncwarp() {
   cuda_on_host::meet(cuda_on_host::worker->warps[threadIdx.x / cuda_on_host::kLanes].barrier, cuda_on_host::kLanes);
 }
@@ -341,6 +345,7 @@ struct alignas(16) uint4 {
 inline float __uint_as_float(uint32_t bits) { return zdce::float_of(bits); }
 inline uint32_t __float_as_uint(float x) { return zdce::bits_of(x); }
 
+inline double __ldcg(const double* from) { return *from; }
 inline void __stcg(uint32_t* to, uint32_t value) { *to = value; }
 inline void __stcg(uint2* to, uint2 value) { *to = value; }
 inline void __stcg(uint4* to, uint4 value) { *to = value; }

@@ -10,6 +10,7 @@ import torch
 
 import compiled
 from zdce.ops.dispatch import BACKENDS, OPERATORS, Backend, why_missing
+from zdce.settings import LossWeights
 
 COMPILER = shutil.which("g++")
 FLAGS = ["-std=c++20", "-pthread", "-fno-strict-aliasing", "-Wall", "-Wno-psabi", "-Wno-unknown-pragmas"]
@@ -67,34 +68,54 @@ def objective_shape(image, logits, iterations):
     return ObjectiveShape(image.shape[0], *image.shape[2:], iterations, logits.shape[1] == 3)
 
 
+class ObjectiveSettings(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_float) for name in ("along_y", "along_x", *LossWeights._fields, "target")]
+
+
 class ObjectiveForward(ctypes.Structure):
-    _fields_ = [("planes", Planes * 6), ("partials", ctypes.c_void_p)]
+    _fields_ = [("image", Planes), ("logits", Planes), ("settings", ObjectiveSettings), ("scalars", ctypes.c_void_p * 5)]
+    _fields_ += [(name, ctypes.c_void_p) for name in ("regions", "gaps", "means", "partials", "sums", "arrived")]
 
 
-def objective_statistics(image, logits, iterations, enhanced_regions, image_regions, channel_means, tv_sums):
-    planes = (
-        Planes.of(image, "bcyx"), Planes.of(logits, "bcyx"), Planes.of(enhanced_regions, "byx"),
-        Planes.of(image_regions, "byx"), Planes.of(channel_means, "bc"), Planes.of(tv_sums, "x"),
+class ObjectiveBackward(ctypes.Structure):
+    _fields_ = [(name, Planes) for name in ("image", "logits", "grad_logits")]
+    _fields_ += [("settings", ObjectiveSettings), ("grads", ctypes.c_void_p * 5)]
+    _fields_ += [(name, ctypes.c_void_p) for name in ("regions", "gaps", "means", "grad_regions", "grad_channels", "grad_tv")]
+
+
+def pointers(*tensors):
+    for tensor in tensors:
+        assert tensor is None or (tensor.dtype == torch.float32 and tensor.is_contiguous())
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+
+def objective(image, logits, iterations, *others):
+    settings, outputs = others[:7], others[7:]
+    found = pointers(*outputs)
+    forward = ObjectiveForward(
+        Planes.of(image, "bcyx"), Planes.of(logits, "bcyx"), ObjectiveSettings(*settings), (ctypes.c_void_p * 5)(*found[:5]),
+        *found[5:],
     )  # fmt: skip
-    arguments = ObjectiveForward((Planes * 6)(*planes)), objective_shape(image, logits, iterations)
-    library().zdce_objective_statistics(*map(ctypes.byref, arguments))
+    library().zdce_objective(ctypes.byref(forward), ctypes.byref(objective_shape(image, logits, iterations)))
 
 
-def objective_statistics_backward(grad_regions, grad_channels, grad_tv, image, logits, iterations, grad_logits):
-    planes = (
-        Planes.of(grad_regions, "byx"), Planes.of(grad_channels, "bc"), Planes.of(grad_tv, "x"),
-        Planes.of(image, "bcyx"), Planes.of(logits, "bcyx"), Planes.of(grad_logits, "bcyx"),
+def objective_backward(*inputs):
+    grads, statistics, (image, logits, iterations, *settings, grad_logits) = inputs[:5], inputs[5:8], inputs[8:]
+    backward = ObjectiveBackward(
+        *(Planes.of(tensor, "bcyx") for tensor in (image, logits, grad_logits)), ObjectiveSettings(*settings),
+        (ctypes.c_void_p * 5)(*pointers(*grads)), *pointers(*statistics),
     )  # fmt: skip
-    arguments = (Planes * 6)(*planes), objective_shape(image, logits, iterations)
-    library().zdce_objective_statistics_backward(*map(ctypes.byref, arguments))
+    library().zdce_objective_backward(ctypes.byref(backward), ctypes.byref(objective_shape(image, logits, iterations)))
 
 
-def objective_sums(partials, pixels, channel_means, tv_sums):
-    """Adds up ``partials`` (5, B, tiles); the means are over ``pixels``."""
-    planes = (Planes * 6)(*(Planes() for _ in range(4)), Planes.of(channel_means, "bc"), Planes.of(tv_sums, "x"))
-    forward = ObjectiveForward(planes, partials.data_ptr())
+def objective_terms(partials, pixels, settings, scalars, channel_means):
+    """Adds up ``partials`` (5, B, tiles) of images that are one row of ``pixels``, and have no regions."""
+    forward = ObjectiveForward(
+        Planes(), Planes(), ObjectiveSettings(*settings), (ctypes.c_void_p * 5)(*pointers(*scalars)),
+        means=channel_means.data_ptr(), partials=partials.data_ptr(),
+    )  # fmt: skip
     shape = ObjectiveShape(partials.shape[1], 1, pixels, 1, True)
-    library().zdce_objective_sums(ctypes.byref(forward), ctypes.c_int64(partials.shape[2]), ctypes.byref(shape))
+    library().zdce_objective_terms(ctypes.byref(forward), ctypes.c_int64(partials.shape[2]), ctypes.byref(shape))
 
 
 class Pixels(ctypes.Structure):

@@ -63,11 +63,11 @@ std::vector<float> run(const Case& c, bool channels_last) {
   Tensor grad = tensor(c.image, 3, c.height, c.width), enhanced = tensor(c.image, 3, c.height, c.width);
   Tensor grad_image = tensor(c.image, 3, c.height, c.width),
          grad_maps = tensor(c.maps, map_channels, c.height, c.width);
-  Tensor regions[] = {tensor(Type::kFloat, 1, c.height / 4, c.width / 4),
-                      tensor(Type::kFloat, 1, c.height / 4, c.width / 4),
-                      tensor(Type::kFloat, 1, c.height / 4, c.width / 4)};
-  Tensor channels[] = {tensor(Type::kFloat, 3, 1, 1), tensor(Type::kFloat, 3, 1, 1)};
-  Tensor tv[] = {Tensor(Type::kFloat, 1, 1, 1, 2, false), Tensor(Type::kFloat, 1, 1, 1, 2, false)};
+  const int64_t down = c.height / 4, across = c.width / 4;
+  // Statistics are contiguous.
+  Tensor regions(Type::kFloat, kBatch, 1, down, across, false), gaps(Type::kFloat, kBatch, 1, down, across, false);
+  Tensor means(Type::kFloat, kBatch, 3, 1, 1, false), scalars(Type::kFloat, 1, 1, 1, 5, false);
+  Tensor grads(Type::kFloat, 1, 1, 1, 5, false);
   Tensor grad_logits = tensor(c.maps, map_channels, c.height, c.width);
 
   std::mt19937 random(1);
@@ -79,8 +79,8 @@ std::vector<float> run(const Case& c, bool channels_last) {
           for (int64_t x = 0; x < t.width; ++x)
             t.set(t.at(b, k, y, x), &t == &image ? uniform(random) : 2 * uniform(random) - 1);
   };
-  for (Tensor* t : {&image, &maps, &grad, &regions[2], &channels[1]}) fill(*t, kBatch);
-  fill(tv[1], 1);
+  for (Tensor* t : {&image, &maps, &grad}) fill(*t, kBatch);
+  fill(grads, 1);
 
   // (B, C, P): a row of all pixels.
   const auto flat = [](const Tensor& t) {
@@ -94,12 +94,17 @@ std::vector<float> run(const Case& c, bool channels_last) {
   zdce_apply_curve_backward(&views[3], &views[0], &views[1], &views[4], &views[5], &curve);
 
   const ObjectiveShape shape = {kBatch, c.height, c.width, c.iterations, c.shared};
-  const ObjectiveForward forward = {image.planes, maps.planes, regions[0].planes, regions[1].planes, channels[0].planes,
-                                    tv[0].planes, nullptr};
-  const ObjectiveBackward backward = {regions[2].planes, channels[1].planes, tv[1].planes,
-                                      image.planes,      maps.planes,        grad_logits.planes};
-  zdce_objective_statistics(&forward, &shape);
-  zdce_objective_statistics_backward(&backward, &shape);
+  const auto floats = [](const Tensor& t) { return reinterpret_cast<float*>(t.memory.get()); };
+  const ObjectiveSettings settings = {1, 2, 3, 4, 5, 6, 0.6f};
+  ObjectiveForward forward = {image.planes, maps.planes, settings};
+  ObjectiveBackward backward = {image.planes, maps.planes, grad_logits.planes, settings};
+  for (int i = 0; i < kScalars; ++i) forward.scalars[i] = floats(scalars) + i, backward.grads[i] = floats(grads) + i;
+  backward.grads[2] = nullptr;
+  backward.enhanced_regions = forward.enhanced_regions = floats(regions);
+  backward.gaps = forward.gaps = floats(gaps);
+  backward.channel_means = forward.channel_means = floats(means);
+  zdce_objective(&forward, &shape);
+  zdce_objective_backward(&backward, &shape);
 
   std::vector<float> all;
   const auto collect = [&](const Tensor& t, int64_t batch) {
@@ -108,10 +113,10 @@ std::vector<float> run(const Case& c, bool channels_last) {
         for (int64_t y = 0; y < t.height; ++y)
           for (int64_t x = 0; x < t.width; ++x) all.push_back(t.get(t.at(b, k, y, x)));
   };
-  for (Tensor* t : {&enhanced, &grad_image, &grad_maps, &regions[0], &regions[1], &channels[0], &grad_logits}) {
+  for (Tensor* t : {&enhanced, &grad_image, &grad_maps, &regions, &gaps, &means, &grad_logits}) {
     collect(*t, kBatch);
   }
-  collect(tv[0], 1);
+  collect(scalars, 1);
   return all;
 }
 

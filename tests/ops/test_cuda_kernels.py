@@ -114,8 +114,9 @@ def test_equal_inputs_give_equal_bits(on_host, layout):
 def test_packed_and_strided_kernels_agree(on_host):
     # Other tiles, another order of summing: only rounding differs.
     image, logits, _ = random_case((40, 264), batch=1)
-    packed = torch.ops.zdce.objective_statistics(image, logits, 8)
-    strided = torch.ops.zdce.objective_statistics(*(layouts(tensor)["channels_last"] for tensor in (image, logits)), 8)
+    settings = "paper", 1.0, 1.0, 1.0, 1.0, 0.6
+    packed = torch.ops.zdce.objective(image, logits, 8, *settings)
+    strided = torch.ops.zdce.objective(*(layouts(tensor)["channels_last"] for tensor in (image, logits)), 8, *settings)
     for one, other in zip(packed, strided, strict=True):
         torch.testing.assert_close(one, other, rtol=2e-6, atol=1e-6)
 
@@ -124,7 +125,8 @@ def test_packed_and_strided_kernels_agree(on_host):
 def test_the_cuda_kernels_have_no_faults(nvcc_words):
     found = [cuda_kernels.facts(*nvcc_words[name]) for name in cuda_kernels.OPERATORS]
     facts = [{"provider": "cuda", **fact} for of_source in found for fact in of_source]
-    kernels = {f"{name}_{way}" for name in ("curve", "objective") for way in ("forward", "backward")} | {"objective_sums"}
+    kernels = {f"{name}_{way}" for name in ("curve", "objective") for way in ("forward", "backward")}
+    kernels |= {"objective_terms", "objective_slopes"}
     assert {(fact["kernel"], fact["target"]) for fact in facts} == {(k, target) for k in kernels for target in static.TARGETS}
     for dtype, iterations in itertools.product(("float32", "bfloat16", "float16"), (8, 16)):
         setting = Setting(dtype=dtype, iterations=iterations)
@@ -139,11 +141,13 @@ def test_the_sums_of_100_megapixels_keep_float32():
     # What 2 images of 100 megapixels leave: 24,576 tiles of 128 x 32 pixels each, brightness near 0.6, in float32.
     tiles, pixels = 24_576, 24_576 * 4096
     partials = 4096 * (0.6 + 0.1 * torch.rand(5, 2, tiles))
-    means, tv = torch.full((2, 3), float("nan")), torch.full((2,), float("nan"))
-    cuda_on_host.objective_sums(partials, pixels, means, tv)
+    means, scalars = torch.full((2, 3), float("nan")), [torch.full((), float("nan")) for _ in range(5)]
+    cuda_on_host.objective_terms(partials, pixels, (0.5, 0.25, 1, 1, 1, 1, 0.6), scalars, means)
     exact = partials.double().sum(2)
     torch.testing.assert_close(means.double(), (exact[:3] / pixels).T, rtol=1e-7, atol=0)
-    torch.testing.assert_close(tv.double(), exact[3:].sum(1), rtol=1e-7, atol=0)
+    along_y, along_x = exact[3:].sum(1)
+    torch.testing.assert_close(scalars[1].double(), along_y / 2 + along_x / 4, rtol=1e-7, atol=0)
+    assert scalars[2] == scalars[4] == 0
 
 
 def test_the_cuda_backend_says_why_it_cannot_run():
@@ -187,6 +191,6 @@ class TestAGpuThatIsNotThere:
         reason = "most of its operators are Triton's: triton is not installed (ModuleNotFoundError: No module named 'triton')"
         assert dispatch.why_missing("cuda", "cuda") == reason
         assert dispatch.why_missing("cuda", "cuda", operator="region_means") == reason
-        assert dispatch.why_missing("cuda", "cuda", operator="objective_statistics_backward") is None
-        assert dispatch.choose("auto", "cuda", torch.float32, "objective_statistics") == "cuda"
+        assert dispatch.why_missing("cuda", "cuda", operator="objective_backward") is None
+        assert dispatch.choose("auto", "cuda", torch.float32, "objective") == "cuda"
         assert dispatch.choose("auto", "cuda", torch.float32, "denoise_picture") == "reference"

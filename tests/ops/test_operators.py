@@ -50,7 +50,7 @@ def every_operator(image, logits, weight, bias, picture):
     operators = torch.ops.zdce
     maps = zdce.ops.convolution([image, logits], weight, bias).tanh()
     enhanced = zdce.ops.apply_curve(image, maps)
-    statistics = operators.objective_statistics(image, maps, 2)
+    objective = operators.objective(image.detach(), maps, 2, "paper", 1.0, 2.0, 3.0, 4.0, 0.6)
     regions = operators.region_contrast(enhanced, image, 4)
     sums = operators.channel_means(enhanced), operators.region_means(enhanced, 4), operators.tv_sums(maps)
     seen, few = image.detach(), maps[:, :3].detach()
@@ -58,7 +58,7 @@ def every_operator(image, logits, weight, bias, picture):
     strength = strength * operators.guided_strength(seen, few[:, :1], seen[:, :1], seen[:, :, 0, 0], 2)
     small = zdce.ops.reduce_picture(picture, 4)
     bright = zdce.ops.enhance_picture(picture, small, iterations=2, scale=4, strength=strength)
-    return (*statistics, *regions, *sums), zdce.ops.denoise_picture(picture, bright)
+    return (*objective, *regions, *sums), zdce.ops.denoise_picture(picture, bright)
 
 
 def test_inductor_compiles_every_operator_with_dynamic_shapes():

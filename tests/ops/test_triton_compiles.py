@@ -23,6 +23,7 @@ PICTURES = {
     "sample_forward",
 }  # of 3 bytes a pixel, which no wide access fits
 STRENGTHS = {"scene_forward", "guided_forward"}
+TERMS = {"terms_shares", "terms_forward", "terms_backward"}  # of the objective, on small grids
 # Loads: of channel_backward's and region_backward's few means. Stores: of sums and means.
 SMALL_LOADS = {"channel_backward", "region_backward"}
 SMALL_STORES = {"channel_forward", "region_forward", "statistics_forward", "tv_forward", *STRENGTHS}
@@ -71,7 +72,7 @@ def test_kernels_compile_for_every_target(triton_facts, dtype, targets):
     # Other kernels of pictures know nothing of the type.
     pictures = STRENGTHS | (PICTURES if dtype == "float32" else {"picture_forward"})
     assert {(fact["kernel"], fact["target"]) for fact in facts} == {
-        (name, target) for name in KERNELS | pictures for target in targets
+        (name, target) for name in KERNELS | TERMS | pictures for target in targets
     }
     for fact in facts:
         name = fact["kernel"]
@@ -81,9 +82,9 @@ def test_kernels_compile_for_every_target(triton_facts, dtype, targets):
         assert "cubin" in fact["binary"]
         assert fact["spills"] == 0
         wide = 8 if dtype != "float32" and name in FOUR_COLUMNS else 16
-        if name not in PICTURES | SMALL_LOADS:
+        if name not in PICTURES | TERMS | SMALL_LOADS:
             assert fact["widest_load"] == wide, name
-        if name not in PICTURES | SMALL_STORES:
+        if name not in PICTURES | TERMS | SMALL_STORES:
             assert fact["widest_store"] == wide, name
 
 
@@ -111,6 +112,6 @@ def test_static_names_every_kernel_that_can_be_compiled_here(tmp_path, monkeypat
         rows = list(csv.DictReader(file))
     pictures = PICTURES | STRENGTHS
     operators = {name for name in static.WORK if not name.startswith("objective")}
-    assert {row["case"].split()[0] for row in rows} == pictures | operators | {"network"}
+    assert {row["case"].split()[0] for row in rows} == pictures | operators | TERMS | {"network"}
     assert "base 1080p uint8" in result.stdout
     assert all(float(row["value"]) == 0 for row in rows if row["metric"] == "spills")

@@ -13,7 +13,7 @@ from zdce.kernels import (
     denoise_picture,
     enhance_picture,
     guided_strength,
-    objective_statistics,
+    objective,
     reduce_picture,
     region_means,
     scene_strength,
@@ -23,7 +23,7 @@ from zdce.kernels import (
 KERNELS = {
     *(f"{name}_{way}" for name in ("curve", "channel", "region", "statistics", "tv") for way in ("forward", "backward")),
     *("denoise_forward", "guide_forward", "picture_forward", "reduce_forward", "sample_forward"),
-    *("scene_forward", "guided_forward"),
+    *("scene_forward", "guided_forward", "terms_shares", "terms_forward", "terms_backward"),
 }
 
 
@@ -42,8 +42,9 @@ def start_every_kernel(height, width, device="cpu"):
     region_means.region_means_backward(small, region, height, width, image)
     tv_sums.tv_sums(maps, sums)
     tv_sums.tv_sums_backward(sums, maps, maps)
-    objective_statistics.objective_statistics(image, maps, 8, small, small, means, sums)
-    objective_statistics.objective_statistics_backward(small, means, sums, image, maps, 8, maps)
+    scalars, settings = [empty() for _ in range(5)], (0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 0.6)
+    objective.objective(image, maps, 8, *settings, *scalars, small, small, means)
+    objective.objective_backward(scalars[0], *4 * [None], small, small, means, image, maps, 8, *settings, maps)
 
     picture, enhanced = (empty(height, width, 3, dtype=torch.uint8) for _ in range(2))
     denoise_picture.denoise_picture(picture, enhanced, 0.01, 0.01, enhanced)

@@ -10,7 +10,6 @@ from zdce.ops import operator
 from zdce.ops.apply_curve import reference as curve_reference
 from zdce.ops.arguments import check_iterations, check_picture, check_scale, check_tensor
 from zdce.ops.interleaved import fractions, to_dtype, with_contiguous_rows
-from zdce.ops.objective_statistics import in_common_dtype
 from zdce.settings import GUIDED, MAX_ITERATIONS
 from zdce.srgb import LUMA
 
@@ -148,7 +147,7 @@ def reference(
     if not guided:
         maps = ((torch.tanh(maps) if logits else maps) * found).clamp(-1, 1)
     maps = interpolated(maps, (image.shape[2], image.shape[3]), scale, align_corners)
-    image, maps = in_common_dtype(image, maps)
+    image, maps = operator.in_common_dtype(image, maps)
     if guided:
         maps = (found * guided_map(image, maps)).clamp(-1, 1).expand(-1, 3, -1, -1)
     return to_dtype(curve_reference(image, maps, iterations)[0].permute(1, 2, 0), picture.dtype)

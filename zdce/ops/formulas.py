@@ -24,8 +24,8 @@ class Objective(NamedTuple):
     exposure: Tensor
 
 
-def illumination_smoothness(tv_sums: Tensor, shape: torch.Size, normalization: str) -> Tensor:
-    """Loss from ``tv_sums`` (2,): squared differences along y and x, summed over maps of ``shape`` (B, C, H, W)."""
+def illumination_factors(shape: torch.Size, normalization: str) -> tuple[float, float]:
+    """What the squared differences along y and those along x of maps of ``shape`` (B, C, H, W) are multiplied by."""
     batch, channels, height, width = shape
     if normalization == "paper":
         # Zero-DCE, eq. 7: the mean over iterations (C / 3 of them) and over the pairs of each direction.
@@ -34,8 +34,13 @@ def illumination_smoothness(tv_sums: Tensor, shape: torch.Size, normalization: s
         # The Keras example's divisors; its 8 iterations make weight 1600 equal to its weight 200.
         scale, pairs = 2 / (8 * batch), ((width - 1) * channels, width * (channels - 1))
     # A direction without pairs has the sum 0, and any divisor but 0 is right.
+    return scale / max(pairs[0], 1), scale / max(pairs[1], 1)
+
+
+def illumination_smoothness(tv_sums: Tensor, factors: tuple[float, float]) -> Tensor:
+    """Loss from ``tv_sums`` (2,): squared differences along y and x, summed, and their ``illumination_factors``."""
     along_y, along_x = tv_sums.unbind()
-    return scale / max(pairs[0], 1) * along_y + scale / max(pairs[1], 1) * along_x
+    return factors[0] * along_y + factors[1] * along_x
 
 
 def spatial_consistency(gaps: Tensor, tv_sums: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,14 +1,16 @@
-"""Losses of Zero-DCE with their float64 references: kernels compute small statistics, ``formulas`` makes scalars of them."""
+"""Losses of Zero-DCE with their float64 references.
 
-from functools import partial
+Kernels compute small statistics, of which ``formulas`` makes the scalars; the kernels of ``objective`` make these as well.
+"""
 
 import torch
 from torch import Tensor
 
-from zdce.ops import formulas, operator
+from zdce.ops import formulas, objective, operator
 from zdce.ops.apply_curve import reference as apply_curve_reference
 from zdce.ops.arguments import check_alike, check_iterations, check_normalization, check_region, check_target, check_tensor
 from zdce.ops.channel_means import reference as channel_means_reference
+from zdce.ops.dispatch import widened
 from zdce.ops.formulas import Objective
 from zdce.ops.region_contrast import reference as region_contrast_reference
 from zdce.ops.region_means import reference as region_means_reference
@@ -36,11 +38,12 @@ def illumination_smoothness(maps: Tensor, normalization: str = "paper") -> Tenso
     check_tensor("maps", maps, channels=None)
     check_iterations("maps", maps, None)
     check_normalization(normalization)
-    return formulas.illumination_smoothness(operator.call("tv_sums", maps), maps.shape, normalization)
+    factors = formulas.illumination_factors(maps.shape, normalization)
+    return formulas.illumination_smoothness(operator.call("tv_sums", maps), factors)
 
 
 def illumination_smoothness_reference(maps: Tensor, normalization: str = "paper") -> Tensor:
-    return formulas.illumination_smoothness(tv_sums_reference(maps), maps.shape, normalization)
+    return formulas.illumination_smoothness(tv_sums_reference(maps), formulas.illumination_factors(maps.shape, normalization))
 
 
 def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Tensor:
@@ -158,14 +161,10 @@ def zero_reference_objective(
     check_target(target)
     if image.requires_grad:
         raise ValueError("image must not require a gradient: only logits have one")
-    enhanced_regions, image_regions, channel_means, tv_sums = operator.call("objective_statistics", image, logits, steps)
-    return formulas.objective(
-        weights,
-        illumination=formulas.illumination_smoothness(tv_sums, logits.shape, normalization),
-        spatial=formulas.spatial_consistency(enhanced_regions - image_regions, partial(operator.call, "tv_sums")),
-        color=formulas.color_constancy(channel_means),
-        exposure=formulas.exposure_control(formulas.coarser(enhanced_regions), target),
-    )
+    if operator.transformed():
+        return zero_reference_objective_reference(widened(image), widened(logits), weights, target, normalization, steps)
+    outputs = torch.ops.zdce.objective(image, logits, steps, normalization, *weights, target)
+    return Objective(*outputs[: objective.SCALARS])
 
 
 def zero_reference_objective_reference(

@@ -32,6 +32,12 @@ def is_channels_last(tensor: Tensor) -> bool:
     return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
+def in_common_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both tensors in the wider of their dtypes."""
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    return a.to(dtype), b.to(dtype)
+
+
 def empty_statistic(shape: tuple[int, ...], *inputs: Tensor) -> Tensor:
     """An empty small output of ``shape``: float64 if an input is, otherwise float32."""
     wide = any(tensor.dtype == torch.float64 for tensor in inputs)

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from zdce.ops import formulas, mean_gradients, operator
-from zdce.ops.objective_statistics import in_common_dtype
 from zdce.ops.region_means import reference as region_means_reference
 from zdce.ops.region_means import reference_backward as region_means_reference_backward
 from zdce.ops.tv_sums import reference as tv_sums_reference
@@ -22,7 +21,7 @@ from zdce.ops.tv_sums import reference_backward as tv_sums_reference_backward
 def reference(enhanced: Tensor, image: Tensor, region: int) -> tuple[Tensor, Tensor]:
     """The loss, and the difference of both images' region means (B, H // region, W // region)."""
     # Eager: each image is a pass of its own, and the small grid ten more. Fused: 24 bytes read, nearly nothing written.
-    enhanced, image = in_common_dtype(enhanced, image)
+    enhanced, image = operator.in_common_dtype(enhanced, image)
     gaps = region_means_reference(enhanced, region) - region_means_reference(image, region)
     return formulas.spatial_consistency(gaps, tv_sums_reference), gaps
 
@@ -34,11 +33,11 @@ def reference_backward(
     # 12 bytes written.
     slopes = torch.zeros_like(gaps) if grad_gaps is None else grad_gaps
     if grad is not None:
-        slopes = slopes + _slopes(grad, gaps)
+        slopes = slopes + gap_slopes(grad, gaps)
     return region_means_reference_backward(slopes, region, height, width)
 
 
-def _slopes(grad: Tensor, gaps: Tensor) -> Tensor:
+def gap_slopes(grad: Tensor, gaps: Tensor) -> Tensor:
     """Gradient of the gaps from that of the loss: the mean squared differences of the gaps, padded and not."""
     both = (grad / gaps.numel()).expand(2)
     inside = gaps.unsqueeze(1)

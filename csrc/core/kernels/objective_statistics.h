@@ -245,7 +245,7 @@ void put_regions(const Tile& tile, int64_t y, int64_t height, int64_t width, con
 }
 
 template <class C>
-void forward(const Planes& image, const Planes& logits, int iterations, C* enhanced_to, C* image_to, C* channels_to,
+void forward(const Planes& image, const Planes& logits, int iterations, C* regions_to, C* gaps_to, C* channels_to,
              C* tv_to) {
   const int64_t height = image.height, width = image.width;
   const int maps = static_cast<int>(logits.channels);
@@ -280,8 +280,10 @@ void forward(const Planes& image, const Planes& logits, int iterations, C* enhan
         TanhColumn<C>::run(static_cast<const C* const*>(row.logits), maps, tile.n, row.above);
       }
       if (y % kRegion == kRegion - 1) {
-        put_regions(tile, y, height, width, space.enhanced_columns, enhanced_to);
-        put_regions(tile, y, height, width, space.image_columns, image_to);
+        put_regions(tile, y, height, width, space.enhanced_columns, regions_to);
+        C* const gap_columns = space.image_columns;
+        for (int i = 0; i < kRowPitch; ++i) gap_columns[i] = space.enhanced_columns[i] - gap_columns[i];
+        put_regions(tile, y, height, width, gap_columns, gaps_to);
       }
     }
     AlongX<C>::run(static_cast<const C*>(row.above), maps, row.pairs, partial.tv + 1);
@@ -382,12 +384,13 @@ void backward(const C* regions, const C* channels, const C* tv, const Planes& im
 }
 
 // image: (B, 3, H, W); logits: (B, 3 T or 3, H, W). Written, of double where one of the two is, else float:
-// enhanced_regions, image_regions: (B, H / 4, W / 4); channel_means: (B, 3); tv_sums: (2,).
-inline void run(const Planes& image, const Planes& logits, int iterations, void* enhanced_regions, void* image_regions,
+// enhanced_regions, gaps: (B, H / 4, W / 4), the second the differences of both images' region means; channel_means:
+// (B, 3); tv_sums: (2,).
+inline void run(const Planes& image, const Planes& logits, int iterations, void* enhanced_regions, void* gaps,
                 void* channel_means, void* tv_sums) {
   const auto compute = [&](auto zero) {
     using C = decltype(zero);
-    forward<C>(image, logits, iterations, static_cast<C*>(enhanced_regions), static_cast<C*>(image_regions),
+    forward<C>(image, logits, iterations, static_cast<C*>(enhanced_regions), static_cast<C*>(gaps),
                static_cast<C*>(channel_means), static_cast<C*>(tv_sums));
   };
   in_double(image, logits) ? compute(double{}) : compute(float{});

@@ -12,6 +12,7 @@
 #include "convolution_rate.h"
 #include "fma_peak.h"
 #include "matrix_convolution.h"
+#include "objective.h"
 #include "objective_statistics.h"
 #include "region_contrast.h"
 #include "region_means.h"
@@ -36,6 +37,8 @@ const Kernels kKernels = {
     .tv_sums_backward = tv_sums::run_backward,
     .objective_statistics = objective_statistics::run,
     .objective_statistics_backward = objective_statistics::run_backward,
+    .objective = objective::run,
+    .objective_backward = objective::run_backward,
     .convolution = convolution::run,
     .convolution_backward = convolution::run_backward,
 #if ZDCE_HAS_AMX
