@@ -3,14 +3,13 @@
 ``python -P -m zdce.bench.steps '{...}'``, the fields of Job; prints rows as JSON.
 """
 
-import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch import Tensor
 from zdce import backends, ops, reference
 from zdce.models.network import DCENet
 from zdce.ops import Objective
-from zdce.runtime import progress, system
+from zdce.runtime import float32, progress, system
 
 from . import loop, memory
 from .processes import Outcome
@@ -307,16 +306,9 @@ class Measurement:
         self._row(variant, LOOP_PROVIDER, "data", "share", "of the loop", [1 - share])
 
 
-@contextlib.contextmanager
-def true_float32() -> Iterator[None]:
+def true_float32() -> AbstractContextManager[None]:
     """Context in which convolutions in float32 are computed in float32, not in cuDNN's default TF32."""
-    convolutions: Any = getattr(torch.backends.cudnn, "conv")  # noqa: B009 (torch's types don't know it)
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before
+    return float32.convolutions("ieee")
 
 
 def main() -> None:

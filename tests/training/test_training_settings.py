@@ -84,8 +84,9 @@ def test_settings_not_given_are_the_reports(config):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_every_step_can_be_the_last_before_a_resume_with_everything_on(config, tmp_path, monkeypatch, dtype):
-    """float16 on the CPU stands for a GPU's: its first updates overflow, are left out, and halve the scale."""
+    """float16 on the CPU stands for a GPU's. With this scale first updates overflow, are left out, and halve it."""
     monkeypatch.setitem(AMP, "cpu", dtype)
+    monkeypatch.setattr(learner, "_FIRST_SCALE", 2.0**16)
     config = changed(config, **EVERYTHING, batch_size=2, size=16)
     whole = trained(config, tmp_path / "whole")
     first, last = (learner.Learner(config).model.state_dict(), whole.learner.model.state_dict())

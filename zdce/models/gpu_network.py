@@ -6,13 +6,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from zdce.models import fused_network
 from zdce.models.network import DCENet
+from zdce.runtime import float32
 
 # Types of the convolutions, by the name of the precision; ``tf32`` is float32 with factors of products rounded to 10 bits.
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,8 +42,10 @@ class GpuNetwork:
         self.dtype = DTYPES[precision]
         self.fused = fused_network.fused(model, self.dtype)
         self._convolutions = "tf32" if precision == "tf32" else "ieee"
+        # Tensor cores read pixels channel by channel; cuDNN's kernels for true float32 do not use them and prefer planes.
+        self._layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._model.to(dtype=self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model.to(dtype=self.dtype, memory_format=self._layout)  # type: ignore[call-overload]
         self._graphs: OrderedDict[torch.Size, _Graph] = OrderedDict()
         self._once: set[torch.Size] = set()
         self._turn = threading.Lock()
@@ -88,16 +90,11 @@ class GpuNetwork:
         return self._graphs.get(shape)
 
     def _prepared(self, images: Tensor) -> Tensor:
-        return images.to(self.dtype, memory_format=torch.channels_last)
+        return images.to(self.dtype, memory_format=self._layout)
 
     def _computed(self, prepared: Tensor) -> Tensor:
-        convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-        before = convolutions.fp32_precision
-        convolutions.fp32_precision = self._convolutions
-        try:
+        with float32.convolutions(self._convolutions):
             return self._model(prepared)
-        finally:
-            convolutions.fp32_precision = before
 
 
 class _Graph:

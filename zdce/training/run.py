@@ -299,10 +299,11 @@ class Run:
 
 
 def seconds_a_step(config: Config) -> float:
-    """Seconds of one training step with ``config`` on this machine, measured on noise after one step to warm up."""
+    """Seconds of one training step with ``config`` on this machine, measured on noise after steps to warm up."""
     run = Run(config, RunFolder(Path()))
     batch = torch.randint(256, (config.pictures_an_update, 3, config.size, config.size), dtype=torch.uint8)
-    run._step(batch)()
+    for _ in range(run.learner.warm_up):
+        run._step(batch)()
     _wait_for_gpu(config)
     started = time.perf_counter()
     run._step(batch)()

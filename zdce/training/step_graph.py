@@ -1,0 +1,87 @@
+"""Training steps on a GPU as one CUDA graph: the host starts all kernels of a step by one call."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+# Steps before the capture. In them libraries choose and allocate, Adam and the gradient scaler make their state, and the moving
+# average becomes different from the weights; the second one shows what the first left behind.
+WARM_UP = 2
+
+# Set to 0, steps run kernel by kernel.
+VARIABLE = "ZDCE_STEP_GRAPH"
+
+
+class CudaGraph:
+    """Work on ``device`` that is captured once and then started as a whole."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._graph = torch.cuda.CUDAGraph()
+        # Work before the capture runs here too: gradients and their accumulation belong to a stream.
+        self._stream = torch.cuda.Stream(device)
+
+    def warm_up(self, compute: Callable[[], Tensor]) -> Tensor:
+        """The result of ``compute``, which runs now."""
+        with torch.cuda.device(self._device):
+            current = torch.cuda.current_stream()
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                result = compute()
+            current.wait_stream(self._stream)
+        return result
+
+    def capture(self, compute: Callable[[], Tensor]) -> Tensor:
+        """Where ``replay`` will leave the result of ``compute``, of which nothing runs now."""
+        # Other threads may continue with work that a capture forbids in this one: they prepare batches in page-locked memory.
+        with (
+            torch.cuda.device(self._device),
+            torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"),
+        ):
+            return compute()
+
+    def replay(self) -> None:
+        """Starts the captured work in the current stream of the device."""
+        self._graph.replay()
+
+
+class StepGraph:
+    """A training step as one CUDA graph, for batches of one shape.
+
+    The first ``WARM_UP`` steps run kernel by kernel, as do all whose batch has another shape than that of the capture.
+
+    Args:
+        step: function of a batch on ``device`` that makes an update and returns its losses. What changes from step to step it
+            must read from tensors that stay where they are: numbers of Python are those of the capture forever.
+        device: the GPU.
+    """
+
+    def __init__(self, step: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        self._step = step
+        self._device = device
+        self._graph = CudaGraph(device)
+        self._warm = 0
+        self._batch: Tensor | None = None
+        self._losses: Tensor | None = None
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """One step from ``batch``, in page-locked memory or on the device; the next step may overwrite the result."""
+        if self._warm < WARM_UP or (self._batch is not None and self._batch.shape != batch.shape):
+            self._warm += 1
+            return self._graph.warm_up(lambda: self._step(batch.to(self._device, non_blocking=True)))
+        if self._batch is None:
+            self._batch = torch.empty_like(batch, device=self._device)
+            self._losses = self._captured(self._batch)
+        assert self._losses is not None
+        self._batch.copy_(batch, non_blocking=True)
+        self._graph.replay()
+        return self._losses
+
+    def _captured(self, batch: Tensor) -> Tensor:
+        try:
+            return self._graph.capture(partial(self._step, batch))
+        except Exception as error:
+            error.add_note(f"It came while a training step was captured as a CUDA graph; {VARIABLE}=0 trains without.")
+            raise
