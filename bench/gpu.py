@@ -32,6 +32,8 @@ from zdce.models.network import load
 from zdce.ops import dispatch
 from zdce.runtime import atomic, system
 from zdce.settings import VIDEO_SCALE
+from zdce.study.settings import Settings
+from zdce.training import seconds_a_step
 from zdce.version import __version__
 
 from . import clip, folder, infer_gpu, steps
@@ -42,6 +44,9 @@ from .rows import Row, spread
 from .timing import Clock, Timed, rounds
 
 SUITE = "gpu"
+
+# Training pictures of the study: those of LOL's `our485` that are not for validation.
+_TRAINING_PICTURES = 399
 
 _QUERIES = (
     "name", "driver_version", "vbios_version", "memory.total", "clocks.sm", "clocks.max.sm", "clocks.mem", "clocks.max.mem",
@@ -140,13 +145,14 @@ def measure(session: Session) -> None:
         session.part(f"network {model}", of)
     session.part("calls", partial(_calls, session, shapes[0]))
     _operation_parts(session, ("reference", "zdce-triton", "zdce-cuda"))
-    _training_part(session, ("eager", "bf16_autocast", "zdce", "zdce_bf16_autocast"))
+    _training_part(session, ("eager", "eager_graph", "bf16_autocast", "bf16_autocast_graph", "zdce", "zdce_amp"))
+    session.part("study", partial(_study, session))
     _files_part(session, shapes[0])
     for shape in shapes[2:]:
         _network_part(session, shape, ("bf16",))
     session.part("compiled networks", partial(_networks, session, shapes[0], ("zdce", "torch-compile"), ("bf16",)))
     if not session.tiny:
-        _training_part(session, ("compiled", "zdce"))
+        _training_part(session, ("compiled", "zdce", "zdce_amp"))
         _operation_parts(session, ("compiled", "zdce-cuda"))
         _files_part(session, shapes[1])
 
@@ -257,24 +263,33 @@ def _training(session: Session, providers: tuple[str, ...]) -> None:
     """Steps of ``base`` by ``providers``, in turns."""
     batch, size = (2, 32) if session.tiny else (16, 256)
     image = steps.Job("time", (), (), batch, size).image().to(session.device)
-    clock, measured, dtypes = Clock(session.device), {}, {}
-    extra = {"zdce_bf16_autocast": replace(steps.PROVIDERS["zdce_amp"], layout=torch.channels_last)}
-    for name in providers:
+    clock, measured, known = Clock(session.device), {}, steps.providers(session.device)
+    for name in filter(known.__contains__, providers):  # graphs are a GPU's
         try:
-            provider = (steps.PROVIDERS | extra)[name]
-            trainer = steps.Trainer(provider, "base", image)
-            for _ in range(3):
+            trainer = steps.trainer(known[name], "base", image)
+            for _ in range(known[name].warm_up):
                 trainer.step()
         except Exception as error:  # as above
             session.failed(f"{name} in training", error)
             continue
-        measured[name], dtypes[name] = trainer.timed(clock), provider.dtype
+        measured[name] = trainer.timed(clock)
     times = {name: [sum(run) for run in runs] for name, runs in rounds(measured, 0.0 if session.tiny else 3.0, 3).items()}
     shape = f"{batch}x3x{size}x{size}"
     for name, seconds in times.items():
-        session.row("base training", name, "time", "ms", [1e3 * s for s in seconds], shape, dtypes[name])
+        dtype = known[name].dtype
+        session.row("base training", name, "time", "ms", [1e3 * s for s in seconds], shape, dtype)
         ratio = spread(times["eager"])[0] / spread(seconds)[0] if "eager" in times else float("nan")
-        session.row("base training", name, "speed_over_eager", "ratio", [ratio], shape, dtypes[name])
+        session.row("base training", name, "speed_over_eager", "ratio", [ratio], shape, dtype)
+
+
+def _study(session: Session) -> None:
+    """Seconds of the nine trainings of ``zdce study``, from a step of each: pictures, validation and measuring are left out."""
+    study = replace(Settings(), device=session.device)
+    study = replace(study, variants=study.variants[:2], size=32, batch_size=2) if session.tiny else study
+    updates = study.epochs * (_TRAINING_PICTURES // study.batch_size)
+    runs = [updates * seconds_a_step(study.config(variant, 0)) for variant in study.variants]
+    shape = f"{len(runs)} runs x {updates} x {study.batch_size}x3x{study.size}x{study.size}"
+    session.row("study", "zdce", "training time, extrapolated from a step of each run", "s", [sum(runs)], shape, "float32")
 
 
 # The report.

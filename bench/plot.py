@@ -156,10 +156,13 @@ def _engine_bars(axes: Any, rows: list[Row]) -> None:
 def _step_bars(axes: Any, rows: list[Row]) -> None:
     providers = list(dict.fromkeys(row.provider for row in rows))
     ends = dict.fromkeys(providers, 0.0)
-    for part, color in zip(PARTS, ("#5b8db8", "#d9822b", "#9a9a9a"), strict=True):
-        widths = {row.provider: row.value for row in rows if row.mode == part}
-        axes.barh(providers, [widths[name] for name in providers], left=list(ends.values()), color=color, label=part)
-        ends = {name: ends[name] + widths[name] for name in providers}
+    # Steps that are one CUDA graph have no parts.
+    whole = {row.provider for row in rows} - {row.provider for row in rows if row.mode in PARTS}
+    for part, color in zip((*PARTS, STEP), ("#5b8db8", "#d9822b", "#9a9a9a", "#5a9e6f"), strict=True):
+        widths = {row.provider: row.value for row in rows if row.mode == part and (part != STEP or row.provider in whole)}
+        if widths:
+            axes.barh(list(widths), list(widths.values()), left=[ends[name] for name in widths], color=color, label=part)
+        ends |= {name: ends[name] + width for name, width in widths.items()}
     for row in rows:
         if row.mode == STEP:
             axes.annotate(f" {row.value:.4g}", (ends[row.provider], row.provider), va="center", fontsize=8)

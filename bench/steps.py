@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +19,10 @@ from zdce import backends, ops, reference
 from zdce.models.network import DCENet
 from zdce.ops import Objective
 from zdce.runtime import float32, progress, system
+from zdce.training import step_graph
+from zdce.training.config import AMP, Config
+from zdce.training.learner import Learner
+from zdce.training.step_graph import StepGraph
 
 from . import loop, memory
 from .processes import Outcome
@@ -37,8 +42,8 @@ _LAPS = ("convolutions", "objective", "objective", "convolutions", "optimizer")
 _LONG = 0.05
 
 # Tolerances relative to a parameter's largest true gradient. float32: sums of a million terms in any order, five to seven
-# layers, and values so close to 0 that rounding decides about their ReLU. bfloat16: 8 bits for each value.
-TOLERANCES = {"float32": 1e-3, "bfloat16": 0.3}
+# layers, and values so close to 0 that rounding decides about their ReLU. bfloat16: 8 bits for each value; float16: 11.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.3, "float16": 0.05}
 
 # Checked images: the float64 gradients take a second.
 _CHECKED_BATCH, _CHECKED_SIZE = 2, 64
@@ -46,7 +51,9 @@ _CHECKED_BATCH, _CHECKED_SIZE = 2, 64
 # Tolerances relative to float64's loss, over 200 steps: Adam divides by the size of a gradient, so that rounding errors of
 # small gradients count, and steps depend on each other. In the largest network PyTorch's float32 differs by 3e-4, bf16 autocast
 # by 1.4e-3.
-CURVE_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.01}
+CURVE_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.01, "float16": 0.01}
+
+_LEARNING_RATE = 1e-4
 
 # Variant whose loop of `zdce train --augment crops` is measured.
 LOOP_PROVIDER = "zdce"
@@ -86,38 +93,74 @@ class Job:
         return cls(**json.loads(text))
 
     def image(self) -> Tensor:
-        """Dark images (batch, 3, size, size)."""
+        """Dark images (batch, 3, size, size), of 8 bits."""
         size = (self.batch, 3, self.size, self.size)
         image = torch.rand(size, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.3, 0.25, 0.2])[:, None, None]
-        return image.to(self.device)
+        return ((image * 255).round() / 255).to(self.device)
 
 
 @dataclass(frozen=True)
 class Provider:
-    """A way to train: functions of the objective, backend, and modes of the network."""
+    """A way to train.
+
+    Attributes:
+        objective, backend: function of the objective, and the backend of its operators.
+        layout: of weights and images.
+        autocast: type of torch's autocast; None: it is off.
+        compiles: whether torch.compile is used.
+        activations: as for ``DCENet``.
+        graph: whether a step is one CUDA graph, and Adam one kernel; only on GPUs.
+        learner: whether steps are those of ``zdce train``, with the same images in the GPU's memory; only on GPUs. The other
+            attributes then only describe it.
+    """
 
     objective: Callable[..., Objective] = reference.zero_reference_objective
     backend: str = "reference"
     layout: torch.memory_format = torch.contiguous_format
-    autocast: bool = False
+    autocast: torch.dtype | None = None
     compiles: bool = False
     activations: str = "float32"
+    graph: bool = False
+    learner: bool = False
 
     @property
     def dtype(self) -> str:
-        return "bfloat16" if self.autocast else self.activations
+        return str(self.autocast).removeprefix("torch.") if self.autocast else self.activations
+
+    @property
+    def warm_up(self) -> int:
+        """Number of the first steps that take longer than later ones."""
+        return step_graph.WARM_UP + 1 if self.graph or self.learner else 1
 
 
-# Eager PyTorch with straightforward losses, PyTorch's ways to make it faster, and zdce.
-PROVIDERS = {
+# Eager PyTorch with straightforward losses, and PyTorch's ways to make it faster.
+_TORCH = {
     "eager": Provider(),
     "channels_last": Provider(layout=torch.channels_last),
-    "bf16_autocast": Provider(layout=torch.channels_last, autocast=True),
+    "bf16_autocast": Provider(layout=torch.channels_last, autocast=torch.bfloat16),
     "compiled": Provider(compiles=True),
+}
+
+PROVIDERS = {
+    **_TORCH,
     "zdce": Provider(ops.zero_reference_objective, backend="auto"),
     "zdce_bf16": Provider(ops.zero_reference_objective, backend="auto", activations="bfloat16"),
-    "zdce_amp": Provider(ops.zero_reference_objective, backend="auto", autocast=True),
+    "zdce_amp": Provider(ops.zero_reference_objective, backend="auto", autocast=AMP["cpu"]),
 }
+
+# On a GPU, where PyTorch can start a step at once as well.
+GPU_PROVIDERS = {
+    **_TORCH,
+    "eager_graph": Provider(graph=True),
+    "bf16_autocast_graph": Provider(layout=torch.channels_last, autocast=torch.bfloat16, graph=True),
+    "zdce": Provider(learner=True),
+    "zdce_amp": Provider(autocast=AMP["cuda"], learner=True),
+}
+
+
+def providers(device: str) -> Mapping[str, Provider]:
+    """The ways to train on ``device``, by name."""
+    return GPU_PROVIDERS if device == "cuda" else PROVIDERS
 
 
 class Trainer:
@@ -128,8 +171,10 @@ class Trainer:
         self.provider = provider
         self.model = DCENet(variant, provider.activations)
         self.model.to(image.device, dtype=image.dtype, memory_format=provider.layout)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
+        at_once = {"fused": True, "capturable": True} if provider.graph else {}
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=_LEARNING_RATE, **at_once)  # type: ignore[arg-type]
         self.image = image.to(memory_format=provider.layout)
+        self._graph = StepGraph(self._step, image.device) if provider.graph else None
         self._network: Callable[[Tensor], Tensor] = self.model
         self._loss = self._total
         if provider.compiles:
@@ -137,17 +182,18 @@ class Trainer:
             # inductor calls a library for convolutions and fuses nothing across them.
             self._network, self._loss = (torch.compile(f, fullgraph=True, dynamic=False) for f in (self.model, self._total))
 
-    def _total(self, logits: Tensor) -> Tensor:
-        return self.provider.objective(self.image, logits, iterations=self.model.variant.iterations).total
+    def _total(self, image: Tensor, logits: Tensor) -> Tensor:
+        return self.provider.objective(image, logits, iterations=self.model.variant.iterations).total
 
-    def _differentiate(self, lap: Callable[[], None]) -> Tensor:
+    def _differentiate(self, image: Tensor, lap: Callable[[], None]) -> Tensor:
         """Computes gradients and returns the loss; ``lap`` is called at the end of each of ``_LAPS``."""
         self.optimizer.zero_grad()
+        autocast = self.provider.autocast
         with backends.backend(self.provider.backend):
-            with torch.autocast(self.image.device.type, torch.bfloat16, enabled=self.provider.autocast):
-                logits = self._network(self.image)
+            with torch.autocast(image.device.type, autocast or torch.bfloat16, enabled=autocast is not None):
+                logits = self._network(image)
             lap()
-            total = self._loss(logits.to(self.image.dtype))
+            total = self._loss(image, logits.to(image.dtype))
             lap()
         logits.register_hook(lambda grad: lap())
         del logits  # frees it at the end of the objective's part; otherwise it would count as memory of a step
@@ -156,25 +202,65 @@ class Trainer:
         return total.detach()
 
     def gradients(self) -> list[Tensor]:
-        self._differentiate(lambda: None)
+        self._differentiate(self.image, lambda: None)
         return [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
 
     def losses(self, steps: int) -> Tensor:
         """Losses of the first ``steps`` steps, (steps,)."""
         return torch.tensor([self.step().item() for _ in range(steps)], dtype=torch.float64)
 
-    def step(self, lap: Callable[[], None] = lambda: None) -> Tensor:
-        loss = self._differentiate(lap)
+    def step(self) -> Tensor:
+        return self._step(self.image) if self._graph is None else self._graph(self.image)
+
+    def _step(self, image: Tensor, lap: Callable[[], None] = lambda: None) -> Tensor:
+        loss = self._differentiate(image, lap)
         self.optimizer.step()
         lap()
         return loss
 
     def timed(self, clock: Clock) -> Timed:
+        """A function that returns the seconds of each of ``PARTS``, or of a step that is a graph."""
+        if self._graph is not None:
+            return partial(clock.intervals, self.step)
+
         def run() -> tuple[float, ...]:
-            laps = clock.laps(self.step)
+            laps = clock.laps(partial(self._step, self.image))
             return tuple(sum(lap for lap, of in zip(laps, _LAPS, strict=True) if of == part) for part in PARTS)
 
         return run
+
+
+class LearnerTrainer:
+    """Steps of ``zdce train``, for a provider that has them."""
+
+    def __init__(self, provider: Provider, variant: str, image: Tensor) -> None:
+        batch, _, size, _ = image.shape
+        amp = provider.autocast is not None
+        self._learner = Learner(
+            Config(variant, batch_size=batch, size=size, lr=_LEARNING_RATE, amp=amp, device=str(image.device))
+        )  # fmt: skip
+        self._batch = (image * 255).round().to(torch.uint8)
+
+    def gradients(self) -> list[Tensor]:
+        scale = self._learner.scaler.get_scale()
+        self._learner.differentiate(self._batch)
+        return [parameter.grad / scale for parameter in self._learner.model.parameters() if parameter.grad is not None]
+
+    def losses(self, steps: int) -> Tensor:
+        """Losses of the first ``steps`` steps, (steps,)."""
+        return torch.tensor([self._learner.step(self._batch)[0] for _ in range(steps)], dtype=torch.float64)
+
+    def step(self) -> None:
+        self._learner.begin_step(self._batch)
+
+    def timed(self, clock: Clock) -> Timed:
+        """A function that returns the seconds of a step."""
+        return partial(clock.intervals, self.step)
+
+
+def trainer(provider: Provider, variant: str, image: Tensor) -> Trainer | LearnerTrainer:
+    """A network of ``variant`` and its training on ``image`` (B, 3, size, size) as ``provider`` does it."""
+    return (LearnerTrainer if provider.learner else Trainer)(provider, variant, image)
 
 
 @dataclass(frozen=True)
@@ -199,7 +285,7 @@ class Truth:
 
     def error(self, provider: Provider) -> float:
         """Error of the gradients, relative to the largest gradient of each parameter."""
-        got = Trainer(provider, self.variant, self.image).gradients()
+        got = trainer(provider, self.variant, self.image).gradients()
         distances = [
             (value.double() - truth).abs().max() / truth.abs().max() for value, truth in zip(got, self.gradients, strict=True)
         ]
@@ -207,18 +293,19 @@ class Truth:
 
     def curve_error(self, provider: Provider) -> float:
         """Error of the loss curve, relative to the true loss of each step."""
-        got = Trainer(provider, self.variant, self.image).losses(len(self.losses))
+        got = trainer(provider, self.variant, self.image).losses(len(self.losses))
         return ((got - self.losses).abs() / self.losses).max().item() / CURVE_TOLERANCES[provider.dtype]
 
 
 class Measurement:
-    """Measurement of one job; providers are an argument, so that tests can pass a wrong one."""
+    """Measurement of one job; ``known`` providers are an argument, so that tests can pass a wrong one."""
 
-    def __init__(self, job: Job, providers: Mapping[str, Provider] = PROVIDERS) -> None:
+    def __init__(self, job: Job, known: Mapping[str, Provider] | None = None) -> None:
         self.job, self.outcome = job, Outcome()
         if job.threads is not None:
             torch.set_num_threads(job.threads)
-        self.providers = {name: providers[name] for name in job.providers}
+        known = providers(job.device) if known is None else known
+        self.providers = {name: known[name] for name in job.providers}
         self.device = system.processor() if job.device == "cpu" else torch.cuda.get_device_name(job.device)
 
     def run(self) -> Outcome:
@@ -264,13 +351,14 @@ class Measurement:
 
     def _time(self, variant: str) -> None:
         clock, image = Clock(self.job.device), self.job.image()
-        trainers = {name: Trainer(self.providers[name], variant, image) for name in self._correct(variant)}
-        times = rounds(
-            {name: trainer.timed(clock) for name, trainer in trainers.items()}, self.job.seconds, _LEAST_ROUNDS, _LONG
-        )
+        trainers = {name: trainer(self.providers[name], variant, image) for name in self._correct(variant)}
+        for name, made in trainers.items():
+            for _ in range(self.providers[name].warm_up - 1):
+                made.step()
+        times = rounds({name: made.timed(clock) for name, made in trainers.items()}, self.job.seconds, _LEAST_ROUNDS, _LONG)
         steps = {name: [sum(parts) for parts in each] for name, each in times.items()}
         for name, each in times.items():
-            for i, part in enumerate(PARTS):
+            for i, part in enumerate(PARTS if len(each[0]) == len(PARTS) else ()):
                 self._row(variant, name, part, "time", "ms", [1e3 * parts[i] for parts in each])
                 self._row(variant, name, part, "share", "of the step", [sum(parts[i] for parts in each) / sum(steps[name])])
             self._row(variant, name, STEP, "time", "ms", [1e3 * seconds for seconds in steps[name]])
@@ -291,13 +379,21 @@ class Measurement:
                 self._left_out(variant, name, problem)
 
     def _memory_of(self, variant: str, name: str, provider: Provider) -> None:
-        # A first step, not measured, starts threads and makes Adam's state; compilers need the same shape.
-        warm = self.job if provider.compiles else replace(self.job, batch=1, size=32)
-        trainer = Trainer(provider, variant, warm.image())
-        trainer.step()
-        trainer.image = self.job.image().to(memory_format=provider.layout)
-        most = memory.peak(lambda: [trainer.step()], self.job.device) / 2**20
-        self._row(variant, name, STEP, "extra_memory", "MiB", [most])
+        # First steps, not measured, start threads and make Adam's state; compilers and graphs need the same shape. Of a graph
+        # it is the capture that is measured: the graph keeps its memory.
+        graph = provider.warm_up > 1
+        warm = self.job if provider.compiles or graph else replace(self.job, batch=1, size=32)
+        made = trainer(provider, variant, warm.image())
+        for _ in range(provider.warm_up - 1 if graph else 1):
+            made.step()
+        if isinstance(made, Trainer):
+            made.image = self.job.image().to(memory_format=provider.layout)
+
+        def step() -> list[Tensor]:
+            made.step()
+            return []
+
+        self._row(variant, name, STEP, "extra_memory", "MiB", [memory.peak(step, self.job.device) / 2**20])
 
     def _loop(self, variant: str) -> None:
         with TemporaryDirectory() as folder:

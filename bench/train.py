@@ -3,16 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from zdce.errors import InputError
+
 from . import memory
 from .gpus import check_device
 from .processes import KEEP_FREED_MEMORY, Outcome, measured
 from .rows import Row
-from .steps import LOOP_PROVIDER, PARTS, PROVIDERS, STEP, SUITE, Job
+from .steps import LOOP_PROVIDER, PARTS, STEP, SUITE, Job, providers
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of ``zdce bench train``; empty ``providers`` mean all, empty ``threads`` torch's own number."""
+    """Options of ``zdce bench train``; empty ``providers`` mean all of the device, empty ``threads`` torch's own number."""
 
     variants: tuple[str, ...] = ("base",)
     providers: tuple[str, ...] = ()
@@ -34,12 +36,15 @@ def run(options: Options) -> Outcome:
     """Measures time with each number of threads, then memory and the loop of ``zdce train --augment crops``.
 
     Raises:
-        InputError: the device is a GPU and torch sees none.
+        InputError: the device is a GPU and torch sees none, or it has no such provider.
         ChildProcessError: a measuring process failed.
     """
     check_device(options.device)
-    names = options.providers or tuple(PROVIDERS)
-    chosen = tuple(name for name in names if options.compiled or not PROVIDERS[name].compiles)
+    known = providers(options.device)
+    names = options.providers or tuple(known)
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"providers must be among {', '.join(known)} on {options.device}, got {', '.join(unknown)}")
+    chosen = tuple(name for name in names if options.compiled or not known[name].compiles)
     threads: tuple[int | None, ...] = tuple(sorted(set(options.threads))) or (None,)
     job = Job(
         "time", options.variants, chosen, options.batch, options.size, options.seconds, threads[-1], options.curve,

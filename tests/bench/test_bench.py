@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from recorded_graph import RecordedGraph
 
 import zdce
 from zdce import cli, reference, training
@@ -41,9 +42,12 @@ from zdce.bench.cases import CASES, MODES, Setting
 from zdce.bench.providers import PROVIDERS, Provider
 from zdce.bench.rows import Row, spread, to_csv
 from zdce.commands import bench as bench_commands
+from zdce.errors import InputError
 from zdce.io import images
 from zdce.ops import dispatch
 from zdce.runtime import prefetch
+from zdce.training import step_graph
+from zdce.training.config import AMP
 
 SMALL = Setting(batch=1, height=32, width=48)
 EAGER = {"reference": PROVIDERS["reference"]}
@@ -531,6 +535,19 @@ def test_training_steps_as_a_picture(tmp_path, suffix, start):
     assert (tmp_path / f"plot.{suffix}").read_bytes().startswith(start)
 
 
+def test_a_picture_has_steps_without_parts(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    modes = {"eager": [*steps.PARTS, steps.STEP], "eager_graph": [steps.STEP]}
+    rows = [
+        Row("train", "base", provider, mode, "time", "ms", 4.0, None, None, "1x3x2x2", "float32", 2, "a GPU")
+        for provider, of in modes.items()
+        for mode in of
+    ]
+    plot.save_steps(rows, tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    assert all(f"<!-- {word} -->" in text for word in ("eager_graph", *steps.PARTS, steps.STEP))
+
+
 def test_more_threads_are_compared_with_the_fewest():
     rows = [
         Row("train", "base", provider, "step", "speed", "images/s", speed, None, None, "1x3x2x2", "float32", threads, "cpu")
@@ -546,6 +563,40 @@ def test_more_threads_are_compared_with_the_fewest():
 def test_every_way_to_train_has_the_gradients_of_float64(provider):
     truth = steps.Truth.of("base", step_job(size=32).image(), steps=0)
     assert truth.error(steps.PROVIDERS[provider]) <= 1
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """The CPU takes a GPU's part, with its type of mixed precision."""
+    monkeypatch.setitem(AMP, "cpu", AMP["cuda"])
+    monkeypatch.setattr(step_graph, "CudaGraph", RecordedGraph)
+    monkeypatch.setattr(RecordedGraph, "made", [])
+
+
+@pytest.mark.parametrize("provider", ["zdce", "zdce_amp", "eager_graph"])
+def test_steps_on_a_gpu_have_the_gradients_and_losses_of_float64(on_a_gpu, provider):
+    truth, of = steps.Truth.of("base", step_job(size=32).image(), steps=20), steps.GPU_PROVIDERS[provider]
+    assert 0 < truth.error(of) <= 1
+    assert 0 < truth.curve_error(of) <= 1
+
+
+def test_steps_that_are_a_graph_are_timed_as_a_whole(on_a_gpu):
+    job = step_job(providers=("eager", "eager_graph", "zdce"))
+    outcome = steps.Measurement(job, steps.GPU_PROVIDERS).run()
+    assert not outcome.wrong
+    for provider in ("eager_graph", "zdce"):
+        (time,) = by_metric(outcome.rows, provider=provider, metric="time")
+        assert time.mode == steps.STEP
+        assert time.value > 0
+    assert [graph.captures for graph in RecordedGraph.made] == [0, 1, 1]  # of the gradients, the losses and the time
+    (lines,) = train.tables(outcome.rows).values()
+    assert [line[0] for line in lines] == ["eager", "eager_graph", "zdce"]
+    assert lines[1][1 : 1 + len(steps.PARTS)] == [""] * len(steps.PARTS)
+
+
+def test_the_cpu_has_no_steps_as_a_graph():
+    with pytest.raises(InputError, match=r"providers must be among eager, .*, zdce_amp on cpu, got eager_graph"):
+        train.run(train.Options(providers=("eager", "eager_graph")))
 
 
 @pytest.mark.heavy  # three processes with PyTorch; its measurements run here above

@@ -293,7 +293,7 @@ def bench_layers(names: tuple[str, ...], quick: bool, plot_path: Path | None, cs
     "--threads", callback=_numbers, help="Numbers of threads, separated by commas, such as 1,2.  [default: torch's own]"
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Device to measure.")
-@_several("--provider", "peers", steps.PROVIDERS, "Library to measure")
+@_several("--provider", "peers", steps.PROVIDERS | steps.GPU_PROVIDERS, "Library to measure")
 @click.option(
     "--seconds", type=click.FloatRange(min=0), default=20.0, help="Time to measure each variant for, in at least three rounds."
 )
@@ -316,7 +316,11 @@ def bench_train(
     Times are medians in milliseconds, "x threads" is the speed relative to the fewest threads, "MiB" the memory of a step
     beyond images and parameters. "zdce_bf16" keeps feature maps in bfloat16, "zdce_amp" also multiplies in it. At the end, a
     short `zdce train --augment crops` on 600x400 JPEGs shows the share of its loop, which decodes every picture, that is spent
-    in steps. On a GPU, convolutions in float32 do not use TF32, and the loop is left out.
+    in steps.
+
+    On a GPU, "zdce" and "zdce_amp" are steps of `zdce train` without and with --amp (float16): one CUDA graph, which is timed as
+    a whole. "eager_graph" and "bf16_autocast_graph" are PyTorch's as one graph. Convolutions in float32 do not use TF32, and
+    the loop is left out.
     """
     if plot_path is not None:
         plot.check(plot_path)

@@ -105,7 +105,7 @@ class Learner:
             if self._graph is not None:
                 mean = self._mean(self._graph(batch))
             else:
-                mean = self._mean(self._differentiate(batch))
+                mean = self._mean(self.differentiate(batch))
                 if not self.asynchronous and not all(map(math.isfinite, mean())):
                     return mean
                 self._update()
@@ -113,14 +113,11 @@ class Learner:
             self.average.n_averaged += 1
         return mean
 
-    def _whole_step(self, batch: Tensor) -> Tensor:
-        """An update without the host's part in it; a CUDA graph repeats what it does to tensors. Returns the losses."""
-        losses = self._differentiate(batch)
-        self._update()
-        return losses
+    def differentiate(self, batch: Tensor) -> Tensor:
+        """Computes the gradients of an update from ``batch``, as for ``begin_step``, times the scaler's scale.
 
-    def _differentiate(self, batch: Tensor) -> Tensor:
-        """Computes the gradients of an update; returns total and terms of this process's pictures, (5,) float64."""
+        Returns total and terms of this process's pictures, (5,) float64.
+        """
         self.optimizer.zero_grad()
         parts = batch.split(self.config.batch_size // self.ranks.world)
         losses = []
@@ -130,6 +127,12 @@ class Learner:
                 losses.append(torch.stack(objective).detach().double())
                 self.scaler.scale(objective.total / len(parts)).backward()
         return torch.stack(losses).mean(0)
+
+    def _whole_step(self, batch: Tensor) -> Tensor:
+        """An update without the host's part in it; a CUDA graph repeats what it does to tensors. Returns the losses."""
+        losses = self.differentiate(batch)
+        self._update()
+        return losses
 
     def _gradient_exchange(self, last: bool) -> AbstractContextManager[None]:
         """Context of a backward pass: processes exchange gradients only in the ``last`` one of an update."""
