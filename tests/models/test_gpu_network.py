@@ -55,3 +55,16 @@ def test_wider_networks_take_smaller_pictures_whole():
     sizes = [GpuNetwork(zdce.DCENet(name), "bf16").most_pixels() for name in ("base", "filters32", "zero-dce")]
     assert sizes == sorted(sizes, reverse=True)
     assert GpuNetwork(zdce.DCENet("base"), "fp32").most_pixels() < sizes[0]
+
+
+@pytest.mark.parametrize(("precision", "planes"), [("fp32", True), ("tf32", False), ("bf16", False), ("fp16", False)])
+def test_tensor_cores_read_channels_last_and_true_float32_planes(precision, planes):
+    network, seen = GpuNetwork(zdce.DCENet("iters4"), precision), []
+    first = network._model.convolutions[0]
+    first.register_forward_hook(lambda module, inputs, _: seen.extend([module.weight, *inputs]))
+    for image in (torch.rand(2, 3, 8, 9), torch.rand(2, 8, 9, 3).movedim(-1, 1)):
+        with torch.inference_mode(), network.logits(image):
+            pass
+    assert len(seen) == 4
+    assert all(tensor.is_contiguous() == planes for tensor in seen)
+    assert all(tensor.is_contiguous(memory_format=torch.channels_last) != planes for tensor in seen)

@@ -318,8 +318,8 @@ def bench_train(
     short `zdce train --augment crops` on 600x400 JPEGs shows the share of its loop, which decodes every picture, that is spent
     in steps.
 
-    On a GPU, "zdce" and "zdce_amp" are steps of `zdce train` without and with --amp (float16): one CUDA graph, which is timed as
-    a whole. "eager_graph" and "bf16_autocast_graph" are PyTorch's as one graph. Convolutions in float32 do not use TF32, and
+    On a GPU, "zdce" and "zdce_amp" are steps of `zdce train` without and with --amp (float16): one CUDA graph, which is timed
+    as a whole. "eager_graph" and "bf16_autocast_graph" are PyTorch's as one graph. Convolutions in float32 do not use TF32, and
     the loop is left out.
     """
     if plot_path is not None:

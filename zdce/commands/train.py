@@ -84,7 +84,10 @@ _PANELS = {
     default="float32",
     help="Type of feature maps on the CPU; bfloat16 halves their memory.",
 )
-@click.option("--amp/--no-amp", help="Mixed precision: float16 on a GPU, bfloat16 on the CPU.")
+@click.option(
+    "--amp/--no-amp",
+    help="Mixed precision: float16 on a GPU, bfloat16 on the CPU; without it, float32, also on a GPU (no TF32).",
+)
 @click.option(
     "--loss-weights",
     callback=_weights,

@@ -55,7 +55,8 @@ class Config:
         ema: decay per update of a moving average of the weights, in [0, 1), which is then validated and saved; 0: no average.
         activations: "float32", or "bfloat16" for feature maps in half the memory on the CPU; see ``zdce.DCENet``.
         amp: whether the network runs under torch's autocast: float16 with scaled gradients on a GPU, bfloat16 on the CPU, where
-            zdce's kernels keep feature maps in it, not logits, and on processors with AMX multiply in it.
+            zdce's kernels keep feature maps in it, not logits, and on processors with AMX multiply in it. Without it, a GPU
+            computes in true float32 too, not in TF32.
         weights: weight of each loss.
         target: mean brightness that exposure control aims at, in [0, 1].
         normalization: normalisation of the illumination term, "paper" or "keras".
