@@ -7,7 +7,6 @@ intervals. Writes the table of docs/local.md; takes some five minutes on one qui
 
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -22,7 +21,9 @@ import zdce
 from zdce import ops
 from zdce.metrics.evaluation import interval
 from zdce.metrics.similarity import psnr
-from zdce.models import guidance, guided_scene, noise
+from zdce.models import guidance, guided_scene
+from zdce.ops.picture_noise import picture_noise
+from zdce.settings import LEVELS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "local.md"
 BEGIN, END = "<!-- constants: begin -->", "<!-- constants: end -->"
@@ -41,7 +42,7 @@ class Pair(NamedTuple):
     reference: NDArray[np.uint8]
     small: Tensor
     maps: Tensor
-    noise: noise.Noise
+    noise: Tensor
 
 
 class Constant(NamedTuple):
@@ -90,8 +91,7 @@ def pairs(low: Path, high: Path, pattern: str) -> list[Pair]:
         small = ops.reduce_picture(tensor, model.variant.scale)
         with torch.no_grad():
             maps = torch.tanh(model(small))
-        levels = noise.assumed(None, model.variant.noise, partial(noise.measured, picture))
-        found.append(Pair(tensor, reference, small, maps, levels))
+        found.append(Pair(tensor, reference, small, maps, picture_noise(tensor, model.variant.noise / LEVELS)))
     return found
 
 
@@ -101,7 +101,7 @@ def enhanced(pair: Pair, brightness: float) -> NDArray[np.uint8]:
     if not coefficients.any():
         return pair.picture.numpy()
     bright = ops.enhance_picture(pair.picture, coefficients, variant.iterations, scale=variant.scale)
-    return ops.denoise_picture(pair.picture, bright, *(value / 255 for value in pair.noise)).numpy()
+    return ops.denoise_picture(pair.picture, bright, pair.noise).numpy()
 
 
 def measured(sets: dict[str, list[Pair]], chosen: dict[Constant, float]) -> Psnrs:

@@ -29,6 +29,7 @@ from zdce import backends, ops
 from zdce.models import guided_scene
 from zdce.models.scene import SIDE
 from zdce.ops import dispatch, operator
+from zdce.ops.picture_noise import picture_noise
 
 from .cases import CASES, DTYPES, Setting, gradients, value
 from .ptx import ptxas_words, widest
@@ -109,7 +110,7 @@ def launches(setting: Setting) -> list[Launch]:
 
 def _pictures(setting: Setting) -> None:
     """From the logits of ``setting``'s type to a picture of 8 bits, at a scale and at full size; strengths for a scene of that
-    type; reduced and denoised pictures.
+    type; reduced pictures, and what is denoised with the noise that is measured.
     """
     picture = torch.zeros(setting.height, setting.width, 3, dtype=torch.uint8)
     for scale in _SCALES:
@@ -118,7 +119,7 @@ def _pictures(setting: Setting) -> None:
         ops.enhance_picture(picture, logits, scale=scale, logits=True)
     _strengths(setting)
     if setting.dtype == "float32":  # The other kernels do not depend on the type.
-        ops.denoise_picture(picture, picture)
+        ops.denoise_picture(picture, picture, picture_noise(picture))
         for scale, antialias in itertools.product(_SCALES, (False, True)):
             ops.reduce_picture(picture, scale, antialias)
 

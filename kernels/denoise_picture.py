@@ -14,10 +14,10 @@ from torch import Tensor
 
 from zdce.kernels.launch import launch
 from zdce.kernels.pictures import WHITE
-from zdce.kernels.tiles import device_function
+from zdce.kernels.tiles import constant, device_function
 
 # As in zdce/ops/denoise_picture.py.
-FULL_BLUR, COLOR, COLOR_ERROR = 2 / 255, 25 / 255, 1.4 / 255
+FULL_BLUR, COLOR, COLOR_ERROR = constant(2 / 255), constant(25 / 255), constant(1.4 / 255)
 
 
 @device_function
@@ -73,17 +73,19 @@ def near_weight(squared: tl.constexpr):
 @triton.jit(
     do_not_specialize=[
         "picture_ptr", "enhanced_ptr", "luma_ptr", "averaged_ptr", "guide_ptr", "slope_ptr", "red_ptr", "blue_ptr",
-        "height", "width", "picture_y", "enhanced_y",
+        "levels_ptr", "height", "width", "picture_y", "enhanced_y",
     ]
 )  # fmt: skip
 def guide_forward(
     picture_ptr, enhanced_ptr, luma_ptr, averaged_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr,
-    height, width, picture_y, enhanced_y, grain,
+    levels_ptr, height, width, picture_y, enhanced_y,
     TOP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     # Grid (blocks of the planes' columns x blocks of ROWS rows). A program goes down its rows and keeps the sums along x of the
     # last four; with those of a fifth it has the sums of 5 x 5 pixels. red_ptr and blue_ptr get the chroma blurred along the
     # row.
+    grain = tl.minimum(tl.load(levels_ptr), tl.load(levels_ptr + 1)).to(tl.float32)
+    grain = grain * grain
     blocks = tl.cdiv(width + 4, COLUMNS)
     column = tl.program_id(0) % blocks * COLUMNS + tl.arange(0, COLUMNS)
     begin = (tl.program_id(0) // blocks).to(tl.int64) * ROWS
@@ -141,15 +143,18 @@ def guide_forward(
 @triton.jit(
     do_not_specialize=[
         "enhanced_ptr", "luma_ptr", "averaged_ptr", "guide_ptr", "slope_ptr", "red_ptr", "blue_ptr", "denoised_ptr",
-        "height", "width", "enhanced_y", "denoised_y",
+        "levels_ptr", "height", "width", "enhanced_y", "denoised_y",
     ]
 )  # fmt: skip
 def denoise_forward(
     enhanced_ptr, luma_ptr, averaged_ptr, guide_ptr, slope_ptr, red_ptr, blue_ptr, denoised_ptr,
-    height, width, enhanced_y, denoised_y,
-    limit, chroma, color_error, TOP: tl.constexpr, PIXELS: tl.constexpr,
+    levels_ptr, height, width, enhanced_y, denoised_y,
+    TOP: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
-    # Grid (blocks of the picture's pixels).
+    # Grid (blocks of the picture's pixels). levels_ptr: noise and grain.
+    noise = tl.load(levels_ptr).to(tl.float32)
+    cutoff, error = 510.0 * noise, tl.minimum(noise, COLOR_ERROR) / COLOR
+    limit, chroma, color_error = cutoff * cutoff, noise / FULL_BLUR, error * error
     y, x = rows_and_columns(width, PIXELS)
     inside, pitch = y < height, width + 4
     y = tl.minimum(y, height - 1)
@@ -201,19 +206,18 @@ PIXELS = 512
 GUIDE_ROWS, GUIDE_COLUMNS = 16, 128
 
 
-def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float, grain: float, denoised: Tensor) -> None:
-    """picture, enhanced (H, W, 3); writes denoised (H, W, 3)."""
+def denoise_picture(picture: Tensor, enhanced: Tensor, levels: Tensor, denoised: Tensor) -> None:
+    """picture, enhanced (H, W, 3), levels (2,) of noise and grain; writes denoised (H, W, 3)."""
     height, width, _ = picture.shape
     planes = picture.new_empty(6, height + 4, width + 4, dtype=torch.float32)
     top = WHITE[picture.dtype]
     launch(
         guide_forward, (triton.cdiv(height + 4, GUIDE_ROWS) * triton.cdiv(width + 4, GUIDE_COLUMNS),),
-        picture, enhanced, *planes, height, width, picture.stride(0), enhanced.stride(0),
-        min(grain, noise) ** 2, TOP=top, ROWS=GUIDE_ROWS, COLUMNS=GUIDE_COLUMNS, num_warps=WARPS,
+        picture, enhanced, *planes, levels, height, width, picture.stride(0), enhanced.stride(0),
+        TOP=top, ROWS=GUIDE_ROWS, COLUMNS=GUIDE_COLUMNS, num_warps=WARPS,
     )  # fmt: skip
     launch(
         denoise_forward, (triton.cdiv(height * width, PIXELS),),
-        enhanced, *planes, denoised, height, width, enhanced.stride(0), denoised.stride(0),
-        (2 * 255 * noise) ** 2, noise / FULL_BLUR, (min(noise, COLOR_ERROR) / COLOR) ** 2,
+        enhanced, *planes, denoised, levels, height, width, enhanced.stride(0), denoised.stride(0),
         TOP=top, PIXELS=PIXELS, num_warps=WARPS,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from zdce.ops.losses import spatial_consistency_reference as spatial_consistency
 from zdce.ops.losses import zero_reference_objective_reference as zero_reference_objective
 from zdce.ops.objective import reference as objective
 from zdce.ops.objective import reference_backward as objective_backward
+from zdce.ops.picture_noise import reference as picture_noise
 from zdce.ops.reduce_picture import reference as reduce_picture
 from zdce.ops.region_contrast import reference as region_contrast
 from zdce.ops.region_contrast import reference_backward as region_contrast_backward
@@ -46,6 +47,7 @@ __all__ = [
     "illumination_smoothness",
     "objective",
     "objective_backward",
+    "picture_noise",
     "reduce_picture",
     "region_contrast",
     "region_contrast_backward",

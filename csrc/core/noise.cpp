@@ -1,4 +1,4 @@
-// Noise of a picture, measured in the picture itself. zdce/models/noise.py has the same, with the reasons.
+// Noise of a picture, measured in the picture itself. zdce/ops/picture_noise.py has the same, with the reasons.
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,6 @@
 // Operations on interleaved pictures.
 
+#include <algorithm>
 #include <optional>
 
 #include "tensors.h"
@@ -24,10 +25,19 @@ void enhance(const Tensor picture_tensor, const Tensor maps, int64_t iterations,
                   logits, picture(enhanced, "enhanced"));
 }
 
-// picture, enhanced: (H, W, 3); denoised: (H, W, 3), written, other memory than the two.
-void denoise(const Tensor picture_tensor, const Tensor enhanced, double noise, double grain, const Tensor denoised) {
-  denoise_picture(picture(picture_tensor, "picture"), picture(enhanced, "enhanced"), noise, grain,
+// picture, enhanced: (H, W, 3); levels: noise and grain as fractions of white, two doubles; denoised: (H, W, 3),
+// written, other memory than the two.
+void denoise(const Tensor picture_tensor, const Tensor enhanced, const Tensor levels, const Tensor denoised) {
+  const auto* const of = static_cast<const double*>(grid(levels, "levels", Element::kDouble, {2}));
+  denoise_picture(picture(picture_tensor, "picture"), picture(enhanced, "enhanced"), of[0], of[1],
                   picture(denoised, "denoised"));
+}
+
+// picture: (H, W, 3); levels: its noise, at least `least`, and its grain, written, as above.
+void measure(const Tensor picture_tensor, double least, const Tensor levels) {
+  auto* const to = static_cast<double*>(grid(levels, "levels", Element::kDouble, {2}));
+  const NoiseLevels found = measure_noise(picture(picture_tensor, "picture"));
+  to[0] = std::max(found.noise / 255, least), to[1] = found.grain / 255;
 }
 
 }  // namespace
@@ -37,4 +47,5 @@ STABLE_TORCH_LIBRARY_IMPL(zdce_cpp, CPU, m) {
   m.impl("reduce_picture", TORCH_BOX(&zdce::reduce));
   m.impl("enhance_picture", TORCH_BOX(&zdce::enhance));
   m.impl("denoise_picture", TORCH_BOX(&zdce::denoise));
+  m.impl("picture_noise", TORCH_BOX(&zdce::measure));
 }

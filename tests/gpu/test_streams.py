@@ -61,9 +61,10 @@ def test_nothing_waits_for_the_gpu(backend, streams):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("noise", [1.4, None])
 @pytest.mark.parametrize("name", ["base", "adaptive", "local"])
-def test_nothing_waits_while_pictures_are_enhanced(backend, streams, name, precision):
-    enhancer = zdce.Enhancer(zdce.load(name).to(streams), precision=precision, noise=1.4)
+def test_nothing_waits_while_pictures_are_enhanced(backend, streams, name, noise, precision):
+    enhancer = zdce.Enhancer(zdce.load(name).to(streams), precision=precision, noise=noise)
     dark = torch.randint(0, 40, (2, 150, 200, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).to(streams)
     for _ in range(3):  # compiles the kernels, and captures graphs for the second of a shape
         expected = enhancer.pictures(dark)

@@ -54,18 +54,23 @@ def engine(name, fused):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
 @pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("measured", [True, False])
 @pytest.mark.parametrize(("name", "scale"), [("base", 1), ("adaptive", 1), ("adaptive", 4), ("local", 6)])
-def test_nothing_waits_while_pictures_are_enhanced(monkeypatch, name, scale, fused, dtype):
+def test_nothing_waits_while_pictures_are_enhanced(monkeypatch, name, scale, measured, fused, dtype):
     strengths = []
     monkeypatch.setattr(fused_network, "run_network", lambda *arguments: strengths.append(arguments[5]))
     monkeypatch.setattr(GpuNetwork, "most_pixels", lambda _: 2**26)
     made, pictures, variant = engine(name, fused), torch.empty(2, 90, 120, 3, dtype=dtype, device=GPU), VARIANTS[name]
     for owner, make in ((torch.Tensor, "new_tensor"), (torch, "tensor")):  # of the host's numbers, copied inside
         monkeypatch.setattr(owner, make, None)
-    settings = PixelSettings(scale=scale, strength=0.8, brightness=variant.brightness, noise=variant.noise)
+    settings = PixelSettings(
+        scale=scale, strength=0.8, brightness=variant.brightness, noise=None if measured else variant.noise
+    )
     with zdce.backend("triton"), torch.inference_mode(), Started() as work:
         results = made.enhance_all(pictures, settings)
     assert (results.shape, results.dtype, results.device) == (pictures.shape, dtype, GPU)
+    measurements = [operator for operator in work.operators if operator.name() == "zdce::picture_noise"]
+    assert len(measurements) == 2 * (measured and variant.noise > 0)
     searches = [operator.name() for operator in work.operators if "strength" in operator.name()]
     whole = name == "adaptive" and scale == 1
     kernel = {"base": [], "adaptive": ["zdce::scene_strength"], "local": ["zdce::guided_strength"]}[name]

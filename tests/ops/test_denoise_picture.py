@@ -69,6 +69,14 @@ def test_types_and_grain(backend, device, dtype, grain):
         check(*(values.to(device) for values in pair((23, 31), dtype)), 1.4 / 255, grain)
 
 
+def test_noise_and_grain_are_read_where_the_picture_is(backend, device):
+    dark, bright = (values.to(device) for values in pair((21, 45), torch.uint8))
+    levels = torch.tensor([3 / 255, 1 / 255], dtype=torch.float64, device=device)
+    with zdce.backend(backend):
+        expected = zdce.ops.denoise_picture(dark, bright, 3 / 255, 1 / 255)
+        assert torch.equal(zdce.ops.denoise_picture(dark, bright, levels), expected)
+
+
 def test_rows_that_lie_apart_and_any_strides(backend, device):
     dark, bright = (values.to(device) for values in pair((25, 40), torch.uint8))
     with zdce.backend(backend):
@@ -200,13 +208,20 @@ with zdce.backend("cpp"):
 
 def test_opcheck_and_compile():
     dark, bright = pair((13, 24), torch.uint8)
-    torch.library.opcheck(torch.ops.zdce.denoise_picture.default, (dark, bright, 0.01, 0.01))
+    torch.library.opcheck(torch.ops.zdce.denoise_picture.default, (dark, bright, LEVELS))
     torch._dynamo.reset()
     compiled = torch.compile(zdce.ops.denoise_picture, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(dark, bright), zdce.ops.denoise_picture(dark, bright))
 
 
 PICTURE = torch.zeros(13, 24, 3, dtype=torch.uint8)
+
+
+def levels(noise, grain):
+    return torch.tensor([noise, grain], dtype=torch.float64)
+
+
+LEVELS = levels(0.1, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +232,8 @@ PICTURE = torch.zeros(13, 24, 3, dtype=torch.uint8)
         (ValueError, r"enhanced must be \(13, 24, 3\) of torch.uint8 .* got \(13, 20, 3\)", {"enhanced": PICTURE[:, :20]}),
         (ValueError, "noise must be at least 0 and below 1, got -1", {"noise": -1.0}),
         (ValueError, "noise must be at least 0 and below 1, got nan", {"noise": float("nan")}),
+        (ValueError, r"noise must be a number or a tensor \(2,\) of torch.float64 .* got \(1,\)", {"noise": LEVELS[:1]}),
+        (ValueError, r"noise must be a number .* got \(2,\) of torch.float32", {"noise": LEVELS.float()}),
         (ValueError, "grain must be at least 0 and below 1, got 1.0", {"grain": 1.0}),
         (
             ValueError,
@@ -233,13 +250,15 @@ def test_bad_arguments_are_named(error, message, changes):
 @pytest.mark.parametrize(
     "arguments",
     [
-        (PICTURE, PICTURE[:, :20], 0.1, 0.0, PICTURE.clone()),
-        (PICTURE, PICTURE, 0.1, 0.0, PICTURE[:5].clone()),
-        (PICTURE, PICTURE.float(), 0.1, 0.0, PICTURE.clone()),
-        (PICTURE[:, ::2], PICTURE[:, :12], 0.1, 0.0, PICTURE[:, :12].clone()),
-        (PICTURE, PICTURE, float("nan"), 0.0, PICTURE.clone()),
-        (PICTURE, PICTURE, 1.0, 0.0, PICTURE.clone()),
-        (PICTURE, PICTURE, 0.1, float("nan"), PICTURE.clone()),
+        (PICTURE, PICTURE[:, :20], LEVELS, PICTURE.clone()),
+        (PICTURE, PICTURE, LEVELS, PICTURE[:5].clone()),
+        (PICTURE, PICTURE.float(), LEVELS, PICTURE.clone()),
+        (PICTURE[:, ::2], PICTURE[:, :12], LEVELS, PICTURE[:, :12].clone()),
+        (PICTURE, PICTURE, levels(float("nan"), 0.0), PICTURE.clone()),
+        (PICTURE, PICTURE, levels(1.0, 0.0), PICTURE.clone()),
+        (PICTURE, PICTURE, levels(0.1, float("nan")), PICTURE.clone()),
+        (PICTURE, PICTURE, LEVELS.float(), PICTURE.clone()),
+        (PICTURE, PICTURE, LEVELS[:1], PICTURE.clone()),
     ],
 )
 def test_compiled_code_checks_what_reaches_it(arguments):

@@ -17,6 +17,8 @@ FLOAT32_TARGETS = {*static.TARGETS, "gfx942"}
 KERNELS = {f"{name}_{way}" for name in ("curve", "channel", "region", "statistics", "tv") for way in ("forward", "backward")}
 PICTURES = {
     "denoise_forward",
+    "details_forward",
+    "flattest_forward",
     "guide_forward",
     "picture_forward",
     "reduce_forward",

@@ -98,7 +98,8 @@ def test_a_folder_of_sizes_compiles_few_versions(tmp_path):
     sizes = [f"{height}x{width}" for height in (1, 40, 47, 64, 81) for width in (1, 40, 47, 64, 81, 96, 122)]
     versions = compiled_versions(*sizes, cache=tmp_path)
     assert set(versions) == triton_launches.KERNELS
-    pictures = {"denoise_forward", "guide_forward", "reduce_forward", "sample_forward"}  # no access is wide in any of them
+    # No access is wide in any of them.
+    pictures = {"denoise_forward", "details_forward", "flattest_forward", "guide_forward", "reduce_forward", "sample_forward"}
     assert {name: versions[name] for name in pictures} == dict.fromkeys(pictures, 1)
     assert max(versions.values()) <= 8
 

@@ -14,6 +14,7 @@ from zdce.kernels import (
     enhance_picture,
     guided_strength,
     objective,
+    picture_noise,
     reduce_picture,
     region_means,
     scene_strength,
@@ -24,6 +25,7 @@ KERNELS = {
     *(f"{name}_{way}" for name in ("curve", "channel", "region", "statistics", "tv") for way in ("forward", "backward")),
     *("denoise_forward", "guide_forward", "picture_forward", "reduce_forward", "sample_forward"),
     *("scene_forward", "guided_forward", "terms_shares", "terms_forward", "terms_backward"),
+    *("details_forward", "flattest_forward"),
 }
 
 
@@ -47,7 +49,8 @@ def start_every_kernel(height, width, device="cpu"):
     objective.objective_backward(scalars[0], *4 * [None], small, small, means, image, maps, 8, *settings, maps)
 
     picture, enhanced = (empty(height, width, 3, dtype=torch.uint8) for _ in range(2))
-    denoise_picture.denoise_picture(picture, enhanced, 0.01, 0.01, enhanced)
+    denoise_picture.denoise_picture(picture, enhanced, empty(2, dtype=torch.float64), enhanced)
+    picture_noise.picture_noise(picture, 0.0, empty(2, dtype=torch.float64))
     for scale, channels, align_corners in ((1, 24, False), (12, 24, False), (12, 3, True), (6, 2, False)):
         reduced = (-(-side // scale) for side in (height, width))
         enhance_picture.enhance_picture(

@@ -132,7 +132,7 @@ class Engine:
         _core().run_network_tile(self._network, _interleaved(picture), tile, result)
 
     def _noise(self, picture: Array, settings: PixelSettings) -> noise.Noise:
-        return noise.assumed(settings.noise, self.variant.noise, lambda: noise.measured(picture))
+        return noise.assumed(settings.noise, self.variant.noise, lambda: noise.Noise(*_core().measure_noise(picture)))
 
 
 def _joined(weights: Iterable[Array]) -> Array:

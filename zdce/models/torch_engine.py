@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zdce import ops
-from zdce.models import guided_scene, illumination, noise, scene
+from zdce.models import guided_scene, illumination, scene
 from zdce.models.engine import Array, PixelSettings
 from zdce.models.gpu_copies import GpuCopies
 from zdce.models.gpu_network import GpuNetwork
@@ -20,6 +20,7 @@ from zdce.models.network import DCENet
 from zdce.models.variants import ILLUMINATION
 from zdce.ops.denoise_picture import DENOISE_REACH
 from zdce.ops.interleaved import fractions
+from zdce.ops.picture_noise import picture_noise
 from zdce.settings import LEVELS
 
 # Pixels of the strips that are denoised one after the other: a strip with its result is 25 MB in 16 bits, 50 in floats.
@@ -98,7 +99,7 @@ class TorchEngine:
     def enhance_all(self, pictures: Tensor, settings: PixelSettings) -> Tensor:
         """The enhanced ``pictures`` (B, H, W, 3), contiguous, together as far as memory allows.
 
-        Pictures are not copied to the host, except for a sample if noise is measured; otherwise the call is asynchronous.
+        On a GPU the host does not wait for them.
         """
         enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
         gpu, pixels = self._gpu, pictures[..., 0].numel()
@@ -227,10 +228,9 @@ class TorchEngine:
 
     def _denoised(self, picture: Tensor, enhanced: Tensor, settings: PixelSettings) -> Tensor:
         """``enhanced`` (H, W, 3), in place, without the noise of ``picture`` (H, W, 3) that the curve amplified."""
-        found = self._noise(picture, settings) if settings.strength else noise.Noise()
-        if found.deviation == 0:
+        found = self._noise(picture, settings) if settings.strength else 0.0
+        if not isinstance(found, Tensor) and found == 0:
             return enhanced
-        deviation, grain = (value / LEVELS for value in found)
         height, width, _ = enhanced.shape
         rows = max(2 * DENOISE_REACH, _STRIP // width)
         above = enhanced[:0]
@@ -240,13 +240,17 @@ class TorchEngine:
             strip = enhanced.new_empty(before + len(below), width, 3)
             strip[:before], strip[before:] = above, below  # torch.cat does not support uint16 on CUDA.
             above = enhanced[end - DENOISE_REACH : end].clone()
-            denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, deviation, grain)
+            denoised = ops.denoise_picture(picture[top - before : end + DENOISE_REACH], strip, found)
             enhanced[top:end] = denoised[before : before + end - top]
             del strip, denoised  # Before the next ones are made.
         return enhanced
 
-    def _noise(self, picture: Tensor, settings: PixelSettings) -> noise.Noise:
-        return noise.assumed(settings.noise, self._model.variant.noise, lambda: noise.measured(picture, _blocks))
+    def _noise(self, picture: Tensor, settings: PixelSettings) -> float | Tensor:
+        """The noise to smooth as ``zdce.ops.denoise_picture`` takes it; measured, it stays on the picture's device."""
+        own = self._model.variant.noise
+        if settings.noise is None and own:
+            return picture_noise(picture, own / LEVELS)
+        return (settings.noise or 0.0) / LEVELS
 
     def _maps(self, small: Tensor) -> Tensor:
         """Curve maps (B, C, h, w) of images (B, 3, h, w) in [0, 1]."""
@@ -275,9 +279,3 @@ class TorchEngine:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             logits = self._model(image.contiguous())
         yield logits
-
-
-def _blocks(picture: Tensor, down: int, across: int) -> Array:
-    """The blocks for ``noise.measured``; nothing else is copied from a GPU."""
-    blocks: Array = picture.unfold(0, noise.SIDE, down).unfold(1, noise.SIDE, across).cpu().numpy()
-    return blocks

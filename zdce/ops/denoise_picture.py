@@ -31,7 +31,7 @@ _COLOR_ERROR = 1.4 / 255
 _BELOW_WHITE = 254 / 255
 
 
-def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255, grain: float = 0.0) -> Tensor:
+def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float | Tensor = 1 / 255, grain: float = 0.0) -> Tensor:
     """Removes the noise that the curve has amplified from an enhanced picture, and keeps edges.
 
     A curve with the slope g makes noise of standard deviation g n from noise of standard deviation n; g follows from the local
@@ -45,9 +45,10 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255, g
             where each row's pixels are contiguous.
         enhanced: after the curve, (H, W, 3) of the same type.
         noise: standard deviation of the noise in ``picture``, as a fraction of white; by default one level of 255. 0: nothing
-            changes.
+            changes. A tensor of two float64 numbers on the picture's device, noise and grain, is read there, without waiting
+            for it.
         grain: standard deviation of the finest details in flat parts of ``picture``, as a fraction of white; at most ``noise``
-            counts.
+            counts. Where ``noise`` is a tensor, it has the grain.
 
     Returns:
         Shape (H, W, 3) in the type of ``picture``; integers are rounded to nearest. No gradient.
@@ -66,12 +67,26 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float = 1 / 255, g
             f"enhanced must be {tuple(picture.shape)} of {picture.dtype} on {picture.device} as picture is,"
             f" got {tuple(enhanced.shape)} of {enhanced.dtype} on {enhanced.device}"
         )
+    if picture.requires_grad or enhanced.requires_grad:
+        raise ValueError("picture and enhanced must not require a gradient: denoise_picture has none")
+    return torch.ops.zdce.denoise_picture(picture, enhanced, _levels(picture, noise, grain))
+
+
+def _levels(picture: Tensor, noise: float | Tensor, grain: float) -> Tensor:
+    """Noise and grain as the operator takes them: float64 (2,) on the device of ``picture``."""
+    if isinstance(noise, Tensor):
+        if (noise.shape, noise.dtype, noise.device) != ((2,), torch.float64, picture.device):
+            raise ValueError(
+                f"noise must be a number or a tensor (2,) of torch.float64 on picture's device {picture.device},"
+                f" got {tuple(noise.shape)} of {noise.dtype} on {noise.device}"
+            )
+        return noise
     for name, deviation in (("noise", noise), ("grain", grain)):
         if not 0 <= deviation < 1:
             raise ValueError(f"{name} must be at least 0 and below 1, got {deviation}")
-    if picture.requires_grad or enhanced.requires_grad:
-        raise ValueError("picture and enhanced must not require a gradient: denoise_picture has none")
-    return torch.ops.zdce.denoise_picture(picture, enhanced, noise, grain)
+    levels = torch.full((2,), noise, dtype=torch.float64, device=picture.device)
+    levels[1:].fill_(grain)  # two kernels on a GPU, which a copy from the host would wait for
+    return levels
 
 
 # The float64 reference.
@@ -167,19 +182,24 @@ def reference(picture: Tensor, enhanced: Tensor, noise: float, grain: float = 0.
 # The operator; it has no gradient.
 
 
-def _output(picture: Tensor, enhanced: Tensor, noise: float, grain: float) -> Tensor:
-    return torch.empty_like(enhanced, memory_format=torch.contiguous_format)
+def _output(picture: Tensor, enhanced: Tensor, levels: Tensor) -> Tensor:
+    return torch.empty_like(picture, memory_format=torch.contiguous_format)
 
 
 def _arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
-    picture, enhanced, noise, grain = inputs
-    return (with_contiguous_rows(picture), with_contiguous_rows(enhanced), noise, grain), outputs
+    picture, enhanced, levels = inputs
+    return (with_contiguous_rows(picture), with_contiguous_rows(enhanced), levels.contiguous()), outputs
+
+
+def _of_levels(picture: Tensor, enhanced: Tensor, levels: Tensor) -> Tensor:
+    return reference(picture, enhanced, *levels.tolist())
 
 
 operator.define(
-    "denoise_picture(Tensor picture, Tensor enhanced, float noise, float grain) -> Tensor",
-    "denoise_picture(Tensor picture, Tensor enhanced, float noise, float grain, Tensor(a!) denoised) -> ()",
-    reference,
+    "denoise_picture(Tensor picture, Tensor enhanced, Tensor levels) -> Tensor",
+    "denoise_picture(Tensor picture, Tensor enhanced, Tensor levels, Tensor(a!) denoised) -> ()",
+    _of_levels,
     _output,
     _arguments,
+    float64_numbers=True,
 )

@@ -25,11 +25,13 @@ class Operator:
         reference: function in plain torch from the inputs to the outputs.
         kernels: the other backends that have a kernel of the operator's name.
         float32_only: whether the C++ kernel takes only float32 weights.
+        float64_numbers: whether single numbers are float64 in every backend, and do not decide which one can run.
     """
 
     reference: Callable[..., Any]
     kernels: frozenset[str]
     float32_only: bool = False
+    float64_numbers: bool = False
 
 
 # Operators by name; ``zdce.ops.operator.define`` adds them.
@@ -196,7 +198,7 @@ def choose(name: str, device: str, dtype: torch.dtype, operator: str | None = No
 def launch(operator: str, inputs: tuple[object, ...], outputs: tuple[Tensor | None, ...], name: str) -> None:
     """Runs ``operator`` on backend ``name`` and writes ``outputs``; outputs that are None are not computed."""
     tensors = [value for value in inputs if isinstance(value, Tensor)]
-    dtypes = {tensor.dtype for tensor in tensors}
+    dtypes = {tensor.dtype for tensor in (tensors[:1] if OPERATORS[operator].float64_numbers else tensors)}
     if torch.float64 in dtypes:
         dtype = torch.float64
     elif OPERATORS[operator].float32_only and torch.float32 not in dtypes:  # with float32 weights, feature maps may be bfloat16

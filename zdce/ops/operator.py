@@ -62,6 +62,7 @@ def define(
     *,
     kernels: tuple[str, ...] = ("cpp", "triton"),
     float32_only: bool = False,
+    float64_numbers: bool = False,
 ) -> None:
     """Defines ``zdce::<schema>`` and, for compiled code, ``<kernel>`` with the same name.
 
@@ -73,9 +74,10 @@ def define(
         arguments: converts inputs (of backward without the backend) and outputs to the kernels' arguments.
         kernels: backends that have a kernel of the operator, beside the reference.
         float32_only: whether the C++ kernel takes only float32 weights.
+        float64_numbers: whether tensors of single numbers, after the first tensor, are float64 in every backend.
     """
     name = schema.partition("(")[0]
-    dispatch.OPERATORS[name] = dispatch.Operator(reference, frozenset(kernels), float32_only)
+    dispatch.OPERATORS[name] = dispatch.Operator(reference, frozenset(kernels), float32_only, float64_numbers)
     _zdce.define(schema)
     _cpp.define(kernel)
     if "cuda" in kernels:

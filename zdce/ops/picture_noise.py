@@ -1,0 +1,103 @@
+"""``picture_noise``: picture (H, W, 3) -> standard deviations (2,) of its noise and of its grain, as fractions of white.
+
+``zdce.Enhancer`` smooths what it measures.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zdce.ops import operator
+from zdce.ops.interleaved import WHITE, with_contiguous_rows
+
+# Side of a block in pixels, and blocks in a row and in a column, about: 100,000 pixels of a picture of any size.
+SIDE, _BLOCKS = 16, 20
+
+# Blocks that are darker or have brighter pixels (levels of 255) are left out: what is cut off at black or white has less noise.
+DARKEST, BRIGHTEST = 4.0, 250.0
+
+# With fewer blocks the noise counts as 0.
+FEWEST = 8
+
+# One of so many blocks counts: the flattest. Others have more texture.
+FLAT = 5
+
+# Upper bound in levels of 255: beyond it, a fine regular pattern is likelier than noise.
+MOST = 10.0
+
+
+def picture_noise(picture: Tensor, least: float = 0.0) -> Tensor:
+    """Noise, at least ``least``, and grain of a ``picture`` (H, W, 3), uint8, uint16, or float32 in [0, 1], by ``reference``;
+    float64 (2,), on the picture's device, as ``zdce.ops.denoise_picture`` takes it.
+
+    >>> grey = torch.normal(60.0, 4.0, (200, 300, 3)).round().to(torch.uint8)
+    >>> round(255 * picture_noise(grey)[0].item(), 1)
+    3.4
+    """
+    return operator.call("picture_noise", picture, least)
+
+
+def distances(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns from one block to the next."""
+    down, across = (max(SIDE, (side - SIDE) // (_BLOCKS - 1)) for side in (height, width))
+    return down, across
+
+
+# The float64 reference.
+
+
+def reference(picture: Tensor, least: float) -> Tensor:
+    """Standard deviations of noise, at least ``least``, and of grain, as fractions of white, float64 (2,).
+
+    The finest details of a picture are three differences of 2 x 2 pixels a b / c d: ``(a - b - c + d) / 2``,
+    ``(a - b + c - d) / 2`` and ``(a + b - c - d) / 2`` (Haar wavelets). In white noise all have the noise's own variance;
+    texture has less in the first, ``D``, than in the others, ``X`` and ``Y``. So the variance is ``D - ((X + Y) / 2 - D)``, at
+    least 0: what the others have more is texture, and as much of the first. Means are taken over the flattest fifth of blocks
+    of 16 x 16 pixels, evenly spread. Noise that a camera smoothed already counts as texture. The grain is the root of ``D``
+    itself: texture of these blocks is weak. Both are at most 10 levels of 255.
+
+    Both are 0 where too little of the picture is neither black nor white.
+    """
+    # uint8 fused: 3 bytes read of each pixel of a block, and 8 bytes of each block written and read.
+    found = picture.new_zeros(2, dtype=torch.float64)
+    height, width, _ = picture.shape
+    if min(height, width) >= SIDE:
+        down, across = distances(height, width)
+        blocks = picture.unfold(0, SIDE, down).unfold(1, SIDE, across).flatten(0, 1)  # (blocks, 3, 16, 16)
+        blocks = blocks.double() * (255 / WHITE.get(picture.dtype, 1))
+        flat = blocks[(blocks.mean((1, 2, 3)) > DARKEST) & (blocks.amax((1, 2, 3)) < BRIGHTEST)]
+        if len(flat) >= FEWEST:
+            found = torch.stack(_deviations(flat)) / 255
+    return torch.stack([found[0].clamp(min=least), found[1]])
+
+
+def _deviations(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Of noise and grain in levels, of blocks (N, 3, 16, 16)."""
+    a, b, c, d = (blocks[..., y::2, x::2] for y in (0, 1) for x in (0, 1))
+    diagonal, across, down = ((detail / 2).square().mean((1, 2, 3)) for detail in (a - b - c + d, a - b + c - d, a + b - c - d))
+    flattest = diagonal.argsort()[: max(FEWEST, len(blocks) // FLAT)]
+    finest, others = diagonal[flattest].mean(), (across[flattest].mean() + down[flattest].mean()) / 2
+    noise, grain = ((variance.clamp(min=0).sqrt().clamp(max=MOST)) for variance in (2 * finest - others, finest))
+    return noise, grain
+
+
+# The operator; it has no gradient.
+
+
+def _output(picture: Tensor, least: float) -> Tensor:
+    return picture.new_empty(2, dtype=torch.float64)
+
+
+def _arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+    picture, least = inputs
+    return (with_contiguous_rows(picture), least), outputs
+
+
+operator.define(
+    "picture_noise(Tensor picture, float least) -> Tensor",
+    "picture_noise(Tensor picture, float least, Tensor(a!) levels) -> ()",
+    reference,
+    _output,
+    _arguments,
+)
