@@ -174,7 +174,7 @@ class Trainer:
         at_once = {"fused": True, "capturable": True} if provider.graph else {}
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=_LEARNING_RATE, **at_once)  # type: ignore[arg-type]
         self.image = image.to(memory_format=provider.layout)
-        self._graph = StepGraph(self._step, image.device) if provider.graph else None
+        self._graph = StepGraph(image.device) if provider.graph else None
         self._network: Callable[[Tensor], Tensor] = self.model
         self._loss = self._total
         if provider.compiles:
@@ -210,7 +210,7 @@ class Trainer:
         return torch.tensor([self.step().item() for _ in range(steps)], dtype=torch.float64)
 
     def step(self) -> Tensor:
-        return self._step(self.image) if self._graph is None else self._graph(self.image)
+        return self._step(self.image) if self._graph is None else self._graph.run(self._step, self.image)
 
     def _step(self, image: Tensor, lap: Callable[[], None] = lambda: None) -> Tensor:
         loss = self._differentiate(image, lap)

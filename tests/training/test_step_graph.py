@@ -1,5 +1,7 @@
 """Steps as one graph: the losses, weights and state of steps that run operation by operation, bit for bit."""
 
+import gc
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -156,6 +158,22 @@ def test_a_capture_that_fails_says_how_to_train_without(monkeypatch):
     with pytest.raises(RuntimeError, match="not permitted") as raised:
         trained(of, batches(of))
     assert "ZDCE_STEP_GRAPH=0 trains without" in raised.value.__notes__[0]
+
+
+def test_a_learner_that_is_not_used_frees_its_graph():
+    of = config(ema=0.9)
+    made = learner.Learner(of)
+    for batch in batches(of):
+        made.step(batch)
+    (graph,) = RecordedGraph.made
+    RecordedGraph.made.clear()
+    freed = weakref.ref(graph)
+    gc.disable()
+    try:
+        del made, graph
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_mixed_precision_keeps_the_channels_of_a_pixel_together():

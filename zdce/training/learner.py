@@ -69,7 +69,7 @@ class Learner:
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         # None: steps run kernel by kernel. Processes exchange gradients in threads of their own, which a graph can't repeat.
         graphed = self.asynchronous and ranks.world == 1 and os.environ.get(step_graph.VARIABLE) != "0"
-        self._graph = StepGraph(self._whole_step, self._device) if graphed else None
+        self._graph = StepGraph(self._device) if graphed else None
 
     @property
     def kept(self) -> DCENet:
@@ -103,7 +103,7 @@ class Learner:
             if self._rate is not None:
                 self._rate.fill_(self.rate)
             if self._graph is not None:
-                mean = self._mean(self._graph(batch))
+                mean = self._mean(self._graph.run(self._whole_step, batch))
             else:
                 mean = self._mean(self.differentiate(batch))
                 if not self.asynchronous and not all(map(math.isfinite, mean())):
@@ -313,7 +313,7 @@ class Learner:
             for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
                 group["lr"] = rate
         if self._graph is not None:  # it would go on with the former state
-            self._graph = StepGraph(self._whole_step, self._device)
+            self._graph = StepGraph(self._device)
 
 
 def _only_starts_work(device: torch.device) -> bool:

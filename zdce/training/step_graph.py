@@ -52,36 +52,42 @@ class StepGraph:
 
     The first ``WARM_UP`` steps run kernel by kernel, as do all whose batch has another shape than that of the capture.
 
+    It does not keep the step's owner, so that owner and graph are freed together, with the graph's memory.
+
     Args:
-        step: function of a batch on ``device`` that makes an update and returns its losses. What changes from step to step it
-            must read from tensors that stay where they are: numbers of Python are those of the capture forever.
         device: the GPU.
     """
 
-    def __init__(self, step: Callable[[Tensor], Tensor], device: torch.device) -> None:
-        self._step = step
+    def __init__(self, device: torch.device) -> None:
         self._device = device
         self._graph = CudaGraph(device)
         self._warm = 0
         self._batch: Tensor | None = None
         self._losses: Tensor | None = None
 
-    def __call__(self, batch: Tensor) -> Tensor:
-        """One step from ``batch``, in page-locked memory or on the device; the next step may overwrite the result."""
+    def run(self, step: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+        """One step, and its losses, which the next step may overwrite.
+
+        Args:
+            step: function of a batch on the device that makes an update and returns its losses, the same in each call. What
+                changes from step to step it must read from tensors that stay where they are: numbers of Python are those of the
+                capture forever.
+            batch: in page-locked memory or on the device.
+        """
         if self._warm < WARM_UP or (self._batch is not None and self._batch.shape != batch.shape):
             self._warm += 1
-            return self._graph.warm_up(lambda: self._step(batch.to(self._device, non_blocking=True)))
+            return self._graph.warm_up(lambda: step(batch.to(self._device, non_blocking=True)))
         if self._batch is None:
             self._batch = torch.empty_like(batch, device=self._device)
-            self._losses = self._captured(self._batch)
+            self._losses = self._captured(partial(step, self._batch))
         assert self._losses is not None
         self._batch.copy_(batch, non_blocking=True)
         self._graph.replay()
         return self._losses
 
-    def _captured(self, batch: Tensor) -> Tensor:
+    def _captured(self, compute: Callable[[], Tensor]) -> Tensor:
         try:
-            return self._graph.capture(partial(self._step, batch))
+            return self._graph.capture(compute)
         except Exception as error:
             error.add_note(f"It came while a training step was captured as a CUDA graph; {VARIABLE}=0 trains without.")
             raise
