@@ -124,6 +124,21 @@ def test_one_picture_after_another_of_many_sizes(gpu, name):
         assert psnr(enhancer(pixels), zdce.Enhancer(zdce.load(name))(pixels)) >= LEAST_PSNR
 
 
+def test_a_graph_fits_the_maps_of_each_scene_as_its_kernels_do(streams):
+    sizes, settings = [(60, 90), (61, 90), (200, 300)], [{}, {"shadows": 0.5, "highlights": 0.2}, {"brightness": 0.3}]
+    model = zdce.load("local").to(streams)
+    enhancers = [zdce.Enhancer(model, noise=0.0, **chosen) for chosen in settings]
+    for seed in range(4):  # kernels, capture, and replays
+        for size in sizes:
+            pixels = torch.from_numpy(picture(size, np.uint8, seed)).to(streams)[None] // (seed + 1)
+            for enhancer, chosen in zip(enhancers, settings, strict=True):
+                first = zdce.Enhancer(model, noise=0.0, **chosen).pictures(pixels)  # which has no graph yet
+                # Scans add up in any order, so that a strength may differ in its last bit and a value in its rounding.
+                gaps = (enhancer.pictures(pixels).int() - first.int()).abs()
+                assert gaps.max() <= 1
+                assert gaps.float().mean() < 0.01
+
+
 def test_a_batch_is_its_pictures_one_by_one(gpu):
     enhancer = zdce.Enhancer(zdce.load("base").to(gpu))
     batch = torch.stack([torch.from_numpy(picture(SIZES[0], np.float32, seed)).permute(2, 0, 1) for seed in range(3)])

@@ -142,7 +142,7 @@ def dark(size, seed=0):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["base", "adaptive"])
+@pytest.mark.parametrize("name", ["base", "adaptive", "local"])
 def test_pictures_of_several_threads_are_each_their_own(streams, name, precision):
     enhancer = zdce.Enhancer(zdce.load(name).to(streams), precision=precision)
     pictures = [dark((64 + 8 * (seed % 5), 80), seed) for seed in range(40)]  # more shapes than there are graphs

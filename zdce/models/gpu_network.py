@@ -2,15 +2,14 @@
 
 import copy
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from zdce.models import fused_network
+from zdce.models.gpu_graphs import GpuGraphs
 from zdce.models.network import DCENet
 from zdce.runtime import float32
 
@@ -18,7 +17,6 @@ from zdce.runtime import float32
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # A graph keeps its feature maps' memory. It saves time of the host, which for larger pictures is hidden behind the GPU's.
-_MOST_GRAPHS = 4
 _MOST_GRAPH_PIXELS = 2**24
 
 # Largest share of the GPU's memory for feature maps.
@@ -46,9 +44,7 @@ class GpuNetwork:
         self._layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
         self._model = copy.deepcopy(model).eval().requires_grad_(False)
         self._model.to(dtype=self.dtype, memory_format=self._layout)  # type: ignore[call-overload]
-        self._graphs: OrderedDict[torch.Size, _Graph] = OrderedDict()
-        self._once: set[torch.Size] = set()
-        self._turn = threading.Lock()
+        self._graphs = GpuGraphs()
 
     @contextmanager
     def logits(self, images: Tensor) -> Iterator[Tensor]:
@@ -57,15 +53,10 @@ class GpuNetwork:
 
         The second call for a shape captures a graph, and later ones replay it.
         """
-        with self._turn, torch.cuda.device(images.device) if images.is_cuda else nullcontext():
-            graph = self._graph(images)
-            if graph is None:
-                yield self._computed(self._prepared(images))
-                return
-            try:
-                yield graph.logits_of(images)
-            finally:
-                graph.release()
+        pixels = images.shape[0] * images.shape[2] * images.shape[3]
+        key = images.shape if images.is_cuda and pixels <= _MOST_GRAPH_PIXELS else None
+        with self._graphs.result(key, self._computed, images, prepare=self._prepared) as logits:
+            yield logits
 
     def most_pixels(self) -> int:
         """Most pixels of a picture that is computed as a whole."""
@@ -75,55 +66,9 @@ class GpuNetwork:
         memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 2**33
         return max(2**18, math.floor(_MEMORY_SHARE * memory / channels / self.dtype.itemsize))
 
-    def _graph(self, images: Tensor) -> "_Graph | None":
-        shape = images.shape
-        if not images.is_cuda or shape[0] * shape[2] * shape[3] > _MOST_GRAPH_PIXELS:
-            return None
-        if shape in self._graphs:
-            self._graphs.move_to_end(shape)
-        elif shape in self._once:
-            while len(self._graphs) >= _MOST_GRAPHS:
-                self._graphs.popitem(last=False)
-            self._graphs[shape] = _Graph(self._computed, self._prepared(images))
-        else:
-            self._once.add(shape)
-        return self._graphs.get(shape)
-
     def _prepared(self, images: Tensor) -> Tensor:
         return images.to(self.dtype, memory_format=self._layout)
 
     def _computed(self, prepared: Tensor) -> Tensor:
         with float32.convolutions(self._convolutions):
             return self._model(prepared)
-
-
-class _Graph:
-    """A CUDA graph for one shape; its input and logits are always at the same address."""
-
-    def __init__(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> None:
-        self._images = images.clone(memory_format=torch.preserve_format)
-        current, beside = torch.cuda.current_stream(), torch.cuda.Stream()
-        beside.wait_stream(current)
-        with torch.cuda.stream(beside):
-            compute(self._images)  # Libraries choose and allocate in the first call, which a capture forbids.
-        current.wait_stream(beside)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads may continue with work that a capture forbids in this one.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._logits = compute(self._images)
-        self._free = torch.cuda.Event()
-        self._free.record()
-
-    def logits_of(self, images: Tensor) -> Tensor:
-        """The logits of ``images``, whose shape is the graph's, in its memory, which is reserved until ``release``."""
-        current = torch.cuda.current_stream()
-        current.wait_event(self._free)
-        # A graph that gives way to another may still run on this stream when its input is freed on the one that made it.
-        self._images.record_stream(current)
-        self._images.copy_(images)
-        self._graph.replay()
-        return self._logits
-
-    def release(self) -> None:
-        """Work submitted to the current stream so far may still read the logits; later work may not."""
-        self._free.record()

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zdce import ops
+from zdce import backends, ops
 from zdce.models import guided_scene, illumination, scene
 from zdce.models.engine import Array, PixelSettings
 from zdce.models.gpu_copies import GpuCopies
+from zdce.models.gpu_graphs import GpuGraphs
 from zdce.models.gpu_network import GpuNetwork
 from zdce.models.network import DCENet
 from zdce.models.variants import ILLUMINATION
@@ -23,8 +24,9 @@ from zdce.ops.interleaved import fractions
 from zdce.ops.picture_noise import picture_noise
 from zdce.settings import LEVELS
 
-# Pixels of the strips that are denoised one after the other: a strip with its result is 25 MB in 16 bits, 50 in floats.
-_STRIP = 2**21
+# Pixels of the strips that are denoised one after the other: a strip with its result is 25 MB in 16 bits, 50 in floats. On a GPU a
+# frame of 4K is one strip, with 200 MB of planes, so that fewer kernels start.
+_STRIP, _GPU_STRIP = 2**21, 2**23
 
 # Side in pixels of torch's tiles on the CPU. A tile takes about 150 MB with 32 filters; the halo adds 4% of work.
 _TILE = 512
@@ -85,6 +87,7 @@ class TorchEngine:
         self._gpu = GpuNetwork(model, precision) if self.device.type == "cuda" else None
         self._fused = None if self._gpu is None else self._gpu.fused
         self._copies = None if self._gpu is None else GpuCopies(self.device)
+        self._fits = GpuGraphs()
 
     @torch.inference_mode()
     def enhance(self, picture: Array, settings: PixelSettings) -> Array:
@@ -189,8 +192,16 @@ class TorchEngine:
     def _guided_maps(self, picture: Tensor, settings: PixelSettings) -> Tensor:
         """Coefficients (1, 2, ceil(H / scale), ceil(W / scale)) for ``picture`` (H, W, 3), with the strength for its scene."""
         small = self._reduced(picture, settings.scale)
-        of_scene = settings.brightness, settings.shadows, settings.highlights
-        return guided_scene.fit(small, self._maps(small), self._model.variant.iterations, *of_scene)
+        maps, of_scene = self._maps(small), (settings.brightness, settings.shadows, settings.highlights)
+
+        def fit(small: Tensor, maps: Tensor) -> Tensor:
+            return guided_scene.fit(small, maps, self._model.variant.iterations, *of_scene)
+
+        if not small.is_cuda:
+            return fit(small, maps)
+        # Some 300 kernels of a few microseconds, which the host takes longer to start one by one than the GPU to run.
+        with self._fits.result((small.shape, *of_scene, backends.requested()), fit, small, maps) as coefficients:
+            return coefficients.clone()
 
     def _brightened(self, picture: Tensor, scale: int, strength: float | Tensor) -> Tensor:
         """``picture`` (H, W, 3) with its own curve, with that strength, a number or (1,)."""
@@ -232,7 +243,9 @@ class TorchEngine:
         if not isinstance(found, Tensor) and found == 0:
             return enhanced
         height, width, _ = enhanced.shape
-        rows = max(2 * DENOISE_REACH, _STRIP // width)
+        rows = max(2 * DENOISE_REACH, (_STRIP if self._gpu is None else _GPU_STRIP) // width)
+        if rows >= height:
+            return enhanced.copy_(ops.denoise_picture(picture, enhanced, found))
         above = enhanced[:0]
         for top in range(0, height, rows):
             end, before = min(top + rows, height), len(above)
