@@ -335,14 +335,16 @@ def _tests(path: Path, log: Path) -> dict[str, Any]:
         return {"ran": 0, "seconds": 0.0, "left out": 0, "failed": ["pytest wrote no result: see tests.log"]}
     suites = list(ElementTree.parse(path).iter("testsuite"))
     found = [case for suite in suites for case in suite.iter("testcase")]
-    # pytest-xdist calls it an internal error if it is stopped while it waits for its workers.
-    cases = [case for case in found if (case.get("classname"), case.get("name")) != ("pytest", "internal")]
+    # pytest-xdist calls it an internal error if it is stopped while it waits for its workers; while tests are collected, it has no
+    # name.
+    internal = {(None, None), ("pytest", "internal")}
+    cases = [case for case in found if (case.get("classname"), case.get("name")) not in internal]
     failed = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
     skipped = [c for c in cases if c.find("skipped") is not None]
     late = [c for c in skipped if TIME_UP in _message(c)]
     # Those that had not ended when it was stopped are not in the file.
     asked = re.findall(r"\[(\d+) items\]", log.read_text()) if log.is_file() else []
-    names = [f"{c.get('classname')}::{c.get('name')}" for c in failed]
+    names = [f"{c.get('classname')}::{c.get('name')}" for c in failed] if cases else ["no test began: see tests.log"]
     return {
         "ran": len(cases) - len(skipped), "skipped": len(skipped) - len(late), "failed": names,
         "left out": len(late) + max(0, int(asked[0]) - len(cases) if asked else 0),

@@ -353,6 +353,12 @@ def test_an_interrupted_pytest_is_a_stopped_run_and_no_failure(tmp_path):
     assert "Tests: stopped after 120 seconds, 2 of 5 ran or were skipped, 0 failed, 1 skipped." in text
 
 
+def test_a_pytest_that_is_stopped_before_it_has_found_its_tests_is_a_failure(tmp_path):
+    (tmp_path / "tests.xml").write_text('<testsuites><testsuite time="78.4"><testcase time="0.6" /></testsuite></testsuites>')
+    assert not gpu.report(tmp_path)
+    assert "Tests: 0 ran, 1 failed, 0 skipped. `no test began: see tests.log` failed." in (tmp_path / "gpu.md").read_text()
+
+
 def test_the_report_says_how_far_a_sanitizer_came(tmp_path):
     (tmp_path / "memcheck-cuda.log").write_text("cuda curve: part 1 of 5, 3 s\n========= ERROR SUMMARY: 0 errors\n")
     (tmp_path / "racecheck-cuda.log").write_text("========= COMPUTE-SANITIZER\n\ncuda curve: part 1 of 5, 9 s\ncuda: stopped\n")

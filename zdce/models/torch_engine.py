@@ -24,8 +24,8 @@ from zdce.ops.interleaved import fractions
 from zdce.ops.picture_noise import picture_noise
 from zdce.settings import LEVELS
 
-# Pixels of the strips that are denoised one after the other: a strip with its result is 25 MB in 16 bits, 50 in floats. On a GPU a
-# frame of 4K is one strip, with 200 MB of planes, so that fewer kernels start.
+# Pixels of the strips that are denoised one after the other: a strip with its result is 25 MB in 16 bits, 50 in floats. On a
+# GPU a frame of 4K is one strip, with 200 MB of planes, so that fewer kernels start.
 _STRIP, _GPU_STRIP = 2**21, 2**23
 
 # Side in pixels of torch's tiles on the CPU. A tile takes about 150 MB with 32 filters; the halo adds 4% of work.
