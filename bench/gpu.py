@@ -335,8 +335,8 @@ def _tests(path: Path, log: Path) -> dict[str, Any]:
         return {"ran": 0, "seconds": 0.0, "left out": 0, "failed": ["pytest wrote no result: see tests.log"]}
     suites = list(ElementTree.parse(path).iter("testsuite"))
     found = [case for suite in suites for case in suite.iter("testcase")]
-    # pytest-xdist calls it an internal error if it is stopped while it waits for its workers; while tests are collected, it has no
-    # name.
+    # pytest-xdist calls it an internal error if it is stopped while it waits for its workers. A collection of tests that is
+    # stopped has no name.
     internal = {(None, None), ("pytest", "internal")}
     cases = [case for case in found if (case.get("classname"), case.get("name")) not in internal]
     failed = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]

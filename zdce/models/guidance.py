@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zdce.srgb import LUMA
+from zdce.ops.luma import luma
 
 # Radius of the windows in pixels of the small image: together with the network's receptive field they cover the light of a
 # region, not its texture.
@@ -60,12 +60,6 @@ def fit(image: Tensor, maps: Tensor, shadows: float = 0.0, highlights: float = 1
 def evaluate(image: Tensor, coefficients: Tensor) -> Tensor:
     """``a Y + b`` (B, 1, H, W) of images (B, 3, H, W), at most 0, so that maps never darken."""
     return (coefficients[:, :1] * luma(image) + coefficients[:, 1:]).clamp(max=0)
-
-
-def luma(image: Tensor) -> Tensor:
-    """Luma (B, 1, H, W) of images (B, 3, H, W)."""
-    red, green, blue = (weight * image[:, c : c + 1] for c, weight in enumerate(LUMA))
-    return red + green + blue
 
 
 def _averaged(planes: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from zdce.models import guidance
 from zdce.models.darkness import BACKLIT, BLACK, FULL_SHARE, LIT_HALF, NIGHT_SHARE, SIDE
 from zdce.models.scene import Curve, in_one_kernel
 from zdce.ops import guided_strength, operator
+from zdce.ops.luma import luma
 from zdce.ops.scene_strength import clipped
 
 # The target mean is `brightness * (mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT`: a scene with this mean comes to `brightness`.
@@ -111,13 +112,13 @@ def read(small: Tensor) -> Scene:
     mean = _mean(image.mean(1, keepdim=True) * visible) / share.clamp(min=1 / visible[0].numel())
     # Black counts wholly where there is little of it, and not at all in a night.
     weights = torch.maximum(visible, ((share - NIGHT_SHARE) / (FULL_SHARE - NIGHT_SHARE)).clamp(0, 1))
-    luma, flat = guidance.luma(image), weights.flatten(1)
-    order = luma.flatten(1).sort(dim=1, stable=True).indices
+    lumas, flat = luma(image), weights.flatten(1)
+    order = lumas.flatten(1).sort(dim=1, stable=True).indices
     ascending = flat.gather(1, order)
     below = ascending.cumsum(1) - ascending
     darker_half = ascending * (below < ascending.sum(1, keepdim=True) / 2)
-    darker_half = torch.zeros_like(flat).scatter(1, order, darker_half).view_as(luma)
-    darker, brighter = _weighted_mean(luma, darker_half), _weighted_mean(luma, weights - darker_half)
+    darker_half = torch.zeros_like(flat).scatter(1, order, darker_half).view_as(lumas)
+    darker, brighter = _weighted_mean(lumas, darker_half), _weighted_mean(lumas, weights - darker_half)
     brightest = image.amax(1).flatten(1).sort(dim=1, stable=True).values[:, -_BRIGHTEST:].mean(1)[:, None, None, None]
     backlit, night = _lit(brighter), _night(share, brighter, brightest)
     fall = _fall(torch.maximum(backlit, night), darker, brighter)

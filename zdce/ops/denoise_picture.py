@@ -11,7 +11,7 @@ from torch.nn import functional
 from zdce.ops import operator
 from zdce.ops.arguments import check_picture
 from zdce.ops.interleaved import fractions, to_dtype, with_contiguous_rows
-from zdce.srgb import LUMA
+from zdce.ops.luma import luma
 
 # Pixels around a pixel that its result depends on, and radius of the averages of luma.
 DENOISE_REACH, _RADIUS = 4, 2
@@ -119,12 +119,11 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float, grain: float = 0.0) -
     * Where g is at most 1, nothing changes.
     """
     # uint8 fused: 6 bytes read and 3 written a pixel. Eager passes over the luma some 150 times.
-    weights = enhanced.new_tensor(LUMA)[:, None, None]
     image, bright = (functional.pad(planes, [DENOISE_REACH] * 4, mode="replicate") for planes in (image, enhanced))
-    before, luma = ((planes * weights).sum(1, keepdim=True) for planes in (image, bright))
-    after, mean = _mean(luma), _mean(before)
+    before, lumas = luma(image), luma(bright)
+    after, mean = _mean(lumas), _mean(before)
     wide_slope = after * (1 - after) / (mean * (1 - mean) + _BLACK)
-    averaged = _within(luma, _RADIUS)
+    averaged = _within(lumas, _RADIUS)
     grain = min(grain, noise)
     if grain:  # exported files have none
         variance = (_mean(before**2) - mean**2).clamp(min=0)
@@ -132,8 +131,8 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float, grain: float = 0.0) -
         averaged = averaged - torch.where(wide_slope > 1, (wide_slope - 1).clamp(max=1) * wide_slope * lost, 0)
     slope = _within(wide_slope, _RADIUS)
     added = (slope**2 - 1).clamp(min=0)
-    change = _smoothed(luma, averaged, (2 * 255 * noise) ** 2 * added)
-    chroma = bright - luma
+    change = _smoothed(lumas, averaged, (2 * 255 * noise) ** 2 * added)
+    chroma = bright - lumas
     pale = _blurred(chroma, _CHROMA, DENOISE_REACH) / (1 + (min(noise, _COLOR_ERROR) / _COLOR) ** 2 * added)
     change = change + (noise / _FULL_BLUR * (slope - 1)).clamp(0, 1) * (pale - _within(chroma, DENOISE_REACH))
     return (enhanced + change).clamp(min=0).minimum(enhanced.clamp(min=_BELOW_WHITE))

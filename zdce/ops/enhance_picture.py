@@ -10,8 +10,8 @@ from zdce.ops import operator
 from zdce.ops.apply_curve import reference as curve_reference
 from zdce.ops.arguments import check_iterations, check_picture, check_scale, check_tensor
 from zdce.ops.interleaved import fractions, to_dtype, with_contiguous_rows
+from zdce.ops.luma import luma
 from zdce.settings import GUIDED, MAX_ITERATIONS
-from zdce.srgb import LUMA
 
 
 def enhance_picture(
@@ -155,8 +155,7 @@ def reference(
 
 def guided_map(image: Tensor, coefficients: Tensor) -> Tensor:
     """``a Y + b`` within [-1, 0], (B, 1, H, W), of images (B, 3, H, W) with luma Y and coefficients (B, 2, H, W)."""
-    luma = (image * image.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
-    return (coefficients[:, :1] * luma + coefficients[:, 1:]).clamp(-1, 0)
+    return (coefficients[:, :1] * luma(image) + coefficients[:, 1:]).clamp(-1, 0)
 
 
 def interpolated(maps: Tensor, size: tuple[int, int], scale: int, align_corners: bool) -> Tensor:

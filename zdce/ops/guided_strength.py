@@ -9,8 +9,8 @@ from torch import Tensor
 
 from zdce.ops import operator
 from zdce.ops.apply_curve import reference as curve_reference
+from zdce.ops.luma import luma
 from zdce.ops.scene_strength import Curve, clipped, largest
-from zdce.srgb import LUMA
 
 # Upper bound of the strength, larger than that of other maps because guided ones are means of windows.
 MOST = 4.0
@@ -35,8 +35,7 @@ def found(image: Tensor, maps: Tensor, darker_half: Tensor, limits: Tensor, iter
     highest, highest_darker, allowed = limits.unbind(1)
 
     def keeps(enhanced: Tensor) -> Tensor:
-        luma = sum(weight * enhanced[:, c : c + 1] for c, weight in enumerate(LUMA))
-        darker = (luma * darker_half).sum((1, 2, 3)) / counted
+        darker = (luma(enhanced) * darker_half).sum((1, 2, 3)) / counted
         return ((enhanced.mean((1, 2, 3)) <= highest) | (darker <= highest_darker)) & (clipped(enhanced) <= allowed)
 
     counted = darker_half.sum((1, 2, 3)).clamp(min=torch.finfo(darker_half.dtype).tiny)
