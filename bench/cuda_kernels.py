@@ -98,13 +98,14 @@ def _names(mangled: str) -> dict[str, Any]:
         raise ValueError(f"no kernel's name: {mangled}")
     numbers = list(map(int, re.findall(r"Li(\d+)E", found[3])))
     constants = dict(zip(("N", "MAPS", "STEPS"), numbers, strict=False))
-    return {"kernel": found[1], "dtype": _TYPES.get(found[2], "any"), "constants": constants | _tile()}
+    tile = _tile("kRows" if found[1].endswith("_pixels") else "kTileRows")
+    return {"kernel": found[1], "dtype": _TYPES.get(found[2], "any"), "constants": constants | tile}
 
 
-def _tile() -> dict[str, int]:
-    """The objective's tile: rows, and threads in a row, each with N columns."""
+def _tile(height: str) -> dict[str, int]:
+    """The objective's tile: as many rows as the constant ``height`` says, and threads in a row, each with N columns."""
     text = (SOURCES / "objective.cuh").read_text() + (SOURCES / "planes.cuh").read_text()
-    rows, warp = (re.search(rf"constexpr int {name} = (\d+);", text) for name in ("kTileRows", "kWarp"))
+    rows, warp = (re.search(rf"constexpr int {name} = (\d+);", text) for name in (height, "kWarp"))
     if rows is None or warp is None:
-        raise ValueError("objective.cuh and planes.cuh don't tell kTileRows and kWarp")
+        raise ValueError(f"objective.cuh and planes.cuh don't tell {height} and kWarp")
     return {"TILE_ROWS": int(rows[1]), "WARP": int(warp[1])}

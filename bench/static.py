@@ -62,6 +62,10 @@ WORK = {
     "statistics_backward": Work("zero_reference_objective", "backward", (2, 2), 1 / 16, 1.1),
     "objective_forward": Work("zero_reference_objective", "forward", (1, 1), 2 / 48, 1.1),
     "objective_backward": Work("zero_reference_objective", "backward", (2, 2), 1 / 48, 1.1),
+    "curve_forward_pixels": Work("apply_curve", "forward"),
+    "curve_backward_pixels": Work("apply_curve", "backward"),
+    "objective_forward_pixels": Work("zero_reference_objective", "forward", (1, 1), 2 / 48, 1.1),
+    "objective_backward_pixels": Work("zero_reference_objective", "backward", (2, 2), 1 / 48, 1.1),
 }
 
 
@@ -163,9 +167,13 @@ def shipped(fact: dict[str, Any], setting: Setting) -> bool:
     """Whether this kernel runs for aligned tensors of ``setting``: others serve other strides and shared maps."""
     if fact["provider"] == "triton" or fact["dtype"] == "any":
         return True
+    # A thread takes whole pixels where their channels lie side by side, with 8 steps.
+    pixels = setting.layout != "contiguous" and setting.iterations == 8
+    if fact["kernel"].endswith("_pixels"):
+        return pixels
     constants = fact["constants"]
-    packed = constants["N"] > 1
-    return packed == (setting.layout == "contiguous") and constants.get("MAPS", 0) in (0, 8 if setting.iterations <= 8 else 16)
+    layout = constants["N"] > 1 if setting.layout == "contiguous" else constants["N"] == 1 and not pixels
+    return layout and constants.get("MAPS", 0) in (0, 8 if setting.iterations <= 8 else 16)
 
 
 def _rows(fact: dict[str, Any], setting: Setting) -> list[Row]:

@@ -57,9 +57,22 @@ ZDCE_INLINE V within(V x, float limit) {
 }
 
 template <class V>
+ZDCE_INLINE V quotient(const Fraction<V>& of) {
+  return of.numerator / of.denominator;
+}
+
+#if defined(__CUDA_ARCH__)
+// A denominator from 1 to 1e4 needs none of what CUDA's quotients, fast ones too, do for the largest and smallest.
+__device__ __forceinline__ float quotient(const Fraction<float>& of) {
+  float reciprocal;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(of.denominator));
+  return of.numerator * reciprocal;
+}
+#endif
+
+template <class V>
 ZDCE_INLINE V hyperbolic_tangent(V x) {
-  const Fraction<V> y = tangent_fraction(within(x, kTangentLimit));
-  return within(y.numerator / y.denominator, 1.0f);
+  return within(quotient(tangent_fraction(within(x, kTangentLimit))), 1.0f);
 }
 
 // For double, the type that tests differentiate in, the library's own.

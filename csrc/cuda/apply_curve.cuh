@@ -1,8 +1,8 @@
 // apply_curve on CUDA: every input read once, every output written once, the T steps in registers.
 //
 // Tensors are (B, C, P), P = H * W pixels. A thread has N neighbouring pixels in all three colours: a pack of 16 bytes
-// of the maps' type where layout and alignment allow, else one pixel at any stride. With channels_last the colours and
-// steps that share a sector are so read by one warp, and come from L1 but once.
+// of the maps' type where layout and alignment allow, else one pixel at any stride. With channels_last and T = 8 it has
+// a pixel's maps as packs of 16 bytes.
 #pragma once
 
 #include "planes.cuh"
@@ -111,6 +111,46 @@ __global__ void __launch_bounds__(kCurveThreads, kMaps > 8 ? 1 : 2)
   }
 }
 
+// As curve_forward and curve_backward, of maps whose channels lie side by side: a thread has a pixel and all its T = 8
+// maps of three colours, each line of which it fetches whole.
+template <class M>
+__global__ void __launch_bounds__(kCurveThreads)
+    curve_forward_pixels(const Planes image, const Planes maps, const Planes enhanced, const CurveShape shape) {
+  const CurvePosition at(shape, 1);
+  const bool inside = at.p < shape.pixels;
+  Pixel<M> pixel;
+  pixel.load(maps, at.in(maps, 0), inside);
+#pragma unroll
+  for (int c = 0; c < 3; ++c) {
+    float x[1];
+    load<1>(image, at.in(image, c), inside, x);
+#pragma unroll
+    for (int t = 0; t < kPixelMaps; ++t) x[0] = step(x[0], pixel.get(3 * t + c));
+    store<1>(enhanced, at.in(enhanced, c), inside, x);
+  }
+}
+
+template <class M>
+__global__ void __launch_bounds__(kCurveThreads)
+    curve_backward_pixels(const Planes grad, const Planes image, const Planes maps, const Planes grad_image,
+                          const Planes grad_maps, const CurveShape shape) {
+  const CurvePosition at(shape, 1);
+  const bool inside = at.p < shape.pixels;
+  Pixel<M> pixel;
+  pixel.load(maps, at.in(maps, 0), inside);
+#pragma unroll
+  for (int c = 0; c < 3; ++c) {
+    float start[1], g[1];
+    load<1>(image, at.in(image, c), inside, start);
+    load<1>(grad, at.in(grad, c), inside, g);
+    const auto map = [&](int t) { return pixel.get(3 * t + c); };
+    const auto give = [&](int t, float grad_map) { pixel.set(3 * t + c, grad_map); };
+    steps_backward<kPixelMaps>(start[0], g[0], kPixelMaps, map, give);
+    if (grad_image.data != nullptr) store<1>(grad_image, at.in(grad_image, c), inside, g);
+  }
+  if (grad_maps.data != nullptr) pixel.store(grad_maps, at.in(grad_maps, 0), inside);
+}
+
 // Host side: which kernel, over which grid. `launch(kernel, blocks, threads, arguments...)` starts it.
 
 template <class M, class Launch>
@@ -118,6 +158,11 @@ void launch_curve_forward(const Launch& launch, const Planes& image, const Plane
                           const CurveShape& s) {
   constexpr int n = kPack<M>;
   const bool wide = packs(image, s.pixels, n) && packs(maps, s.pixels, n) && packs(enhanced, s.pixels, n);
+  if (!wide && takes_pixels(maps, s.iterations, s.shared)) {
+    launch(curve_forward_pixels<M>, s.batch * curve_blocks_per_image(s.pixels, 1), kCurveThreads, image, maps, enhanced,
+           s);
+    return;
+  }
   launch(wide ? curve_forward<M, n> : curve_forward<M, 1>, s.batch * curve_blocks_per_image(s.pixels, wide ? n : 1),
          kCurveThreads, image, maps, enhanced, s);
 }
@@ -129,6 +174,13 @@ void launch_curve_backward(const Launch& launch, const Planes& grad, const Plane
   bool wide = true;
   for (const Planes* t : {&grad, &image, &maps, &grad_image, &grad_maps}) {
     wide = wide && (t->data == nullptr || packs(*t, s.pixels, n));
+  }
+  const bool pixels = takes_pixels(maps, s.iterations, s.shared) &&
+                      (grad_maps.data == nullptr || takes_pixels(grad_maps, s.iterations, s.shared));
+  if (!wide && pixels) {
+    launch(curve_backward_pixels<M>, s.batch * curve_blocks_per_image(s.pixels, 1), kCurveThreads, grad, image, maps,
+           grad_image, grad_maps, s);
+    return;
   }
   launch(wide ? curve_backward<M, n, kMaps, kSteps> : curve_backward<M, 1, kMaps, kSteps>,
          s.batch * curve_blocks_per_image(s.pixels, wide ? n : 1), kCurveThreads, grad, image, maps, grad_image,

@@ -72,6 +72,12 @@ __host__ __device__ inline int64_t tiles_per_image(const ObjectiveShape& s, int 
 }
 
 // Grid (images x rows of tiles x tiles), one-dimensional: the other two dimensions end at 65,535.
+// The row below y, or y again below the image's last: there are no differences then, and the kernels need no branch, at
+// which the compiler would calculate one tanh after the other.
+__device__ __forceinline__ int64_t row_below(int64_t y, const ObjectiveShape& s) {
+  return y + 1 < s.height ? y + 1 : y;
+}
+
 template <int N>
 struct Tile {
   int64_t b, index, top, left;  // of the tile: image, number in it, first row and column
@@ -83,7 +89,8 @@ struct Tile {
     const int64_t tiles = tiles_per_image(s, N), across = tiles_across(s, N);
     b = blockIdx.x / tiles, index = blockIdx.x % tiles;
     top = index / across * kTileRows, left = index % across * (kWarp * N);
-    const int warp = threadIdx.x / kWarp;
+    // By a shuffle, so that the compiler knows that a warp stays together.
+    const int warp = __shfl_sync(kAll, static_cast<int>(threadIdx.x / kWarp), 0);
     lane = threadIdx.x % kWarp, colour = warp % 3, stack = warp / 3;
     first = top + stack * kRows;
     last = first + kRows < s.height ? first + kRows : s.height;
@@ -104,7 +111,8 @@ constexpr int kPixels = kMaps == 1   ? kPack<M>
 
 // N pixels of kMaps maps in one row, as they lie in memory. Where N are less than 16 bytes, a group of lanes shares the
 // work: each moves 16 bytes of a map of its own, all the group's pixels, and by transposing they have the N pixels of
-// each of these maps.
+// each of these maps. From the last map on there are zeros, with which a step and all differences are nothing: so no
+// map's arithmetic needs a branch, behind which it would wait for the one before.
 template <class M, int N, int kMaps>
 class Row {
  public:
@@ -115,7 +123,7 @@ class Row {
 #pragma unroll
     for (int m = 0; m < kMaps; m += kGroup) {
       const bool has = inside && m + tile.lane % kGroup < maps;
-      if (m < maps) packs_[m / kGroup] = cuda::load<M, kGroup * N>(t, from + m * triplet, has);
+      packs_[m / kGroup] = cuda::load<M, kGroup * N>(t, from + m * triplet, has);
     }
   }
 
@@ -126,10 +134,9 @@ class Row {
   __device__ __forceinline__ float get(int m, int i) const { return packs_[m / kGroup].get(m % kGroup * N + i); }
   __device__ __forceinline__ void set(int m, int i, float x) { packs_[m / kGroup].set(m % kGroup * N + i, x); }
 
-  __device__ __forceinline__ void tangents(const Tile<N>& tile, int maps, float (&a)[kMaps][N]) {
+  __device__ __forceinline__ void tangents(const Tile<N>& tile, float (&a)[kMaps][N]) {
 #pragma unroll
     for (int m = 0; m < kMaps; ++m) {
-      if (m >= maps) continue;
       transpose(m, tile);
 #pragma unroll
       for (int i = 0; i < N; ++i) a[m][i] = hyperbolic_tangent(get(m, i));
@@ -189,7 +196,7 @@ constexpr int kSums = 5;
 // Float32, T = 8: 108 bytes read a pixel, and half a byte of means written. kMaps: 1 where maps are shared, else the
 // largest T. partials are for objective_terms to add up.
 template <class M, int N, int kMaps>
-__global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveForward o, const ObjectiveShape shape) {
+__global__ void __launch_bounds__(kThreads, 2) objective_forward(const ObjectiveForward o, const ObjectiveShape shape) {
   const Planes &image = o.image, &logits = o.logits;
   constexpr int kAcross = kWarp * N / kRegion, kDown = kTileRows / kRegion;
   constexpr int kOwn = N < kRegion ? 1 : N / kRegion;  // regions that a thread has a row of
@@ -203,14 +210,13 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
   float a[kMaps][N];                             // A in row y
   Row<M, N, kMaps> next;
   next.load(logits, tile, tile.first, maps, tile.inside && tile.first < shape.height);
-  next.tangents(tile, maps, a);
+  next.tangents(tile, a);
 
   float channel_sum = 0, tv_y = 0, tv_x = 0;
   float enhanced_region[kOwn] = {}, image_region[kOwn] = {};
 #pragma unroll 1
   for (int64_t y = tile.first; y < tile.last; ++y) {
-    const bool below = y + 1 < shape.height;
-    next.load(logits, tile, y + 1, maps, tile.inside && below);
+    next.load(logits, tile, row_below(y, shape), maps, tile.inside);
     float x[N];
     load<N>(image, tile.in(image, c, y, tile.x), tile.inside, x);
     // Lane t has the column beyond of map t.
@@ -221,25 +227,23 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
     float row_y = 0, row_x = 0;  // summed apart, so that no long sum loses its last bits
 #pragma unroll
     for (int t = 0; t < kMaps; ++t) {
-      if (t < maps) {
-        next.transpose(t, tile);
-        const float right = after(tile, a[t], __shfl_sync(kAll, edge, t), shape.width);
+      next.transpose(t, tile);
+      const float right = after(tile, a[t], __shfl_sync(kAll, edge, t), shape.width);
 #pragma unroll
-        for (int i = 0; i < N; ++i) {
-          const float dx = (i + 1 < N ? a[t][i + 1 < N ? i + 1 : 0] : right) - a[t][i];
-          row_x += dx * dx;
-        }
+      for (int i = 0; i < N; ++i) {
+        const float dx = (i + 1 < N ? a[t][i + 1 < N ? i + 1 : 0] : right) - a[t][i];
+        row_x += dx * dx;
+      }
 #pragma unroll
-        for (int i = 0; i < N; ++i) {
-          if (kMaps == 1) {
-            for (int k = 0; k < shape.iterations; ++k) x[i] = step(x[i], a[t][i]);
-          } else {
-            x[i] = step(x[i], a[t][i]);
-          }
-          const float lower = below ? hyperbolic_tangent(next.get(t, i)) : a[t][i], dy = lower - a[t][i];
-          row_y += dy * dy;
-          a[t][i] = lower;
+      for (int i = 0; i < N; ++i) {
+        if (kMaps == 1) {
+          for (int k = 0; k < shape.iterations; ++k) x[i] = step(x[i], a[t][i]);
+        } else {
+          x[i] = step(x[i], a[t][i]);
         }
+        const float lower = hyperbolic_tangent(next.get(t, i)), dy = lower - a[t][i];
+        row_y += dy * dy;
+        a[t][i] = lower;
       }
     }
     tv_y += row_y, tv_x += row_x;
@@ -292,6 +296,108 @@ __global__ void __launch_bounds__(kThreads) objective_forward(const ObjectiveFor
       sum += v < 3 ? sums[s][v][0] : sums[s][0][v - 2] + sums[s][1][v - 2] + sums[s][2][v - 2];
     }
     o.partials[(v * shape.batch + tile.b) * tiles_per_image(shape, N) + tile.index] = sum;
+  }
+}
+
+// As objective_forward, of logits whose channels lie side by side: a thread has all colours of a pixel and T = 8 maps
+// of each, 24 neighbouring elements. A tile is one warp, 32 pixels wide; so the compiler knows that the warp stays
+// together.
+
+__host__ __device__ inline int64_t pixel_tiles_per_image(const ObjectiveShape& s) {
+  return tiles_across(s, 1) * ((s.height + kRows - 1) / kRows);
+}
+
+struct PixelTile {
+  int64_t b, index, left;  // image, number in it, first column
+  int64_t first, last, x;  // rows from first to before last; of the thread: column
+  int64_t column;  // the thread's, or the image's last: threads beyond the image have copies, without differences
+  int lane;
+  bool inside;
+
+  __device__ explicit PixelTile(const ObjectiveShape& s) {
+    const int64_t tiles = pixel_tiles_per_image(s), across = tiles_across(s, 1);
+    b = blockIdx.x / tiles, index = blockIdx.x % tiles;
+    left = index % across * kWarp, first = index / across * kRows;
+    last = first + kRows < s.height ? first + kRows : s.height;
+    lane = threadIdx.x;
+    x = left + lane;
+    inside = x < s.width;
+    column = inside ? x : s.width - 1;
+  }
+
+  __device__ int64_t in(const Planes& t, int channel, int64_t row, int64_t column) const {
+    return b * t.batch + channel * t.channel + row * t.row + column * t.pixel;
+  }
+
+  // A of one channel, row and column, whichever the lane asks for.
+  template <class M>
+  __device__ __forceinline__ float tangent(const Planes& logits, int channel, int64_t row, int64_t column,
+                                           bool inside) const {
+    return hyperbolic_tangent(load<M, 1>(logits, in(logits, channel, row, column), inside).get(0));
+  }
+};
+
+template <class M>
+__global__ void __launch_bounds__(kWarp)
+    objective_forward_pixels(const ObjectiveForward o, const ObjectiveShape shape) {
+  if (blockIdx.x == 0 && threadIdx.x == 0) *o.arrived = 0;  // for objective_terms
+
+  const Planes &image = o.image, &logits = o.logits;
+  const PixelTile tile(shape);
+  const int64_t beyond = tile.left + kWarp < shape.width ? tile.left + kWarp : shape.width - 1;
+  float a[kPixelChannels];  // A in row y
+  Pixel<M> next;
+  next.load(logits, tile.in(logits, 0, tile.first, tile.column), true);
+#pragma unroll
+  for (int k = 0; k < kPixelChannels; ++k) a[k] = hyperbolic_tangent(next.get(k));
+
+  float totals[kSums] = {}, enhanced_region = 0, image_region = 0;
+#pragma unroll 1
+  for (int64_t y = tile.first; y < tile.last; ++y) {
+    next.load(logits, tile.in(logits, 0, row_below(y, shape), tile.column), true);
+    float x[3][1];
+#pragma unroll
+    for (int c = 0; c < 3; ++c) load<1>(image, tile.in(image, c, y, tile.x), tile.inside, x[c]);
+    // Lane k has the column beyond the warp's of channel k.
+    const float edge = tile.tangent<M>(logits, tile.lane, y, beyond, tile.lane < kPixelChannels);
+
+    image_region += x[0][0] + x[1][0] + x[2][0];
+    float row_y = 0, row_x = 0;  // summed apart, so that no long sum loses its last bits
+#pragma unroll
+    for (int k = 0; k < kPixelChannels; ++k) {
+      const float far = __shfl_sync(kAll, edge, k), right = __shfl_down_sync(kAll, a[k], 1);
+      const float dx = (tile.lane == kWarp - 1 ? far : right) - a[k];
+      row_x += dx * dx;
+      x[k % 3][0] = step(x[k % 3][0], a[k]);
+      const float lower = hyperbolic_tangent(next.get(k)), dy = lower - a[k];
+      row_y += dy * dy;
+      a[k] = lower;
+    }
+    totals[3] += row_y, totals[4] += row_x;
+#pragma unroll
+    for (int c = 0; c < 3; ++c) totals[c] += x[c][0];
+    enhanced_region += x[0][0] + x[1][0] + x[2][0];
+
+    if (y % kRegion == kRegion - 1) {
+      float e = enhanced_region, i = image_region;
+#pragma unroll
+      for (int with = 1; with < kRegion; with *= 2) {
+        e += __shfl_xor_sync(kAll, e, with), i += __shfl_xor_sync(kAll, i, with);
+      }
+      const int64_t across = shape.width / kRegion;
+      if (tile.lane % kRegion == 0 && tile.x / kRegion < across) {
+        constexpr float kMean = 1.0f / (3 * kRegion * kRegion);
+        const int64_t to = (tile.b * (shape.height / kRegion) + y / kRegion) * across + tile.x / kRegion;
+        o.enhanced_regions[to] = e * kMean, o.gaps[to] = (e - i) * kMean;
+      }
+      enhanced_region = image_region = 0;
+    }
+  }
+
+#pragma unroll
+  for (int v = 0; v < kSums; ++v) {
+    const float sum = warp_sum(tile.inside ? totals[v] : 0.0f);
+    if (tile.lane == 0) o.partials[(v * shape.batch + tile.b) * pixel_tiles_per_image(shape) + tile.index] = sum;
   }
 }
 
@@ -494,19 +600,18 @@ __global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBa
   float a[kMaps][N], grad[kMaps][N];
   Row<M, N, kMaps> next;
   next.load(logits, tile, tile.first > 0 ? tile.first - 1 : 0, maps, tile.inside);
-  next.tangents(tile, maps, grad);
+  next.tangents(tile, grad);
   next.load(logits, tile, tile.first, maps, tile.inside);
-  next.tangents(tile, maps, a);
+  next.tangents(tile, a);
 #pragma unroll
   for (int t = 0; t < kMaps; ++t) {
 #pragma unroll
-    for (int i = 0; i < N; ++i) grad[t][i] = t < maps ? a[t][i] - grad[t][i] : 0.0f;
+    for (int i = 0; i < N; ++i) grad[t][i] = a[t][i] - grad[t][i];
   }
 
 #pragma unroll 1
   for (int64_t y = tile.first; y < tile.last; ++y) {
-    const bool below = y + 1 < shape.height;
-    next.load(logits, tile, y + 1, maps, tile.inside && below);
+    next.load(logits, tile, row_below(y, shape), maps, tile.inside);
     // Lane t has the column before the warp's of map t, lane 16 + t the one beyond.
     const int map = tile.lane % kMaxIterations;
     const int64_t column = tile.lane < kMaxIterations ? tile.left - 1 : tile.left + kWarp * N;
@@ -538,13 +643,15 @@ __global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBa
           grad[kMaps == 1 ? 0 : t][i] = two_y * grad[kMaps == 1 ? 0 : t][i] + grad_map;
         }
       };
-      steps_backward<kSteps>(start[i], g[i], shape.iterations, map_of, give);
+      steps_backward<kSteps>(start[i], g[i], kMaps == 1 ? shape.iterations : kSteps, map_of, give);
       if (kMaps == 1) grad[0][i] = two_y * grad[0][i] + shared;
     }
     // What the other three neighbours ask, and tanh's own slope.
 #pragma unroll
     for (int t = 0; t < kMaps; ++t) {
-      if (t < maps) {
+      // With several pixels a thread has enough to do in one map; the branch keeps it from taking several maps at once,
+      // and their registers.
+      if (N == 1 || t < maps) {
         next.transpose(t, tile);
         const float far = __shfl_sync(kAll, edge, tile.lane == 0 ? t : kMaxIterations + t);
         float left = before(tile, a[t], far);
@@ -552,7 +659,7 @@ __global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBa
 #pragma unroll
         for (int i = 0; i < N; ++i) {
           const float here = a[t][i], right = i + 1 < N ? a[t][i + 1 < N ? i + 1 : 0] : last;
-          const float lower = below ? hyperbolic_tangent(next.get(t, i)) : here, dy = lower - here;
+          const float lower = hyperbolic_tangent(next.get(t, i)), dy = lower - here;
           next.set(t, i, (grad[t][i] - two_y * dy + two_x * ((here - left) - (right - here))) * (1 - here * here));
           grad[t][i] = dy, a[t][i] = lower, left = here;
         }
@@ -562,17 +669,89 @@ __global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBa
   }
 }
 
+// As objective_backward, of logits and gradients whose channels lie side by side: a thread has a pixel, as in
+// objective_forward_pixels.
+template <class M>
+__global__ void __launch_bounds__(kWarp)
+    objective_backward_pixels(const ObjectiveBackward o, const ObjectiveShape shape) {
+  const Planes &image = o.image, &logits = o.logits;
+  const PixelTile tile(shape);
+  const float two_y = 2 * o.grad_tv[0], two_x = 2 * o.grad_tv[1];
+  // The columns beside the warp's, or at the image's border its own.
+  const int64_t outer_left = tile.left > 0 ? tile.left - 1 : 0;
+  const int64_t outer_right = tile.left + kWarp < shape.width ? tile.left + kWarp : shape.width - 1;
+  float grad_means[3];
+#pragma unroll
+  for (int c = 0; c < 3; ++c) {
+    grad_means[c] = o.grad_channels[3 * tile.b + c] / static_cast<float>(shape.height * shape.width);
+  }
+
+  // A in row y, and first A in row y less that in row y - 1 (0 in the first row), then what row y's gradient is so far.
+  float a[kPixelChannels], grad[kPixelChannels];
+  Pixel<M> next;
+  next.load(logits, tile.in(logits, 0, tile.first > 0 ? tile.first - 1 : 0, tile.column), true);
+#pragma unroll
+  for (int k = 0; k < kPixelChannels; ++k) grad[k] = hyperbolic_tangent(next.get(k));
+  next.load(logits, tile.in(logits, 0, tile.first, tile.column), true);
+#pragma unroll
+  for (int k = 0; k < kPixelChannels; ++k) {
+    a[k] = hyperbolic_tangent(next.get(k));
+    grad[k] = a[k] - grad[k];
+  }
+
+#pragma unroll 1
+  for (int64_t y = tile.first; y < tile.last; ++y) {
+    next.load(logits, tile.in(logits, 0, row_below(y, shape), tile.column), true);
+    // Lane k has the columns before and beyond the warp's of channel k.
+    const bool has = tile.lane < kPixelChannels;
+    const float before = tile.tangent<M>(logits, tile.lane, y, outer_left, has);
+    const float after = tile.tangent<M>(logits, tile.lane, y, outer_right, has);
+    const int64_t regions_down = shape.height / kRegion, regions_across = shape.width / kRegion;
+    const int64_t row = y / kRegion, across = tile.x / kRegion;
+    const bool complete = row < regions_down && across < regions_across;
+    const int64_t at = (tile.b * regions_down + row) * regions_across + across;
+    const float of_region = complete ? o.grad_regions[at] * (1.0f / (3 * kRegion * kRegion)) : 0.0f;
+
+    // What the curve and the row above ask of A.
+#pragma unroll
+    for (int c = 0; c < 3; ++c) {
+      float start[1], g = grad_means[c] + of_region;
+      load<1>(image, tile.in(image, c, y, tile.x), tile.inside, start);
+      const auto map_of = [&](int t) { return a[3 * t + c]; };
+      const auto give = [&](int t, float grad_map) { grad[3 * t + c] = two_y * grad[3 * t + c] + grad_map; };
+      steps_backward<kPixelMaps>(start[0], g, kPixelMaps, map_of, give);
+    }
+    // What the other three neighbours ask, and tanh's own slope.
+#pragma unroll
+    for (int k = 0; k < kPixelChannels; ++k) {
+      const float here = a[k], far_left = __shfl_sync(kAll, before, k), far_right = __shfl_sync(kAll, after, k);
+      float left = __shfl_up_sync(kAll, here, 1), right = __shfl_down_sync(kAll, here, 1);
+      left = tile.lane == 0 ? far_left : left;
+      right = tile.lane == kWarp - 1 ? far_right : right;
+      const float lower = hyperbolic_tangent(next.get(k)), dy = lower - here;
+      next.set(k, (grad[k] - two_y * dy + two_x * ((here - left) - (right - here))) * (1 - here * here));
+      grad[k] = dy, a[k] = lower;
+    }
+    next.store(o.grad_logits, tile.in(o.grad_logits, 0, y, tile.x), tile.inside);
+  }
+}
+
 // Host side: which kernel, over which grid. `launch(kernel, blocks, threads, arguments...)` starts it.
 
-// Floats that forward wants for the tiles' sums: at one pixel a thread tiles are smallest.
-inline int64_t objective_partials(const ObjectiveShape& s) { return kSums * s.batch * tiles_per_image(s, 1); }
+// Floats that forward wants for the tiles' sums: tiles of whole pixels are smallest.
+inline int64_t objective_partials(const ObjectiveShape& s) { return kSums * s.batch * pixel_tiles_per_image(s); }
 
 template <class M, int kMaps, class Launch>
 void launch_objective_forward(const Launch& launch, const ObjectiveForward& o, const ObjectiveShape& s) {
   constexpr int n = kPixels<M, kMaps>;
   const bool wide = packs(o.image, s.width, n) && packs(o.logits, s.width, kPack<M>);
-  const int64_t tiles = tiles_per_image(s, wide ? n : 1);
-  launch(wide ? objective_forward<M, n, kMaps> : objective_forward<M, 1, kMaps>, s.batch * tiles, kThreads, o, s);
+  const bool pixels = !wide && takes_pixels(o.logits, s.iterations, s.shared);
+  const int64_t tiles = pixels ? pixel_tiles_per_image(s) : tiles_per_image(s, wide ? n : 1);
+  if (pixels) {
+    launch(objective_forward_pixels<M>, s.batch * tiles, kWarp, o, s);
+  } else {
+    launch(wide ? objective_forward<M, n, kMaps> : objective_forward<M, 1, kMaps>, s.batch * tiles, kThreads, o, s);
+  }
   launch(objective_terms<>, 3 * s.batch + 2 + region_blocks(s), kSumThreads, o, tiles, s);
 }
 
@@ -582,8 +761,12 @@ void launch_objective_backward(const Launch& launch, const ObjectiveBackward& o,
   const bool wide =
       packs(o.image, s.width, n) && packs(o.logits, s.width, kPack<M>) && packs(o.grad_logits, s.width, kPack<M>);
   launch(objective_slopes<>, slope_blocks(s), kSumThreads, o, s);
-  launch(wide ? objective_backward<M, n, kMaps, kSteps> : objective_backward<M, 1, kMaps, kSteps>,
-         s.batch * tiles_per_image(s, wide ? n : 1), kThreads, o, s);
+  if (!wide && takes_pixels(o.logits, s.iterations, s.shared) && takes_pixels(o.grad_logits, s.iterations, s.shared)) {
+    launch(objective_backward_pixels<M>, s.batch * pixel_tiles_per_image(s), kWarp, o, s);
+  } else {
+    launch(wide ? objective_backward<M, n, kMaps, kSteps> : objective_backward<M, 1, kMaps, kSteps>,
+           s.batch * tiles_per_image(s, wide ? n : 1), kThreads, o, s);
+  }
 }
 
 // Own maps: up to T = 8, as in every published network, and up to 16 with twice the registers.

@@ -171,6 +171,30 @@ __device__ __forceinline__ void store_as(const Planes& t, int64_t at, bool insid
   store<S, N>(t, at, inside, pack);
 }
 
+// Maps that a pixel has where a thread takes all of them, for the three colours: those of every published network.
+constexpr int kPixelMaps = 8, kPixelChannels = 3 * kPixelMaps;
+
+// The maps of a pixel whose channels lie side by side: 48 or 96 bytes, in accesses of 16.
+template <class M>
+class Pixel {
+ public:
+  __device__ __forceinline__ void load(const Planes& t, int64_t at, bool inside) {
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) packs_[i] = cuda::load<M, kPack<M>>(t, at + i * kPack<M>, inside);
+  }
+  __device__ __forceinline__ void store(const Planes& t, int64_t at, bool inside) const {
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) cuda::store<M, kPack<M>>(t, at + i * kPack<M>, inside, packs_[i]);
+  }
+  __device__ __forceinline__ float get(int k) const { return packs_[k / kPack<M>].get(k % kPack<M>); }
+  __device__ __forceinline__ void set(int k, float x) { packs_[k / kPack<M>].set(k % kPack<M>, x); }
+
+ private:
+  static constexpr int kPacks = kPixelChannels / kPack<M>;
+  static_assert(kPacks * kPack<M> == kPixelChannels);
+  Pack<M, kPack<M>> packs_[kPacks];
+};
+
 // The same value, of which the compiler knows nothing more. Inside a loop, addresses made from it are calculated in
 // every turn; else they would be kept from turn to turn, two 64-bit ones a map, and take the registers that the maps
 // need.
@@ -233,6 +257,13 @@ inline bool packs(const Planes& t, int64_t width, int n) {
   const int64_t bytes = size * n < 16 ? size * n : 16;
   return t.pixel == 1 && width % n == 0 && reinterpret_cast<uintptr_t>(t.data) % bytes == 0 &&
          (t.batch | t.channel | t.row) * size % bytes == 0;
+}
+
+// Whether a thread can take a pixel's channels together: own maps of T = 8, side by side, in packs of 16 bytes.
+inline bool takes_pixels(const Planes& maps, int iterations, bool shared) {
+  const int64_t size = maps.type == Type::kFloat ? 4 : 2;
+  return iterations == kPixelMaps && !shared && maps.channel == 1 && reinterpret_cast<uintptr_t>(maps.data) % 16 == 0 &&
+         (maps.batch | maps.row | maps.pixel) * size % 16 == 0;
 }
 
 }  // namespace zdce::cuda

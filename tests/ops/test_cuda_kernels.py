@@ -99,6 +99,17 @@ def test_packed_kernels_move_16_bytes_at_a_time(nvcc_words, source):
     assert packed == {"apply_curve": 3 + 9, "objective": 9 + 9}[source]
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("source", cuda_kernels.OPERATORS)
+def test_whole_pixels_are_moved_16_bytes_at_a_time(nvcc_words, source):
+    found = [(name, code) for name, code in kernels_of(nvcc_words[source][1]) if "_pixelsI" in name]
+    assert len(found) == 2 * 3  # both ways, three types
+    for name, code in found:
+        accesses = Counter(re.findall(r"\b(ld|st)\.global(?:\.cg)?(?:\.(v[24]))?", code))
+        assert accesses["ld", "v4"] >= 3, name
+        assert (accesses["st", "v4"] >= 3) == ("backward" in name), name
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_equal_inputs_give_equal_bits(on_host, layout):
     image, logits, _ = (layouts(tensor)[layout] for tensor in random_case((37, 56)))
@@ -126,12 +137,17 @@ def test_the_cuda_kernels_have_no_faults(nvcc_words):
     found = [cuda_kernels.facts(*nvcc_words[name]) for name in cuda_kernels.OPERATORS]
     facts = [{"provider": "cuda", **fact} for of_source in found for fact in of_source]
     kernels = {f"{name}_{way}" for name in ("curve", "objective") for way in ("forward", "backward")}
-    kernels |= {"objective_terms", "objective_slopes"}
+    kernels |= {f"{kernel}_pixels" for kernel in kernels} | {"objective_terms", "objective_slopes"}
     assert {(fact["kernel"], fact["target"]) for fact in facts} == {(k, target) for k in kernels for target in static.TARGETS}
     for dtype, iterations in itertools.product(("float32", "bfloat16", "float16"), (8, 16)):
         setting = Setting(dtype=dtype, iterations=iterations)
         served = [fact for fact in facts if fact["dtype"] == dtype and static.shipped(fact, setting)]
         assert len(served) == 4 * len(static.TARGETS)
+        assert [fault for fact in facts for fault in static._faults(fact, setting)] == []
+        setting = Setting(dtype=dtype, iterations=iterations, layout="channels_last")
+        served = {fact["kernel"] for fact in facts if fact["dtype"] == dtype and static.shipped(fact, setting)}
+        assert len(served) == 4
+        assert all(kernel.endswith("_pixels") == (iterations == 8) for kernel in served)
         assert [fault for fact in facts for fault in static._faults(fact, setting)] == []
 
 
