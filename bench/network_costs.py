@@ -29,7 +29,7 @@ _FILTERED = {80: 2 * 288, 90: 288 + 144}
 _MULTIPROCESSORS = {80: 108, 90: 132}
 _RESERVED = 1024  # bytes of shared memory for each block
 _BAND = 4
-_ALONE = 0.8  # kAlone of network.cuh
+_ALONE = 1.25  # kAlone of network.cuh
 _FRAMES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
 
 
@@ -90,10 +90,18 @@ class Layout:
     together: int
     rows: int
 
-    @property
-    def quarter(self) -> int:
-        """Warps of the fullest quarter of a multiprocessor."""
-        return math.ceil(self.strips * self.together / 4)
+    def blocks(self, size: tuple[int, int]) -> int:
+        """Of a picture of ``size`` (H, W)."""
+        return math.ceil(size[1] / self.results) * math.ceil(size[0] / self.rows)
+
+    def at_once(self, gpu: Gpu, size: tuple[int, int]) -> int:
+        """Blocks that a multiprocessor has at a time."""
+        return min(self.together, math.ceil(self.blocks(size) / _MULTIPROCESSORS[gpu.arch]))
+
+    def quarter(self, gpu: Gpu, size: tuple[int, int]) -> float:
+        """Warps of the fullest quarter of a multiprocessor; one alone counts for more."""
+        warps = math.ceil(self.strips * self.at_once(gpu, size) / 4)
+        return _ALONE if warps == 1 else warps
 
 
 def shared_bytes(layers: Sequence[Layer], filters: int, strips: int) -> int:
@@ -102,26 +110,32 @@ def shared_bytes(layers: Sequence[Layer], filters: int, strips: int) -> int:
 
 
 def layout(variant: Variant, gpu: Gpu, size: tuple[int, int]) -> Layout | None:
-    """For 8-bit pictures of ``size`` (H, W); None if no block fits."""
+    """For an 8-bit picture of ``size`` (H, W), as ``laid_out`` of network.cuh chooses it; None if no block fits."""
     layers = layers_of(variant)
     few = max(layer.tiles for layer in layers) <= 3 and not variant.separable
-    for together in (2, 1) if few else (1,):
-        most = min(gpu.shared_memory - _RESERVED, gpu.shared_memory // together - _RESERVED)
-        found = []
-        for strips in range(4 if together == 2 else 2, (6 if few else 8) + 1):
-            results = 16 * strips - 2 * len(layers)
-            if results > 0 and shared_bytes(layers, variant.filters, strips) <= most:
-                found.append(Layout(strips, results, together, 0))
-        if found:
-            best = max(found, key=lambda one: (_ALONE if one.quarter == 1 else 1.0) * one.results / one.quarter)
-            return replace(best, rows=_rows(best, layers[0].ahead, gpu, size))
-    return None
+    warps = 12 if few else 8
+    best, least = None, math.inf
+    for strips in range(1, warps + 1):
+        bytes_a_block, results = shared_bytes(layers, variant.filters, strips), 16 * strips - 2 * len(layers)
+        together = min(warps // strips, gpu.shared_memory // (bytes_a_block + _RESERVED))
+        if results <= 0 or bytes_a_block > gpu.shared_memory - _RESERVED or together == 0:
+            continue
+        for rows in _heights(size[0]):
+            found = Layout(strips, results, together, rows)
+            took = _turns(found, gpu, size) * (rows + _BAND * layers[0].ahead) * found.quarter(gpu, size)
+            if took < least:
+                best, least = found, took
+    return best
 
 
-def _rows(of: Layout, ahead: int, gpu: Gpu, size: tuple[int, int]) -> int:
-    height, across, at_once = size[0], math.ceil(size[1] / of.results), _MULTIPROCESSORS[gpu.arch] * of.together
-    choices = (_BAND * math.ceil(math.ceil(height / down) / _BAND) for down in range(1, (height + 31) // 32 + 1))
-    return min(choices, key=lambda rows: math.ceil(across * math.ceil(height / rows) / at_once) * (rows + _BAND * ahead))
+def _heights(height: int) -> Iterator[int]:
+    """Rows of a block in all divisions of ``height``."""
+    for down in range(1, (height + 31) // 32 + 1):
+        yield _BAND * math.ceil(math.ceil(height / down) / _BAND)
+
+
+def _turns(of: Layout, gpu: Gpu, size: tuple[int, int]) -> int:
+    return math.ceil(of.blocks(size) / (_MULTIPROCESSORS[gpu.arch] * of.at_once(gpu, size)))
 
 
 @dataclass(frozen=True)
@@ -159,17 +173,17 @@ def cost(variant: Variant, gpu: Gpu, size: tuple[int, int]) -> Cost | None:
     # Maps change lanes in 16 shuffles a tile; 3 values of each pixel are read and written, and read once more for the image.
     last = bands * (16 * layers[-1].tiles + 3 * 6)
     passes = sum((bands + layer.ahead) * layer.passes for layer in layers) + kept + last
-    blocks = math.ceil(size[1] / found.results) * math.ceil(size[0] / found.rows)
-    turns = math.ceil(blocks / (_MULTIPROCESSORS[gpu.arch] * found.together))
-    cycle = turns * 1e-9 / CLOCK[gpu.arch]
+    blocks, at_once = found.blocks(size), found.at_once(gpu, size)
+    warps = math.ceil(found.strips * at_once / 4)
+    cycle = _turns(found, gpu, size) * 1e-9 / CLOCK[gpu.arch]
     filtered = sum((bands + layer.ahead) * layer.filtered for layer in layers)
     least = sum(layer.products for layer in layers) * size[0] * size[1] / 64
     return Cost(
         found,
         blocks * found.strips * products / least,
-        cycle * found.quarter * products * _CYCLES[gpu.arch] / _SHARE[gpu.arch],
-        cycle * found.strips * found.together * passes,
-        cycle * found.quarter * filtered * _FILTERED[gpu.arch],
+        cycle * warps * products * _CYCLES[gpu.arch] / _SHARE[gpu.arch],
+        cycle * found.strips * at_once * passes,
+        cycle * warps * filtered * _FILTERED[gpu.arch],
     )
 
 

@@ -82,7 +82,7 @@ void run_network(const Tensor pictures, const Tensor weights, const Tensor biase
 bool fits_network(const Tensor like, const Tensor plan) {
   try {
     const Network network = read_plan(static_cast<const int64_t*>(plan.data_ptr()), plan.numel());
-    laid_out(network, false, limits(like.get_device_index()));
+    laid_out(network, false, 1, 1, 1, limits(like.get_device_index()));
     return true;
   } catch (const Unfit&) {
     return false;

@@ -20,16 +20,17 @@ constexpr int kMostLayers = 8, kMostSources = 2, kMostTiles = 4;
 constexpr int kImageRing = 8;   // rows: the first layer reads 6, while 4 more come
 constexpr int kOutputTile = 8;  // channels of one product's results
 
-// Blocks of a processor and strips of each. With three tiles registers are kept for 12 warps, three for each of a
-// processor's quarters; more tiles are of networks with more filters, whose rows are too large for a second block.
-constexpr __host__ __device__ int most_together(int tiles) { return tiles <= 3 ? 2 : 1; }
-constexpr __host__ __device__ int most_strips(int tiles) { return tiles <= 3 ? 6 : 8; }
+// Warps of a processor: three, or two, for each of its quarters, among whose lanes the registers are divided. With at
+// most three tiles a layer 168 registers a thread are enough.
+constexpr __host__ __device__ int most_warps(int tiles) { return tiles <= 3 ? 12 : 8; }
 
 struct FusedLayer {
   int sources[kMostSources], source_count;
   int blocks, tiles;      // of 16 and of 8 outputs
   int lead, first, ring;  // pass_geometry.h
   int memory;             // where the ring lies, in bytes
+  int row_bytes;          // of all blocks
+  uint32_t reciprocal;    // 2^32 over the ring's rows, rounded up: v modulo these is found without a division
   int weights, bias;      // where they begin, in uint2 of all lanes and in floats
   int depthwise;          // likewise, in floats; of separable layers
 };
@@ -69,27 +70,49 @@ struct NetworkJob {
   bool to_maps;            // the result is the maps times the strength, float
 };
 
-__device__ __forceinline__ float load_value(const Pixels& from, int64_t at) {
-  switch (from.element) {
-    case Element::kUint8:
-      return static_cast<const uint8_t*>(from.data)[at] * (1.0f / 255);
-    case Element::kUint16:
-      return static_cast<const uint16_t*>(from.data)[at] * (1.0f / 65535);
-    default:
-      return static_cast<const float*>(from.data)[at];
-  }
-}
+// Reads and writes values of pictures in one type.
+template <class S>
+struct Values {
+  static constexpr float kWhite = std::is_same_v<S, uint8_t> ? 255 : std::is_same_v<S, uint16_t> ? 65535 : 1;
 
-__device__ __forceinline__ void store_value(const Pixels& to, int64_t at, float v) {
-  switch (to.element) {
-    case Element::kUint8:
-      static_cast<uint8_t*>(to.data)[at] = static_cast<uint8_t>(static_cast<int>(v * 255 + 0.5f));
-      break;
-    case Element::kUint16:
-      static_cast<uint16_t*>(to.data)[at] = static_cast<uint16_t>(static_cast<int>(v * 65535 + 0.5f));
-      break;
-    default:
+  // As they lie in memory, so that nothing waits for them before `value`; 0 means 0.
+  __device__ __forceinline__ static uint32_t load(const Pixels& from, int64_t at) {
+    if constexpr (std::is_same_v<S, float>) {
+      return __float_as_uint(static_cast<const float*>(from.data)[at]);
+    } else {
+      return static_cast<const S*>(from.data)[at];
+    }
+  }
+
+  // In [0, kTop].
+  template <int kTop>
+  __device__ __forceinline__ static float value(uint32_t bits) {
+    if constexpr (std::is_same_v<S, float>) {
+      return __uint_as_float(bits) * kTop;
+    } else {
+      return static_cast<float>(bits) * (kTop / kWhite);
+    }
+  }
+
+  __device__ __forceinline__ static void store(const Pixels& to, int64_t at, float v) {
+    if constexpr (std::is_same_v<S, float>) {
       static_cast<float*>(to.data)[at] = v;
+    } else {
+      static_cast<S*>(to.data)[at] = static_cast<S>(static_cast<int>(v * kWhite + 0.5f));
+    }
+  }
+};
+
+// use(Values): with the type of `element`.
+template <class Use>
+__device__ __forceinline__ void with_values(Element element, const Use& use) {
+  switch (element) {
+    case Element::kUint8:
+      return use(Values<uint8_t>());
+    case Element::kUint16:
+      return use(Values<uint16_t>());
+    default:
+      return use(Values<float>());
   }
 }
 
@@ -98,172 +121,268 @@ __device__ __forceinline__ void store_value(const Pixels& to, int64_t at, float 
 template <class H, int kMost, bool kSeparable>
 class NetworkPass {
  public:
-  __device__ NetworkPass(const FusedNetwork& network, const NetworkJob& job, uint8_t* shared)
-      : network_(network), job_(job), shared_(shared), warp_(threadIdx.x / kWarp), lane_(threadIdx.x % kWarp) {
+  __device__ NetworkPass(const FusedNetwork& network, const NetworkJob& job)
+      : network_(network),
+        job_(job),
+        warp_(threadIdx.x / kWarp),
+        lane_(threadIdx.x % kWarp),
+        shared_(dynamic_shared()) {
     const int across = blockIdx.x % job.across, down = blockIdx.x / job.across % job.down;
-    batch_ = blockIdx.x / job.across / job.down;
-    top_ = down * job.rows, bottom_ = min(top_ + job.rows, job.height);
+    const int64_t batch = blockIdx.x / job.across / job.down;
+    first_band_ = down * job.rows / kBandRows, bottom_ = min((down + 1) * job.rows, job.height);
     left_ = across * network.results() - network.layers;
+    strength_ = job.strengths == nullptr ? job.strength : job.strength * job.strengths[batch];
+    const int g = lane_ / 4, t = lane_ % 4, column = 16 * warp_;
+#pragma unroll
+    for (int tap = 0; tap < 3; ++tap) tap_[tap] = shared_ + feature(column + tap + lane_ % 16, lane_ / 16);
+    kept_ = shared_ + feature(column + g + 1, 0) + 4 * t;
+#pragma unroll
+    for (int below = 0; below < 2; ++below) mask_[below] = inside(left_ + column + g + 8 * below) ? kAll : 0;
+    fetched_row_ = threadIdx.x / network.columns(), fetched_column_ = threadIdx.x % network.columns() + 1;
+    if (threadIdx.x < 2 * kBandRows) {
+      beside_row_ = threadIdx.x / 2, beside_column_ = threadIdx.x % 2 * (network.columns() + 1);
+    }
+    finished_ = column + g + t % 2 * 8;
+    const bool own = finished_ >= network.layers && finished_ < network.layers + network.results();
+    finishes_ = own && inside(left_ + finished_);
+    from_ = batch * job.picture.batch, to_ = batch * job.result.batch + (left_ + finished_) * job.result.column;
   }
 
   __device__ void run() {
     const int last = (bottom_ + kBandRows - 1) / kBandRows;
-    int band = top_ / kBandRows + network_.layer[0].first;
+    int band = first_band_ + network_.layer[0].first;
     load_rows(first_row(0, band) - 3);
     load_rows(first_row(0, band) + 1);
     for (; band < last; ++band) {
       for (int l = 0; l < network_.layers; ++l) {
-        __syncthreads();
-        Values next;
+        const FusedLayer layer = network_.layer[l];
+        Fetched next;
         if (l == 1) fetch_rows(first_row(0, band) + 5, next);  // under way while the layer is computed
-        if (band >= top_ / kBandRows + network_.layer[l].first) compute(l, first_row(l, band));
+        if (band >= first_band_ + layer.first) {
+          compute(l, layer, kBandRows * band + layer.lead);
+        } else {
+          __syncthreads();
+        }
         if (l == 1) put_rows(first_row(0, band) + 5, next);
       }
     }
   }
 
  private:
-  static constexpr int kFetched = 3;  // pixels of each thread: 4 rows of 16 S + 2 columns by 32 S threads
-  struct Values {
-    float v[kFetched][3];
+  // Pixels that each thread brings of four rows of 16 S columns, by 32 S threads; few bring one more, beside the strip.
+  static constexpr int kFetched = 2;
+  struct Fetched {
+    uint32_t v[kFetched + 1][3];  // as they lie in the picture
   };
 
-  // A lane's, of three rows of taps.
+  // A lane's, of three rows of taps: their tiles.
   template <int kTiles>
   struct Weights {
-    uint2 taps[3][kTiles];
+    uint2 taps[3 * kTiles];
+  };
+
+  // A lane's operands, of the six rows that four rows of outputs read.
+  struct Operands {
+    uint32_t rows[kBandRows + 2][4];
+  };
+
+  // Where so many rows of a ring begin.
+  template <int kNumber>
+  struct Rows {
+    SharedAddress at[kNumber];
   };
 
   // Pixels that a lane finishes.
   static constexpr int kFinished = 2;
 
-  // Maps of these pixels: of each of the four lanes that had some, tiles and two neighbours.
+  // Maps of these pixels, in halves: of each of the four lanes that had some, tiles of two neighbours.
   template <int kTiles>
   struct Maps {
-    float of[4][kFinished][kTiles][2];
+    uint32_t of[4][kFinished][kTiles];
 
     __device__ __forceinline__ float get(int pixel, int map) const {
-      return of[map % kOutputTile / 2][pixel][map / kOutputTile][map % 2];
+      return widen<__half>(of[map % kOutputTile / 2][pixel][map / kOutputTile] >> map % 2 * 16);
     }
   };
 
   const FusedNetwork& network_;
   const NetworkJob& job_;
-  uint8_t* const shared_;
   const int warp_, lane_;
-  int top_, bottom_, left_;  // left_: of the picture, where the strip's columns begin
-  int64_t batch_;
+  const SharedAddress shared_;
+  int first_band_, bottom_, left_;  // left_: of the picture, where the strip's columns begin
+  float strength_;
+  int64_t from_, to_;                 // the picture, and of the result's the column that the lane finishes
+  SharedAddress tap_[3];              // in a row of features: the lane's row of an operand, for each column of taps
+  SharedAddress kept_;                // likewise: the first half of the first pixel that the lane keeps
+  uint32_t mask_[2];                  // of the lane's two columns, 0 beside the picture
+  int finished_;                      // column of the strip
+  bool finishes_;                     // whether there is a result
+  int fetched_row_, fetched_column_;  // of the first pixel that the thread brings; the others are two rows apart
+  int beside_row_ = -1, beside_column_ = 0;
 
   __device__ int first_row(int l, int band) const { return kBandRows * band + network_.layer[l].lead; }
-  __device__ bool inside(int y, int x) const { return y >= 0 && y < job_.height && x >= 0 && x < job_.width; }
+  __device__ bool inside(int x) const { return x >= 0 && x < job_.width; }
+  __device__ bool is_row(int y) const { return y >= 0 && y < job_.height; }
 
   // Four rows of the picture from y on, and a column beside the strip's on either side; 0 beside the picture.
   __device__ void load_rows(int y) {
-    Values values;
+    Fetched values;
     fetch_rows(y, values);
     put_rows(y, values);
   }
 
-  __device__ void fetch_rows(int y, Values& values) const {
+  __device__ void fetch_rows(int y, Fetched& values) const {
+    with_values(job_.picture.element, [&](auto type) {
 #pragma unroll
-    for (int i = 0; i < kFetched; ++i) {
-      const int at = threadIdx.x + i * blockDim.x, row = y + at / network_.pitch();
-      const int x = left_ - 1 + at % network_.pitch();
-      const bool read = at < kBandRows * network_.pitch() && inside(row, x);
-      const int64_t from = batch_ * job_.picture.batch + row * job_.picture.row + x * job_.picture.column;
-#pragma unroll
-      for (int c = 0; c < 3; ++c)
-        values.v[i][c] = read ? load_value(job_.picture, from + c * job_.picture.channel) : 0.0f;
-    }
-  }
-
-  // In 255ths, which of 8 bits are exact in both types: the three colours of a pixel and a 0.
-  __device__ void put_rows(int y, const Values& values) {
-#pragma unroll
-    for (int i = 0; i < kFetched; ++i) {
-      const int at = threadIdx.x + i * blockDim.x;
-      if (at >= kBandRows * network_.pitch()) break;
-      float rest[3];
-#pragma unroll
-      for (int c = 0; c < 3; ++c) rest[c] = values.v[i][c] * 255;
-      for (int plane = 0; plane < network_.image_planes; ++plane) {
-        const uint2 stored = {pair<H>(rest[0], rest[1]), pair<H>(rest[2], 0.0f)};
-        *reinterpret_cast<uint2*>(image_pixel(y + at / network_.pitch(), plane, at % network_.pitch())) = stored;
-#pragma unroll
-        for (int c = 0; c < 3; ++c) rest[c] -= widen<H>(narrow<H>(rest[c]));
-      }
-    }
+      for (int i = 0; i < kFetched; ++i) fetch<decltype(type)>(y + fetched_row_ + 2 * i, fetched_column_, values.v[i]);
+      if (beside_row_ >= 0) fetch<decltype(type)>(y + beside_row_, beside_column_, values.v[kFetched]);
+    });
   }
 
   // column: of the stored ones, the first of which is the one beside the strip.
-  __device__ uint8_t* image_pixel(int y, int plane, int column) const {
+  template <class Type>
+  __device__ __forceinline__ void fetch(int y, int column, uint32_t (&v)[3]) const {
+    const int x = left_ - 1 + column;
+    v[0] = v[1] = v[2] = 0;
+    if (!is_row(y) || !inside(x)) return;
+    const int64_t at = from_ + y * job_.picture.row + x * job_.picture.column;
+#pragma unroll
+    for (int c = 0; c < 3; ++c) v[c] = Type::load(job_.picture, at + c * job_.picture.channel);
+  }
+
+  __device__ void put_rows(int y, const Fetched& values) const {
+    with_values(job_.picture.element, [&](auto type) {
+#pragma unroll
+      for (int i = 0; i < kFetched; ++i) {
+        put_pixel<decltype(type)>(y + fetched_row_ + 2 * i, fetched_column_, values.v[i]);
+      }
+      if (beside_row_ >= 0) put_pixel<decltype(type)>(y + beside_row_, beside_column_, values.v[kFetched]);
+    });
+  }
+
+  // In 255ths, which of 8 bits are exact in both types: the three colours of a pixel and a 0.
+  template <class Type>
+  __device__ __forceinline__ void put_pixel(int y, int column, const uint32_t (&bits)[3]) const {
+    const SharedAddress at = image_pixel(y, 0, column);
+    const float v[3] = {Type::template value<255>(bits[0]), Type::template value<255>(bits[1]),
+                        Type::template value<255>(bits[2])};
+    const uint2 stored = {pair<H>(v[0], v[1]), pair<H>(v[2], 0.0f)};
+    store_words(at, stored);
+    if constexpr (!std::is_same_v<Type, Values<uint8_t>>) {
+      const float rest[3] = {v[0] - widen<H>(stored.x & 0xffff), v[1] - widen<H>(stored.x >> 16),
+                             v[2] - widen<H>(stored.y & 0xffff)};
+      store_words(at + network_.pitch() * 8, {pair<H>(rest[0], rest[1]), pair<H>(rest[2], 0.0f)});
+    }
+  }
+
+  __device__ SharedAddress image_pixel(int y, int plane, int column) const {
     return shared_ + network_.image +
            (((y & (kImageRing - 1)) * network_.image_planes + plane) * network_.pitch() + column) * 8;
   }
 
   // Rows (blocks, columns, 16 channels) of the half type. Of a pixel's two halves of 16 bytes the second is the first
-  // in every other four columns, so that the same half of 8 neighbours lies in all banks.
+  // in every other four columns, so that the same half of 8 neighbours lies in all banks. What is at[i] is added to a
+  // lane's place in a row: it is the same for all lanes.
   template <int kNumber>
-  __device__ void feature_rows(const FusedLayer& layer, int y, uint8_t* (&rows)[kNumber]) const {
-    int row = static_cast<unsigned>(y + 64 * layer.ring) % layer.ring;
+  __device__ __forceinline__ Rows<kNumber> feature_rows(const FusedLayer& layer, int y) const {
+    const uint32_t from =
+        y + 64 * layer.ring;  // not below 0, because a block's rows begin less than 64 above the picture
+    const int row = static_cast<int>(from - __umulhi(from, layer.reciprocal) * layer.ring);
+    const SharedAddress end = layer.memory + layer.ring * layer.row_bytes;
+    Rows<kNumber> rows;
+    rows.at[0] = layer.memory + row * layer.row_bytes;
 #pragma unroll
-    for (int i = 0; i < kNumber; ++i) {
-      rows[i] = shared_ + layer.memory + row * layer.blocks * network_.pitch() * 32;
-      row = row + 1 == layer.ring ? 0 : row + 1;
+    for (int i = 1; i < kNumber; ++i) {
+      rows.at[i] = rows.at[i - 1] + layer.row_bytes;
+      if (rows.at[i] == end) rows.at[i] = layer.memory;
     }
+    return rows;
   }
 
   __device__ static int feature(int column, int half) { return column * 32 + (half ^ (column >> 2 & 1)) * 16; }
 
-  __device__ void compute(int l, int y) {
-    switch (network_.layer[l].tiles) {
+  // Waits for the layers before, after it has asked for weights.
+  __device__ void compute(int l, const FusedLayer& layer, int y) {
+    if (l + 1 < network_.layers) {
+      if constexpr (kMost >= 4) {
+        if (layer.tiles == 4) return compute_hidden<4>(layer, y);
+      }
+      return compute_hidden<2>(layer, y);
+    }
+    switch (layer.tiles) {
       case 1:
-        return compute<1>(l, y);
+        return compute_last<1>(layer, y);
       case 2:
-        return compute<2>(l, y);
+        return compute_last<2>(layer, y);
       case 3:
-        return compute<3>(l, y);
+        return compute_last<3>(layer, y);
       case 4:
-        if constexpr (kMost >= 4) return compute<4>(l, y);
+        if constexpr (kMost >= 4) return compute_last<4>(layer, y);
     }
   }
 
   template <int kTiles>
-  __device__ void compute(int l, int y) {
-    const FusedLayer& layer = network_.layer[l];
+  __device__ void compute_hidden(const FusedLayer& layer, int y) {
     float sums[kBandRows][kTiles][4];
+    add_layer(layer, y, sums);
+    keep(layer, y, sums);
+  }
+
+  template <int kTiles>
+  __device__ void compute_last(const FusedLayer& layer, int y) {
+    float sums[kBandRows][kTiles][4];
+    add_layer(layer, y, sums);
+    finish(y, sums);
+  }
+
+  template <int kTiles>
+  __device__ __forceinline__ void add_layer(const FusedLayer& layer, int y, float (&sums)[kBandRows][kTiles][4]) const {
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
-      const float* const bias = job_.biases + layer.bias + kOutputTile * j + 2 * (lane_ % 4);
+      const float2 bias =
+          *reinterpret_cast<const float2*>(job_.biases + layer.bias + kOutputTile * j + 2 * (lane_ % 4));
 #pragma unroll
       for (int r = 0; r < kBandRows; ++r)
-        sums[r][j][0] = sums[r][j][2] = bias[0], sums[r][j][1] = sums[r][j][3] = bias[1];
+        sums[r][j][0] = sums[r][j][2] = bias.x, sums[r][j][1] = sums[r][j][3] = bias.y;
     }
     if constexpr (kSeparable) {
+      __syncthreads();
       add_separable(layer, y, sums);
     } else {
       add_whole(layer, y, sums);
     }
-    if (l + 1 == network_.layers) {
-      finish(y, sums);
-    } else {
-      keep(layer, y, sums);
-    }
   }
 
   template <int kTiles>
-  __device__ void add_whole(const FusedLayer& layer, int y, float (&sums)[kBandRows][kTiles][4]) const {
-    const uint2* weights = job_.weights + layer.weights + lane_;
+  __device__ __forceinline__ void add_whole(const FusedLayer& layer, int y, float (&sums)[kBandRows][kTiles][4]) const {
+    const uint2* weights = job_.weights + layer.weights;
     Weights<kTiles> w;
-    take(weights, w);
+    take(weights, w.taps);
     if (layer.source_count == 0) {
+      __syncthreads();
       for (int plane = 0; plane < network_.image_planes; ++plane) add_colors(y, plane, w, sums);
+      return;
     }
-    for (int s = 0; s < layer.source_count; ++s) {
-      const FusedLayer& source = network_.layer[layer.sources[s]];
-      uint8_t* rows[kBandRows + 2];
-      feature_rows(source, y - 1, rows);
-      for (int block = 0; block < source.blocks; ++block) add_block(rows, block, weights, w, sums);
+    int source = 0, blocks = network_.layer[layer.sources[0]].blocks;
+    Rows<kBandRows + 2> rows = feature_rows<kBandRows + 2>(network_.layer[layer.sources[0]], y - 1);
+    __syncthreads();
+    Operands a;
+    load_operands(rows, tap_[0], a);
+    for (;;) {
+      add_column(rows, tap_[1], true, weights, a, w, sums);
+      add_column(rows, tap_[2], true, weights, a, w, sums);
+      bool more = true;
+      if (--blocks > 0) {
+#pragma unroll
+        for (SharedAddress& row : rows.at) row += network_.pitch() * 32;
+      } else if (++source < layer.source_count) {
+        blocks = network_.layer[layer.sources[1]].blocks;
+        rows = feature_rows<kBandRows + 2>(network_.layer[layer.sources[1]], y - 1);
+      } else {
+        more = false;
+      }
+      add_column(rows, tap_[0], more, weights, a, w, sums);
+      if (!more) return;
     }
   }
 
@@ -287,24 +406,24 @@ class NetworkPass {
 
   template <int kTiles>
   __device__ void add_separable(const FusedLayer& layer, int y, float (&sums)[kBandRows][kTiles][4]) const {
-    const uint2* weights = job_.weights + layer.weights + lane_;
+    const uint2* weights = job_.weights + layer.weights;
     const float4* filters = reinterpret_cast<const float4*>(job_.biases + layer.depthwise) + lane_ % 4;
     if (layer.source_count == 0) {
       add_filtered([&](int row, int tap, Share& share) { take_colors(y - 1 + row, tap, share); }, filters, weights,
                    sums);
     }
     for (int s = 0; s < layer.source_count; ++s) {
-      const FusedLayer& source = network_.layer[layer.sources[s]];
-      uint8_t* rows[kBandRows + 2];
-      feature_rows(source, y - 1, rows);
+      const FusedLayer& source = network_.layer[s == 0 ? layer.sources[0] : layer.sources[1]];
+      Rows<kBandRows + 2> rows = feature_rows<kBandRows + 2>(source, y - 1);
       for (int block = 0; block < source.blocks; ++block) {
         const auto load = [&](int row, int tap, Share& share) {
           uint32_t a[4];
-          const int column = 16 * warp_ + tap + lane_ % 16;
-          load_operand(rows[row] + block * network_.pitch() * 32 + feature(column, lane_ / 16), a);
+          load_operand(rows.at[row] + (tap == 0 ? tap_[0] : tap == 1 ? tap_[1] : tap_[2]), a);
           share.set(a);
         };
         add_filtered(load, filters, weights, sums);
+#pragma unroll
+        for (SharedAddress& row : rows.at) row += network_.pitch() * 32;
       }
     }
   }
@@ -318,8 +437,7 @@ class NetworkPass {
       float* const v = share.v[pixel];
       v[0] = v[1] = v[2] = v[3] = 0;
       for (int plane = 0; plane < network_.image_planes; ++plane) {
-        const uint8_t* const from = image_pixel(y, plane, column) + lane_ % 2 * 4;
-        const uint32_t both = *reinterpret_cast<const uint32_t*>(from);
+        const uint32_t both = load_word(image_pixel(y, plane, column) + lane_ % 2 * 4);
         v[0] += widen<H>(both & 0xffff), v[1] += widen<H>(both >> 16);
       }
     }
@@ -328,11 +446,10 @@ class NetworkPass {
   // Sixteen channels: their depthwise filters, then the products with the 1 x 1 filters. load(row, tap, share): of six
   // rows. filters: (bias and 9 taps by columns, lanes t, 4 channels); weights: (tiles, lanes); both move on.
   template <int kTiles, class Load>
-  __device__ __forceinline__ static void add_filtered(const Load& load, const float4*& filters, const uint2*& weights,
-                                                      float (&sums)[kBandRows][kTiles][4]) {
+  __device__ __forceinline__ void add_filtered(const Load& load, const float4*& filters, const uint2*& weights,
+                                               float (&sums)[kBandRows][kTiles][4]) const {
     uint2 w[kTiles];  // under way meanwhile
-#pragma unroll
-    for (int j = 0; j < kTiles; ++j) w[j] = weights[j * kWarp];
+    take(weights, w);
     Share filtered[kBandRows];
 #pragma unroll
     for (int r = 0; r < kBandRows; ++r) {
@@ -376,110 +493,134 @@ class NetworkPass {
   __device__ void add_colors(int y, int plane, const Weights<kTiles>& w, float (&sums)[kBandRows][kTiles][4]) const {
     const int g = lane_ / 4, t = lane_ % 4,
               column = 16 * warp_ + g + t / 2;  // the stored one left of the first pixel's
+    Operands a;
 #pragma unroll
     for (int row = 0; row < kBandRows + 2; ++row) {
-      const uint8_t* const from = image_pixel(y - 1 + row, plane, column) + t % 2 * 4;
-      const auto at = [&](int pixels) { return *reinterpret_cast<const uint32_t*>(from + 8 * pixels); };
+      const SharedAddress from = image_pixel(y - 1 + row, plane, column) + t % 2 * 4;
       // The fourth pixel is not read: 0 times what is no number would be none.
-      const uint32_t a[4] = {at(0), at(8), t < 2 ? at(2) : 0, t < 2 ? at(10) : 0};
-      add_row(a, row, w, sums);
+      a.rows[row][0] = load_word(from), a.rows[row][1] = load_word(from + 8 * 8);
+      a.rows[row][2] = t < 2 ? load_word(from + 8 * 2) : 0, a.rows[row][3] = t < 2 ? load_word(from + 8 * 10) : 0;
     }
+    add_rows(a, w, sums);
   }
 
-  // weights: (3 columns of taps, 3 rows of taps, tiles, lanes), then the next block's; w: of the first column. Those of
-  // the next one are under way while a column is multiplied; behind the last layer's lie as many that nobody uses.
+  // A column of three taps with the operands `a`. Meanwhile those of the next one are under way, if there are `more`,
+  // at `next` in `rows`, and its weights; behind the last layer's weights lie as many that nobody uses.
   template <int kTiles>
-  __device__ void add_block(uint8_t* const (&rows)[kBandRows + 2], int block, const uint2*& weights, Weights<kTiles>& w,
-                            float (&sums)[kBandRows][kTiles][4]) const {
-    const int pixel = lane_ % 16, half = lane_ / 16;
-#pragma unroll 1
-    for (int tap = 0; tap < 3; ++tap) {
-      Weights<kTiles> next;
-      weights += 3 * kTiles * kWarp;
-      take(weights, next);
-      const int at = block * network_.pitch() * 32 + feature(16 * warp_ + tap + pixel, half);
+  __device__ __forceinline__ void add_column(const Rows<kBandRows + 2>& rows, SharedAddress next, bool more,
+                                             const uint2*& weights, Operands& a, Weights<kTiles>& w,
+                                             float (&sums)[kBandRows][kTiles][4]) const {
+    Operands ahead;
+    if (more) load_operands(rows, next, ahead);
+    Weights<kTiles> weights_ahead;
+    weights += 3 * kTiles * kWarp;
+    take(weights, weights_ahead.taps);
+    add_rows(a, w, sums);
+    a = ahead, w = weights_ahead;
+  }
+
+  __device__ __forceinline__ static void load_operands(const Rows<kBandRows + 2>& rows, SharedAddress at, Operands& a) {
 #pragma unroll
-      for (int row = 0; row < kBandRows + 2; ++row) {
-        uint32_t a[4];
-        load_operand(rows[row] + at, a);
-        add_row(a, row, w, sums);
+    for (int row = 0; row < kBandRows + 2; ++row) load_operand(rows.at[row] + at, a.rows[row]);
+  }
+
+  // Of one product after the other, of two neighbours in one access: (products / 2, lanes, 2), then a last one's.
+  template <int kProducts>
+  __device__ __forceinline__ void take(const uint2* weights, uint2 (&w)[kProducts]) const {
+#pragma unroll
+    for (int i = 0; i + 1 < kProducts; i += 2) {
+      const uint4 both = reinterpret_cast<const uint4*>(weights + i * kWarp)[lane_];
+      w[i] = {both.x, both.y}, w[i + 1] = {both.z, both.w};
+    }
+    if (kProducts % 2 != 0) w[kProducts - 1] = weights[(kProducts - 1) * kWarp + lane_];
+  }
+
+  // Each of six rows counts for the rows of outputs around it.
+  template <int kTiles>
+  __device__ __forceinline__ static void add_rows(const Operands& a, const Weights<kTiles>& w,
+                                                  float (&sums)[kBandRows][kTiles][4]) {
+#pragma unroll
+    for (int row = 0; row < kBandRows + 2; ++row) {
+#pragma unroll
+      for (int tap = 0; tap < 3; ++tap) {
+        const int r = row - tap;
+        if (r < 0 || r >= kBandRows) continue;
+#pragma unroll
+        for (int j = 0; j < kTiles; ++j) multiply_add<H>(sums[r][j], a.rows[row], w.taps[tap * kTiles + j]);
       }
-      w = next;
-    }
-  }
-
-  // weights: (3, tiles, lanes).
-  template <int kTiles>
-  __device__ static void take(const uint2* weights, Weights<kTiles>& w) {
-#pragma unroll
-    for (int i = 0; i < 3 * kTiles; ++i) w.taps[i / kTiles][i % kTiles] = weights[i * kWarp];
-  }
-
-  // Row `row` of six counts for the rows of outputs around it.
-  template <int kTiles>
-  __device__ static void add_row(const uint32_t (&a)[4], int row, const Weights<kTiles>& w,
-                                 float (&sums)[kBandRows][kTiles][4]) {
-#pragma unroll
-    for (int tap = 0; tap < 3; ++tap) {
-      const int r = row - tap;
-      if (r < 0 || r >= kBandRows) continue;
-#pragma unroll
-      for (int j = 0; j < kTiles; ++j) multiply_add<H>(sums[r][j], a, w.taps[tap][j]);
     }
   }
 
   // Rectified; 0 beside the picture, where later layers read zeros.
   template <int kTiles>
-  __device__ void keep(const FusedLayer& layer, int y, const float (&sums)[kBandRows][kTiles][4]) {
-    const int g = lane_ / 4, t = lane_ % 4;
-    uint8_t* rows[kBandRows];
-    feature_rows(layer, y, rows);
+  __device__ __forceinline__ void keep(const FusedLayer& layer, int y,
+                                       const float (&sums)[kBandRows][kTiles][4]) const {
+    const Rows<kBandRows> rows = feature_rows<kBandRows>(layer, y);
 #pragma unroll
     for (int r = 0; r < kBandRows; ++r) {
+      const bool kept = is_row(y + r);
 #pragma unroll
       for (int below = 0; below < 2; ++below) {
-        const int column = 16 * warp_ + g + 8 * below;
-        const bool kept = inside(y + r, left_ + column);
+        const uint32_t mask = kept ? mask_[below] : 0;
 #pragma unroll
         for (int j = 0; j < kTiles; ++j) {
           const float* const v = sums[r][j] + 2 * below;
-          uint8_t* const to = rows[r] + j / 2 * network_.pitch() * 32 + feature(column + 1, j % 2) + 4 * t;
-          *reinterpret_cast<uint32_t*>(to) = kept ? pair<H>(rectified(v[0]), rectified(v[1])) : 0;
+          // The halves of a pixel are 16 bytes apart, in whichever order.
+          const SharedAddress to = (kept_ ^ j % 2 * 16) + rows.at[r] + j / 2 * network_.pitch() * 32 + below * 8 * 32;
+          store_word(to, rectified_pair<H>(v[0], v[1]) & mask);
         }
       }
     }
   }
 
-  __device__ static float rectified(float v) { return v < 0 ? 0 : v; }
-
   // Logits to pixels or maps. Four lanes have a pixel's logits, two of each tile; by exchange each gets all maps of two
   // of their eight pixels: lane t the column g + t % 2 * 8 in rows t / 2 * 2 and the next.
   template <int kTiles>
-  __device__ void finish(int y, const float (&sums)[kBandRows][kTiles][4]) const {
-    const int t = lane_ % 4, column = 16 * warp_ + lane_ / 4 + t % 2 * 8, row = y + t / 2 * kFinished;
-    const bool own = column >= network_.layers && column < network_.layers + network_.results();
-    const float strength = job_.strengths == nullptr ? job_.strength : job_.strength * job_.strengths[batch_];
+  __device__ __forceinline__ void finish(int y, const float (&sums)[kBandRows][kTiles][4]) const {
+    uint32_t pixels[kFinished][3];
+    if (!job_.to_maps) read_finished(y, pixels);  // under way while maps are made
     Maps<kTiles> maps;
 #pragma unroll
     for (int to = 0; to < 4; ++to) {
 #pragma unroll
-      for (int i = 0; i < kFinished * kTiles * 2; ++i) {
-        const int pixel = i / kTiles / 2, j = i / 2 % kTiles;
-        const float sum = sums[to / 2 * kFinished + pixel][j][to % 2 * 2 + i % 2];
-        maps.of[to][pixel][j][i % 2] = within(approximate_tangent(sum) * strength, 1.0f);
+      for (int i = 0; i < kFinished * kTiles; ++i) {
+        const int pixel = i / kTiles, j = i % kTiles;
+        const float* const sum = sums[to / 2 * kFinished + pixel][j] + to % 2 * 2;
+        maps.of[to][pixel][j] = approximate_tangents(sum[0], sum[1]);
+        if (strength_ != 1) maps.of[to][pixel][j] = scaled_halves(maps.of[to][pixel][j], strength_);
       }
     }
     exchange(maps);
+    if (!finishes_) return;
 #pragma unroll
     for (int pixel = 0; pixel < kFinished; ++pixel) {
-      const int y_of = row + pixel, x = left_ + column;
-      if (own && y_of < bottom_ && inside(y_of, x)) finish_pixel(y_of, x, pixel, maps);
+      const int row = y + lane_ % 4 / 2 * kFinished + pixel;
+      if (row >= bottom_) continue;
+      store<kTiles>(row, pixels[pixel], [&](int k) { return maps.get(pixel, k); });
     }
+  }
+
+  // Pixels of the picture that the lane finishes.
+  __device__ __forceinline__ void read_finished(int y, uint32_t (&pixels)[kFinished][3]) const {
+    const int64_t column = from_ + (left_ + finished_) * job_.picture.column;
+    with_values(job_.picture.element, [&](auto type) {
+#pragma unroll
+      for (int pixel = 0; pixel < kFinished; ++pixel) {
+        const int row = y + lane_ % 4 / 2 * kFinished + pixel;
+#pragma unroll
+        for (int c = 0; c < 3; ++c) {
+          pixels[pixel][c] = 0;
+          if (finishes_ && row < bottom_) {
+            pixels[pixel][c] = type.load(job_.picture, column + row * job_.picture.row + c * job_.picture.channel);
+          }
+        }
+      }
+    });
   }
 
   // What a lane has for lane t of its four, in place t, for what that lane had for it.
   template <int kTiles>
-  __device__ void exchange(Maps<kTiles>& maps) const {
+  __device__ __forceinline__ void exchange(Maps<kTiles>& maps) const {
 #pragma unroll
     for (int with = 1; with < 4; with *= 2) {
       const bool upper = (lane_ & with) != 0;
@@ -487,50 +628,59 @@ class NetworkPass {
       for (int to = 0; to < 4; ++to) {
         if ((to & with) != 0) continue;
 #pragma unroll
-        for (int i = 0; i < kFinished * kTiles * 2; ++i) {
-          float& low = maps.of[to][i / kTiles / 2][i / 2 % kTiles][i % 2];
-          float& high = maps.of[to + with][i / kTiles / 2][i / 2 % kTiles][i % 2];
-          const float taken = __shfl_xor_sync(kAll, upper ? low : high, with);
+        for (int i = 0; i < kFinished * kTiles; ++i) {
+          uint32_t& low = maps.of[to][i / kTiles][i % kTiles];
+          uint32_t& high = maps.of[to + with][i / kTiles][i % kTiles];
+          const uint32_t taken = __shfl_xor_sync(kAll, upper ? low : high, with);
           (upper ? low : high) = taken;
         }
       }
     }
   }
 
-  template <int kTiles>
-  __device__ void finish_pixel(int y, int x, int pixel, const Maps<kTiles>& maps) const {
-    const int64_t to = batch_ * job_.result.batch + y * job_.result.row + x * job_.result.column;
-    constexpr int kMaps = kTiles * kOutputTile;
+  // map(k): the pixel's map k.
+  template <int kTiles, class Map>
+  __device__ __forceinline__ void store(int row, const uint32_t (&bits)[3], const Map& map) const {
+    const int64_t to = to_ + row * job_.result.row;
     if (job_.to_maps) {
 #pragma unroll
-      for (int k = 0; k < kMaps; ++k) {
-        if (k < network_.maps) {
-          static_cast<float*>(job_.result.data)[to + k * job_.result.channel] = maps.get(pixel, k);
-        }
+      for (int k = 0; k < kTiles * kOutputTile; ++k) {
+        if (k < network_.maps) Values<float>::store(job_.result, to + k * job_.result.channel, map(k));
       }
       return;
     }
-    const int64_t from = batch_ * job_.picture.batch + y * job_.picture.row + x * job_.picture.column;
+    with_values(job_.picture.element, [&](auto type) {
+      float v[3];
 #pragma unroll
-    for (int c = 0; c < 3; ++c) {
-      float v = load_value(job_.picture, from + c * job_.picture.channel);
-      if (kTiles == 1 && network_.maps == 3) {  // of all steps
-        for (int t = 0; t < network_.iterations; ++t) v = step(v, maps.get(pixel, c));
-      } else {
+      for (int c = 0; c < 3; ++c) v[c] = type.template value<1>(bits[c]);
+      curve<kTiles>(map, v);
 #pragma unroll
-        for (int t = 0; t < kMaps / 3; ++t) {
-          if (t < network_.iterations) v = step(v, maps.get(pixel, 3 * t + c));
-        }
+      for (int c = 0; c < 3; ++c) type.store(job_.result, to + c * job_.result.channel, v[c]);
+    });
+  }
+
+  template <int kTiles, class Map>
+  __device__ __forceinline__ void curve(const Map& map, float (&v)[3]) const {
+    if (kTiles == 1 && network_.maps == 3) {  // of all steps
+      for (int t = 0; t < network_.iterations; ++t) {
+#pragma unroll
+        for (int c = 0; c < 3; ++c) v[c] = step(v[c], map(c));
       }
-      store_value(job_.result, to + c * job_.result.channel, v);
+      return;
+    }
+#pragma unroll
+    for (int t = 0; t < kTiles * kOutputTile / 3; ++t) {
+      if (t >= network_.iterations) break;
+#pragma unroll
+      for (int c = 0; c < 3; ++c) v[c] = step(v[c], map(3 * t + c));
     }
   }
 };
 
 template <class H, int kMost, bool kSeparable>
-__global__ void __launch_bounds__(most_strips(kMost) * kWarp, most_together(kMost))
+__global__ void __launch_bounds__(most_warps(kMost) * kWarp, 1)
     network_forward(const __grid_constant__ FusedNetwork network, const __grid_constant__ NetworkJob job) {
-  NetworkPass<H, kMost, kSeparable>(network, job, dynamic_shared()).run();
+  NetworkPass<H, kMost, kSeparable>(network, job).run();
 }
 
 // What of a GPU decides how a network is laid out.
@@ -565,7 +715,9 @@ inline FusedNetwork fused_network(const Network& network, int strips, bool eight
     if (to.tiles > kMostTiles) refuse("more than 32 maps");
     to.lead = geometry.lead[l], to.first = geometry.first[l], to.ring = geometry.ring[l];
     to.memory = memory, to.weights = weights, to.bias = bias;
-    memory += to.ring * to.blocks * fused.pitch() * 32;
+    to.row_bytes = to.blocks * fused.pitch() * 32;
+    to.reciprocal = to.ring == 0 ? 0 : static_cast<uint32_t>((uint64_t{1} << 32) / to.ring + 1);
+    memory += to.ring * to.row_bytes;
     const int blocks = l == 0 ? 1 : from.inputs / kBlock, taps = network.separable ? 1 : l == 0 ? 3 : 9;
     weights += blocks * taps * to.tiles * kWarp;
     bias += to.tiles * kOutputTile;
@@ -587,43 +739,46 @@ inline int most_tiles(const FusedNetwork& network) {
   return most;
 }
 
-// What a warp does in a quarter of a processor that it has for itself, where nothing else is done while it waits.
-constexpr double kAlone = 0.8;
+// How the kernel goes over pictures: strips of a block, blocks of a processor, and a block's rows.
+struct Layout {
+  FusedNetwork network;
+  int rows;
+};
 
-// Two blocks a processor, one of which works where the other waits, if each can have four strips, else one: of the
-// divisions that fit the one with most results for the warps that the fullest of the processor's quarters has.
-inline FusedNetwork laid_out(const Network& network, bool eight_bits, const GpuLimits& gpu) {
-  const int tiles = most_tiles(fused_network(network, 1, eight_bits));
-  for (int together = most_together(tiles); together > 0; --together) {
-    const int most = std::min(gpu.shared_a_block, gpu.shared_a_processor / together - kReserved);
-    FusedNetwork best{};
-    double most_results = 0;
-    for (int strips = together == 2 ? 4 : 2; strips <= most_strips(tiles); ++strips) {
-      FusedNetwork fused = fused_network(network, strips, eight_bits);
-      if (fused.results() <= 0 || fused.shared_bytes > most) continue;
-      fused.together = together;
-      const int quarter = (together * strips + 3) / 4;
-      const double results = (quarter == 1 ? kAlone : 1.0) * together * fused.results() / quarter;
-      if (results > most_results) most_results = results, best = fused;
-    }
-    if (most_results > 0) return best;
-  }
-  throw Unfit("zdce: the network's rows don't fit into the GPU's shared memory");
-}
+// Times of a warp that has a quarter of a processor for itself, where nothing else is done while it waits, over half of
+// the time of two.
+constexpr double kAlone = 1.25;
 
-// Rows of a block: of all divisions of the height, the one after which the blocks, taken by the processors in turns,
-// are done soonest. Each computes some rows above its own again.
-inline int rows_of_blocks(const FusedNetwork& network, int height, int64_t strips, const GpuLimits& gpu) {
-  const int64_t at_once = int64_t{gpu.processors} * network.together;
-  const int above = -kBandRows * network.layer[0].first;
-  int best = round_up(height, kBandRows);
+// Of all divisions that fit the processors' shared memory, the one after which `batch` pictures are done soonest, when
+// processors take the blocks in turns and the fullest quarter of a processor decides. Wide blocks compute fewer columns
+// twice, and high ones fewer rows: above its own, each needs some more. Throws Unfit.
+inline Layout laid_out(const Network& network, bool eight_bits, int64_t batch, int height, int width,
+                       const GpuLimits& gpu) {
+  FusedNetwork fused = fused_network(network, 1, eight_bits);
+  const int column_bytes = fused.shared_bytes / fused.pitch(), above = -kBandRows * fused.layer[0].first;
+  const int most = most_warps(most_tiles(fused));
+  Layout best{};
   double least = 1e300;
-  for (int down = 1; down <= (height + 31) / 32; ++down) {
-    const int rows = round_up((height + down - 1) / down, kBandRows);
-    const int64_t blocks = strips * ((height + rows - 1) / rows);
-    const double turns = static_cast<double>((blocks + at_once - 1) / at_once) * (rows + above);
-    if (turns < least) least = turns, best = rows;
+  for (int strips = 1; strips <= most; ++strips) {
+    fused.strips = strips;
+    const int bytes = column_bytes * fused.pitch();
+    const int together = std::min(most / strips, gpu.shared_a_processor / (bytes + kReserved));
+    if (fused.results() <= 0 || bytes > gpu.shared_a_block || together == 0) continue;
+    const int64_t across = batch * ((width + fused.results() - 1) / fused.results());
+    for (int down = 1; down <= (height + 31) / 32; ++down) {
+      const int rows = round_up((height + down - 1) / down, kBandRows);
+      const int64_t blocks = across * ((height + rows - 1) / rows);
+      const int64_t at_once = std::min<int64_t>(together, (blocks + gpu.processors - 1) / gpu.processors);
+      const int64_t turns = (blocks + at_once * gpu.processors - 1) / (at_once * gpu.processors);
+      const int64_t quarter = (at_once * strips + 3) / 4;
+      const double took = static_cast<double>(turns * (rows + above) * quarter) * (quarter == 1 ? kAlone : 1.0);
+      if (took < least) least = took, best.network.strips = strips, best.network.together = together, best.rows = rows;
+    }
   }
+  if (best.rows == 0) throw Unfit("zdce: the network's rows don't fit into the GPU's shared memory");
+  const int together = best.network.together;
+  best.network = fused_network(network, best.network.strips, eight_bits);
+  best.network.together = together;
   return best;
 }
 
@@ -631,9 +786,10 @@ inline int rows_of_blocks(const FusedNetwork& network, int height, int64_t strip
 template <class H, class Launch>
 void launch_network(const Launch& launch, const Network& network, NetworkJob job, int64_t batch, const GpuLimits& gpu) {
   if (batch == 0 || job.height == 0 || job.width == 0) return;
-  const FusedNetwork fused = laid_out(network, job.picture.element == Element::kUint8, gpu);
+  const auto [fused, rows] =
+      laid_out(network, job.picture.element == Element::kUint8, batch, job.height, job.width, gpu);
   job.across = (job.width + fused.results() - 1) / fused.results();
-  job.rows = rows_of_blocks(fused, job.height, batch * job.across, gpu);
+  job.rows = rows;
   job.down = (job.height + job.rows - 1) / job.rows;
   const auto kernel = fused.separable          ? network_forward<H, kMostTiles, true>
                       : most_tiles(fused) <= 3 ? network_forward<H, 3, false>

