@@ -6,7 +6,7 @@ through the multiprocessor's shared memory and cache: matrices of feature maps a
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from zdce.models.variants import Variant
 
@@ -29,7 +29,7 @@ _FILTERED = {80: 2 * 288, 90: 288 + 144}
 _MULTIPROCESSORS = {80: 108, 90: 132}
 _RESERVED = 1024  # bytes of shared memory for each block
 _BAND = 4
-_ALONE = 1.25  # kAlone of network.cuh
+_QUARTERS = (0, 1.7, 2.2, 3)  # kQuarters of network.cuh
 _FRAMES = {"1080p": (1080, 1920), "4K": (2160, 3840)}
 
 
@@ -99,9 +99,8 @@ class Layout:
         return min(self.together, math.ceil(self.blocks(size) / _MULTIPROCESSORS[gpu.arch]))
 
     def quarter(self, gpu: Gpu, size: tuple[int, int]) -> float:
-        """Warps of the fullest quarter of a multiprocessor; one alone counts for more."""
-        warps = math.ceil(self.strips * self.at_once(gpu, size) / 4)
-        return _ALONE if warps == 1 else warps
+        """Time of a band with the warps of the fullest quarter of a multiprocessor."""
+        return _QUARTERS[math.ceil(self.strips * self.at_once(gpu, size) / 4)]
 
 
 def shared_bytes(layers: Sequence[Layer], filters: int, strips: int) -> int:
@@ -114,7 +113,7 @@ def layout(variant: Variant, gpu: Gpu, size: tuple[int, int]) -> Layout | None:
     layers = layers_of(variant)
     few = max(layer.tiles for layer in layers) <= 3 and not variant.separable
     warps = 12 if few else 8
-    best, least = None, math.inf
+    best, least = None, (math.inf, 0)
     for strips in range(1, warps + 1):
         bytes_a_block, results = shared_bytes(layers, variant.filters, strips), 16 * strips - 2 * len(layers)
         together = min(warps // strips, gpu.shared_memory // (bytes_a_block + _RESERVED))
@@ -122,9 +121,10 @@ def layout(variant: Variant, gpu: Gpu, size: tuple[int, int]) -> Layout | None:
             continue
         for rows in _heights(size[0]):
             found = Layout(strips, results, together, rows)
-            took = _turns(found, gpu, size) * (rows + _BAND * layers[0].ahead) * found.quarter(gpu, size)
-            if took < least:
-                best, least = found, took
+            high = rows + _BAND * layers[0].ahead
+            took = _turns(found, gpu, size) * high * found.quarter(gpu, size)
+            if (took, found.blocks(size) * strips * high) < least:
+                best, least = found, (took, found.blocks(size) * strips * high)
     return best
 
 
