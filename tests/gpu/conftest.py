@@ -9,6 +9,29 @@ import torch
 DRY = os.environ.get("ZDCE_GPU_TESTS") == "dry" and not torch.cuda.is_available()
 
 
+# Lines of a failure's report that tell what failed.
+_TOLD = 40
+
+
+class FailuresAtOnce:
+    """Tells each failure when it happens: a run that is killed does not come to its report."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line("\n".join([report.nodeid, *report.longreprtext.splitlines()[-_TOLD:]]))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # `.ci/gpu` has a GPU for some minutes only. Workers of pytest-xdist have no terminal.
+    if "ZDCE_TESTS_END" in os.environ and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(FailuresAtOnce(config))
+
+
 @pytest.fixture(scope="session")
 def gpu() -> torch.device:
     """The device under test."""

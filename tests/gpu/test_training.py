@@ -14,6 +14,14 @@ from zdce.training import learner, step_graph
 CURVE = 1e-3
 
 
+@pytest.fixture
+def deterministic(monkeypatch):
+    """cuDNN adds up in the same order each time. By its own choice it also takes kernels whose blocks add to gradients as they
+    end, for those of float32 weights in planes for instance.
+    """
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+
+
 def losses(device, steps, amp=False):
     torch.manual_seed(0)
     model = zdce.DCENet("base").to(device)
@@ -86,7 +94,7 @@ def distance(one, other):
     ],
     ids=str,
 )
-def test_steps_as_a_graph_are_those_kernel_by_kernel(streams, monkeypatch, options):
+def test_steps_as_a_graph_are_those_kernel_by_kernel(streams, deterministic, monkeypatch, options):
     config = training.Config(**{"batch_size": 4, "size": 64, "lr": 1e-3, "device": streams.type} | options)
     given = batches(config, 30)
     got, made = followed(config, given)
@@ -95,14 +103,17 @@ def test_steps_as_a_graph_are_those_kernel_by_kernel(streams, monkeypatch, optio
     monkeypatch.setenv(step_graph.VARIABLE, "0")
     expected, eager = followed(config, given)
     assert eager._graph is None
-    # The same kernels; but cuDNN may add up gradients in another order, or choose another algorithm, and steps build on each
-    # other. Single terms are small differences of large sums; float16 rounds to 11 bits.
-    tolerances = (10 if config.amp else 1) * torch.tensor([CURVE, *[20 * CURVE] * 4], dtype=torch.float64)
+    # The same kernels; but cuDNN may choose another algorithm, and steps build on each other. On the CPU, gradients that differ
+    # by 1e-6 of their largest change losses by up to a seventh of this. Single terms are small differences of large sums;
+    # float16 rounds to 11 bits; and a triplet of maps moves all eight steps of zero-dce-pp.
+    rough = config.amp or config.variant == "zero-dce-pp"
+    tolerances = (10 if rough else 1) * torch.tensor([CURVE, *[20 * CURVE] * 4], dtype=torch.float64)
     assert ((got - expected).abs() <= tolerances * expected.abs().clamp(min=1e-3)).all()
     assert made.rate == eager.rate
     assert made.numbers() == eager.numbers()
-    # Single weights may differ by as much as they move: where a gradient is nearly 0, rounding decides on its sign.
-    assert distance(made, eager) < 0.05 * distance(eager, learner.Learner(config))
+    # Single weights may differ by as much as they move: where a gradient is nearly 0, rounding decides on its sign. Those
+    # gradients bring all weights 0.03 of their way apart.
+    assert distance(made, eager) < 0.1 * distance(eager, learner.Learner(config))
 
 
 def test_the_learning_rate_of_a_graph_is_the_schedules(streams):
@@ -141,7 +152,7 @@ def test_every_way_to_train_has_the_gradients_and_losses_of_float64(streams, nam
 
 
 @pytest.mark.parametrize("options", [{}, {"amp": True}, {"augment": "crops"}], ids=str)
-def test_a_resumed_run_ends_with_the_same_bits(gpu, dark, tmp_path, options):
+def test_a_resumed_run_ends_with_the_same_bits(gpu, deterministic, dark, tmp_path, options):
     config = training.Config("iters4", str(dark), epochs=4, batch_size=4, size=32, device=gpu.type, **options)
     whole = training.Run.start(config, tmp_path / "whole")
     whole.train()

@@ -76,7 +76,9 @@ class StepGraph:
         """
         if self._warm < WARM_UP or (self._batch is not None and self._batch.shape != batch.shape):
             self._warm += 1
-            return self._graph.warm_up(lambda: step(batch.to(self._device, non_blocking=True)))
+            # In the current stream: page-locked memory is given back after an event in each stream that read it, and during a
+            # capture in the graph's stream such an event would belong to the graph.
+            return self._graph.warm_up(partial(step, batch.to(self._device, non_blocking=True)))
         if self._batch is None:
             self._batch = torch.empty_like(batch, device=self._device)
             self._losses = self._captured(partial(step, self._batch))
