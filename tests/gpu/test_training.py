@@ -112,7 +112,7 @@ def test_steps_as_a_graph_are_those_kernel_by_kernel(streams, deterministic, mon
     assert made.rate == eager.rate
     assert made.numbers() == eager.numbers()
     # Single weights may differ by as much as they move: where a gradient is nearly 0, rounding decides on its sign. Those
-    # gradients bring all weights 0.03 of their way apart.
+    # gradients bring all weights up to 0.04 of their way apart.
     assert distance(made, eager) < 0.1 * distance(eager, learner.Learner(config))
 
 
