@@ -12,6 +12,7 @@ import torch
 import zdce
 from cases import random_case
 from zdce import reference
+from zdce.models.gpu_graphs import GpuGraphs
 
 BACKENDS = ("triton", "cuda")
 
@@ -151,6 +152,21 @@ def test_pictures_of_several_threads_are_each_their_own(streams, name, precision
         for got, one in zip(threads.map(enhancer, pictures), expected, strict=True):
             # A captured graph may use other algorithms, so that some values fall to the other side of a level.
             assert np.abs(got.astype(int) - one).mean() < 0.1
+
+
+def test_several_threads_capture_at_once(streams):
+    def products(number):
+        graphs, found = GpuGraphs(), []
+        with torch.cuda.stream(torch.cuda.Stream()):
+            given = torch.full((64, 64), float(number), device=streams)
+            for key in range(10):
+                for _ in range(3):  # kernels, capture, replay
+                    with graphs.result(key, torch.matmul, given, given + key) as result:
+                        found.append((result - 64 * number * (number + key)).abs().max())
+            return torch.stack(found).max().item()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(products, range(1, 5))) == [0.0] * 4
 
 
 def test_arrays_do_not_wait_for_work_of_others(streams):

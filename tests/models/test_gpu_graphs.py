@@ -14,7 +14,7 @@ class Recorded:
 
     made, reserved = [], 0
 
-    def __init__(self, compute, inputs):
+    def __init__(self, compute, inputs, place):
         self.inputs, self.recording = [given.clone() for given in inputs], RecordedGraph(None)
         self.result = self.recording.capture(lambda: compute(*self.inputs))
         self.made.append(self)

@@ -4,12 +4,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 # Function from tensors to a tensor, on one device and with no work of the host that depends on their values.
 Computation = Callable[..., Tensor]
+
+# A capture begins by waiting for the whole GPU, which is an error while another thread captures.
+_CAPTURE = threading.Lock()
 
 
 class GpuGraphs:
@@ -24,6 +28,7 @@ class GpuGraphs:
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
         self._once: set[Hashable] = set()
         self._turn = threading.Lock()
+        self._place = _Place()
 
     @contextmanager
     def result(
@@ -39,7 +44,7 @@ class GpuGraphs:
             prepare: gives an input the type and layout that ``compute`` takes.
         """
         with self._turn, torch.cuda.device(inputs[0].device) if inputs[0].is_cuda else nullcontext():
-            graph = None if key is None else self._graph(key, lambda: _Graph(compute, [prepare(given) for given in inputs]))
+            graph = None if key is None else self._graph(key, lambda: _Graph(compute, [*map(prepare, inputs)], self._place))
             if graph is None:
                 yield compute(*map(prepare, inputs))
                 return
@@ -60,21 +65,39 @@ class GpuGraphs:
         return self._graphs.get(key)
 
 
+class _Place:
+    """What graphs that run one after the other share.
+
+    They are captured in one stream, because cuBLAS keeps a workspace for each stream, of 32 MB on some GPUs. Graphs with the
+    same workspace must not run at once, so the next one waits until the event says that the last has run, and its result has
+    been read.
+    """
+
+    @cached_property
+    def stream(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream()
+
+    @cached_property
+    def free(self) -> torch.cuda.Event:
+        return torch.cuda.Event()
+
+
 class _Graph:
     """A CUDA graph; its inputs and its result are always at the same addresses."""
 
-    def __init__(self, compute: Computation, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, compute: Computation, inputs: Sequence[Tensor], place: _Place) -> None:
         self._inputs = [given.clone(memory_format=torch.preserve_format) for given in inputs]
-        current, beside = torch.cuda.current_stream(), torch.cuda.Stream()
+        self._free = place.free
+        current, beside = torch.cuda.current_stream(), place.stream
+        current.wait_event(self._free)
         beside.wait_stream(current)
         with torch.cuda.stream(beside):
             compute(*self._inputs)  # Libraries choose and allocate in the first call, which a capture forbids.
         current.wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads may continue with work that a capture forbids in this one.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with _CAPTURE, torch.cuda.graph(self._graph, stream=beside, capture_error_mode="thread_local"):
             self._result = compute(*self._inputs)
-        self._free = torch.cuda.Event()
         self._free.record()
 
     def result_of(self, inputs: Sequence[Tensor]) -> Tensor:
