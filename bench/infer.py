@@ -283,7 +283,8 @@ def _applied(model: DCENet, values: Tensor, maps: Tensor) -> NDArray[np.float64]
 def _denoised(model: DCENet, values: Tensor, enhanced: Tensor) -> NDArray[np.float64]:
     """``enhanced`` (H, W, 3) from ``values`` (H, W, 3), denoised if the network's variant denoises, (1, 3, H, W)."""
     noise = model.variant.noise
-    done = reference.denoise_picture(values, enhanced, noise / LEVELS) if noise else enhanced
+    levels = torch.tensor([noise / LEVELS, 0.0], dtype=torch.float64)
+    done = reference.denoise_picture(values, enhanced, levels) if noise else enhanced
     return done.permute(2, 0, 1)[None].numpy()
 
 

@@ -58,7 +58,8 @@ def every_operator(image, logits, weight, bias, picture):
     strength = strength * operators.guided_strength(seen, few[:, :1], seen[:, :1], seen[:, :, 0, 0], 2)
     small = zdce.ops.reduce_picture(picture, 4)
     bright = zdce.ops.enhance_picture(picture, small, iterations=2, scale=4, strength=strength)
-    return (*objective, *regions, *sums), zdce.ops.denoise_picture(picture, bright)
+    noise = operators.picture_noise(picture, 0.004)
+    return (*objective, *regions, *sums), zdce.ops.denoise_picture(picture, bright, noise)
 
 
 def test_inductor_compiles_every_operator_with_dynamic_shapes():

@@ -169,12 +169,12 @@ def _smoothed(luma: Tensor, averaged: Tensor, limit: Tensor) -> Tensor:
     return change / total
 
 
-def reference(picture: Tensor, enhanced: Tensor, noise: float, grain: float = 0.0) -> Tensor:
+def reference(picture: Tensor, enhanced: Tensor, levels: Tensor) -> Tensor:
     """``enhanced`` (H, W, 3) without the amplified noise of ``picture`` (H, W, 3), in its type; unchanged where a neighbour is
-    NaN.
+    NaN. ``levels`` (2,): noise and grain.
     """
     given = fractions(enhanced)
-    denoised = denoise(fractions(picture), given, noise, grain)
+    denoised = denoise(fractions(picture), given, *levels.tolist())
     return to_dtype(torch.where(denoised.isnan(), given, denoised)[0].permute(1, 2, 0), picture.dtype)
 
 
@@ -190,14 +190,10 @@ def _arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
     return (with_contiguous_rows(picture), with_contiguous_rows(enhanced), levels.contiguous()), outputs
 
 
-def _of_levels(picture: Tensor, enhanced: Tensor, levels: Tensor) -> Tensor:
-    return reference(picture, enhanced, *levels.tolist())
-
-
 operator.define(
     "denoise_picture(Tensor picture, Tensor enhanced, Tensor levels) -> Tensor",
     "denoise_picture(Tensor picture, Tensor enhanced, Tensor levels, Tensor(a!) denoised) -> ()",
-    _of_levels,
+    reference,
     _output,
     _arguments,
     float64_numbers=True,
