@@ -205,8 +205,8 @@ class Enhancer:
     def pictures(self, pictures: "Tensor") -> "Tensor":
         """Enhances pictures on the network's device, together as far as memory allows.
 
-        On a GPU pictures are not copied to the host, except for a sample if noise is measured, and unless ``transfer`` is
-        another encoding than sRGB or ``only_if_dark`` is set. The call is asynchronous if nothing is copied.
+        On a GPU pictures are not copied to the host unless ``transfer`` is another encoding than sRGB or ``only_if_dark`` is
+        set. The call is asynchronous if nothing is copied.
 
         Args:
             pictures: interleaved pictures, shape (B, H, W, 3), uint8, uint16, or float32 in [0, 1].
