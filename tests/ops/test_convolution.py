@@ -371,9 +371,10 @@ def test_networks_under_autocast_have_the_gradients_of_float64_to_8_bits(name):
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(image)
     got = torch.autograd.grad(logits, list(model.parameters()), grad.to(logits.dtype))
-    # Up to 14 convolutions in a row forward and 14 back, each rounding all its values by up to 2^-9.
+    # Up to 14 convolutions in a row forward and 14 back, each rounding all its values and weights by up to 2^-9: without kernels
+    # for this processor they are PyTorch's, which rounds both.
     for value, truth in zip(got, gradients(model.double(), image.double(), grad.double()), strict=True):
-        assert_near(value, truth, 28 * 2**-9)
+        assert_near(value, truth, 2 * 28 * 2**-9)
 
 
 def test_hooks_see_every_convolution():
