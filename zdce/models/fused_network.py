@@ -151,8 +151,8 @@ def _packed_filters(filters: Tensor, bias: Tensor) -> Tensor:
 
 
 def _packed_first(weight: Tensor) -> Tensor:
-    """(O, 3, 3, 3) as (1, rows of taps and products ``_paired``): sixteen inputs are four pixels of a row with four values each,
-    of which the last are 0; the image comes in 255ths.
+    """(O, 3, 3, 3) as (1, rows of taps and products ``_paired``): sixteen inputs are four pixels of a row with four values
+    each, of which the last are 0; the image comes in 255ths.
     """
     values = weight.new_zeros(len(weight), 3, 4, 4)  # output, row, pixel, colour
     values[:, :, :3, :3] = weight.permute(0, 2, 3, 1) / 255
