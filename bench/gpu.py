@@ -332,7 +332,7 @@ def _sanitizer(path: Path) -> str:
 def _tests(path: Path, log: Path) -> dict[str, Any]:
     """Counts and failures from pytest's JUnit file, and the number of tests that were left out when the time was up."""
     if not path.is_file():
-        return {"ran": 0, "seconds": 0.0, "left out": 0, "failed": ["pytest wrote no result: see tests.log"]}
+        return _logged_tests(log.read_text() if log.is_file() else "")
     suites = list(ElementTree.parse(path).iter("testsuite"))
     found = [case for suite in suites for case in suite.iter("testcase")]
     # pytest-xdist calls it an internal error if it is stopped while it waits for its workers. A collection of tests that is
@@ -349,6 +349,25 @@ def _tests(path: Path, log: Path) -> dict[str, Any]:
         "ran": len(cases) - len(skipped), "skipped": len(skipped) - len(late), "failed": names,
         "left out": len(late) + max(0, int(asked[0]) - len(cases) if asked else 0),
         "seconds": sum(float(suite.get("time", 0)) for suite in suites),
+    }  # fmt: skip
+
+
+# Lines of `pytest -v`, with and without pytest-xdist.
+_RESULTS = re.compile(
+    r"^(?:\[gw\d+\] \[ *\d+%\] )?(?:(PASSED|FAILED|ERROR|SKIPPED) )?(tests/.*?)(?: (PASSED|FAILED|ERROR|SKIPPED)\b.*)?$", re.M
+)
+
+
+def _logged_tests(log: str) -> dict[str, Any]:
+    """Counts and failures from pytest's own lines, where it was killed before it wrote its file."""
+    results = {name.strip(): before or after for before, name, after in _RESULTS.findall(log) if before or after}
+    asked = re.findall(r"\[(\d+) items\]", log)
+    skipped = sum(result == "SKIPPED" for result in results.values())
+    failed = [name for name, result in results.items() if result in ("FAILED", "ERROR")]
+    return {
+        "ran": len(results) - skipped, "skipped": skipped, "failed": failed if results else ["no test ended: see tests.log"],
+        "left out": max(0, int(asked[0]) - len(results)) if asked else 0,
+        "seconds": float(os.environ.get("TEST_SECONDS", "120")),
     }  # fmt: skip
 
 

@@ -353,6 +353,21 @@ def test_an_interrupted_pytest_is_a_stopped_run_and_no_failure(tmp_path):
     assert "Tests: stopped after 120 seconds, 2 of 5 ran or were skipped, 0 failed, 1 skipped." in text
 
 
+@pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["alone", "xdist"])
+def test_a_killed_pytest_is_counted_from_its_lines(tmp_path, workers):
+    project = Path(__file__).parents[2]
+    command = [sys.executable, "-P", "-m", "pytest", "-v", "-p", "no:cacheprovider", "-o", "addopts=", *workers]
+    done = subprocess.run([*command, "tests/test_map.py"], cwd=project, capture_output=True, text=True, check=True)
+    (tmp_path / "tests.log").write_text(done.stdout)
+    passed = int(re.search(r"(\d+) passed", done.stdout)[1])
+    counted = gpu._tests(tmp_path / "tests.xml", tmp_path / "tests.log")
+    assert (counted["ran"], counted["skipped"], counted["failed"], counted["left out"]) == (passed, 0, [], 0)
+    cut = re.sub(r"(?m)^.*PASSED.*\n", "", done.stdout, count=1).replace("PASSED", "FAILED", 1)
+    (tmp_path / "tests.log").write_text(cut)
+    counted = gpu._tests(tmp_path / "tests.xml", tmp_path / "tests.log")
+    assert (counted["ran"], len(counted["failed"]), counted["left out"]) == (passed - 1, 1, 1 if workers else 0)
+
+
 def test_a_pytest_that_is_stopped_before_it_has_found_its_tests_is_a_failure(tmp_path):
     (tmp_path / "tests.xml").write_text('<testsuites><testsuite time="78.4"><testcase time="0.6" /></testsuite></testsuites>')
     assert not gpu.report(tmp_path)
