@@ -1,8 +1,9 @@
 // The core without torch or Python, for sanitizers, other processors and other systems: networks of every kind, the
-// curve and the objective against plain loops in double, every instruction set that the processor has; every tiling
-// must give the same bits. Buffers have exactly the size that is needed.
+// curve, the objective and a picture's noise against plain loops in double, every instruction set that the processor
+// has; every tiling must give the same bits. Buffers have exactly the size that is needed.
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -10,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "../../csrc/core/kernels.h"
@@ -84,7 +86,9 @@ std::vector<uint8_t> picture_of(Size size) {
 }
 
 template <class S>
-constexpr Element kElement = sizeof(S) == 1 ? Element::kUint8 : Element::kFloat;
+constexpr Element kElement = sizeof(S) == 1   ? Element::kUint8
+                             : sizeof(S) == 2 ? Element::kUint16
+                                              : Element::kFloat;
 
 // pixels: (H, W, 3), uint8_t or float.
 template <class S, class P>
@@ -315,6 +319,61 @@ void check_objective(Isa isa, Size size) {
   expect(gap < 1e-6, "squared differences", isa, gap);
 }
 
+// Noise and grain of a picture, against plain loops in double: noise that grows from top to bottom, on black and white
+// columns too.
+template <class P>
+void check_noise(int64_t height, int64_t width, bool planar) {
+  const double level = kWhite<P> / 255.0;
+  const std::vector<float> noise = numbers(3 * height * width, -1, 1, 8);
+  std::vector<P> pixels(noise.size());
+  const Picture picture{pixels.data(),
+                        kElement<P>,
+                        height,
+                        width,
+                        planar ? width : 3 * width,
+                        planar ? 1 : 3,
+                        planar ? height * width : 1};
+  const auto pixel = [&](int64_t y, int64_t x, int64_t c) -> P& {
+    return pixels[y * picture.row_stride + x * picture.column_stride + c * picture.channel_stride];
+  };
+  for (int64_t i = 0; i < height * width * 3; ++i) {
+    const int64_t y = i / 3 / width, x = i / 3 % width;
+    const double amplitude = 3 + 6 * static_cast<double>(y) / static_cast<double>(height);
+    const double clean = 300 * static_cast<double>(x) / static_cast<double>(width) - 20;
+    pixel(y, x, i % 3) = static_cast<P>(std::clamp(clean + amplitude * noise[i], 0.0, 255.0) * level);
+  }
+  std::vector<std::array<double, 2>> blocks;  // finest details, and others
+  const int64_t down = std::max<int64_t>(16, (height - 16) / 19), across = std::max<int64_t>(16, (width - 16) / 19);
+  for (int64_t top = 0; top + 16 <= height; top += down) {
+    for (int64_t left = 0; left + 16 <= width; left += across) {
+      double sum = 0, most = 0, finest = 0, others = 0;
+      for (int64_t i = 0; i < 3 * 64; ++i) {
+        const int64_t y = top + i / 3 / 8 * 2, x = left + i / 3 % 8 * 2;
+        double of[4];
+        for (int64_t k = 0; k < 4; ++k) {
+          of[k] = pixel(y + k / 2, x + k % 2, i % 3) / level;
+          sum += of[k], most = std::max(most, of[k]);
+        }
+        finest += std::pow(of[0] - of[1] - of[2] + of[3], 2) / 4 / 192;
+        others += (std::pow(of[0] - of[1] + of[2] - of[3], 2) + std::pow(of[0] + of[1] - of[2] - of[3], 2)) / 8 / 192;
+      }
+      if (sum / 768 > 4 && most < 250) blocks.push_back({finest, others});
+    }
+  }
+  std::sort(blocks.begin(), blocks.end());
+  const size_t flat = std::max<size_t>(8, blocks.size() / 5);
+  double finest = 0, others = 0;
+  for (size_t i = 0; i < flat && blocks.size() >= flat; ++i) finest += blocks[i][0], others += blocks[i][1];
+  const std::array<double, 2> wanted{std::sqrt(std::max(0.0, 2 * finest - others) / static_cast<double>(flat)),
+                                     std::sqrt(finest / static_cast<double>(flat))};
+  const NoiseLevels found = measure_noise(picture);
+  const double gap = largest_gap(std::array<double, 2>{found.noise, found.grain}, wanted);
+  expect(gap < 1e-4, "noise", Isa::kDefault, gap);
+  const bool enough = height >= 64 && width >= 64;
+  expect(enough ? found.noise > 1 && found.grain > 1 : found.noise == 0 && found.grain == 0, "noise that is there",
+         Isa::kDefault, found.noise);
+}
+
 // Whole pictures on threads: every number of threads must give the same bits.
 void check_threads(const Case& c) {
   const Packed packed(c);
@@ -436,6 +495,14 @@ int main() {
     for (const Size size : kSizes) {
       check_curve(set, size);
       check_objective(set, size);
+    }
+  }
+  for (const bool planar : {false, true}) {
+    for (const auto& [height, width] :
+         std::vector<std::pair<int64_t, int64_t>>{{15, 90}, {40, 50}, {97, 131}, {350, 400}}) {
+      check_noise<uint8_t>(height, width, planar);
+      check_noise<uint16_t>(height, width, planar);
+      check_noise<float>(height, width, planar);
     }
   }
   check_threads(cases[0]);

@@ -1,6 +1,7 @@
 // The kernels of training without torch, for sanitizers and other processors: convolutions forward and back, in float
-// and on the matrix unit where there is one, and the losses' statistics and their gradients, against plain loops in
-// double. Every number of threads must give the same bits. Tensors have exactly the memory that they need.
+// and on the matrix unit where there is one, and the losses' statistics, the objective of them and their
+// gradients, against plain loops in double. Every number of threads must give the same bits. Tensors have exactly the
+// memory that they need.
 
 #include <array>
 #include <cmath>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -523,7 +525,7 @@ class StatisticsCase {
   std::vector<double> x_, y_;
 };
 
-// The objective's pass back; its pass forward is core.cpp's.
+// The statistics' pass back in the objective; their pass forward is core.cpp's.
 void check_objective(Isa set, int64_t batch, int64_t height, int64_t width, int iterations, bool shared,
                      Layout layout) {
   const Shape image{batch, 3, height, width}, maps{batch, shared ? 3 : 3 * int64_t{iterations}, height, width};
@@ -566,7 +568,107 @@ void check_objective(Isa set, int64_t batch, int64_t height, int64_t width, int 
     });
   });
   const double off = error(grad.values(), exact);
-  expect(off < 1e-5, "objective's gradient", set, off);
+  expect(off < 1e-5, "gradient of the objective's statistics", set, off);
+}
+
+// The objective of its statistics.
+
+struct ObjectiveCase {
+  int64_t batch, down, across;  // of regions
+  std::vector<double> regions, gaps, channels, tv;
+
+  // Terms by their definition, and the total before them.
+  std::vector<double> terms() const {
+    double spatial = 0, color = 0, exposure = 0;
+    for (int64_t b = 0; b < batch; ++b) {
+      const auto gap = [&](int64_t y, int64_t x) {
+        return y < 0 || x < 0 || y >= down || x >= across ? 0.0 : gaps[(b * down + y) * across + x];
+      };
+      for (int64_t y = 0; y < down; ++y) {
+        for (int64_t x = 0; x < across; ++x) {
+          for (const double other : {gap(y - 1, x), gap(y + 1, x), gap(y, x - 1), gap(y, x + 1)}) {
+            spatial += std::pow(gap(y, x) - other, 2);
+          }
+        }
+      }
+      for (int64_t square = 0; square < squares() / batch; ++square) {
+        const int64_t y = square / (across / 4) * 4, x = square % (across / 4) * 4;
+        double mean = 0;
+        for (int64_t i = 0; i < 16; ++i) mean += regions[(b * down + y + i / 4) * across + x + i % 4] / 16;
+        exposure += std::pow(mean - kSettings.target, 2);
+      }
+      for (int64_t c = 0; c < 3; ++c) color += std::pow(channels[3 * b + c] - channels[3 * b + (c + 1) % 3], 2);
+    }
+    const double illumination = kSettings.along_y * tv[0] + kSettings.along_x * tv[1];
+    spatial /= static_cast<double>(std::max<int64_t>(1, batch * down * across));
+    exposure /= static_cast<double>(std::max<int64_t>(1, squares()));
+    color /= std::sqrt(2) * static_cast<double>(batch);
+    const double total = kSettings.illumination * illumination + kSettings.spatial * spatial + kSettings.color * color +
+                         kSettings.exposure * exposure;
+    return {total, illumination, spatial, color, exposure};
+  }
+
+  int64_t squares() const { return batch * (down / 4) * (across / 4); }
+  int64_t height() const { return 4 * down + 3; }
+  int64_t width() const { return 4 * across + 1; }
+
+  static constexpr ObjectiveSettings kSettings{0.25, 0.5, 3, 0.5, 2, 1.5, 0.625};
+};
+
+// Of scalars with these gradients; NaN stands for none, which counts as 0. Each term is at most quadratic in every
+// statistic, so that central differences of any width are exact.
+std::vector<double> exact_gradient(ObjectiveCase c, const std::vector<double>& grads) {
+  const auto weighted = [&] {
+    const std::vector<double> terms = c.terms();
+    double sum = 0;
+    for (size_t i = 0; i < terms.size(); ++i) sum += std::isnan(grads[i]) ? 0 : grads[i] * terms[i];
+    return sum;
+  };
+  std::vector<double> exact;
+  const auto slope = [&](double& one, double* other) {
+    constexpr double width = 8;
+    const auto move = [&](double by) { one += by, other == nullptr ? 0 : * other += by; };
+    move(width);
+    const double above = weighted();
+    move(-2 * width);
+    exact.push_back((above - weighted()) / (2 * width));
+    move(width);
+  };
+  // A region's gap is its mean less another picture's.
+  for (size_t i = 0; i < c.regions.size(); ++i) slope(c.regions[i], &c.gaps[i]);
+  for (double& mean : c.channels) slope(mean, nullptr);
+  for (double& sum : c.tv) slope(sum, nullptr);
+  return exact;
+}
+
+template <class C>
+void check_objective_of_statistics(Isa set, int64_t batch, int64_t down, int64_t across) {
+  constexpr bool wide = std::is_same_v<C, double>;
+  constexpr double rounding = wide ? 1e-11 : 2e-6;
+  const size_t count = batch * down * across;
+  const ObjectiveCase c{batch, down, across, drawn(count, 14), drawn(count, 15), drawn(3 * batch, 16), {0.5, 0.75}};
+  const auto kept = [](const std::vector<double>& values) { return std::vector<C>(values.begin(), values.end()); };
+  const std::vector<C> regions = kept(c.regions), gaps = kept(c.gaps), channels = kept(c.channels), tv = kept(c.tv);
+  std::vector<C> got(kObjectiveScalars, NAN);
+  void* const scalars[] = {&got[0], &got[1], &got[2], &got[3], &got[4]};
+  kernels(set).objective(wide, c.kSettings, batch, c.height(), c.width(), regions.data(), gaps.data(), channels.data(),
+                         tv.data(), scalars);
+  const double off = error({got.begin(), got.end()}, c.terms());
+  expect(off <= rounding, "objective", set, off);
+  for (const std::vector<double>& grads :
+       std::vector<std::vector<double>>{{0.5, NAN, -1, 0.25, NAN}, {NAN, 2, NAN, NAN, -0.5}}) {
+    const std::vector<C> given = kept(grads);
+    const void* from[kObjectiveScalars];
+    for (int i = 0; i < kObjectiveScalars; ++i) from[i] = std::isnan(grads[i]) ? nullptr : &given[i];
+    std::vector<C> grad_regions(count, NAN), grad_channels(3 * batch, NAN), grad_tv(2, NAN);
+    kernels(set).objective_backward(wide, c.kSettings, batch, c.height(), c.width(), from, regions.data(), gaps.data(),
+                                    channels.data(), grad_regions.data(), grad_channels.data(), grad_tv.data());
+    std::vector<double> all(grad_regions.begin(), grad_regions.end());
+    all.insert(all.end(), grad_channels.begin(), grad_channels.end());
+    all.insert(all.end(), grad_tv.begin(), grad_tv.end());
+    const double gap = error(all, exact_gradient(c, grads));
+    expect(gap <= rounding, "objective's gradient of its statistics", set, gap);
+  }
 }
 
 }  // namespace
@@ -585,6 +687,11 @@ int main() {
     check_objective(set, 2, 17, 31, 8, false, Layout::kPlanes);
     check_objective(set, 1, 70, 21, 3, true, Layout::kChannelsLast);
     check_objective(set, 1, 5, 1030, 2, false, Layout::kCrop);
+    for (const auto& [batch, down, across] :
+         std::vector<std::array<int64_t, 3>>{{1, 0, 2}, {2, 1, 1}, {2, 9, 21}, {1, 8, 12}, {1, 4, 70}}) {
+      check_objective_of_statistics<float>(set, batch, down, across);
+      check_objective_of_statistics<double>(set, batch, down, across);
+    }
   }
   check_convolutions();
   check_threads();
