@@ -43,12 +43,8 @@ def reference(
 
     ``along_y`` and ``along_x`` are the ``illumination_factors``; the terms' names stand for their weights.
     """
-    # Eager: tanh, curve and statistics are passes of their own. Fused: image and logits are read once, 12 + 96.
-    image, logits = operator.in_common_dtype(image, logits)
-    maps = torch.tanh(logits)
-    enhanced = curve_reference(image, maps, iterations)
-    regions, means = region_means_reference(enhanced, 4), channel_means_reference(enhanced)
-    gaps = regions - region_means_reference(image, 4)
+    # Fused: image and logits are read once, 12 + 96.
+    _, maps, regions, gaps, means = _statistics(image, logits, iterations)
     terms = formulas.objective(
         LossWeights(illumination, spatial, color, exposure),
         illumination=formulas.illumination_smoothness(tv_sums_reference(maps), (along_y, along_x)),
@@ -57,6 +53,18 @@ def reference(
         exposure=formulas.exposure_control(formulas.coarser(regions), target),
     )
     return *terms, regions, gaps, means
+
+
+def _statistics(image: Tensor, logits: Tensor, iterations: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """``image`` (B, 3, H, W) in the common type, maps (B, 3T or 3, H, W), the enhanced image's region means and the gaps, each
+    (B, H // 4, W // 4), and its channel means (B, 3).
+    """
+    # Eager: tanh, curve and statistics are passes of their own.
+    image, logits = operator.in_common_dtype(image, logits)
+    maps = torch.tanh(logits)
+    enhanced = curve_reference(image, maps, iterations)
+    regions = region_means_reference(enhanced, 4)
+    return image, maps, regions, regions - region_means_reference(image, 4), channel_means_reference(enhanced)
 
 
 def reference_backward(
@@ -84,17 +92,14 @@ def reference_backward(
     The three statistics are computed again: what this function is differentiated by is image, logits and gradients alone.
     """
     # Fused: image and logits are read once, the gradient is written once: 12 + 96 + 96 = 204.
-    image, logits = operator.in_common_dtype(image, logits)
-    maps = torch.tanh(logits)
-    enhanced = curve_reference(image, maps, iterations)
-    regions, means = region_means_reference(enhanced, 4), channel_means_reference(enhanced)
+    image, maps, regions, gaps, means = _statistics(image, logits, iterations)
     size = image.shape[2:]
 
     def gradient(weight: float, own: Tensor | None) -> Tensor:
         total = maps.new_zeros(()) if grad_total is None else weight * grad_total
         return total if own is None else total + own
 
-    grad_gaps = gap_slopes(gradient(spatial, grad_spatial), regions - region_means_reference(image, 4))
+    grad_gaps = gap_slopes(gradient(spatial, grad_spatial), gaps)
     coarse = formulas.coarser(regions)
     slopes = gradient(exposure, grad_exposure) * 2 * (coarse - target) / coarse.numel() / 16
     fine = slopes.repeat_interleave(4, 1).repeat_interleave(4, 2)
