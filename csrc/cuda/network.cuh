@@ -287,8 +287,8 @@ class NetworkPass {
   // lane's place in a row: it is the same for all lanes.
   template <int kNumber>
   __device__ __forceinline__ Rows<kNumber> feature_rows(const FusedLayer& layer, int y) const {
-    const uint32_t from =
-        y + 64 * layer.ring;  // not below 0, because a block's rows begin less than 64 above the picture
+    // Not below 0: a block's rows begin less than 64 above the picture, and a ring has at least 5.
+    const uint32_t from = y + 64 * layer.ring;
     const int row = static_cast<int>(from - __umulhi(from, layer.reciprocal) * layer.ring);
     const SharedAddress end = layer.memory + layer.ring * layer.row_bytes;
     Rows<kNumber> rows;
@@ -493,8 +493,8 @@ class NetworkPass {
   // w: of three rows of taps, for 4 pixels of 4 values, of which the last are 0.
   template <int kTiles>
   __device__ void add_colors(int y, int plane, const Weights<kTiles>& w, float (&sums)[kBandRows][kTiles][4]) const {
-    const int g = lane_ / 4, t = lane_ % 4,
-              column = 16 * warp_ + g + t / 2;  // the stored one left of the first pixel's
+    const int g = lane_ / 4, t = lane_ % 4;
+    const int column = 16 * warp_ + g + t / 2;  // the stored one left of the first pixel's
     Operands a;
 #pragma unroll
     for (int row = 0; row < kBandRows + 2; ++row) {

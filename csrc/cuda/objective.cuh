@@ -71,13 +71,13 @@ __host__ __device__ inline int64_t tiles_per_image(const ObjectiveShape& s, int 
   return tiles_across(s, n) * ((s.height + kTileRows - 1) / kTileRows);
 }
 
-// Grid (images x rows of tiles x tiles), one-dimensional: the other two dimensions end at 65,535.
 // The row below y, or y again below the image's last: there are no differences then, and the kernels need no branch, at
 // which the compiler would calculate one tanh after the other.
 __device__ __forceinline__ int64_t row_below(int64_t y, const ObjectiveShape& s) {
   return y + 1 < s.height ? y + 1 : y;
 }
 
+// Grid (images x rows of tiles x tiles), one-dimensional: the other two dimensions end at 65,535.
 template <int N>
 struct Tile {
   int64_t b, index, top, left;  // of the tile: image, number in it, first row and column
@@ -510,7 +510,7 @@ __global__ void __launch_bounds__(kSumThreads)
   }
 
   if (threadIdx.x == 0) {
-    __threadfence();  // whoever sees this block arrived sees its sums
+    __threadfence();  // a block that sees this one's arrival sees its sums
     last = atomicAdd(o.arrived, 1u) + 1 == gridDim.x;
     __threadfence();
   }

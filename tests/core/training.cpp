@@ -1,7 +1,7 @@
 // The kernels of training without torch, for sanitizers and other processors: convolutions forward and back, in float
-// and on the matrix unit where there is one, and the losses' statistics, the objective of them and their
-// gradients, against plain loops in double. Every number of threads must give the same bits. Tensors have exactly the
-// memory that they need.
+// and on the matrix unit where there is one, and the losses' statistics, the objective of them and their gradients,
+// against plain loops in double. Every number of threads must give the same bits. Tensors have exactly the memory that
+// they need.
 
 #include <array>
 #include <cmath>
@@ -627,7 +627,10 @@ std::vector<double> exact_gradient(ObjectiveCase c, const std::vector<double>& g
   std::vector<double> exact;
   const auto slope = [&](double& one, double* other) {
     constexpr double width = 8;
-    const auto move = [&](double by) { one += by, other == nullptr ? 0 : * other += by; };
+    const auto move = [&](double by) {
+      one += by;
+      if (other != nullptr) *other += by;
+    };
     move(width);
     const double above = weighted();
     move(-2 * width);

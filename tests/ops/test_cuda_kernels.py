@@ -110,7 +110,7 @@ def test_whole_pixels_are_moved_16_bytes_at_a_time(nvcc_words, source):
         assert (accesses["st", "v4"] >= 3) == ("backward" in name), name
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "crop"])
 def test_equal_inputs_give_equal_bits(on_host, layout):
     image, logits, _ = (layouts(tensor)[layout] for tensor in random_case((37, 56)))
     results = []
@@ -122,13 +122,14 @@ def test_equal_inputs_give_equal_bits(on_host, layout):
     assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
 
 
-def test_packed_and_strided_kernels_agree(on_host):
+@pytest.mark.parametrize("layout", ["channels_last", "crop"])
+def test_packed_kernels_agree_with_those_of_other_layouts(on_host, layout):
     # Other tiles, another order of summing: only rounding differs.
     image, logits, _ = random_case((40, 264), batch=1)
     settings = "paper", 1.0, 1.0, 1.0, 1.0, 0.6
     packed = torch.ops.zdce.objective(image, logits, 8, *settings)
-    strided = torch.ops.zdce.objective(*(layouts(tensor)["channels_last"] for tensor in (image, logits)), 8, *settings)
-    for one, other in zip(packed, strided, strict=True):
+    found = torch.ops.zdce.objective(*(layouts(tensor)[layout] for tensor in (image, logits)), 8, *settings)
+    for one, other in zip(packed, found, strict=True):
         torch.testing.assert_close(one, other, rtol=2e-6, atol=1e-6)
 
 

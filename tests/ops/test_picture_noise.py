@@ -53,7 +53,7 @@ def test_rows_that_lie_apart_and_any_strides(backend, device):
         check(picture.transpose(0, 1))
 
 
-def test_equal_blocks_all_count(backend, device):
+def test_of_equal_blocks_a_fifth_counts(backend, device):
     # Of 400 equal ones a fifth is chosen, neither more nor less, and its mean is that of any of them.
     tile = 40 + 20 * torch.rand(16, 16, 3, generator=torch.Generator().manual_seed(0))
     with zdce.backend(backend):

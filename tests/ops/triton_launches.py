@@ -66,18 +66,21 @@ def start_every_kernel(height, width, device="cpu"):
 
 
 def main() -> None:
-    """Prints as JSON how many versions of each kernel, its constants apart, the sizes of the arguments compile, or with
-    ``sanitized`` that program; with ``compile`` before them compiles each for sm_90."""
+    """Prints as JSON, for each kernel, the most versions that one set of its constants compiles to.
+
+    Arguments: sizes as HxW, each of which starts every kernel, or ``sanitized``, which runs that program; ``compile`` before them
+    also compiles each version for sm_90.
+    """
     arguments = sys.argv[1:]
     wanted = "compile" in arguments
     with triton_kernels.recording() as launches:
-        for size in arguments[wanted:]:
-            if size == "sanitized":
+        for program in arguments[wanted:]:
+            if program == "sanitized":
                 import sanitized
 
                 sanitized.run("triton")
             else:
-                start_every_kernel(*map(int, size.split("x")))
+                start_every_kernel(*map(int, program.split("x")))
     versions = defaultdict(dict)
     for launch in launches:
         source = triton_kernels.source(launch)
