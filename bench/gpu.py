@@ -206,14 +206,16 @@ def _networks(
 
 
 def _calls(session: Session, shape: tuple[int, int, int]) -> None:
-    """Time of one of many calls in a row, with the host's part that the GPU's work does not hide: of noise that is given, and
-    of noise that is measured, the default.
+    """Time of each of many calls in a row, including what the host does beyond the GPU's work; of networks that smooth noise
+    with noise given, too, and measured, the default.
     """
     pictures = torch.from_numpy(infer_gpu.darker_pictures(*shape)).to(session.device)
     count, least = (2, 3) if session.tiny else (50, 5)
     for model in ("base", "adaptive", "local"):
         network = load(model).to(session.device)
-        for name, noise in (("zdce, noise given", network.variant.noise), ("zdce", None)):
+        own = network.variant.noise
+        given = [("zdce, noise given", own)] if own else []
+        for name, noise in [*given, ("zdce", None)]:
             enhancer = Enhancer(network, precision="bf16", noise=noise)
 
             def calls(enhancer: Enhancer = enhancer) -> float:
@@ -278,8 +280,9 @@ def _training(session: Session, providers: tuple[str, ...]) -> None:
     for name, seconds in times.items():
         dtype = known[name].dtype
         session.row("base training", name, "time", "ms", [1e3 * s for s in seconds], shape, dtype)
-        ratio = spread(times["eager"])[0] / spread(seconds)[0] if "eager" in times else float("nan")
-        session.row("base training", name, "speed_over_eager", "ratio", [ratio], shape, dtype)
+        if "eager" in times and name != "eager":
+            ratio = spread(times["eager"])[0] / spread(seconds)[0]
+            session.row("base training", name, "speed_over_eager", "ratio", [ratio], shape, dtype)
 
 
 def _study(session: Session) -> None:
@@ -343,11 +346,11 @@ def _tests(path: Path, log: Path) -> dict[str, Any]:
     skipped = [c for c in cases if c.find("skipped") is not None]
     late = [c for c in skipped if TIME_UP in _message(c)]
     # Those that had not ended when it was stopped are not in the file.
-    asked = re.findall(r"\[(\d+) items\]", log.read_text()) if log.is_file() else []
+    asked = _asked(log.read_text() if log.is_file() else "")
     names = [f"{c.get('classname')}::{c.get('name')}" for c in failed] if cases else ["no test began: see tests.log"]
     return {
         "ran": len(cases) - len(skipped), "skipped": len(skipped) - len(late), "failed": names,
-        "left out": len(late) + max(0, int(asked[0]) - len(cases) if asked else 0),
+        "left out": len(late) + max(0, asked - len(cases)),
         "seconds": sum(float(suite.get("time", 0)) for suite in suites),
     }  # fmt: skip
 
@@ -358,15 +361,20 @@ _RESULTS = re.compile(
 )
 
 
+def _asked(log: str) -> int:
+    """Number of tests that pytest meant to run, with and without pytest-xdist; 0 if it did not come so far."""
+    found = re.findall(r"(?:workers? \[(\d+) items?\]|collected (\d+) items?|/ (\d+) selected)$", log, re.M)
+    return max((int(number) for numbers in found for number in numbers if number), default=0)
+
+
 def _logged_tests(log: str) -> dict[str, Any]:
     """Counts and failures from pytest's own lines, where it was killed before it wrote its file."""
     results = {name.strip(): before or after for before, name, after in _RESULTS.findall(log) if before or after}
-    asked = re.findall(r"\[(\d+) items\]", log)
     skipped = sum(result == "SKIPPED" for result in results.values())
     failed = [name for name, result in results.items() if result in ("FAILED", "ERROR")]
     return {
         "ran": len(results) - skipped, "skipped": skipped, "failed": failed if results else ["no test ended: see tests.log"],
-        "left out": max(0, int(asked[0]) - len(results)) if asked else 0,
+        "left out": max(0, _asked(log) - len(results)),
         "seconds": float(os.environ.get("TEST_SECONDS", "120")),
     }  # fmt: skip
 

@@ -1,7 +1,8 @@
 """Every kernel of a GPU backend on small shapes, as compute-sanitizer's target: ``python -P sanitized.py triton`` or ``cuda``.
 
-Shapes and types are few, because Triton takes seconds to compile a kernel for each; a first run without the sanitizer fills its
-cache. Two steps of the curve reach all code that eight do. A line a part says how far the run has come.
+Triton's shapes and types are few, because it takes seconds to compile a kernel for each; a first run without the sanitizer
+fills its cache. There two steps of the curve reach all code that eight do; CUDA C++ has kernels of its own for eight steps in
+channels_last, and for aligned rows. A line a part says how far the run has come.
 """
 
 import os
@@ -23,12 +24,17 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZE = 19, 37
 STEPS = 2
 
+# For CUDA C++: strided kernels, whole pixels, packs.
+SIZES_AND_STEPS = ((SIZE, STEPS), (SIZE, 8), ((16, 32), 8))
+
 # More columns than one strip of the kernel for whole networks.
 WIDE = 23, 101
 
 
-def _drawn(channels: int, dtype: torch.dtype = torch.float32, layout: Any = torch.contiguous_format) -> torch.Tensor:
-    values = torch.rand(1, channels, *SIZE, generator=torch.Generator().manual_seed(channels))
+def _drawn(
+    channels: int, dtype: torch.dtype = torch.float32, layout: Any = torch.contiguous_format, size: tuple[int, int] = SIZE
+) -> torch.Tensor:
+    values = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(channels))
     return values.to(DEVICE, dtype).to(memory_format=layout).requires_grad_()
 
 
@@ -41,13 +47,17 @@ def _differentiate(result: torch.Tensor, *inputs: torch.Tensor) -> None:
     torch.autograd.grad(result, inputs, torch.ones_like(result))
 
 
-def _curve(dtype: torch.dtype = torch.float32, layout: Any = torch.contiguous_format) -> None:
-    image, maps = _drawn(3, dtype, layout), _drawn(3 * STEPS, dtype, layout)
+def _curve(
+    dtype: torch.dtype = torch.float32, layout: Any = torch.contiguous_format, size: tuple[int, int] = SIZE, steps: int = STEPS
+) -> None:
+    image, maps = _drawn(3, dtype, layout, size), _drawn(3 * steps, dtype, layout, size)
     _differentiate(zdce.ops.apply_curve(image, maps), image, maps)
 
 
-def _objective(dtype: torch.dtype = torch.float32, layout: Any = torch.contiguous_format) -> None:
-    image, logits = _drawn(3, dtype, layout).detach(), _drawn(3 * STEPS, dtype, layout)
+def _objective(
+    dtype: torch.dtype = torch.float32, layout: Any = torch.contiguous_format, size: tuple[int, int] = SIZE, steps: int = STEPS
+) -> None:
+    image, logits = _drawn(3, dtype, layout, size).detach(), _drawn(3 * steps, dtype, layout, size)
     _differentiate(zdce.ops.zero_reference_objective(image, logits).total, logits)
 
 
@@ -74,15 +84,17 @@ def _scenes() -> None:
     torch.ops.zdce.guided_strength(image, plane, plane + 1, torch.full((1, 3), 0.2, device=DEVICE), STEPS)
 
 
-def _every_type_and_layout(operation: Callable[..., None]) -> None:
+def _every_kernel(operation: Callable[..., None]) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         for layout in (torch.contiguous_format, torch.channels_last):
-            operation(dtype, layout)
+            for size, steps in SIZES_AND_STEPS:
+                operation(dtype, layout, size, steps)
 
 
 def _network(name: str, dtype: torch.dtype) -> None:
     network = fused_network.fused(random_network(name).to(DEVICE), dtype)
-    if network is None:  # which needs a GPU, and of that the shared memory for its rows
+    if network is None:
+        assert DEVICE == "cpu", f"{name} does not run as one kernel on this GPU"
         return
     for pixels in (torch.uint8, torch.uint16, torch.float32):
         network.enhanced(_picture(WIDE, pixels)[None], torch.full((1,), 0.5, device=DEVICE))
@@ -94,8 +106,8 @@ PARTS: dict[str, dict[str, Callable[[], None]]] = {
         "curve": _curve, "objective": _objective, "means and sums": _means_and_sums, "pictures": _pictures, "scenes": _scenes,
     },
     "cuda": {
-        "curve": lambda: _every_type_and_layout(_curve),
-        "objective": lambda: _every_type_and_layout(_objective),
+        "curve": lambda: _every_kernel(_curve),
+        "objective": lambda: _every_kernel(_objective),
         **{
             f"network {name}": lambda name=name, dtype=dtype: _network(name, dtype)
             for name, dtype in (("base", torch.bfloat16), ("zero-dce-pp", torch.float16), ("zero-dce", torch.bfloat16))

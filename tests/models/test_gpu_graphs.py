@@ -74,8 +74,9 @@ def test_graphs_of_the_last_keys_are_kept(graphs):
         use(key)  # in place of b's
     use("a")
     assert len(Recorded.made) == 3
-    use("b")
-    assert len(Recorded.made) == 4
+    for made in (3, 4):  # b counts as new again
+        use("b")
+        assert len(Recorded.made) == made
 
 
 def test_without_a_key_nothing_is_captured(graphs):

@@ -68,8 +68,8 @@ def start_every_kernel(height, width, device="cpu"):
 def main() -> None:
     """Prints as JSON, for each kernel, the most versions that one set of its constants compiles to.
 
-    Arguments: sizes as HxW, each of which starts every kernel, or ``sanitized``, which runs that program; ``compile`` before them
-    also compiles each version for sm_90.
+    Arguments: sizes as HxW, each of which starts every kernel, or ``sanitized``, which runs that program; ``compile`` before
+    them also compiles each version for sm_90.
     """
     arguments = sys.argv[1:]
     wanted = "compile" in arguments

@@ -58,7 +58,8 @@ class GpuGraphs:
             self._graphs.move_to_end(key)
         elif key in self._once:
             while len(self._graphs) >= self._most:
-                self._graphs.popitem(last=False)
+                oldest, _ = self._graphs.popitem(last=False)
+                self._once.discard(oldest)  # else many alternating keys would be captured at each call
             self._graphs[key] = capture()
         else:
             self._once.add(key)

@@ -102,7 +102,7 @@ class TorchEngine:
     def enhance_all(self, pictures: Tensor, settings: PixelSettings) -> Tensor:
         """The enhanced ``pictures`` (B, H, W, 3), contiguous, together as far as memory allows.
 
-        On a GPU the host does not wait for them.
+        On a GPU the host does not wait for them, except while a graph is captured, in the second call for a shape.
         """
         enhanced = torch.empty_like(pictures, memory_format=torch.contiguous_format)
         gpu, pixels = self._gpu, pictures[..., 0].numel()
