@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from zdce.models.network import DCENet, load
 from zdce.models.variants import Variant
 from zdce.ops import dispatch
 from zdce.runtime import progress, system
+from zdce.runtime.cuda_graph import CudaGraph
 from zdce.settings import LEVELS
 
 from . import infer, memory, network_costs
@@ -137,7 +137,7 @@ def _torch(layout: torch.memory_format, compiled: bool, model: DCENet, precision
 def _graphed(model: DCENet, precision: str) -> Pictures:
     """PyTorch's layers as one CUDA graph for each shape."""
     function = _torch(torch.channels_last, False, model, precision)
-    held: dict[torch.Size, tuple[Any, Tensor, Tensor]] = {}
+    held: dict[torch.Size, tuple[CudaGraph, Tensor, Tensor]] = {}
 
     def call(pictures: Tensor) -> Tensor:
         if pictures.shape not in held:
@@ -150,17 +150,11 @@ def _graphed(model: DCENet, precision: str) -> Pictures:
     return call
 
 
-def _captured(function: Pictures, pictures: Tensor) -> tuple[Any, Tensor, Tensor]:
+def _captured(function: Pictures, pictures: Tensor) -> tuple[CudaGraph, Tensor, Tensor]:
     """A graph of ``function``, its input and its result."""
-    given, stream = pictures.clone(), torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        function(given)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = function(given)
-    return graph, given, result
+    given, graph = pictures.clone(), CudaGraph(pictures.device)
+    graph.warm_up(partial(function, given))
+    return graph, given, graph.capture(partial(function, given))
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from recorded_graph import RecordedGraph
 
 import zdce
+from cuda_on_cpu import CudaOnCpu
 from zdce import cli, reference, training
 from zdce.bench import (
     correctness,
@@ -46,7 +46,6 @@ from zdce.errors import InputError
 from zdce.io import images
 from zdce.ops import dispatch
 from zdce.runtime import prefetch
-from zdce.training import step_graph
 from zdce.training.config import AMP
 
 SMALL = Setting(batch=1, height=32, width=48)
@@ -590,8 +589,7 @@ def test_every_way_to_train_has_the_gradients_of_float64(provider):
 def on_a_gpu(monkeypatch):
     """The CPU takes a GPU's part, with its type of mixed precision."""
     monkeypatch.setitem(AMP, "cpu", AMP["cuda"])
-    monkeypatch.setattr(step_graph, "CudaGraph", RecordedGraph)
-    monkeypatch.setattr(RecordedGraph, "made", [])
+    return CudaOnCpu(monkeypatch)
 
 
 @pytest.mark.parametrize("provider", ["zdce", "zdce_amp", "eager_graph"])
@@ -609,7 +607,7 @@ def test_steps_that_are_a_graph_are_timed_as_a_whole(on_a_gpu):
         (time,) = by_metric(outcome.rows, provider=provider, metric="time")
         assert time.mode == steps.STEP
         assert time.value > 0
-    assert [graph.captures for graph in RecordedGraph.made] == [0, 1, 1]  # of the gradients, the losses and the time
+    assert [graph.captures for graph in on_a_gpu.graphs] == [0, 1, 1]  # of the gradients, the losses and the time
     (lines,) = train.tables(outcome.rows).values()
     assert [line[0] for line in lines] == ["eager", "eager_graph", "zdce"]
     assert lines[1][1 : 1 + len(steps.PARTS)] == [""] * len(steps.PARTS)

@@ -13,6 +13,8 @@ import zdce
 from cases import random_case
 from zdce import reference
 from zdce.models.gpu_graphs import GpuGraphs
+from zdce.training import step_graph
+from zdce.training.step_graph import StepGraph
 
 BACKENDS = ("triton", "cuda")
 
@@ -155,7 +157,7 @@ def test_pictures_of_several_threads_are_each_their_own(streams, name, precision
 
 
 def test_several_threads_capture_at_once(streams):
-    def products(number):
+    def enhanced(number):
         graphs, found = GpuGraphs(), []
         with torch.cuda.stream(torch.cuda.Stream()):
             given = torch.full((64, 64), float(number), device=streams)
@@ -165,8 +167,17 @@ def test_several_threads_capture_at_once(streams):
                         found.append((result - 64 * number * (number + key)).abs().max())
             return torch.stack(found).max().item()
 
-    with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(products, range(1, 5))) == [0.0] * 4
+    def trained(number):
+        found, given = [], torch.full((64, 64), float(number), device=streams)
+        for _ in range(4):  # torch has 32 streams
+            graph = StepGraph(streams)
+            for _ in range(step_graph.WARM_UP + 2):  # kernels, capture, replay
+                found.append((graph.run(lambda batch: batch @ batch, given) - 64 * number**2).abs().max())
+        return torch.stack(found).max().item()
+
+    with ThreadPoolExecutor(6) as threads:
+        running = [threads.submit(work, number) for number in (1, 2, 3) for work in (enhanced, trained)]
+        assert [one.result() for one in running] == [0.0] * 6
 
 
 def test_arrays_do_not_wait_for_work_of_others(streams):

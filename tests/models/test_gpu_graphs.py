@@ -1,40 +1,21 @@
-"""Graphs of repeated computations, with a recording in place of CUDA's; on a GPU tests/gpu/test_enhancing.py has them."""
+"""Graphs of repeated computations, with recordings in place of CUDA's; on a GPU tests/gpu/test_enhancing.py has them."""
 
 import pytest
 import torch
-from recorded_graph import RecordedGraph
 
 import zdce
-from zdce.models import gpu_graphs, guided_scene
+from cuda_on_cpu import CudaOnCpu
+from zdce.models import guided_scene
 from zdce.models.gpu_graphs import GpuGraphs
 
 
-class Recorded:
-    """Stands for a captured graph on the CPU."""
-
-    made, reserved = [], 0
-
-    def __init__(self, compute, inputs, place):
-        self.inputs, self.recording = [given.clone() for given in inputs], RecordedGraph(None)
-        self.result = self.recording.capture(lambda: compute(*self.inputs))
-        self.made.append(self)
-
-    def result_of(self, inputs):
-        Recorded.reserved += 1
-        for own, given in zip(self.inputs, inputs, strict=True):
-            own.copy_(given)
-        self.recording.replay()
-        return self.result
-
-    def release(self):
-        Recorded.reserved -= 1
+@pytest.fixture
+def cuda(monkeypatch):
+    return CudaOnCpu(monkeypatch)
 
 
 @pytest.fixture
-def graphs(monkeypatch):
-    monkeypatch.setattr(gpu_graphs, "_Graph", Recorded)
-    monkeypatch.setattr(Recorded, "made", [])
-    monkeypatch.setattr(RecordedGraph, "made", [])
+def graphs(cuda):
     return GpuGraphs(most=2)
 
 
@@ -49,54 +30,70 @@ def scene(seed, size=(40, 60)):
     }[seed % 4].contiguous()
 
 
-def test_the_second_call_for_a_key_captures_and_later_ones_replay(graphs):
-    captured = []
+def test_the_second_call_for_a_key_captures_and_later_ones_replay(cuda, graphs):
     for call in range(4):
         given = torch.full((3,), float(call))
         with graphs.result("key", lambda a, b: a + 2 * b, given, given + 1) as result:
             assert torch.equal(result, 3 * given + 2)
-            assert Recorded.reserved == (call > 0)
-        captured.append(len(Recorded.made))
-    assert captured == [0, 1, 1, 1]
-    assert Recorded.reserved == 0
+            done, cuda.log[:] = [*cuda.log], []
+        captured = ["wait", "beside", "capture", "record"]
+        assert done == [[], [*captured, "wait", "replay"], ["wait", "replay"], ["wait", "replay"]][call]
+        assert cuda.log == ["record"] * (call > 0)  # until here the graph's memory is reserved
+        cuda.log.clear()
 
 
-def test_graphs_of_the_last_keys_are_kept(graphs):
+def test_graphs_are_captured_in_one_stream_where_they_ran_before(cuda, graphs):
+    seen = []
+
+    def noted(given):
+        seen.append(cuda.current_stream())
+        return -given
+
+    for key in "aabb":
+        with graphs.result(key, noted, torch.ones(2)):
+            pass
+    first, before, capture = seen[:3]
+    assert first is cuda.current_stream()
+    assert before is capture is not first
+    assert seen[3:] == seen[:3]
+
+
+def test_graphs_of_the_last_keys_are_kept(cuda, graphs):
     def use(key):
         with graphs.result(key, torch.neg, torch.ones(2)) as result:
             assert torch.equal(result, -torch.ones(2))
 
     for key in "aabb":
         use(key)
-    assert len(Recorded.made) == 2
+    assert len(cuda.graphs) == 2
     use("a")
     for key in "cc":
         use(key)  # in place of b's
     use("a")
-    assert len(Recorded.made) == 3
+    assert len(cuda.graphs) == 3
     for made in (3, 4):  # b counts as new again
         use("b")
-        assert len(Recorded.made) == made
+        assert len(cuda.graphs) == made
 
 
-def test_without_a_key_nothing_is_captured(graphs):
+def test_without_a_key_nothing_is_captured(cuda, graphs):
     for _ in range(3):
         with graphs.result(None, torch.neg, torch.ones(2), prepare=torch.Tensor.double) as result:
             assert result.dtype == torch.float64
-    assert Recorded.made == []
+    assert cuda.graphs == []
 
 
-def test_a_graph_is_released_where_its_user_fails(graphs):
+def test_a_graph_is_released_where_its_user_fails(cuda, graphs):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), graphs.result("key", torch.neg, torch.ones(2)):
             raise ZeroDivisionError
-    assert len(Recorded.made) == 1
-    assert Recorded.reserved == 0
+    assert len(cuda.graphs) == 1
+    assert cuda.log[-1] == "record"
 
 
 @pytest.mark.parametrize("brightness", [0.38, 0.0])
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
-def test_maps_of_any_scene_are_fitted_by_the_same_operations(graphs, backend, brightness):
+def test_maps_of_any_scene_are_fitted_by_the_same_operations(cuda, graphs, backend, brightness):
     if reason := zdce.ops.dispatch.why_missing(backend):
         pytest.skip(f"{backend}: {reason}")
 
@@ -111,5 +108,5 @@ def test_maps_of_any_scene_are_fitted_by_the_same_operations(graphs, backend, br
             with graphs.result("scene", fit, small, maps) as found:
                 assert torch.equal(found, fit(small, maps))
                 changes.append(found.abs().max().item())
-    assert len(Recorded.made) == 1
+    assert len(cuda.graphs) == 1
     assert max(changes) > 0.1

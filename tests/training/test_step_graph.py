@@ -6,10 +6,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from recorded_graph import RecordedGraph, tensors
 from torch.optim import optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cuda_on_cpu import CudaOnCpu, tensors
 from zdce import training
 from zdce.training import learner, step_graph
 
@@ -30,12 +30,11 @@ OPTIONS = [
 
 
 @pytest.fixture(autouse=True)
-def gpu(monkeypatch):
+def cuda(monkeypatch):
     """Takes the CPU for a GPU, with its type of mixed precision."""
     monkeypatch.setattr(learner, "_only_starts_work", lambda device: True)
     monkeypatch.setitem(learner.AMP, "cpu", torch.float16)
-    monkeypatch.setattr(step_graph, "CudaGraph", RecordedGraph)
-    monkeypatch.setattr(RecordedGraph, "made", [])
+    return CudaOnCpu(monkeypatch)
 
 
 def config(**options):
@@ -74,20 +73,20 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_steps_are_those_without_a_graph(monkeypatch, options):
+def test_steps_are_those_without_a_graph(cuda, monkeypatch, options):
     of = config(**options)
     losses, made = trained(of, batches(of))
     expected, eager = without_graph(monkeypatch, of, batches(of))
     assert losses == expected
     assert_same(made, eager)
     assert len({total for total, *_ in losses}) == STEPS
-    (graph,) = RecordedGraph.made
-    assert (len(graph.warmed_up), graph.captures, graph.replays) == (step_graph.WARM_UP, 1, STEPS - step_graph.WARM_UP)
+    assert len(cuda.graphs) == 1
+    assert cuda.log == ["beside"] * step_graph.WARM_UP + ["capture"] + ["replay"] * (STEPS - step_graph.WARM_UP)
     assert made.warm_up == step_graph.WARM_UP + 1
     assert eager.warm_up == 1
 
 
-def test_a_batch_of_another_shape_runs_beside_the_graph(monkeypatch):
+def test_a_batch_of_another_shape_runs_beside_the_graph(cuda, monkeypatch):
     of = config(ema=0.9)
     given = batches(of)
     given[5] = given[5][:1]
@@ -95,10 +94,10 @@ def test_a_batch_of_another_shape_runs_beside_the_graph(monkeypatch):
     expected, eager = without_graph(monkeypatch, of, given)
     assert losses == expected
     assert_same(made, eager)
-    assert RecordedGraph.made[0].warmed_up == [0, 0, 1]
+    assert cuda.log == ["beside", "beside", "capture", "replay", "replay", "replay", "beside", "replay", "replay"]
 
 
-def test_gradients_that_overflow_change_nothing_but_their_scale(monkeypatch):
+def test_gradients_that_overflow_change_nothing_but_their_scale(cuda):
     of = config(amp=True)
     (batch,) = batches(of, 1)
     made = learner.Learner(of)
@@ -112,7 +111,7 @@ def test_gradients_that_overflow_change_nothing_but_their_scale(monkeypatch):
     made.scaler._scale.fill_(scale)
     made.step(batch)
     assert not torch.equal(made.model.convolutions[0].weight, weights)
-    assert RecordedGraph.made[0].captures == 1
+    assert cuda.log.count("capture") == 1
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS[-1]], ids=str)
@@ -150,23 +149,22 @@ def test_a_run_stops_at_a_loss_that_is_not_finite(dark, tmp_path):
 
 
 def test_a_capture_that_fails_says_how_to_train_without(monkeypatch):
-    def forbidden(self, compute):
+    def forbidden(*_, **__):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(RecordedGraph, "capture", forbidden)
+    monkeypatch.setattr(torch.cuda, "graph", forbidden)
     of = config()
     with pytest.raises(RuntimeError, match="not permitted") as raised:
         trained(of, batches(of))
     assert "ZDCE_STEP_GRAPH=0 trains without" in raised.value.__notes__[0]
 
 
-def test_a_learner_that_is_not_used_frees_its_graph():
+def test_a_learner_that_is_not_used_frees_its_graph(cuda):
     of = config(ema=0.9)
     made = learner.Learner(of)
     for batch in batches(of):
         made.step(batch)
-    (graph,) = RecordedGraph.made
-    RecordedGraph.made.clear()
+    graph = cuda.graphs.pop()
     freed = weakref.ref(graph)
     gc.disable()
     try:

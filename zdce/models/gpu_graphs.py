@@ -4,16 +4,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
+from zdce.runtime.cuda_graph import CudaGraph
+
 # Function from tensors to a tensor, on one device and with no work of the host that depends on their values.
 Computation = Callable[..., Tensor]
-
-# A capture begins by waiting for the whole GPU, which is an error while another thread captures.
-_CAPTURE = threading.Lock()
 
 
 class GpuGraphs:
@@ -69,9 +68,8 @@ class GpuGraphs:
 class _Place:
     """What graphs that run one after the other share.
 
-    They are captured in one stream, because cuBLAS keeps a workspace for each stream, of 32 MB on some GPUs. Graphs with the
-    same workspace must not run at once, so the next one waits until the event says that the last has run, and its result has
-    been read.
+    They are captured in one stream, and so share cuBLAS's workspace and must not run at once: the next one waits until the
+    event says that the last has run, and its result has been read.
     """
 
     @cached_property
@@ -89,16 +87,11 @@ class _Graph:
     def __init__(self, compute: Computation, inputs: Sequence[Tensor], place: _Place) -> None:
         self._inputs = [given.clone(memory_format=torch.preserve_format) for given in inputs]
         self._free = place.free
-        current, beside = torch.cuda.current_stream(), place.stream
-        current.wait_event(self._free)
-        beside.wait_stream(current)
-        with torch.cuda.stream(beside):
-            compute(*self._inputs)  # Libraries choose and allocate in the first call, which a capture forbids.
-        current.wait_stream(beside)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads may continue with work that a capture forbids in this one.
-        with _CAPTURE, torch.cuda.graph(self._graph, stream=beside, capture_error_mode="thread_local"):
-            self._result = compute(*self._inputs)
+        torch.cuda.current_stream().wait_event(self._free)
+        self._graph = CudaGraph(inputs[0].device, place.stream)
+        work = partial(compute, *self._inputs)
+        self._graph.warm_up(work)
+        self._result = self._graph.capture(work)
         self._free.record()
 
     def result_of(self, inputs: Sequence[Tensor]) -> Tensor:

@@ -6,45 +6,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from zdce.runtime.cuda_graph import CudaGraph
+
 # Steps before the capture. In them libraries choose and allocate, Adam and the gradient scaler make their state, and the moving
 # average becomes different from the weights; the second one shows what the first left behind.
 WARM_UP = 2
 
 # Set to 0, steps run kernel by kernel.
 VARIABLE = "ZDCE_STEP_GRAPH"
-
-
-class CudaGraph:
-    """Work on ``device`` that is captured once and then started as a whole."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._graph = torch.cuda.CUDAGraph()
-        # Work before the capture runs here too: gradients and their accumulation belong to a stream.
-        self._stream = torch.cuda.Stream(device)
-
-    def warm_up(self, compute: Callable[[], Tensor]) -> Tensor:
-        """The result of ``compute``, which runs now."""
-        with torch.cuda.device(self._device):
-            current = torch.cuda.current_stream()
-            self._stream.wait_stream(current)
-            with torch.cuda.stream(self._stream):
-                result = compute()
-            current.wait_stream(self._stream)
-        return result
-
-    def capture(self, compute: Callable[[], Tensor]) -> Tensor:
-        """Where ``replay`` will leave the result of ``compute``, of which nothing runs now."""
-        # Other threads may continue with work that a capture forbids in this one: they prepare batches in page-locked memory.
-        with (
-            torch.cuda.device(self._device),
-            torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"),
-        ):
-            return compute()
-
-    def replay(self) -> None:
-        """Starts the captured work in the current stream of the device."""
-        self._graph.replay()
 
 
 class StepGraph:
