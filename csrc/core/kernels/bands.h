@@ -66,10 +66,44 @@ ZDCE_INLINE Register interleave(Register a, Register b) {
   return interleave<kSecond>(a, b, std::make_integer_sequence<int, kRegisterLanes>());
 }
 
+#if ZDCE_REGISTER_BYTES == 32
+// Four values of a row (16,) in the first half, of the fourth row after it in the second.
+ZDCE_INLINE Register load_halves(const float* row) {
+  typedef float Four __attribute__((vector_size(16)));
+  Four v[2];
+  std::memcpy(&v[0], row, sizeof(v[0])), std::memcpy(&v[1], row + 4 * kBlock, sizeof(v[1]));
+  return shuffle<0, 1, 2, 3, 4, 5, 6, 7>(v[0], v[1]);
+}
+
+// Transposes the four by four values in each half of the registers. No shuffle crosses the halves: that would take
+// three times as long.
+ZDCE_INLINE void transpose_halves(Register (&v)[4]) {
+  const Register low[2] = {shuffle<0, 8, 1, 9, 4, 12, 5, 13>(v[0], v[1]),
+                           shuffle<0, 8, 1, 9, 4, 12, 5, 13>(v[2], v[3])};
+  const Register high[2] = {shuffle<2, 10, 3, 11, 6, 14, 7, 15>(v[0], v[1]),
+                            shuffle<2, 10, 3, 11, 6, 14, 7, 15>(v[2], v[3])};
+  v[0] = shuffle<0, 1, 8, 9, 4, 5, 12, 13>(low[0], low[1]);
+  v[1] = shuffle<2, 3, 10, 11, 6, 7, 14, 15>(low[0], low[1]);
+  v[2] = shuffle<0, 1, 8, 9, 4, 5, 12, 13>(high[0], high[1]);
+  v[3] = shuffle<2, 3, 10, 11, 6, 7, 14, 15>(high[0], high[1]);
+}
+#endif
+
 // from, to: (16, 16). Adds the bias (16,), where there is one, to each row of `from`.
 ZDCE_INLINE void transpose(const float* from, float* to, const float* bias = nullptr) {
   constexpr int n = kRegisterLanes;
   for (int row = 0; row < kBlock; row += n) {
+#if ZDCE_REGISTER_BYTES == 32
+    for (int lane = 0; lane < kBlock; lane += 4) {
+      Register v[4];
+      for (int i = 0; i < 4; ++i) v[i] = load_halves(from + (row + i) * kBlock + lane);
+      transpose_halves(v);
+      for (int i = 0; i < 4; ++i) {
+        if (bias != nullptr) v[i] += bias[lane + i];
+        store_register(to + (lane + i) * kBlock + row, v[i]);
+      }
+    }
+#else
     for (int lane = 0; lane < kBlock; lane += n) {
       Register v[n], w[n];
       for (int i = 0; i < n; ++i) v[i] = load_register(from + (row + i) * kBlock + lane);
@@ -83,6 +117,7 @@ ZDCE_INLINE void transpose(const float* from, float* to, const float* bias = nul
       }
       for (int i = 0; i < n; ++i) store_register(to + (lane + i) * kBlock + row, v[i]);
     }
+#endif
   }
 }
 
@@ -125,6 +160,22 @@ ZDCE_INLINE void transpose_sums(const float* from, float* to) {
            shuffle<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(a, b);
   }
   transpose_eight(v, to);
+#elif ZDCE_REGISTER_BYTES == 32
+  for (int half = 0; half < kBlock; half += 8) {
+    // Outputs 0 to 3 and 4 to 7 of 8 pixels: of pixel i in the first half, of i + 4 in the second.
+    Register v[2][4];
+    for (int i = 0; i < 4; ++i) {
+      for (int side = 0; side < 2; ++side) {
+        const float* const at = from + (half + i) * kBlock + side * 8;
+        const Register a = load_halves(at), b = load_halves(at + 4);
+        v[side][i] = shuffle<0, 2, 8, 10, 4, 6, 12, 14>(a, b) + shuffle<1, 3, 9, 11, 5, 7, 13, 15>(a, b);
+      }
+    }
+    for (int side = 0; side < 2; ++side) {
+      transpose_halves(v[side]);
+      for (int i = 0; i < 4; ++i) store_register(to + (4 * side + i) * kBlock + half, v[side][i]);
+    }
+  }
 #else
   alignas(64) float lanes[kBlock * kBlock];
   transpose(from, lanes);

@@ -7,7 +7,6 @@ namespace zdce::ZDCE_TARGET {
 
 // A block of 16 channels takes kBlockRegisters registers.
 typedef float Register __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
-typedef double RegisterPairs __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
 typedef int32_t RegisterInts __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
 typedef uint32_t RegisterBits __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
 constexpr int kRegisterLanes = ZDCE_REGISTER_BYTES / 4, kBlockRegisters = kBlock / kRegisterLanes;
@@ -20,12 +19,14 @@ ZDCE_INLINE Register load_register(const float* from) {
 
 ZDCE_INLINE void store_register(float* to, Register v) { std::memcpy(to, &v, sizeof(v)); }
 
-// The smaller (larger) value of each lane; b if either is NaN. This is one instruction of AVX-512; for a comparison GCC
-// generates two. The mask selects all lanes: without one, GCC 12 warns about its own header.
+// The smaller (larger) value of each lane; b if either is NaN. This is one instruction of x86; for a comparison GCC
+// generates two. AVX-512's mask selects all lanes: without one, GCC 12 warns about its own header.
 ZDCE_INLINE Register smaller(Register a, Register b) {
 #if ZDCE_REGISTER_BYTES == 64
   return reinterpret_cast<Register>(
       _mm512_maskz_min_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif ZDCE_REGISTER_BYTES == 32
+  return reinterpret_cast<Register>(_mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
 #else
   return a < b ? a : b;
 #endif
@@ -35,8 +36,24 @@ ZDCE_INLINE Register larger(Register a, Register b) {
 #if ZDCE_REGISTER_BYTES == 64
   return reinterpret_cast<Register>(
       _mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif ZDCE_REGISTER_BYTES == 32
+  return reinterpret_cast<Register>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
 #else
   return a > b ? a : b;
+#endif
+}
+
+// from[0], from[1], from[0], from[1], ... For AVX2, GCC 12 would load a whole register and shuffle it.
+ZDCE_INLINE Register repeat_pair(const float* from) {
+#if ZDCE_REGISTER_BYTES == 32
+  return reinterpret_cast<Register>(_mm256_broadcast_sd(reinterpret_cast<const double*>(from)));
+#else
+  typedef double Pairs __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
+  double pair;
+  std::memcpy(&pair, from, sizeof(pair));
+  Pairs pairs{};
+  for (int i = 0; i < kRegisterLanes / 2; ++i) pairs[i] = pair;
+  return reinterpret_cast<Register>(pairs);
 #endif
 }
 
@@ -179,11 +196,8 @@ ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weigh
       for (int p = 0; p < kBlockRegisters; ++p) w[p] = load_register(weights + p * kRegisterLanes);
       ZDCE_UNROLL(16)
       for (int t = 0; t < kTiles; ++t) {
-        double pair;
-        std::memcpy(&pair, v + t * kBlock + channel, sizeof(pair));
-        RegisterPairs pairs{};
-        for (int i = 0; i < kRegisterLanes / 2; ++i) pairs[i] = pair;
-        for (int p = 0; p < kBlockRegisters; ++p) sums[t][p] += w[p] * reinterpret_cast<Register>(pairs);
+        const Register pair = repeat_pair(v + t * kBlock + channel);
+        for (int p = 0; p < kBlockRegisters; ++p) sums[t][p] += w[p] * pair;
       }
     }
   }
