@@ -46,7 +46,6 @@ struct FusedNetwork {
   int image_planes;  // 2 where pixels have more than 8 bits: the value in the half type, and what it lacks
   int image;         // where it lies in shared memory, in bytes
   int shared_bytes;  // of a block
-  int together;      // blocks on a processor at a time
 
   __host__ __device__ int columns() const { return 16 * strips; }
   __host__ __device__ int results() const { return columns() - 2 * layers; }
@@ -741,10 +740,11 @@ inline int most_tiles(const FusedNetwork& network) {
   return most;
 }
 
-// How the kernel goes over pictures: strips of a block, blocks of a processor, and a block's rows.
+// How the kernel goes over pictures.
 struct Layout {
-  FusedNetwork network;
-  int rows;
+  FusedNetwork network;  // in the strips of a block
+  int together;          // blocks on a processor at a time
+  int rows;              // of a block
 };
 
 // Times of a band with so many warps in each quarter of a processor, over a third of that with three, measured on an
@@ -760,7 +760,7 @@ inline Layout laid_out(const Network& network, bool eight_bits, int64_t batch, i
   FusedNetwork fused = fused_network(network, 1, eight_bits);
   const int column_bytes = fused.shared_bytes / fused.pitch(), above = -kBandRows * fused.layer[0].first;
   const int most = most_warps(most_tiles(fused));
-  Layout best{};
+  int best_strips = 0, best_together = 0, best_rows = 0;
   std::pair<double, int64_t> least{1e300, 0};  // time and work
   for (int strips = 1; strips <= most; ++strips) {
     fused.strips = strips;
@@ -775,22 +775,18 @@ inline Layout laid_out(const Network& network, bool eight_bits, int64_t batch, i
       const int64_t turns = (blocks + at_once * gpu.processors - 1) / (at_once * gpu.processors);
       const int64_t quarter = (at_once * strips + 3) / 4, high = rows + above;
       const std::pair found{static_cast<double>(turns * high) * kQuarters[quarter], blocks * strips * high};
-      if (found < least)
-        least = found, best.network.strips = strips, best.network.together = together, best.rows = rows;
+      if (found < least) least = found, best_strips = strips, best_together = together, best_rows = rows;
     }
   }
-  if (best.rows == 0) throw Unfit("zdce: the network's rows don't fit into the GPU's shared memory");
-  const int together = best.network.together;
-  best.network = fused_network(network, best.network.strips, eight_bits);
-  best.network.together = together;
-  return best;
+  if (best_strips == 0) throw Unfit("zdce: the network's rows don't fit into the GPU's shared memory");
+  return {fused_network(network, best_strips, eight_bits), best_together, best_rows};
 }
 
 // pictures: (batch, height, width). Fills in the job's blocks. H is __half or __nv_bfloat16.
 template <class H, class Launch>
 void launch_network(const Launch& launch, const Network& network, NetworkJob job, int64_t batch, const GpuLimits& gpu) {
   if (batch == 0 || job.height == 0 || job.width == 0) return;
-  const auto [fused, rows] =
+  const auto [fused, together, rows] =
       laid_out(network, job.picture.element == Element::kUint8, batch, job.height, job.width, gpu);
   job.across = (job.width + fused.results() - 1) / fused.results();
   job.rows = rows;
@@ -799,7 +795,7 @@ void launch_network(const Launch& launch, const Network& network, NetworkJob job
                       : most_tiles(fused) <= 3 ? network_forward<H, 3, false>
                                                : network_forward<H, kMostTiles, false>;
   // What is left beside it caches the weights, which all blocks read again for every four rows.
-  const int64_t needed = int64_t{fused.together} * (fused.shared_bytes + kReserved);
+  const int64_t needed = int64_t{together} * (fused.shared_bytes + kReserved);
   const int share = static_cast<int>((100 * needed + gpu.shared_a_processor - 1) / gpu.shared_a_processor);
   launch.with_shared(kernel, batch * job.across * job.down, fused.strips * kWarp, fused.shared_bytes, share, fused,
                      job);

@@ -73,8 +73,8 @@ void zdce_objective_terms(const ObjectiveForward* o, int64_t tiles, const Object
 int zdce_network_layout(const int64_t* plan, int64_t length, bool eight_bits, const GpuLimits* gpu, int height,
                         int width, int* found) {
   try {
-    const auto [fused, rows] = laid_out(zdce::read_plan(plan, length), eight_bits, 1, height, width, *gpu);
-    found[0] = fused.strips, found[1] = fused.together, found[2] = fused.shared_bytes;
+    const auto [fused, together, rows] = laid_out(zdce::read_plan(plan, length), eight_bits, 1, height, width, *gpu);
+    found[0] = fused.strips, found[1] = together, found[2] = fused.shared_bytes;
     found[3] = fused.columns(), found[4] = fused.results(), found[5] = most_tiles(fused);
     found[6] = rows;
   } catch (const Unfit&) {
