@@ -235,6 +235,8 @@ LEVELS = levels(0.1, 0.0)
         (ValueError, r"noise must be a number or a tensor \(2,\) of torch.float64 .* got \(1,\)", {"noise": LEVELS[:1]}),
         (ValueError, r"noise must be a number .* got \(2,\) of torch.float32", {"noise": LEVELS.float()}),
         (ValueError, "grain must be at least 0 and below 1, got 1.0", {"grain": 1.0}),
+        (ValueError, "grain must not be given where noise is a tensor, .* got 0.1", {"noise": LEVELS, "grain": 0.1}),
+        (ValueError, "grain must not be given where noise is a tensor, .* got 0.0", {"noise": LEVELS, "grain": 0.0}),
         (
             ValueError,
             "must not require a gradient",

@@ -31,7 +31,7 @@ _COLOR_ERROR = 1.4 / 255
 _BELOW_WHITE = 254 / 255
 
 
-def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float | Tensor = 1 / 255, grain: float = 0.0) -> Tensor:
+def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float | Tensor = 1 / 255, grain: float | None = None) -> Tensor:
     """Removes the noise that the curve has amplified from an enhanced picture, and keeps edges.
 
     A curve with the slope g makes noise of standard deviation g n from noise of standard deviation n; g follows from the local
@@ -48,7 +48,7 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float | Tensor = 1
             changes. A tensor of two float64 numbers on the picture's device, noise and grain, is read there, without waiting
             for it.
         grain: standard deviation of the finest details in flat parts of ``picture``, as a fraction of white; at most ``noise``
-            counts. Where ``noise`` is a tensor, it has the grain.
+            counts. None: 0, or the second number of a tensor ``noise``, beside which no grain can be given.
 
     Returns:
         Shape (H, W, 3) in the type of ``picture``; integers are rounded to nearest. No gradient.
@@ -72,7 +72,7 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float | Tensor = 1
     return torch.ops.zdce.denoise_picture(picture, enhanced, _levels(picture, noise, grain))
 
 
-def _levels(picture: Tensor, noise: float | Tensor, grain: float) -> Tensor:
+def _levels(picture: Tensor, noise: float | Tensor, grain: float | None) -> Tensor:
     """Noise and grain as the operator takes them: float64 (2,) on the device of ``picture``."""
     if isinstance(noise, Tensor):
         if (noise.shape, noise.dtype, noise.device) != ((2,), torch.float64, picture.device):
@@ -80,7 +80,10 @@ def _levels(picture: Tensor, noise: float | Tensor, grain: float) -> Tensor:
                 f"noise must be a number or a tensor (2,) of torch.float64 on picture's device {picture.device},"
                 f" got {tuple(noise.shape)} of {noise.dtype} on {noise.device}"
             )
+        if grain is not None:
+            raise ValueError(f"grain must not be given where noise is a tensor, which has the grain, got {grain}")
         return noise
+    grain = 0.0 if grain is None else grain
     for name, deviation in (("noise", noise), ("grain", grain)):
         if not 0 <= deviation < 1:
             raise ValueError(f"{name} must be at least 0 and below 1, got {deviation}")
