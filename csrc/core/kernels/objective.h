@@ -30,7 +30,7 @@ struct Grid {
 };
 
 // A quotient's divisor, of which 0 means that there is nothing to divide.
-inline double count(int64_t number) { return static_cast<double>(std::max<int64_t>(number, 1)); }
+inline double at_least_1(int64_t number) { return static_cast<double>(std::max<int64_t>(number, 1)); }
 
 // The mean of the square that begins with `region`.
 template <class C>
@@ -73,8 +73,8 @@ void terms(const ObjectiveSettings& s, const Grid& grid, const C* regions, const
     color_gaps(channel_means + 3 * b, off);
     color += off[0] * off[0] + off[1] * off[1] + off[2] * off[2];
   }
-  spatial /= count(grid.regions()), exposure /= count(grid.squares());
-  color /= std::sqrt(2.0) * count(grid.batch);
+  spatial /= at_least_1(grid.regions()), exposure /= at_least_1(grid.squares());
+  color /= std::sqrt(2.0) * at_least_1(grid.batch);
   const double illumination = s.along_y * tv_sums[0] + s.along_x * tv_sums[1];
   *to[0] =
       static_cast<C>(s.illumination * illumination + s.spatial * spatial + s.color * color + s.exposure * exposure);
@@ -91,8 +91,8 @@ void slopes(const ObjectiveSettings& s, const Grid& grid, const void* const (&gr
   };
   const double illumination = gradient(1, s.illumination), spatial = gradient(2, s.spatial);
   const double color = gradient(3, s.color), exposure = gradient(4, s.exposure);
-  const C contrast = static_cast<C>(4 * spatial / count(grid.regions()));
-  const double of_square = 2 * exposure / (kCoarse * kCoarse * count(grid.squares()));
+  const C contrast = static_cast<C>(4 * spatial / at_least_1(grid.regions()));
+  const double of_square = 2 * exposure / (kCoarse * kCoarse * at_least_1(grid.squares()));
   grid.for_each_band([&](int64_t, int64_t b, int64_t first, int64_t end) {
     const int64_t from = b * grid.down * grid.across, across = grid.across;
     std::vector<C> others(across);
@@ -107,7 +107,7 @@ void slopes(const ObjectiveSettings& s, const Grid& grid, const void* const (&gr
                                            grad_regions + from + y * across);
     }
   });
-  const double of_color = color * std::sqrt(2.0) / count(grid.batch);
+  const double of_color = color * std::sqrt(2.0) / at_least_1(grid.batch);
   for (int64_t b = 0; b < grid.batch; ++b) {
     double off[3];
     color_gaps(channel_means + 3 * b, off);
