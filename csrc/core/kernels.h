@@ -7,6 +7,7 @@
 
 #include "convolution.h"
 #include "isa.h"
+#include "limits.h"
 #include "pass_geometry.h"
 #include "pictures.h"
 #include "planes.h"
@@ -47,8 +48,13 @@ struct ObjectiveSettings {
   double along_y, along_x, illumination, spatial, color, exposure, target;
 };
 
-// The total and its four terms: illumination, spatial, colour, exposure.
-constexpr int kObjectiveScalars = 5;
+// The regions of a batch, (B, down, across), and the squares of them that are complete.
+struct RegionGrid {
+  int64_t batch, down, across;
+
+  int64_t regions() const { return batch * down * across; }
+  int64_t squares() const { return batch * (down / kExposureSquare) * (across / kExposureSquare); }
+};
 
 // Shapes and types stand with the functions of the same names in kernels/.
 struct Kernels {
@@ -69,10 +75,10 @@ struct Kernels {
   void (*objective_statistics_backward)(const void* grad_regions, const void* grad_channels, const void* grad_tv,
                                         const Planes& image, const Planes& logits, int iterations,
                                         const Planes& grad_logits);
-  void (*objective)(bool wide, const ObjectiveSettings& settings, int64_t batch, int64_t height, int64_t width,
-                    const void* regions, const void* gaps, const void* channel_means, const void* tv_sums,
+  void (*objective)(bool wide, const ObjectiveSettings& settings, const RegionGrid& grid, const void* regions,
+                    const void* gaps, const void* channel_means, const void* tv_sums,
                     void* const (&scalars)[kObjectiveScalars]);
-  void (*objective_backward)(bool wide, const ObjectiveSettings& settings, int64_t batch, int64_t height, int64_t width,
+  void (*objective_backward)(bool wide, const ObjectiveSettings& settings, const RegionGrid& grid,
                              const void* const (&grads)[kObjectiveScalars], const void* regions, const void* gaps,
                              const void* channel_means, void* grad_regions, void* grad_channels, void* grad_tv);
   void (*convolution)(const ConvolutionWork& work);

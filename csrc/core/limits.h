@@ -13,6 +13,12 @@ constexpr int kGuidedMaps = 2;
 // Side of the regions whose means are the objective's statistics.
 constexpr int kObjectiveRegion = 4;
 
+// Regions along the side of a square whose exposure counts.
+constexpr int kExposureSquare = 4;
+
+// The total and its four terms: illumination, spatial, colour, exposure.
+constexpr int kObjectiveScalars = 5;
+
 // Rows and columns around a pixel that its denoised value depends on.
 constexpr int kDenoiseReach = 4;
 

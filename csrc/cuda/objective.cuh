@@ -27,9 +27,6 @@ struct ObjectiveSettings {
   float along_y, along_x, illumination, spatial, color, exposure, target;
 };
 
-// The total and its four terms: illumination, spatial, colour, exposure.
-constexpr int kScalars = 5;
-
 // image (B, 3, H, W) and logits (B, 3 T or 3, H, W) of any type. Written, in float32 and contiguous: the scalars;
 // enhanced_regions and gaps (B, H / 4, W / 4), the second the differences of both images' region means; channel_means
 // (B, 3). What nobody reads later: partials (5, B, tiles), sums (objective_sums(...)), and the number of blocks that
@@ -37,7 +34,7 @@ constexpr int kScalars = 5;
 struct ObjectiveForward {
   Planes image, logits;
   ObjectiveSettings settings;
-  float* scalars[kScalars];
+  float* scalars[kObjectiveScalars];
   float *enhanced_regions, *gaps, *channel_means;
   float* partials;
   double* sums;
@@ -50,7 +47,7 @@ struct ObjectiveForward {
 struct ObjectiveBackward {
   Planes image, logits, grad_logits;
   ObjectiveSettings settings;
-  const float* grads[kScalars];
+  const float* grads[kObjectiveScalars];
   const float *enhanced_regions, *gaps, *channel_means;
   float *grad_regions, *grad_channels, *grad_tv;
 };
@@ -403,9 +400,7 @@ __global__ void __launch_bounds__(kWarp)
 
 constexpr int kSumThreads = 256;
 
-constexpr int kCoarse = 4;  // regions along the side of a square whose exposure counts
-
-// A batch's regions, (B, down, across), and the squares of 4 x 4 regions that are complete.
+// The regions of a batch, (B, down, across), and the squares of them that are complete.
 struct Grid {
   int64_t batch, down, across;
 
@@ -413,7 +408,7 @@ struct Grid {
       : batch(s.batch), down(s.height / kRegion), across(s.width / kRegion) {}
 
   __host__ __device__ int64_t regions() const { return batch * down * across; }
-  __host__ __device__ int64_t squares() const { return batch * (down / kCoarse) * (across / kCoarse); }
+  __host__ __device__ int64_t squares() const { return batch * (down / kExposureSquare) * (across / kExposureSquare); }
 };
 
 // Four regions to a thread, until that many blocks keep all processors busy.
@@ -442,11 +437,11 @@ __device__ __forceinline__ float squared(float x) { return x * x; }
 __device__ __forceinline__ float mean_of_square(const float* region, int64_t across) {
   float sum = 0;
 #pragma unroll
-  for (int y = 0; y < kCoarse; ++y) {
+  for (int y = 0; y < kExposureSquare; ++y) {
 #pragma unroll
-    for (int x = 0; x < kCoarse; ++x) sum += region[y * across + x];
+    for (int x = 0; x < kExposureSquare; ++x) sum += region[y * across + x];
   }
-  return sum * (1.0f / (kCoarse * kCoarse));
+  return sum * (1.0f / (kExposureSquare * kExposureSquare));
 }
 
 // A quotient's divisor, of which 0 means that there is nothing to divide.
@@ -466,10 +461,11 @@ __device__ inline void sums_of_squares(const ObjectiveForward& o, const Grid& gr
     if (y == 0) sum += squared(g);
     contrast += sum;
   }
-  const int64_t across = grid.across / kCoarse, down = grid.down / kCoarse;
+  const int64_t across = grid.across / kExposureSquare, down = grid.down / kExposureSquare;
   for (int64_t i = first; i < grid.squares(); i += step) {
     const int64_t x = i % across, y = i / across % down, b = i / across / down;
-    const float* region = o.enhanced_regions + ((b * grid.down + y * kCoarse) * grid.across + x * kCoarse);
+    const float* region =
+        o.enhanced_regions + ((b * grid.down + y * kExposureSquare) * grid.across + x * kExposureSquare);
     exposure += squared(mean_of_square(region, grid.across) - o.settings.target);
   }
 }
@@ -532,9 +528,9 @@ __global__ void __launch_bounds__(kSumThreads)
     color /= 1.4142135623730951 * static_cast<double>(images) * pixels * pixels;
     spatial /= at_least_1(grid.regions()), exposure /= at_least_1(grid.squares());
     const double total = s.illumination * illumination + s.spatial * spatial + s.color * color + s.exposure * exposure;
-    const double scalars[kScalars] = {total, illumination, spatial, color, exposure};
+    const double scalars[kObjectiveScalars] = {total, illumination, spatial, color, exposure};
 #pragma unroll
-    for (int i = 0; i < kScalars; ++i) *o.scalars[i] = static_cast<float>(scalars[i]);
+    for (int i = 0; i < kObjectiveScalars; ++i) *o.scalars[i] = static_cast<float>(scalars[i]);
   }
 }
 
@@ -556,8 +552,8 @@ __global__ void __launch_bounds__(kSumThreads) objective_slopes(const ObjectiveB
   const int64_t i = int64_t{blockIdx.x} * kSumThreads + threadIdx.x;
   if (i < grid.regions()) {
     const float spatial = gradient(2, s.spatial) * static_cast<float>(4 / at_least_1(grid.regions()));
-    const float exposure =
-        gradient(4, s.exposure) * static_cast<float>(2 / (kCoarse * kCoarse * at_least_1(grid.squares())));
+    const float exposure = gradient(4, s.exposure) *
+                           static_cast<float>(2 / (kExposureSquare * kExposureSquare * at_least_1(grid.squares())));
     const int64_t x = i % grid.across, y = i / grid.across % grid.down;
     // A pair inside counts twice, one with the zero beyond the border once.
     const float g = o.gaps[i], half = g / 2;
@@ -565,8 +561,8 @@ __global__ void __launch_bounds__(kSumThreads) objective_slopes(const ObjectiveB
         (y > 0 ? g - o.gaps[i - grid.across] : half) + (y + 1 < grid.down ? g - o.gaps[i + grid.across] : half);
     const float along_x = (x > 0 ? g - o.gaps[i - 1] : half) + (x + 1 < grid.across ? g - o.gaps[i + 1] : half);
     float slope = spatial * (along_y + along_x);
-    if (x / kCoarse < grid.across / kCoarse && y / kCoarse < grid.down / kCoarse) {
-      const float* region = o.enhanced_regions + (i - y % kCoarse * grid.across - x % kCoarse);
+    if (x / kExposureSquare < grid.across / kExposureSquare && y / kExposureSquare < grid.down / kExposureSquare) {
+      const float* region = o.enhanced_regions + (i - y % kExposureSquare * grid.across - x % kExposureSquare);
       slope += exposure * (mean_of_square(region, grid.across) - s.target);
     }
     o.grad_regions[i] = slope;

@@ -85,6 +85,10 @@ void region_contrast_backward(const std::optional<Tensor> grad, const Tensor gap
                                      grad_gaps ? grid(*grad_gaps, "grad_gaps", type, shape) : nullptr, region, g);
 }
 
+RegionGrid region_grid(const Planes& image) {
+  return {image.batch, image.height / kObjectiveRegion, image.width / kObjectiveRegion};
+}
+
 // image: (B, 3, H, W); logits: (B, 3 T or 3, H, W). Written: total and the four terms: (); enhanced_regions, gaps:
 // (B, H / 4, W / 4); channel_means: (B, 3).
 void objective(const Tensor image, const Tensor logits, int64_t iterations, double along_y, double along_x,
@@ -95,7 +99,8 @@ void objective(const Tensor image, const Tensor logits, int64_t iterations, doub
   const Planes i = planes(image, "image"), l = planes(logits, "logits");
   check_curve(i, l, "logits", iterations);
   const Element type = statistic(i, l);
-  const auto shape = {i.batch, i.height / kObjectiveRegion, i.width / kObjectiveRegion};
+  const RegionGrid of_regions = region_grid(i);
+  const auto shape = {of_regions.batch, of_regions.down, of_regions.across};
   void* const regions = grid(enhanced_regions, "enhanced_regions", type, shape);
   void* const differences = grid(gaps, "gaps", type, shape);
   void* const means = grid(channel_means, "channel_means", type, {i.batch, 3});
@@ -105,7 +110,7 @@ void objective(const Tensor image, const Tensor logits, int64_t iterations, doub
   alignas(double) char tv_sums[2 * sizeof(double)];  // two of double or float
   kernels().objective_statistics(i, l, static_cast<int>(iterations), regions, differences, means, tv_sums);
   kernels().objective(type == Element::kDouble, {along_y, along_x, illumination, spatial, color, exposure, target},
-                      i.batch, i.height, i.width, regions, differences, means, tv_sums, scalars);
+                      of_regions, regions, differences, means, tv_sums, scalars);
 }
 
 // grad_total and those of the terms: (); enhanced_regions, gaps: (B, H / 4, W / 4); channel_means: (B, 3); image:
@@ -121,7 +126,8 @@ void objective_backward(const std::optional<Tensor> grad_total, const std::optio
   check_shape(g, "grad_logits", l.batch, l.channels, l.height, l.width);
   const Element type = statistic(i, l);
   const bool wide = type == Element::kDouble;
-  const auto shape = {i.batch, i.height / kObjectiveRegion, i.width / kObjectiveRegion};
+  const RegionGrid of_regions = region_grid(i);
+  const auto shape = {of_regions.batch, of_regions.down, of_regions.across};
   const auto scalar = [&](const std::optional<Tensor>& grad, const char* name) -> const void* {
     return grad ? grid(*grad, name, type, {}) : nullptr;
   };
@@ -129,10 +135,9 @@ void objective_backward(const std::optional<Tensor> grad_total, const std::optio
                                scalar(grad_spatial, "grad_spatial"), scalar(grad_color, "grad_color"),
                                scalar(grad_exposure, "grad_exposure")};
   // Of double, or with as many floats in their first halves.
-  std::vector<double> grad_regions(i.batch * (i.height / kObjectiveRegion) * (i.width / kObjectiveRegion)),
-      grad_channels(3 * i.batch), grad_tv(2);
-  kernels().objective_backward(wide, {along_y, along_x, illumination, spatial, color, exposure, target}, i.batch,
-                               i.height, i.width, grads, grid(enhanced_regions, "enhanced_regions", type, shape),
+  std::vector<double> grad_regions(of_regions.regions()), grad_channels(3 * i.batch), grad_tv(2);
+  kernels().objective_backward(wide, {along_y, along_x, illumination, spatial, color, exposure, target}, of_regions,
+                               grads, grid(enhanced_regions, "enhanced_regions", type, shape),
                                grid(gaps, "gaps", type, shape),
                                grid(channel_means, "channel_means", type, {i.batch, 3}), grad_regions.data(),
                                grad_channels.data(), grad_tv.data());

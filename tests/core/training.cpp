@@ -609,8 +609,6 @@ struct ObjectiveCase {
   }
 
   int64_t squares() const { return batch * (down / 4) * (across / 4); }
-  int64_t height() const { return 4 * down + 3; }
-  int64_t width() const { return 4 * across + 1; }
 
   static constexpr ObjectiveSettings kSettings{0.25, 0.5, 3, 0.5, 2, 1.5, 0.625};
 };
@@ -654,7 +652,7 @@ void check_objective_of_statistics(Isa set, int64_t batch, int64_t down, int64_t
   const std::vector<C> regions = kept(c.regions), gaps = kept(c.gaps), channels = kept(c.channels), tv = kept(c.tv);
   std::vector<C> got(kObjectiveScalars, NAN);
   void* const scalars[] = {&got[0], &got[1], &got[2], &got[3], &got[4]};
-  kernels(set).objective(wide, c.kSettings, batch, c.height(), c.width(), regions.data(), gaps.data(), channels.data(),
+  kernels(set).objective(wide, c.kSettings, {batch, down, across}, regions.data(), gaps.data(), channels.data(),
                          tv.data(), scalars);
   const double off = error({got.begin(), got.end()}, c.terms());
   expect(off <= rounding, "objective", set, off);
@@ -664,7 +662,7 @@ void check_objective_of_statistics(Isa set, int64_t batch, int64_t down, int64_t
     const void* from[kObjectiveScalars];
     for (int i = 0; i < kObjectiveScalars; ++i) from[i] = std::isnan(grads[i]) ? nullptr : &given[i];
     std::vector<C> grad_regions(count, NAN), grad_channels(3 * batch, NAN), grad_tv(2, NAN);
-    kernels(set).objective_backward(wide, c.kSettings, batch, c.height(), c.width(), from, regions.data(), gaps.data(),
+    kernels(set).objective_backward(wide, c.kSettings, {batch, down, across}, from, regions.data(), gaps.data(),
                                     channels.data(), grad_regions.data(), grad_channels.data(), grad_tv.data());
     std::vector<double> all(grad_regions.begin(), grad_regions.end());
     all.insert(all.end(), grad_channels.begin(), grad_channels.end());

@@ -98,7 +98,9 @@ std::vector<float> run(const Case& c, bool channels_last) {
   const ObjectiveSettings settings = {1, 2, 3, 4, 5, 6, 0.6f};
   ObjectiveForward forward = {image.planes, maps.planes, settings};
   ObjectiveBackward backward = {image.planes, maps.planes, grad_logits.planes, settings};
-  for (int i = 0; i < kScalars; ++i) forward.scalars[i] = floats(scalars) + i, backward.grads[i] = floats(grads) + i;
+  for (int i = 0; i < zdce::kObjectiveScalars; ++i) {
+    forward.scalars[i] = floats(scalars) + i, backward.grads[i] = floats(grads) + i;
+  }
   backward.grads[2] = nullptr;
   backward.enhanced_regions = forward.enhanced_regions = floats(regions);
   backward.gaps = forward.gaps = floats(gaps);
