@@ -1,6 +1,7 @@
 // The statistics that losses are formulas of: means of channels and regions, squared differences of neighbours,
 // contrast of regions, and the objective of them.
 
+#include <cstddef>
 #include <optional>
 #include <vector>
 
@@ -85,6 +86,9 @@ void region_contrast_backward(const std::optional<Tensor> grad, const Tensor gap
                                      grad_gaps ? grid(*grad_gaps, "grad_gaps", type, shape) : nullptr, region, g);
 }
 
+// Memory for so many values of `type`, double or float.
+std::vector<std::byte> scratch(Element type, int64_t values) { return std::vector<std::byte>(values * bytes_of(type)); }
+
 RegionGrid region_grid(const Planes& image) {
   return {image.batch, image.height / kObjectiveRegion, image.width / kObjectiveRegion};
 }
@@ -107,10 +111,10 @@ void objective(const Tensor image, const Tensor logits, int64_t iterations, doub
   void* const scalars[] = {grid(total, "total", type, {}), grid(illumination_term, "illumination_term", type, {}),
                            grid(spatial_term, "spatial_term", type, {}), grid(color_term, "color_term", type, {}),
                            grid(exposure_term, "exposure_term", type, {})};
-  alignas(double) char tv_sums[2 * sizeof(double)];  // two of double or float
-  kernels().objective_statistics(i, l, static_cast<int>(iterations), regions, differences, means, tv_sums);
+  std::vector<std::byte> tv_sums = scratch(type, 2);
+  kernels().objective_statistics(i, l, static_cast<int>(iterations), regions, differences, means, tv_sums.data());
   kernels().objective(type == Element::kDouble, {along_y, along_x, illumination, spatial, color, exposure, target},
-                      of_regions, regions, differences, means, tv_sums, scalars);
+                      of_regions, regions, differences, means, tv_sums.data(), scalars);
 }
 
 // grad_total and those of the terms: (); enhanced_regions, gaps: (B, H / 4, W / 4); channel_means: (B, 3); image:
@@ -125,7 +129,6 @@ void objective_backward(const std::optional<Tensor> grad_total, const std::optio
   check_curve(i, l, "logits", iterations);
   check_shape(g, "grad_logits", l.batch, l.channels, l.height, l.width);
   const Element type = statistic(i, l);
-  const bool wide = type == Element::kDouble;
   const RegionGrid of_regions = region_grid(i);
   const auto shape = {of_regions.batch, of_regions.down, of_regions.across};
   const auto scalar = [&](const std::optional<Tensor>& grad, const char* name) -> const void* {
@@ -134,11 +137,11 @@ void objective_backward(const std::optional<Tensor> grad_total, const std::optio
   const void* const grads[] = {scalar(grad_total, "grad_total"), scalar(grad_illumination, "grad_illumination"),
                                scalar(grad_spatial, "grad_spatial"), scalar(grad_color, "grad_color"),
                                scalar(grad_exposure, "grad_exposure")};
-  // Of double, or with as many floats in their first halves.
-  std::vector<double> grad_regions(of_regions.regions()), grad_channels(3 * i.batch), grad_tv(2);
-  kernels().objective_backward(wide, {along_y, along_x, illumination, spatial, color, exposure, target}, of_regions,
-                               grads, grid(enhanced_regions, "enhanced_regions", type, shape),
-                               grid(gaps, "gaps", type, shape),
+  std::vector<std::byte> grad_regions = scratch(type, of_regions.regions()), grad_channels = scratch(type, 3 * i.batch),
+                         grad_tv = scratch(type, 2);
+  kernels().objective_backward(type == Element::kDouble,
+                               {along_y, along_x, illumination, spatial, color, exposure, target}, of_regions, grads,
+                               grid(enhanced_regions, "enhanced_regions", type, shape), grid(gaps, "gaps", type, shape),
                                grid(channel_means, "channel_means", type, {i.batch, 3}), grad_regions.data(),
                                grad_channels.data(), grad_tv.data());
   kernels().objective_statistics_backward(grad_regions.data(), grad_channels.data(), grad_tv.data(), i, l,
