@@ -30,7 +30,7 @@ from zdce.enhancement import video
 from zdce.enhancement.enhancer import Enhancer
 from zdce.models.network import load
 from zdce.ops import dispatch
-from zdce.runtime import atomic, system
+from zdce.runtime import atomic, float32, system
 from zdce.settings import VIDEO_SCALE
 from zdce.study.settings import Settings
 from zdce.training import seconds_a_step
@@ -171,7 +171,7 @@ def _operation_parts(session: Session, providers: tuple[str, ...]) -> None:
 
 
 def _training_part(session: Session, providers: tuple[str, ...]) -> None:
-    with steps.true_float32():
+    with float32.convolutions("ieee"):
         session.part(f"training, {providers[0]}", partial(_training, session, providers))
 
 

@@ -22,7 +22,7 @@ from zdce.models import fused_network
 from zdce.models.network import DCENet, load
 from zdce.models.variants import Variant
 from zdce.ops import dispatch
-from zdce.runtime import progress, system
+from zdce.runtime import float32, progress, system
 from zdce.runtime.cuda_graph import CudaGraph
 from zdce.settings import LEVELS
 
@@ -31,7 +31,6 @@ from .engines import NETWORK, PICTURE, Textbook, dark_picture
 from .gpus import GPUS, check_device
 from .processes import KEEP_FREED_MEMORY, Outcome, measured
 from .rows import Row, spread
-from .steps import true_float32
 from .timing import Clock, Timed, rounds
 
 SIZES = ((1080, 1920), (2160, 3840))
@@ -337,7 +336,7 @@ def measure(job: Job, outcome: Outcome) -> None:
     device = system.processor() if job.device == "cpu" else torch.cuda.get_device_name(0)
     total = len(job.models or job.variants) * len(job.shapes)
     pairs = ((model, shape) for model in job.networks() for shape in job.shapes)
-    with true_float32():
+    with float32.convolutions("ieee"):
         for model, shape in progress.track(pairs, total, job.suite):
             torch.compiler.reset()
             try:

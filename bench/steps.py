@@ -6,7 +6,6 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -402,13 +401,8 @@ class Measurement:
         self._row(variant, LOOP_PROVIDER, "data", "share", "of the loop", [1 - share])
 
 
-def true_float32() -> AbstractContextManager[None]:
-    """Context in which convolutions in float32 are computed in float32, not in cuDNN's default TF32."""
-    return float32.convolutions("ieee")
-
-
 def main() -> None:
-    with true_float32():
+    with float32.convolutions("ieee"):
         outcome = Measurement(Job.from_json(sys.argv[1])).run()
     print(json.dumps({**asdict(outcome), "rows": [row.to_dict() for row in outcome.rows]}))  # noqa: T201 (the answer)
 

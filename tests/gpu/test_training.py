@@ -8,6 +8,7 @@ import torch
 import zdce
 from zdce import training
 from zdce.bench import steps
+from zdce.runtime import float32
 from zdce.training import learner, step_graph
 
 # As between float64 and float32 on the CPU: 200 steps build on each other.
@@ -43,12 +44,8 @@ def losses(device, steps, amp=False):
 def test_200_steps_have_the_cpus_losses(gpu, backend):
     if reason := zdce.ops.dispatch.why_missing(backend, gpu.type):
         pytest.skip(f"{backend}: {reason}")
-    torch.backends.cudnn.conv.fp32_precision, before = "ieee", torch.backends.cudnn.conv.fp32_precision
-    try:
-        with zdce.backend(backend):
-            got = losses(gpu, 200)
-    finally:
-        torch.backends.cudnn.conv.fp32_precision = before
+    with zdce.backend(backend), float32.convolutions("ieee"):
+        got = losses(gpu, 200)
     expected = losses("cpu", 200)
     assert ((got - expected).abs() / expected).max() < CURVE
 
@@ -145,7 +142,7 @@ def test_a_batch_of_another_shape_runs_beside_the_graph(streams):
 @pytest.mark.parametrize("name", [name for name, provider in steps.GPU_PROVIDERS.items() if not provider.compiles])
 def test_every_way_to_train_has_the_gradients_and_losses_of_float64(streams, name):
     image, provider = steps.Job("time", (), (), 2, 64, device=streams.type).image(), steps.GPU_PROVIDERS[name]
-    with steps.true_float32():
+    with float32.convolutions("ieee"):
         truth = steps.Truth.of("base", image, steps=30)
         assert truth.error(provider) <= 1
         assert truth.curve_error(provider) <= 1

@@ -181,6 +181,19 @@ def test_a_run_on_a_cosine_can_not_take_another(config, name, value):
         changed(config, schedule="cosine").changed({name: value}, {})
 
 
+@pytest.mark.parametrize("work", ["differentiate", "step", "validate", "enhance"])
+def test_convolutions_are_true_float32(config, dark, work):
+    setting, batch, seen = torch.backends.cudnn.conv, resized(dark)[:4], []
+    before, made = setting.fp32_precision, learner.Learner(config)
+    for convolution in made.model.convolutions:
+        convolution.register_forward_hook(lambda *_: seen.append(setting.fp32_precision))
+        convolution.weight.register_hook(lambda _: seen.append(setting.fp32_precision))
+    getattr(made, work)([batch] if work == "validate" else batch)
+    passes = 2 if work in ("differentiate", "step") else 1  # forward and backward
+    assert seen == ["ieee"] * passes * len(made.model.convolutions)
+    assert setting.fp32_precision == before != "ieee"
+
+
 def test_amp_runs_the_network_in_half_the_bits_and_learns_the_same(config, tmp_path, monkeypatch):
     seen, objective = set(), zdce.ops.zero_reference_objective
 

@@ -9,7 +9,7 @@ import torch
 
 @contextmanager
 def convolutions(precision: str) -> Iterator[None]:
-    """Context in which cuDNN computes convolutions of float32 tensors in ``precision``, in all threads.
+    """Context in which cuDNN computes convolutions of float32 tensors in ``precision``, in all threads; also a decorator.
 
     Args:
         precision: ``"ieee"``, or ``"tf32"``, cuDNN's default, which rounds the factors of products to 10 bits.

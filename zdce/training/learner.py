@@ -99,20 +99,20 @@ class Learner:
         Raises:
             zdce.runtime.processes.RankLostError: another process is gone.
         """
-        with float32.convolutions("ieee"):
-            if self._rate is not None:
-                self._rate.fill_(self.rate)
-            if self._graph is not None:
-                mean = self._mean(self._graph.run(self._whole_step, batch))
-            else:
-                mean = self._mean(self.differentiate(batch))
-                if not self.asynchronous and not all(map(math.isfinite, mean())):
-                    return mean
-                self._update()
+        if self._rate is not None:
+            self._rate.fill_(self.rate)
+        if self._graph is not None:
+            mean = self._mean(self._graph.run(self._whole_step, batch))
+        else:
+            mean = self._mean(self.differentiate(batch))
+            if not self.asynchronous and not all(map(math.isfinite, mean())):
+                return mean
+            self._update()
         if self.average is not None:
             self.average.n_averaged += 1
         return mean
 
+    @float32.convolutions("ieee")
     def differentiate(self, batch: Tensor) -> Tensor:
         """Computes the gradients of an update from ``batch``, as for ``begin_step``, times the scaler's scale.
 
@@ -227,21 +227,21 @@ class Learner:
         )
 
     @torch.no_grad()
+    @float32.convolutions("ieee")
     def validate(self, batches: Iterable[Tensor]) -> list[float]:
         """Mean total and terms over the images of all processes' ``batches``, each (B, 3, size, size) uint8."""
         sums, images = torch.zeros(len(Objective._fields), dtype=torch.float64), 0
         for batch in batches:
-            with float32.convolutions("ieee"):
-                sums += len(batch) * torch.stack(self._objective(self.kept, batch)).double().cpu()
+            sums += len(batch) * torch.stack(self._objective(self.kept, batch)).double().cpu()
             images += len(batch)
         *totals, count = self.ranks.summed(torch.cat([sums, sums.new_tensor([images])])).tolist()
         return [total / count for total in totals]
 
     @torch.no_grad()
+    @float32.convolutions("ieee")
     def enhance(self, images: Tensor) -> Tensor:
         """Results of the network ``kept`` for ``images`` (B, 3, size, size) uint8, in [0, 1]."""
-        with float32.convolutions("ieee"):
-            return self.kept.enhance(self._image(images))
+        return self.kept.enhance(self._image(images))
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies of all tensors that ``load`` needs, on the CPU."""
