@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import zdce
 from runs import assert_same_files, signal_after_every_step
@@ -165,6 +166,17 @@ def test_the_average_is_kept_and_validated(config, tmp_path, monkeypatch):
     totals = [[float(row["total"]) for row in one.rows] for one in (run, plain)]
     assert totals[0][0::2] == totals[1][0::2]
     assert all(one > other for one, other in zip(totals[0][1::2], totals[1][1::2], strict=True))
+
+
+def test_the_average_has_the_bits_of_torchs_own_update(config, dark):
+    made, batch = learner.Learner(changed(config, ema=0.8)), resized(dark)[:4]
+    torchs = AveragedModel(made.model, multi_avg_fn=get_ema_multi_avg_fn(0.8))
+    for _ in range(4):
+        made.step(batch)
+        torchs.update_parameters(made.model)
+    for name, tensor in torchs.state_dict().items():
+        assert torch.equal(made.average.state_dict()[name], tensor), name
+    assert not torch.equal(torchs.module.convolutions[0].weight, made.model.convolutions[0].weight)
 
 
 def test_the_cosine_goes_from_the_learning_rate_towards_0(config, tmp_path, monkeypatch):

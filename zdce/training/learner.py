@@ -177,13 +177,15 @@ class Learner:
 
     @torch.no_grad()
     def _update_average(self, average: AveragedModel) -> None:
-        # As ``average.update_parameters``, which waits for a GPU; ``begin_step`` counts.
+        # As ``average.update_parameters``, which a CUDA graph can't repeat: it copies its counter to the GPU and waits for it.
+        # ``begin_step`` counts.
         averaged: list[Tensor] = list(average.module.parameters())
         weights: list[Tensor] = list(self.model.parameters())
         if average.n_averaged == 0:
             torch._foreach_copy_(averaged, weights)
         else:
-            torch._foreach_lerp_(averaged, weights, 1 - self.config.ema)
+            assert average.multi_avg_fn is not None
+            average.multi_avg_fn(averaged, weights, average.n_averaged)
 
     def end_epoch(self) -> None:
         """Sets the learning rate of the next epoch."""
