@@ -45,6 +45,9 @@ from .timing import Clock, Timed, rounds
 
 SUITE = "gpu"
 
+# Reason why a measurement is left out; tests/conftest.py skips tests with the same.
+TIME_UP = "the time was up"
+
 # Training pictures of the study: those of LOL's `our485` that are not for validation.
 _TRAINING_PICTURES = 399
 
@@ -104,7 +107,7 @@ class Session:
     def part(self, what: str, measure: Callable[[], None]) -> None:
         """Runs a part and keeps its rows, also if it fails or time runs out."""
         if time.monotonic() > self.ends:
-            self.notes.append(f"{what} is left out: the time was up")
+            self.notes.append(f"{what} is left out: {TIME_UP}")
         else:
             started = time.monotonic()
             try:
@@ -297,9 +300,6 @@ def _study(session: Session) -> None:
 
 # The report.
 
-
-# Reason of the tests that tests/conftest.py skips because the time was up.
-TIME_UP = "the time was up"
 
 _TOOLS, _PROGRAMS = ("memcheck", "racecheck"), ("cuda", "triton")
 
