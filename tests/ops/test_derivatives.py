@@ -29,7 +29,10 @@ def functions(source, image, maps):
         "color_constancy": (lambda x: source.color_constancy(x).square(), image),
         "exposure_control": (lambda x: source.exposure_control(x).square(), image),
         "objective": (lambda m: source.zero_reference_objective(image, m).total.square(), maps),
-        "objective, shared maps": (lambda m: source.zero_reference_objective(image, m, iterations=8).total, maps[:, :3]),
+        "objective, shared maps": (
+            lambda m: source.zero_reference_objective(image, m, normalization="keras", iterations=8).total,
+            maps[:, :3],
+        ),
     }
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn import grad as grad_of
 
-from zdce.ops import dispatch, operator
+from zdce.ops import operator
 from zdce.ops.arguments import check_alike, check_tensor
 
 # Types of feature maps with float32 weights.
@@ -59,10 +59,7 @@ def convolution(
     allowed = _KEPT if weight.dtype == torch.float32 else {weight.dtype}
     if dtype not in allowed:
         raise TypeError(f"dtype must be {' or '.join(sorted(map(str, allowed)))} with weights of {weight.dtype}, got {dtype}")
-    if operator.transformed():
-        widened = dispatch.widened_all(list(sources)), dispatch.widened(weight), dispatch.widened(bias)
-        return reference(*widened, rectified, bf16_products).to(dtype)
-    return torch.ops.zdce.convolution(list(sources), weight, bias, rectified, dtype, bf16_products)
+    return operator.call("convolution", list(sources), weight, bias, rectified, dtype, bf16_products).to(dtype)
 
 
 def _check_parameters(sources: Sequence[Tensor], weight: Tensor, bias: Tensor) -> None:
@@ -131,9 +128,9 @@ def _output(
     return torch.empty((batch, channels, height, width), dtype=dtype, device=sources[0].device, memory_format=layout)
 
 
-def _arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
+def _without_dtype(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     sources, weight, bias, rectified, _, bf16_products = inputs
-    return (sources, weight.contiguous(), bias.contiguous(), rectified, bf16_products), outputs
+    return sources, weight, bias, rectified, bf16_products
 
 
 def _gradients(
@@ -191,7 +188,8 @@ operator.define(
     "convolution(Tensor[] sources, Tensor weight, Tensor bias, bool rectified, bool bf16_products, Tensor(a!) result) -> ()",
     reference,
     _output,
-    _arguments,
+    operator.contiguous,
+    inputs=_without_dtype,
     kernels=("cpp",),
     float32_only=True,
 )

@@ -23,12 +23,14 @@ class Operator:
 
     Attributes:
         reference: function in plain torch from the inputs to the outputs.
+        inputs: converts the operator's inputs to the reference's.
         kernels: the other backends that have a kernel of the operator's name.
         float32_only: whether the C++ kernel takes only float32 weights.
         float64_numbers: whether single numbers are float64 in every backend, and do not decide which one can run.
     """
 
     reference: Callable[..., Any]
+    inputs: Callable[[tuple[Any, ...]], tuple[Any, ...]]
     kernels: frozenset[str]
     float32_only: bool = False
     float64_numbers: bool = False

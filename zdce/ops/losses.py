@@ -10,7 +10,6 @@ from zdce.ops import formulas, objective, operator
 from zdce.ops.apply_curve import reference as apply_curve_reference
 from zdce.ops.arguments import check_alike, check_iterations, check_normalization, check_region, check_target, check_tensor
 from zdce.ops.channel_means import reference as channel_means_reference
-from zdce.ops.dispatch import widened
 from zdce.ops.formulas import Objective
 from zdce.ops.region_contrast import reference as region_contrast_reference
 from zdce.ops.region_means import reference as region_means_reference
@@ -161,9 +160,7 @@ def zero_reference_objective(
     check_target(target)
     if image.requires_grad:
         raise ValueError("image must not require a gradient: only logits have one")
-    if operator.transformed():
-        return zero_reference_objective_reference(widened(image), widened(logits), weights, target, normalization, steps)
-    outputs = torch.ops.zdce.objective(image, logits, steps, normalization, *weights, target)
+    outputs = operator.call("objective", image, logits, steps, normalization, *weights, target)
     return Objective(*outputs[: objective.SCALARS])
 
 

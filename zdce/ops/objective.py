@@ -130,18 +130,12 @@ def _gradient(*inputs: Any) -> Tensor:
     return operator.empty_in_layout(inputs[SCALARS + _STATISTICS + 1])
 
 
-def _kernel_settings(logits: Tensor, iterations: int, normalization: str, *others: float) -> tuple[float, ...]:
-    return iterations, *formulas.illumination_factors(logits.shape, normalization), *others
-
-
-def _arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
-    image, logits, *settings = inputs
-    return (image, logits, *_kernel_settings(logits, *settings)), outputs
-
-
-def _backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
-    tensors, settings = inputs[: SCALARS + _STATISTICS + 2], inputs[SCALARS + _STATISTICS + 2 :]
-    return (*tensors, *_kernel_settings(tensors[-1], *settings)), outputs
+# The operators take the normalisation's name, not its factors, which depend on the size: a number that an operator takes is a
+# constant to torch.compile, which would compile anew for each size.
+def _with_factors(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    *tensors, logits, iterations, normalization, illumination, spatial, color, exposure, target = inputs
+    factors = formulas.illumination_factors(logits.shape, normalization)
+    return *tensors, logits, iterations, *factors, illumination, spatial, color, exposure, target
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -169,7 +163,7 @@ operator.define(
     " Tensor(f!) enhanced_regions, Tensor(g!) gaps, Tensor(h!) channel_means) -> ()",
     reference,
     _outputs,
-    _arguments,
+    inputs=_with_factors,
     kernels=("cpp", "triton", "cuda"),
 )
 operator.define(
@@ -178,7 +172,7 @@ operator.define(
     " Tensor(a!) grad_logits) -> ()",
     reference_backward,
     _gradient,
-    _backward_arguments,
+    inputs=_with_factors,
     kernels=("cpp", "triton", "cuda"),
 )
 operator.register_gradient("objective", _setup, _backward)

@@ -18,7 +18,9 @@ _zdce = torch.library.Library("zdce", "DEF")
 _cpp = torch.library.Library("zdce_cpp", "DEF")
 _cuda = torch.library.Library("zdce_cuda", "DEF")
 
-# Converts an operator's inputs and outputs to a kernel's arguments.
+# Converts an operator's inputs to its reference's.
+Inputs = Callable[[tuple[Any, ...]], tuple[Any, ...]]
+# Converts a reference's inputs and outputs to a kernel's arguments.
 Arguments = Callable[..., tuple[tuple[object, ...], tuple[Tensor | None, ...]]]
 
 
@@ -49,6 +51,10 @@ def contiguous(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> Any:
     return tuple(value.contiguous() if isinstance(value, Tensor) else value for value in inputs), outputs
 
 
+def _same(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return inputs
+
+
 def _unchanged(inputs: tuple[object, ...], outputs: tuple[Tensor, ...]) -> Any:
     return inputs, outputs
 
@@ -60,6 +66,7 @@ def define(
     allocate: Callable[..., Any],
     arguments: Arguments = _unchanged,
     *,
+    inputs: Inputs = _same,
     kernels: tuple[str, ...] = ("cpp", "triton"),
     float32_only: bool = False,
     float64_numbers: bool = False,
@@ -71,13 +78,14 @@ def define(
         kernel: schema of the compiled kernel: the inputs, then the outputs that it writes.
         reference: function in plain torch that takes the kernel's inputs and returns its outputs.
         allocate: function from the operator's arguments to its empty outputs.
-        arguments: converts inputs (of backward without the backend) and outputs to the kernels' arguments.
+        arguments: converts the reference's inputs and outputs to the kernels' arguments.
+        inputs: converts the operator's inputs (of backward without the backend) to the reference's, where these are others.
         kernels: backends that have a kernel of the operator, beside the reference.
         float32_only: whether the C++ kernel takes only float32 weights.
         float64_numbers: whether tensors of single numbers, after the first tensor, are float64 in every backend.
     """
     name = schema.partition("(")[0]
-    dispatch.OPERATORS[name] = dispatch.Operator(reference, frozenset(kernels), float32_only, float64_numbers)
+    dispatch.OPERATORS[name] = dispatch.Operator(reference, inputs, frozenset(kernels), float32_only, float64_numbers)
     _zdce.define(schema)
     _cpp.define(kernel)
     if "cuda" in kernels:
@@ -85,16 +93,19 @@ def define(
 
     backward = name.endswith("_backward")
 
+    def of_kernel(given: tuple[Any, ...], outputs: tuple[Any, ...]) -> tuple[tuple[object, ...], tuple[Tensor | None, ...]]:
+        return arguments(inputs(given), outputs)
+
     def compute(*values: Any) -> Any:
-        inputs, backend = (values[:-1], values[-1]) if backward else (values, backends.requested())
+        given, backend = (values[:-1], values[-1]) if backward else (values, backends.requested())
         outputs = allocate(*values)
-        dispatch.launch(name, *arguments(inputs, outputs if isinstance(outputs, tuple) else (outputs,)), backend)
+        dispatch.launch(name, *of_kernel(given, outputs if isinstance(outputs, tuple) else (outputs,)), backend)
         return outputs
 
     _zdce.impl(name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"zdce::{name}", allocate, lib=_zdce)
     if backward:
-        _register_second_gradient(name, reference, arguments)
+        _register_second_gradient(name, reference, of_kernel)
 
 
 def define_in_place(
@@ -105,7 +116,7 @@ def define_in_place(
     ``arguments`` converts the inputs to the kernels' arguments.
     """
     name = schema.partition("(")[0]
-    dispatch.OPERATORS[name] = dispatch.Operator(reference, frozenset(kernels))
+    dispatch.OPERATORS[name] = dispatch.Operator(reference, _same, frozenset(kernels))
     _zdce.define(schema)
     _cpp.define(schema)
 
@@ -127,9 +138,10 @@ def transformed() -> bool:
 
 
 def call(name: str, *arguments: Any) -> Any:
-    """Calls ``torch.ops.zdce.<name>``, or where torch is ``transformed`` its reference, which takes the same arguments."""
+    """Calls ``torch.ops.zdce.<name>``, or where torch is ``transformed`` its reference."""
     if transformed():
-        return dispatch.OPERATORS[name].reference(*map(dispatch.widened_all, arguments))
+        operator = dispatch.OPERATORS[name]
+        return operator.reference(*map(dispatch.widened_all, operator.inputs(arguments)))
     return getattr(torch.ops.zdce, name)(*arguments)
 
 
