@@ -275,11 +275,15 @@ ZDCE_INLINE void store_feature(Brain* to, Register v) {
 ZDCE_INLINE Register load_feature(const float* from) { return load_register(from); }
 
 ZDCE_INLINE Register load_feature(const Brain* from) {
+#if ZDCE_REGISTER_BYTES == 16
+  return reinterpret_cast<Register>(widened_four<true>(from));
+#else
   typedef uint16_t Halves __attribute__((vector_size(ZDCE_REGISTER_BYTES / 2)));
   Halves halves;
   std::memcpy(&halves, from, sizeof(halves));
   const auto bits = __builtin_convertvector(halves, RegisterBits) << 16;
   return reinterpret_cast<Register>(bits);
+#endif
 }
 
 // The first layer, 3 colours to blocks of channels, directly: of its 27 products a pixel, transforms would save too

@@ -28,7 +28,7 @@ constexpr int kMargin = kBlockColumns / 2;
 constexpr int kTileColumns = 7 * kBlockColumns;
 constexpr int kLineColumns = kTileColumns + 2 * kMargin;
 constexpr int kTileRows = 64;
-constexpr int kLineFirst = kLanes<float>;  // filters read past both ends of a row
+constexpr int kLineFirst = 16;  // filters read kReach columns past both ends of a row, which are aligned to cache lines
 constexpr int kLinePitch = kLineColumns + 2 * kLineFirst;
 
 using Line = float[kLinePitch];
@@ -43,14 +43,15 @@ struct Lines {
   alignas(64) Line slope[kRing], averaged[kRing];            // of the curve; luma with less grain
 };
 
-ZDCE_INLINE Floats at(const float* from) { return load(from, kLanes<float>); }
-ZDCE_INLINE Floats positive(Floats x) { return x > 0.0f ? x : Floats{}; }
-ZDCE_INLINE Floats at_most_one(Floats x) {
-  const Floats one = Floats{} + 1.0f;
-  return x > one ? one : x;
-}
+ZDCE_INLINE Register at(const float* from) { return load(from, kLanes<float>); }
+// 0 for NaN.
+ZDCE_INLINE Register positive(Register x) { return larger(x, Register{}); }
+// NaN stays NaN.
+ZDCE_INLINE Register at_most_one(Register x) { return smaller(Register{} + 1.0f, x); }
 
-ZDCE_INLINE Floats luma(Floats red, Floats green, Floats blue) { return kRed * red + kGreen * green + kBlue * blue; }
+ZDCE_INLINE Register luma(Register red, Register green, Register blue) {
+  return kRed * red + kGreen * green + kBlue * blue;
+}
 
 // from: kLineColumns pixels.
 template <class E>
@@ -75,7 +76,7 @@ struct ColorsOfRow {
       row.unpack(from + 3 * x * sizeof(E));
       for (int g = 0; g < kBlockGroups; ++g) {
         const int i = kLineFirst + x + g * kLanes<float>;
-        const Floats r = row.get(0, g), b = row.get(2, g), l = luma(r, row.get(1, g), b);
+        const Register r = row.get(0, g), b = row.get(2, g), l = luma(r, row.get(1, g), b);
         store(light + i, l, kLanes<float>);
         store(red + i, r - l, kLanes<float>);
         store(blue + i, b - l, kLanes<float>);
@@ -85,16 +86,16 @@ struct ColorsOfRow {
 };
 
 template <int kTaps>
-ZDCE_INLINE Floats symmetric(const float (&weights)[kTaps], const float* from) {
-  Floats sum = weights[0] * at(from);
+ZDCE_INLINE Register symmetric(const float (&weights)[kTaps], const float* from) {
+  Register sum = weights[0] * at(from);
   for (int k = 1; k < kTaps; ++k) sum += weights[k] * (at(from - k) + at(from + k));
   return sum;
 }
 
 // rows: one pointer for each of 2 kTaps - 1 rows, top to bottom.
 template <int kTaps>
-ZDCE_INLINE Floats symmetric(const float (&weights)[kTaps], const float* const* rows, int i) {
-  Floats sum = weights[0] * at(rows[kTaps - 1] + i);
+ZDCE_INLINE Register symmetric(const float (&weights)[kTaps], const float* const* rows, int i) {
+  Register sum = weights[0] * at(rows[kTaps - 1] + i);
   for (int k = 1; k < kTaps; ++k) sum += weights[k] * (at(rows[kTaps - 1 - k] + i) + at(rows[kTaps - 1 + k] + i));
   return sum;
 }
@@ -114,9 +115,9 @@ struct FilterAcross {
     }
   }
 
-  ZDCE_INLINE static Floats square(const float* from) { return at(from) * at(from); }
+  ZDCE_INLINE static Register square(const float* from) { return at(from) * at(from); }
 
-  ZDCE_INLINE static Floats of_five(const float* from) {
+  ZDCE_INLINE static Register of_five(const float* from) {
     return at(from - 2) + at(from - 1) + at(from) + at(from + 1) + at(from + 2);
   }
 };
@@ -138,18 +139,18 @@ struct Square {
 struct ReduceGrain {
   ZDCE_INLINE static void run(const Square* around, float grain, float* slopes, float* averaged) {
     for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kLanes<float>) {
-      const Floats after = mean(around->enhanced_sum, i), before = mean(around->picture_sum, i);
-      const Floats slope = after * (1.0f - after) / (before * (1.0f - before) + kBlack);
-      const Floats variance = positive(mean(around->square_sum, i) - before * before);
-      const Floats lost = grain / (variance + (grain + kFlat)) * (at(around->picture_luma + i) - before);
+      const Register after = mean(around->enhanced_sum, i), before = mean(around->picture_sum, i);
+      const Register slope = after * (1.0f - after) / (before * (1.0f - before) + kBlack);
+      const Register variance = positive(mean(around->square_sum, i) - before * before);
+      const Register lost = grain / (variance + (grain + kFlat)) * (at(around->picture_luma + i) - before);
       store(slopes + i, slope, kLanes<float>);
       // A comparison, not a factor of 0: means with a NaN change nothing.
-      const Floats amplified = slope > 1.0f ? at_most_one(slope - 1.0f) * slope * lost : Floats{};
+      const Register amplified = slope > 1.0f ? at_most_one(slope - 1.0f) * slope * lost : Register{};
       store(averaged + i, at(around->luma + i) - amplified, kLanes<float>);
     }
   }
 
-  ZDCE_INLINE static Floats mean(const float* const* rows, int i) {
+  ZDCE_INLINE static Register mean(const float* const* rows, int i) {
     return (at(rows[0] + i) + at(rows[1] + i) + at(rows[2] + i) + at(rows[3] + i) + at(rows[4] + i)) * (1 / 25.0f);
   }
 };
@@ -170,12 +171,12 @@ struct DenoiseBlock {
     row.unpack(from);
     for (int g = 0; g < kBlockGroups; ++g) {
       const int i = column + g * kLanes<float>;
-      const Floats slope = at(around->slope + i);
-      const Floats added = positive(slope * slope - 1.0f);
-      const Floats light = smoothed_luma(*around, i, limit * added);
-      const Floats share = at_most_one(positive(chroma * (slope - 1.0f))), pale = 1.0f / (1.0f + color_error * added);
-      const Floats red = share * (pale * symmetric(kChroma, around->red_across, i) - at(around->red + i));
-      const Floats blue = share * (pale * symmetric(kChroma, around->blue_across, i) - at(around->blue + i));
+      const Register slope = at(around->slope + i);
+      const Register added = positive(slope * slope - 1.0f);
+      const Register light = smoothed_luma(*around, i, limit * added);
+      const Register share = at_most_one(positive(chroma * (slope - 1.0f))), pale = 1.0f / (1.0f + color_error * added);
+      const Register red = share * (pale * symmetric(kChroma, around->red_across, i) - at(around->red + i));
+      const Register blue = share * (pale * symmetric(kChroma, around->blue_across, i) - at(around->blue + i));
       put(row, 0, g, light + red);
       put(row, 1, g, light - (kRed / kGreen) * red - (kBlue / kGreen) * blue);
       put(row, 2, g, light + blue);
@@ -186,14 +187,14 @@ struct DenoiseBlock {
   // The weighted mean of luma with less grain minus the pixel's own luma; `range` is the square of the cutoff. The
   // weight is Tukey's biweight (1 - d^2 / range)^2 times range^2: it needs no division, and a range of 0 changes
   // nothing.
-  ZDCE_INLINE static Floats smoothed_luma(const Around& around, int i, Floats range) {
-    const Floats guide = at(around.guide[kRadius] + i), own = at(around.luma + i);
-    Floats total = range * range + 1e-6f, difference = total * (at(around.averaged[kRadius] + i) - own);
+  ZDCE_INLINE static Register smoothed_luma(const Around& around, int i, Register range) {
+    const Register guide = at(around.guide[kRadius] + i), own = at(around.luma + i);
+    Register total = range * range + 1e-6f, difference = total * (at(around.averaged[kRadius] + i) - own);
     for (int y = -kRadius; y <= kRadius; ++y) {
       for (int x = -kRadius; x <= kRadius; ++x) {
         if (x == 0 && y == 0) continue;
-        const Floats away = at(around.guide[kRadius + y] + i + x) - guide, left = positive(range - away * away);
-        const Floats weight = left * left * kNear[x * x + y * y];
+        const Register away = at(around.guide[kRadius + y] + i + x) - guide, left = positive(range - away * away);
+        const Register weight = left * left * kNear[x * x + y * y];
         total += weight;
         difference += weight * (at(around.averaged[kRadius + y] + i + x) - own);
       }
@@ -202,10 +203,10 @@ struct DenoiseBlock {
   }
 
   // Changes that are NaN, from a neighbour that is, change nothing.
-  ZDCE_INLINE static void put(Row<E>& row, int c, int g, Floats change) {
-    const Floats own = row.get(c, g), most = own > kNotBurnt ? own : Floats{} + kNotBurnt,
-                 changed = positive(own + change), within = changed < most ? changed : most;
-    row.put(c, g, change == change ? within : own);
+  ZDCE_INLINE static void put(Row<E>& row, int c, int g, Register change) {
+    const Register own = row.get(c, g), most = larger(own, Register{} + kNotBurnt);
+    const Register changed = smaller(positive(own + change), most);
+    row.put(c, g, change == change ? changed : own);
   }
 };
 

@@ -56,12 +56,9 @@ struct Activate {
   }
 
   ZDCE_INLINE static void lanes(const float* from, int n, bool logits, float strength, float* to) {
-    Floats a = load(from, n);
+    Register a = load(from, n);
     if (logits) a = hyperbolic_tangent(a);
-    a *= strength;
-    const Floats one = Floats{} + 1.0f;
-    a = a > one ? one : a;
-    store(to, a < -one ? -one : a, kLanes<float>);
+    store(to, within(strength * a, 1.0f), kLanes<float>);
   }
 };
 
@@ -82,6 +79,8 @@ template <class E, bool kInterpolated>
 struct EnhanceBlock {
   static constexpr bool kWide = ZDCE_REGISTER_BYTES == 64;
   static constexpr int kTogether = kInterpolated && kWide ? 2 : 1;
+  static constexpr int kGuided =
+      4;  // groups of a row that go side by side, of all three colours, where one map serves them
 
   ZDCE_INLINE static void run(const Block* block) {
     Row<E>* const rows = static_cast<Row<E>*>(block->pixels);
@@ -120,7 +119,7 @@ struct EnhanceBlock {
       int end = i + 1;
       while (end < kBlockColumns && block.columns[end] == column) ++end;
       for (; i < end; i += kLanes<float>) {
-        expand(block, column - block.first, i, [](const float* from) { return Floats{} + *from; });
+        expand(block, column - block.first, i, [](const float* from) { return Register{} + *from; });
       }
       i = end;
     }
@@ -130,11 +129,11 @@ struct EnhanceBlock {
   // pick gives the values at the left of each pixel; those at the right are one column further.
   template <class Pick>
   ZDCE_INLINE static void expand(const Block& block, int column, int i, const Pick& pick) {
-    const Floats weight = load(block.column_weights + i, kLanes<float>);
+    const Register weight = load(block.column_weights + i, kLanes<float>);
     for (int k = 0; k < block.maps; ++k) {
       for (int part = 0; part < 2; ++part) {
         const float* const from = (part == 0 ? block.upper : block.difference) + k * kMapPitch + column;
-        const Floats left = pick(from);
+        const Register left = pick(from);
         store(block.expanded + (2 * k + part) * kExpanded + i, left + weight * (pick(from + 1) - left), kLanes<float>);
       }
     }
@@ -142,7 +141,7 @@ struct EnhanceBlock {
 
   template <int kNumber>
   ZDCE_INLINE static void colors(const Block& block, int y, Row<E>* rows) {
-    Floats weights[kNumber] = {};
+    Register weights[kNumber] = {};
     if constexpr (kInterpolated) {
       for (int j = 0; j < kNumber; ++j) weights[j] += block.row_weights[y + j];
     }
@@ -154,32 +153,33 @@ struct EnhanceBlock {
 
   // One map for the three colours and all steps: a * luma + b within [-1, 0], times the strength.
   template <int kNumber>
-  ZDCE_INLINE static void guided(const Block& block, const Floats (&weights)[kNumber], Row<E>* rows) {
-    const Floats zero = {}, one = zero + 1.0f;
+  ZDCE_INLINE static void guided(const Block& block, const Register (&weights)[kNumber], Row<E>* rows) {
     for (int j = 0; j < kNumber; ++j) {
-      Floats x[3][kBlockGroups], a[kBlockGroups];
-      for (int g = 0; g < kBlockGroups; ++g) {
-        for (int c = 0; c < 3; ++c) x[c][g] = rows[j].get(c, g);
-        const Floats luma = kRed * x[0][g] + kGreen * x[1][g] + kBlue * x[2][g];
-        a[g] = coefficient(block, weights[j], 0, g) * luma + coefficient(block, weights[j], 1, g);
-        a[g] = a[g] > zero ? zero : a[g];
-        a[g] = block.strength * (a[g] < -one ? -one : a[g]);
-        a[g] = a[g] > one ? one : a[g];
-        a[g] = a[g] < -one ? -one : a[g];
-      }
-      for (int t = 0; t < block.iterations; ++t) {
-        for (int c = 0; c < 3; ++c) {
-          for (int g = 0; g < kBlockGroups; ++g) x[c][g] = step(x[c][g], a[g]);
-        }
-      }
+      for (int g = 0; g < kBlockGroups; g += kGuided) guided(block, weights[j], g, rows[j]);
+    }
+  }
+
+  // kGuided groups of one row from group `first` on.
+  ZDCE_INLINE static void guided(const Block& block, Register weight, int first, Row<E>& row) {
+    Register x[3][kGuided], a[kGuided];
+    for (int g = 0; g < kGuided; ++g) {
+      for (int c = 0; c < 3; ++c) x[c][g] = row.get(c, first + g);
+      const Register luma = kRed * x[0][g] + kGreen * x[1][g] + kBlue * x[2][g];
+      a[g] = coefficient(block, weight, 0, first + g) * luma + coefficient(block, weight, 1, first + g);
+      a[g] = within(block.strength * larger(Register{} - 1.0f, smaller(Register{}, a[g])), 1.0f);
+    }
+    for (int t = 0; t < block.iterations; ++t) {
       for (int c = 0; c < 3; ++c) {
-        for (int g = 0; g < kBlockGroups; ++g) rows[j].put(c, g, x[c][g]);
+        for (int g = 0; g < kGuided; ++g) x[c][g] = step(x[c][g], a[g]);
       }
+    }
+    for (int c = 0; c < 3; ++c) {
+      for (int g = 0; g < kGuided; ++g) row.put(c, first + g, x[c][g]);
     }
   }
 
   // Coefficient k of group g's pixels.
-  ZDCE_INLINE static Floats coefficient(const Block& block, Floats weight, int k, int g) {
+  ZDCE_INLINE static Register coefficient(const Block& block, Register weight, int k, int g) {
     if constexpr (kInterpolated) {
       const float* const at = block.expanded + 2 * k * kExpanded + g * kLanes<float>;
       return load(at, kLanes<float>) + weight * load(at + kExpanded, kLanes<float>);
@@ -189,8 +189,8 @@ struct EnhanceBlock {
   }
 
   template <int kNumber>
-  ZDCE_INLINE static void curve(const Block& block, const Floats (&weights)[kNumber], int c, Row<E>* rows) {
-    Floats x[kNumber][kBlockGroups];
+  ZDCE_INLINE static void curve(const Block& block, const Register (&weights)[kNumber], int c, Row<E>* rows) {
+    Register x[kNumber][kBlockGroups];
     for (int j = 0; j < kNumber; ++j) {
       for (int g = 0; g < kBlockGroups; ++g) x[j][g] = rows[j].get(c, g);
     }
@@ -199,10 +199,10 @@ struct EnhanceBlock {
       for (int g = 0; g < kBlockGroups; ++g) {
         if constexpr (kInterpolated) {
           const float* const at = block.expanded + 2 * k * kExpanded + g * kLanes<float>;
-          const Floats upper = load(at, kLanes<float>), difference = load(at + kExpanded, kLanes<float>);
+          const Register upper = load(at, kLanes<float>), difference = load(at + kExpanded, kLanes<float>);
           for (int j = 0; j < kNumber; ++j) x[j][g] = step(x[j][g], upper + weights[j] * difference);
         } else {
-          const Floats a = load(block.upper + k * kMapPitch + g * kLanes<float>, kLanes<float>);
+          const Register a = load(block.upper + k * kMapPitch + g * kLanes<float>, kLanes<float>);
           for (int j = 0; j < kNumber; ++j) x[j][g] = step(x[j][g], a);
         }
       }

@@ -1,4 +1,5 @@
-// 64-byte vectors of float or double: one register on AVX-512, two on AVX2, four on SSE2 and NEON.
+// Registers of values of one type, ZDCE_REGISTER_BYTES wide. Vectors wider than a register are no alternative: GCC
+// takes comparisons and shuffles of them apart, value by value.
 #pragma once
 
 #include "../../curve.h"
@@ -49,10 +50,23 @@ ZDCE_INLINE auto shuffle(V a, V b) {
 }
 
 template <class C>
-using Lanes = typename VectorOf<C, 64 / sizeof(C)>::type;
+constexpr int kLanes = ZDCE_REGISTER_BYTES / sizeof(C);
 
 template <class C>
-constexpr int kLanes = 64 / sizeof(C);
+using Lanes = typename VectorOf<C, kLanes<C>>::type;
+
+// Four 16-bit values, each in the low (kHigh: the high) half of 32 bits, the other half 0. By a shuffle with zeros: GCC
+// 12 converts vectors of 8 bytes value by value.
+template <bool kHigh>
+ZDCE_INLINE auto widened_four(const void* from) {
+  typedef uint16_t Eight __attribute__((vector_size(16)));
+  typedef int32_t Ints4 __attribute__((vector_size(16)));
+  Eight v{};
+  std::memcpy(&v, from, 8);
+  const Eight zero{};
+  return reinterpret_cast<Ints4>(kHigh ? shuffle<8, 0, 9, 1, 10, 2, 11, 3>(v, zero)
+                                       : shuffle<0, 8, 1, 9, 2, 10, 3, 11>(v, zero));
+}
 
 // n is the constant kLanes<C>, except at the end of a row; lanes from n on are 0.
 template <class C>
@@ -80,17 +94,19 @@ ZDCE_INLINE void store(C* to, Lanes<C> v, int n) {
 }
 
 // The same, but past the caches if `past_caches`: the line is not read first, and evicts no other. `to` is then aligned
-// to 64 bytes. The four quarters are stored one after the other, so that the line is written to memory once.
+// to a register's bytes, and the line's other registers follow soon, so that it is written to memory once.
 template <class C>
 ZDCE_INLINE void store(C* to, Lanes<C> v, int n, bool past_caches) {
 #if defined(__x86_64__)
   if (past_caches && n == kLanes<C>) {
-    const Lanes<float> bits = reinterpret_cast<Lanes<float>>(v);
-    float* const line = reinterpret_cast<float*>(to);
-    _mm_stream_ps(line, shuffle<0, 1, 2, 3>(bits, bits));
-    _mm_stream_ps(line + 4, shuffle<4, 5, 6, 7>(bits, bits));
-    _mm_stream_ps(line + 8, shuffle<8, 9, 10, 11>(bits, bits));
-    _mm_stream_ps(line + 12, shuffle<12, 13, 14, 15>(bits, bits));
+    float* const at = reinterpret_cast<float*>(to);
+#if ZDCE_REGISTER_BYTES == 64
+    _mm512_stream_ps(at, reinterpret_cast<__m512>(v));
+#elif ZDCE_REGISTER_BYTES == 32
+    _mm256_stream_ps(at, reinterpret_cast<__m256>(v));
+#else
+    _mm_stream_ps(at, reinterpret_cast<__m128>(v));
+#endif
     return;
   }
 #endif
@@ -112,23 +128,21 @@ ZDCE_INLINE Lanes<C> ones(int n) {
   return v;
 }
 
+// Lane i of the result is lane i + kBy of v; where there is none, lane i.
+template <int kBy, class C, int... kAt>
+ZDCE_INLINE Lanes<C> shifted(Lanes<C> v, std::integer_sequence<int, kAt...>) {
+  return shuffle<(kAt + kBy < 0 ? 0 : kAt + kBy < kLanes<C> ? kAt + kBy : kAt)...>(v, v);
+}
+
 // Each lane's neighbour before (after) it; the first (last) lane stays.
 template <class C>
 ZDCE_INLINE Lanes<C> before(Lanes<C> v) {
-  if constexpr (kLanes<C> == 16) {
-    return shuffle<0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14>(v, v);
-  } else {
-    return shuffle<0, 0, 1, 2, 3, 4, 5, 6>(v, v);
-  }
+  return shifted<-1, C>(v, std::make_integer_sequence<int, kLanes<C>>());
 }
 
 template <class C>
 ZDCE_INLINE Lanes<C> after(Lanes<C> v) {
-  if constexpr (kLanes<C> == 16) {
-    return shuffle<1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 15>(v, v);
-  } else {
-    return shuffle<1, 2, 3, 4, 5, 6, 7, 7>(v, v);
-  }
+  return shifted<1, C>(v, std::make_integer_sequence<int, kLanes<C>>());
 }
 
 // The sum of all lanes, by halves, so that rounding errors grow with the logarithm of their number.
@@ -142,7 +156,56 @@ ZDCE_INLINE C total(Lanes<C> v) {
   return lanes[0];
 }
 
-using zdce::hyperbolic_tangent;
+// The register that most kernels are about.
+using Register = Lanes<float>;
+using RegisterBits = Lanes<uint32_t>;
+constexpr int kRegisterLanes = kLanes<float>;
+
+ZDCE_INLINE Register load_register(const float* from) {
+  Register v;
+  std::memcpy(&v, from, sizeof(v));
+  return v;
+}
+
+ZDCE_INLINE void store_register(float* to, Register v) { std::memcpy(to, &v, sizeof(v)); }
+
+// The smaller (larger) value of each lane; b if either is NaN. This is one instruction of x86; for a comparison GCC
+// generates two. AVX-512's mask selects all lanes: without one, GCC 12 warns about its own header.
+ZDCE_INLINE Register smaller(Register a, Register b) {
+#if ZDCE_REGISTER_BYTES == 64
+  return reinterpret_cast<Register>(
+      _mm512_maskz_min_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif ZDCE_REGISTER_BYTES == 32
+  return reinterpret_cast<Register>(_mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#elif defined(__x86_64__)
+  return reinterpret_cast<Register>(_mm_min_ps(reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b)));
+#else
+  return a < b ? a : b;
+#endif
+}
+
+ZDCE_INLINE Register larger(Register a, Register b) {
+#if ZDCE_REGISTER_BYTES == 64
+  return reinterpret_cast<Register>(
+      _mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif ZDCE_REGISTER_BYTES == 32
+  return reinterpret_cast<Register>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#elif defined(__x86_64__)
+  return reinterpret_cast<Register>(_mm_max_ps(reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+
+// x limited to [-limit, limit]; NaN stays NaN.
+ZDCE_INLINE Register within(Register x, float limit) {
+  const Register most = Register{} + limit;
+  return larger(-most, smaller(most, x));
+}
+
+ZDCE_INLINE Register hyperbolic_tangent(Register x) {
+  return within(quotient(tangent_fraction(within(x, kTangentLimit))), 1.0f);
+}
 
 // curve.h's approximation is for float; double uses the standard library.
 ZDCE_INLINE Lanes<double> hyperbolic_tangent(Lanes<double> x) {

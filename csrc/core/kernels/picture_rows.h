@@ -36,15 +36,17 @@ struct StoreRow {
 // Interleaves three planes to pixels of three values.
 template <class S>
 struct StoreInterleaved {
-  static constexpr int kWide = 16 / sizeof(S);
+  static constexpr int kPixels = 16, kWide = 16 / sizeof(S);
   using V = typename VectorOf<S, kWide>::type;
 
   ZDCE_INLINE static void run(const float* const (&from)[3], int n, S* to) {
     int x = 0;
-    for (; x + kLanes<float> <= n; x += kLanes<float>) {
-      S values[3][kLanes<float>];
-      for (int c = 0; c < 3; ++c) round(load(from[c] + x, kLanes<float>), values[c]);
-      for (int i = 0; i < kLanes<float>; i += kWide) {
+    for (; x + kPixels <= n; x += kPixels) {
+      S values[3][kPixels];
+      for (int c = 0; c < 3; ++c) {
+        for (int i = 0; i < kPixels; i += kLanes<float>) round(load(from[c] + x + i, kLanes<float>), values[c] + i);
+      }
+      for (int i = 0; i < kPixels; i += kWide) {
         V planes[3];
         for (int c = 0; c < 3; ++c) std::memcpy(&planes[c], values[c] + i, sizeof(V));
         store<0>(planes, to + 3 * (x + i));
@@ -58,14 +60,11 @@ struct StoreInterleaved {
   }
 
   // Rounds as `rounded` does.
-  ZDCE_INLINE static void round(Lanes<float> v, S* to) {
+  ZDCE_INLINE static void round(Register v, S* to) {
     if constexpr (sizeof(S) == 4) {
       std::memcpy(to, &v, sizeof(v));
     } else {
-      const Lanes<float> zero{}, white = zero + kWhite<S>;
-      v *= kWhite<S>;
-      v = v > zero ? v : zero;
-      v = v < white ? v : white;
+      v = smaller(larger(v * kWhite<S>, Register{}), Register{} + kWhite<S>);
       const auto values = __builtin_convertvector((v + 12582912.0f) - 12582912.0f, Lanes<int32_t>);
       // Through 16 bits: converted to 8 at once, GCC takes the values out of the vector one by one.
       const auto halves = __builtin_convertvector(values, typename VectorOf<uint16_t, kLanes<float>>::type);

@@ -9,13 +9,12 @@ namespace zdce::ZDCE_TARGET {
 constexpr int kBlockColumns = 64;
 constexpr int kBlockGroups = kBlockColumns / kLanes<float>;
 
-using Floats = Lanes<float>;
 using Ints = Lanes<int32_t>;
 #if ZDCE_REGISTER_BYTES == 64
 // Lane i of the result is lane at[i] of v.
-ZDCE_INLINE Floats permuted(Floats v, Ints at) {
+ZDCE_INLINE Register permuted(Register v, Ints at) {
 #if defined(__clang__)
-  return reinterpret_cast<Floats>(_mm512_permutexvar_ps(reinterpret_cast<__m512i>(at), reinterpret_cast<__m512>(v)));
+  return reinterpret_cast<Register>(_mm512_permutexvar_ps(reinterpret_cast<__m512i>(at), reinterpret_cast<__m512>(v)));
 #else
   return __builtin_shuffle(v, at);
 #endif
@@ -30,14 +29,12 @@ typedef float Floats4 __attribute__((vector_size(16)));
 template <class E>
 struct Row {
   alignas(64) float planes[3][kBlockColumns];
-  typedef E Four __attribute__((vector_size(4 * sizeof(E))));
+  static_assert(sizeof(E) == 2 || sizeof(E) == 4);
 
   ZDCE_INLINE void unpack(const char* from) {
     for (int i = 0; i < kBlockColumns; i += 4) {
-      Four packed[3];
-      std::memcpy(packed, from + 3 * i * sizeof(E), sizeof(packed));
       Floats4 v[3];
-      for (int j = 0; j < 3; ++j) v[j] = __builtin_convertvector(packed[j], Floats4) * (1 / kWhite<E>);
+      for (int j = 0; j < 3; ++j) v[j] = load_four(from + (3 * i + 4 * j) * sizeof(E)) * (1 / kWhite<E>);
       const Floats4 a = v[0], b = v[1], c = v[2];  // r0 g0 b0 r1, g1 b1 r2 g2, b2 r3 g3 b3
       v[0] = shuffle<0, 1, 2, 5>(shuffle<0, 3, 6, 6>(a, b), c);
       v[1] = shuffle<0, 1, 2, 6>(shuffle<1, 4, 7, 7>(a, b), c);
@@ -55,16 +52,36 @@ struct Row {
       v[0] = shuffle<0, 1, 4, 2>(low, b);
       v[1] = shuffle<0, 1, 4, 5>(shuffle<3, 5, 5, 5>(low, b), high);
       v[2] = shuffle<6, 2, 3, 7>(high, b);
-      Four packed[3];
-      for (int j = 0; j < 3; ++j) packed[j] = __builtin_convertvector(v[j], Four);
-      std::memcpy(to + 3 * i * sizeof(E), packed, sizeof(packed));
+      for (int j = 0; j < 3; ++j) store_four(to + (3 * i + 4 * j) * sizeof(E), v[j]);
     }
   }
 
-  ZDCE_INLINE Floats get(int c, int group) const { return load(planes[c] + group * kLanes<float>, kLanes<float>); }
+  ZDCE_INLINE static Floats4 load_four(const char* from) {
+    if constexpr (sizeof(E) == 2) {
+      return __builtin_convertvector(widened_four<false>(from), Floats4);
+    } else {
+      Floats4 v;
+      std::memcpy(&v, from, sizeof(v));
+      return v;
+    }
+  }
+
+  ZDCE_INLINE static void store_four(char* to, Floats4 v) {
+    if constexpr (sizeof(E) == 4) {
+      std::memcpy(to, &v, sizeof(v));
+    } else {
+      typedef int32_t Ints4 __attribute__((vector_size(16)));
+      typedef uint16_t Eight __attribute__((vector_size(16)));
+      const Eight halves = reinterpret_cast<Eight>(__builtin_convertvector(v, Ints4));
+      const Eight low = shuffle<0, 2, 4, 6, 0, 2, 4, 6>(halves, halves);
+      std::memcpy(to, &low, 8);
+    }
+  }
+
+  ZDCE_INLINE Register get(int c, int group) const { return load(planes[c] + group * kLanes<float>, kLanes<float>); }
 
   // Rounds to integers: from 2^23 on, floats are whole numbers.
-  ZDCE_INLINE void put(int c, int group, Floats x) {
+  ZDCE_INLINE void put(int c, int group, Register x) {
     if constexpr (kWhite<E> > 1) x = (x * kWhite<E> + 0x1p23f) - 0x1p23f;
     store(planes[c] + group * kLanes<float>, x, kLanes<float>);
   }
@@ -98,16 +115,16 @@ struct Row<uint8_t> {
     }
   }
 
-  ZDCE_INLINE Floats get(int c, int group) const {
+  ZDCE_INLINE Register get(int c, int group) const {
     Ints v;
     std::memcpy(&v, words + group * kLanes<float>, sizeof(v));
-    return __builtin_convertvector((v >> (8 * c)) & 255, Floats) * (1 / 255.0f);
+    return __builtin_convertvector((v >> (8 * c)) & 255, Register) * (1 / 255.0f);
   }
 
   // Adding 2^23 rounds to a whole number, which is then in the low bits; of the exponent's bytes only the highest is
   // not 0. The next colours are put between them. Red comes first.
-  ZDCE_INLINE void put(int c, int group, Floats x) {
-    const Floats rounded = x * 255.0f + 0x1p23f;
+  ZDCE_INLINE void put(int c, int group, Register x) {
+    const Register rounded = x * 255.0f + 0x1p23f;
     Ints bits, v{};
     std::memcpy(&bits, &rounded, sizeof(bits));
     if (c > 0) std::memcpy(&v, enhanced + group * kLanes<float>, sizeof(v));

@@ -6,42 +6,7 @@
 namespace zdce::ZDCE_TARGET {
 
 // A block of 16 channels takes kBlockRegisters registers.
-typedef float Register __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
-typedef int32_t RegisterInts __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
-typedef uint32_t RegisterBits __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
-constexpr int kRegisterLanes = ZDCE_REGISTER_BYTES / 4, kBlockRegisters = kBlock / kRegisterLanes;
-
-ZDCE_INLINE Register load_register(const float* from) {
-  Register v;
-  std::memcpy(&v, from, sizeof(v));
-  return v;
-}
-
-ZDCE_INLINE void store_register(float* to, Register v) { std::memcpy(to, &v, sizeof(v)); }
-
-// The smaller (larger) value of each lane; b if either is NaN. This is one instruction of x86; for a comparison GCC
-// generates two. AVX-512's mask selects all lanes: without one, GCC 12 warns about its own header.
-ZDCE_INLINE Register smaller(Register a, Register b) {
-#if ZDCE_REGISTER_BYTES == 64
-  return reinterpret_cast<Register>(
-      _mm512_maskz_min_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
-#elif ZDCE_REGISTER_BYTES == 32
-  return reinterpret_cast<Register>(_mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
-#else
-  return a < b ? a : b;
-#endif
-}
-
-ZDCE_INLINE Register larger(Register a, Register b) {
-#if ZDCE_REGISTER_BYTES == 64
-  return reinterpret_cast<Register>(
-      _mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
-#elif ZDCE_REGISTER_BYTES == 32
-  return reinterpret_cast<Register>(_mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
-#else
-  return a > b ? a : b;
-#endif
-}
+constexpr int kBlockRegisters = kBlock / kRegisterLanes;
 
 // from[0], from[1], from[0], from[1], ... For AVX2, GCC 12 would load a whole register and shuffle it.
 ZDCE_INLINE Register repeat_pair(const float* from) {
@@ -55,12 +20,6 @@ ZDCE_INLINE Register repeat_pair(const float* from) {
   for (int i = 0; i < kRegisterLanes / 2; ++i) pairs[i] = pair;
   return reinterpret_cast<Register>(pairs);
 #endif
-}
-
-// x limited to [-limit, limit]; NaN stays NaN.
-ZDCE_INLINE Register within(Register x, float limit) {
-  const Register most = Register{} + limit;
-  return larger(-most, smaller(most, x));
 }
 
 // B^T d, two of the six coefficients of the values d at a time, 4 operations each: at 0 and infinity (kPair 0), a and
