@@ -27,20 +27,20 @@ template <class C>
 struct CurveForward {
   ZDCE_INLINE static void run(const CurveRun<C>* run) {
     for (int c = 0; c < 3; ++c) {
-      int i = 0;
-      for (; i + kLanes<C> <= run->n; i += kLanes<C>) lanes(*run, c, i, kLanes<C>);
-      if (i < run->n) lanes(*run, c, i, run->n - i);
+      each_line<C>(run->n, [&](int i, auto registers, int n) ZDCE_INLINE_LAMBDA { columns<registers>(*run, c, i, n); });
     }
   }
 
-  ZDCE_INLINE static void lanes(const CurveRun<C>& run, int c, int i, int n) {
-    Lanes<C> x = load(run.image[c] + i, n);
+  template <int kRegisters>
+  ZDCE_INLINE static void columns(const CurveRun<C>& run, int c, int i, int n) {
+    Lanes<C> x[kRegisters];
+    for (int r = 0; r < kRegisters; ++r) x[r] = load(run.image[c] + i + r * kLanes<C>, n);
     for (int t = 0; t < run.iterations; ++t) {
       const C* const maps = run.maps[3 * t + c] + i;
       prefetch(maps + run.next);
-      x = step(x, load(maps, n));
+      for (int r = 0; r < kRegisters; ++r) x[r] = step(x[r], load(maps + r * kLanes<C>, n));
     }
-    store(run.enhanced[c] + i, x, n, run.past_caches);
+    for (int r = 0; r < kRegisters; ++r) store(run.enhanced[c] + i + r * kLanes<C>, x[r], n, run.past_caches);
   }
 };
 
@@ -50,34 +50,39 @@ template <class C>
 struct CurveBackward {
   ZDCE_INLINE static void run(const CurveRun<C>* run) {
     for (int c = 0; c < 3; ++c) {
-      int i = 0;
-      for (; i + kLanes<C> <= run->n; i += kLanes<C>) lanes(*run, c, i, kLanes<C>);
-      if (i < run->n) lanes(*run, c, i, run->n - i);
+      each_line<C>(run->n, [&](int i, auto registers, int n) ZDCE_INLINE_LAMBDA { columns<registers>(*run, c, i, n); });
     }
   }
 
-  ZDCE_INLINE static void lanes(const CurveRun<C>& run, int c, int i, int n) {
-    Lanes<C> xs[kMaxIterations], as[kMaxIterations];  // x and a before each step
-    Lanes<C> x = load(run.image[c] + i, n);
+  template <int kRegisters>
+  ZDCE_INLINE static void columns(const CurveRun<C>& run, int c, int i, int n) {
+    Lanes<C> xs[kMaxIterations][kRegisters], as[kMaxIterations][kRegisters];  // x and a before each step
+    Lanes<C> x[kRegisters], g[kRegisters], shared[kRegisters] = {};
+    for (int r = 0; r < kRegisters; ++r) x[r] = load(run.image[c] + i + r * kLanes<C>, n);
     for (int t = 0; t < run.iterations; ++t) {
-      xs[t] = x;
       const C* const maps = run.maps[3 * t + c] + i;
       prefetch(maps + run.next);
-      as[t] = load(maps, n);
-      x = step(x, as[t]);
-    }
-    Lanes<C> g = load(run.grad[c] + i, n);
-    Lanes<C> shared{};
-    for (int t = run.iterations - 1; t >= 0; --t) {
-      const Lanes<C> grad_map = g * step_da(xs[t]);
-      shared += grad_map;
-      if (run.grad_maps[0] != nullptr && !run.shared) {
-        store(run.grad_maps[3 * t + c] + i, grad_map, n, run.past_caches);
+      for (int r = 0; r < kRegisters; ++r) {
+        xs[t][r] = x[r], as[t][r] = load(maps + r * kLanes<C>, n);
+        x[r] = step(x[r], as[t][r]);
       }
-      g = g * step_dx(xs[t], as[t]);
     }
-    if (run.grad_maps[0] != nullptr && run.shared) store(run.grad_maps[c] + i, shared, n);
-    if (run.grad_image[0] != nullptr) store(run.grad_image[c] + i, g, n);
+    for (int r = 0; r < kRegisters; ++r) g[r] = load(run.grad[c] + i + r * kLanes<C>, n);
+    for (int t = run.iterations - 1; t >= 0; --t) {
+      for (int r = 0; r < kRegisters; ++r) {
+        const Lanes<C> grad_map = g[r] * step_da(xs[t][r]);
+        shared[r] += grad_map;
+        if (run.grad_maps[0] != nullptr && !run.shared) {
+          store(run.grad_maps[3 * t + c] + i + r * kLanes<C>, grad_map, n, run.past_caches);
+        }
+        g[r] = g[r] * step_dx(xs[t][r], as[t][r]);
+      }
+    }
+    for (int r = 0; r < kRegisters; ++r) {
+      const int at = i + r * kLanes<C>;
+      if (run.grad_maps[0] != nullptr && run.shared) store(run.grad_maps[c] + at, shared[r], n);
+      if (run.grad_image[0] != nullptr) store(run.grad_image[c] + at, g[r], n);
+    }
   }
 };
 

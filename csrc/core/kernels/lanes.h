@@ -55,6 +55,22 @@ constexpr int kLanes = ZDCE_REGISTER_BYTES / sizeof(C);
 template <class C>
 using Lanes = typename VectorOf<C, kLanes<C>>::type;
 
+// Registers of a cache line. Kernels that write several planes go a whole line at a time: a line written past the
+// caches in pieces, with other planes' in between, reaches the memory in pieces.
+constexpr int kLineRegisters = 64 / ZDCE_REGISTER_BYTES;
+
+template <class C>
+constexpr int kLine = kLineRegisters * kLanes<C>;
+
+// Calls f(i, registers, n) for `values` values: for a line's registers from value i on, each with n = kLanes<C> values
+// or, at the end, for one register with at most as many.
+template <class C, class F>
+ZDCE_INLINE void each_line(int values, const F& f) {
+  int i = 0;
+  for (; i + kLine<C> <= values; i += kLine<C>) f(i, std::integral_constant<int, kLineRegisters>(), kLanes<C>);
+  for (; i < values; i += kLanes<C>) f(i, std::integral_constant<int, 1>(), std::min(kLanes<C>, values - i));
+}
+
 // Four 16-bit values, each in the low (kHigh: the high) half of 32 bits, the other half 0. By a shuffle with zeros: GCC
 // 12 converts vectors of 8 bytes value by value.
 template <bool kHigh>

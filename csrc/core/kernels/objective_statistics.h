@@ -160,34 +160,43 @@ struct Backward {
   // Float32: 12 + 12 T bytes read and 12 T written a pixel, 204 for T = 8; everything else is computed again.
   ZDCE_INLINE static void run(const BackwardRow<C>* row) {
     for (int c = 0; c < 3; ++c) {
-      int i = 0;
-      for (; i + kLanes<C> <= row->n; i += kLanes<C>) lanes(*row, c, i, kLanes<C>);
-      if (i < row->n) lanes(*row, c, i, row->n - i);
+      each_line<C>(row->n, [&](int i, auto registers, int n) ZDCE_INLINE_LAMBDA { columns<registers>(*row, c, i, n); });
     }
   }
 
-  ZDCE_INLINE static void lanes(const BackwardRow<C>& row, int c, int i, int n) {
-    Lanes<C> xs[kMaxIterations];
-    Lanes<C> x = load(row.image[c] + i, n);
-    for (int t = 0; t < row.iterations; ++t) {
-      xs[t] = x;
-      x = step(x, load(row.current + (row.shared ? c : 3 * t + c) * kRowPitch + i, kLanes<C>));
+  template <int kRegisters>
+  ZDCE_INLINE static void columns(const BackwardRow<C>& row, int c, int i, int n) {
+    Lanes<C> xs[kMaxIterations][kRegisters], x[kRegisters], g[kRegisters], grad_map[kRegisters] = {};
+    for (int r = 0; r < kRegisters; ++r) {
+      const int at = i + r * kLanes<C>;
+      x[r] = load(row.image[c] + at, n);
+      g[r] = load(row.grad_columns + at, kLanes<C>) + row.grad_channels[c];
     }
-    Lanes<C> g = load(row.grad_columns + i, kLanes<C>) + row.grad_channels[c];
-    if (row.shared) {
-      const Lanes<C> a = load(row.current + c * kRowPitch + i, kLanes<C>);
-      Lanes<C> grad_map{};
-      for (int t = row.iterations - 1; t >= 0; --t) {
-        grad_map += g * step_da(xs[t]);
-        g = g * step_dx(xs[t], a);
+    const C* const maps = row.current + c * kRowPitch + i;  // of the first step
+    const int64_t next = row.shared ? 0 : 3 * kRowPitch;
+    for (int t = 0; t < row.iterations; ++t) {
+      for (int r = 0; r < kRegisters; ++r) {
+        xs[t][r] = x[r];
+        x[r] = step(x[r], load(maps + t * next + r * kLanes<C>, kLanes<C>));
       }
-      finish(row, c, i, n, a, grad_map);
-    } else {
-      for (int t = row.iterations - 1; t >= 0; --t) {
-        const Lanes<C> a = load(row.current + (3 * t + c) * kRowPitch + i, kLanes<C>);
-        finish(row, 3 * t + c, i, n, a, g * step_da(xs[t]));
-        g = g * step_dx(xs[t], a);
+    }
+    for (int t = row.iterations - 1; t >= 0; --t) {
+      const int k = 3 * t + c;
+      if (!row.shared) prefetch(row.logits[k] + i + row.next_row);
+      for (int r = 0; r < kRegisters; ++r) {
+        const Lanes<C> a = load(maps + t * next + r * kLanes<C>, kLanes<C>), slope = g[r] * step_da(xs[t][r]);
+        if (row.shared) {
+          grad_map[r] += slope;
+        } else {
+          finish(row, k, i + r * kLanes<C>, n, a, slope);
+        }
+        g[r] = g[r] * step_dx(xs[t][r], a);
       }
+    }
+    if (!row.shared) return;
+    prefetch(row.logits[c] + i + row.next_row);
+    for (int r = 0; r < kRegisters; ++r) {
+      finish(row, c, i + r * kLanes<C>, n, load(maps + r * kLanes<C>, kLanes<C>), grad_map[r]);
     }
   }
 
@@ -197,7 +206,6 @@ struct Backward {
     C* const other = row.other + k * kRowPitch + i;
     const Lanes<C> left = load(current - 1, kLanes<C>), right = load(current + 1, kLanes<C>);
     const Lanes<C> up = load(other, kLanes<C>);
-    prefetch(row.logits[k] + i + row.next_row);
     const Lanes<C> down = row.below ? hyperbolic_tangent(load(row.logits[k] + i, n)) : a;
     store(other, down, kLanes<C>);
     grad_map += row.grad_along_y * ((a - up) + (a - down)) + row.grad_along_x * ((a - left) + (a - right));
