@@ -3,13 +3,8 @@
 
 #include <cmath>
 
+#include "core/inline.h"
 #include "core/limits.h"
-
-#if defined(__CUDACC__)
-#define ZDCE_INLINE __host__ __device__ __forceinline__
-#else
-#define ZDCE_INLINE inline __attribute__((always_inline))
-#endif
 
 namespace zdce {
 
@@ -29,7 +24,7 @@ ZDCE_INLINE V step_da(V x) {
   return x * x - x;
 }
 
-// tanh for float and vectors of float: x P(x^2) / Q(x^2), fitted to tanh(x) / x with a relative error below 2.1e-8 on
+// tanh of float: x P(x^2) / Q(x^2), fitted to tanh(x) / x with a relative error below 2.1e-8 on
 // [0, 9.02], past which float's tanh is 1. Rounding makes it 6 ulps at most. All coefficients are positive, so nothing
 // cancels; both limits let NaN pass, and -0 stays -0. At 9.4 the fit is 3 ulps above 1: the second limit makes it 1
 // even where the quotient is 2 ulps off, as CUDA's fast division may be, and saturated logits have no gradient at all.
@@ -49,11 +44,9 @@ ZDCE_INLINE Fraction<V> tangent_fraction(V x) {
   return {x * p, q};
 }
 
-template <class V>
-ZDCE_INLINE V within(V x, float limit) {
-  const V most = V{} + limit;
-  x = x > most ? most : x;
-  return x < -most ? -most : x;
+ZDCE_INLINE float within(float x, float limit) {
+  x = x > limit ? limit : x;
+  return x < -limit ? -limit : x;
 }
 
 template <class V>
@@ -70,12 +63,8 @@ __device__ __forceinline__ float quotient(const Fraction<float>& of) {
 }
 #endif
 
-template <class V>
-ZDCE_INLINE V hyperbolic_tangent(V x) {
+ZDCE_INLINE float hyperbolic_tangent(float x) {
   return within(quotient(tangent_fraction(within(x, kTangentLimit))), 1.0f);
 }
-
-// For double, the type that tests differentiate in, the library's own.
-ZDCE_INLINE double hyperbolic_tangent(double x) { return std::tanh(x); }
 
 }  // namespace zdce

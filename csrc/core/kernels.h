@@ -12,6 +12,7 @@
 #include "pictures.h"
 #include "planes.h"
 #include "rates.h"
+#include "region_grid.h"
 #include "workspace.h"
 
 namespace zdce {
@@ -46,14 +47,6 @@ struct Denoising {
 // term's weight in the total; the brightness that exposure aims at.
 struct ObjectiveSettings {
   double along_y, along_x, illumination, spatial, color, exposure, target;
-};
-
-// The regions of a batch, (B, down, across), and the squares of them that are complete.
-struct RegionGrid {
-  int64_t batch, down, across;
-
-  int64_t regions() const { return batch * down * across; }
-  int64_t squares() const { return batch * (down / kExposureSquare) * (across / kExposureSquare); }
 };
 
 // Shapes and types stand with the functions of the same names in kernels/.

@@ -51,7 +51,7 @@ void objective(const Tensor image, const Tensor logits, int64_t iterations, doub
                const Tensor exposure_term, const Tensor enhanced_regions, const Tensor gaps,
                const Tensor channel_means) {
   const ObjectiveShape shape = objective_shape(image, logits, iterations);
-  const Grid grid(shape);
+  const RegionGrid grid = grid_of(shape);
   const Launch launch(image);
   ObjectiveForward o{image_view(image, "image", image, 3), image_view(logits, "logits", image, logits.size(1)),
                      objective_settings(along_y, along_x, illumination, spatial, color, exposure, target)};
@@ -79,7 +79,7 @@ void objective_backward(const std::optional<Tensor> grad_total, const std::optio
                         double along_y, double along_x, double illumination, double spatial, double color,
                         double exposure, double target, const Tensor grad_logits) {
   const ObjectiveShape shape = objective_shape(image, logits, iterations);
-  const Grid grid(shape);
+  const RegionGrid grid = grid_of(shape);
   const Launch launch(image);
   ObjectiveBackward o{image_view(image, "image", image, 3), image_view(logits, "logits", image, logits.size(1)),
                       image_view(grad_logits, "grad_logits", image, logits.size(1)),

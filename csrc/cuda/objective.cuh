@@ -11,6 +11,7 @@
 // (34 x 130), where as much again is written: 1.03 and 1.04 of all bytes.
 #pragma once
 
+#include "../core/region_grid.h"
 #include "planes.cuh"
 
 namespace zdce::cuda {
@@ -400,21 +401,12 @@ __global__ void __launch_bounds__(kWarp)
 
 constexpr int kSumThreads = 256;
 
-// The regions of a batch, (B, down, across), and the squares of them that are complete.
-struct Grid {
-  int64_t batch, down, across;
-
-  __host__ __device__ explicit Grid(const ObjectiveShape& s)
-      : batch(s.batch), down(s.height / kRegion), across(s.width / kRegion) {}
-
-  __host__ __device__ int64_t regions() const { return batch * down * across; }
-  __host__ __device__ int64_t squares() const { return batch * (down / kExposureSquare) * (across / kExposureSquare); }
-};
+ZDCE_INLINE RegionGrid grid_of(const ObjectiveShape& s) { return {s.batch, s.height / kRegion, s.width / kRegion}; }
 
 // Four regions to a thread, until that many blocks keep all processors busy.
 constexpr int64_t kMostRegionBlocks = 128;
 __host__ __device__ inline int64_t region_blocks(const ObjectiveShape& s) {
-  const int64_t enough = (Grid(s).regions() + 4 * kSumThreads - 1) / (4 * kSumThreads);
+  const int64_t enough = (grid_of(s).regions() + 4 * kSumThreads - 1) / (4 * kSumThreads);
   return enough < kMostRegionBlocks ? enough : kMostRegionBlocks;
 }
 
@@ -449,7 +441,7 @@ __device__ __forceinline__ double at_least_1(int64_t number) { return static_cas
 
 // This block's share of the squares in the spatial term: each pair of neighbours twice, a region at the border and the
 // zero beyond it once. Then of those in the exposure term.
-__device__ inline void sums_of_squares(const ObjectiveForward& o, const Grid& grid, int64_t block, int64_t blocks,
+__device__ inline void sums_of_squares(const ObjectiveForward& o, const RegionGrid& grid, int64_t block, int64_t blocks,
                                        double& contrast, double& exposure) {
   const int64_t first = block * kSumThreads + threadIdx.x, step = blocks * kSumThreads;
   for (int64_t i = first; i < grid.regions(); i += step) {
@@ -481,7 +473,7 @@ template <class Unused = void>  // a template, so that two sources may include i
 __global__ void __launch_bounds__(kSumThreads)
     objective_terms(const ObjectiveForward o, int64_t tiles, const ObjectiveShape shape) {
   __shared__ bool last;
-  const Grid grid(shape);
+  const RegionGrid grid = grid_of(shape);
   const int64_t images = shape.batch, of_tiles = 3 * images + 2, of_regions = gridDim.x - of_tiles;
   const double pixels = static_cast<double>(shape.height * shape.width);
   const int64_t block = blockIdx.x;
@@ -537,13 +529,13 @@ __global__ void __launch_bounds__(kSumThreads)
 // Gradients of the statistics from those of the scalars: a thread a region, and the first threads also a channel mean
 // or a direction's squared differences. Grid: slope_blocks(...).
 inline int64_t slope_blocks(const ObjectiveShape& s) {
-  const int64_t regions = Grid(s).regions(), others = 3 * s.batch + 2;
+  const int64_t regions = grid_of(s).regions(), others = 3 * s.batch + 2;
   return ((regions > others ? regions : others) + kSumThreads - 1) / kSumThreads;
 }
 
 template <class Unused = void>
 __global__ void __launch_bounds__(kSumThreads) objective_slopes(const ObjectiveBackward o, const ObjectiveShape shape) {
-  const Grid grid(shape);
+  const RegionGrid grid = grid_of(shape);
   const ObjectiveSettings& s = o.settings;
   const auto gradient = [&](int term, float weight) {
     const auto of = [&](int i) { return o.grads[i] == nullptr ? 0.0f : *o.grads[i]; };

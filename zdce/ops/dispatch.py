@@ -22,7 +22,7 @@ class Operator:
     """Implementations of one operator.
 
     Attributes:
-        reference: function in plain torch from the inputs to the outputs.
+        reference: function in plain torch from its inputs to the operator's outputs.
         inputs: converts the operator's inputs to the reference's.
         kernels: the other backends that have a kernel of the operator's name.
         float32_only: whether the C++ kernel takes only float32 weights.

@@ -19,7 +19,7 @@ class CudaGraph:
     Args:
         device: the GPU.
         stream: that of the work before the capture, and of the capture. cuBLAS keeps a workspace for each stream, of 32 MB on
-            some GPUs; graphs of the same stream share it, and must not run at once. None: another one.
+            some GPUs; graphs of the same stream share it, and must not run at once. None: a new stream.
     """
 
     def __init__(self, device: torch.device, stream: torch.cuda.Stream | None = None) -> None:

@@ -69,8 +69,7 @@ ZDCE_INLINE Register interleave(Register a, Register b) {
 #if ZDCE_REGISTER_BYTES == 32
 // Four values of a row (16,) in the first half, of the fourth row after it in the second.
 ZDCE_INLINE Register load_halves(const float* row) {
-  typedef float Four __attribute__((vector_size(16)));
-  Four v[2];
+  Floats4 v[2];
   std::memcpy(&v[0], row, sizeof(v[0])), std::memcpy(&v[1], row + 4 * kBlock, sizeof(v[1]));
   return shuffle<0, 1, 2, 3, 4, 5, 6, 7>(v[0], v[1]);
 }
@@ -203,9 +202,8 @@ ZDCE_INLINE Register load_pixels_of(const float* const* rows, int x, int p) {
   if constexpr (wide >= kRegisterLanes) {
     return load_register(rows[p / wide] + x + p % wide);
   } else {
-    typedef float Four __attribute__((vector_size(16)));
     static_assert(wide == 4);
-    Four v[kRegisterLanes / wide];
+    Floats4 v[kRegisterLanes / wide];
     for (int r = 0; r < kRegisterLanes / wide; ++r) std::memcpy(&v[r], rows[p / wide + r] + x, sizeof(v[r]));
     // Not by way of memory: a load that spans several recent stores has to wait for them.
     const auto first = shuffle<0, 1, 2, 3, 4, 5, 6, 7>(v[0], v[1]);

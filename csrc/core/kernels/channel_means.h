@@ -7,7 +7,7 @@ namespace zdce::ZDCE_TARGET::channel_means {
 
 template <class C>
 struct RowSums {
-  // Float32: 12 bytes read a pixel. A row's sum, at most 64 values a lane, goes into a double.
+  // Float32: 12 bytes read a pixel. A row's sum, some 64 values a lane at most, goes into a double.
   ZDCE_INLINE static void run(const C* const* image, int n, double* sums) {
     for (int c = 0; c < 3; ++c) {
       Lanes<C> sum[4] = {};

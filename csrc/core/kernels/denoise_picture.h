@@ -28,7 +28,7 @@ constexpr int kMargin = kBlockColumns / 2;
 constexpr int kTileColumns = 7 * kBlockColumns;
 constexpr int kLineColumns = kTileColumns + 2 * kMargin;
 constexpr int kTileRows = 64;
-constexpr int kLineFirst = 16;  // filters read kReach columns past both ends of a row, which are aligned to cache lines
+constexpr int kLineFirst = 16;  // filters read kReach columns past both ends; rows begin on a cache line
 constexpr int kLinePitch = kLineColumns + 2 * kLineFirst;
 
 using Line = float[kLinePitch];
@@ -43,7 +43,6 @@ struct Lines {
   alignas(64) Line slope[kRing], averaged[kRing];            // of the curve; luma with less grain
 };
 
-ZDCE_INLINE Register at(const float* from) { return load(from, kLanes<float>); }
 // 0 for NaN.
 ZDCE_INLINE Register positive(Register x) { return larger(x, Register{}); }
 // NaN stays NaN.
@@ -61,8 +60,7 @@ struct LumaOfRow {
     for (int x = 0; x < kLineColumns; x += kBlockColumns) {
       row.unpack(from + 3 * x * sizeof(E));
       for (int g = 0; g < kBlockGroups; ++g) {
-        store(to + kLineFirst + x + g * kLanes<float>, luma(row.get(0, g), row.get(1, g), row.get(2, g)),
-              kLanes<float>);
+        store_register(to + kLineFirst + x + g * kRegisterLanes, luma(row.get(0, g), row.get(1, g), row.get(2, g)));
       }
     }
   }
@@ -75,11 +73,11 @@ struct ColorsOfRow {
     for (int x = 0; x < kLineColumns; x += kBlockColumns) {
       row.unpack(from + 3 * x * sizeof(E));
       for (int g = 0; g < kBlockGroups; ++g) {
-        const int i = kLineFirst + x + g * kLanes<float>;
+        const int i = kLineFirst + x + g * kRegisterLanes;
         const Register r = row.get(0, g), b = row.get(2, g), l = luma(r, row.get(1, g), b);
-        store(light + i, l, kLanes<float>);
-        store(red + i, r - l, kLanes<float>);
-        store(blue + i, b - l, kLanes<float>);
+        store_register(light + i, l);
+        store_register(red + i, r - l);
+        store_register(blue + i, b - l);
       }
     }
   }
@@ -87,45 +85,46 @@ struct ColorsOfRow {
 
 template <int kTaps>
 ZDCE_INLINE Register symmetric(const float (&weights)[kTaps], const float* from) {
-  Register sum = weights[0] * at(from);
-  for (int k = 1; k < kTaps; ++k) sum += weights[k] * (at(from - k) + at(from + k));
+  Register sum = weights[0] * load_register(from);
+  for (int k = 1; k < kTaps; ++k) sum += weights[k] * (load_register(from - k) + load_register(from + k));
   return sum;
 }
 
 // rows: one pointer for each of 2 kTaps - 1 rows, top to bottom.
 template <int kTaps>
 ZDCE_INLINE Register symmetric(const float (&weights)[kTaps], const float* const* rows, int i) {
-  Register sum = weights[0] * at(rows[kTaps - 1] + i);
-  for (int k = 1; k < kTaps; ++k) sum += weights[k] * (at(rows[kTaps - 1 - k] + i) + at(rows[kTaps - 1 + k] + i));
+  Register sum = weights[0] * load_register(rows[kTaps - 1] + i);
+  for (int k = 1; k < kTaps; ++k)
+    sum += weights[k] * (load_register(rows[kTaps - 1 - k] + i) + load_register(rows[kTaps - 1 + k] + i));
   return sum;
 }
 
 struct FilterAcross {
   ZDCE_INLINE static void run(Lines* lines, int slot) {
-    for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kLanes<float>) {
-      store(lines->guide_across[slot] + i, symmetric(kGuide, lines->luma[slot] + i), kLanes<float>);
-      store(lines->red_across[slot] + i, symmetric(kChroma, lines->red[slot] + i), kLanes<float>);
-      store(lines->blue_across[slot] + i, symmetric(kChroma, lines->blue[slot] + i), kLanes<float>);
-      store(lines->enhanced_sum[slot] + i, of_five(lines->luma[slot] + i), kLanes<float>);
+    for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kRegisterLanes) {
+      store_register(lines->guide_across[slot] + i, symmetric(kGuide, lines->luma[slot] + i));
+      store_register(lines->red_across[slot] + i, symmetric(kChroma, lines->red[slot] + i));
+      store_register(lines->blue_across[slot] + i, symmetric(kChroma, lines->blue[slot] + i));
+      store_register(lines->enhanced_sum[slot] + i, of_five(lines->luma[slot] + i));
       const float* const before = lines->picture_luma[slot] + i;
-      store(lines->picture_sum[slot] + i, of_five(before), kLanes<float>);
-      store(lines->square_sum[slot] + i,
-            square(before - 2) + square(before - 1) + square(before) + square(before + 1) + square(before + 2),
-            kLanes<float>);
+      store_register(lines->picture_sum[slot] + i, of_five(before));
+      store_register(lines->square_sum[slot] + i, square(before - 2) + square(before - 1) + square(before) +
+                                                      square(before + 1) + square(before + 2));
     }
   }
 
-  ZDCE_INLINE static Register square(const float* from) { return at(from) * at(from); }
+  ZDCE_INLINE static Register square(const float* from) { return load_register(from) * load_register(from); }
 
   ZDCE_INLINE static Register of_five(const float* from) {
-    return at(from - 2) + at(from - 1) + at(from) + at(from + 1) + at(from + 2);
+    return load_register(from - 2) + load_register(from - 1) + load_register(from) + load_register(from + 1) +
+           load_register(from + 2);
   }
 };
 
 struct FilterGuideDown {
   ZDCE_INLINE static void run(const float* const* across, float* to) {
-    for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kLanes<float>)
-      store(to + i, 255.0f * symmetric(kGuide, across, i), kLanes<float>);
+    for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kRegisterLanes)
+      store_register(to + i, 255.0f * symmetric(kGuide, across, i));
   }
 };
 
@@ -138,20 +137,22 @@ struct Square {
 // The curve's slope, and luma without the grain that Lee's filter takes from the picture, times the slope.
 struct ReduceGrain {
   ZDCE_INLINE static void run(const Square* around, float grain, float* slopes, float* averaged) {
-    for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kLanes<float>) {
+    for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kRegisterLanes) {
       const Register after = mean(around->enhanced_sum, i), before = mean(around->picture_sum, i);
       const Register slope = after * (1.0f - after) / (before * (1.0f - before) + kBlack);
       const Register variance = positive(mean(around->square_sum, i) - before * before);
-      const Register lost = grain / (variance + (grain + kFlat)) * (at(around->picture_luma + i) - before);
-      store(slopes + i, slope, kLanes<float>);
+      const Register lost = grain / (variance + (grain + kFlat)) * (load_register(around->picture_luma + i) - before);
+      store_register(slopes + i, slope);
       // A comparison, not a factor of 0: means with a NaN change nothing.
       const Register amplified = slope > 1.0f ? at_most_one(slope - 1.0f) * slope * lost : Register{};
-      store(averaged + i, at(around->luma + i) - amplified, kLanes<float>);
+      store_register(averaged + i, load_register(around->luma + i) - amplified);
     }
   }
 
   ZDCE_INLINE static Register mean(const float* const* rows, int i) {
-    return (at(rows[0] + i) + at(rows[1] + i) + at(rows[2] + i) + at(rows[3] + i) + at(rows[4] + i)) * (1 / 25.0f);
+    return (load_register(rows[0] + i) + load_register(rows[1] + i) + load_register(rows[2] + i) +
+            load_register(rows[3] + i) + load_register(rows[4] + i)) *
+           (1 / 25.0f);
   }
 };
 
@@ -170,13 +171,14 @@ struct DenoiseBlock {
     Row<E> row;
     row.unpack(from);
     for (int g = 0; g < kBlockGroups; ++g) {
-      const int i = column + g * kLanes<float>;
-      const Register slope = at(around->slope + i);
+      const int i = column + g * kRegisterLanes;
+      const Register slope = load_register(around->slope + i);
       const Register added = positive(slope * slope - 1.0f);
       const Register light = smoothed_luma(*around, i, limit * added);
       const Register share = at_most_one(positive(chroma * (slope - 1.0f))), pale = 1.0f / (1.0f + color_error * added);
-      const Register red = share * (pale * symmetric(kChroma, around->red_across, i) - at(around->red + i));
-      const Register blue = share * (pale * symmetric(kChroma, around->blue_across, i) - at(around->blue + i));
+      const Register red = share * (pale * symmetric(kChroma, around->red_across, i) - load_register(around->red + i));
+      const Register blue =
+          share * (pale * symmetric(kChroma, around->blue_across, i) - load_register(around->blue + i));
       put(row, 0, g, light + red);
       put(row, 1, g, light - (kRed / kGreen) * red - (kBlue / kGreen) * blue);
       put(row, 2, g, light + blue);
@@ -188,15 +190,16 @@ struct DenoiseBlock {
   // weight is Tukey's biweight (1 - d^2 / range)^2 times range^2: it needs no division, and a range of 0 changes
   // nothing.
   ZDCE_INLINE static Register smoothed_luma(const Around& around, int i, Register range) {
-    const Register guide = at(around.guide[kRadius] + i), own = at(around.luma + i);
-    Register total = range * range + 1e-6f, difference = total * (at(around.averaged[kRadius] + i) - own);
+    const Register guide = load_register(around.guide[kRadius] + i), own = load_register(around.luma + i);
+    Register total = range * range + 1e-6f, difference = total * (load_register(around.averaged[kRadius] + i) - own);
     for (int y = -kRadius; y <= kRadius; ++y) {
       for (int x = -kRadius; x <= kRadius; ++x) {
         if (x == 0 && y == 0) continue;
-        const Register away = at(around.guide[kRadius + y] + i + x) - guide, left = positive(range - away * away);
+        const Register away = load_register(around.guide[kRadius + y] + i + x) - guide,
+                       left = positive(range - away * away);
         const Register weight = left * left * kNear[x * x + y * y];
         total += weight;
-        difference += weight * (at(around.averaged[kRadius + y] + i + x) - own);
+        difference += weight * (load_register(around.averaged[kRadius + y] + i + x) - own);
       }
     }
     return difference / total;

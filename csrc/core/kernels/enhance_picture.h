@@ -11,17 +11,17 @@
 
 namespace zdce::ZDCE_TARGET::enhance_picture {
 
-// A block is kBlockColumns wide, of the rows between two rows of the maps: the 2 x 24 expanded map rows take 15 KB of
-// L1 and serve every row of the block.
+// A block is kBlockColumns wide, of the rows between two rows of the maps: the 2 x 24 expanded map rows take at most 15
+// KB of L1 and serve every row of the block.
 constexpr int kBlockRows = 24;
 
 // Runs of equal map columns are written in whole vectors, past their end.
-constexpr int kExpanded = kBlockColumns + kLanes<float>;
+constexpr int kExpanded = kBlockColumns + kRegisterLanes;
 
 // A tile is a row of blocks that share what was made of the maps: 1024 columns of the picture, as many or fewer of the
 // maps, and one more, rounded up.
 constexpr int kTileColumns = 1024;
-constexpr int kMapPitch = kTileColumns + 2 * kLanes<float>;
+constexpr int kMapPitch = kTileColumns + 2 * kRegisterLanes;
 
 struct Block {
   int rows, maps, iterations;
@@ -49,8 +49,8 @@ struct Activate {
     }
     for (int k = 0; k < maps; ++k) {
       int i = 0;
-      for (; i + kLanes<float> <= n; i += kLanes<float>)
-        lanes(from[k] + i, kLanes<float>, logits, strength, to + k * kMapPitch + i);
+      for (; i + kRegisterLanes <= n; i += kRegisterLanes)
+        lanes(from[k] + i, kRegisterLanes, logits, strength, to + k * kMapPitch + i);
       if (i < n) lanes(from[k] + i, n - i, logits, strength, to + k * kMapPitch + i);
     }
   }
@@ -58,29 +58,30 @@ struct Activate {
   ZDCE_INLINE static void lanes(const float* from, int n, bool logits, float strength, float* to) {
     Register a = load(from, n);
     if (logits) a = hyperbolic_tangent(a);
-    store(to, within(strength * a, 1.0f), kLanes<float>);
+    store_register(to, within(strength * a, 1.0f));
   }
 };
 
 struct Subtract {
   ZDCE_INLINE static void run(const float* upper, int maps, int n, float* lower) {
     for (int k = 0; k < maps; ++k) {
-      for (int i = 0; i < n; i += kLanes<float>) {
+      for (int i = 0; i < n; i += kRegisterLanes) {
         float* const to = lower + k * kMapPitch + i;
-        store(to, load(to, kLanes<float>) - load(upper + k * kMapPitch + i, kLanes<float>), kLanes<float>);
+        store_register(to, load_register(to) - load_register(upper + k * kMapPitch + i));
       }
     }
   }
 };
 
 // kTogether rows go side by side. A step is two dependent multiply-adds of four cycles each, and two start in a cycle:
-// eight registers of pixels must be under way, which are two rows with AVX-512 and one with narrower registers.
+// eight registers of pixels must be under way, which are two rows with AVX-512, one with AVX2, and half of one
+// elsewhere.
 template <class E, bool kInterpolated>
 struct EnhanceBlock {
   static constexpr bool kWide = ZDCE_REGISTER_BYTES == 64;
   static constexpr int kTogether = kInterpolated && kWide ? 2 : 1;
-  static constexpr int kGuided =
-      4;  // groups of a row that go side by side, of all three colours, where one map serves them
+  // Groups of a row that go side by side, in all three colours, where one map serves these.
+  static constexpr int kGuided = 4;
 
   ZDCE_INLINE static void run(const Block* block) {
     Row<E>* const rows = static_cast<Row<E>*>(block->pixels);
@@ -105,12 +106,12 @@ struct EnhanceBlock {
   // From the columns of the maps to those of the block, upper rows and differences.
   ZDCE_INLINE static void expand(const Block& block) {
 #if ZDCE_REGISTER_BYTES == 64
-    for (int i = 0; i < kBlockColumns; i += kLanes<float>) {
+    for (int i = 0; i < kBlockColumns; i += kRegisterLanes) {
       Ints columns;
       std::memcpy(&columns, block.columns + i, sizeof(columns));
       const int first = block.columns[i];
       expand(block, first - block.first, i,
-             [&](const float* from) { return permuted(load(from, kLanes<float>), columns - first); });
+             [&](const float* from) { return permuted(load_register(from), columns - first); });
     }
 #else
     // Runs of pixels between the same two columns, written in whole vectors, the next over what is too much.
@@ -118,7 +119,7 @@ struct EnhanceBlock {
       const int column = block.columns[i];
       int end = i + 1;
       while (end < kBlockColumns && block.columns[end] == column) ++end;
-      for (; i < end; i += kLanes<float>) {
+      for (; i < end; i += kRegisterLanes) {
         expand(block, column - block.first, i, [](const float* from) { return Register{} + *from; });
       }
       i = end;
@@ -129,12 +130,12 @@ struct EnhanceBlock {
   // pick gives the values at the left of each pixel; those at the right are one column further.
   template <class Pick>
   ZDCE_INLINE static void expand(const Block& block, int column, int i, const Pick& pick) {
-    const Register weight = load(block.column_weights + i, kLanes<float>);
+    const Register weight = load_register(block.column_weights + i);
     for (int k = 0; k < block.maps; ++k) {
       for (int part = 0; part < 2; ++part) {
         const float* const from = (part == 0 ? block.upper : block.difference) + k * kMapPitch + column;
         const Register left = pick(from);
-        store(block.expanded + (2 * k + part) * kExpanded + i, left + weight * (pick(from + 1) - left), kLanes<float>);
+        store_register(block.expanded + (2 * k + part) * kExpanded + i, left + weight * (pick(from + 1) - left));
       }
     }
   }
@@ -181,10 +182,10 @@ struct EnhanceBlock {
   // Coefficient k of group g's pixels.
   ZDCE_INLINE static Register coefficient(const Block& block, Register weight, int k, int g) {
     if constexpr (kInterpolated) {
-      const float* const at = block.expanded + 2 * k * kExpanded + g * kLanes<float>;
-      return load(at, kLanes<float>) + weight * load(at + kExpanded, kLanes<float>);
+      const float* const at = block.expanded + 2 * k * kExpanded + g * kRegisterLanes;
+      return load_register(at) + weight * load_register(at + kExpanded);
     } else {
-      return load(block.upper + k * kMapPitch + g * kLanes<float>, kLanes<float>);
+      return load_register(block.upper + k * kMapPitch + g * kRegisterLanes);
     }
   }
 
@@ -198,11 +199,11 @@ struct EnhanceBlock {
       const int k = block.maps == 3 ? c : 3 * t + c;
       for (int g = 0; g < kBlockGroups; ++g) {
         if constexpr (kInterpolated) {
-          const float* const at = block.expanded + 2 * k * kExpanded + g * kLanes<float>;
-          const Register upper = load(at, kLanes<float>), difference = load(at + kExpanded, kLanes<float>);
+          const float* const at = block.expanded + 2 * k * kExpanded + g * kRegisterLanes;
+          const Register upper = load_register(at), difference = load_register(at + kExpanded);
           for (int j = 0; j < kNumber; ++j) x[j][g] = step(x[j][g], upper + weights[j] * difference);
         } else {
-          const Register a = load(block.upper + k * kMapPitch + g * kLanes<float>, kLanes<float>);
+          const Register a = load_register(block.upper + k * kMapPitch + g * kRegisterLanes);
           for (int j = 0; j < kNumber; ++j) x[j][g] = step(x[j][g], a);
         }
       }

@@ -71,15 +71,19 @@ ZDCE_INLINE void each_line(int values, const F& f) {
   for (; i < values; i += kLanes<C>) f(i, std::integral_constant<int, 1>(), std::min(kLanes<C>, values - i));
 }
 
+// Vectors of 16 bytes, which every instruction set has.
+using Floats4 = VectorOf<float, 4>::type;
+using Ints4 = VectorOf<int32_t, 4>::type;
+using Halves8 = VectorOf<uint16_t, 8>::type;
+using Bytes16 = VectorOf<uint8_t, 16>::type;
+
 // Four 16-bit values, each in the low (kHigh: the high) half of 32 bits, the other half 0. By a shuffle with zeros: GCC
 // 12 converts vectors of 8 bytes value by value.
 template <bool kHigh>
-ZDCE_INLINE auto widened_four(const void* from) {
-  typedef uint16_t Eight __attribute__((vector_size(16)));
-  typedef int32_t Ints4 __attribute__((vector_size(16)));
-  Eight v{};
+ZDCE_INLINE Ints4 widened_four(const void* from) {
+  Halves8 v{};
   std::memcpy(&v, from, 8);
-  const Eight zero{};
+  const Halves8 zero{};
   return reinterpret_cast<Ints4>(kHigh ? shuffle<8, 0, 9, 1, 10, 2, 11, 3>(v, zero)
                                        : shuffle<0, 8, 1, 9, 2, 10, 3, 11>(v, zero));
 }
@@ -219,6 +223,7 @@ ZDCE_INLINE Register within(Register x, float limit) {
   return larger(-most, smaller(most, x));
 }
 
+// As curve.h's, which limits one value by comparisons.
 ZDCE_INLINE Register hyperbolic_tangent(Register x) {
   return within(quotient(tangent_fraction(within(x, kTangentLimit))), 1.0f);
 }

@@ -44,7 +44,7 @@ struct StoreInterleaved {
     for (; x + kPixels <= n; x += kPixels) {
       S values[3][kPixels];
       for (int c = 0; c < 3; ++c) {
-        for (int i = 0; i < kPixels; i += kLanes<float>) round(load(from[c] + x + i, kLanes<float>), values[c] + i);
+        for (int i = 0; i < kPixels; i += kRegisterLanes) round(load_register(from[c] + x + i), values[c] + i);
       }
       for (int i = 0; i < kPixels; i += kWide) {
         V planes[3];
@@ -67,8 +67,8 @@ struct StoreInterleaved {
       v = smaller(larger(v * kWhite<S>, Register{}), Register{} + kWhite<S>);
       const auto values = __builtin_convertvector((v + 12582912.0f) - 12582912.0f, Lanes<int32_t>);
       // Through 16 bits: converted to 8 at once, GCC takes the values out of the vector one by one.
-      const auto halves = __builtin_convertvector(values, typename VectorOf<uint16_t, kLanes<float>>::type);
-      const auto narrow = __builtin_convertvector(halves, typename VectorOf<S, kLanes<float>>::type);
+      const auto halves = __builtin_convertvector(values, typename VectorOf<uint16_t, kRegisterLanes>::type);
+      const auto narrow = __builtin_convertvector(halves, typename VectorOf<S, kRegisterLanes>::type);
       std::memcpy(to, &narrow, sizeof(narrow));
     }
   }

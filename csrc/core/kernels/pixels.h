@@ -7,7 +7,7 @@ namespace zdce::ZDCE_TARGET {
 
 // 64 columns of an aligned picture are whole cache lines.
 constexpr int kBlockColumns = 64;
-constexpr int kBlockGroups = kBlockColumns / kLanes<float>;
+constexpr int kBlockGroups = kBlockColumns / kRegisterLanes;
 
 using Ints = Lanes<int32_t>;
 #if ZDCE_REGISTER_BYTES == 64
@@ -20,9 +20,6 @@ ZDCE_INLINE Register permuted(Register v, Ints at) {
 #endif
 }
 #endif
-
-typedef uint8_t Bytes16 __attribute__((vector_size(16)));
-typedef float Floats4 __attribute__((vector_size(16)));
 
 // A row of pixels for arithmetic: 8-bit pixels as one word each, others as three planes of floats. Four pixels are
 // converted at a time, because every instruction set has shuffles for vectors of 16 bytes.
@@ -70,20 +67,18 @@ struct Row {
     if constexpr (sizeof(E) == 4) {
       std::memcpy(to, &v, sizeof(v));
     } else {
-      typedef int32_t Ints4 __attribute__((vector_size(16)));
-      typedef uint16_t Eight __attribute__((vector_size(16)));
-      const Eight halves = reinterpret_cast<Eight>(__builtin_convertvector(v, Ints4));
-      const Eight low = shuffle<0, 2, 4, 6, 0, 2, 4, 6>(halves, halves);
+      const Halves8 halves = reinterpret_cast<Halves8>(__builtin_convertvector(v, Ints4));
+      const Halves8 low = shuffle<0, 2, 4, 6, 0, 2, 4, 6>(halves, halves);
       std::memcpy(to, &low, 8);
     }
   }
 
-  ZDCE_INLINE Register get(int c, int group) const { return load(planes[c] + group * kLanes<float>, kLanes<float>); }
+  ZDCE_INLINE Register get(int c, int group) const { return load_register(planes[c] + group * kRegisterLanes); }
 
   // Rounds to integers: from 2^23 on, floats are whole numbers.
   ZDCE_INLINE void put(int c, int group, Register x) {
     if constexpr (kWhite<E> > 1) x = (x * kWhite<E> + 0x1p23f) - 0x1p23f;
-    store(planes[c] + group * kLanes<float>, x, kLanes<float>);
+    store_register(planes[c] + group * kRegisterLanes, x);
   }
 };
 
@@ -117,7 +112,7 @@ struct Row<uint8_t> {
 
   ZDCE_INLINE Register get(int c, int group) const {
     Ints v;
-    std::memcpy(&v, words + group * kLanes<float>, sizeof(v));
+    std::memcpy(&v, words + group * kRegisterLanes, sizeof(v));
     return __builtin_convertvector((v >> (8 * c)) & 255, Register) * (1 / 255.0f);
   }
 
@@ -127,9 +122,9 @@ struct Row<uint8_t> {
     const Register rounded = x * 255.0f + 0x1p23f;
     Ints bits, v{};
     std::memcpy(&bits, &rounded, sizeof(bits));
-    if (c > 0) std::memcpy(&v, enhanced + group * kLanes<float>, sizeof(v));
+    if (c > 0) std::memcpy(&v, enhanced + group * kRegisterLanes, sizeof(v));
     v |= bits << (8 * c);
-    std::memcpy(enhanced + group * kLanes<float>, &v, sizeof(v));
+    std::memcpy(enhanced + group * kRegisterLanes, &v, sizeof(v));
   }
 };
 

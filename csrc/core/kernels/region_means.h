@@ -34,12 +34,14 @@ template <class C>
 struct MeansOfFour {
   ZDCE_INLINE static void run(const C* columns, int n, C pixels, C* to) {
     int i = 0;
-    for (; i + 16 <= n; i += 16) {
-      Four<C> v[4];
-      std::memcpy(&v, columns + i, sizeof(v));
-      transpose<C>(v);
-      const Four<C> means = ((v[0] + v[1]) + (v[2] + v[3])) / pixels;
-      std::memcpy(to + i / 4, &means, sizeof(means));
+    if constexpr (kFourFit<C>) {
+      for (; i + 16 <= n; i += 16) {
+        Four<C> v[4];
+        std::memcpy(&v, columns + i, sizeof(v));
+        transpose<C>(v);
+        const Four<C> means = ((v[0] + v[1]) + (v[2] + v[3])) / pixels;
+        std::memcpy(to + i / 4, &means, sizeof(means));
+      }
     }
     for (; i < n; i += 4) {
       const C* const from = columns + i;
@@ -50,7 +52,7 @@ struct MeansOfFour {
 
 template <class C>
 struct Workspace {
-  alignas(64) C image[3 * kColorPitch], columns[kColorPixels + kLanes<C>];  // a whole lane beyond the last column
+  alignas(64) C image[3 * kColorPitch], columns[kColorPixels + kLanes<C>];  // a register beyond the last column
   alignas(64) double sums[kColorPixels];
 };
 
@@ -120,7 +122,7 @@ void expand(const C* slopes, int64_t region, int64_t across, int64_t x, int n, C
   int64_t filled = 0;
   for_each_region(region, across, x, n, [&](int64_t r, int64_t begin, int64_t end) {
     const Lanes<C> value = slopes[r] / pixels - Lanes<C>{};
-    // Whole lanes: those beyond the region are the next one's, which follows.
+    // Whole registers: lanes beyond the region are the next one's, which follows.
     for (int64_t i = begin; i < end; i += kLanes<C>) store(columns + i, value, kLanes<C>);
     filled = end;
   });

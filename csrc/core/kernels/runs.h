@@ -48,13 +48,25 @@ template <class C>
 using Four = typename VectorOf<C, 4>::type;
 
 template <class C>
+constexpr bool kFourFit = sizeof(Four<C>) <= ZDCE_REGISTER_BYTES;
+
+template <class C>
 ZDCE_INLINE void transpose(Four<C> (&v)[4]) {
-  const auto a = shuffle<0, 4, 1, 5>(v[0], v[1]), b = shuffle<2, 6, 3, 7>(v[0], v[1]);
-  const auto c = shuffle<0, 4, 1, 5>(v[2], v[3]), d = shuffle<2, 6, 3, 7>(v[2], v[3]);
-  v[0] = shuffle<0, 1, 4, 5>(a, c);
-  v[1] = shuffle<2, 3, 6, 7>(a, c);
-  v[2] = shuffle<0, 1, 4, 5>(b, d);
-  v[3] = shuffle<2, 3, 6, 7>(b, d);
+  if constexpr (!kFourFit<C>) {
+    for (int i = 0; i < 4; ++i) {
+      for (int j = 0; j < i; ++j) {
+        const C value = v[i][j];
+        v[i][j] = v[j][i], v[j][i] = value;
+      }
+    }
+  } else {
+    const auto a = shuffle<0, 4, 1, 5>(v[0], v[1]), b = shuffle<2, 6, 3, 7>(v[0], v[1]);
+    const auto c = shuffle<0, 4, 1, 5>(v[2], v[3]), d = shuffle<2, 6, 3, 7>(v[2], v[3]);
+    v[0] = shuffle<0, 1, 4, 5>(a, c);
+    v[1] = shuffle<2, 3, 6, 7>(a, c);
+    v[2] = shuffle<0, 1, 4, 5>(b, d);
+    v[3] = shuffle<2, 3, 6, 7>(b, d);
+  }
 }
 
 template <class S, class C>

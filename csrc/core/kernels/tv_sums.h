@@ -28,7 +28,7 @@ struct RowSums {
       Lanes<C> along_y{}, along_x{};
       int i = 0;
       for (; i + kLanes<C> <= n; i += kLanes<C>) {
-        prefetch(a + i + next_row);
+        if (i % kLine<C> == 0) prefetch(a + i + next_row);
         const Lanes<C> here = load(a + i, kLanes<C>);
         const Lanes<C> dx = (i + kLanes<C> <= pairs ? load(a + i + 1, kLanes<C>) : after<C>(here)) - here;
         along_x += dx * dx;
@@ -59,7 +59,7 @@ struct RowGradients {
       const C* const a = row[k];
       int i = 0;
       for (; i + kLanes<C> <= n; i += kLanes<C>) {
-        prefetch(down[k] + i + next_row);
+        if (i % kLine<C> == 0) prefetch(down[k] + i + next_row);
         const Lanes<C> here = load(a + i, kLanes<C>);
         const Lanes<C> left = i < first ? before<C>(here) : load(a + i - 1, kLanes<C>);
         const Lanes<C> right = i + kLanes<C> <= last ? load(a + i + 1, kLanes<C>) : after<C>(here);

@@ -8,9 +8,10 @@ namespace zdce::ZDCE_TARGET {
 // A block of 16 channels takes kBlockRegisters registers.
 constexpr int kBlockRegisters = kBlock / kRegisterLanes;
 
-// from[0], from[1], from[0], from[1], ... For AVX2, GCC 12 would load a whole register and shuffle it.
+// from[0], from[1], from[0], from[1], ... For AVX2, GCC 12 would load a whole register and shuffle it. In Clang's
+// header the instruction's function reads a double where there are floats, which the language forbids.
 ZDCE_INLINE Register repeat_pair(const float* from) {
-#if ZDCE_REGISTER_BYTES == 32
+#if ZDCE_REGISTER_BYTES == 32 && !defined(__clang__)
   return reinterpret_cast<Register>(_mm256_broadcast_sd(reinterpret_cast<const double*>(from)));
 #else
   typedef double Pairs __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
