@@ -52,9 +52,9 @@ void zdce_objective(const ObjectiveForward* o, const ObjectiveShape* shape) {
 }
 
 void zdce_objective_backward(const ObjectiveBackward* o, const ObjectiveShape* shape) {
-  std::vector<float> slopes(Grid(*shape).regions() + 3 * shape->batch + 2, std::numeric_limits<float>::quiet_NaN());
+  std::vector<float> slopes(grid_of(*shape).regions() + 3 * shape->batch + 2, std::numeric_limits<float>::quiet_NaN());
   ObjectiveBackward whole = *o;
-  whole.grad_regions = slopes.data(), whole.grad_channels = whole.grad_regions + Grid(*shape).regions();
+  whole.grad_regions = slopes.data(), whole.grad_channels = whole.grad_regions + grid_of(*shape).regions();
   whole.grad_tv = whole.grad_channels + 3 * shape->batch;
   launch_objective(Launch{}, whole, *shape);
 }
