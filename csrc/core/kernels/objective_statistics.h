@@ -81,7 +81,7 @@ struct Forward {
       int i = 0;
       for (; i + kLanes<C> <= row->pairs; i += kLanes<C>) lanes<false>(*row, c, i, sums);
       for (; i < row->n; i += kLanes<C>) lanes<true>(*row, c, i, sums);
-      // Added to a double after each row: a float lane sums at most 256 columns of 8 maps, whatever the image's size.
+      // Added to a double after each row: a float lane sums at most 256 columns of T maps, whatever the image's size.
       row->channels[c] += total<C>(sums.channel);
       if (row->along_y) row->tv[0] += total<C>(sums.along_y);
       if (row->along_x) row->tv[1] += total<C>(sums.along_x);
