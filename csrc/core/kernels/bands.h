@@ -287,7 +287,7 @@ ZDCE_INLINE Register load_feature(const Brain* from) {
 // The first layer, 3 colours to blocks of channels, directly: of its 27 products a pixel, transforms would save too
 // little.
 struct FirstBand {
-  ZDCE_INLINE static void run(const Band<float>* band) {
+  ZDCE_NOINLINE static void run(const Band<float>* band) {
     for (int o = 0; o < band->layer->blocks; ++o) {
       const float* const weights = band->layer->weights + o * 27 * kBlock;
       for (int r = 0; r < kBandRows; ++r) {
@@ -300,29 +300,36 @@ struct FirstBand {
             for (int t = 0; t < kStripTiles; ++t) sums[t][p] = bias;
           }
           for (int row = 0; row < 9; ++row) {
-            const float* values = band->colors[row / 3][r + row % 3] + from - 1;
-            asm("" : "+r"(values));  // one pointer, or GCC keeps an offset of its own for each of the values
-            Register w[3][kBlockRegisters];
-            for (int i = 0; i < 3 * kBlockRegisters; ++i) {
-              w[i / kBlockRegisters][i % kBlockRegisters] =
-                  load_register(weights + row * 3 * kBlock + i * kRegisterLanes);
-            }
-            // A value, broadcast once, counts for the three pixels around it.
-            ZDCE_UNROLL(16)
-            for (int i = 0; i < kStripTiles + 2; ++i) {
-              ZDCE_UNROLL(3)
-              for (int tap = 0; tap < 3; ++tap) {
-                const int t = i - tap;
-                for (int p = 0; t >= 0 && t < kStripTiles && p < kBlockRegisters; ++p)
-                  sums[t][p] += w[tap][p] * values[i];
-              }
-            }
+            add_row(band->colors[row / 3][r + row % 3] + from - 1, weights + row * 3 * kBlock, sums);
           }
           float* const to = band->outputs[o][r] + static_cast<int64_t>(from) * kBlock;
           for (int t = 0; t < kStripTiles && from + t < band->right; ++t) {
             for (int p = 0; p < kBlockRegisters; ++p)
               store_register(to + t * kBlock + p * kRegisterLanes, rectified(sums[t][p]));
           }
+        }
+      }
+    }
+  }
+
+  // values: a row's, from the column before the sums' first on; weights: (3, 16).
+  ZDCE_INLINE static void add_row(const float* values, const float* weights,
+                                  Register (&sums)[kStripTiles][kBlockRegisters]) {
+    // A value, broadcast once, counts for the three pixels around it, if there are registers for all weights.
+    constexpr int together = (kStripTiles + 3) * kBlockRegisters < kRegisters ? 3 : 1;
+    ZDCE_NO_UNROLL  // or GCC moves sums to memory between the taps
+    for (int tap = 0; tap < 3; tap += together, values += together, weights += together * kBlock) {
+      asm("" : "+r"(values));  // one pointer, or GCC keeps an offset of its own for each of the values
+      Register w[together][kBlockRegisters];
+      for (int i = 0; i < together * kBlockRegisters; ++i) {
+        w[i / kBlockRegisters][i % kBlockRegisters] = load_register(weights + i * kRegisterLanes);
+      }
+      ZDCE_UNROLL(16)
+      for (int i = 0; i < kStripTiles + together - 1; ++i) {
+        ZDCE_UNROLL(3)
+        for (int k = 0; k < together; ++k) {
+          const int t = i - k;
+          for (int p = 0; t >= 0 && t < kStripTiles && p < kBlockRegisters; ++p) sums[t][p] += w[k][p] * values[i];
         }
       }
     }
@@ -356,7 +363,7 @@ struct WinogradBand {
 
   // A third of the 36 points, whose coefficients stay in the first-level cache.
   template <int kPair>
-  ZDCE_INLINE static void multiply_pair(const Band<float>& band, int x, int tiles) {
+  ZDCE_NOINLINE static void multiply_pair(const Band<float>& band, int x, int tiles) {
     const Layer& layer = *band.layer;
     const int blocks = blocks_of(layer.inputs);
     const int64_t per_point = static_cast<int64_t>(layer.inputs) * (layer.blocks * kBlock + layer.half * 8);

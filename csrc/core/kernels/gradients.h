@@ -54,8 +54,7 @@ struct ConvolutionBand {
 
   // NaN stays NaN, so that training sees it.
   ZDCE_INLINE static Register at_least(Register v, float least) {
-    const Register floor = least - Register{};
-    return v < floor ? floor : v;
+    return larger(least - Register{}, v);
   }
 
   ZDCE_INLINE static float least(const Output& to) {
@@ -248,15 +247,20 @@ struct SumGradients {
   // `row` floats apart.
   template <int kCount>
   ZDCE_INLINE static void add_products(const float* values, const float* slopes, int tiles, float* sums, int row) {
-    Register total[kCount][kBlockRegisters] = {};
-    for (int t = 0; t < tiles; ++t, values += kBlock, slopes += kBlock) {
+    Register total[kCount][kBlockRegisters];
+    const auto add = [&](auto first) ZDCE_INLINE_LAMBDA {
       Register v[kBlockRegisters];
       for (int p = 0; p < kBlockRegisters; ++p) v[p] = load_register(values + p * kRegisterLanes);
       ZDCE_UNROLL(16)
       for (int o = 0; o < kCount; ++o) {
-        for (int p = 0; p < kBlockRegisters; ++p) total[o][p] += v[p] * slopes[o];
+        for (int p = 0; p < kBlockRegisters; ++p) {
+          total[o][p] = first ? v[p] * slopes[o] : total[o][p] + v[p] * slopes[o];
+        }
       }
-    }
+      values += kBlock, slopes += kBlock;
+    };
+    add(std::true_type());  // as in multiply
+    for (int t = 1; t < tiles; ++t) add(std::false_type());
     ZDCE_UNROLL(16)
     for (int o = 0; o < kCount; ++o) {
       for (int p = 0; p < kBlockRegisters; ++p) {

@@ -6,10 +6,14 @@
 #include "shared.h"
 
 #define ZDCE_INLINE_LAMBDA __attribute__((always_inline))
+// For loops that need all registers: in a large function GCC allocates them worse.
+#define ZDCE_NOINLINE __attribute__((noinline))
 #define ZDCE_PRAGMA(text) _Pragma(#text)
 #if defined(__clang__)
 #define ZDCE_UNROLL(times) ZDCE_PRAGMA(clang loop unroll(full))
+#define ZDCE_NO_UNROLL ZDCE_PRAGMA(clang loop unroll(disable))
 #else
+#define ZDCE_NO_UNROLL ZDCE_PRAGMA(GCC unroll 1)
 #define ZDCE_UNROLL(times) ZDCE_PRAGMA(GCC unroll times)
 #endif
 
@@ -54,6 +58,13 @@ constexpr int kLanes = ZDCE_REGISTER_BYTES / sizeof(C);
 
 template <class C>
 using Lanes = typename VectorOf<C, kLanes<C>>::type;
+
+// Registers that the processor has.
+#if ZDCE_REGISTER_BYTES == 64 || defined(__aarch64__)
+constexpr int kRegisters = 32;
+#else
+constexpr int kRegisters = 16;
+#endif
 
 // Registers of a cache line. Kernels that write several planes go a whole line at a time: a line written past the
 // caches in pieces, with other planes' in between, reaches the memory in pieces.

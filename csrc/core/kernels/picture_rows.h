@@ -2,19 +2,31 @@
 #pragma once
 
 #include "bands.h"
+#include "pixels.h"
 
 namespace zdce::ZDCE_TARGET {
 
+// n values, `stride` apart, in [0, 1].
 template <class S>
-struct LoadRow {
-  ZDCE_INLINE static void run(const S* from, int64_t stride, int n, float* to) {
-    if (stride == 3) {
-      for (int x = 0; x < n; ++x) to[x] = static_cast<float>(from[3 * x]) / kWhite<S>;
-    } else {
-      for (int x = 0; x < n; ++x) to[x] = static_cast<float>(from[x * stride]) / kWhite<S>;
+ZDCE_INLINE void load_row(const S* from, int64_t stride, int n, float* to) {
+  for (int x = 0; x < n; ++x) to[x] = static_cast<float>(from[x * stride]) / kWhite<S>;
+}
+
+// n pixels of three values each, to three planes.
+template <class S>
+ZDCE_INLINE void load_interleaved(const S* from, int n, float* const (&to)[3]) {
+  constexpr int read = sizeof(S) == 1 ? 6 : 4;  // pixels, the last one perhaps in part
+  int x = 0;
+  for (; x + read <= n; x += 4) {
+    Floats4 v[3];
+    load_four_pixels(from + 3 * x, v);
+    for (int c = 0; c < 3; ++c) {
+      v[c] /= kWhite<S>;
+      std::memcpy(to[c] + x, &v[c], sizeof(v[c]));
     }
   }
-};
+  for (int c = 0; c < 3; ++c) load_row(from + 3 * x + c, 3, n - x, to[c] + x);
+}
 
 // Rounds to the nearest integer, halves to even, by adding 1.5 * 2^23.
 template <class S>
@@ -92,9 +104,10 @@ struct StoreInterleaved {
 inline void load_pixels(const Picture& picture, int y, int x, int n, float* const (&rows)[3], int to) {
   with_pixel(picture.element, [&](auto element) {
     using S = decltype(element);
+    const S* const from = static_cast<const S*>(picture.data) + y * picture.row_stride + x * picture.column_stride;
+    if (picture.interleaved()) return load_interleaved<S>(from, n, {rows[0] + to, rows[1] + to, rows[2] + to});
     for (int c = 0; c < 3; ++c) {
-      const int64_t at = y * picture.row_stride + x * picture.column_stride + c * picture.channel_stride;
-      LoadRow<S>::run(static_cast<const S*>(picture.data) + at, picture.column_stride, n, rows[c] + to);
+      load_row(from + c * picture.channel_stride, picture.column_stride, n, rows[c] + to);
     }
   });
 }

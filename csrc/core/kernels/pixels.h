@@ -21,8 +21,36 @@ ZDCE_INLINE Register permuted(Register v, Ints at) {
 }
 #endif
 
-// A row of pixels for arithmetic: 8-bit pixels as one word each, others as three planes of floats. Four pixels are
-// converted at a time, because every instruction set has shuffles for vectors of 16 bytes.
+ZDCE_INLINE void load_four(const uint16_t* from, Floats4& v) {
+  v = __builtin_convertvector(widened_four<false>(from), Floats4);
+}
+
+ZDCE_INLINE void load_four(const float* from, Floats4& v) { std::memcpy(&v, from, sizeof(v)); }
+
+// The colours of four pixels, which begin at from, as numbers: v[c] of colour c. Every instruction set has shuffles for
+// vectors of 16 bytes. Of 8-bit pixels 4 bytes after these 12 are read, too.
+template <class S>
+ZDCE_INLINE void load_four_pixels(const S* from, Floats4 (&v)[3]) {
+  if constexpr (sizeof(S) == 1) {
+    Bytes16 bytes, zero{};
+    std::memcpy(&bytes, from, sizeof(bytes));
+    const auto of_color = [&]<int c>(std::integral_constant<int, c>) ZDCE_INLINE_LAMBDA {
+      const Bytes16 wide =
+          shuffle<c, 16, 16, 16, c + 3, 16, 16, 16, c + 6, 16, 16, 16, c + 9, 16, 16, 16>(bytes, zero);
+      v[c] = __builtin_convertvector(reinterpret_cast<Ints4>(wide), Floats4);
+    };
+    of_color(std::integral_constant<int, 0>()), of_color(std::integral_constant<int, 1>());
+    of_color(std::integral_constant<int, 2>());
+  } else {
+    Floats4 a, b, c;  // r0 g0 b0 r1, g1 b1 r2 g2, b2 r3 g3 b3
+    load_four(from, a), load_four(from + 4, b), load_four(from + 8, c);
+    v[0] = shuffle<0, 1, 2, 5>(shuffle<0, 3, 6, 6>(a, b), c);
+    v[1] = shuffle<0, 1, 2, 6>(shuffle<1, 4, 7, 7>(a, b), c);
+    v[2] = shuffle<0, 1, 4, 7>(shuffle<2, 5, 5, 5>(a, b), c);
+  }
+}
+
+// A row of pixels for arithmetic: 8-bit pixels as one word each, others as three planes of floats.
 template <class E>
 struct Row {
   alignas(64) float planes[3][kBlockColumns];
@@ -31,12 +59,11 @@ struct Row {
   ZDCE_INLINE void unpack(const char* from) {
     for (int i = 0; i < kBlockColumns; i += 4) {
       Floats4 v[3];
-      for (int j = 0; j < 3; ++j) v[j] = load_four(from + (3 * i + 4 * j) * sizeof(E)) * (1 / kWhite<E>);
-      const Floats4 a = v[0], b = v[1], c = v[2];  // r0 g0 b0 r1, g1 b1 r2 g2, b2 r3 g3 b3
-      v[0] = shuffle<0, 1, 2, 5>(shuffle<0, 3, 6, 6>(a, b), c);
-      v[1] = shuffle<0, 1, 2, 6>(shuffle<1, 4, 7, 7>(a, b), c);
-      v[2] = shuffle<0, 1, 4, 7>(shuffle<2, 5, 5, 5>(a, b), c);
-      for (int j = 0; j < 3; ++j) std::memcpy(planes[j] + i, &v[j], sizeof(v[j]));
+      load_four_pixels(reinterpret_cast<const E*>(from) + 3 * i, v);
+      for (int j = 0; j < 3; ++j) {
+        v[j] *= 1 / kWhite<E>;
+        std::memcpy(planes[j] + i, &v[j], sizeof(v[j]));
+      }
     }
   }
 
@@ -50,16 +77,6 @@ struct Row {
       v[1] = shuffle<0, 1, 4, 5>(shuffle<3, 5, 5, 5>(low, b), high);
       v[2] = shuffle<6, 2, 3, 7>(high, b);
       for (int j = 0; j < 3; ++j) store_four(to + (3 * i + 4 * j) * sizeof(E), v[j]);
-    }
-  }
-
-  ZDCE_INLINE static Floats4 load_four(const char* from) {
-    if constexpr (sizeof(E) == 2) {
-      return __builtin_convertvector(widened_four<false>(from), Floats4);
-    } else {
-      Floats4 v;
-      std::memcpy(&v, from, sizeof(v));
-      return v;
     }
   }
 

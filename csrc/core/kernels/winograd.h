@@ -8,23 +8,30 @@ namespace zdce::ZDCE_TARGET {
 // A block of 16 channels takes kBlockRegisters registers.
 constexpr int kBlockRegisters = kBlock / kRegisterLanes;
 
-// from[0], from[1], from[0], from[1], ... For AVX2, GCC 12 would load a whole register and shuffle it. In Clang's
-// header the instruction's function reads a double where there are floats, which the language forbids.
-ZDCE_INLINE Register repeat_pair(const float* from) {
+// from[0], kTogether = 2: from[0], from[1], from[0], from[1], ...
+template <int kTogether>
+ZDCE_INLINE auto repeat(const float* from) {
+  if constexpr (kTogether == 1) {
+    return *from;
+  } else {
 #if ZDCE_REGISTER_BYTES == 32 && !defined(__clang__)
-  return reinterpret_cast<Register>(_mm256_broadcast_sd(reinterpret_cast<const double*>(from)));
+    // GCC 12 would load a whole register and shuffle it. In Clang's header the instruction's function reads a double
+    // where there are floats, which the language forbids.
+    return reinterpret_cast<Register>(_mm256_broadcast_sd(reinterpret_cast<const double*>(from)));
 #else
-  typedef double Pairs __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
-  double pair;
-  std::memcpy(&pair, from, sizeof(pair));
-  Pairs pairs{};
-  for (int i = 0; i < kRegisterLanes / 2; ++i) pairs[i] = pair;
-  return reinterpret_cast<Register>(pairs);
+    typedef double Pairs __attribute__((vector_size(ZDCE_REGISTER_BYTES)));
+    double pair;
+    std::memcpy(&pair, from, sizeof(pair));
+    Pairs pairs{};
+    for (int i = 0; i < kRegisterLanes / 2; ++i) pairs[i] = pair;
+    return reinterpret_cast<Register>(pairs);
 #endif
+  }
 }
 
 // B^T d, two of the six coefficients of the values d at a time, 4 operations each: at 0 and infinity (kPair 0), a and
-// -a (1), b and -b (2).
+// -a (1), b and -b (2). With AVX2 a product and two sums in the place of the last two, as most processors without
+// AVX-512 have other units for sums: two multiplications that add would have to share theirs with all others.
 template <int kPair, class V>
 ZDCE_INLINE void transform_input(const V (&d)[6], V& first, V& second) {
   if constexpr (kPair == 0) {
@@ -33,8 +40,15 @@ ZDCE_INLINE void transform_input(const V (&d)[6], V& first, V& second) {
   } else {
     constexpr float own = kPair == 1 ? kA : kB, other2 = kPair == 1 ? kB2 : kA2;
     const V even = d[4] - other2 * d[2], odd = d[3] - other2 * d[1];
+#if ZDCE_REGISTER_BYTES == 32
+    V scaled = own * odd;
+    asm("" : "+x"(scaled));  // or the compiler joins them again
+    first = even + scaled;
+    second = even - scaled;
+#else
     first = even + own * odd;
     second = even - own * odd;
+#endif
   }
 }
 
@@ -104,62 +118,52 @@ constexpr int kStripPoint = kStripTiles * kBlock, kStripProducts = kPoints * kSt
 // for its sixteen pixels.
 template <class F>
 ZDCE_INLINE void output_tile(const float* products, const float* bias, const F& put) {
+  // Four rows of six values need 24 registers. With fewer, first rows 0 and 2, which are sums of the products, then 1
+  // and 3, which are differences.
+  constexpr int halves = kRegisters > 24 ? 1 : 2;
   for (int part = 0; part < kBlockRegisters; ++part) {
     const int lane = part * kRegisterLanes;
-    Register columns[4][6];
-    for (int x = 0; x < 6; ++x) {
-      Register m[6], y[4];
-      for (int k = 0; k < 6; ++k) m[k] = load_register(products + (6 * k + x) * kStripPoint + lane);
-      transform_output(m, y);
-      for (int k = 0; k < 4; ++k) columns[k][x] = y[k];
-    }
     const Register b = load_register(bias + lane);
-    for (int k = 0; k < 4; ++k) {
-      Register y[4];
-      transform_output(columns[k], b, y);
-      for (int x = 0; x < 4; ++x) put(k, x, part, y[x]);
+    ZDCE_UNROLL(2)
+    for (int half = 0; half < halves; ++half) {
+      Register columns[4][6];
+      for (int x = 0; x < 6; ++x) {
+        Register m[6], y[4];
+        for (int k = 0; k < 6; ++k) m[k] = load_register(products + (6 * k + x) * kStripPoint + lane);
+        transform_output(m, y);
+        for (int k = half; k < 4; k += halves) columns[k][x] = y[k];
+      }
+      for (int k = half; k < 4; k += halves) {
+        Register y[4];
+        transform_output(columns[k], b, y);
+        for (int x = 0; x < 4; ++x) put(k, x, part, y[x]);
+      }
     }
   }
 }
 
 // results[t] = sum over channels of v[t][channel] * weights[channel]: each weight is loaded once for kTiles
-// multiplications, each value broadcast from memory. v: (blocks, kPitch, 16), the first kTiles rows used, so that a
-// value's distance from the first is a constant of the instruction; weights: (channels, 16); results: (kTiles, 16).
-template <int kTiles, int kPitch>
+// multiplications, each value broadcast from memory. kTogether = 2 is for 8 outputs: lanes 2 i and 2 i + 1 of the
+// registers hold output i's sums over even and odd channels, so that all lanes are used. v: (blocks, kPitch, 16), the
+// first kTiles rows used, so that a value's distance from the first is a constant of the instruction; weights:
+// (channels, 16), of kTogether = 2 (channels / 2, 8, 2); results: (kTiles, 16).
+template <int kTogether, int kTiles, int kPitch>
 ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, float* results) {
-  Register sums[kTiles][kBlockRegisters] = {};
-  for (int base = 0; base < channels; base += kBlock, v += kPitch * kBlock) {
-    for (int channel = 0; channel < std::min(kBlock, channels - base); ++channel, weights += kBlock) {
-      Register w[kBlockRegisters];
-      for (int p = 0; p < kBlockRegisters; ++p) w[p] = load_register(weights + p * kRegisterLanes);
-      ZDCE_UNROLL(16)
-      for (int t = 0; t < kTiles; ++t) {
-        const float value = v[t * kBlock + channel];
-        for (int p = 0; p < kBlockRegisters; ++p) sums[t][p] += w[p] * value;
-      }
+  Register sums[kTiles][kBlockRegisters];
+  const auto add = [&](const float* values, auto first) ZDCE_INLINE_LAMBDA {
+    Register w[kBlockRegisters];
+    for (int p = 0; p < kBlockRegisters; ++p) w[p] = load_register(weights + p * kRegisterLanes);
+    weights += kBlock;
+    ZDCE_UNROLL(16)
+    for (int t = 0; t < kTiles; ++t) {
+      const auto value = repeat<kTogether>(values + t * kBlock);
+      for (int p = 0; p < kBlockRegisters; ++p) sums[t][p] = first ? w[p] * value : sums[t][p] + w[p] * value;
     }
-  }
-  ZDCE_UNROLL(16)
-  for (int t = 0; t < kTiles; ++t) {
-    for (int p = 0; p < kBlockRegisters; ++p) store_register(results + t * kBlock + p * kRegisterLanes, sums[t][p]);
-  }
-}
-
-// The same for 8 outputs: lanes 2 i and 2 i + 1 of the registers hold output i's sums over even and odd channels, so
-// that all lanes are used. weights: (channels / 2, 8, 2).
-template <int kTiles, int kPitch>
-ZDCE_INLINE void multiply_pairs(const float* v, int channels, const float* weights, float* results) {
-  Register sums[kTiles][kBlockRegisters] = {};
-  for (int base = 0; base < channels; base += kBlock, v += kPitch * kBlock) {
-    for (int channel = 0; channel < kBlock; channel += 2, weights += kBlock) {
-      Register w[kBlockRegisters];
-      for (int p = 0; p < kBlockRegisters; ++p) w[p] = load_register(weights + p * kRegisterLanes);
-      ZDCE_UNROLL(16)
-      for (int t = 0; t < kTiles; ++t) {
-        const Register pair = repeat_pair(v + t * kBlock + channel);
-        for (int p = 0; p < kBlockRegisters; ++p) sums[t][p] += w[p] * pair;
-      }
-    }
+  };
+  // Not added to zeros: on Zen 3 the stores of the last results slow down multiplications that add, not others.
+  add(v, std::true_type());
+  for (int base = 0, channel = kTogether; base < channels; base += kBlock, channel = 0, v += kPitch * kBlock) {
+    for (; channel < std::min(kBlock, channels - base); channel += kTogether) add(v + channel, std::false_type());
   }
   ZDCE_UNROLL(16)
   for (int t = 0; t < kTiles; ++t) {
@@ -179,10 +183,10 @@ ZDCE_INLINE void multiply_rows(int n, const float* v, int channels, const float*
     }
   }
   for (int o = 0; o < blocks; ++o) {
-    multiply<kTiles, kPitch>(v, channels, weights + o * channels * kBlock, results + o * kResults);
+    multiply<1, kTiles, kPitch>(v, channels, weights + o * channels * kBlock, results + o * kResults);
   }
   if (half) {
-    multiply_pairs<kTiles, kPitch>(v, channels, weights + blocks * channels * kBlock, results + blocks * kResults);
+    multiply<2, kTiles, kPitch>(v, channels, weights + blocks * channels * kBlock, results + blocks * kResults);
   }
 }
 
