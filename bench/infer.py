@@ -27,7 +27,7 @@ from zdce.io.images import Pixels
 from zdce.models import illumination
 from zdce.models.network import DCENet, load
 from zdce.models.variants import ILLUMINATION, Variant
-from zdce.runtime import progress, system
+from zdce.runtime import allocator, progress, system
 from zdce.settings import LEVELS
 
 from . import arithmetic, clip, memory
@@ -68,8 +68,9 @@ _CLEARED = {
 TOLERANCES = {"fp32": 1e-4 * 255, "bf16": 5.0}
 
 # Largest error of denoised pictures: zdce rounds them before denoising, other engines do not, and that decides which pixels of
-# white noise count as similar; the worst pixel differs by 22 levels. Mode ``network`` has no rounding and no such tolerance.
-ROUNDED_TWICE = 30.0
+# white noise count as similar; the worst pixel of a megapixel differs by 32 levels. Mode ``network`` has no rounding and needs
+# no such tolerance.
+ROUNDED_TWICE = 40.0
 
 # Largest mean error of denoised pictures. Measured: 0.35 to 0.38 with both roundings, 0.47 in bfloat16; 0.8 with a strength
 # that is wrong by 2 %, 1.1 with a noise that is wrong by 20 %.
@@ -184,7 +185,8 @@ def _settings(options: Options, folder: Path, outcome: Outcome) -> Iterator[_Set
         model.save(folder / "net.safetensors")
         _export(options, model, folder, outcome)
         for modes, (height, width) in options.groups():
-            expected = _truth(model, modes, height, width, folder)
+            with allocator.memory_given_back():
+                expected = _truth(model, modes, height, width, folder)
             for precision in options.precisions:
                 for threads in options.threads:
                     yield _Setting(model, expected, modes, precision, threads)
