@@ -37,7 +37,9 @@ def test_the_oldest_compilers_read_the_kernels(compiler, kernels):
 
 
 # SSE2 alone cannot shuffle bytes, which 8-bit pixels need.
-@pytest.mark.parametrize("kernels", ["avx2", "avx512", "baseline -mssse3", "neon"])
+@pytest.mark.parametrize(
+    "kernels", ["avx2", "baseline -mssse3", *(pytest.param(k, marks=pytest.mark.heavy) for k in ("avx512", "neon"))]
+)
 def test_no_vector_is_taken_apart(kernels):
     # GCC computes what the instruction set has no registers for value by value, ten times as slowly, and says so if asked.
     name, *options = kernels.split()
