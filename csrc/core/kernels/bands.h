@@ -248,7 +248,7 @@ ZDCE_INLINE void leave_pixels(const float* maps, int y, int x, const Finish& fin
 }
 
 // A tile of 4 x 4 pixels from column x on. logits: (blocks, 16 pixels, 16).
-ZDCE_INLINE void finish_tile(const float* logits, const Layer& layer, int x, const Finish& finish) {
+ZDCE_NOINLINE inline void finish_tile(const float* logits, const Layer& layer, int x, const Finish& finish) {
   alignas(64) float maps[(kMaxMaps + kBlock) * kBlock];  // (maps, 16 pixels)
   to_planes(logits, kBlock * kBlock, layer.blocks, layer.half, maps);
   for (int k = 0; k < finish.maps * kBlock; k += 3 * kRegisterLanes) {
@@ -382,7 +382,7 @@ struct WinogradBand {
     }
   }
 
-  ZDCE_INLINE static void hidden(const Band<float>& band, int x, const float* products) {
+  ZDCE_NOINLINE static void hidden(const Band<float>& band, int x, const float* products) {
     for (int o = 0; o < band.layer->blocks; ++o) {
       // Pointers of our own: any store could change those in memory.
       float* rows[kBandRows];
