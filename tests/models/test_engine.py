@@ -161,6 +161,15 @@ def test_any_strides(view):
     assert torch.equal(net.enhance(image, 1.0), net.enhance(image.contiguous(), 1.0))
 
 
+@pytest.mark.parametrize(("dtype", "white"), [(torch.uint8, 255), (torch.uint16, 65535), (torch.float32, 1)])
+def test_pixels_and_planes_of_every_width_are_read_alike(dtype, white):
+    net = packed(random_network("iters4"))
+    for width in range(1, 21):
+        image = (picture(3, width) * white).to(dtype)
+        planes = image.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+        assert np.array_equal(net.enhance(image, 1.0), net.enhance(planes, 1.0))
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_bfloat16_is_close(name):
     # Feature maps and weights keep 8 bits; 55 dB is an error of about half a level of 8 bits.

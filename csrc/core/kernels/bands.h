@@ -316,8 +316,9 @@ struct FirstBand {
   ZDCE_INLINE static void add_row(const float* values, const float* weights,
                                   Register (&sums)[kStripTiles][kBlockRegisters]) {
     // A value, broadcast once, counts for the three pixels around it, if there are registers for all weights.
-    constexpr int together = (kStripTiles + 3) * kBlockRegisters < kRegisters ? 3 : 1;
-    ZDCE_NO_UNROLL  // or GCC moves sums to memory between the taps
+    constexpr int together = (kStripTiles + 3) * kBlockRegisters < kProcessorRegisters ? 3 : 1;
+    // Unrolled, GCC would move sums to memory between the taps.
+    ZDCE_NO_UNROLL
     for (int tap = 0; tap < 3; tap += together, values += together, weights += together * kBlock) {
       asm("" : "+r"(values));  // one pointer, or GCC keeps an offset of its own for each of the values
       Register w[together][kBlockRegisters];

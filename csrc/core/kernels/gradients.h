@@ -53,9 +53,7 @@ struct ConvolutionBand {
   }
 
   // NaN stays NaN, so that training sees it.
-  ZDCE_INLINE static Register at_least(Register v, float least) {
-    return larger(least - Register{}, v);
-  }
+  ZDCE_INLINE static Register at_least(Register v, float least) { return larger(least - Register{}, v); }
 
   ZDCE_INLINE static float least(const Output& to) {
     return to.rectified ? 0.0f : -std::numeric_limits<float>::infinity();
@@ -243,8 +241,8 @@ struct SumGradients {
     }
   }
 
-  // sums[o] += slopes[t][o] * values[t], summed over the tiles. values, slopes: (kGroup, 16); kCount rows of sums,
-  // `row` floats apart.
+  // sums[o] += slopes[t][o] * values[t], summed over the tiles, of which there is one at least. values, slopes:
+  // (kGroup, 16); kCount rows of sums, `row` floats apart.
   template <int kCount>
   ZDCE_INLINE static void add_products(const float* values, const float* slopes, int tiles, float* sums, int row) {
     Register total[kCount][kBlockRegisters];
@@ -254,12 +252,16 @@ struct SumGradients {
       ZDCE_UNROLL(16)
       for (int o = 0; o < kCount; ++o) {
         for (int p = 0; p < kBlockRegisters; ++p) {
-          total[o][p] = first ? v[p] * slopes[o] : total[o][p] + v[p] * slopes[o];
+          if constexpr (first) {
+            total[o][p] = v[p] * slopes[o];
+          } else {
+            total[o][p] += v[p] * slopes[o];
+          }
         }
       }
       values += kBlock, slopes += kBlock;
     };
-    add(std::true_type());  // as in multiply
+    add(std::true_type());  // the first products begin the sums, as in multiply
     for (int t = 1; t < tiles; ++t) add(std::false_type());
     ZDCE_UNROLL(16)
     for (int o = 0; o < kCount; ++o) {

@@ -59,11 +59,11 @@ constexpr int kLanes = ZDCE_REGISTER_BYTES / sizeof(C);
 template <class C>
 using Lanes = typename VectorOf<C, kLanes<C>>::type;
 
-// Registers that the processor has.
+// Vector registers that the instruction set has.
 #if ZDCE_REGISTER_BYTES == 64 || defined(__aarch64__)
-constexpr int kRegisters = 32;
+constexpr int kProcessorRegisters = 32;
 #else
-constexpr int kRegisters = 16;
+constexpr int kProcessorRegisters = 16;
 #endif
 
 // Registers of a cache line. Kernels that write several planes go a whole line at a time: a line written past the
@@ -92,9 +92,9 @@ using Bytes16 = VectorOf<uint8_t, 16>::type;
 // 12 converts vectors of 8 bytes value by value.
 template <bool kHigh>
 ZDCE_INLINE Ints4 widened_four(const void* from) {
-  Halves8 v{};
-  std::memcpy(&v, from, 8);
-  const Halves8 zero{};
+  int64_t four;  // as one number: through an array, GCC would store 8 bytes and wait for them to load 16
+  std::memcpy(&four, from, sizeof(four));
+  const Halves8 v = reinterpret_cast<Halves8>(VectorOf<int64_t, 2>::type{four, 0}), zero{};
   return reinterpret_cast<Ints4>(kHigh ? shuffle<8, 0, 9, 1, 10, 2, 11, 3>(v, zero)
                                        : shuffle<0, 8, 1, 9, 2, 10, 3, 11>(v, zero));
 }

@@ -35,8 +35,7 @@ ZDCE_INLINE void load_four_pixels(const S* from, Floats4 (&v)[3]) {
     Bytes16 bytes, zero{};
     std::memcpy(&bytes, from, sizeof(bytes));
     const auto of_color = [&]<int c>(std::integral_constant<int, c>) ZDCE_INLINE_LAMBDA {
-      const Bytes16 wide =
-          shuffle<c, 16, 16, 16, c + 3, 16, 16, 16, c + 6, 16, 16, 16, c + 9, 16, 16, 16>(bytes, zero);
+      const Bytes16 wide = shuffle<c, 16, 16, 16, c + 3, 16, 16, 16, c + 6, 16, 16, 16, c + 9, 16, 16, 16>(bytes, zero);
       v[c] = __builtin_convertvector(reinterpret_cast<Ints4>(wide), Floats4);
     };
     of_color(std::integral_constant<int, 0>()), of_color(std::integral_constant<int, 1>());

@@ -30,8 +30,8 @@ ZDCE_INLINE auto repeat(const float* from) {
 }
 
 // B^T d, two of the six coefficients of the values d at a time, 4 operations each: at 0 and infinity (kPair 0), a and
-// -a (1), b and -b (2). With AVX2 a product and two sums in the place of the last two, as most processors without
-// AVX-512 have other units for sums: two multiplications that add would have to share theirs with all others.
+// -a (1), b and -b (2). With AVX2 a product and two sums in the place of the last two: on Zen sums have units
+// of their own, and those that multiply are busy here. Where both share units it is one operation more.
 template <int kPair, class V>
 ZDCE_INLINE void transform_input(const V (&d)[6], V& first, V& second) {
   if constexpr (kPair == 0) {
@@ -120,7 +120,7 @@ template <class F>
 ZDCE_INLINE void output_tile(const float* products, const float* bias, const F& put) {
   // Four rows of six values need 24 registers. With fewer, first rows 0 and 2, which are sums of the products, then 1
   // and 3, which are differences.
-  constexpr int halves = kRegisters > 24 ? 1 : 2;
+  constexpr int halves = kProcessorRegisters > 24 ? 1 : 2;
   for (int part = 0; part < kBlockRegisters; ++part) {
     const int lane = part * kRegisterLanes;
     const Register b = load_register(bias + lane);
@@ -146,7 +146,7 @@ ZDCE_INLINE void output_tile(const float* products, const float* bias, const F& 
 // multiplications, each value broadcast from memory. kTogether = 2 is for 8 outputs: lanes 2 i and 2 i + 1 of the
 // registers hold output i's sums over even and odd channels, so that all lanes are used. v: (blocks, kPitch, 16), the
 // first kTiles rows used, so that a value's distance from the first is a constant of the instruction; weights:
-// (channels, 16), of kTogether = 2 (channels / 2, 8, 2); results: (kTiles, 16).
+// (channels, 16), of kTogether = 2, whose channels are even, (channels / 2, 8, 2); results: (kTiles, 16).
 template <int kTogether, int kTiles, int kPitch>
 ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, float* results) {
   Register sums[kTiles][kBlockRegisters];
@@ -157,10 +157,16 @@ ZDCE_INLINE void multiply(const float* v, int channels, const float* weights, fl
     ZDCE_UNROLL(16)
     for (int t = 0; t < kTiles; ++t) {
       const auto value = repeat<kTogether>(values + t * kBlock);
-      for (int p = 0; p < kBlockRegisters; ++p) sums[t][p] = first ? w[p] * value : sums[t][p] + w[p] * value;
+      for (int p = 0; p < kBlockRegisters; ++p) {
+        if constexpr (first) {
+          sums[t][p] = w[p] * value;
+        } else {
+          sums[t][p] += w[p] * value;
+        }
+      }
     }
   };
-  // Not added to zeros: on Zen 3 the stores of the last results slow down multiplications that add, not others.
+  // Not added to zeros: on Zen 3 the stores of the results before slow multiplications that add, but not plain ones.
   add(v, std::true_type());
   for (int base = 0, channel = kTogether; base < channels; base += kBlock, channel = 0, v += kPitch * kBlock) {
     for (; channel < std::min(kBlock, channels - base); channel += kTogether) add(v + channel, std::false_type());
