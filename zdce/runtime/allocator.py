@@ -11,6 +11,8 @@ _MAPPED_BLOCKS = 65536  # glibc's default of M_MMAP_MAX
 
 
 class _Process:
+    """What was set here: the C library does not tell."""
+
     keeps_freed_memory = False
 
 
