@@ -25,6 +25,7 @@ from zdce.enhancement.smoothing import Smoothing
 from zdce.errors import InputError
 from zdce.io.images import Pixels
 from zdce.models import illumination
+from zdce.models.engine import computed_precision
 from zdce.models.network import DCENet, load
 from zdce.models.variants import ILLUMINATION, Variant
 from zdce.runtime import allocator, progress, system
@@ -358,6 +359,8 @@ class _Comparison:
 
     def _names(self) -> list[str]:
         names = []
+        if self.setting.precision == "bf16" and (self.options.isa or computed_precision("bf16") == "fp32"):
+            self.outcome.notes.append("zdce computes bf16 in float32 without a matrix unit, and so may others: see the error")
         for name in filter(self._modes, self.options.engines):
             if reason := ENGINES[name].why_missing(self.setting.precision, self.options.isa):
                 self.outcome.notes.append(f"{name} is left out ({self.setting.precision}): {reason}")

@@ -1,4 +1,4 @@
-"""A value of each setting that changes results, for tests of all settings."""
+"""A value of each setting that changes results (bf16 with a unit for it), for tests of all settings."""
 
 VALUES = {
     "scale": 4,

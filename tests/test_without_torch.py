@@ -14,6 +14,7 @@ from PIL import Image
 import zdce
 from zdce.bench import startup
 from zdce.models import weights
+from zdce.models.engine import computed_precision
 
 pytest.importorskip("zdce._core", reason="without the C++ core PyTorch does all the work")
 
@@ -137,6 +138,7 @@ def test_what_is_here_is_told():
     assert facts["torch"] is not None  # the package is here, and hidden
     assert facts["threads"] >= 1
     assert facts["instruction set"]
+    assert facts["bfloat16"] == ("by a matrix unit" if computed_precision("bf16") == "bf16" else "in float32")
     assert [backend["name"] for backend in facts["backends"] if backend["available"]] == ["cpp"]
     assert zdce_without_torch("variants").returncode == 0
 

@@ -169,7 +169,8 @@ class EnhanceSettings:
             ``local``, 12 for ``zero-dce-pp``, else 1), and for videos 12 if that is 1.
         strength: factor of the curve maps: 1 as trained, 0 returns the input, above 1 is stronger, below 0 darkens. Networks
             that find a strength for each scene multiply it by this one; in lit scenes theirs is 0.
-        precision: precision of the convolutions, ``"fp32"`` or ``"bf16"``.
+        precision: precision of the convolutions, ``"fp32"`` or ``"bf16"``, which is for GPUs and for processors with AMX or
+            Arm's BF16; others, where it would be slower, compute in float32.
         brightness: target mean, in [0, 1), of a dark scene whose mean is 0.05; darker scenes have a lower target
             (``zdce.models.scene``). 0 leaves the maps as trained. None is the network's own.
         noise: standard deviation of the input's noise in 8-bit levels, from 0 to below 255. The noise that the curve has
@@ -208,7 +209,7 @@ class EnhanceSettings:
     strength: float = _option(1.0, "Strength of the curve: 1 as the network sets it, 0 changes nothing, below 0 darkens.")
     precision: str = _option(
         "fp32",
-        "Precision of the convolutions: bf16 is faster on GPUs and processors with AMX; on Arm it needs the BF16 extension.",
+        "Precision of the convolutions: bf16 is faster on GPUs and processors with AMX or Arm's BF16; others compute in fp32.",
         kind=str,
         choices=PRECISIONS,
     )

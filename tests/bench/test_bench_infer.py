@@ -165,7 +165,7 @@ def test_errors_are_in_levels_and_rounding_is_none():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_denoised_pictures_are_judged_by_their_mean(precision):
     model = infer.random_network("adaptive")
-    if reason := engine.why_unsupported(model.variant, precision):
+    if reason := engine.why_unsupported(model.variant):
         pytest.skip(reason)
     picture, truth = engines.dark_picture(129, 200), infer.truth(model, 129, 200)
 

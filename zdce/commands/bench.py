@@ -195,7 +195,8 @@ def bench_infer(
 
     "share" is the rate of multiply-adds, counted as in direct convolutions, over the measured FMA peak. It can exceed 1,
     because Winograd convolutions need fewer and bfloat16 is faster. "error" is the largest difference in levels of 255
-    (pictures: without rounding; videos: the mean). "MiB" is the memory that the first call adds to a new process.
+    (pictures: without rounding; videos: the mean). "MiB" is the memory that the first call adds to a new process. In bf16, zdce
+    and OpenVINO compute in float32 if the processor is slower in bfloat16.
 
     On a GPU (--device cuda) all are measured in one process, from uint8 pictures in its memory to the same, with events after
     a warm-up; copies to and from the host are not included. "zdce-layers" is zdce without its kernel for whole networks,

@@ -174,7 +174,7 @@ class Enhancer:
 
     @property
     def precision(self) -> str:
-        """Precision of the convolutions, "fp32" or "bf16"."""
+        """Precision of the convolutions that was asked for, "fp32" or "bf16"."""
         return self.settings.precision
 
     @overload
@@ -320,7 +320,7 @@ class Enhancer:
         return self._engines.packed
 
     def _why_unsupported(self) -> str | None:
-        if reason := why_unsupported(self.variant, self.precision):
+        if reason := why_unsupported(self.variant):
             return reason
         if isinstance(self.model, StoredNetwork):
             return None
@@ -343,7 +343,7 @@ class Enhancer:
         """
         if self._engines.on_torch is None:
             if lacking := packages.missing("torch", extra="torch"):
-                reason = why_unsupported(self.variant, self.precision) or f"backend {backends.requested()!r} was asked for"
+                reason = why_unsupported(self.variant) or f"backend {backends.requested()!r} was asked for"
                 raise BackendError(f"the network can't run in the C++ core: {reason}; {lacking}")
             from zdce.models import network, torch_engine
 

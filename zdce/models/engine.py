@@ -45,8 +45,8 @@ def _core() -> Any:
     return importlib.import_module("zdce._core")
 
 
-def why_unsupported(variant: Variant, precision: str) -> str | None:
-    """Why the engine can't run networks of ``variant`` with ``precision`` ("fp32" or "bf16"); None if it can."""
+def why_unsupported(variant: Variant) -> str | None:
+    """Why the engine can't run networks of ``variant``; None if it can."""
     if missing := backends.cpp_missing("zdce._core"):
         return missing
     if variant.formula != CURVE:
@@ -56,9 +56,15 @@ def why_unsupported(variant: Variant, precision: str) -> str | None:
     blocks = [-(-outputs // 16) for _, outputs in variant.convolutions()]
     if any(sum(blocks[source - 1] for source in sources) > _MOST_BLOCKS for sources in variant.sources[1:]):
         return f"a convolution reads more than {_MOST_BLOCKS} blocks of 16 channels"
-    if precision == "bf16" and not _core().has_bfloat16():
-        return "the processor has neither AMX (x86-64) nor BF16 (Arm)"
     return None
+
+
+def computed_precision(precision: str) -> str:
+    """The precision, "fp32" or "bf16", in which a CPU computes what is asked for in ``precision``: float32 is faster than
+    bfloat16 where no unit multiplies matrices of it.
+    """
+    fast = backends.cpp_missing("zdce._core") is None and _core().has_bfloat16()
+    return precision if fast else "fp32"
 
 
 def network_plan(variant: Variant, precision: str) -> list[int]:
@@ -77,7 +83,7 @@ class Engine:
     Args:
         network: a network of a variant for which ``why_unsupported`` returns None.
         precision: ``"fp32"``, or ``"bf16"`` for feature maps and weights in bfloat16; of separable layers only the 1x1 filters
-            and their inputs.
+            and their inputs. A processor without AMX (x86-64) or BF16 (Arm) computes in float32.
 
     Raises:
         ValueError: a weight is not finite.
@@ -85,7 +91,7 @@ class Engine:
 
     def __init__(self, network: StoredNetwork, precision: str = "fp32") -> None:
         self.variant = network.variant
-        plan = np.array(network_plan(self.variant, precision), np.int64)
+        plan = np.array(network_plan(self.variant, computed_precision(precision)), np.int64)
         self._network = _core().make_network(plan, _joined(network.weights.values()), self.variant.scale, self.variant.guided)
 
     def enhance(self, picture: Array, settings: PixelSettings) -> Array:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zdce import backends, ops
 from zdce.models import guided_scene, illumination, scene
-from zdce.models.engine import Array, PixelSettings
+from zdce.models.engine import Array, PixelSettings, computed_precision
 from zdce.models.gpu_copies import GpuCopies
 from zdce.models.gpu_graphs import GpuGraphs
 from zdce.models.gpu_network import GpuNetwork
@@ -77,12 +77,13 @@ class TorchEngine:
 
     Args:
         model: a network in eval mode.
-        precision: precision of the convolutions, ``"fp32"`` or ``"bf16"``.
+        precision: precision of the convolutions, ``"fp32"`` or ``"bf16"``; a CPU without a unit for bfloat16 computes in
+            float32.
     """
 
     def __init__(self, model: DCENet, precision: str) -> None:
-        self._model, self._precision = model, precision
-        self.device = next(model.parameters()).device
+        self._model, self.device = model, next(model.parameters()).device
+        self._rounded = self.device.type == "cpu" and computed_precision(precision) == "bf16"
         # On a GPU, with the present weights of the model.
         self._gpu = GpuNetwork(model, precision) if self.device.type == "cuda" else None
         self._fused = None if self._gpu is None else self._gpu.fused
@@ -289,6 +290,6 @@ class TorchEngine:
             with self._gpu.logits(image) as logits:
                 yield logits
             return
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._rounded):
             logits = self._model(image.contiguous())
         yield logits

@@ -14,13 +14,14 @@ _LIBRARIES = ("torch", "triton", "numpy", "pillow", "scikit-image")
 
 
 def facts() -> dict[str, Any]:
-    """Versions, instruction set, compiler, threads and GPU, for JSON."""
+    """Versions, instruction set, how the CPU computes in bfloat16, compiler, threads and GPU, for JSON."""
     return {
         "zdce": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         **{name: _version(name) for name in _LIBRARIES},
         "instruction set": _instruction_set(),
+        "bfloat16": _bfloat16(),
         "compiler": _compiler(),
         "threads": threads.number(),
         "gpu": _gpu(),
@@ -70,6 +71,15 @@ def _instruction_set() -> str | None:
     except ImportError:
         return None
     return isa
+
+
+def _bfloat16() -> str | None:
+    """How the C++ kernels compute networks in bfloat16; None if they are not built."""
+    try:
+        fast: bool = importlib.import_module("zdce._core").has_bfloat16()
+    except ImportError:
+        return None
+    return "by a matrix unit" if fast else "in float32"
 
 
 def processor() -> str:
