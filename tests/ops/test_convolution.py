@@ -8,6 +8,7 @@ import zdce
 from cases import assert_near, layouts, nan_filled_allocations, run_with_isa
 from zdce import reference
 from zdce.errors import BackendError
+from zdce.models import network
 from zdce.models.variants import VARIANTS, Variant
 from zdce.ops import dispatch
 
@@ -385,6 +386,16 @@ def test_networks_under_autocast_have_the_gradients_of_float64_to_8_bits(name):
     # matrix unit round weights too. Errors are of either sign: over many draws they were seen to add up to half of this.
     for value, truth in zip(got, gradients(model.double(), image.double(), grad.double()), strict=True):
         assert_near(value, truth, 28 * 2**-9)
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_separable_layers_under_autocast_round_only_where_a_unit_multiplies(monkeypatch, unit):
+    monkeypatch.setattr(network, "computed_precision", lambda precision: precision if unit else "fp32")
+    model, image = steady("zero-dce-pp", torch.rand(1, 3, 9, 13)), torch.rand(1, 3, 9, 13)
+    exact = model(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(image)
+    assert (logits.dtype, torch.equal(logits, exact)) == ((torch.bfloat16, False) if unit else (torch.float32, True))
 
 
 class Kept(torch.autograd.Function):
