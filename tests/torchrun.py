@@ -9,11 +9,15 @@ from pathlib import Path
 from runs import zdce_after
 
 
-def start(count, *arguments, code=""):
-    """``torchrun --nproc-per-node COUNT zdce ARGUMENTS``; each process runs ``code`` before."""
+def start(count, *arguments, code="", seconds=0.1):
+    """``torchrun --nproc-per-node COUNT zdce ARGUMENTS``; each process runs ``code`` before.
+
+    As often as ``seconds`` say torchrun looks for processes that ended, and ends the others.
+    """
     return subprocess.Popen(
         [
-            sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "--no-python",
+            sys.executable, "-m", "torch.distributed.run",
+            f"--nproc-per-node={count}", f"--monitor-interval={seconds}", "--no-python",
             *zdce_after(code, *arguments),
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

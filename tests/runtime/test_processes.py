@@ -70,7 +70,8 @@ def test_another_number_of_processes_goes_on(alone_and_together, tmp_path):
 
 def test_a_killed_process_ends_training_with_one_line(dark, tmp_path):
     arguments = ["--data", dark, *SMALL, "--batch-size", 4, "--out"]
-    process = torchrun.start(2, "train", "--epochs", 10_000, *arguments, tmp_path / "run")
+    # Later than the other process, which sees at once that the connection is gone.
+    process = torchrun.start(2, "train", "--epochs", 10_000, *arguments, tmp_path / "run", seconds=5)
     log = tmp_path / "run" / "log.csv"
     torchrun.wait_for(process, lambda: log.exists() and len(losses(log.parent)) >= 4)
     os.kill(torchrun.rank(process, 1), signal.SIGKILL)
