@@ -8,6 +8,23 @@ namespace zdce::ZDCE_TARGET {
 
 #if ZDCE_HAS_AMX
 
+// Instructions that older compilers don't know. tests/core/avx512_on_avx2.h does the same without them.
+#ifndef ZDCE_MATRIX_LOAD
+#define ZDCE_MATRIX_CONFIGURE(configuration) asm volatile("ldtilecfg %0" ::"m"(configuration))
+#define ZDCE_MATRIX_RELEASE() asm volatile("tilerelease" ::)
+#define ZDCE_MATRIX_LOAD(number, from, stride) \
+  asm volatile("tileloadd (%0,%1,1), %%tmm" #number::"r"(from), "r"(static_cast<int64_t>(stride)) : "memory")
+#define ZDCE_MATRIX_STORE(number, to, stride) \
+  asm volatile("tilestored %%tmm" #number ", (%0,%1,1)" ::"r"(to), "r"(static_cast<int64_t>(stride)) : "memory")
+#define ZDCE_MATRIX_ZERO(number) asm volatile("tilezero %%tmm" #number::)
+// sums += values * weights
+#define ZDCE_MATRIX_MULTIPLY(sums, values, weights) \
+  asm volatile("tdpbf16ps %%tmm" #weights ", %%tmm" #values ", %%tmm" #sums::)
+#define ZDCE_ROUND_HALVES(halves, values) asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(values))
+// Values of `table` at the places in the lowest four bits of each lane of `places`.
+#define ZDCE_LOOK_UP(values, places, table) asm("vpermps %2, %1, %0" : "=v"(values) : "v"(places), "m"(table))
+#endif
+
 // All eight registers as full matrices, for the thread that holds this.
 class MatrixUnit {
  public:
@@ -17,28 +34,19 @@ class MatrixUnit {
       uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
       uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
     } configuration;
-    asm volatile("ldtilecfg %0" ::"m"(configuration));
+    ZDCE_MATRIX_CONFIGURE(configuration);
   }
-  ~MatrixUnit() { asm volatile("tilerelease" ::); }
+  ~MatrixUnit() { ZDCE_MATRIX_RELEASE(); }
   MatrixUnit(const MatrixUnit&) = delete;
   MatrixUnit& operator=(const MatrixUnit&) = delete;
 };
-
-#define ZDCE_MATRIX_LOAD(number, from, stride) \
-  asm volatile("tileloadd (%0,%1,1), %%tmm" #number::"r"(from), "r"(static_cast<int64_t>(stride)) : "memory")
-#define ZDCE_MATRIX_STORE(number, to, stride) \
-  asm volatile("tilestored %%tmm" #number ", (%0,%1,1)" ::"r"(to), "r"(static_cast<int64_t>(stride)) : "memory")
-#define ZDCE_MATRIX_ZERO(number) asm volatile("tilezero %%tmm" #number::)
-// sums += values * weights
-#define ZDCE_MATRIX_MULTIPLY(sums, values, weights) \
-  asm volatile("tdpbf16ps %%tmm" #weights ", %%tmm" #values ", %%tmm" #sums::)
 
 typedef int16_t Halves __attribute__((vector_size(32)));
 
 // Rounded to the nearest bfloat16, halves to even; NaN stays NaN, subnormals become 0.
 ZDCE_INLINE Halves rounded_halves(Register v) {
   Halves rounded;
-  asm("vcvtneps2bf16 %1, %0" : "=v"(rounded) : "v"(v));
+  ZDCE_ROUND_HALVES(rounded, v);
   return rounded;
 }
 
@@ -83,7 +91,7 @@ class TableTangent {
   ZDCE_INLINE Register coefficient(int n, Register piece) const {
     static_assert(kTangentPieces == kRegisterLanes);
     Register picked;
-    asm("vpermps %2, %1, %0" : "=v"(picked) : "v"(piece), "m"(coefficients_[n]));
+    ZDCE_LOOK_UP(picked, piece, coefficients_[n]);
     return picked;
   }
 };
