@@ -24,7 +24,7 @@ from zdce.enhancement import video
 from zdce.enhancement.smoothing import Smoothing
 from zdce.errors import InputError
 from zdce.io.images import Pixels
-from zdce.models import illumination
+from zdce.models import guided_scene, illumination
 from zdce.models.engine import computed_precision
 from zdce.models.network import DCENet, load
 from zdce.models.variants import ILLUMINATION, Variant
@@ -259,10 +259,12 @@ def _formed(model: DCENet, values: Tensor, maps: Tensor, scale: int, align_corne
 
 def _small_maps(exact: DCENet, values: Tensor) -> Tensor:
     """Curve maps (1, C, h, w) of ``values`` (H, W, 3) in [0, 1] at the scale of ``scale-12`` and ``video``."""
-    small = reference.reduce_picture(values, video.own_scale(exact.variant), antialias=not exact.variant.published_sampling)
+    scale, image = video.own_scale(exact.variant), values.permute(2, 0, 1)[None]
+    small = reference.reduce_picture(values, scale, antialias=not exact.variant.published_sampling)
     if exact.variant.guided:
-        return exact.guided_maps(small, reference.apply_curve)
-    return torch.tanh(exact(small)) * exact.scene_strength(values.permute(2, 0, 1)[None], reference.apply_curve)
+        seen = guided_scene.thumbnail(image, guided_scene.seen_scale(*image.shape[2:], scale))
+        return exact.guided_maps(small, reference.apply_curve, seen)
+    return torch.tanh(exact(small)) * exact.scene_strength(image, reference.apply_curve)
 
 
 # Rows of maps that are interpolated at a time: those of a large picture would take gigabytes in float64.

@@ -62,6 +62,16 @@ void check_settings(const Picture& picture, const Settings& settings) {
   check_scale(settings.scale);
 }
 
+// The scene of a picture (H, W, 3) whose image at the network's scale is `small`, (3, h, w).
+Scene scene_of(const Picture& picture, int64_t scale, const std::vector<float>& small) {
+  const int64_t own = scene_scale(picture.height, picture.width, scale);
+  const int64_t height = small_side(picture.height, own), width = small_side(picture.width, own);
+  if (own == scale) return read_scene(small, height, width);
+  std::vector<float> seen(static_cast<size_t>(3 * height * width));
+  reduce_picture(picture, own, true, seen.data());
+  return read_scene(seen, height, width);
+}
+
 // Coefficients (2, h, w) for a picture, with the strength for its scene.
 std::vector<float> guided_maps(const Model& model, const Picture& picture, const Settings& settings) {
   const int64_t height = small_side(picture.height, settings.scale), width = small_side(picture.width, settings.scale);
@@ -74,7 +84,7 @@ std::vector<float> guided_maps(const Model& model, const Picture& picture, const
     return fit_guided_maps(small, maps, channels, height, width, settings.shadows, settings.highlights, fall);
   };
   if (settings.brightness == 0) return fitted({});
-  const Scene scene = read_scene(small, height, width);
+  const Scene scene = scene_of(picture, settings.scale, small);
   std::vector<float> coefficients = fitted(scene.fall());
   // The strength is found for maps that brighten the black too: nothing else must make up for it.
   const double wanted = guided_scene_strength(model, scene, small, coefficients, height, width, settings);

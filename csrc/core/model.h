@@ -85,6 +85,10 @@ struct Scene {
 
 Scene read_scene(const std::vector<float>& image, int64_t height, int64_t width);
 
+// How many times smaller the image is that the scene of a picture is read from: `scale`, as the network's, but less
+// where that would leave fewer than two pixels for an area mean.
+int64_t scene_scale(int64_t height, int64_t width, int64_t scale);
+
 // Writes the coefficients (2, h, w) of guided maps: of luma Y, `a Y + b` is the local linear function closest to the
 // mean of the maps (channels, h, w) of an image (3, h, w), weighted by `shadows` and `highlights`.
 std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::vector<float>& maps, int64_t channels,

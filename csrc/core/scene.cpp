@@ -243,6 +243,10 @@ Fall Scene::fall() const {
   return {start, std::max(moved(Fall{}.end, brighter), start + kShortestFall)};
 }
 
+int64_t scene_scale(int64_t height, int64_t width, int64_t scale) {
+  return std::min(scale, std::max<int64_t>(1, std::min(height, width) / (2 * kSide)));
+}
+
 Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width) {
   Scene scene;
   scene.image = area_thumbnail(small, 3, height, width);

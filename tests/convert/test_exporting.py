@@ -174,8 +174,15 @@ def test_pictures_that_are_denoised_are_the_enhancers_within_a_level(few_halving
     assert (off > 0).mean() < 0.002
 
 
-def test_programs_need_torch_alone(saved, tmp_path):
-    name, form = "iters4", exporting.ExportOptions(scale=3)
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("iters4", exporting.ExportOptions(scale=3)),
+        pytest.param("adaptive", exporting.ExportOptions(scale=4), marks=pytest.mark.heavy),
+        pytest.param("local", exporting.ExportOptions(), marks=pytest.mark.heavy),
+    ],
+)
+def test_programs_need_torch_alone(saved, tmp_path, few_halvings, name, form):
     target = tmp_path / "net.pt2"
     assert run(saved(name), "-o", target, *options(form)).exit_code == 0
     described = {"zdce.variant": ""}

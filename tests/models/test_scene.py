@@ -405,10 +405,22 @@ def test_of_equal_pixels_the_first_are_the_darker_half():
 def test_a_border_pixel_decides_nothing(local):
     night = half_dark(2, 12, 160, 200)
     lamps = np.random.default_rng(1)
-    night[lamps.integers(0, 160, 60), lamps.integers(0, 200, 60)] = 250
+    for y, x in zip(lamps.integers(0, 157, 60), lamps.integers(0, 197, 60), strict=True):
+        night[y : y + 3, x : x + 3] = 250
     whole = zdce.Enhancer(local)(night)
     for crop in (np.s_[1:], np.s_[:-1], np.s_[:, 1:], np.s_[:, :-1]):
         assert abs(zdce.Enhancer(local)(np.ascontiguousarray(night[crop])).mean() - whole[crop].mean()) < 0.5
+
+
+@pytest.mark.parametrize("smaller", [1, 2, 4])
+@pytest.mark.parametrize("scale", [2, 6, 12])
+def test_a_night_is_one_at_every_size_and_scale(local, way, smaller, scale):
+    night = half_dark(2, 12, 480, 640)
+    lamps = np.random.default_rng(1)
+    for y, x in zip(lamps.integers(0, 470, 30), lamps.integers(0, 630, 30), strict=True):
+        night[y : y + 8, x : x + 8] = 250
+    picture = np.ascontiguousarray(night[::smaller, ::smaller])
+    assert zdce.Enhancer(local, scale=scale)(picture).mean() < picture.mean() + 4
 
 
 @pytest.mark.parametrize("scale", [1, 6, 12])

@@ -145,6 +145,15 @@ def _fall(kept: Tensor, darker: Tensor, brighter: Tensor) -> guidance.Fall:
     return guidance.Fall(start, torch.maximum(end, start + _SHORTEST_FALL))
 
 
+def seen_scale(height: int, width: int, scale: int) -> int:
+    """How many times smaller than pictures of ``height`` x ``width`` the image is that their scene is read from.
+
+    It is ``scale``, the network's, but less where that leaves fewer than 2 SIDE rows or columns: area means would be
+    interpolated between so few pixels, and the lamps of a night be lost in the black around them.
+    """
+    return torch.sym_min(scale, torch.sym_max(1, torch.sym_min(height, width) // (2 * SIDE)))
+
+
 def fit(
     small: Tensor,
     maps: Tensor,
@@ -153,6 +162,7 @@ def fit(
     shadows: float = 0.0,
     highlights: float = 1.0,
     curve: Curve = ops.apply_curve,
+    seen: Tensor | None = None,
 ) -> Tensor:
     """Coefficients (B, 2, h, w) of guided maps (``zdce.models.guidance``), of the strength that each scene wants.
 
@@ -164,10 +174,11 @@ def fit(
         shadows: see ``guidance.fit``.
         highlights: see ``guidance.fit``.
         curve: see ``strength``.
+        seen: the same images at ``seen_scale`` or their area means, which the scene is read from; None: ``small``.
     """
     if brightness == 0:
         return guidance.fit(small, maps, shadows, highlights)
-    scene = read(small.detach())
+    scene = read((small if seen is None else seen).detach())
     own = guidance.evaluate(small, guidance.fit(small, maps, shadows, highlights, scene.fall)).detach()
     # The strength is that of maps which brighten the black too: nothing else is to make up for it.
     found = strength(scene, own, iterations, brightness, shadows, curve)
@@ -250,16 +261,18 @@ def _sum(plane: Tensor) -> Tensor:
     return plane.sum((1, 2, 3), keepdim=True)
 
 
-def thumbnail(image: Tensor) -> Tensor:
-    """Area means of images (B, C, H, W), evenly spread, (B, C, SIDE, SIDE)."""
-    rows, columns = (_overlaps(side, image) for side in (image.shape[2], image.shape[3]))
+def thumbnail(image: Tensor, scale: int = 1) -> Tensor:
+    """Area means, evenly spread, (B, C, SIDE, SIDE), of images (B, C, H, W) made ``scale`` times smaller by area means."""
+    rows, columns = (_overlaps(side, scale, image) for side in (image.shape[2], image.shape[3]))
     return rows @ image @ columns.T
 
 
-def _overlaps(side: int, like: Tensor) -> Tensor:
-    """How much each of SIDE equal intervals takes of ``side`` pixels, (SIDE, side); rows sum to 1."""
-    # In units of 1 / SIDE pixels, whole numbers: pixel i from i SIDE to (i + 1) SIDE, interval j from j side to (j + 1) side.
-    pixels = SIDE * torch.arange(side, device=like.device)
-    begin = side * torch.arange(SIDE, device=like.device)[:, None]
-    overlap = torch.minimum(pixels + SIDE, begin + side) - torch.maximum(pixels, begin)
-    return overlap.clamp(min=0).to(like.dtype) / side
+def _overlaps(side: int, scale: int, like: Tensor) -> Tensor:
+    """How much each of SIDE equal intervals takes of ``side`` pixels in blocks of ``scale``, (SIDE, side); rows sum to 1."""
+    block = torch.arange(side, device=like.device) // scale
+    blocks = (side + scale - 1) // scale
+    # In units of 1 / SIDE blocks, whole numbers: block i from i SIDE to (i + 1) SIDE, interval j from j blocks to (j + 1) blocks.
+    begin = blocks * torch.arange(SIDE, device=like.device)[:, None]
+    overlap = torch.minimum(SIDE * (block + 1), begin + blocks) - torch.maximum(SIDE * block, begin)
+    pixels = (side - scale * block).clamp(max=scale)  # of a block; fewer in the last one
+    return overlap.clamp(min=0).to(like.dtype) / (blocks * pixels)

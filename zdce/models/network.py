@@ -242,22 +242,25 @@ class DCENet(nn.Module):
             return illumination.divided(image, maps)
         return curve(image, maps, self.variant.iterations)
 
-    def guided_maps(self, small: Tensor, curve: Curve = ops.apply_curve) -> Tensor:
+    def guided_maps(self, small: Tensor, curve: Curve = ops.apply_curve, seen: Tensor | None = None) -> Tensor:
         """Coefficients of the guided maps, with the strength for each scene; for variants that have such maps.
 
         Args:
             small: images in [0, 1], (B, 3, h, w), made smaller by area means.
             curve: function that applies maps (B, 3, H, W) to an image (B, 3, H, W) in T steps.
+            seen: the images that their scenes are read from, see ``zdce.models.guided_scene.fit``; None: ``small``.
 
         Returns:
             Shape (B, 2, h, w); see ``zdce.models.guidance``.
         """
-        return guided_scene.fit(small, torch.tanh(self(small)), self.variant.iterations, self.variant.brightness, curve=curve)
+        maps, brightness = torch.tanh(self(small)), self.variant.brightness
+        return guided_scene.fit(small, maps, self.variant.iterations, brightness, curve=curve, seen=seen)
 
     def _own_maps(self, image: Tensor, scale: int, curve: Curve) -> Tensor:
         """Curve maps (B, 3T or 3, H, W) in [-1, 1] of ``image`` (B, 3, H, W), with the strength for its scene."""
         if self.variant.guided:
-            coefficients = self.guided_maps(_reduced(image, scale), curve)
+            seen = guided_scene.thumbnail(image, guided_scene.seen_scale(image.shape[2], image.shape[3], scale))
+            coefficients = self.guided_maps(_reduced(image, scale), curve, seen)
             if scale > 1:
                 coefficients = _enlarged(coefficients, scale, image.shape[2], image.shape[3])
             return guidance.evaluate(image, coefficients).clamp(min=-1).expand(-1, 3, -1, -1)

@@ -193,15 +193,18 @@ class TorchEngine:
     def _guided_maps(self, picture: Tensor, settings: PixelSettings) -> Tensor:
         """Coefficients (1, 2, ceil(H / scale), ceil(W / scale)) for ``picture`` (H, W, 3), with the strength for its scene."""
         small = self._reduced(picture, settings.scale)
+        scale = guided_scene.seen_scale(picture.shape[0], picture.shape[1], settings.scale)
+        seen = small if scale == settings.scale else self._reduced(picture, scale)
         maps, of_scene = self._maps(small), (settings.brightness, settings.shadows, settings.highlights)
 
-        def fit(small: Tensor, maps: Tensor) -> Tensor:
-            return guided_scene.fit(small, maps, self._model.variant.iterations, *of_scene)
+        def fit(small: Tensor, maps: Tensor, seen: Tensor) -> Tensor:
+            return guided_scene.fit(small, maps, self._model.variant.iterations, *of_scene, seen=seen)
 
         if not small.is_cuda:
-            return fit(small, maps)
+            return fit(small, maps, seen)
         # Some 300 kernels of a few microseconds, which the host takes longer to start one by one than the GPU to run.
-        with self._fits.result((small.shape, *of_scene, backends.requested()), fit, small, maps) as coefficients:
+        key = (small.shape, seen.shape, *of_scene, backends.requested())
+        with self._fits.result(key, fit, small, maps, seen) as coefficients:
             return coefficients.clone()
 
     def _brightened(self, picture: Tensor, scale: int, strength: float | Tensor) -> Tensor:

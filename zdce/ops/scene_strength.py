@@ -86,7 +86,7 @@ def largest(
 ) -> Tensor:
     """The largest factors (B,) from 0 to ``most`` of the maps with which ``keeps`` of the enhanced image is true, by
     bisection."""
-    factor = image.new_zeros(len(image))
+    factor = image.new_zeros(image.shape[0])  # len(image) would be a constant in exported programs
     for step in range(1, halvings + 1):
         tried = factor + most / 2**step
         enhanced = curve(image, (maps * tried[:, None, None, None]).clamp(-1, 1), iterations)
