@@ -20,6 +20,7 @@ from zdce.convert import darktable, litert, ncnn
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError
 from zdce.models.network import DCENet
+from zdce.models.present_weights import present_weights
 from zdce.runtime import atomic, packages
 
 PRECISIONS = ("fp32", "fp16")
@@ -92,7 +93,7 @@ class _ExportedNetwork(nn.Module):
         super().__init__()
         kind, dtype = (_HalfPrecision, torch.float16) if form.precision == "fp16" else (DCENet, torch.float32)
         self.model = kind(model.variant)
-        self.model.load_state_dict(model.state_dict())
+        self.model.load_state_dict(present_weights(model, model.variant))
         self.model.to(dtype)
         self.form = form
         self.eval().requires_grad_(False)

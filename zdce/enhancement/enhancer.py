@@ -95,8 +95,9 @@ class Enhancer:
 
     Args:
         model: the network: a ``DCENet``, which runs on the device of its parameters, with the weights that it has at the first
-            call; or the name of a shipped network, a ``.safetensors`` file or the result of ``zdce.models.stored.read``, which
-            run on the CPU without PyTorch.
+            call, pruned and parametrized ones as ``forward`` uses them; if its layers were replaced or have hooks, or are not
+            float32, PyTorch runs it. Or the name of a shipped network, a ``.safetensors`` file or the result of
+            ``zdce.models.stored.read``, which run on the CPU without PyTorch.
         settings: the settings; None stands for the defaults.
         keywords: fields of ``EnhanceSettings``, which replace those in ``settings``.
 
@@ -324,8 +325,10 @@ class Enhancer:
             return reason
         if isinstance(self.model, StoredNetwork):
             return None
-        narrow = {str(parameter.dtype) for parameter in self.model.parameters()} - {"torch.float32"}
-        return f"its weights are {', '.join(sorted(narrow))}, not float32" if narrow else None
+        from zdce.models import network
+
+        others = {str(parameter.dtype) for parameter in self.model.parameters()} - {"torch.float32"}
+        return f"its weights are {', '.join(sorted(others))}, not float32" if others else network.why_altered(self.model)
 
     def _stored(self) -> StoredNetwork:
         if isinstance(self.model, StoredNetwork):

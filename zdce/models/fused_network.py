@@ -7,7 +7,8 @@ from torch import Tensor
 
 from zdce import backends
 from zdce.models.engine import network_plan
-from zdce.models.network import DCENet
+from zdce.models.network import DCENet, why_altered
+from zdce.models.present_weights import present_weights
 from zdce.models.variants import CURVE, Variant
 from zdce.ops import dispatch
 from zdce.ops.operator import define_cuda_kernel
@@ -36,7 +37,7 @@ def fused(model: DCENet, dtype: torch.dtype) -> "FusedNetwork | None":
     device = next(model.parameters()).device
     if backends.requested() not in ("auto", "cuda") or dtype not in DTYPES or not takes(model.variant):
         return None
-    if dispatch.why_missing("cuda", str(device), operator="apply_curve") is not None:
+    if dispatch.why_missing("cuda", str(device), operator="apply_curve") is not None or why_altered(model) is not None:
         return None
     network = FusedNetwork(model, dtype)
     return network if torch.ops.zdce_cuda.fits_network(network.biases, network.plan) else None
@@ -64,7 +65,7 @@ class FusedNetwork:
     """
 
     def __init__(self, model: DCENet, dtype: torch.dtype) -> None:
-        parameters = [parameter.detach().float() for parameter in model.parameters()]
+        parameters = [weight.float() for weight in present_weights(model, model.variant).values()]
         packed, floats = _separable(parameters) if model.variant.separable else _whole(parameters)
         packed.append(parameters[0].new_zeros(_WEIGHTS_AHEAD))
         self.weights = torch.cat([weight.flatten() for weight in packed]).to(dtype)

@@ -1,6 +1,5 @@
 """Networks on a GPU, for enhancing: weights are cast once, pictures are whole, and repeated shapes use a CUDA graph."""
 
-import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from zdce.models import fused_network
 from zdce.models.gpu_graphs import GpuGraphs
-from zdce.models.network import DCENet
+from zdce.models.network import DCENet, with_plain_weights
 from zdce.runtime import float32
 
 # Types of the convolutions, by the name of the precision; ``tf32`` is float32 with factors of products rounded to 10 bits.
@@ -42,7 +41,7 @@ class GpuNetwork:
         self._convolutions = "tf32" if precision == "tf32" else "ieee"
         # Tensor cores read pixels channel by channel; cuDNN's kernels for true float32 do not use them and prefer planes.
         self._layout = torch.contiguous_format if precision == "fp32" else torch.channels_last
-        self._model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._model = with_plain_weights(model).eval().requires_grad_(False)
         self._model.to(dtype=self.dtype, memory_format=self._layout)  # type: ignore[call-overload]
         self._graphs = GpuGraphs()
 

@@ -1,5 +1,6 @@
 """DCE-Net in all its variants, and their weights in files that contain the variant's description."""
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from zdce import backends, ops
 from zdce.errors import InputError
 from zdce.models import guidance, guided_scene, illumination, scene, stored, variants
 from zdce.models.engine import computed_precision
+from zdce.models.present_weights import present_weights, sets_weights
 from zdce.models.scene import Curve
 from zdce.models.stored import StoredNetwork
 from zdce.models.variants import ILLUMINATION, Variant
@@ -268,8 +270,14 @@ class DCENet(nn.Module):
         return (maps * self.scene_strength(image, curve)).clamp(-1, 1) if self.variant.brightness else maps
 
     def save(self, path: str | Path) -> None:
-        """Writes the weights with the variant's description as a ``.safetensors`` file; an existing file is replaced."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        """Writes the weights with the variant's description as a ``.safetensors`` file; an existing file is replaced.
+
+        Of parametrized or pruned layers those weights are written that ``forward`` uses.
+
+        Raises:
+            ValueError: a layer was replaced by one without such weights.
+        """
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in present_weights(self, self.variant).items()}
         metadata = {stored.VARIANT_KEY: json.dumps(self.variant.to_dict())}
         atomic.write_bytes(Path(path), safetensors.torch.save(tensors, metadata))
 
@@ -302,5 +310,57 @@ def of_stored(network: StoredNetwork) -> DCENet:
 
 
 def to_stored(model: DCENet) -> StoredNetwork:
-    """The present weights of ``model``, on the CPU."""
-    return StoredNetwork(model.variant, {name: values.detach().cpu().numpy() for name, values in model.named_parameters()})
+    """The present weights of ``model``, on the CPU.
+
+    Raises:
+        InputError: a layer was replaced by one without such weights.
+    """
+    weights = present_weights(model, model.variant).items()
+    return StoredNetwork(model.variant, {name: values.float().cpu().numpy() for name, values in weights})
+
+
+def with_plain_weights(model: DCENet) -> DCENet:
+    """A copy of ``model`` whose parameters are its present weights, or a mere copy if ``model`` is altered."""
+    if why_altered(model) is not None:
+        return copy.deepcopy(model)
+    with torch.device("meta"):  # draws no random numbers
+        plain = DCENet(model.variant, model.activations)
+    weights = present_weights(model, model.variant).items()
+    plain.load_state_dict({name: values.clone() for name, values in weights}, assign=True)
+    return plain
+
+
+def why_altered(model: DCENet) -> str | None:
+    """Why ``model`` computes something else than the layers of its variant with its present weights; None if it does not."""
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for place, kind in _kinds(model.variant).items():
+        if not _computes(modules.get(place), kind):
+            return f"{place or 'the network'} is not a plain {kind.__name__}"
+    try:
+        present_weights(model, model.variant)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _kinds(variant: Variant) -> dict[str, type[nn.Module]]:
+    """The classes of a network's modules by their places."""
+    kinds: dict[str, type[nn.Module]] = {"": DCENet}
+    for name in stored.shapes(variant):
+        layer = name.rpartition(".")[0]
+        kinds[layer] = nn.Conv2d if variant.separable else Conv2d
+        if variant.separable:
+            kinds[layer.rpartition(".")[0]] = SeparableConv2d
+    return kinds
+
+
+def _computes(module: nn.Module | None, kind: type[nn.Module]) -> bool:
+    """Whether calls of ``module`` compute what ``kind`` does."""
+    return (
+        isinstance(module, kind)
+        and type(module).forward is kind.forward
+        and "forward" not in vars(module)
+        and not module._forward_hooks
+        and all(map(sets_weights, module._forward_pre_hooks.values()))
+    )

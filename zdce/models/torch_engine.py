@@ -294,5 +294,5 @@ class TorchEngine:
                 yield logits
             return
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._rounded):
-            logits = self._model(image.contiguous())
-        yield logits
+            logits = self._model(image.to(next(self._model.parameters()).dtype).contiguous())
+        yield logits.float()
