@@ -241,6 +241,10 @@ LEVELS = levels(0.1, 0.0)
         (ValueError, "noise must be at least 0 and below 1, got nan", {"noise": float("nan")}),
         (ValueError, r"noise must be a number or a tensor \(2,\) of torch.float64 .* got \(1,\)", {"noise": LEVELS[:1]}),
         (ValueError, r"noise must be a number .* got \(2,\) of torch.float32", {"noise": LEVELS.float()}),
+        (ValueError, "noise must be at least 0 and below 1, got 5", {"noise": levels(5.0, 9.0)}),
+        (ValueError, "noise must be at least 0 and below 1, got nan", {"noise": levels(float("nan"), 0.0)}),
+        (ValueError, "noise must be at least 0 and below 1, got -0.1", {"noise": levels(-0.1, 0.0)}),
+        (ValueError, "grain must be at least 0 and below 1, got 9.0", {"noise": levels(0.1, 9.0)}),
         (ValueError, "grain must be at least 0 and below 1, got 1.0", {"grain": 1.0}),
         (ValueError, "grain must not be given where noise is a tensor, .* got 0.1", {"noise": LEVELS, "grain": 0.1}),
         (ValueError, "grain must not be given where noise is a tensor, .* got 0.0", {"noise": LEVELS, "grain": 0.0}),
@@ -251,8 +255,9 @@ LEVELS = levels(0.1, 0.0)
         ),
     ],
 )
-def test_bad_arguments_are_named(error, message, changes):
-    with pytest.raises(error, match=message):
+@pytest.mark.parametrize("way", ["auto", "reference"])
+def test_bad_arguments_are_named(error, message, changes, way):
+    with zdce.backend(way), pytest.raises(error, match=message):
         zdce.ops.denoise_picture(**{"picture": PICTURE, "enhanced": PICTURE, **changes})
 
 

@@ -95,6 +95,16 @@ def test_forward_mode(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_forward_over_reverse(name):
+    image, maps = case()
+    function, at = functions(ops, image, maps)[name]
+    leaf = at.clone().requires_grad_()
+    (first,) = torch.autograd.grad(functions(reference, image, maps)[name][0](leaf), leaf, create_graph=True)
+    (expected,) = torch.autograd.grad((first * at.cos()).sum(), leaf)  # the Hessian is symmetric
+    close(jvp(grad(function), (at,), (at.cos(),))[1], expected, torch.float64)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_torch_func(name):
     image, maps = case()
     function, at = functions(ops, image, maps)[name]

@@ -185,6 +185,65 @@ def test_out_is_written_inside_its_rows_alone(backend, device, dtype):
         assert torch.equal(picture, expected)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_autograd_sees_that_out_was_written(backend, device, compiled):
+    picture, maps = random_picture((8, 9), torch.float32).to(device), random_maps((8, 9), 1).to(device)
+    torch._dynamo.reset()
+    enhance = zdce.ops.enhance_picture
+    enhance = torch.compile(enhance, backend="aot_eager") if compiled else enhance
+    for inside in (slice(None), slice(2, 5)):
+        out = torch.full((8, 9, 3), 0.5, device=device)
+        x = torch.ones(8, 9, 3, device=device, requires_grad=True)
+        y = (x * out).sum()
+        with zdce.backend(backend):
+            enhance(picture[inside], maps[:, :, inside], out=out[inside])
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.backward()
+
+
+def test_out_in_inference_mode():
+    with torch.inference_mode():
+        picture, maps = random_picture((8, 9), torch.float32), random_maps((8, 9), 1)
+        out = torch.empty_like(picture)
+        assert torch.equal(zdce.ops.enhance_picture(picture, maps, out=out), zdce.ops.enhance_picture(picture, maps))
+
+
+def test_out_may_share_a_frame_with_the_picture_but_no_pixels(backend, device):
+    frame, maps = random_picture((13, 20), torch.uint8).to(device), random_maps((6, 8), 4).to(device)
+    with zdce.backend(backend):
+        for out, picture in (
+            (frame[:6, :8], frame[:6, 8:16]),
+            (frame[:6, 12:], frame[:6, :8]),
+            (frame[:6, :8], frame[6:12, :8]),
+            (frame[:12:2, :8], frame[1:12:2, :8]),
+            (frame[:6, :8], frame[:6, :8]),
+        ):
+            expected = zdce.ops.enhance_picture(picture.clone(), maps, scale=4)
+            assert torch.equal(zdce.ops.enhance_picture(picture, maps, scale=4, out=out), expected)
+
+
+@pytest.mark.parametrize(("out", "picture"), [
+    (lambda frame: frame[:6, :8], lambda frame: frame[:6, 7:15]),
+    (lambda frame: frame[:6, 1:9], lambda frame: frame[:6, :8]),
+    (lambda frame: frame[:6, :8], lambda frame: frame[5:11, :8]),
+    (lambda frame: frame[:6, :8], lambda frame: frame[:12:2, :8]),
+    (lambda frame: frame[1:7, 3:11], lambda frame: frame[:6, :8]),
+])  # fmt: skip
+def test_an_out_that_overlaps_the_picture_is_refused(out, picture):
+    frame, maps = random_picture((13, 20), torch.uint8), random_maps((6, 8), 4)
+    with pytest.raises(ValueError, match=r"^out must be picture itself or share no memory .* got memory of picture$"):
+        zdce.ops.enhance_picture(picture(frame), maps, scale=4, out=out(frame))
+
+
+def test_an_out_that_overlaps_the_maps_or_itself_is_refused():
+    maps = random_maps((4, 6), 1)
+    with pytest.raises(ValueError, match=r"^out must .* share no memory .* got memory of maps$"):
+        zdce.ops.enhance_picture(torch.zeros(4, 6, 3), maps, out=maps.flatten()[10:82].view(4, 6, 3))
+    row = torch.zeros(1, 6, 3).expand(4, 6, 3)
+    with pytest.raises(ValueError, match=r"^out must have rows that do not overlap, got strides \(0, 3, 1\) for \(4, 6, 3\)$"):
+        zdce.ops.enhance_picture(torch.zeros(4, 6, 3), maps, out=row)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_area_means(backend, device, dtype, scale):
@@ -249,6 +308,8 @@ def test_opcheck_and_compile():
     out = torch.empty_like(picture)
     torch.library.opcheck(torch.ops.zdce.reduce_picture.default, (picture, 4, True))
     torch.library.opcheck(torch.ops.zdce.enhance_picture.default, (picture, maps, 8, 4, False, 1.0, False, None, out))
+    floats = (picture / 255, maps, 8, 4, False, 1.0, False, None, out.float())
+    torch.library.opcheck(torch.ops.zdce.enhance_picture.default, floats)
     torch._dynamo.reset()
 
     def both(picture):
@@ -306,6 +367,11 @@ MAPS = torch.zeros(1, 24, 2, 2)
         (ValueError, "strength must be a number or a tensor of 1 .* got a tensor of 2 .*float32", {"strength": torch.ones(2)}),
         (ValueError, "strength must .*float32 number on picture's device cpu, got .* 1 .*int64", {"strength": torch.tensor(1)}),
         (ValueError, "strength must not require a gradient", {"strength": torch.ones(1, requires_grad=True)}),
+        (
+            ValueError,
+            "out must not require a gradient",
+            {"picture": PICTURE.float(), "out": PICTURE.float().requires_grad_()},
+        ),
         (ValueError, "out must be .*uint8.* got .*float32", {"out": PICTURE.float()}),
         (ValueError, "out must have each row's pixels contiguous", {"out": torch.zeros(24, 13, 3).byte().transpose(0, 1)}),
     ],

@@ -46,7 +46,7 @@ def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float | Tensor = 1
         enhanced: after the curve, (H, W, 3) of the same type.
         noise: standard deviation of the noise in ``picture``, as a fraction of white; by default one level of 255. 0: nothing
             changes. A tensor of two float64 numbers on the picture's device, noise and grain, is read there, without waiting
-            for it.
+            for it, and therefore checked only on the CPU.
         grain: standard deviation of the finest details in flat parts of ``picture``, as a fraction of white; at most ``noise``
             counts. None: 0, or the second number of a tensor ``noise``, beside which no grain can be given.
 
@@ -82,14 +82,20 @@ def _levels(picture: Tensor, noise: float | Tensor, grain: float | None) -> Tens
             )
         if grain is not None:
             raise ValueError(f"grain must not be given where noise is a tensor, which has the grain, got {grain}")
+        if noise.device.type == "cpu" and not torch.compiler.is_compiling():
+            _check_levels(*noise.tolist())
         return noise
     grain = 0.0 if grain is None else grain
-    for name, deviation in (("noise", noise), ("grain", grain)):
-        if not 0 <= deviation < 1:
-            raise ValueError(f"{name} must be at least 0 and below 1, got {deviation}")
+    _check_levels(noise, grain)
     levels = torch.full((2,), noise, dtype=torch.float64, device=picture.device)
     levels[1:].fill_(grain)  # two kernels on a GPU, which a copy from the host would wait for
     return levels
+
+
+def _check_levels(noise: float, grain: float) -> None:
+    for name, deviation in (("noise", noise), ("grain", grain)):
+        if not 0 <= deviation < 1:
+            raise ValueError(f"{name} must be at least 0 and below 1, got {deviation}")
 
 
 # The float64 reference.

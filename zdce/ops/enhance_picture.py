@@ -44,7 +44,8 @@ def enhance_picture(
         logits: whether ``maps`` are the output of the network's last convolution; their tanh is taken first.
             Guided maps are no logits.
         out: tensor that the result is written to and that is returned, so that frames can reuse memory; it has the shape, type
-            and device of ``picture`` and contiguous pixels in each row, and may be ``picture`` itself.
+            and device of ``picture`` and contiguous pixels in each row, and may be ``picture`` itself. Otherwise it shares no
+            memory with ``picture`` or ``maps``. Autograd knows that it was changed.
 
     Returns:
         The enhanced picture, (H, W, 3) in the type of ``picture``; integers are rounded to nearest. No gradient.
@@ -65,6 +66,7 @@ def enhance_picture(
         out = torch.empty_like(picture, memory_format=torch.contiguous_format)
     else:
         _check_output(out, picture)
+        _check_memory(out, picture, maps)
     number = 1.0 if isinstance(strength, Tensor) else strength
     torch.ops.zdce.enhance_picture(picture, maps, steps, scale, align_corners, number, logits, factor, out)
     return out
@@ -120,6 +122,38 @@ def _check_output(out: Tensor, picture: Tensor) -> None:
         )
     if out.stride()[1:] != (3, 1):
         raise ValueError(f"out must have each row's pixels contiguous, strides (any, 3, 1), got {out.stride()}")
+    if out.requires_grad:
+        raise ValueError("out must not require a gradient: enhance_picture has none")
+
+
+def _check_memory(out: Tensor, picture: Tensor, maps: Tensor) -> None:
+    """Checks that rows of ``out`` (H, W, 3) share no memory with each other, ``maps`` or ``picture``, unless that is ``out``."""
+    if out.shape[0] > 1 and out.stride(0) < 3 * out.shape[1]:
+        raise ValueError(f"out must have rows that do not overlap, got strides {out.stride()} for {tuple(out.shape)}")
+    if torch.compiler.is_compiling():  # torch knows there what shares memory, and copies
+        return
+    for name, other in (("picture", picture), ("maps", maps)):
+        if out is not other and torch._C._is_alias_of(out, other) and _overlap(out, other):
+            raise ValueError(f"out must be picture itself or share no memory with picture and maps, got memory of {name}")
+
+
+def _overlap(out: Tensor, other: Tensor) -> bool:
+    """Whether ``out`` (H, W, 3) and ``other``, of the same storage, share bytes; not if they are the same."""
+    (first, end), (other_first, other_end) = map(_bytes, (out, other))
+    if end <= other_first or other_end <= first:
+        return False
+    if (out.dtype, out.stride()) != (other.dtype, other.stride()):
+        return True
+    # Rows with the same distance: the same memory, or parts of a wider picture side by side, or overlapping.
+    row, wide = out.stride(0), 3 * out.shape[1]
+    return first != other_first and not wide <= (out.storage_offset() - other.storage_offset()) % row <= row - wide
+
+
+def _bytes(tensor: Tensor) -> tuple[int, int]:
+    """First byte of ``tensor`` in its storage, and the one behind its last."""
+    first, size = tensor.storage_offset(), tensor.element_size()
+    last = first + sum((length - 1) * stride for length, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return first * size, (last + 1) * size
 
 
 # The float64 reference.

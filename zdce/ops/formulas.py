@@ -77,7 +77,7 @@ def coarser(region_means: Tensor) -> Tensor:
 
 def exposure_control(region_means: Tensor, target: float) -> Tensor:
     """Loss from the region means (B, h, w) of the enhanced image: Zero-DCE, eq. 5, squared as in published code."""
-    return functional.mse_loss(region_means, torch.full_like(region_means, target))
+    return (region_means - target).square().mean()
 
 
 def objective(weights: LossWeights, illumination: Tensor, spatial: Tensor, color: Tensor, exposure: Tensor) -> Objective:

@@ -121,7 +121,10 @@ def define_in_place(
     _cpp.define(schema)
 
     def compute(*values: Any) -> None:
-        dispatch.launch(name, arguments(*values[:-1]), (values[-1],), backends.requested())
+        written = values[-1]
+        if not written.is_inference():
+            torch.autograd.graph.increment_version(written)  # else backward would use it, if saved, as it is now
+        dispatch.launch(name, arguments(*values[:-1]), (written,), backends.requested())
 
     _zdce.impl(name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"zdce::{name}", lambda *_: None, lib=_zdce)
