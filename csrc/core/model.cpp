@@ -80,18 +80,19 @@ std::vector<float> guided_maps(const Model& model, const Picture& picture, const
       maps(static_cast<size_t>(channels * height * width));
   reduce_picture(picture, settings.scale, true, small.data());
   run_network(model.network(), planar(small.data(), height, width), 1, true, planar(maps.data(), height, width));
-  const auto fitted = [&](Fall fall) {
-    return fit_guided_maps(small, maps, channels, height, width, settings.shadows, settings.highlights, fall);
+  const auto fitted = [&](Fall fall, double highlights) {
+    return fit_guided_maps(small, maps, channels, height, width, settings.shadows, highlights, fall);
   };
-  if (settings.brightness == 0) return fitted({});
+  if (settings.brightness == 0) return fitted({}, settings.highlights);
   const Scene scene = scene_of(picture, settings.scale, small);
-  std::vector<float> coefficients = fitted(scene.fall());
-  // The strength is found for maps that brighten the black too: nothing else must make up for it.
+  // The strength is found for maps that brighten the black of a night, and no lit parts: nothing else must make up for
+  // the one, and the dark parts must not stay darker for the other.
+  std::vector<float> coefficients = fitted(scene.fall(), 1);
   const double wanted = guided_scene_strength(model, scene, small, coefficients, height, width, settings);
-  if (wanted > 0 && scene.night() > 0) {
+  if (wanted > 0 && (scene.night() > 0 || settings.highlights != 1)) {
     const std::vector<float> shown = scene.shown(small);
     for (size_t i = 0; i < maps.size(); ++i) maps[i] *= shown[i % shown.size()];
-    coefficients = fitted(scene.fall());
+    coefficients = fitted(scene.fall(), settings.highlights);
   }
   for (float& value : coefficients) value *= static_cast<float>(wanted);
   return coefficients;

@@ -1,6 +1,7 @@
 """Strength for a scene: dark scenes are brought to a brightness, lit ones stay, and nothing is clipped."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -410,6 +411,14 @@ def test_a_border_pixel_decides_nothing(local):
     whole = zdce.Enhancer(local)(night)
     for crop in (np.s_[1:], np.s_[:-1], np.s_[:, 1:], np.s_[:, :-1]):
         assert abs(zdce.Enhancer(local)(np.ascontiguousarray(night[crop])).mean() - whole[crop].mean()) < 0.5
+
+
+def test_lit_parts_that_are_lifted_leave_the_dark_ones_no_darker(local, way):
+    image = half_dark(30, 200)
+    results = [zdce.Enhancer(local, highlights=highlights)(image).astype(int) for highlights in (1.0, 0.9, 0.5, 0.0)]
+    for less, more in pairwise(results):
+        assert more[:, :40].mean() >= less[:, :40].mean() - 0.1
+        assert more[:, 60:].mean() > less[:, 60:].mean()
 
 
 @pytest.mark.parametrize("smaller", [1, 2, 4])

@@ -179,8 +179,9 @@ def fit(
     if brightness == 0:
         return guidance.fit(small, maps, shadows, highlights)
     scene = read((small if seen is None else seen).detach())
-    own = guidance.evaluate(small, guidance.fit(small, maps, shadows, highlights, scene.fall)).detach()
-    # The strength is that of maps which brighten the black too: nothing else is to make up for it.
+    # The strength is that of maps which brighten the black of a night, and no lit parts: nothing else is to make up for the
+    # one, and the dark parts are not to stay darker for the other.
+    own = guidance.evaluate(small, guidance.fit(small, maps, shadows, 1.0, scene.fall)).detach()
     found = strength(scene, own, iterations, brightness, shadows, curve)
     return found * guidance.fit(small, maps * shown(small, scene), shadows, highlights, scene.fall)
 
@@ -271,7 +272,7 @@ def _overlaps(side: int, scale: int, like: Tensor) -> Tensor:
     """How much each of SIDE equal intervals takes of ``side`` pixels in blocks of ``scale``, (SIDE, side); rows sum to 1."""
     block = torch.arange(side, device=like.device) // scale
     blocks = (side + scale - 1) // scale
-    # In units of 1 / SIDE blocks, whole numbers: block i from i SIDE to (i + 1) SIDE, interval j from j blocks to (j + 1) blocks.
+    # In units of 1 / SIDE blocks, whole numbers: block i from i SIDE to (i + 1) SIDE, interval j from j * blocks, as wide.
     begin = blocks * torch.arange(SIDE, device=like.device)[:, None]
     overlap = torch.minimum(SIDE * (block + 1), begin + blocks) - torch.maximum(SIDE * block, begin)
     pixels = (side - scale * block).clamp(max=scale)  # of a block; fewer in the last one
