@@ -1,5 +1,6 @@
 """`zdce enhance --watch` in a real process: files that arrive, incomplete files, and restarts."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -146,6 +147,23 @@ def test_hidden_files_other_suffixes_and_deep_folders_do_not_count(tmp_path):
             else:
                 seen.note(paths, 0.0)
             assert names(seen.whole(9.0)) == expected
+
+
+def test_pipes_and_folders_with_names_of_pictures_do_not_count(tmp_path):
+    paths = [tmp_path / name for name in ("folder.jpg", "pipe.jpg", "real.jpg")]
+    paths[0].mkdir()
+    os.mkfifo(paths[1])
+    paths[2].write_bytes(b"1")
+    seen = arrivals(tmp_path)
+    seen.note(paths, 0.0)
+    assert names(seen.whole(9.0)) == ["real.jpg"]
+    # A file in whose place a pipe comes, before it is complete.
+    seen.note([tmp_path / "turned.jpg"], 10.0)
+    (tmp_path / "turned.jpg").write_bytes(b"1")
+    seen.note([tmp_path / "turned.jpg"], 10.0)
+    (tmp_path / "turned.jpg").unlink()
+    os.mkfifo(tmp_path / "turned.jpg")
+    assert seen.whole(20.0) == []
 
 
 def test_a_watched_folder_that_goes_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """Files that arrive in folders, reported when they are complete, together with the files that are there already."""
 
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -83,8 +84,10 @@ class Arrivals:
 
     def _note(self, found: Found, now: float) -> None:
         try:
-            status = os.stat(found.path)
+            status: os.stat_result | None = os.stat(found.path)
         except OSError:  # Removed or renamed.
+            status = None
+        if status is None or not stat.S_ISREG(status.st_mode):  # Reading a pipe would wait for its writer.
             self._growing.pop(found.path, None)
             return
         state = _State(status.st_size, status.st_mtime_ns, status.st_ino)
