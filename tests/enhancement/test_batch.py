@@ -148,7 +148,33 @@ def test_results_of_a_former_run_that_the_shell_names_too_are_no_inputs(model, p
     once = contents(photos)
     again = run(model, *sorted(os.listdir()))
     assert (again.exit_code, again.stdout) == (0, "4 kept as they were (--overwrite replaces them)\n")
+    assert again.stderr == "skipped a-enhanced.jpg: results of other inputs\n"
     assert contents(photos) == once
+
+
+@pytest.mark.parametrize(
+    "names", [["a.jpg", "a-enhanced.jpg"], ["./a-enhanced.jpg", "*.jpg"], ["a-enhanced.jpg", "a.jpg", "."]], ids=" ".join
+)
+def test_a_named_input_is_never_replaced(model, photos, names):
+    (photos / "a-enhanced.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    before = contents(photos)
+    for options in (["--overwrite"], ["--overwrite", "--dry-run"]):
+        result = run(model, *names, *options)
+        message = "Error: a.jpg: its result a-enhanced.jpg would replace an input; choose another output\n"
+        assert (result.exit_code, result.stdout, result.stderr) == (1, "", message)
+    kept = run(model, *names[:2])
+    assert (kept.exit_code, kept.stdout) == (0, "1 kept as they were (--overwrite replaces them)\n")
+    assert kept.stderr == "skipped a-enhanced.jpg: results of other inputs\n"
+    assert contents(photos) == before
+
+
+def test_results_that_a_pattern_or_a_folder_finds_are_replaced_where_asked_for(model, photos):
+    for names in (["*.jpg"], ["a.jpg", "."]):
+        assert run(model, *names).exit_code == 0
+        (photos / "a-enhanced.jpg").write_bytes(b"old")
+        assert run(model, *names, "--overwrite").exit_code == 0
+        with Image.open(photos / "a-enhanced.jpg") as image:
+            assert image.size == (40, 30)
 
 
 def without_privileges():

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from zdce.commands import enhance_arriving, enhance_stream, options
-from zdce.commands.enhance_report import DESCRIBED, PLANNED, UNREAD, FileRequest, Report, end, report_unread
+from zdce.commands.enhance_report import DESCRIBED, PLANNED, UNREAD, FileRequest, Report, end, report_passed_over
 from zdce.commands.group import PanelCommand
 from zdce.enhancement import batch
 from zdce.enhancement.batch import Job, Work
@@ -172,10 +172,13 @@ def _jobs(request: FileRequest) -> tuple[list[Job], list[Job], Counter[str]]:
     found = images.find(request.paths, every, unreadable, recursive=request.recursive)
     # A file that the user names is tried, whatever its suffix.
     unread = [one.path for one in found if one.folder is not None and one.path.suffix.lower() in formats.UNREAD_SUFFIXES]
-    report_unread(unread)
+    report_passed_over(unread, "these formats are not read")
     others[UNREAD] = len(unread)
     passed = set(unread)
-    jobs = batch.plan([one for one in found if one.path not in passed], request.output, request.form)
+    taken = [one for one in found if one.path not in passed]
+    jobs = batch.plan(taken, request.output, request.form, overwrite=request.overwrite)
+    sources = {job.source for job in jobs}
+    report_passed_over([one.path for one in taken if one.named and one.path not in sources], "results of other inputs")
     return *batch.split(jobs, overwrite=request.overwrite), others
 
 

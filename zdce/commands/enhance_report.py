@@ -83,11 +83,11 @@ DESCRIBED = {
 }
 
 
-def report_unread(paths: Sequence[Path]) -> None:
-    """Prints one line on stderr about files of formats that are not read, if there are any."""
+def report_passed_over(paths: Sequence[Path], reason: str) -> None:
+    """Prints one line on stderr about files that are not inputs, if there are any."""
     if paths:
         more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-        click.echo(f"skipped {', '.join(map(str, paths[:_NAMED]))}{more}: these formats are not read", err=True)
+        click.echo(f"skipped {', '.join(map(str, paths[:_NAMED]))}{more}: {reason}", err=True)
 
 
 def end(counts: Counter[str]) -> None:

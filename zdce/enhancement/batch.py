@@ -51,7 +51,7 @@ def suffixes() -> frozenset[str]:
     return images.SUFFIXES | video.SUFFIXES | raw.SUFFIXES
 
 
-def plan(found: Iterable[Found], output: str | None, form: Format | None = None) -> list[Job]:
+def plan(found: Iterable[Found], output: str | None, form: Format | None = None, *, overwrite: bool = False) -> list[Job]:
     """Jobs for the found files, with the path of each result.
 
     Without ``output``, the result of ``photo.jpg`` is ``photo-enhanced.jpg`` beside it, and the results of a folder ``F`` go
@@ -59,8 +59,12 @@ def plan(found: Iterable[Found], output: str | None, form: Format | None = None)
     folder, in which the files of a folder keep their relative paths. A name with a suffix is a folder only if that folder
     exists or the name ends in a slash.
 
+    Without ``output``, found files that are results of others are not inputs: an earlier run wrote them.
+
     Args:
         form: format of the resulting pictures; None keeps each picture's own.
+        overwrite: whether existing results are replaced. Files that were named are inputs then even if they are results of
+            others, which is an error.
 
     Raises:
         ValueError: no file was found; two results would have the same path; a result would replace an input, or a picture
@@ -71,10 +75,9 @@ def plan(found: Iterable[Found], output: str | None, form: Format | None = None)
     if not pictures:
         raise InputError(f"no pictures found: expected {', '.join(sorted(suffixes()))}")
     if output is None:
-        jobs = [Job(picture.path, _beside(picture, form)) for picture in pictures]
-        # Results of an earlier run that the pattern also matched are not inputs.
-        results = {_real(job.target) for job in jobs}
-        jobs = [job for job in jobs if _real(job.source) not in results]
+        planned = [(picture, Job(picture.path, _beside(picture, form))) for picture in pictures]
+        results = {_real(job.target) for _, job in planned}
+        jobs = [job for one, job in planned if (one.named and overwrite) or _real(job.source) not in results]
     elif _is_file(output, pictures):
         check_format(Path(output), form)
         jobs = [Job(pictures[0].path, Path(output))]
@@ -159,7 +162,7 @@ def check(jobs: Iterable[Job]) -> None:
     for job in jobs:
         place = _real(job.target)
         if place in sources:
-            raise InputError(f"{job.target} would replace an input; choose another output")
+            raise InputError(f"{job.source}: its result {job.target} would replace an input; choose another output")
         if place in targets:
             raise InputError(f"{targets[place]} and {job.source} would both become {job.target}")
         targets[place] = job.source

@@ -31,9 +31,10 @@ def files(paths: Sequence[str], output: str | None = None) -> Any:
 
     Raises:
         FileNotFoundError: a path or pattern matches nothing.
-        ValueError: Ray Data is not installed, no file was found, or two results would have the same path.
+        ValueError: Ray Data is not installed, no file was found, two results would have the same path, or a result would
+            replace a file of ``paths``.
     """
-    jobs = batch.plan(images.find(paths, batch.suffixes()), output)
+    jobs = batch.plan(images.find(paths, batch.suffixes()), output, overwrite=True)
     # Actors have different working directories.
     return _ray_data().from_items([{"source": str(j.source.absolute()), "target": str(j.target.absolute())} for j in jobs])
 

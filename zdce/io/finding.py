@@ -13,10 +13,17 @@ from zdce.io.formats import SUFFIXES
 
 @dataclass(frozen=True)
 class Found:
-    """A picture file, and the folder that was searched, or None if the file itself was named."""
+    """A picture file.
+
+    Attributes:
+        path: its path.
+        folder: the folder that was searched; None for files that were named or matched a pattern.
+        named: whether the file itself was named.
+    """
 
     path: Path
     folder: Path | None = None
+    named: bool = False
 
     @property
     def place(self) -> Path:
@@ -35,7 +42,8 @@ def find(
     *,
     recursive: bool = True,
 ) -> list[Found]:
-    """Every picture that files, folders (searched through, hidden files left out) and patterns name, in order, each once.
+    """Every picture that files, folders (searched through, hidden files left out) and patterns name, in order, each once: as
+    named if it was named and also found otherwise.
 
     Args:
         suffixes: suffixes of pictures in folders and patterns; files that are named are always taken.
@@ -56,10 +64,14 @@ def find(
         for match in matches:
             if os.path.isdir(match):
                 inside = in_folder(match, suffixes, unreadable, recursive=recursive)
-                found.update((one, Found(one, match)) for one in inside)
+                _add(found, (Found(one, match) for one in inside))
             elif match == path or match.suffix.lower() in suffixes:
-                found[match] = Found(match)
+                _add(found, [Found(match, named=match == path)])
     return list(found.values())
+
+
+def _add(found: dict[Path, Found], more: Iterable[Found]) -> None:
+    found.update((one.path, one) for one in more if one.named or one.path not in found or not found[one.path].named)
 
 
 def in_folder(
