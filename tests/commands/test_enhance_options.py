@@ -144,6 +144,44 @@ def test_a_pipe_of_processes_and_one_that_closes(photos):
     assert (first.wait(60), told, head[:2]) == (1, b"", b"BM")
 
 
+def shell(line):
+    """The code, standard output and standard error of `zdce enhance LINE` as a shell runs it."""
+    done = subprocess.run(f"{sys.executable} -m zdce enhance {line}", shell=True, capture_output=True, check=False)
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_closed_streams_that_are_not_needed_change_no_result(photos):
+    assert shell("in/a.jpg -o open.jpg") == (0, b"1 written\nopen.jpg\n", "")
+    assert shell("in/a.jpg -o all.jpg <&- >&- 2>&-") == (0, b"", "")
+    assert shell("in/a.jpg -o error.jpg 2>&-") == (0, b"1 written\nerror.jpg\n", "")
+    assert shell("- --format png < in/a.jpg 2>&-")[1] == run("in/a.jpg", "-o", "-", "--format", "png").stdout_bytes
+    assert Path("all.jpg").read_bytes() == Path("error.jpg").read_bytes() == Path("open.jpg").read_bytes()
+    assert shell("none.jpg 2>&-") == (1, b"", "")
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(photos):
+    """Where libraries would write their messages into it."""
+    code = "import os, runpy, sys\nsys.argv = ['zdce', '--version']\ntry:\n    runpy.run_module('zdce', run_name='__main__')\n"
+    code += "except SystemExit:\n    os._exit(os.open('in/a.jpg', os.O_RDONLY))"
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        assert subprocess.run(f'{sys.executable} -c "{code}" {closed}', shell=True, check=False).returncode > 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("- -o out.jpg <&-", "standard input is closed, and - needs it"),
+        ("in/a.jpg -o - >&-", "standard output is closed, and - needs it"),
+        ("in/a.jpg -o - > /dev/full", "standard output: No space left on device"),
+    ],
+)
+def test_a_stream_that_can_not_be_used_is_named(photos, line, message):
+    if "/dev/full" in line and not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    assert shell(line) == (1, b"", f"Error: {message}\n")
+    assert not os.path.exists("out.jpg")
+
+
 def test_a_format_for_all_and_names_that_collide(photos):
     before = contents()
     result = run("in", "-o", "out", "--format", "webp", "--no-recursive")

@@ -47,3 +47,14 @@ def test_in_a_terminal_the_first_process_shows_a_bar_that_goes(monkeypatch, firs
     # The cursor ends where it would be with no bar, and what the bar's line held is erased.
     assert said.count("\n") - said.count("\x1b[1A") == 3
     assert said.endswith("\x1b[2K" if first else "skipped a.png\n")
+
+
+@pytest.mark.parametrize("with_messages", [False, True])
+def test_without_standard_error_work_goes_on_silently(monkeypatch, with_messages):
+    """In programs without a console, and where it was closed, Python sets ``sys.stderr`` to None."""
+    monkeypatch.delitem(vars(progress), "console", raising=False)
+    monkeypatch.setattr(sys, "stderr", None)
+    if with_messages:
+        progress.console.print("skipped a.png")
+    assert list(progress.track(range(3), 3, "work")) == [0, 1, 2]
+    vars(progress).pop("console", None)

@@ -729,6 +729,22 @@ def refuses(port):
         return connection.connect_ex(("127.0.0.1", port)) != 0
 
 
+def test_a_server_starts_without_standard_streams(models):
+    """As some service managers start programs."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    line = f"exec {sys.executable} -m zdce serve -m {models[0]} --port {port} <&- >&- 2>&-"
+    process = subprocess.Popen(line, shell=True)
+    try:
+        until(lambda: process.poll() is not None or not refuses(port))
+        assert ask(port, "/")[0] == 200
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_load_interruption_and_an_empty_disk(models, tmp_path):
     """200 requests, 16 at a time, a tenth of them broken: only those fail, memory is flat, nothing is on disk."""
     process = subprocess.Popen(

@@ -3,15 +3,16 @@
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import click
 
+from zdce import errors
 from zdce.commands.enhance_report import DESCRIBED, FileRequest
 from zdce.enhancement import batch, picture_files, video
 from zdce.enhancement.batch import Work
 from zdce.enhancement.manifest import BRIGHT, KEPT, WRITTEN
-from zdce.errors import InputError
+from zdce.errors import FileError, InputError
 from zdce.io import formats, images
 from zdce.io.images import Picture
 from zdce.runtime import atomic, progress
@@ -33,7 +34,7 @@ def check(request: FileRequest, excluded: Collection[str]) -> None:
         raise click.UsageError(f"{next(iter(excluded))} needs files, and - is standard input or output")
     if len(request.paths) > 1:
         raise click.UsageError(f"- takes one picture, got {len(request.paths)} inputs")
-    if _to_stream(request) and sys.stdout.isatty():
+    if _to_stream(request) and sys.stdout is not None and sys.stdout.isatty():
         raise click.UsageError("standard output is a terminal: redirect it, or name a file with -o")
 
 
@@ -52,6 +53,7 @@ class _Input(NamedTuple):
 def run(request: FileRequest, work: Work) -> None:
     """Enhances one picture from or to a stream; only the picture's bytes are written to standard output."""
     if _to_stream(request):
+        _check_open(sys.stdout, "standard output")
         given = _read(request.paths[0])
         result = _result(given, Path(f"standard output{_suffix(request, given.picture)}"), work)
         _write(given.data if result.data is None else result.data)
@@ -66,15 +68,27 @@ def run(request: FileRequest, work: Work) -> None:
     click.echo(f"1 {DESCRIBED[BRIGHT if result.bright else WRITTEN]}\n{target}")
 
 
+def _check_open(stream: TextIO | None, name: str) -> None:
+    """Raises FileError if the process was started without the stream."""
+    if stream is None:
+        raise FileError(f"{name} is closed, and - needs it")
+
+
 def _write(data: bytes) -> None:
     left, stream = memoryview(data), sys.stdout.buffer
-    while left:  # With PYTHONUNBUFFERED a write may take only a part, such as the one before a pipe is closed.
-        left = left[stream.write(left) or 0 :]
-    stream.flush()
+    try:
+        while left:  # With PYTHONUNBUFFERED a write may take only a part, such as the one before a pipe is closed.
+            left = left[stream.write(left) or 0 :]
+        stream.flush()
+    except BrokenPipeError:  # The reader has what it wanted.
+        raise
+    except OSError as error:
+        raise FileError(f"standard output: {errors.one_line(error)}") from error
 
 
 def _read(source: str) -> _Input:
     if source == STREAM:
+        _check_open(sys.stdin, "standard input")
         data = sys.stdin.buffer.read()
         if not data:
             raise InputError("standard input: expected a picture, got nothing")

@@ -48,12 +48,17 @@ class _HiddenBar:
     update = advance = remove_task = _nothing
 
 
+def _on_terminal() -> bool:
+    """Whether rich may draw a bar; ``sys.stderr`` is None in a process that was started without it."""
+    return sys.stderr is not None and (sys.stderr.isatty() or any(name in os.environ for name in _FORCING))
+
+
 def bar() -> "Progress":
     """Progress display with counts, time passed and time left; each task has a field ``status``, shown at the end of its line.
 
     Only a terminal shows it, and only the first of several processes that share one job.
     """
-    if "console" not in globals() and not sys.stderr.isatty() and not any(name in os.environ for name in _FORCING):
+    if "console" not in globals() and not _on_terminal():
         return cast("Progress", _HiddenBar())
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

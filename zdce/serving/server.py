@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,7 +89,7 @@ def in_background(app: ASGIApp, listening: socket.socket) -> Iterator[None]:
 def _server_of(app: ASGIApp, ready: Callable[[], object], connection: type[H11Protocol]) -> "_Server":
     config = uvicorn.Config(
         app, http=connection, ws="none", lifespan="on", log_level="warning", access_log=False, server_header=False,
-        proxy_headers=False, timeout_graceful_shutdown=_GRACE,
+        proxy_headers=False, timeout_graceful_shutdown=_GRACE, use_colors=None if sys.stdout and sys.stderr else False,
     )  # fmt: skip
     return _Server(config, ready)
 
