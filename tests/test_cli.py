@@ -86,7 +86,7 @@ sys.meta_path.insert(0, Signal())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
 @pytest.mark.parametrize("module", ["zdce.cli", "click", "zdce.commands.group", "zdce.commands.enhance", "numpy"])
 def test_a_signal_while_modules_are_imported_is_one_line(module, number, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "dark.png")

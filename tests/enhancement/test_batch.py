@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from PIL import ExifTags, Image
 
 import zdce
-from runs import no_file_grows_past
+from runs import no_file_grows_past, zdce_after
 from zdce import cli, settings
 from zdce.enhancement import colour
 from zdce.io import images
@@ -331,7 +331,7 @@ def test_a_disk_that_takes_no_more_is_one_line_with_the_files_name(model, photos
     assert not [name for name in contents(photos) if "/." in f"/{name}"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
 def test_a_signal_leaves_whole_files_only(model, photos, number):
     # Large enough that the signal comes long before the last one.
     Image.fromarray(np.full((600, 800, 3), 20, np.uint8)).save(photos / "large.jpg")
@@ -357,6 +357,26 @@ def test_a_signal_leaves_whole_files_only(model, photos, number):
     for name in written:
         with Image.open(photos / "out" / name) as image:
             image.load()
+
+
+def test_repeated_signals_leave_whole_files_only(model, photos):
+    """While the threads of --jobs finish their files, for which the disk takes half a second here."""
+    slow = "import os, time\nfsync = os.fsync\nos.fsync = lambda descriptor: (time.sleep(0.5), fsync(descriptor))"
+    process = subprocess.Popen(
+        zdce_after(slow, "enhance", "-m", model, "in", "-o", "out", "--jobs", "2"),
+        cwd=photos, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not any("/." in f"/{name}" for name in contents(photos)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+        time.sleep(0.05)
+    told, errors = process.communicate(timeout=60)
+    assert (process.returncode, told, len(errors.splitlines())) == (130, "", 1)
+    assert not [name for name in contents(photos) if "/." in f"/{name}"]
 
 
 def test_a_real_dark_photo_gets_bright(model, data_folder, tmp_path):

@@ -729,8 +729,8 @@ def refuses(port):
         return connection.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_a_server_starts_without_standard_streams(models):
-    """As some service managers start programs."""
+def test_a_server_starts_without_standard_streams_and_ends_with_its_terminal(models):
+    """Some service managers start programs so."""
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     line = f"exec {sys.executable} -m zdce serve -m {models[0]} --port {port} <&- >&- 2>&-"
@@ -738,7 +738,7 @@ def test_a_server_starts_without_standard_streams(models):
     try:
         until(lambda: process.poll() is not None or not refuses(port))
         assert ask(port, "/")[0] == 200
-        process.terminate()
+        process.send_signal(signal.SIGHUP)
         assert process.wait(60) == 0
     finally:
         process.kill()

@@ -1,7 +1,6 @@
 """The server process: its socket, its signals and its end."""
 
 import asyncio
-import signal
 import socket
 import sys
 import threading
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zdce.errors import FileError
+from zdce.runtime import signals
 from zdce.serving.app import application
 from zdce.serving.limits import Limits
 from zdce.serving.networks import Networks
@@ -51,8 +51,13 @@ def address(listening: socket.socket) -> str:
 
 
 def serve(server: uvicorn.Server, listening: socket.socket) -> None:
-    """Serves until SIGINT or SIGTERM; open requests are answered before it returns."""
-    with _signals_taken():
+    """Serves until SIGINT, SIGTERM or SIGHUP; open requests are answered before it returns."""
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    # Uvicorn has a handler of its own for the first two, and at its end raises the signal again that ended it.
+    with signals.handled_by(end):
         server.run(sockets=[listening])
 
 
@@ -151,14 +156,3 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
-
-
-@contextmanager
-def _signals_taken() -> Iterator[None]:
-    """At its end Uvicorn raises the signal again that ended it; nothing is left to end then."""
-    taken = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, before in taken.items():
-            signal.signal(number, before)
