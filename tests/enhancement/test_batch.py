@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -262,6 +263,19 @@ def test_broken_files_are_named_and_the_rest_is_done(model, photos):
     assert "3 written, 2 failed" in result.stdout
     lines = [line for line in result.stderr.splitlines() if line.startswith("skipped")]
     assert [name in line for name, line in zip(("in/cut.png", "in/text.jpg"), lines, strict=True)] == [True, True]
+
+
+def test_a_picture_that_its_result_can_not_hold_is_named(model, photos):
+    Image.new("RGBA", (8, 8), (20, 20, 20, 99)).save(photos / "in" / "wrong.jpg", "PNG")
+    unknown = struct.pack(">I4s4B", 4, b"cICP", 200, 1, 0, 1)
+    plain = (photos / "in" / "b.png").read_bytes()  # the chunk comes behind the header, of 33 bytes
+    (photos / "in" / "odd.png").write_bytes(plain[:33] + unknown + zlib.crc32(unknown[4:]).to_bytes(4) + plain[33:])
+    result = run(model, "in", "-o", "out")
+    assert (result.exit_code, result.stdout) == (1, "3 written, 2 failed\n")
+    assert sorted(result.stderr.splitlines()) == [
+        "skipped in/odd.png: expected colours that are known, got code points 200 and 1 of ITU-T H.273",
+        "skipped in/wrong.jpg: out/wrong.jpg: JPEG can't hold transparency; choose .png, .webp or .tiff",
+    ]
 
 
 def test_metadata_is_kept(model, photos):

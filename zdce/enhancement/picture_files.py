@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from zdce.errors import InputError
 from zdce.io import formats, images
 from zdce.io.images import Picture
 from zdce.runtime import atomic
@@ -54,14 +55,18 @@ def encoded(picture: Picture, result: Picture, own_format: str, target: Path, se
 
 
 def write(source: Path, target: Path, settings: EnhanceSettings, enhance: Callable[[Picture], Picture]) -> Result:
-    """Enhances the file ``source`` and writes ``target``, completely or not at all. Arguments and errors as for ``enhanced``.
+    """Enhances the file ``source`` and writes ``target``, completely or not at all. Arguments as for ``enhanced``.
 
     Raises:
         OSError: ``source`` can't be read, or ``target`` can't be written.
+        ValueError: as for ``enhanced``; the message begins with ``source``.
     """
     picture = images.read(source)
     own = formats.of_suffix(source)
-    result = enhanced(picture, own.name if own else picture.format, target, settings, enhance)
+    try:
+        result = enhanced(picture, own.name if own else picture.format, target, settings, enhance)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
     if result.data is None:
         atomic.copy(source, target)
     else:
