@@ -32,7 +32,8 @@ COMMANDS = {
 def main() -> None:
     """Brighten dark photographs and videos, and train the networks that do it (zero-reference enhancement, Zero-DCE).
 
-    Exit codes: 0 done; 1 a wrong input or file, named in one line; 2 a wrong option or argument; 70 a bug of zdce, with its
-    traceback; 130 Ctrl-C; 143 SIGTERM; 129 SIGHUP. ZDCE_DEBUG=1 shows every traceback.
+    Exit codes: 0 done; 1 a wrong file, network or name, or an option that does not suit them, in one line; 2 an option that is
+    wrong by itself or excludes another; 70 a bug of zdce, with its traceback; 130 Ctrl-C; 143 SIGTERM; 129 SIGHUP. ZDCE_DEBUG=1
+    shows every traceback.
     """
     allocator.keep_freed_memory()

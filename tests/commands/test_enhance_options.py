@@ -182,6 +182,31 @@ def test_a_stream_that_can_not_be_used_is_named(photos, line, message):
     assert not os.path.exists("out.jpg")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("--strength nan", 2),
+        ("--strength=-inf", 2),
+        ("--brightness nan", 2),
+        ("--shadows nan", 2),
+        ("--smoothing inf", 2),
+        ("--noise 300", 2),
+        ("--device nope", 2),
+        ("--fast --scale 4", 2),
+        ("-m nothing", 1),
+        ("-m zero-dce --shadows 0.5", 1),
+        ("-o x.txt", 1),
+        ("--format webp -o x.png", 1),
+    ],
+)
+def test_the_code_says_whether_an_option_is_wrong_by_itself(photos, arguments, code):
+    before = contents()
+    result = run("in/a.jpg", *arguments.split())
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert contents() == before
+
+
 def test_a_format_for_all_and_names_that_collide(photos):
     before = contents()
     result = run("in", "-o", "out", "--format", "webp", "--no-recursive")

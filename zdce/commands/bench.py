@@ -296,7 +296,10 @@ def bench_layers(names: tuple[str, ...], quick: bool, plot_path: Path | None, cs
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Device to measure.")
 @_several("--provider", "peers", steps.PROVIDERS | steps.GPU_PROVIDERS, "Library to measure")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0), default=20.0, help="Time to measure each variant for, in at least three rounds."
+    "--seconds",
+    type=options.FiniteRange(min=0),
+    default=20.0,
+    help="Time to measure each variant for, in at least three rounds.",
 )
 @click.option(
     "--quick", is_flag=True, help="Measure two images in few rounds, with short loss curves and without torch.compile."
@@ -374,7 +377,12 @@ def bench_folder(
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @options.model
 @click.option(
-    "--length", "seconds", type=click.FloatRange(min=1), default=20.0, metavar="SECONDS", help="Length of the generated films."
+    "--length",
+    "seconds",
+    type=options.FiniteRange(min=1),
+    default=20.0,
+    metavar="SECONDS",
+    help="Length of the generated films.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all]")
 @options.settings("pixels", "frames")
@@ -497,7 +505,7 @@ def bench_static(batch: int, size: int, iterations: int, dtype: str, layout: str
 @bench.command("flicker")
 @click.argument("paths", nargs=-1)
 @options.model
-@click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Pictures per second of a burst.")
+@click.option("--fps", type=options.FiniteRange(min=0, min_open=True), default=30.0, help="Pictures per second of a burst.")
 @options.device
 @options.settings("pixels", "frames")
 @options.csv

@@ -30,7 +30,7 @@ _PANELS = {
 @click.argument("source")
 @click.option("--input-format", help="FFmpeg input format with which to open SOURCE: v4l2, dshow, x11grab, ...")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, help="Seconds without a frame before giving up."
+    "--timeout", type=options.FiniteRange(min=0, min_open=True), default=10.0, help="Seconds without a frame before giving up."
 )
 @options.listening
 @click.option("--virtual-camera", is_flag=True, help="Also send the result to a virtual camera (the extra `virtualcamera`).")

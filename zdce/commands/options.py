@@ -1,6 +1,7 @@
 """Options that several commands have."""
 
 import ipaddress
+import math
 from collections.abc import Callable, Collection
 from functools import wraps
 from pathlib import Path
@@ -51,6 +52,21 @@ scale = click.option(
 FILE = click.Path(path_type=Path, dir_okay=False)
 csv = click.option("--csv", "csv_path", type=FILE, help="Write the rows to this CSV file.")
 plot = click.option("--plot", "plot_path", type=FILE, help="Write a chart to this .png or .svg file.")
+
+
+class Finite(click.types.FloatParamType):
+    """Type of an option that is a number; nan and inf are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+class FiniteRange(click.FloatRange, Finite):
+    """Type of an option that is a number in a range."""
+
 
 _Command = Callable[..., Any]
 
@@ -124,9 +140,9 @@ def _type(option: Option) -> Any:
     if option.kind is int:
         return click.IntRange(_whole(option.least), _whole(option.most))
     if option.least is None:
-        return float
+        return Finite()
     most, is_open = (option.most, False) if option.below is None else (option.below, True)
-    return click.FloatRange(option.least, most, max_open=is_open)
+    return FiniteRange(option.least, most, max_open=is_open)
 
 
 def _whole(bound: float | None) -> int | None:

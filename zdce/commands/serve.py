@@ -24,7 +24,10 @@ from zdce.serving.limits import MEGABYTE, MEGAPIXEL, Limits
     "--memory", type=click.IntRange(min=256), default=Limits.memory // MEGABYTE, help="Memory for previews, in megabytes."
 )
 @click.option(
-    "--keep", type=click.FloatRange(min=0.1), default=Limits.idle / 60, help="Minutes after which unused previews are deleted."
+    "--keep",
+    type=options.FiniteRange(min=0.1),
+    default=Limits.idle / 60,
+    help="Minutes after which unused previews are deleted.",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=Limits.workers, help="Number of pictures to work on at once.")
 @click.option(

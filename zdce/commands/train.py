@@ -66,14 +66,20 @@ _PANELS = {
     default="none",
     help="Random changes, drawn again in each epoch: flips mirrors half of the pictures, crops also takes a window of each.",
 )
-@click.option("--lr", type=float, default=1e-4, help="Adam's learning rate.")
+@click.option("--lr", type=options.FiniteRange(min=0, min_open=True), default=1e-4, help="Adam's learning rate.")
 @click.option(
     "--schedule", type=click.Choice(training.SCHEDULES), default="constant", help="Change of the learning rate over the epochs."
 )
-@click.option("--clip", type=float, default=0.0, metavar="NORM", help="Upper bound of the gradient's norm; 0 sets none.")
+@click.option(
+    "--clip",
+    type=options.FiniteRange(min=0),
+    default=0.0,
+    metavar="NORM",
+    help="Upper bound of the gradient's norm; 0 sets none.",
+)
 @click.option(
     "--ema",
-    type=float,
+    type=options.FiniteRange(0, 1, max_open=True),
     default=0.0,
     metavar="DECAY",
     help="Validate and save a moving average of the weights with this decay per update, such as 0.999; 0 turns it off.",
@@ -94,7 +100,7 @@ _PANELS = {
     metavar="NAME=WEIGHT,...",
     help="Weights of losses, such as illumination=1600,spatial=1.  [default: the variant's own]",
 )
-@click.option("--target", type=click.FloatRange(0, 1), default=0.6, help="Mean brightness that the exposure loss aims at.")
+@click.option("--target", type=options.FiniteRange(0, 1), default=0.6, help="Mean brightness that the exposure loss aims at.")
 @click.option(
     "--normalization", type=click.Choice(NORMALIZATIONS), default="paper", help="Normalisation of the illumination term."
 )
