@@ -96,6 +96,15 @@ def test_16_bit_files_of_others_are_read(tmp_path):
         assert image.info["compression"] == "tiff_lzw"
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "zstd", "lzma", "jpeg"])
+def test_lossless_compressions_of_tiffs_are_kept_and_others_become_deflate(tmp_path, compression):
+    Image.fromarray(gradient(3)).save(tmp_path / "a.tif", compression=compression)
+    images.write(images.read(tmp_path / "a.tif"), tmp_path / "b.tif")
+    with Image.open(tmp_path / "a.tif") as before, Image.open(tmp_path / "b.tif") as after:
+        assert before.info["compression"] == compression
+        assert after.info["compression"] == ("tiff_adobe_deflate" if compression == "jpeg" else compression)
+
+
 @pytest.mark.parametrize("compression", [None, "lzw"])
 @pytest.mark.parametrize("shape", [(13, 20), (1, 20), (13, 1)])
 def test_16_bit_tiffs_of_every_layout_are_read(tmp_path, shape, compression):
