@@ -262,7 +262,7 @@ def _small_maps(exact: DCENet, values: Tensor) -> Tensor:
     scale, image = video.own_scale(exact.variant), values.permute(2, 0, 1)[None]
     small = reference.reduce_picture(values, scale, antialias=not exact.variant.published_sampling)
     if exact.variant.guided:
-        seen = guided_scene.thumbnail(image, guided_scene.seen_scale(*image.shape[2:], scale))
+        seen = guided_scene.thumbnail(image, guided_scene.seen_scale(image.shape[2], image.shape[3], scale))
         return exact.guided_maps(small, reference.apply_curve, seen)
     return torch.tanh(exact(small)) * exact.scene_strength(image, reference.apply_curve)
 

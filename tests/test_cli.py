@@ -137,6 +137,16 @@ def test_a_forced_backend_error_is_one_line_on_the_command_line(tmp_path, monkey
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.skipif(dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
+@pytest.mark.parametrize("command", [("info",), ("train", "--out", "run")])
+def test_an_instruction_set_that_is_not_there_is_one_line(tmp_path, command):
+    done = subprocess.run(
+        [sys.executable, "-m", "zdce", *command], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "ZDCE_ISA": "mmx"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "Error: ZDCE_ISA must be default, neon, avx2 or avx512, got mmx\n")
+
+
 def test_a_device_that_is_not_there_is_named():
     for device in ("cuda:99", "abacus", "meta", "fpga"):
         result = run("enhance", "x.jpg", "-m", "none", "--device", device)

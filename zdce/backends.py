@@ -61,11 +61,24 @@ def import_error(module: str) -> str | None:
     return None
 
 
+@cache
+def _check_instruction_set() -> None:
+    try:
+        importlib.import_module("zdce._core").instruction_set()
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
 def cpp_missing(module: str) -> str | None:
-    """Why the C++ extension ``module``, ``zdce._core`` or ``zdce._C``, can't be used, or None."""
+    """Why the C++ extension ``module``, ``zdce._core`` or ``zdce._C``, can't be used, or None.
+
+    Raises:
+        InputError: the environment variable ``ZDCE_ISA`` names an instruction set that is not there.
+    """
     if error := import_error(module):
         reason = _not_built() or error
         return f"the C++ extension is not built ({reason}); reinstall zdce with a C++ compiler and without ZDCE_CPP=0"
+    _check_instruction_set()
     return None
 
 

@@ -416,6 +416,12 @@ def test_another_picture_makes_the_study_anew(finished, pictures, tmp_path):
     assert re.search(r"training\s+0\s+1", plan)
 
 
+def test_a_variant_that_is_named_twice_is_trained_once(pictures, tmp_path):
+    twice = ("--variant", "base", "--variant", "base")
+    plan = run("study", "--data", pictures, "--out", tmp_path / "out", "--quick", *twice, "--plan").stdout
+    assert re.search(r"training\s+0\s+1\s", plan)
+
+
 def test_more_epochs_go_on_from_what_is_trained(finished, pictures, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
     weights = out / "runs" / "base-0" / "epoch-003.safetensors"

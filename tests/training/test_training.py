@@ -107,7 +107,7 @@ training.Run._step = signalled
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
 def test_a_stopped_run_ends_with_the_same_weights(finished, dark, tmp_path, number):
-    out = tmp_path / "stopped"
+    out = tmp_path / "stopped run"
     arguments = ["train", "--data", dark, "--out", out, "--epochs", 12, *SMALL]
     command = zdce_after(_SIGNALLED, int(number), *arguments)
     stopped = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -115,7 +115,7 @@ def test_a_stopped_run_ends_with_the_same_weights(finished, dark, tmp_path, numb
         assert stopped.returncode == -signal.SIGKILL
     else:
         assert stopped.returncode == 128 + number
-        assert f"continue with: zdce train --out {out} --resume" in stopped.stderr
+        assert f"continue with: zdce train --out '{out}' --resume" in stopped.stderr
         assert "Traceback" not in stopped.stderr
     assert len(rows(out)) in (2, 4)  # a thread writes them
     done = run("--out", out, "--resume")

@@ -59,7 +59,7 @@ def run_study(
     after Ctrl-C (exit code 130; SIGTERM: 143) the same command continues.
     """
     run.check_page()
-    settings = replace(preset(data, quick=quick), variants=chosen or REPORTED, **given)
+    settings = replace(preset(data, quick=quick), variants=tuple(dict.fromkeys(chosen)) or REPORTED, **given)
     run.use_threads_for(settings)
     study = Study(settings if epochs is None else replace(settings, epochs=epochs), out)
     stages = study.stages()

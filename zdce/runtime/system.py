@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from zdce import backends
 from zdce.runtime import packages, threads
 from zdce.version import __version__
 
@@ -55,31 +56,27 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+def _core() -> Any:
+    """The C++ core; None if it is not built."""
+    return None if backends.cpp_missing("zdce._core") else importlib.import_module("zdce._core")
+
+
 def _compiler() -> str | None:
-    """Compiler of the C++ kernels; None if they are not built."""
-    try:
-        compiler: str = importlib.import_module("zdce._core").compiler()
-    except ImportError:
-        return None
-    return compiler
+    """Compiler of the C++ kernels."""
+    core = _core()
+    return core and core.compiler()
 
 
 def _instruction_set() -> str | None:
-    """Instruction set of the C++ kernels; None if they are not built."""
-    try:
-        isa: str = importlib.import_module("zdce._core").instruction_set()
-    except ImportError:
-        return None
-    return isa
+    """Instruction set of the C++ kernels."""
+    core = _core()
+    return core and core.instruction_set()
 
 
 def _bfloat16() -> str | None:
-    """How the C++ kernels compute networks in bfloat16; None if they are not built."""
-    try:
-        fast: bool = importlib.import_module("zdce._core").has_bfloat16()
-    except ImportError:
-        return None
-    return "by a matrix unit" if fast else "in float32"
+    """How the C++ kernels compute networks in bfloat16."""
+    core = _core()
+    return core and ("by a matrix unit" if core.has_bfloat16() else "in float32")
 
 
 def processor() -> str:

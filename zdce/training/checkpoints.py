@@ -81,7 +81,7 @@ def written_in_background(
         except OSError as error:
             raise TrainingError(
                 f"{error}; the state of {kept} is saved; when there is space, continue with:"
-                f" zdce train --out {folder.path} --resume"
+                f" {folder.resumption}"
             ) from error
         kept = checkpoint.state.done
 

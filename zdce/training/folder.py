@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ class RunFolder:
     """The files of a run."""
 
     path: Path
+
+    @property
+    def resumption(self) -> str:
+        """The command, for a shell, that continues the run."""
+        return f"zdce train --out {shlex.quote(str(self.path))} --resume"
 
     @property
     def config(self) -> Path:

@@ -156,7 +156,7 @@ class Run:
         except RankLostError as error:
             raise TrainingError(
                 f"{error}; {self.folder.path} has the state of the last finished epoch; continue, with a number of processes"
-                f" that divides the batch size {self.config.batch_size}, with: zdce train --out {self.folder.path} --resume"
+                f" that divides the batch size {self.config.batch_size}, with: {self.folder.resumption}"
             ) from error
 
     def _train(self, pictures: Pictures | None) -> None:
@@ -227,7 +227,7 @@ class Run:
             self.ranks.wait()
             raise TrainingInterruptedError(
                 f"stopped in epoch {self.position.epoch + 1} after {self.position.step} of {session.steps} steps;"
-                f" continue with: zdce train --out {self.folder.path} --resume"
+                f" continue with: {self.folder.resumption}"
             ) from session.stop.cause
 
     def _step(self, batch: Tensor) -> Losses:
