@@ -127,7 +127,7 @@ def _check_output(out: Tensor, picture: Tensor) -> None:
 
 
 def _check_memory(out: Tensor, picture: Tensor, maps: Tensor) -> None:
-    """Checks that rows of ``out`` (H, W, 3) share no memory with each other, ``maps`` or ``picture``, unless that is ``out``."""
+    """Checks that the rows of ``out`` share no memory with each other, with ``maps`` or, if it is another, ``picture``."""
     if out.shape[0] > 1 and out.stride(0) < 3 * out.shape[1]:
         raise ValueError(f"out must have rows that do not overlap, got strides {out.stride()} for {tuple(out.shape)}")
     if torch.compiler.is_compiling():  # torch knows there what shares memory, and copies
