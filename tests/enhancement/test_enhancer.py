@@ -188,6 +188,19 @@ def test_bad_options_are_named(random_network, options, message):
         zdce.Enhancer(random_network("base"), **options)
 
 
+@pytest.mark.parametrize("name", ["base", "sci"])
+@pytest.mark.parametrize(("error", "message", "pictures"), [
+    (ValueError, r"pictures must be \(B, H, W, 3\) .* got \(8, 8, 3\)", torch.zeros(8, 8, 3)),
+    (ValueError, r"pictures must be \(B, H, W, 3\) .* got \(1, 3, 8, 8\)", torch.zeros(1, 3, 8, 8)),
+    (ValueError, r"pictures must be \(B, H, W, 3\) with H and W at least 1, got \(1, 0, 8, 3\)", torch.zeros(1, 0, 8, 3)),
+    (TypeError, "pictures must be a uint8, uint16 or float32 tensor, got float64", torch.zeros(1, 8, 8, 3).double()),
+    (TypeError, "pictures must be a uint8, uint16 or float32 tensor, got ndarray", np.zeros((1, 8, 8, 3), np.uint8)),
+])  # fmt: skip
+def test_bad_batches_of_pictures_are_named(name, error, message, pictures):
+    with pytest.raises(error, match=message):
+        zdce.Enhancer(zdce.DCENet(name)).pictures(pictures)
+
+
 def test_a_network_is_given_by_name_or_file_too(tmp_path, random_network):
     file = tmp_path / "net.safetensors"
     random_network("base").save(file)

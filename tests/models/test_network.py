@@ -267,6 +267,21 @@ def test_activations_in_bfloat16(tmp_path):
     assert zdce.load(tmp_path / "net.safetensors").activations == "float32"
 
 
+@pytest.mark.parametrize("name", ["base", "local", "zero-dce-pp"])
+def test_bad_images_and_scales_are_named(name):
+    model, image = zdce.DCENet(name), torch.rand(1, 3, 8, 8)
+    for call in (model, model.enhance):
+        for shape in ((3, 8, 8), (1, 4, 8, 8)):
+            with pytest.raises(ValueError, match=r"^image must be \(B, 3, H, W\), got \(.*\)$"):
+                call(torch.rand(shape))
+    for call in (model.curve_maps, model.enhance):
+        for scale in (0, -1):
+            with pytest.raises(ValueError, match=rf"^scale must be 1 to 1048576, got {scale}$"):
+                call(image, scale)
+        with pytest.raises(TypeError, match=r"^scale must be a whole number, got 2\.5$"):
+            call(image, 2.5)
+
+
 def test_activations_that_there_are_not():
     with pytest.raises(ValueError, match="activations must be one of float32, bfloat16, got 'bf16'"):
         zdce.DCENet("base", "bf16")

@@ -495,6 +495,9 @@ def test_other_types_run_in_torch(dtype):
     [
         (ValueError, "sources must hold at least one tensor", ([], 0, 0)),
         (TypeError, "sources must be a torch.Tensor, got int", ([1], 0, 0)),
+        (TypeError, "sources must be a sequence of tensors, got a Tensor", (torch.zeros(1, 3, 4, 4), 0, 0)),
+        (TypeError, "sources must be a sequence of tensors, got a generator", ((x for x in [torch.zeros(1, 3, 4, 4)]), 0, 0)),
+        (ValueError, r"sources must be \(B, 1, H, W\), got \(1, 0, 4, 4\)", ([torch.zeros(1, 0, 4, 4)], 0, 0)),
         (ValueError, "sources must have the first source's batch", ([torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5)], 0, 0)),
         (ValueError, r"weight must be \(O, 3, 3, 3\), got \(4, 2, 3, 3\)",
          ([torch.zeros(1, 3, 4, 4)], torch.zeros(4, 2, 3, 3), torch.zeros(4))),

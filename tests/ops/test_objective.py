@@ -389,7 +389,7 @@ def test_nothing_image_sized_is_kept_or_made():
 @pytest.mark.parametrize(
     ("error", "message", "arguments"),
     [
-        (ValueError, r"with H and W at least 16, got \(1, 3, 12, 40\)", ((1, 3, 12, 40), (1, 24, 12, 40))),
+        (ValueError, r"with B at least 1, H and W at least 16, got \(1, 3, 12, 40\)", ((1, 3, 12, 40), (1, 24, 12, 40))),
         (ValueError, "logits must have image's batch, height and width", ((1, 3, 16, 16), (1, 24, 16, 17))),
         (ValueError, "logits must have 3 channels or 3 for each", ((1, 3, 16, 16), (1, 25, 16, 16))),
         (ValueError, r"image must be \(B, 3, H, W\), got \(1, 1, 16, 16\)", ((1, 1, 16, 16), (1, 24, 16, 16))),
@@ -406,6 +406,9 @@ def test_bad_arguments_are_named():
         zdce.ops.zero_reference_objective(image, logits.int())
     with pytest.raises(ValueError, match=r"target must be in \[0, 1\], got nan"):
         zdce.ops.zero_reference_objective(image, logits, target=float("nan"))
+    for weights in ((1.0, 2.0, 3.0), {"spatial": 1.0}, 1.0):
+        with pytest.raises(TypeError, match=r"^weights must be zdce\.LossWeights or 4 numbers, got "):
+            zdce.ops.zero_reference_objective(image, logits, weights)
     with pytest.raises(ValueError, match="image must not require a gradient"):
         zdce.ops.zero_reference_objective(image.clone().requires_grad_(), logits)
     with pytest.raises(ValueError, match="logits must be on image's device cpu, got meta"):

@@ -214,9 +214,13 @@ class Enhancer:
 
         Returns:
             The same shape and dtype, contiguous.
+
+        Raises:
+            TypeError, ValueError: ``pictures`` has another type or shape.
         """
         import torch
 
+        _check_pictures(pictures)
         if self._engine is None and self._encoding is None and not self.settings.only_if_dark:
             return self._torch_engine.enhance_all(pictures, self._pixel_settings)
         with torch.inference_mode():
@@ -353,6 +357,14 @@ class Enhancer:
             model = network.of_stored(self.model) if isinstance(self.model, StoredNetwork) else self.model
             self._engines.on_torch = torch_engine.TorchEngine(model, self.precision)
         return self._engines.on_torch
+
+
+def _check_pictures(pictures: "Tensor") -> None:
+    dtype = str(pictures.dtype).removeprefix("torch.") if is_tensor(pictures) else type(pictures).__name__
+    if dtype not in ("uint8", "uint16", "float32"):
+        raise TypeError(f"pictures must be a uint8, uint16 or float32 tensor, got {dtype}")
+    if pictures.dim() != 4 or pictures.shape[3] != 3 or 0 in pictures.shape[1:]:
+        raise ValueError(f"pictures must be (B, H, W, 3) with H and W at least 1, got {tuple(pictures.shape)}")
 
 
 def _check_tensor(image: "Tensor") -> None:

@@ -19,6 +19,7 @@ from zdce.models.scene import Curve
 from zdce.models.stored import StoredNetwork
 from zdce.models.variants import ILLUMINATION, Variant
 from zdce.ops import dispatch, operator
+from zdce.ops.arguments import check_scale
 from zdce.ops.denoise_picture import denoise
 from zdce.runtime import atomic, devices
 from zdce.settings import LEVELS
@@ -58,6 +59,11 @@ def _reduced(image: Tensor, scale: int) -> Tensor:
     """Images (B, 3, H, W) made smaller by area means, (B, 3, ceil(H / scale), ceil(W / scale))."""
     # A window that reaches beyond the border is the mean of its pixels inside.
     return image if scale == 1 else functional.avg_pool2d(image, scale, ceil_mode=True, count_include_pad=False)
+
+
+def _check_image(image: Tensor) -> None:
+    if image.dim() != 4 or image.shape[1] != 3:
+        raise ValueError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
 
 
 def _concatenated(sources: Sequence[Tensor]) -> Tensor:
@@ -170,7 +176,11 @@ class DCENet(nn.Module):
             Shape (B, 3T, H, W), or (B, 3, H, W) if the variant shares its maps; their tanh gives the curve maps. Under autocast
             they are float32 where zdce's kernels run, or separable layers without a unit for bfloat16, and otherwise, as in
             compiled code, of autocast's type.
+
+        Raises:
+            ValueError: ``image`` is not (B, 3, H, W).
         """
+        _check_image(image)
         features = [image]
         for sources, convolution in zip(self.variant.sources, self.convolutions, strict=True):
             features.append(convolution(*(features[s] for s in sources)))
@@ -186,8 +196,12 @@ class DCENet(nn.Module):
 
         Returns:
             Shape (B, 3T, H, W), or (B, 3, H, W) if the variant shares its maps.
+
+        Raises:
+            TypeError, ValueError: ``image`` or ``scale`` is not as above.
         """
         scale = self.variant.scale if scale is None else scale
+        check_scale(scale)
         if scale == 1:
             return torch.tanh(self(image))
         height, width = image.shape[2:]
@@ -228,7 +242,11 @@ class DCENet(nn.Module):
 
         Returns:
             Shape (B, 3, H, W).
+
+        Raises:
+            TypeError, ValueError: ``image`` or ``scale`` is not as above.
         """
+        _check_image(image)
         maps = self._own_maps(image, self.variant.scale if scale is None else scale, curve)
         enhanced = self.formed(image, maps, curve)
         if not self.variant.noise:
@@ -260,6 +278,7 @@ class DCENet(nn.Module):
 
     def _own_maps(self, image: Tensor, scale: int, curve: Curve) -> Tensor:
         """Curve maps (B, 3T or 3, H, W) in [-1, 1] of ``image`` (B, 3, H, W), with the strength for its scene."""
+        check_scale(scale)
         if self.variant.guided:
             seen = guided_scene.thumbnail(image, guided_scene.seen_scale(image.shape[2], image.shape[3], scale))
             coefficients = self.guided_maps(_reduced(image, scale), curve, seen)

@@ -17,7 +17,7 @@ def apply_curve(image: Tensor, maps: Tensor, iterations: int | None = None) -> T
     is one pass too, and only the inputs are saved for it.
 
     Args:
-        image: images in [0, 1], shape (B, 3, H, W).
+        image: images in [0, 1], shape (B, 3, H, W), all sides at least 1.
         maps: curve maps in [-1, 1], shape (B, 3T, H, W): step t, from 1, of colour c in channel 3(t-1)+c. Or (B, 3, H, W) with
             ``iterations``: one triplet that all steps share (Zero-DCE++).
         iterations: T, from 1 to 16; None takes it from the channels of ``maps``.

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from zdce.ops import operator
-from zdce.settings import MAX_ITERATIONS, MAX_SCALE
+from zdce.settings import MAX_ITERATIONS, MAX_SCALE, LossWeights
 
 NORMALIZATIONS = ("paper", "keras")
 
@@ -18,11 +18,12 @@ def check_tensor(name: str, tensor: Tensor, channels: int | None, at_least: int 
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype not in _DTYPES:
         raise TypeError(f"{name} must be float64, float32, bfloat16 or float16, got {tensor.dtype}")
-    shape, batch_and_channels = tuple(tensor.shape), f"(B, {channels or '3T'}, H, W)"
-    if tensor.dim() != 4 or tensor.shape[1] != (channels or tensor.shape[1]) or min(tensor.shape[2:]) < 1:
-        raise ValueError(f"{name} must be {batch_and_channels}, got {shape}")
-    if min(tensor.shape[2:]) < at_least or tensor.shape[0] < 1:
-        raise ValueError(f"{name} must be {batch_and_channels} with H and W at least {at_least}, got {shape}")
+    shape, needed = tuple(tensor.shape), channels or "3T"
+    if tensor.dim() != 4 or shape[1] != (channels or shape[1]):
+        raise ValueError(f"{name} must be (B, {needed}, H, W), got {shape}")
+    if shape[0] < 1 or min(shape[2:]) < at_least:
+        least = "B, H and W at least 1" if at_least == 1 else f"B at least 1, H and W at least {at_least}"
+        raise ValueError(f"{name} must be (B, {needed}, H, W) with {least}, got {shape}")
 
 
 def check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
@@ -35,9 +36,16 @@ def check_alike(name: str, tensor: Tensor, other_name: str, other: Tensor) -> No
         )
 
 
+def check_whole(name: str, number: int) -> None:
+    if not (isinstance(number, int) or hasattr(number, "__index__")):
+        raise TypeError(f"{name} must be a whole number, got {number!r}")
+
+
 def check_iterations(name: str, maps: Tensor, iterations: int | None) -> int:
     """Checks maps (B, C, H, W) and ``iterations``, and returns the number of steps T."""
     channels = maps.shape[1]
+    if iterations is not None:
+        check_whole("iterations", iterations)
     steps = channels // 3 if iterations is None else iterations
     if channels < 3 or channels % 3 or (channels != 3 and channels != 3 * steps):
         raise ValueError(f"{name} must have 3 channels or 3 for each of T iterations, got {channels} for T = {steps}")
@@ -61,11 +69,13 @@ def check_picture(name: str, picture: Tensor) -> None:
 
 
 def check_scale(scale: int) -> None:
+    check_whole("scale", scale)
     if not 1 <= scale <= MAX_SCALE:
         raise ValueError(f"scale must be 1 to {MAX_SCALE}, got {scale}")
 
 
 def check_region(region: int) -> int:
+    check_whole("region", region)
     if region < 1:
         raise ValueError(f"region must be at least 1, got {region}")
     return region
@@ -74,6 +84,11 @@ def check_region(region: int) -> int:
 def check_target(target: float) -> None:
     if not 0 <= target <= 1:
         raise ValueError(f"target must be in [0, 1], got {target}")
+
+
+def check_weights(weights: LossWeights) -> None:
+    if not isinstance(weights, list | tuple) or len(weights) != len(LossWeights._fields):
+        raise TypeError(f"weights must be zdce.LossWeights or {len(LossWeights._fields)} numbers, got {weights!r}")
 
 
 def check_normalization(normalization: str) -> None:

@@ -29,8 +29,8 @@ def convolution(
     processors with AMX; elsewhere torch's convolution runs. Channels_last sources of 16 or 32 channels are fastest.
 
     Args:
-        sources: images or feature maps, shapes (B, C_i, H, W), in the dtype of the weights; with float32 weights each may also
-            be bfloat16, and the arithmetic is in float32.
+        sources: images or feature maps, shapes (B, C_i, H, W), all sides at least 1, in the dtype of the weights; with float32
+            weights each may also be bfloat16, and the arithmetic is in float32.
         weight: filters, shape (O, C, 3, 3), C the sum of the C_i.
         bias: shape (O,).
         rectified: whether a ReLU follows.
@@ -49,10 +49,14 @@ def convolution(
     >>> zdce.ops.convolution([ones, ones], torch.ones(1, 2, 3, 3), torch.zeros(1)).round().flatten().tolist()
     [8.0, 12.0, 8.0, 12.0, 18.0, 12.0, 8.0, 12.0, 8.0]
     """
+    if not isinstance(sources, Sequence):
+        raise TypeError(f"sources must be a sequence of tensors, got a {type(sources).__name__}")
     if not sources:
         raise ValueError("sources must hold at least one tensor, got none")
     for source in sources:
-        check_tensor("sources", source, channels=source.shape[1] if isinstance(source, Tensor) and source.dim() > 1 else None)
+        check_tensor(
+            "sources", source, channels=max(source.shape[1], 1) if isinstance(source, Tensor) and source.dim() > 1 else 1
+        )
         check_alike("sources", source, "the first source", sources[0])
     _check_parameters(sources, weight, bias)
     dtype = sources[0].dtype if dtype is None else dtype

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from zdce.ops import operator
 from zdce.ops.apply_curve import reference as curve_reference
-from zdce.ops.arguments import check_iterations, check_picture, check_scale, check_tensor
+from zdce.ops.arguments import check_iterations, check_picture, check_scale, check_tensor, check_whole
 from zdce.ops.interleaved import fractions, to_dtype, with_contiguous_rows
 from zdce.ops.luma import luma
 from zdce.settings import GUIDED, MAX_ITERATIONS
@@ -94,6 +94,8 @@ def _checked_iterations(maps: Tensor, iterations: int | None, logits: bool) -> i
         return check_iterations("maps", maps, iterations)
     if logits:
         raise ValueError("maps must have 3 channels or 3 for each of T iterations where they are logits, got 2")
+    if iterations is not None:
+        check_whole("iterations", iterations)
     if iterations is None or not 1 <= iterations <= MAX_ITERATIONS:
         raise ValueError(f"iterations must be 1 to {MAX_ITERATIONS} where maps have 2 channels, got {iterations}")
     return iterations
@@ -133,7 +135,8 @@ def _check_memory(out: Tensor, picture: Tensor, maps: Tensor) -> None:
     if torch.compiler.is_compiling():  # torch knows there what shares memory, and copies
         return
     for name, other in (("picture", picture), ("maps", maps)):
-        if out is not other and torch._C._is_alias_of(out, other) and _overlap(out, other):
+        alias = torch._C._is_alias_of(out, other)  # type: ignore[attr-defined]
+        if alias and out is not other and _overlap(out, other):
             raise ValueError(f"out must be picture itself or share no memory with picture and maps, got memory of {name}")
 
 
@@ -151,7 +154,7 @@ def _overlap(out: Tensor, other: Tensor) -> bool:
 
 def _bytes(tensor: Tensor) -> tuple[int, int]:
     """First byte of ``tensor`` in its storage, and the one behind its last."""
-    first, size = tensor.storage_offset(), tensor.element_size()
+    first, size = int(tensor.storage_offset()), tensor.element_size()
     last = first + sum((length - 1) * stride for length, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return first * size, (last + 1) * size
 

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from zdce.ops import formulas, objective, operator
 from zdce.ops.apply_curve import reference as apply_curve_reference
-from zdce.ops.arguments import check_alike, check_iterations, check_normalization, check_region, check_target, check_tensor
+from zdce.ops.arguments import (
+    check_alike,
+    check_iterations,
+    check_normalization,
+    check_region,
+    check_target,
+    check_tensor,
+    check_weights,
+)
 from zdce.ops.channel_means import reference as channel_means_reference
 from zdce.ops.formulas import Objective
 from zdce.ops.region_contrast import reference as region_contrast_reference
@@ -49,7 +57,7 @@ def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Ten
     """Change of the contrast between neighbouring regions (Zero-DCE, eq. 4).
 
     Args:
-        enhanced: images in [0, 1], shape (B, 3, H, W), H and W at least ``region``.
+        enhanced: images in [0, 1], shape (B, 3, H, W), B at least 1, H and W at least ``region``.
         image: images before enhancement, same shape.
         region: side of the averaged squares in pixels; incomplete ones at the border are left out.
 
@@ -101,7 +109,7 @@ def exposure_control(enhanced: Tensor, target: float = 0.6, region: int = 16) ->
     """Squared distance of each region's mean brightness from a well-exposed level (Zero-DCE, eq. 5, squared as published).
 
     Args:
-        enhanced: images in [0, 1], shape (B, 3, H, W), H and W at least ``region``.
+        enhanced: images in [0, 1], shape (B, 3, H, W), B at least 1, H and W at least ``region``.
         target: the level E in [0, 1].
         region: side of the averaged squares in pixels; incomplete ones at the border are left out.
 
@@ -134,9 +142,9 @@ def zero_reference_objective(
     """Training objective of Zero-DCE from the output of the network's last convolution: tanh, curve and the four terms.
 
     Args:
-        image: images in [0, 1], shape (B, 3, H, W), H and W at least 16; it gets no gradient.
+        image: images in [0, 1], shape (B, 3, H, W), B at least 1, H and W at least 16; it gets no gradient.
         logits: output of the network before tanh, shape (B, 3T, H, W), or (B, 3, H, W) with ``iterations``.
-        weights: weight of each term in the total.
+        weights: weight of each term in the total, ``zdce.LossWeights`` or four numbers in their order.
         target: the level E in [0, 1] that exposure control aims at.
         normalization: normalisation of the illumination term, ``"paper"`` or ``"keras"``.
         iterations: T, from 1 to 16; None takes it from the channels of ``logits``.
@@ -156,6 +164,7 @@ def zero_reference_objective(
     check_tensor("logits", logits, channels=None)
     check_alike("logits", logits, "image", image)
     steps = check_iterations("logits", logits, iterations)
+    check_weights(weights)
     check_normalization(normalization)
     check_target(target)
     if image.requires_grad:
