@@ -115,6 +115,38 @@ def test_torch_func(name):
     close(vmap(grad(function))(several), torch.stack([grad(expected)(one) for one in several]), torch.float64)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_transforms_of_the_backward_pass_alone(name):
+    image, maps = case()
+    (got, at), (expected, _) = (functions(source, image, maps)[name] for source in (ops, reference))
+    factors = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+
+    def gradients(function):
+        leaf = at.clone().requires_grad_()
+        result = function(leaf)
+        direction = result.detach().cos()
+
+        def gradient(along):
+            return torch.autograd.grad(result, leaf, along, retain_graph=True)[0]
+
+        batched = torch.autograd.grad(result, leaf, factors * direction, is_grads_batched=True, retain_graph=True)[0]
+        with forward_ad.dual_level():
+            dual = forward_ad.unpack_dual(gradient(forward_ad.make_dual(direction, direction.sin()))).tangent
+        return jvp(gradient, (direction,), (direction.sin(),))[1], batched, dual
+
+    for one, other in zip(gradients(got), gradients(expected), strict=True):
+        close(one, other, torch.float64)
+
+
+@pytest.mark.parametrize("name", ["iters4", "zero-dce-pp"])
+def test_a_networks_jacobian(name):
+    torch.manual_seed(0)
+    network, image = zdce.DCENet(name), torch.rand(1, 3, 5, 6)
+    by_rows = torch.autograd.functional.jacobian(network, image)
+    together = torch.autograd.functional.jacobian(network, image, vectorize=True)
+    torch.testing.assert_close(together, by_rows, rtol=1e-4, atol=1e-6)
+
+
 def test_a_jacobian_and_a_hessian_of_the_curve():
     image, maps = case(size=(2, 2))
     for transform in (jacrev, hessian):

@@ -119,8 +119,8 @@ def _setup(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
     image, maps = ctx.saved_tensors
     image_wanted, maps_wanted, _ = ctx.needs_input_grad
-    grad_image, grad_maps = torch.ops.zdce.apply_curve_backward(
-        grad, image, maps, ctx.iterations, image_wanted, maps_wanted, ctx.backend
+    grad_image, grad_maps = operator.call_backward(
+        "apply_curve_backward", grad, image, maps, ctx.iterations, image_wanted, maps_wanted, ctx.backend
     )
     return grad_image if image_wanted else None, grad_maps if maps_wanted else None, None
 

@@ -39,7 +39,7 @@ def _backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) ->
 
 
 def _backward(ctx: Any, grad: Tensor) -> Tensor:
-    return torch.ops.zdce.channel_means_backward(grad, *ctx.image, ctx.backend)
+    return operator.call_backward("channel_means_backward", grad, *ctx.image, ctx.backend)
 
 
 operator.define(

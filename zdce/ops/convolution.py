@@ -174,8 +174,16 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     weight, *others = ctx.saved_tensors
     output = others.pop(0) if ctx.rectified else None
     sources_wanted, weight_wanted, bias_wanted, *_ = ctx.needs_input_grad
-    grad_sources, grad_weight, grad_bias = torch.ops.zdce.convolution_backward(
-        grad, others, weight, output, sources_wanted, weight_wanted or bias_wanted, ctx.bf16_products, ctx.backend
+    grad_sources, grad_weight, grad_bias = operator.call_backward(
+        "convolution_backward",
+        grad,
+        others,
+        weight,
+        output,
+        sources_wanted,
+        weight_wanted or bias_wanted,
+        ctx.bf16_products,
+        ctx.backend,
     )
     return (
         [each if wanted else None for each, wanted in zip(grad_sources, sources_wanted, strict=True)],

@@ -147,7 +147,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-    grad = torch.ops.zdce.objective_backward(*grads[:SCALARS], *ctx.saved_tensors, *ctx.settings, ctx.backend)
+    grad = operator.call_backward("objective_backward", *grads[:SCALARS], *ctx.saved_tensors, *ctx.settings, ctx.backend)
     return None, grad, *len(ctx.settings) * [None]
 
 

@@ -107,6 +107,29 @@ def define(
     if backward:
         _register_second_gradient(name, reference, of_kernel)
 
+        def plain(*values: Any) -> Any:
+            outputs = allocate(*values)
+            taken, _ = of_kernel(values[:-1], outputs if isinstance(outputs, tuple) else (outputs,))
+            return _as(outputs, reference(*map(dispatch.widened_all, taken)))
+
+        _PLAIN_BACKWARD[name] = plain
+        if "[]" in schema.rpartition("->")[2]:
+            _LISTS.add(name)
+
+
+# Backward operators as plain torch, by name: functions of the same arguments with the same results.
+_PLAIN_BACKWARD: dict[str, Callable[..., Any]] = {}
+
+# Those that return lists of tensors.
+_LISTS: set[str] = set()
+
+
+def _as(outputs: Any, results: Any) -> Any:
+    """``results`` in the shapes and dtypes of ``outputs``, where these have elements."""
+    if isinstance(outputs, tuple | list):
+        return type(outputs)(_as(*both) for both in zip(outputs, results, strict=True))
+    return results.reshape(outputs.shape).to(outputs.dtype) if outputs.numel() else outputs
+
 
 def define_in_place(
     schema: str, reference: Callable[..., Any], arguments: Callable[..., tuple[object, ...]], *, kernels: tuple[str, ...]
@@ -146,6 +169,20 @@ def call(name: str, *arguments: Any) -> Any:
         operator = dispatch.OPERATORS[name]
         return operator.reference(*map(dispatch.widened_all, operator.inputs(arguments)))
     return getattr(torch.ops.zdce, name)(*arguments)
+
+
+def call_backward(name: str, *arguments: Any) -> Any:
+    """Calls ``torch.ops.zdce.<name>``, whose first argument is a gradient, or where torch transforms it its reference."""
+    plain = transformed() or (name in _LISTS and _is_batch(arguments[0]))
+    return (_PLAIN_BACKWARD[name] if plain else getattr(torch.ops.zdce, name))(*arguments)
+
+
+def _is_batch(grad: Tensor) -> bool:
+    """Whether ``grad`` stands for a batch of gradients in torch.autograd (``is_grads_batched``, ``vectorize``).
+
+    It has a vmap of its own, which calls operators that return tensors, but not lists, for each gradient.
+    """
+    return torch._C._functorch.is_legacy_batchedtensor(grad)
 
 
 def register_gradient(name: str, setup: Callable[..., None], backward: Callable[..., Any]) -> None:

@@ -88,7 +88,7 @@ def _backward(ctx: Any, grad: Tensor | None, grad_gaps: Tensor | None) -> tuple[
             return None
         first, second = grads
         image = ctx.images[which]
-        return torch.ops.zdce.region_contrast_backward(first, gaps, second, ctx.region, *image, ctx.backend)
+        return operator.call_backward("region_contrast_backward", first, gaps, second, ctx.region, *image, ctx.backend)
 
     # The gaps are those of enhanced minus those of the image.
     return of_image(0, grad, grad_gaps), of_image(1, *(None if g is None else -g for g in (grad, grad_gaps))), None

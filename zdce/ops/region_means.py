@@ -45,7 +45,7 @@ def _backward_arguments(inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) ->
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-    return torch.ops.zdce.region_means_backward(grad, *ctx.region, *ctx.image, ctx.backend), None
+    return operator.call_backward("region_means_backward", grad, *ctx.region, *ctx.image, ctx.backend), None
 
 
 operator.define(

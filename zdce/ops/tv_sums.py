@@ -4,10 +4,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from zdce.ops import operator
 
 # The float64 reference.
+
+# One more at both ends of an axis, as ``functional.pad`` takes it.
+_BOTH_ENDS = {2: (0, 0, 1, 1), 3: (1, 1)}
 
 
 def reference(maps: Tensor) -> Tensor:
@@ -22,9 +26,8 @@ def reference_backward(grad: Tensor, maps: Tensor) -> Tensor:
     grad_maps = torch.zeros_like(maps)
     for axis, grad_sum in zip((2, 3), grad, strict=True):
         slopes = 2 * grad_sum * maps.diff(dim=axis)
-        size = maps.shape[axis] - 1
-        grad_maps.narrow(axis, 1, size).add_(slopes)
-        grad_maps.narrow(axis, 0, size).sub_(slopes)
+        # Not in place: with torch.func, grad can be a batch where maps are not.
+        grad_maps = grad_maps - functional.pad(slopes, _BOTH_ENDS[axis]).diff(dim=axis)
     return grad_maps
 
 
@@ -49,7 +52,7 @@ def _setup(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> Tensor:
-    return torch.ops.zdce.tv_sums_backward(grad, *ctx.saved_tensors, ctx.backend)
+    return operator.call_backward("tv_sums_backward", grad, *ctx.saved_tensors, ctx.backend)
 
 
 operator.define(
