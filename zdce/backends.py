@@ -62,11 +62,13 @@ def import_error(module: str) -> str | None:
 
 
 @cache
-def _check_instruction_set() -> None:
-    try:
-        importlib.import_module("zdce._core").instruction_set()
-    except ValueError as error:
-        raise InputError(str(error)) from None
+def check_instruction_set() -> None:
+    """Raises InputError if the environment variable ``ZDCE_ISA`` names an instruction set that is not there."""
+    if os.environ.get("ZDCE_ISA") and not import_error("zdce._core"):
+        try:
+            importlib.import_module("zdce._core").instruction_set()
+        except ValueError as error:
+            raise InputError(str(error)) from None
 
 
 def cpp_missing(module: str) -> str | None:
@@ -78,7 +80,7 @@ def cpp_missing(module: str) -> str | None:
     if error := import_error(module):
         reason = _not_built() or error
         return f"the C++ extension is not built ({reason}); reinstall zdce with a C++ compiler and without ZDCE_CPP=0"
-    _check_instruction_set()
+    check_instruction_set()
     return None
 
 

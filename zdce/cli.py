@@ -5,6 +5,7 @@ A command is imported when it is used, so that help does not wait for PyTorch.
 
 import click
 
+from zdce import backends
 from zdce.commands.group import Commands, Lazy
 from zdce.runtime import allocator
 from zdce.version import __version__
@@ -37,3 +38,4 @@ def main() -> None:
     shows every traceback.
     """
     allocator.keep_freed_memory()
+    backends.check_instruction_set()

@@ -19,6 +19,7 @@ constexpr int kLeastColumns = 64;
 // none if they are equal. The plan counts half of that.
 constexpr double kWaiting = 0.25;
 
+// 0 if it is not known, as also of third_level_cache.
 int64_t second_level_cache() {
 #if defined(_SC_LEVEL2_CACHE_SIZE)
   return sysconf(_SC_LEVEL2_CACHE_SIZE);
@@ -26,6 +27,14 @@ int64_t second_level_cache() {
   int64_t bytes = 0;
   size_t length = sizeof(bytes);
   return sysctlbyname("hw.l2cachesize", &bytes, &length, nullptr, 0) == 0 ? bytes : 0;
+#else
+  return 0;
+#endif
+}
+
+int64_t third_level_cache() {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  return sysconf(_SC_LEVEL3_CACHE_SIZE);
 #else
   return 0;
 #endif
@@ -57,9 +66,10 @@ int widest_tile(const Network& network, const Geometry& geometry, int64_t bytes)
 
 }  // namespace
 
-int64_t ring_bytes() {
-  static const int64_t bytes = std::clamp<int64_t>(second_level_cache() / 8 * 7, 1 << 20, 4 << 20);
-  return bytes;
+int64_t ring_bytes(int threads) {
+  static const int64_t own = second_level_cache() / 8 * 7, common = third_level_cache();
+  constexpr int64_t megabyte = 1 << 20;
+  return own < megabyte ? std::clamp(common / threads, megabyte, 2 * megabyte) : std::min(own, 4 * megabyte);
 }
 
 double tile_work(const Network& network, const Geometry& geometry, int rows, int columns, bool below, int sides) {

@@ -1,13 +1,11 @@
 """Facts about this installation and machine: versions, instruction set, threads, GPU."""
 
-import importlib
 import platform
 import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from zdce import backends
 from zdce.runtime import packages, threads
 from zdce.version import __version__
 
@@ -56,26 +54,21 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _core() -> Any:
-    """The C++ core; None if it is not built."""
-    return None if backends.cpp_missing("zdce._core") else importlib.import_module("zdce._core")
-
-
 def _compiler() -> str | None:
     """Compiler of the C++ kernels."""
-    core = _core()
+    core = threads.cpp_core()
     return core and core.compiler()
 
 
 def _instruction_set() -> str | None:
     """Instruction set of the C++ kernels."""
-    core = _core()
+    core = threads.cpp_core()
     return core and core.instruction_set()
 
 
 def _bfloat16() -> str | None:
     """How the C++ kernels compute networks in bfloat16."""
-    core = _core()
+    core = threads.cpp_core()
     return core and ("by a matrix unit" if core.has_bfloat16() else "in float32")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 def number() -> int:
     """Number of threads that work on a picture."""
-    torch, core = _torch(), _core()
+    torch, core = _torch(), cpp_core()
     if torch is not None:
         return int(torch.get_num_threads())
     return int(core.threads()) if core is not None else os.cpu_count() or 1
@@ -17,7 +17,7 @@ def number() -> int:
 def use(threads: int) -> None:
     """Sets the number, also for PyTorch, whether it is imported already or later."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    if (core := _core()) is not None:
+    if (core := cpp_core()) is not None:
         core.set_threads(threads)
     if (torch := _torch()) is not None:
         torch.set_num_threads(threads)
@@ -25,7 +25,7 @@ def use(threads: int) -> None:
 
 def follow_torch() -> None:
     """Sets the core's number to that of PyTorch, if that is imported: it is 1 in the workers of a ``DataLoader``."""
-    if (torch := _torch()) is not None and (core := _core()) is not None:
+    if (torch := _torch()) is not None and (core := cpp_core()) is not None:
         core.set_threads(torch.get_num_threads())
 
 
@@ -34,7 +34,7 @@ def _torch() -> Any:
     return torch if hasattr(torch, "get_num_threads") else None  # Another thread may be importing it.
 
 
-def _core() -> Any:
+def cpp_core() -> Any:
     """The core without PyTorch, or None if it is not built."""
     try:
         return importlib.import_module("zdce._core")

@@ -80,8 +80,7 @@ def written_in_background(
             checkpoint.write(folder, log)
         except OSError as error:
             raise TrainingError(
-                f"{error}; the state of {kept} is saved; when there is space, continue with:"
-                f" {folder.resumption}"
+                f"{error}; the state of {kept} is saved; when there is space, continue with: {folder.resumption}"
             ) from error
         kept = checkpoint.state.done
 
