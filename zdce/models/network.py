@@ -63,7 +63,7 @@ def _reduced(image: Tensor, scale: int) -> Tensor:
 
 def _check_image(image: Tensor) -> None:
     if image.dim() != 4 or image.shape[1] != 3:
-        raise ValueError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
+        raise InputError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
 
 
 def _concatenated(sources: Sequence[Tensor]) -> Tensor:
