@@ -36,7 +36,7 @@ def fit(image: Tensor, maps: Tensor, shadows: float = 0.0, highlights: float = 1
     from ``fall.start`` to ``fall.end``.
 
     This is the guided filter (He, Sun and Tang, TPAMI 2013) without its last step: the coefficients can be interpolated to a
-    larger image and applied to its luma (He and Sun, "Fast Guided Filter", 2015), so that maps have its edges, and no halos.
+    larger image and applied to its luma (He and Sun, "Fast Guided Filter", 2015), so that maps have its edges.
 
     Args:
         image: the small image, (B, 3, H, W), in [0, 1].
