@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kRadius = 5;
 constexpr float kEdge = 0.1f * 0.1f, kLit = Fall{}.start;
+constexpr Fall kFallOfColors = {0.6f, 1};
 
 using Plane = std::vector<float>;
 
@@ -46,6 +47,8 @@ Plane combined(const Plane& one, const Plane& other, const F& function) {
 
 float product(float one, float other) { return one * other; }
 
+float risen(float value, Fall fall) { return std::clamp((value - fall.start) / (fall.end - fall.start), 0.0f, 1.0f); }
+
 }  // namespace
 
 std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::vector<float>& maps, int64_t channels,
@@ -53,10 +56,11 @@ std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::v
   const size_t pixels = static_cast<size_t>(height * width);
   Plane luma(pixels), target(pixels);
   for (size_t i = 0; i < pixels; ++i) {
-    luma[i] = kRed * image[i] + kGreen * image[pixels + i] + kBlue * image[2 * pixels + i];
+    const float red = image[i], green = image[pixels + i], blue = image[2 * pixels + i];
+    luma[i] = kRed * red + kGreen * green + kBlue * blue;
     for (size_t k = 0; k < static_cast<size_t>(channels); ++k) target[i] += maps[k * pixels + i];
     const float dark = std::max(1 - luma[i] / kLit, 0.0f);
-    const float lit = std::clamp((luma[i] - fall.start) / (fall.end - fall.start), 0.0f, 1.0f);
+    const float lit = std::max(risen(luma[i], fall), risen(std::max({red, green, blue}), kFallOfColors));
     target[i] *= (1 + static_cast<float>(shadows) * dark) * (1 - static_cast<float>(highlights) * lit);
     target[i] /= static_cast<float>(channels);
   }

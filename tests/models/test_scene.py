@@ -476,6 +476,16 @@ def test_what_is_lit_has_no_map():
     torch.testing.assert_close(fitted[:, 0, 10, 10], wanted, rtol=0, atol=1e-5)
 
 
+def test_lights_of_one_colour_keep_it(way):
+    image = half_dark(14, 14, 240, 360)
+    image[80:160, 100:260] = (255, 30, 20)
+    enhanced = zdce.Enhancer(zdce.load("local"))(image)
+    assert enhanced[:40].mean() > 80
+    red, green, blue = enhanced[120, 180]
+    assert red > 250
+    assert max(green, blue) < 90
+
+
 def test_shadows_and_highlights_weigh_the_maps():
     grey, maps = torch.linspace(0, 1, 6)[:, None, None, None].expand(6, 3, 20, 20), torch.full((6, 3, 20, 20), -0.3)
     for shadows, highlights, wanted in (

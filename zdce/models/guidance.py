@@ -29,11 +29,15 @@ class Fall(NamedTuple):
 # The fall for unknown scenes.
 _USUAL_FALL = Fall(LIT, 1.0)
 
+# The fall where one colour alone is bright. From 0.6 on it changes no picture of the built-in sample.
+_FALL_OF_COLORS = Fall(0.6, 1.0)
+
 
 def fit(image: Tensor, maps: Tensor, shadows: float = 0.0, highlights: float = 1.0, fall: Fall = _USUAL_FALL) -> Tensor:
     """The coefficients (B, 2, H, W) of ``a Y + b``, the local linear function of luma that comes closest to the maps' mean,
     times ``(1 + shadows * max(0, 1 - Y / 0.4)) * (1 - highlights * lit)``. Here ``lit`` rises linearly from 0 to 1 where Y goes
-    from ``fall.start`` to ``fall.end``.
+    from ``fall.start`` to ``fall.end``, or the largest colour from 0.6 to 1, if that is more: lights of one colour have little
+    luma, and would become pale.
 
     This is the guided filter (He, Sun and Tang, TPAMI 2013) without its last step: the coefficients can be interpolated to a
     larger image and applied to its luma (He and Sun, "Fast Guided Filter", 2015), so that maps have its edges.
@@ -49,12 +53,17 @@ def fit(image: Tensor, maps: Tensor, shadows: float = 0.0, highlights: float = 1
     tensor(-0.5000)
     """
     guide = luma(image)
-    dark, lit = (1 - guide / LIT).clamp(min=0), ((guide - fall.start) / (fall.end - fall.start)).clamp(0, 1)
+    dark = (1 - guide / LIT).clamp(min=0)
+    lit = torch.maximum(_risen(guide, fall), _risen(image.amax(1, keepdim=True), _FALL_OF_COLORS))
     target = maps.mean(1, keepdim=True) * (1 + shadows * dark) * (1 - highlights * lit)
     planes = torch.cat([guide, target, guide * target, guide * guide], 1)
     mean, target_mean, product, square = _averaged(planes).split(1, dim=1)
     slope = (product - mean * target_mean) / (square - mean * mean + _EDGE)
     return _averaged(torch.cat([slope, target_mean - slope * mean], 1))
+
+
+def _risen(values: Tensor, fall: Fall) -> Tensor:
+    return ((values - fall.start) / (fall.end - fall.start)).clamp(0, 1)
 
 
 def evaluate(image: Tensor, coefficients: Tensor) -> Tensor:
