@@ -362,7 +362,7 @@ class _Comparison:
     def _names(self) -> list[str]:
         names = []
         if self.setting.precision == "bf16" and (self.options.isa or computed_precision("bf16") == "fp32"):
-            self.outcome.notes.append("zdce computes bf16 in float32 without a matrix unit, and so may others: see the error")
+            self.outcome.notes.append("without a matrix unit zdce computes bf16 in float32; the errors show which others do")
         for name in filter(self._modes, self.options.engines):
             if reason := ENGINES[name].why_missing(self.setting.precision, self.options.isa):
                 self.outcome.notes.append(f"{name} is left out ({self.setting.precision}): {reason}")

@@ -19,6 +19,9 @@ namespace {
 // A thumbnail of single pixels, kSide x kSide.
 constexpr int64_t kSide = 64, kPixels = kSide * kSide;
 
+// Pixels of the longer side of an image that a scene is read from, unless the network's is longer.
+constexpr int64_t kLongest = 8192;
+
 constexpr float kBlackLevel = 2.5 / 255, kWhiteLevel = 254.5 / 255;
 constexpr double kUsual = 0.05, kKept = 0.4, kMiddle = 0.5, kDark = 0.4, kLit = 0.9, kMost = 2, kBurnt = 0.003,
                  kEnough = 0.05, kWhole = 0.75;
@@ -244,7 +247,8 @@ Fall Scene::fall() const {
 }
 
 int64_t scene_scale(int64_t height, int64_t width, int64_t scale) {
-  return std::min(scale, std::max<int64_t>(1, std::min(height, width) / (2 * kSide)));
+  const auto [shorter, longer] = std::minmax(height, width);
+  return std::min(scale, std::max({int64_t{1}, shorter / (2 * kSide), longer / kLongest}));
 }
 
 Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width) {

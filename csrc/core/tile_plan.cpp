@@ -67,9 +67,10 @@ int widest_tile(const Network& network, const Geometry& geometry, int64_t bytes)
 }  // namespace
 
 int64_t ring_bytes(int threads) {
-  static const int64_t own = second_level_cache() / 8 * 7, common = third_level_cache();
+  static const int64_t own = second_level_cache(), common = third_level_cache();
   constexpr int64_t megabyte = 1 << 20;
-  return own < megabyte ? std::clamp(common / threads, megabyte, 2 * megabyte) : std::min(own, 4 * megabyte);
+  return own < megabyte ? std::clamp(common / threads, megabyte, 2 * megabyte)
+                        : std::clamp(own / 8 * 7, megabyte, 4 * megabyte);
 }
 
 double tile_work(const Network& network, const Geometry& geometry, int rows, int columns, bool below, int sides) {

@@ -8,9 +8,9 @@
 
 namespace zdce {
 
-// Bytes of a tile's rows: seven eighths of the second-level cache, at most 4 MB; weights and scratch take the rest. Of
-// a smaller one than 1 MB instead each thread's part of the third-level cache, from 1 to 2 MB: its rows are read in
-// order, early enough, and wide tiles save margins (zero-dce takes a tenth less on Zen 3, base the same).
+// Bytes of a tile's rows: seven eighths of the second-level cache, from 1 to 4 MB; weights and scratch take the rest.
+// If that cache is smaller than 1 MB, instead each thread's part of the third-level cache, from 1 to 2 MB: its rows are
+// read in order, early enough, and wide tiles save margins (zero-dce takes a tenth less on Zen 3, base the same).
 int64_t ring_bytes(int threads);
 
 // Cost of a tile of rows and columns, in multiply-adds. Layers compute a margin around the tile again: above it if the

@@ -28,6 +28,19 @@ def _pruned(model):
         model.convolutions[2].weight_orig.mul_(1.5)
 
 
+class _Half(prune.BasePruningMethod):
+    PRUNING_TYPE = "unstructured"
+
+    def compute_mask(self, t, default_mask):
+        return default_mask * (torch.arange(t.numel()).view_as(t) % 2)
+
+
+def _pruned_by_an_own_method(model):
+    _Half.apply(model.convolutions[2], "weight")
+    with torch.no_grad():
+        model.convolutions[2].weight_orig.mul_(1.5)
+
+
 def _without_bias(model):
     model.convolutions[1].bias = None
 
@@ -42,6 +55,7 @@ def _frozen_order(model):
 
 WEIGHTS = {
     "pruned": _pruned,
+    "pruned by an own method": _pruned_by_an_own_method,
     "spectral norm": lambda model: parametrizations.spectral_norm(model.convolutions[0]),
     "weight norm": lambda model: parametrizations.weight_norm(model.convolutions[3]),
     "spectral norm by a hook": lambda model: spectral_norm(model.convolutions[0]),
@@ -76,7 +90,14 @@ def _overridden(model):
     model.forward = lambda image: 0.5 * forward(image)
 
 
-COMPUTATIONS = {"replaced": _replaced, "hook": _hooked, "hook before": _hooked_before, "forward": _overridden}
+def _unrectified(model):
+    model.convolutions[1].rectified = False
+
+
+COMPUTATIONS = {
+    "replaced": _replaced, "hook": _hooked, "hook before": _hooked_before, "forward": _overridden,
+    "not rectified": _unrectified,
+}  # fmt: skip
 
 
 def made(change, name="base"):
@@ -114,6 +135,17 @@ def test_a_compiled_network_runs_in_the_engine():
     if reason := engine.why_unsupported(model.variant):
         pytest.skip(reason)
     assert zdce.Enhancer(torch.compile(model))._engine is not None
+
+
+def test_reading_weights_in_training_leaves_them(tmp_path):
+    model = random_network("base").train()
+    parametrizations.spectral_norm(model.convolutions[0])
+    before = copy.deepcopy(model.state_dict())
+    model.save(tmp_path / "net.safetensors")
+    zdce.Enhancer(copy.deepcopy(model))
+    network.to_stored(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.convolutions[0].training
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)

@@ -67,7 +67,7 @@ def test_shipped_weights_brighten_a_scene_that_training_never_saw(name):
 
 
 def test_the_default_network_is_as_good_as_it_was():
-    """On every eighth picture of the built-in sample. A change that is meant, for the better, changes these figures too."""
+    """On every eighth picture of the built-in sample. A change that is meant changes these figures too."""
     enhancer = zdce.Enhancer(zdce.load(weights.DEFAULT))
     items = datasets.collection("sample").items[::8]
     pairs = [(enhancer(item.load()), item.load_reference()) for item in items]

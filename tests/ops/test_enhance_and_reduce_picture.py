@@ -235,6 +235,13 @@ def test_an_out_that_overlaps_the_picture_is_refused(out, picture):
         zdce.ops.enhance_picture(picture(frame), maps, scale=4, out=out(frame))
 
 
+def test_a_row_that_overlaps_the_picture_is_refused():
+    row = torch.zeros(40, dtype=torch.uint8)
+    picture, out = (row.as_strided((1, 6, 3), (0, 3, 1), at) for at in (0, 3))
+    with pytest.raises(ValueError, match=r"got memory of picture$"):
+        zdce.ops.enhance_picture(picture, random_maps((1, 6), 4), scale=4, out=out)
+
+
 def test_an_out_that_overlaps_the_maps_or_itself_is_refused():
     maps = random_maps((4, 6), 1)
     with pytest.raises(ValueError, match=r"^out must .* share no memory .* got memory of maps$"):

@@ -89,7 +89,10 @@ def _write(data: bytes) -> None:
 def _read(source: str) -> _Input:
     if source == STREAM:
         _check_open(sys.stdin, "standard input")
-        data = sys.stdin.buffer.read()
+        try:
+            data = sys.stdin.buffer.read()
+        except OSError as error:
+            raise FileError(f"standard input: {errors.one_line(error)}") from error
         if not data:
             raise InputError("standard input: expected a picture, got nothing")
         picture = images.decode(data, "standard input")

@@ -61,10 +61,10 @@ def why_unsupported(variant: Variant) -> str | None:
 
 def computed_precision(precision: str) -> str:
     """The precision, "fp32" or "bf16", in which a CPU computes what is asked for in ``precision``: float32 is faster than
-    bfloat16 where no unit multiplies matrices of it.
+    bfloat16 where no unit multiplies matrices of it. Without the C++ core, which knows the units, it is ``precision``.
     """
-    fast = backends.cpp_missing("zdce._core") is None and _core().has_bfloat16()
-    return precision if fast else "fp32"
+    slow = backends.cpp_missing("zdce._core") is None and not _core().has_bfloat16()
+    return "fp32" if slow else precision
 
 
 def network_plan(variant: Variant, precision: str) -> list[int]:

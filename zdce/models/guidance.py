@@ -29,7 +29,7 @@ class Fall(NamedTuple):
 # The fall for unknown scenes.
 _USUAL_FALL = Fall(LIT, 1.0)
 
-# The fall where one colour alone is bright. From 0.6 on it changes no picture of the built-in sample.
+# The fall where one colour alone is bright. A start of 0.4 would cost 0.04 dB on the built-in sample, from 0.6 on none does.
 _FALL_OF_COLORS = Fall(0.6, 1.0)
 
 

@@ -65,6 +65,9 @@ _MEANINGFUL_SHARE = 0.05
 # not make up for it.
 _TARGET_SHARE = 0.65
 
+# Pixels of the longer side of an image that a scene is read from, unless the network's is longer.
+_LONGEST = 8192
+
 # Lower bound of light that is divided by: less than that of the darkest level above black.
 _LEAST_LIGHT = 1e-6
 
@@ -149,9 +152,11 @@ def seen_scale(height: int, width: int, scale: int) -> int:
     """How many times smaller than pictures of ``height`` x ``width`` the image is that their scene is read from.
 
     It is ``scale``, the network's, but less where that leaves fewer than 2 SIDE rows or columns: area means would be
-    interpolated between so few pixels, and the lamps of a night be lost in the black around them.
+    interpolated between so few pixels, and the lamps of a night be lost in the black around them. Of a strip it leaves no more
+    than 8192 pixels along the longer side, unless ``scale`` does.
     """
-    return torch.sym_min(scale, torch.sym_max(1, torch.sym_min(height, width) // (2 * SIDE)))
+    shorter, longer = torch.sym_min(height, width), torch.sym_max(height, width)
+    return torch.sym_min(scale, torch.sym_max(torch.sym_max(1, shorter // (2 * SIDE)), longer // _LONGEST))
 
 
 def fit(

@@ -97,7 +97,8 @@ class Conv2d(nn.Conv2d):
 class SeparableConv2d(nn.Module):
     """A depthwise 3x3 and a pointwise 1x1 convolution (Zero-DCE++) of concatenated inputs, with a ReLU if ``rectified``.
 
-    Under autocast to bfloat16 a CPU without a unit for it computes in float32: torch's bfloat16 is 20 times as slow with AVX2.
+    Under autocast to bfloat16 a CPU without a unit for it computes in float32: torch's bfloat16 is 20 times as slow with AVX2
+    (not measured with the vectors of AVX512-BF16).
     """
 
     def __init__(self, in_channels: int, out_channels: int, rectified: bool) -> None:
@@ -280,7 +281,9 @@ class DCENet(nn.Module):
         """Curve maps (B, 3T or 3, H, W) in [-1, 1] of ``image`` (B, 3, H, W), with the strength for its scene."""
         check_scale(scale)
         if self.variant.guided:
-            seen = guided_scene.thumbnail(image, guided_scene.seen_scale(image.shape[2], image.shape[3], scale))
+            seen = None
+            if self.variant.brightness:
+                seen = guided_scene.thumbnail(image, guided_scene.seen_scale(image.shape[2], image.shape[3], scale))
             coefficients = self.guided_maps(_reduced(image, scale), curve, seen)
             if scale > 1:
                 coefficients = _enlarged(coefficients, scale, image.shape[2], image.shape[3])
@@ -353,8 +356,10 @@ def why_altered(model: DCENet) -> str | None:
     """Why ``model`` computes something else than the layers of its variant with its present weights; None if it does not."""
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     modules = dict(model.named_modules(remove_duplicate=False))
+    with torch.device("meta"):
+        plain = dict(DCENet(model.variant, model.activations).named_modules())
     for place, kind in _kinds(model.variant).items():
-        if not _computes(modules.get(place), kind):
+        if not _computes(modules.get(place), kind, plain[place]):
             return f"{place or 'the network'} is not a plain {kind.__name__}"
     try:
         present_weights(model, model.variant)
@@ -374,12 +379,17 @@ def _kinds(variant: Variant) -> dict[str, type[nn.Module]]:
     return kinds
 
 
-def _computes(module: nn.Module | None, kind: type[nn.Module]) -> bool:
-    """Whether calls of ``module`` compute what ``kind`` does."""
+# What ``forward`` reads beside the weights.
+_READ = ("stride", "padding", "dilation", "groups", "padding_mode", "rectified", "kept")
+
+
+def _computes(module: nn.Module | None, kind: type[nn.Module], plain: nn.Module) -> bool:
+    """Whether calls of ``module`` compute what those of ``plain``, a layer of that ``kind``, do."""
     return (
         isinstance(module, kind)
-        and type(module).forward is kind.forward
+        and all(getattr(type(module), name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward"))
         and "forward" not in vars(module)
+        and all(getattr(module, name, None) == getattr(plain, name, None) for name in _READ)
         and not module._forward_hooks
         and all(map(sets_weights, module._forward_pre_hooks.values()))
     )

@@ -83,7 +83,8 @@ class TorchEngine:
 
     def __init__(self, model: DCENet, precision: str) -> None:
         self._model, self.device = model, next(model.parameters()).device
-        self._rounded = self.device.type == "cpu" and computed_precision(precision) == "bf16"
+        computed = computed_precision(precision) if self.device.type == "cpu" else precision
+        self._rounded = computed == "bf16"
         # On a GPU, with the present weights of the model.
         self._gpu = GpuNetwork(model, precision) if self.device.type == "cuda" else None
         self._fused = None if self._gpu is None else self._gpu.fused
@@ -194,7 +195,7 @@ class TorchEngine:
         """Coefficients (1, 2, ceil(H / scale), ceil(W / scale)) for ``picture`` (H, W, 3), with the strength for its scene."""
         small = self._reduced(picture, settings.scale)
         scale = guided_scene.seen_scale(picture.shape[0], picture.shape[1], settings.scale)
-        seen = small if scale == settings.scale else self._reduced(picture, scale)
+        seen = small if scale == settings.scale or settings.brightness == 0 else self._reduced(picture, scale)
         maps, of_scene = self._maps(small), (settings.brightness, settings.shadows, settings.highlights)
 
         def fit(small: Tensor, maps: Tensor, seen: Tensor) -> Tensor:

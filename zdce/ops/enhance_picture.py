@@ -147,6 +147,8 @@ def _overlap(out: Tensor, other: Tensor) -> bool:
         return False
     if (out.dtype, out.stride()) != (other.dtype, other.stride()):
         return True
+    if len(out) == 1:
+        return first != other_first
     # Rows with the same distance: the same memory, or parts of a wider picture side by side, or overlapping.
     row, wide = out.stride(0), 3 * out.shape[1]
     return first != other_first and not wide <= (out.storage_offset() - other.storage_offset()) % row <= row - wide

@@ -173,7 +173,7 @@ def call(name: str, *arguments: Any) -> Any:
 
 def call_backward(name: str, *arguments: Any) -> Any:
     """Calls ``torch.ops.zdce.<name>``, whose first argument is a gradient, or where torch transforms it its reference."""
-    plain = transformed() or (name in _LISTS and _is_batch(arguments[0]))
+    plain = transformed() or (name in _LISTS and not torch.compiler.is_compiling() and _is_batch(arguments[0]))
     return (_PLAIN_BACKWARD[name] if plain else getattr(torch.ops.zdce, name))(*arguments)
 
 

@@ -68,13 +68,13 @@ def end_at_once() -> None:
 @contextmanager
 def stop_requested() -> Iterator[StopEvent]:
     """Event that the first signal sets; a later SIGINT raises KeyboardInterrupt. Works in the main thread only."""
-    event = StopEvent()
+    event, again = StopEvent(), _raising()
 
     def listen(number: int, frame: Any) -> None:
-        event.cause = _interrupt(number)
+        event.cause = event.cause or _interrupt(number)
         event.set()
         if signal.SIGINT in _heeded():
-            signal.signal(signal.SIGINT, _raising())
+            signal.signal(signal.SIGINT, again)
 
     with handled_by(listen):
         yield event
