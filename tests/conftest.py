@@ -29,6 +29,9 @@ import cuda_on_host
 # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that: tests send it to them.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# `nohup` has SIGHUP ignored; children don't inherit a handler, and here it is still without effect.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 import numpy as np
 import pytest

@@ -977,7 +977,7 @@ def test_pictures_and_videos_share_a_folder_and_a_plan(model, folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["clip.mp4", "-o", "clip.mp4"], "clip.mp4 would replace an input"),
+        (["clip.mp4", "-o", "clip.mp4"], "clip.mp4: its result clip.mp4 would replace an input"),
         (["clip.mp4", "-o", "clip.png"], "clip.mp4 is a video and can't become a picture, clip.png"),
         (["photo.png", "-o", "photo.mp4"], "photo.png is a picture and can't become a video, photo.mp4"),
     ],
