@@ -55,19 +55,19 @@ def _version(distribution: str) -> str | None:
 
 
 def _compiler() -> str | None:
-    """Compiler of the C++ kernels."""
+    """Compiler of the C++ kernels; None if they are not built."""
     core = threads.cpp_core()
     return core and core.compiler()
 
 
 def _instruction_set() -> str | None:
-    """Instruction set of the C++ kernels."""
+    """Instruction set of the C++ kernels; None if they are not built."""
     core = threads.cpp_core()
     return core and core.instruction_set()
 
 
 def _bfloat16() -> str | None:
-    """How the C++ kernels compute networks in bfloat16."""
+    """How the C++ kernels compute networks in bfloat16; None if they are not built."""
     core = threads.cpp_core()
     return core and ("by a matrix unit" if core.has_bfloat16() else "in float32")
 
