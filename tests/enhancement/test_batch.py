@@ -120,6 +120,7 @@ def test_results_are_replaced_only_when_told(model, photos):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["", "-o", "out"], "no such file or folder: ''"),
         (["a.jpg", "-o", "a.jpg"], "a.jpg would replace an input"),
         (["in/b.png", "-o", "in"], "in/b.png would replace an input"),
         (["in/b.png", "in/deep/b.png", "-o", "out"], "in/b.png and in/deep/b.png would both become out/b.png"),

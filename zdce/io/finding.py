@@ -58,9 +58,11 @@ def find(
     for text in paths:
         path = Path(text)
         # A file whose own name looks like a pattern, such as "IMG[1].jpg", is that file; so is a broken link.
-        matches = [path] if os.path.lexists(path) else [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+        # An empty name, as of a shell's variable that is not set, is not the current folder.
+        there = bool(text) and os.path.lexists(path)
+        matches = [path] if there else [Path(match) for match in sorted(glob.glob(text, recursive=True))]
         if not matches:
-            raise MissingFileError(f"no such file or folder: {text}")
+            raise MissingFileError(f"no such file or folder: {text or repr(text)}")
         for match in matches:
             if os.path.isdir(match):
                 inside = in_folder(match, suffixes, unreadable, recursive=recursive)
