@@ -2,6 +2,7 @@
 
 #include "zdce.h"
 
+#include <atomic>
 #include <cmath>
 #include <exception>
 #include <new>
@@ -75,6 +76,25 @@ Picture picture_of(const zdce_picture* given_picture, const char* name) {
         " must have rows that begin at a multiple of a value's bytes");
   check(p.height == 1 || std::abs(p.row_stride) >= 3 * p.width * bytes, " must have rows that don't overlap");
   return {p.data, elements[p.type], p.height, p.width, p.row_stride / bytes, 3, 1};
+}
+
+// A picture to read. Floats must be in [0, 1], up to a level of 255 of rounding: one NaN would spread through the
+// scene.
+Picture input_of(const zdce_picture* given_picture, const char* name) {
+  const Picture picture = picture_of(given_picture, name);
+  if (picture.element != Element::kFloat) return picture;
+  std::atomic<bool> outside{false};
+  parallel_for(picture.height, 1 + (1 << 16) / picture.width, [&](int64_t begin, int64_t end) {
+    int wrong = 0;  // counted without a branch, in vectors
+    for (int64_t y = begin; y < end; ++y) {
+      const float* const values = reinterpret_cast<const float*>(picture.row(y));
+      for (int64_t i = 0; i < 3 * picture.width; ++i)
+        wrong |= !((values[i] >= -1 / 255.0f) & (values[i] <= 256 / 255.0f));
+    }
+    if (wrong != 0) outside = true;
+  });
+  if (outside) throw std::runtime_error(std::string(name) + " must have values in [0, 1], got others, or NaN");
+  return picture;
 }
 
 void check_apart(const Picture& picture, const Picture& result) {
@@ -167,7 +187,7 @@ zdce_status zdce_enhance(const zdce_network* network, const zdce_picture* pictur
                          const zdce_picture* result) {
   return guarded([&] {
     const Model& model = *given(network, "network").model;
-    const Picture from = picture_of(picture, "picture"), to = picture_of(result, "result");
+    const Picture from = input_of(picture, "picture"), to = picture_of(result, "result");
     check_apart(from, to);
     Settings how = model.settings;
     if (settings != nullptr) {
@@ -183,21 +203,21 @@ zdce_status zdce_scene_strength(const zdce_network* network, const zdce_picture*
   return guarded([&] {
     if (!(brightness >= 0 && brightness < 1)) throw std::runtime_error("brightness must be at least 0 and below 1");
     given(strength, "strength");
-    *strength = scene_strength(*given(network, "network").model, picture_of(picture, "picture"), brightness);
+    *strength = scene_strength(*given(network, "network").model, input_of(picture, "picture"), brightness);
   });
 }
 
 zdce_status zdce_curve_maps(const zdce_network* network, const zdce_picture* picture, int64_t scale, float* maps) {
   return guarded([&] {
     given(maps, "maps");
-    curve_maps(*given(network, "network").model, picture_of(picture, "picture"), scale, maps);
+    curve_maps(*given(network, "network").model, input_of(picture, "picture"), scale, maps);
   });
 }
 
 zdce_status zdce_apply(const zdce_picture* picture, const float* maps, int64_t map_count, int64_t iterations,
                        int64_t scale, int aligned, double strength, const zdce_picture* result) {
   return guarded([&] {
-    const Picture from = picture_of(picture, "picture");
+    const Picture from = input_of(picture, "picture");
     given(maps, "maps");
     check_scale(scale);
     if (!std::isfinite(strength)) throw std::runtime_error("strength must be a finite number");
@@ -211,21 +231,21 @@ zdce_status zdce_apply(const zdce_picture* picture, const float* maps, int64_t m
 zdce_status zdce_reduce(const zdce_picture* picture, int64_t scale, int means, float* small) {
   return guarded([&] {
     given(small, "small");
-    reduce_picture(picture_of(picture, "picture"), scale, means != 0, small);
+    reduce_picture(input_of(picture, "picture"), scale, means != 0, small);
   });
 }
 
 zdce_status zdce_measure_noise(const zdce_picture* picture, double* noise, double* grain) {
   return guarded([&] {
     given(noise, "noise"), given(grain, "grain");
-    const NoiseLevels found = measure_noise(picture_of(picture, "picture"));
+    const NoiseLevels found = measure_noise(input_of(picture, "picture"));
     *noise = found.noise, *grain = found.grain;
   });
 }
 
 zdce_status zdce_denoise(const zdce_picture* picture, const zdce_picture* enhanced, double noise, double grain) {
   return guarded([&] {
-    const Picture from = picture_of(picture, "picture"), to = picture_of(enhanced, "enhanced");
+    const Picture from = input_of(picture, "picture"), to = picture_of(enhanced, "enhanced");
     check_apart(from, to);
     denoise_in_place(from, to, noise, grain);
   });

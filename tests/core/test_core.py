@@ -421,13 +421,50 @@ class CSettings(ctypes.Structure):
     ]  # fmt: skip
 
 
-def test_measured_noise_and_grain_make_c_do_what_python_does():
+@pytest.fixture
+def library():
+    """The C interface."""
     if not (path := Path(core.__file__).with_name("libzdce.so")).exists():
         pytest.skip("libzdce.so is built on Linux alone")
-    library, data = ctypes.CDLL(path), weights.file("local").read_bytes()
-    library.zdce_network_from_safetensors.restype = ctypes.c_void_p
-    library.zdce_network_settings.restype = CSettings
-    network = ctypes.c_void_p(library.zdce_network_from_safetensors(data, ctypes.c_size_t(len(data)), 0))
+    loaded = ctypes.CDLL(path)
+    loaded.zdce_network_from_safetensors.restype = ctypes.c_void_p
+    loaded.zdce_network_settings.restype = CSettings
+    loaded.zdce_last_error.restype = ctypes.c_char_p
+    return loaded
+
+
+@pytest.fixture
+def network(library):
+    """``local``, read through the C interface."""
+    data = weights.file("local").read_bytes()
+    yield (made := ctypes.c_void_p(library.zdce_network_from_safetensors(data, ctypes.c_size_t(len(data)), 0)))
+    library.zdce_network_destroy(made)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.1, 1.1])
+def test_c_refuses_floats_outside_of_0_to_1_wherever_a_picture_is_read(library, network, wrong):
+    picture = np.full((70, 333, 3), 0.25, np.float32)
+    picture[0, 0], picture[0, 1] = -1 / 255, 1 + 1 / 255  # as much as rounding may add
+    result = np.empty_like(picture)
+    given, to = (ctypes.byref(CPicture(pixels.ctypes.data, 2, 70, 333, 333 * 12)) for pixels in (picture, result))
+    maps, number, other, one = np.zeros((3, 70, 333), np.float32), ctypes.c_double(), ctypes.c_double(), ctypes.c_double(1)
+    plane, scale = ctypes.c_void_p(maps.ctypes.data), ctypes.c_int64(1)
+    calls = [
+        lambda: library.zdce_enhance(network, given, None, to),
+        lambda: library.zdce_scene_strength(network, given, ctypes.c_double(0.4), ctypes.byref(number)),
+        lambda: library.zdce_apply(given, plane, ctypes.c_int64(3), ctypes.c_int64(8), scale, 0, one, to),
+        lambda: library.zdce_reduce(given, ctypes.c_int64(2), 1, plane),
+        lambda: library.zdce_measure_noise(given, ctypes.byref(number), ctypes.byref(other)),
+        lambda: library.zdce_denoise(given, to, one, one),
+    ]
+    assert [call() for call in calls] == [0] * 6, library.zdce_last_error()
+    picture[-1, -1, -1] = wrong
+    for call in calls:
+        assert call() == 1
+        assert library.zdce_last_error() == b"picture must have values in [0, 1], got others, or NaN"
+
+
+def test_measured_noise_and_grain_make_c_do_what_python_does(library, network):
     picture = dark((120, 160)) // 2
     result = np.empty_like(picture)
     given, to = (CPicture(pixels.ctypes.data, 0, 120, 160, 480) for pixels in (picture, result))
@@ -441,7 +478,6 @@ def test_measured_noise_and_grain_make_c_do_what_python_does():
     settings.grain = 0
     assert library.zdce_enhance(network, ctypes.byref(given), ctypes.byref(settings), ctypes.byref(to)) == 0
     assert (result != zdce.Enhancer(zdce.load("local"))(picture)).any()
-    library.zdce_network_destroy(network)
 
 
 def test_the_shipped_networks_give_the_bits_of_the_torch_operators():

@@ -76,6 +76,9 @@ def test_low_alone_is_what_is_trained_on(tmp_path):
     write(tmp_path, "low/1.png", "low/2.png", "notes/3.png")
     assert found(tmp_path) == ({"low/1.png": None, "low/2.png": None}, [])
     assert len(datasets.collection(str(tmp_path)).items) == 2
+    (tmp_path / "other" / "low").mkdir(parents=True)  # empty
+    write(tmp_path / "other", "3.png")
+    assert found(tmp_path / "other") == ({"3.png": None}, [])
 
 
 def test_what_has_two_references_or_is_two_data_sets_is_refused(tmp_path):

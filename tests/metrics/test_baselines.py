@@ -21,6 +21,7 @@ def test_baselines():
     assert np.array_equal(baselines.autocontrast(dark), np.asarray(ImageOps.autocontrast(Image.fromarray(dark))))
     assert np.array_equal(baselines.gamma(dark), np.rint((dark / 255) ** 0.4 * 255))
     assert baselines.clahe(dark).mean() > dark.mean()
+    assert np.array_equal(baselines.clahe(flat := np.full((40, 50, 3), 10, np.uint8)), flat)
 
 
 def test_retinex_is_its_definition():

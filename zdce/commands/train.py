@@ -30,9 +30,9 @@ def _weights(ctx: click.Context, parameter: click.Parameter, text: str | None) -
         if name.strip() not in LossWeights._fields:
             raise click.BadParameter(f"expected {'=..., '.join(LossWeights._fields)}=..., got {part!r}")
         try:
-            weights[name.strip()] = float(value)
-        except ValueError:
-            raise click.BadParameter(f"{name.strip()} must be a number, got {value!r}") from None
+            weights[name.strip()] = options.Finite().convert(value, parameter, ctx)
+        except click.BadParameter:
+            raise click.BadParameter(f"{name.strip()} must be a finite number, got {value!r}") from None
     return weights
 
 

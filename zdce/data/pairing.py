@@ -75,8 +75,8 @@ def pairs(folder: Path) -> Pairs:
         folder /= "our485"
     if found := _in_folders(folder):
         return found
-    if (low := _named(folder, "low")) is not None:
-        return Pairs(low, [(path, None) for path in images.in_folder(low)], [])
+    if (low := _named(folder, "low")) is not None and (dark := images.in_folder(low)):
+        return Pairs(low, [(path, None) for path in dark], [])
     inside = list(_data_sets(folder, _DEPTH))
     if len(inside) == 1:
         return pairs(inside[0])

@@ -24,6 +24,9 @@ def gamma(image: Rgb, exponent: float = 0.4) -> Rgb:
 
 def clahe(image: Rgb) -> Rgb:
     """Contrast-limited adaptive histogram equalisation of HSV's value, scikit-image's defaults."""
+    value = image.max(axis=2)
+    if value.min() == value.max():  # scikit-image would make it white
+        return image.copy()
     return _rounded(equalize_adapthist(image))
 
 
