@@ -12,8 +12,8 @@ from typing import Any
 
 from zdce.metrics import leaderboard, protocols
 from zdce.metrics.evaluation import Average
-from zdce.metrics.leaderboard import Measured
-from zdce.metrics.table import METRICS
+from zdce.metrics.leaderboard import MeasuredSet
+from zdce.metrics.registry import METRICS
 from zdce.runtime import atomic
 
 
@@ -41,10 +41,10 @@ def main(rows: str, docs: Path) -> None:
     parameters = {model["method"]: model["parameters"] for model in report["models"]}
     metrics = {part.name: part.metrics for part in protocols.read(str(docs / "results" / "quality.toml")).parts}
     sets = []
-    for of in report["sets"]:
-        name = of["data"]
+    for data_set in report["sets"]:
+        name = data_set["data"]
         averages = tuple(average(row, metrics[name]) for row in report["rows"] if row["data"] == name)
-        sets.append(Measured(name, of["measured"], metrics[name], averages))
+        sets.append(MeasuredSet(name, data_set["measured"], metrics[name], averages))
     page = docs / "quality.md"
     atomic.write_text(page, leaderboard.placed(page, leaderboard.markdown(sets, parameters)))
     atomic.write_text(stored, json.dumps(report, indent=2) + "\n")

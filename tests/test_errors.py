@@ -21,7 +21,7 @@ from zdce.enhancement import batch, colour
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import BackendError, ExistingFileError, FileError, InputError, MissingFileError, ZdceError
 from zdce.io import decoding, directories, encoding, exif, images, raw, sixteen_bit, xmp
-from zdce.metrics import table
+from zdce.metrics import registry
 from zdce.runtime import devices, processes
 from zdce.training.checkpoints import Checkpoint
 from zdce.training.errors import TrainingError
@@ -181,7 +181,7 @@ def test_a_bug_in_training(dark, tmp_path, monkeypatch, where, name):
 
 
 def test_a_bug_in_measuring(photos, model, monkeypatch):
-    monkeypatch.setitem(table.METRICS, "ssim", table.Metric("SSIM", 3, bug))
+    monkeypatch.setitem(registry.METRICS, "ssim", registry.Metric("SSIM", 3, bug))
     assert_is_a_bug(run("eval", "in", "-m", model))
 
 

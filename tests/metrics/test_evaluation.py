@@ -18,7 +18,7 @@ import zdce
 from zdce import cli
 from zdce.convert import importing
 from zdce.data import datasets
-from zdce.metrics import evaluation, leaderboard, light, naturalness, noise, protocols, similarity, table
+from zdce.metrics import evaluation, leaderboard, light, naturalness, noise, protocols, registry, similarity
 from zdce.metrics.baselines import BASELINES, USUAL
 
 
@@ -120,7 +120,7 @@ def test_eval_prints_json_and_writes_every_pictures_figures(lol):
     assert rows["model", "reference"]["psnr"] == pytest.approx(expected)
     with (lol / "each.csv").open(newline="") as file:
         each = list(csv.DictReader(file))
-    assert list(each[0]) == ["name", "method", "against", *table.METRICS, "data"]
+    assert list(each[0]) == ["name", "method", "against", *registry.METRICS, "data"]
     assert len(each) == 4 * 3 * 6
     for method, apply in {**{name: BASELINES[name] for name in USUAL}, "model": enhance}.items():
         results = [(apply(p.load()), p.load_reference()) for p in pictures]
@@ -201,7 +201,7 @@ def test_several_networks_and_data_sets_are_compared_in_one_table(lol):
     assert {(row["method"], row["data"], row["against"]) for row in report["rows"]} == {
         (method, str(lol / "lol" / inside), against)
         for method in ("input", "LIME", "net", "other")
-        for inside, targets in (("", table.TARGETS), ("low", ("autocontrast", "input")))
+        for inside, targets in (("", registry.TARGETS), ("low", ("autocontrast", "input")))
         for against in targets
     }
     alone = json.loads(run(lol / "other.safetensors", lol / "lol", "--json").stdout)["rows"]
@@ -231,7 +231,7 @@ def test_a_frozen_protocol_measures_the_same_pictures_or_none(lol):
     command = (lol / "net.safetensors", lol, "--baselines", "none", "--json")
     report = json.loads(run(*command, "--protocol", protocol, "--freeze", lol / "frozen.toml").stdout)
     assert [of["pictures"] for of in report["sets"]] == [["1.png", "3.png"], ["astronaut", "chelsea", "coffee", "rocket"]]
-    assert report["protocol"]["versions"]["loe"] == table.METRICS["loe"].version
+    assert report["protocol"]["versions"]["loe"] == registry.METRICS["loe"].version
     again = json.loads(run(*command, "--protocol", lol / "frozen.toml").stdout)
     assert again["protocol"] == report["protocol"]
     assert again["rows"] == report["rows"]

@@ -15,13 +15,13 @@ from zdce.commands.printing import print_json, print_table
 from zdce.data.datasets import Item
 from zdce.errors import InputError
 from zdce.io import images
-from zdce.metrics import data_sets, evaluation, leaderboard, protocols, table
+from zdce.metrics import evaluation, evaluation_sets, leaderboard, protocols, registry
 from zdce.metrics.baselines import BASELINES, USUAL
-from zdce.metrics.data_sets import PAIRS, DataSet
 from zdce.metrics.evaluation import MODEL, Enhance, EvaluationOptions, Score
-from zdce.metrics.leaderboard import Measured
+from zdce.metrics.evaluation_sets import PAIRS, EvaluationSet
+from zdce.metrics.leaderboard import MeasuredSet
 from zdce.metrics.protocols import Protocol
-from zdce.metrics.table import METRICS, REFERENCE, TARGETS
+from zdce.metrics.registry import METRICS, REFERENCE, TARGETS
 from zdce.models import weights
 from zdce.models.network import DCENet
 from zdce.runtime import atomic
@@ -37,7 +37,7 @@ _OF_PROTOCOLS = ("metrics", "against", "split", "pairs", "unpaired")
 
 
 def _metrics(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return table.USUAL if value is None else table.named(value)
+    return registry.USUAL if value is None else registry.named(value)
 
 
 def _baselines(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ _PANELS = {
     "--metrics",
     callback=_metrics,
     metavar="NAMES",
-    help=f"Measures, separated by commas, or all: {', '.join(METRICS)}.  [default: {', '.join(table.USUAL)}]",
+    help=f"Measures, separated by commas, or all: {', '.join(METRICS)}.  [default: {', '.join(registry.USUAL)}]",
 )
 @click.option(
     "--against", type=click.Choice(TARGETS), multiple=True, help="Target to compare with; may be repeated.  [default: all]"
@@ -154,9 +154,9 @@ def evaluate(
     if board is not None:
         leaderboard.placed(board, "")  # Raises before minutes of work if the file has no place for tables.
     enhance = {name: _enhance(zdce.Enhancer(network, settings)) for name, network in networks.items()}
-    scores = {of.name: evaluation.evaluate(of.items, enhance, of.asked) for of in sets}
-    measured = [Measured(s.name, s.description, s.asked.metrics, tuple(evaluation.averages(scores[s.name]))) for s in sets]
-    frozen = None if protocol is None else protocol.frozen([of.items for of in sets])
+    scores = {one.name: evaluation.evaluate(one.items, enhance, one.asked) for one in sets}
+    measured = [MeasuredSet(s.name, s.description, s.asked.metrics, tuple(evaluation.averages(scores[s.name]))) for s in sets]
+    frozen = None if protocol is None else protocol.frozen([one.items for one in sets])
     try:
         if csv_path is not None:
             atomic.write_text(csv_path, evaluation.to_csv(scores))
@@ -184,22 +184,22 @@ def _by_name(paths: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _sets(folders: Sequence[str], choice: Mapping[str, Any]) -> list[DataSet]:
+def _sets(folders: Sequence[str], choice: Mapping[str, Any]) -> list[EvaluationSet]:
     asked = EvaluationOptions(choice["metrics"], choice["against"] or TARGETS, choice["baselines"])
-    return [data_sets.of_source(name, asked, choice["split"], choice["pairs"], choice["unpaired"]) for name in folders]
+    return [evaluation_sets.of_source(name, asked, choice["split"], choice["pairs"], choice["unpaired"]) for name in folders]
 
 
-def _protocol_sets(protocol: Protocol, folders: Sequence[str], choice: Mapping[str, Any]) -> list[DataSet]:
+def _protocol_sets(protocol: Protocol, folders: Sequence[str], choice: Mapping[str, Any]) -> list[EvaluationSet]:
     if len(folders) > 1:
         raise click.UsageError(f"--protocol takes one folder, got {', '.join(folders)}")
     for name in _OF_PROTOCOLS:
         if click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             raise click.UsageError(f"leave out --{name}: --protocol decides it")
-    return data_sets.of_protocol(protocol, folders[0], EvaluationOptions(baselines=choice["baselines"]))
+    return evaluation_sets.of_protocol(protocol, folders[0], EvaluationOptions(baselines=choice["baselines"]))
 
 
 def _check(
-    sets: Sequence[DataSet],
+    sets: Sequence[EvaluationSet],
     networks: Mapping[str, DCENet],
     protocol: Protocol | None,
     freeze: Path | None,
@@ -216,8 +216,8 @@ def _check(
         raise click.UsageError("--below needs --worst FILE, whose pictures it chooses")
     if freeze and protocol is None:
         raise click.UsageError("--freeze needs --protocol NAME, the protocol to write")
-    for of in sets:
-        table.check(of.asked.metrics)
+    for one in sets:
+        registry.check(one.asked.metrics)
     if worst is not None:
         if len(sets) > 1 or len(networks) > 1:
             raise click.UsageError("--worst takes one network and one data set")
@@ -236,8 +236,8 @@ def _parameters(networks: Mapping[str, DCENet]) -> dict[str, int]:
 
 
 def _report(
-    sets: Sequence[DataSet],
-    measured: Sequence[Measured],
+    sets: Sequence[EvaluationSet],
+    measured: Sequence[MeasuredSet],
     named: Mapping[str, str],
     networks: Mapping[str, DCENet],
     frozen: Protocol | None,
@@ -246,26 +246,28 @@ def _report(
     """The output of --json, which begins with what was measured; a single data set's keys are also at the top level."""
     which = {"split": choice["split"], "pairs": choice["pairs"]} if frozen is None else {}
     of_sets = [
-        {"data": of.name, "measured": of.description, **which, "note": of.note, "pictures": [item.name for item in of.items]}
-        for of in sets
+        {"data": one.name, "measured": one.description, **which, "note": one.note, "pictures": [i.name for i in one.items]}
+        for one in sets
     ]
     parameters = _parameters(networks)
     return {
-        "images": sum(len(of.items) for of in sets),
+        "images": sum(len(one.items) for one in sets),
         **(of_sets[0] if len(of_sets) == 1 else {}),
         "sets": of_sets,
-        "rows": [{**average.to_dict(), "data": of.name} for of in measured for average in of.averages],
+        "rows": [{**average.to_dict(), "data": one.name} for one in measured for average in one.averages],
         "models": [{"method": name, "model": path, "parameters": parameters[name]} for name, path in named.items()],
         "protocol": None if frozen is None else {"name": frozen.name, "digest": frozen.digest, "versions": frozen.versions},
     }
 
 
-def _print(named: Mapping[str, str], sets: Sequence[DataSet], measured: Sequence[Measured], frozen: Protocol | None) -> None:
+def _print(
+    named: Mapping[str, str], sets: Sequence[EvaluationSet], measured: Sequence[MeasuredSet], frozen: Protocol | None
+) -> None:
     """A table for each data set, then one over all."""
-    for data_set, of in zip(sets, measured, strict=True):
-        _print_set(f"{', '.join(named.values())} on {of.name}: {of.description}", of)
-        if data_set.note:
-            click.echo(f"Note: {data_set.note}.")
+    for asked, one in zip(sets, measured, strict=True):
+        _print_set(f"{', '.join(named.values())} on {one.name}: {one.description}", one)
+        if asked.note:
+            click.echo(f"Note: {asked.note}.")
     if len(measured) > 1:
         heading, rows = leaderboard.over_all(measured)
         _print_wide("All data sets", heading, rows)
@@ -274,12 +276,12 @@ def _print(named: Mapping[str, str], sets: Sequence[DataSet], measured: Sequence
         click.echo(f"protocol {frozen.name} {frozen.digest} (versions: {versions})")
 
 
-def _print_set(title: str, of: Measured) -> None:
+def _print_set(title: str, measured: MeasuredSet) -> None:
     """Prints the table of one data set, without measures that no picture has."""
-    known = [name for name in of.metrics if any(average.knows(name) for average in of.averages)]
+    known = [name for name in measured.metrics if any(average.knows(name) for average in measured.averages)]
     rows = [
         [average.against, average.method, *(leaderboard.cell(average, name, "\n") for name in known), str(average.images)]
-        for average in of.averages
+        for average in measured.averages
     ]
     _print_wide(title, ["against", "method", *(METRICS[name].heading for name in known), "images"], rows)
 

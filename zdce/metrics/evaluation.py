@@ -15,8 +15,8 @@ from zdce.data.datasets import Item
 from zdce.errors import InputError
 from zdce.metrics.baselines import BASELINES, USUAL, autocontrast
 from zdce.metrics.pictures import Rgb
-from zdce.metrics.table import AUTOCONTRAST, INPUT, METRICS, REFERENCE, TARGETS
-from zdce.metrics.table import USUAL as USUAL_METRICS
+from zdce.metrics.registry import AUTOCONTRAST, INPUT, METRICS, REFERENCE, TARGETS
+from zdce.metrics.registry import USUAL as USUAL_METRICS
 from zdce.runtime import progress
 
 # The name, as a method, of a network that is measured alone.
@@ -116,11 +116,11 @@ def _scored(
     few = os.cpu_count() or 1
     for first in range(0, len(items), few):
         chosen = items[first : first + few]
-        beside = list(pool.map(partial(_targets, against=asked.against), chosen))
+        beside = list(pool.map(partial(load_targets, against=asked.against), chosen))
         found: list[list[Score]] = [[] for _ in chosen]
         for method, results in _results(models, asked.baselines, [targets[INPUT] for targets in beside], pool):
-            for of, more in zip(found, pool.map(partial(_score, asked, method), chosen, results, beside), strict=True):
-                of.extend(more)
+            for rows, more in zip(found, pool.map(partial(_score, asked, method), chosen, results, beside), strict=True):
+                rows.extend(more)
         yield from (sorted(rows, key=lambda row: asked.against.index(row.against)) for rows in found)
 
 
@@ -133,8 +133,12 @@ def _results(
         yield name, [enhance(picture) for picture in pictures]
 
 
-def _targets(item: Item, against: Sequence[str]) -> dict[str, Rgb]:
-    """The picture itself, and the targets in ``against`` that it has."""
+def load_targets(item: Item, against: Sequence[str]) -> dict[str, Rgb]:
+    """The picture itself as ``INPUT``, and the targets in ``against`` that it has.
+
+    Raises:
+        InputError: its reference has another size.
+    """
     targets = {INPUT: item.load()}
     if AUTOCONTRAST in against:
         targets[AUTOCONTRAST] = autocontrast(targets[INPUT])
@@ -198,8 +202,8 @@ def worst(scores: Sequence[Score], below: str | None = None, count: int = 5) -> 
         below: a baseline; the pictures are then those with the lowest difference of PSNR to it, each with its score.
         count: largest number of pictures.
     """
-    of = {(row.name, row.method): row for row in scores if row.against == REFERENCE}
-    pairs = [(row, of[row.name, below] if below else None) for row in of.values() if row.method == MODEL]
+    found = {(row.name, row.method): row for row in scores if row.against == REFERENCE}
+    pairs = [(row, found[row.name, below] if below else None) for row in found.values() if row.method == MODEL]
     return sorted(pairs, key=_lead)[:count]
 
 

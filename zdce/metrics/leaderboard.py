@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zdce.errors import InputError
 from zdce.metrics.evaluation import Average
-from zdce.metrics.table import INPUT, METRICS, REFERENCE
+from zdce.metrics.registry import INPUT, METRICS, REFERENCE
 
 BEGIN, END = "<!-- zdce eval: begin -->", "<!-- zdce eval: end -->"
 
@@ -16,7 +16,7 @@ _PAIRED, _ALONE = ("psnr", "ssim"), ("dark_half", "lit_half")
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSet:
     """The averages of all methods on one data set.
 
     Attributes:
@@ -53,11 +53,11 @@ class Measured:
         return [n for n in self.metrics if any(average.knows(n) for average in self.methods.values())]
 
 
-def over_all(sets: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:
+def over_all(sets: Sequence[MeasuredSet]) -> tuple[list[str], list[list[str]]]:
     """Heading and rows of one table over all data sets: a row for each method, two measures of each set."""
-    heading = ["method"] + [f"{of.name}: {METRICS[name].heading}" for of in sets for name in of.summary]
-    methods = list(dict.fromkeys(method for of in sets for method in of.methods))
-    rows = [[m] + [cell(of.methods.get(m), name) for of in sets for name in of.summary] for m in methods]
+    heading = ["method"] + [f"{one.name}: {METRICS[name].heading}" for one in sets for name in one.summary]
+    methods = list(dict.fromkeys(method for one in sets for method in one.methods))
+    rows = [[m] + [cell(one.methods.get(m), name) for one in sets for name in one.summary] for m in methods]
     return heading, rows
 
 
@@ -70,15 +70,15 @@ def cell(average: Average | None, name: str, break_at: str = " ") -> str:
     return mean if math.isnan(low) else f"{mean}{break_at}[{metric.cell(low)}, {metric.cell(high)}]"
 
 
-def markdown(sets: Sequence[Measured], parameters: Mapping[str, int]) -> str:
+def markdown(sets: Sequence[MeasuredSet], parameters: Mapping[str, int]) -> str:
     """One table over all sets with the methods' numbers of ``parameters``, then one for each set with all of its measures."""
     heading, rows = over_all(sets)
     counted = [[row[0], f"{parameters[row[0]]:,}" if row[0] in parameters else "", *row[1:]] for row in rows]
     parts = [_table([heading[0], "parameters", *heading[1:]], counted)] if len(sets) > 1 else []
-    for of in sets:
-        known = of.known
-        lines = [[method, *(cell(average, name) for name in known)] for method, average in of.methods.items()]
-        parts.append(f"{of.name}: {of.description}; against the {of.against}.\n")
+    for one in sets:
+        known = one.known
+        lines = [[method, *(cell(average, name) for name in known)] for method, average in one.methods.items()]
+        parts.append(f"{one.name}: {one.description}; against the {one.against}.\n")
         parts.append(_table(["method", *(METRICS[name].heading for name in known)], lines))
     return "\n".join(parts)
 

@@ -12,8 +12,8 @@ import tomli_w
 
 from zdce.data.datasets import DARKENED, LIT, Item, collection
 from zdce.errors import InputError, MissingFileError, library_call
-from zdce.metrics import table
-from zdce.metrics.table import INPUT, METRICS, REFERENCE, TARGETS
+from zdce.metrics import registry
+from zdce.metrics.registry import INPUT, METRICS, REFERENCE, TARGETS
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Part:
     files: str = "*"
     names: tuple[str, ...] = ()
     counts: tuple[int, ...] = ()
-    metrics: tuple[str, ...] = table.USUAL
+    metrics: tuple[str, ...] = registry.USUAL
     against: tuple[str, ...] = (REFERENCE,)
     note: str = ""
     layout: str = ""
@@ -111,7 +111,7 @@ class Protocol:
 
     def frozen(self, items: Sequence[Sequence[Item]]) -> "Protocol":
         """This protocol with the fingerprints of its parts' ``items`` and today's versions of the measures."""
-        parts = tuple(replace(part, sha256=fingerprint(of)) for part, of in zip(self.parts, items, strict=True))
+        parts = tuple(replace(part, sha256=fingerprint(pictures)) for part, pictures in zip(self.parts, items, strict=True))
         return Protocol(self.name, parts, {name: METRICS[name].version for part in parts for name in part.metrics})
 
     @property

@@ -8,8 +8,9 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Literal, TypeVar
 
+from zdce.metrics.evaluation import Interval, interval
 from zdce.models.variants import VARIANTS
-from zdce.study.results import Interval, Loss, Results, interval, mean
+from zdce.study.results import Loss, Results, mean
 from zdce.study.settings import BASE
 
 Key = TypeVar("Key", int, str)
@@ -182,6 +183,10 @@ def _ssims(course: dict[int, float]) -> str:
     return ", ".join(f"{value:.3f} at {epoch}" for epoch, value in course.items())
 
 
+def _contains_0(bounds: Interval) -> bool:
+    return bounds[0] <= 0 <= bounds[1]
+
+
 def _exceeds(evidence: Evidence, variant: str, measure: str, sign: int, unit: str = "") -> Finding:
     """Whether ``variant``'s measure lies above base's (``sign`` 1) or below it (-1), beyond chance."""
     difference, bounds = evidence.difference(variant, measure)
@@ -189,7 +194,7 @@ def _exceeds(evidence: Evidence, variant: str, measure: str, sign: int, unit: st
     figure = (
         f"{own:.3g}{unit} against base's {base:.3g}{unit}; difference {difference:+.3g} [{bounds[0]:+.3g}, {bounds[1]:+.3g}]"
     )
-    if 0.0 in bounds:
+    if _contains_0(bounds):
         raise UndecidableError(figure + " contains 0")
     return _finding(difference * sign > 0, figure)
 
@@ -204,7 +209,7 @@ def _better(evidence: Evidence, variant: str, other: str = BASE) -> tuple[bool, 
         f"{variant} less {other} against references: {psnr:+.2f} dB [{psnr_bounds[0]:+.2f}, {psnr_bounds[1]:+.2f}],"
         f" SSIM {ssim:+.3f} [{ssim_bounds[0]:+.3f}, {ssim_bounds[1]:+.3f}]"
     )
-    if 0.0 in psnr_bounds or 0.0 in ssim_bounds or psnr * ssim < 0:
+    if _contains_0(psnr_bounds) or _contains_0(ssim_bounds) or psnr * ssim < 0:
         raise UndecidableError(figure)
     return psnr > 0, figure
 

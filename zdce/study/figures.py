@@ -152,8 +152,7 @@ def _course(axes: Any, results: Results, measure: str) -> None:
 
 def comparison(results: Results, methods: Sequence[str], published: Published, name: str) -> Drawing:
     """A row for each of ``methods`` after the last epoch: PSNR and SSIM against autocontrast, ours and the report's, and
-    against
-    references."""
+    against references."""
     last = results.epochs[-1]
     targets = [t for t in ("autocontrast", "reference") if t != "reference" or results.has_references]
     with mpl.rc_context(_STYLE):

@@ -10,10 +10,8 @@ from skimage.color import rgb2lab
 
 from zdce.metrics.lightness_order import changed_orders
 from zdce.metrics.pictures import Rgb, luma
+from zdce.metrics.registry import AUTOCONTRAST, INPUT, REFERENCE, TARGETS
 from zdce.metrics.similarity import ciede2000, psnr, ssim
-
-# Targets of comparisons.
-TARGETS = ("autocontrast", "input", "reference")
 
 # Largest number of grid points along the longer side for the order of lightness.
 _GRID = 100
@@ -34,7 +32,7 @@ class Measured:
         yellowness: mean of CIELAB's b*: positive is yellow, negative blue.
         noise: ``noise_level``, in levels of 255.
         sharpness: mean length of luma's gradient, in levels of 255 a pixel.
-        order_error: ``lightness_order_error`` against the input.
+        order_error: ``changed_orders_on_grid`` against the input.
         ciede2000_reference: mean colour difference to the reference; NaN without a reference, and in results of older versions.
     """
 
@@ -70,23 +68,23 @@ class Source(NamedTuple):
 
 
 def measure(source: Source, picture: str, result: Rgb, targets: dict[str, Rgb]) -> Measured:
-    """All measures of ``result`` (H, W, 3); ``targets`` of its shape are "input", "autocontrast" and optionally "reference"."""
+    """All measures of ``result`` (H, W, 3); ``targets`` of its shape are those of ``TARGETS``, ``REFERENCE`` optionally."""
     light = luma(result)
-    reference = targets.get("reference")
+    reference = targets.get(REFERENCE)
     likeness = {against: _likeness(result, targets.get(against)) for against in TARGETS}
     return Measured(
         *source,
         picture,
-        *likeness["autocontrast"],
-        *likeness["input"],
-        *likeness["reference"],
+        *likeness[AUTOCONTRAST],
+        *likeness[INPUT],
+        *likeness[REFERENCE],
         float(light.mean()),
         float(light.std()),
         _saturation(result),
         float(rgb2lab(result)[..., 2].mean()),
         noise_level(light),
         _sharpness(light),
-        lightness_order_error(targets["input"], result),
+        changed_orders_on_grid(result, targets[INPUT]),
         math.nan if reference is None else ciede2000(result, reference),
     )
 
@@ -119,13 +117,13 @@ def noise_level(luma: NDArray[np.float64]) -> float:
     return float(np.abs(answer).mean() * math.sqrt(math.pi / 2) / 6 * 255)
 
 
-def lightness_order_error(image: Rgb, enhanced: Rgb) -> float:
+def changed_orders_on_grid(result: Rgb, image: Rgb) -> float:
     """Mean number of pixels whose order of lightness with a pixel has changed (Wang et al., TIP 2013, eq. 10 to 12).
 
-    With the lightness L = max(R, G, B) of ``image`` and L' of ``enhanced``, both (H, W, 3), it is
+    With the lightness L = max(R, G, B) of ``image`` and L' of ``result``, both (H, W, 3), it is
     ``1/m sum over pixels x, y of [L(x) >= L(y)] xor [L'(x) >= L'(y)]`` on a grid of m pixels: every k-th pixel along each axis,
     with the smallest k for which the longer side has at most 100. 0 if no order has changed, at most m.
     """
     step = max(1, -(-max(image.shape[:2]) // _GRID))
-    before, after = (picture[::step, ::step].max(axis=2) for picture in (image, enhanced))
+    before, after = (picture[::step, ::step].max(axis=2) for picture in (image, result))
     return changed_orders(before, after)

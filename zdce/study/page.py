@@ -202,9 +202,9 @@ class Page:
         return f"{words} Mean brightness is {light}. {self._held('1')}"
 
     def _held(self, part: str) -> str:
-        of = [judged.finding.verdict for judged in self.judged if judged.claim.part == part]
-        counts = ", ".join(f"{of.count(verdict)} {_VERDICTS[verdict]}" for verdict in _VERDICTS if verdict in of)
-        return f"Of the {len(of)} claims of this part {counts}."
+        verdicts = [judged.finding.verdict for judged in self.judged if judged.claim.part == part]
+        counts = ", ".join(f"{verdicts.count(verdict)} {_VERDICTS[verdict]}" for verdict in _VERDICTS if verdict in verdicts)
+        return f"Of the {len(verdicts)} claims of this part {counts}."
 
     def _part(self, number: str, title: str) -> Part | None:
         """Part 2, 3 or beyond; None if none of its variants was trained."""

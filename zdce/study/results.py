@@ -10,16 +10,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from zdce.errors import InputError, MissingFileError
+from zdce.metrics.evaluation import Interval, interval
 from zdce.runtime import atomic
 from zdce.study.measures import MEASURES, Measured
-
-# Confidence of intervals, and number of bootstrap samples.
-CONFIDENCE = 0.95
-_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -78,25 +72,6 @@ def from_csv(kind: type[Row], path: Path) -> list[Row]:
         raise InputError(f"{path} must have the columns {', '.join(types)}, got {error}") from error
 
 
-class Interval(tuple[float, float]):
-    """Two bounds; ``value in interval`` tells whether it lies between them."""
-
-    def __contains__(self, value: object) -> bool:
-        return isinstance(value, int | float) and self[0] <= value <= self[1]
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Percentile bootstrap interval of the mean: pictures are drawn independently, with replacement."""
-    sample = np.asarray(values)
-    means = sample[_draws(len(sample))].mean(axis=1)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval((float(low), float(high)))
-
-
-def _draws(count: int) -> NDArray[np.int64]:
-    return np.random.default_rng(0).integers(count, size=(_DRAWS, count))
-
-
 @dataclass(frozen=True)
 class Average:
     """Means of a method over all pictures and seeds.
@@ -104,7 +79,7 @@ class Average:
     Attributes:
         means: means by measure; infinite PSNRs are left out unless all are infinite.
         spread: standard deviation between seeds by measure, empty with one seed.
-        intervals: intervals of the mean by measure, for ``psnr_reference`` and ``ssim_reference`` if there are references.
+        intervals: intervals of the mean by measure, for ``psnr_reference`` and ``ssim_reference`` of at least two references.
     """
 
     method: str
@@ -230,9 +205,9 @@ def to_json(average: Average) -> dict[str, Any]:
 
 
 def _over_pictures(rows: Sequence[Measured], measure: str) -> Interval | None:
-    """Interval of a measure's mean; the seeds of each picture are averaged first."""
+    """Interval of a measure's mean; the seeds of each picture are averaged first. None for less than two pictures."""
     pictures: dict[str, list[float]] = {}
     for row in rows:
         if math.isfinite(value := getattr(row, measure)):
             pictures.setdefault(row.picture, []).append(value)
-    return interval([fmean(values) for values in pictures.values()]) if pictures else None
+    return interval([fmean(values) for values in pictures.values()]) if len(pictures) > 1 else None

@@ -45,9 +45,9 @@ def plan(study: Study, stages: Sequence[Stage]) -> list[Planned]:
     kinds = list(dict.fromkeys(stage.kind for stage in stages))
     planned = []
     for kind in kinds:
-        of = [stage for stage in left if stage.kind == kind]
-        done = sum(stage.kind == kind for stage in stages) - len(of)
-        planned.append(Planned(kind, done, len(of), sum(stage.seconds for stage in of)))
+        these = [stage for stage in left if stage.kind == kind]
+        done = sum(stage.kind == kind for stage in stages) - len(these)
+        planned.append(Planned(kind, done, len(these), sum(stage.seconds for stage in these)))
     return planned
 
 

@@ -123,7 +123,7 @@ def listing(items: Sequence[Item]) -> list[Any]:
     if not any(item.files for item in items):
         return [[item.name, item.made_from] for item in items]
     stats = [[file.stat() for file in item.files] for item in items]
-    return [[item.name, [[stat.st_size, stat.st_mtime_ns] for stat in of]] for item, of in zip(items, stats, strict=True)]
+    return [[item.name, [[stat.st_size, stat.st_mtime_ns] for stat in own]] for item, own in zip(items, stats, strict=True)]
 
 
 def file_fingerprint(path: Path) -> str:

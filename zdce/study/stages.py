@@ -18,17 +18,18 @@ from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError, library_call
 from zdce.io import images
 from zdce.metrics.baselines import BASELINES, USUAL, autocontrast
+from zdce.metrics.evaluation import load_targets
 from zdce.metrics.pictures import Rgb
+from zdce.metrics.registry import AUTOCONTRAST, INPUT, REFERENCE
 from zdce.models.network import DCENet, load
 from zdce.models.variants import VARIANTS
 from zdce.runtime import atomic, locks, progress, system
 from zdce.settings import EnhanceSettings
 from zdce.srgb import LUMA
 from zdce.study import pictures
-from zdce.study import settings as names
 from zdce.study.measures import MEASURES, Measured, Source, measure
 from zdce.study.results import Loss, Network, Results, from_csv, to_csv
-from zdce.study.settings import BASE, Settings, file_fingerprint, fingerprint
+from zdce.study.settings import BASE, Settings, called, file_fingerprint, fingerprint, listing
 
 # How WebP files on the page are written.
 _FILES = EnhanceSettings(quality=82)
@@ -140,7 +141,7 @@ class Study:
         self.shown = {item.name: i for i, item in enumerate(_spread(self.items, settings.shown))}
         self.ledger = Ledger(self.folder.ledger)
         self._loaded: training.Pictures | None = None
-        self._all, self._validation = names.listing(self.collection.items), names.listing(self.items)
+        self._all, self._validation = listing(self.collection.items), listing(self.items)
 
     def stages(self) -> list[Stage]:
         """All stages in order, done or not."""
@@ -189,7 +190,7 @@ class Study:
         return Results(
             {
                 **self.settings.to_dict(),
-                "data": names.called(self.settings.data),
+                "data": called(self.settings.data),
                 "training pictures": len(self.collection.training_items()),
             },
             _environment(),
@@ -201,7 +202,7 @@ class Study:
         )
 
     def _plain_methods(self) -> list[str]:
-        return [*USUAL, "reference"] if any(item.load_reference for item in self.items) else [*USUAL]
+        return [*USUAL, REFERENCE] if any(item.load_reference for item in self.items) else [*USUAL]
 
     def _losses(self) -> Iterator[Loss]:
         for seed in range(self.settings.seeds):
@@ -317,13 +318,13 @@ class Study:
         for item in progress.track(self.items, len(self.items), "measuring baselines"):
             picture, targets = _loaded(item, self.settings.side)
             results = {method: BASELINES[method](picture) for method in USUAL}
-            results |= {"reference": targets["reference"]} if "reference" in targets else {}
+            results |= {REFERENCE: targets[REFERENCE]} if REFERENCE in targets else {}
             for method, result in results.items():
                 rows[method].append(measure(Source(method), item.name, result, targets))
                 if item.name in self.shown:
                     self._show(self.shown[item.name], Source(method), pictures.reduced(result, pictures.SHOWN_SIDE))
-        for method, of in rows.items():
-            atomic.write_text(self.folder.measured(Source(method)), to_csv(Measured, of))
+        for method, measured in rows.items():
+            atomic.write_text(self.folder.measured(Source(method)), to_csv(Measured, measured))
 
     def _timing(self) -> Stage:
         machine = _environment()
@@ -399,13 +400,8 @@ def _spread(items: Sequence[Item], count: int | None) -> list[Item]:
 
 def _loaded(item: Item, side: int | None) -> tuple[Rgb, dict[str, Rgb]]:
     """A picture and its targets, reduced to ``side``."""
-    picture = item.load()
-    reference = item.load_reference and item.load_reference()
-    if reference is not None and reference.shape != picture.shape:
-        raise InputError(f"{item.name}: reference must be {picture.shape}, got {reference.shape}")
-    small = pictures.reduced(picture, side)
-    targets = {"autocontrast": autocontrast(small), "input": small}
-    return small, targets if reference is None else {**targets, "reference": pictures.reduced(reference, side)}
+    targets = {name: pictures.reduced(pixels, side) for name, pixels in load_targets(item, [REFERENCE]).items()}
+    return targets[INPUT], {**targets, AUTOCONTRAST: autocontrast(targets[INPUT])}
 
 
 def _milliseconds(model: DCENet, width: int) -> float:

@@ -11,7 +11,7 @@ PAIRS = {"all": slice(None), "odd": slice(1, None, 2), "even": slice(0, None, 2)
 
 
 @dataclass(frozen=True)
-class DataSet:
+class EvaluationSet:
     """Pictures to measure.
 
     Attributes:
@@ -33,7 +33,9 @@ class DataSet:
         return sum(item.load_reference is not None for item in self.items)
 
 
-def of_source(source: str, asked: EvaluationOptions, split: str = "all", pairs: str = "all", unpaired: bool = False) -> DataSet:
+def of_source(
+    source: str, asked: EvaluationOptions, split: str = "all", pairs: str = "all", unpaired: bool = False
+) -> EvaluationSet:
     """The pictures of a folder or a built-in collection.
 
     Args:
@@ -50,10 +52,10 @@ def of_source(source: str, asked: EvaluationOptions, split: str = "all", pairs: 
     if not unpaired:
         pictures.check_paired(items, "; --unpaired measures what there is")
     chosen = [word for word in (split, pairs) if word != "all"]
-    return DataSet(source, _described(items, len(pictures.items), chosen), items, asked)
+    return EvaluationSet(source, _described(items, len(pictures.items), chosen), items, asked)
 
 
-def of_protocol(protocol: Protocol, data: str, asked: EvaluationOptions) -> list[DataSet]:
+def of_protocol(protocol: Protocol, data: str, asked: EvaluationOptions) -> list[EvaluationSet]:
     """The data sets of a protocol in the folder ``data``; measures and targets are the protocol's.
 
     Raises:
@@ -62,8 +64,8 @@ def of_protocol(protocol: Protocol, data: str, asked: EvaluationOptions) -> list
     sets = []
     for part in protocol.parts:
         items = part.items(data)
-        of = replace(asked, metrics=part.metrics, against=part.against)
-        sets.append(DataSet(part.name, _described(items, len(items), []), items, of, part.note))
+        by_protocol = replace(asked, metrics=part.metrics, against=part.against)
+        sets.append(EvaluationSet(part.name, _described(items, len(items), []), items, by_protocol, part.note))
     return sets
 
 
