@@ -97,6 +97,50 @@ def watched(monkeypatch, path, moments):
     return tuple(map(np.array, zip(*seen, strict=True)))
 
 
+def write_reordered(path, rate, count=16):
+    """A film whose frames are decoded in another order than they are shown in; each is 5 levels brighter than the last."""
+    with av.open(str(path), "w") as file:
+        options = {"bf": "8", "x264-params": "b-adapt=0:scenecut=0", "crf": "1"}
+        stream = file.add_stream("libx264", rate=rate, width=96, height=64, pix_fmt="yuv420p", options=options)
+        for i in range(count):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 40 + 5 * i, np.uint8), "rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, rate)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".h264"])
+def test_frames_that_are_decoded_in_another_order_are_all_in_time(tmp_path, monkeypatch, suffix):
+    reader = live_frames.LiveReader(live_frames.Source.of(write_reordered(tmp_path / f"film{suffix}", 5)))
+    _, now = passing(monkeypatch, reader)
+    decode, shown = reader._decode, []
+
+    def noted(packet, arrived):
+        decode(packet, arrived)
+        if reader._newest is not None and (not shown or reader._newest.number > shown[-1][0]):
+            shown.append((reader._newest.number, reader.pixels(reader._newest).mean()))
+
+    reader._decode = noted
+    reader._read()
+    assert reader.came == 16
+    numbers, levels = map(np.array, zip(*shown, strict=True))
+    assert numbers[-1] == 15
+    assert np.abs(levels - 40 - 5 * numbers).max() < 2  # none is missing: each is as bright as its number says
+    assert 2 < now[0] - 100 < 16 / 5 + 0.1  # at the film's own rate
+
+
+def test_a_file_that_shows_nothing_is_an_error(tmp_path):
+    path = tmp_path / "film.mkv"
+    film(path, [40] * 12)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"\x1f\x43\xb6\x75") + 12  # all packets become nonsense
+    data[begin:] = b"\xff" * (len(data) - begin)
+    path.write_bytes(data)
+    with live_frames.LiveReader(live_frames.Source.of(str(path))) as reader, pytest.raises(FileError, match="no frame of it"):
+        next(reader.frames(threading.Event()))
+
+
 def test_a_file_is_played_in_real_time_and_somebody_fast_gets_its_frames(tmp_path, monkeypatch):
     path = film(tmp_path / "film.mp4", [10 * i for i in range(21)])
     numbers, ages, levels = watched(monkeypatch, path, [i / FPS + 0.01 for i in range(21)])

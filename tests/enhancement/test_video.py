@@ -1,6 +1,7 @@
 """`zdce enhance` on generated and real videos: time, sound and tags are kept, and differences are named."""
 
 import importlib.util
+import itertools
 import os
 import re
 import signal
@@ -26,7 +27,7 @@ from av.sidedata.sidedata import Type as SideDataType  # noqa: E402 (needs PyAV)
 from av.stream import Disposition  # noqa: E402 (needs PyAV)
 
 from zdce.io import matroska  # noqa: E402 (needs PyAV)
-from zdce.io.video_frames import layout_of  # noqa: E402 (needs PyAV)
+from zdce.io.video_frames import FromRGB, layout_of  # noqa: E402 (needs PyAV)
 
 BASE = Fraction(1, 90000)
 # Steady at first, then with gaps, as a phone in the dark has them.
@@ -892,15 +893,86 @@ def test_quality(model):
     assert sizes[1] < sizes[0]
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    ("codec", "pixels", "target", "encoder"),
+    [
+        ("libx264", "yuv420p", "out.mp4", "libx264"),
+        ("ffv1", "yuv422p10le", "out.mp4", "libx264"),
+        ("libvpx-vp9", "yuv420p", "out.webm", "libvpx-vp9"),
+        ("ffv1", "yuv420p10le", "out.webm", "libsvtav1"),
+    ],
+)
+def test_crf_0_is_lossless(model, monkeypatch, codec, pixels, target, encoder):
+    write("in.mkv", times=[i * 3000 for i in range(5)], codec=codec, pixels=pixels, sound=None)
+    given, convert = [], FromRGB.__call__
+
+    def converted(self, rgb):
+        given.append((frame := convert(self, rgb)).to_ndarray())
+        return frame
+
+    monkeypatch.setattr(FromRGB, "__call__", converted)
+    assert run(model, "in.mkv", "-o", target, "--crf", "0").exit_code == 0
+    with av.open(target) as file:
+        decoded = [frame.to_ndarray() for frame in file.decode(video=0)]
+    np.testing.assert_array_equal(decoded, given)
+
+
+def write_still(path, held):
+    """Five frames of 40 ms and one of ``held`` seconds, as screen recordings have."""
+    with av.open(path, "w") as file:
+        film = file.add_stream("libx264", rate=25, width=96, height=64, pix_fmt="yuv420p", options={"bf": "0"}, time_base=BASE)
+        film.time_base = BASE
+        coded = []
+        for i in range(6):
+            frame = av.VideoFrame.from_ndarray(np.roll(scene((96, 64)), i, axis=1), "rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = i * 3600, BASE
+            coded += film.encode(frame)
+        for packet in [*coded, *film.encode(None)]:
+            packet.duration = 3600 if packet.pts < 5 * 3600 else round(held * 90000)
+            file.mux(packet)
+
+
+@pytest.mark.parametrize("source", ["in.mp4", "in.mkv"])
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+def test_the_last_frame_is_shown_as_long_as_before(model, source, target):
+    write_still(source, 8)
+    assert run(model, source, "-o", target).exit_code == 0
+    with av.open(source) as before, av.open(target) as after:
+        assert before.duration == pytest.approx(8.2e6, abs=2000)
+        assert after.duration == pytest.approx(before.duration, abs=2000)  # microseconds; Matroska counts milliseconds
+        times = [[round(frame.time, 3) for frame in file.decode(video=0)] for file in (before, after)]
+        assert times[0] == times[1]
+
+
+def test_a_film_that_changes_its_size_keeps_its_first_and_says_so(model, folder):
+    for name, size in (("small", (96, 64)), ("large", (160, 128))):
+        write(f"{name}.h264", times=[i * 3000 for i in range(3)], size=size, sound=None)
+    (folder / "in.h264").write_bytes((folder / "small.h264").read_bytes() + (folder / "large.h264").read_bytes())
+    result = run(model, "in.h264", "-o", "out.mkv")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("out.mkv: its size changes: 160x128 became 96x64, as it begins\n") == 1
+    assert {frame.shape for frame in frames("out.mkv")} == {(64, 96, 3)}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1)])
+def test_films_of_one_pixel_or_two(model, size):
+    write("in.mkv", times=[i * 3000 for i in range(3)], size=size, codec="ffv1", pixels="yuv444p", sound=None)
+    assert run(model, "in.mkv", "-o", "out.mkv").exit_code == 0
+    assert len(frames("out.mkv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("suffix", "share"),
+    [*itertools.product((".mp4", ".mkv"), (0.3, 0.6, 0.95)), *itertools.product((".avi", ".flv"), (0.4, 0.6))],
+)
 def test_of_a_file_that_was_cut_off_what_is_left_is_written(model, folder, suffix, share):
     write(f"whole{suffix}", times=[i * 3000 for i in range(60)], options={"movflags": "faststart"} if suffix == ".mp4" else {})
     data = (folder / f"whole{suffix}").read_bytes()
     (folder / f"cut{suffix}").write_bytes(data[: int(len(data) * share)])
-    result = run(model, f"cut{suffix}", "-o", f"out{suffix}")
+    target = "out.mkv" if suffix == ".mkv" else "out.mp4"
+    result = run(model, f"cut{suffix}", "-o", target)
     assert result.exit_code == 1
-    written = len(frames(f"out{suffix}"))
+    written = len(frames(target))
     assert 0 < written < 60
     assert f"cut{suffix}: broken: " in result.stderr
     assert f"the {written} frames that could be decoded were written" in result.stderr

@@ -170,7 +170,8 @@ def change_of_light(change: _Small, luminances: _Small) -> float:
     values = change.ravel()[order].astype(np.float64)
     weights = np.minimum(luminances, np.median(luminances)).ravel()[order] + np.float64(_BLACK)
     reached = np.cumsum(weights) / weights.sum()
-    last = np.searchsorted(reached, reached + 0.5)  # of the interval that holds half of the cells and begins with each
+    before = np.concatenate([[0.0], reached[:-1]])
+    last = np.searchsorted(reached, before + 0.5)  # of the interval that holds half of the cells and begins with each
     first = np.flatnonzero(last < values.size)
     densest = first[np.argmin(values[last[first]] - values[first])]
     ends = values[densest], values[last[densest]]

@@ -192,6 +192,8 @@ class LiveReader:
             self._read()
             if not self.source.is_file and not self._stop.is_set():
                 raise FileError(f"{self.source.name}: it ended after {self.came} frames")
+            if self._newest is None and not self._stop.is_set():
+                raise FileError(f"{self.source.name}: no frame of it can be decoded")
         except Exception as error:
             self._error = error
         with self._change:
@@ -219,28 +221,31 @@ class LiveReader:
         self.rate = float(stream.average_rate or stream.guessed_rate or self.rate)
         clock, skips, began = _SourceClock(is_file=self.source.is_file), False, time.monotonic()
         try:
-            for packet in container.demux(stream):
-                due = self._due(clock, packet, time.monotonic() - began)
+            for number, packet in enumerate(container.demux(stream)):
+                due = self._due(clock, packet, number, time.monotonic() - began)
                 if self.source.is_file:
                     self._stop.wait(max(0.0, due - time.monotonic()))
                 if self._stop.is_set():
                     return
                 late = time.monotonic() - due
                 skips = late > _LATE or (skips and not (packet.is_keyframe and late < _IN_TIME))
-                if skips:
-                    self.came += bool(packet.size)
-                else:
+                if skips and packet.size:
+                    self.came += 1
+                else:  # the last packet is empty: it takes the frames that are still in the decoder
                     self._decode(packet, due)
                 began = time.monotonic()
         except av.error.FFmpegError as error:
             raise self._failed(error, began) from None
 
-    def _due(self, clock: "_SourceClock", packet: "av.Packet[Any]", waited: float) -> float:
-        """Time at which a packet was due, if demuxing ``waited`` this many seconds for it."""
-        shown = packet.dts if packet.dts is not None else packet.pts
-        if shown is None:
+    def _due(self, clock: "_SourceClock", packet: "av.Packet[Any]", number: int, waited: float) -> float:
+        """Time at which a packet was due, if ``number`` came before it and demuxing ``waited`` this many seconds for it."""
+        shown = packet.dts if packet.dts is not None or (self.source.is_file and number > 0) else packet.pts
+        if shown is not None:
+            moment = float(shown * packet.time_base)
+        elif self.source.is_file and packet.size and packet.pts is None:  # H.264 without a container has no times
+            moment = number * float((packet.duration or 0) * packet.time_base)
+        else:  # Matroska's first packets have times of presentation alone, which are ahead of their order
             return time.monotonic()
-        moment = float(shown * packet.time_base)
         due = clock.due(moment)
         if not self.source.is_file and waited > _WAITED and time.monotonic() - due > _LATE:
             # Everything that has arrived is decoded: the source is late, not the decoder.

@@ -29,10 +29,14 @@ from zdce.io.video_streams import FILE, OtherStreams, Packet, is_copied, is_cove
 _MISSING, _ROUNDED = 0.75, 0.05
 
 # Formats whose header announces their length; for others FFmpeg guesses.
-_ANNOUNCING = ("mov", "matroska")
+_ANNOUNCING = ("mov", "matroska", "flv")
 
 # Formats for which the lengths of streams are guesses, too.
-_GUESSING = ("mpegts", "mpeg", "avi", "asf")
+_GUESSING = ("mpegts", "mpeg", "asf")
+
+# Format whose header has the length in units of a frame; of a file that was cut off, FFmpeg gives a shorter one. Its last
+# frames may be empty, which means that the picture stays.
+_COUNTING = "avi"
 
 # Formats whose times count from the sender's clock.
 _BROADCASTS = ("mpegts", "mpeg")
@@ -53,8 +57,11 @@ _ENCODER_OPTIONS = {
     "libsvtav1": {"preset": "8"},  # Above 9 it warns of artifacts.
 }
 
-# SVT-AV1 treats 0 as not given.
-_LEAST_CRF = {"libx264": 0, "libvpx-vp9": 0, "libsvtav1": 1}
+# What makes an encoder lossless: x264's crf 0 is so for 8 bits alone, and SVT-AV1 treats 0 as not given.
+_LOSSLESS = {"libx264": {"qp": "0"}, "libvpx-vp9": {"crf": "0"}, "libsvtav1": {"svtav1-params": "lossless=1"}}
+
+# AV_CODEC_FLAG_FRAME_DURATION: packets last as long as their frames, not as long as the frame rate says.
+_KEEPS_DURATIONS = 1 << 8
 
 # Places of chroma samples that an encoder, or its only container, can name.
 _ALL_SITINGS = frozenset({"left", "center", "topleft", "top", "bottomleft", "bottom"})
@@ -145,7 +152,7 @@ class Reader:
         self.start = self._start()
         self._fields = fields_of_stream(self.stream.codec_context)
         self._deinterlacer = Deinterlacer(self._fields)
-        self._has_fields = False
+        self._has_fields = self._resized = False
         self._items = self._read()
         # The output needs the first frame's properties before it is opened.
         self.first: av.VideoFrame | None = None
@@ -198,12 +205,14 @@ class Reader:
         return f"{self.path}: broken: {told}; the {self._decoded} frames that could be decoded were written" if told else ""
 
     def _shortfall(self) -> str:
-        frame = float(1 / (self.stream.guessed_rate or 25))
-        if self.container.format.name in _GUESSING:
+        stream, kind = self.stream, self.container.format.name
+        frame = float(1 / (stream.guessed_rate or 25))
+        if kind in _GUESSING or (kind == _COUNTING and stream.duration == stream.frames):
             return ""
-        if self.stream.duration and self.stream.time_base:
-            announced, tolerated = float(self.stream.duration * self.stream.time_base), _MISSING * frame
-        elif any(name in self.container.format.name for name in _ANNOUNCING):
+        if stream.duration and stream.time_base:
+            units = max(stream.duration, stream.frames) if kind == _COUNTING else stream.duration
+            announced, tolerated = float(units * stream.time_base), _MISSING * frame
+        elif any(name in kind for name in _ANNOUNCING):
             announced, tolerated = (self.container.duration or 0) / av.time_base, max(_ROUNDED, _MISSING * frame)
         else:
             return ""
@@ -288,6 +297,12 @@ class Reader:
         self._decoded += 1
         self._corrupt += frame.is_corrupt
         # If a stream changes its size, frames are scaled to the first size; otherwise nothing is scaled.
+        first = self.first
+        if first is not None and not self._resized and (frame.width, frame.height) != (first.width, first.height):
+            self._resized = True
+            since = f" from {frame.time:.1f} s on" if frame.time is not None else ""
+            sizes = f"{frame.width}x{frame.height} became {first.width}x{first.height}"
+            self.notes.append(f"its size changes{since}: {sizes}, as it begins")
         try:
             pixels = self._to_rgb(frame)
         except av.error.FFmpegError as error:  # Constant luminance, YCgCo and other rare matrices.
@@ -325,8 +340,11 @@ class Writer:
         assert source.first is not None
         self._name, self._path, self._container = name or str(path), path, container
         self._ratio: Fraction | None = None
+        # First time and end of the frames, and the first packet's time of decoding, in the stream's units.
+        self._span: tuple[int, int] = (2**63, 0)
+        self._first_dts: int | None = None
         self.notes: list[str] = []
-        self._first = source.first
+        self._first, self._rate = source.first, source.stream.guessed_rate
         base = source.stream.time_base
         # Otherwise the mp4 family multiplies a coarse time base by powers of two.
         timescale = {"video_track_timescale": str(base.denominator)} if container in ("mp4", "mov") and base else {}
@@ -361,10 +379,11 @@ class Writer:
         self._width, self._height = -(-first.width // across) * across, -(-first.height // down) * down
         if (self._width, self._height) != (first.width, first.height):
             self.notes.append(f"{first.width}x{first.height} became {self._width}x{self._height}: H.264 needs even sides")
-        options = {**_ENCODER_OPTIONS[codec], "crf": str(max(crf, _LEAST_CRF[codec]))}
+        options = _ENCODER_OPTIONS[codec] | ({"crf": str(crf)} if crf > 0 else _LOSSLESS[codec])
         siting = _written_siting(source.layout.siting, codec)
         self.notes += video_light.left_out(first, codec)
-        options |= video_light.encoder_options(first, codec)
+        for option, value in video_light.encoder_options(first, codec).items():
+            options[option] = f"{options[option]}:{value}" if option in options else value
         options["chroma_sample_location"] = siting
         stream = self.container.add_stream(
             codec, rate=source.stream.guessed_rate, options=options,
@@ -377,6 +396,7 @@ class Writer:
         self._colorspace = first.colorspace if first.colorspace != _RGB else int(Colorspace.ITU709)
         self._range = _written_range(first)
         context = stream.codec_context
+        context.flags |= _KEEPS_DURATIONS
         context.colorspace, context.color_range = self._colorspace, self._range
         context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
         self._from_rgb = FromRGB(self._format, self._colorspace, self._range, siting)
@@ -402,7 +422,7 @@ class Writer:
         try:
             if kind is None:
                 with _as_file_errors(self._name):
-                    self.container.mux(self._stream.encode(None))
+                    self._mux(self._stream.encode(None), last=True)
                     self._companions.finish()
                     self.notes += self._companions.notes
         finally:
@@ -417,9 +437,22 @@ class Writer:
         """Encodes a frame, or copies a packet of another stream."""
         with _as_file_errors(self._name):
             if isinstance(item, DecodedFrame):
-                self.container.mux(self._stream.encode(self._frame(item)))
+                frame = self._frame(item)
+                self._span = (min(self._span[0], item.pts), max(self._span[1], item.pts + frame.duration))
+                self._mux(self._stream.encode(frame))
             else:
                 self._companions.write(item)
+
+    def _mux(self, packets: list[Any], *, last: bool = False) -> None:
+        """Writes the video's packets. In MP4 the last one to be decoded, which may be shown earlier, has to last until the end
+        of the film: durations lie between times of decoding there.
+        """
+        if packets and self._first_dts is None:
+            self._first_dts = packets[0].dts
+        if last and packets and self._container in ("mp4", "mov") and self._first_dts is not None:
+            length = self._span[1] - self._span[0]
+            packets[-1].duration = max(packets[-1].duration or 0, length - (packets[-1].dts - self._first_dts))
+        self.container.mux(packets)
 
     def _frame(self, shot: DecodedFrame) -> av.VideoFrame:
         height, width = shot.pixels.shape[:2]
@@ -428,7 +461,8 @@ class Writer:
             pixels = np.pad(pixels, ((0, self._height - height), (0, self._width - width), (0, 0)), mode="edge")
         frame = self._from_rgb(pixels)
         frame.colorspace, frame.color_range = self._colorspace, self._range
-        frame.pts, frame.duration, frame.time_base = shot.pts, shot.duration, shot.time_base
+        usual = round(1 / (self._rate * shot.time_base)) if self._rate else 0
+        frame.pts, frame.duration, frame.time_base = shot.pts, shot.duration or usual, shot.time_base
         frame.color_primaries, frame.color_trc = self._first.color_primaries, self._first.color_trc
         return frame
 
