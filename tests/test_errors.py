@@ -110,7 +110,7 @@ _XMP = (
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        (directories.Block, "_all_entries"),
+        (directories.Block, "all_entries"),
         (exif, "_patch"),
         (exif, "_swap"),
         (xmp, "_elements"),

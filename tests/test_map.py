@@ -91,5 +91,7 @@ def test_packages_import_only_those_below_them_in_the_map():
     assert upward == []
     # What stands beside the packages and below all of them imports none.
     assert not [
-        name for name in ("settings", "errors", "backends", "srgb", "version") if rooms()[f"zdce.{name}"] & place.keys()
+        name
+        for name in ("settings", "errors", "compiled", "backends", "srgb", "version")
+        if rooms()[f"zdce.{name}"] & place.keys()
     ]

@@ -355,7 +355,7 @@ def test_auto_is_the_gpu_where_there_is_one(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert devices.named("auto") == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert command_options._usable_device(None, None, "auto") == "cpu"
+    assert command_options.usable_device("auto") == "cpu"
     pixels = np.full((4, 4, 3), 20, np.uint8)
     assert np.array_equal(zdce.enhance(pixels, "base", device="auto"), zdce.enhance(pixels, "base"))
 

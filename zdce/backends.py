@@ -1,6 +1,5 @@
-"""The requested backend, and whether compiled code can be imported. Does not import PyTorch; ``zdce.ops.dispatch`` chooses."""
+"""The requested backend, and whether C++ can be used. Does not import PyTorch; ``zdce.ops.dispatch`` chooses."""
 
-import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
+from zdce import compiled
 from zdce.errors import InputError
 
 # The names of ``zdce.ops.dispatch.BACKENDS``.
@@ -52,21 +52,11 @@ def requested() -> str:
 
 
 @cache
-def import_error(module: str) -> str | None:
-    """Why ``module`` can't be imported, in one line, or None."""
-    try:
-        importlib.import_module(module)
-    except Exception as error:  # whatever a broken library raises, it can't be used
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-    return None
-
-
-@cache
 def check_instruction_set() -> None:
     """Raises InputError if the environment variable ``ZDCE_ISA`` names an instruction set that is not there."""
-    if os.environ.get("ZDCE_ISA") and not import_error("zdce._core"):
+    if os.environ.get("ZDCE_ISA") and (core := compiled.core_or_none()) is not None:
         try:
-            importlib.import_module("zdce._core").instruction_set()
+            core.instruction_set()
         except ValueError as error:
             raise InputError(str(error)) from None
 
@@ -77,7 +67,7 @@ def cpp_missing(module: str) -> str | None:
     Raises:
         InputError: the environment variable ``ZDCE_ISA`` names an instruction set that is not there.
     """
-    if error := import_error(module):
+    if error := compiled.import_error(module):
         reason = _not_built() or error
         return f"the C++ extension is not built ({reason}); reinstall zdce with a C++ compiler and without ZDCE_CPP=0"
     check_instruction_set()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import zdce
-from zdce import backends
+from zdce import backends, compiled
 from zdce.errors import BackendError
 from zdce.ops import dispatch
 
@@ -80,7 +80,7 @@ def test_a_launcher_is_not_taken_for_the_compiler(tmp_path):
 def test_what_was_not_built_is_said_with_its_reason(tmp_path, monkeypatch):
     (tmp_path / "_not_built.txt").write_text("there was no compiler\n")
     monkeypatch.setattr(backends, "__file__", str(tmp_path / "backends.py"))
-    monkeypatch.setattr(backends, "import_error", lambda module: f"ModuleNotFoundError: {module}")
+    monkeypatch.setattr(compiled, "import_error", lambda module: f"ModuleNotFoundError: {module}")
     with zdce.backend("cpp"), pytest.raises(BackendError, match="not built \\(there was no compiler\\); reinstall"):
         dispatch.choose("cpp", "cpu", __import__("torch").float32)
 

@@ -16,7 +16,6 @@ import torch
 import compiled
 import zdce
 from cases import layouts, nan_filled_allocations, random_case
-from zdce import backends
 from zdce.bench import cuda_kernels, static
 from zdce.bench.cases import Setting
 from zdce.ops import dispatch
@@ -183,7 +182,7 @@ class TestAGpuThatIsNotThere:
         self.broken = {}
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", self.capabilities.__getitem__)
-        monkeypatch.setattr(backends, "import_error", self.broken.get)
+        monkeypatch.setattr("zdce.compiled.import_error", self.broken.get)
 
     def test_every_backend_runs_on_a_new_one(self):
         for operator in (None, "apply_curve", "region_means"):

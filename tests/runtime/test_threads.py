@@ -1,5 +1,6 @@
 """The core's number of threads: PyTorch's if that is imported, else its own."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 import zdce
+from zdce import compiled
+from zdce.runtime import system, threads
 
 core = pytest.importorskip("zdce._core")
 
@@ -22,6 +25,20 @@ def test_the_core_has_as_many_threads_as_torch():
             assert core.threads() == number
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_core_that_breaks_on_import_is_none(monkeypatch):
+    def broken(name):
+        raise OSError("libstdc++.so.6: version `GLIBCXX_3.4.32' not found")
+
+    compiled.import_error.cache_clear()
+    monkeypatch.setattr(importlib, "import_module", broken)
+    try:
+        assert threads.number() == torch.get_num_threads()
+        threads.follow_torch()
+        assert system.facts()["compiler"] is None
+    finally:
+        compiled.import_error.cache_clear()
 
 
 @pytest.mark.parametrize("order", ["threads.use(1); import torch", "import torch; threads.use(1)"])

@@ -15,13 +15,12 @@ from zdce.settings import Effect, EnhanceSettings, Option
 from zdce.settings import options as all_settings
 
 
-def check_device(device: str) -> None:
-    """Raises click.BadParameter if ``device`` can't be used here."""
-    _usable(device)
+def usable_device(device: str) -> str:
+    """PyTorch's name of ``device``.
 
-
-def _usable(device: str) -> str:
-    """PyTorch's name of ``device``, after a check that it can be used here."""
+    Raises:
+        click.BadParameter: it can't be used here.
+    """
     from zdce.runtime import devices, processes
 
     try:
@@ -32,15 +31,11 @@ def _usable(device: str) -> str:
     return name
 
 
-def _usable_device(ctx: click.Context, parameter: click.Parameter, device: str) -> str:
-    return _usable(device)
-
-
 _NETWORK = "that `zdce variants` lists with weights, or a .safetensors file"
 model = click.option("--model", "-m", default=weights.DEFAULT, help=f"Network {_NETWORK}.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 device = click.option(
-    "--device", default="cpu", callback=_usable_device,
+    "--device", default="cpu", callback=lambda ctx, parameter, name: usable_device(name),
     help="Device to run the network on: cpu, cuda, or another of PyTorch's names; auto takes the GPU if there is one.",
 )  # fmt: skip
 scale = click.option(

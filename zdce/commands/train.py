@@ -185,7 +185,7 @@ def _config(
     else:
         own = variants.variant(settings["variant"]).weights
         config = training.Config(**settings, weights=own._replace(**weights))
-    options.check_device(config.device)
+    options.usable_device(config.device)
     if not resume:
         # Before the folder is made, so that an error leaves none behind.
         training.check_pictures(config)

@@ -18,31 +18,30 @@ class Scheme(NamedTuple):
 
     dark: str
     reference: str
-    known_from: str
 
 
 # Two folders beside each other. Files need not have the words in their names, and may have those of another scheme.
 FOLDERS = (
-    Scheme("low", "high", "LOL's our485 and eval15, LSRW"),
-    Scheme("low", "normal", "LOL-v2, real and synthetic"),
-    Scheme("low", "gt", "SDSD, SMID"),
-    Scheme("input", "gt", "UHD-LL, BAID"),
-    Scheme("input", "target", "FiveK as restoration networks lay it out"),
-    Scheme("dark", "bright", "own collections"),
-    Scheme("short", "long", "SID"),
-    Scheme("", "label", "SICE: each scene's exposures in a folder of the name of its reference"),
+    Scheme("low", "high"),  # LOL's our485 and eval15, LSRW
+    Scheme("low", "normal"),  # LOL-v2, real and synthetic
+    Scheme("low", "gt"),  # SDSD, SMID
+    Scheme("input", "gt"),  # UHD-LL, BAID
+    Scheme("input", "target"),  # FiveK as restoration networks lay it out
+    Scheme("dark", "bright"),  # own collections
+    Scheme("short", "long"),  # SID
+    Scheme("", "label"),  # SICE: each scene's exposures in a folder of the name of its reference
 )
 
 # One folder: every file's name begins or ends with one of the words, separated by "_", "-" or a space.
 FILES = (
-    Scheme("low", "high", ""),
-    Scheme("low", "normal", ""),
-    Scheme("low", "gt", ""),
-    Scheme("input", "gt", ""),
-    Scheme("dark", "bright", ""),
-    Scheme("dark", "light", ""),
-    Scheme("dark", "", "a_dark.png is a.png made dark"),
-    Scheme("low", "", "a_low.png is a.png made dark"),
+    Scheme("low", "high"),
+    Scheme("low", "normal"),
+    Scheme("low", "gt"),
+    Scheme("input", "gt"),
+    Scheme("dark", "bright"),
+    Scheme("dark", "light"),
+    Scheme("dark", ""),  # a_dark.png is a.png made dark
+    Scheme("low", ""),  # a_low.png is a.png made dark
 )
 
 # Levels of folders that are searched for pairs of folders.

@@ -36,8 +36,7 @@ _BLOCK = 16
 
 
 def content(pixels: NDArray[Any]) -> tuple[slice, slice] | None:
-    """Rows and columns of a picture (H, W, 3) inside its border, or None without border. Integers have the range of their type,
-    other numbers [0, 1].
+    """Rows and columns of a picture (H, W, 3) inside its border, or None without border.
 
     Integers have their type's range, other numbers that from 0 to 1.
     """

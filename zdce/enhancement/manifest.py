@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from zdce import errors
 from zdce.errors import FileError, InputError
-from zdce.runtime import atomic
+from zdce.runtime import atomic, locks
 
 # File names are bytes; names that are not UTF-8 must be read back unchanged.
 _AS_THEY_WERE = "surrogateescape"
@@ -66,10 +66,7 @@ class Manifest:
         try:
             with self._path.open("ab") as file:
                 # Appending is atomic except on network file systems, some of which have locks, and on Windows.
-                with suppress(ImportError, OSError):
-                    import fcntl
-
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                locks.lock(file.fileno(), wait=True)
                 file.write(_line(row).encode("utf-8", _AS_THEY_WERE))
         except OSError as error:
             raise FileError(f"{self._path}: {errors.one_line(error)}") from error

@@ -19,7 +19,7 @@ from zdce.errors import FileError, InputError, MissingFileError, library_call
 from zdce.io import buffers, deep_heif, exif, formats, isobmff, jpeg, png, raw, sixteen_bit, tiff, untrusted, xmp
 from zdce.io.buffers import Buffer
 from zdce.io.colour_tags import ColourTags
-from zdce.io.directories import Block
+from zdce.io.directories import VOLUME_DEPTH, Block
 from zdce.io.picture import Picture, Stored, as_uint8
 
 # Formats that hold several pictures, the first of which is the photograph (phones append depth maps and previews), and its
@@ -28,8 +28,8 @@ _FIRST_OF_SEVERAL = {"MPO": "JPEG", "HEIF": "HEIF"}
 
 _DEPTH_16_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 
-# Tags for the number of planes of an SGI volume in a TIFF file, and for a picture that is a part of a file.
-_DEPTH_TAG, _SUBFILE_TAG, _ORIENTATION_TAG = 32997, 254, 274
+# Tags of TIFF files: whether a picture is a part of another, and how it is turned.
+_SUBFILE_TAG, _ORIENTATION_TAG = 254, 274
 
 # Keys under which Pillow keeps EXIF as it is in the file.
 _EXIF_KEYS = ("exif", "Raw profile type exif")
@@ -285,7 +285,7 @@ def _check_kind(image: Image.Image, most_pixels: int) -> None:
         # Counting the pages of a TIFF takes quadratic time, which an attacker could exploit.
         several = getattr(image, "is_animated", False)
         tags: Any = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
-        depth, part = tags.get(_DEPTH_TAG, 1), tags.get(_SUBFILE_TAG, 0)
+        depth, part = tags.get(VOLUME_DEPTH, 1), tags.get(_SUBFILE_TAG, 0)
     if several and image.format not in _FIRST_OF_SEVERAL:
         raise InputError("expected one picture, got an animation or a stack of pages")
     if depth != 1:

@@ -5,6 +5,7 @@ Values are copied byte for byte, so that text in any encoding and makers' own da
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from zdce.io.buffers import Buffer
 
 EXIF, GPS, INTEROPERABILITY = 0x8769, 0x8825, 0xA005
 MAKER_NOTE = 0x927C
+# Number of planes of an SGI volume, which consists of several pictures.
+VOLUME_DEPTH = 32997
 
 # Bytes of a value of each type: BYTE, ASCII, SHORT, LONG, RATIONAL, SBYTE, UNDEFINED, SSHORT, SLONG, SRATIONAL, FLOAT, DOUBLE,
 # IFD, and BigTIFF's LONG8, SLONG8, IFD8; and of what is turned around where the byte order is another.
@@ -60,15 +63,20 @@ class Block:
 
     def entries(self, directory: int) -> list[Entry]:
         """Those of a directory whose values lie inside of the data; none where there is no directory."""
-        return [entry for entry in self._all_entries(directory) if entry.value + entry.size <= len(self.data)]
+        return [entry for entry in islice(self.all_entries(directory), _MOST_ENTRIES) if self.has(entry)]
 
-    def _all_entries(self, directory: int) -> Iterator[Entry]:
+    def has(self, entry: Entry) -> bool:
+        """Whether its values lie inside of the data."""
+        return entry.value + entry.size <= len(self.data)
+
+    def all_entries(self, directory: int) -> Iterator[Entry]:
+        """Those of a directory as far as the data go, with values anywhere and in any number."""
         counter, form, room = ("Q", "HHQ", 8) if self.big else ("H", "HHI", 4)
         at = directory + struct.calcsize(counter)
         if directory <= 0 or at > len(self.data):
             return
         size = 20 if self.big else 12
-        for n in range(min(self._number(counter, directory), _MOST_ENTRIES, (len(self.data) - at) // size)):
+        for n in range(min(self._number(counter, directory), (len(self.data) - at) // size)):
             place = at + n * size
             tag, kind, count = struct.unpack_from(self.order + form, self.data, place)
             field = place + size - room

@@ -52,7 +52,7 @@ def find(
 
     Raises:
         FileNotFoundError: a path or pattern matches nothing.
-        OSError: a folder can't be read, and ``unreadable`` is None.
+        OSError: a folder can't be read; by default, ``unreadable`` raises it.
     """
     found: dict[Path, Found] = {}
     for text in paths:
@@ -85,8 +85,8 @@ def in_folder(
 ) -> list[Path]:
     """The files below ``folder`` with one of ``suffixes``, in the string order of their paths; hidden ones are left out.
 
-    ``unreadable`` is called for each folder that can't be read; without it that is an OSError. If ``recursive``, folders inside
-    are searched too.
+    ``unreadable`` is called for each folder that can't be read; by default it raises the error. If ``recursive``,
+    folders inside are searched too.
     """
 
     def told(error: OSError) -> None:

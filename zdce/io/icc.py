@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-_D50 = (0.9642, 1.0, 0.8249)
+from zdce.io.colour_spaces import D50
+
 _POINTS = 1024
 
 
@@ -23,7 +24,7 @@ def profile(to_d50: Any, decode: Callable[[Any], Any]) -> bytes:
     tags = {
         b"desc": b"desc" + bytes(4) + struct.pack(">I", len(name)) + name + bytes(78),
         b"cprt": b"text" + bytes(4) + b"public domain\0",
-        b"wtpt": _xyz(_D50),
+        b"wtpt": _xyz(D50),
         **{colour + b"XYZ": _xyz(column) for colour, column in zip((b"r", b"g", b"b"), np.asarray(to_d50).T, strict=True)},
         **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
     }
@@ -35,7 +36,7 @@ def profile(to_d50: Any, decode: Callable[[Any], Any]) -> bytes:
             data += content + bytes(-len(content) % 4)
         table += struct.pack(">4sII", tag, places[content], len(content))
     head = struct.pack(">I4sI4s4s4s", at + len(data), b"none", 0x02400000, b"mntr", b"RGB ", b"XYZ ")
-    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(24) + struct.pack(">I", 1) + _xyz(_D50)[8:]
+    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(24) + struct.pack(">I", 1) + _xyz(D50)[8:]
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
 
 

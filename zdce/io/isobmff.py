@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from zdce.errors import InputError
-from zdce.io import exif
+from zdce.io import exif, notes
 from zdce.io.buffers import Buffer
 from zdce.io.colour_tags import ColourTags
 
@@ -149,13 +149,9 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
     """The metadata of a file that are kept, and a line about each that is left out."""
     try:
         items = Items(data)
-        return _described(items), [_line(*each) for each in _left_out(items, data).items()]
+        return _described(items), notes.left_out(_left_out(items, data))
     except (InputError, struct.error, IndexError, StopIteration):
         return {}, []
-
-
-def _line(what: str, count: int) -> str:
-    return f"{what} left out" if count == 1 else f"{count} {what}s left out"
 
 
 def _described(items: Items) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from zdce.io import exif, photoshop, xmp
+from zdce.io import exif, notes, photoshop, xmp
 from zdce.io.buffers import Buffer
-from zdce.io.directories import Block
 
 _EXIF = exif.PREFIX
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -23,7 +22,7 @@ _FURTHER_PICTURES = b"MPF\0"
 _GAIN_MAPS = (b"urn:iso:std:iso:ts:21496:-1\0", b"HDR_RI")
 _CREDENTIALS = b"JP"
 
-_SCAN, _END, _COMMENT, _PROGRESSIVE = 0xDA, 0xD9, 0xFE, 0xC2
+SCAN, _END, _COMMENT, _PROGRESSIVE = 0xDA, 0xD9, 0xFE, 0xC2
 _APP = range(0xE0, 0xF0)
 
 # Most bytes of a segment beside its length.
@@ -82,11 +81,7 @@ def carried(data: Buffer) -> tuple[dict[str, Any], list[str]]:
             appended["further picture"] -= 1
         left_out |= appended
     metadata["progressive"] = any(segment.marker == _PROGRESSIVE for segment in found)
-    return metadata, [_line(what, count) for what, count in left_out.items() if count > 0]
-
-
-def _line(what: str, count: int) -> str:
-    return f"{what} left out" if count == 1 else f"{count} {what}s left out"
+    return metadata, notes.left_out(left_out)
 
 
 def _described(found: Iterable[Segment], contents: Iterable[bytes]) -> dict[str, Any]:
@@ -178,10 +173,3 @@ def _xmp_segments(metadata: Mapping[str, Any]) -> list[tuple[int, bytes]]:
 
 def _pieces(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
-
-
-def further_pictures(content: bytes) -> int:
-    """Number of pictures that an MPF segment names beside the first."""
-    block = Block(content[len(_FURTHER_PICTURES) :])
-    entry = block.find(block.first, 0xB001)
-    return block.number(entry, 1) - 1 if entry else 0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zdce.errors import InputError
-from zdce.io import exif, photoshop, sixteen_bit
+from zdce.io import exif, notes, photoshop, sixteen_bit
 from zdce.io.buffers import Buffer
 from zdce.io.directories import Block, Entry, turned
 
@@ -127,9 +127,7 @@ def carried(file: Block) -> tuple[dict[str, Any], list[str]]:
     left_out = ["Photoshop's layers left out"] if _LAYERS in tags else []
     below = [place for place in file.numbers(tags[_BELOW]) if place] if _BELOW in tags else []
     further = [place for place in below if not _is_preview(file, place)]
-    if further:
-        left_out.append(f"{len(further)} further pictures left out" if len(further) > 1 else "further picture left out")
-    return described, left_out
+    return described, left_out + notes.left_out({"further picture": len(further)})
 
 
 def _is_preview(file: Block, directory: int) -> bool:

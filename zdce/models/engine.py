@@ -3,15 +3,13 @@
 It is compiled code (``zdce._core``) on arrays; neither this module nor anything that it calls imports PyTorch.
 """
 
-import importlib
 from collections.abc import Iterable
-from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zdce import backends
+from zdce import backends, compiled
 from zdce.models import noise
 from zdce.models.stored import StoredNetwork
 from zdce.models.variants import CURVE, Variant
@@ -40,11 +38,6 @@ class PixelSettings(NamedTuple):
     highlights: float = 1.0
 
 
-@cache
-def _core() -> Any:
-    return importlib.import_module("zdce._core")
-
-
 def why_unsupported(variant: Variant) -> str | None:
     """Why the engine can't run networks of ``variant``; None if it can."""
     if missing := backends.cpp_missing("zdce._core"):
@@ -63,7 +56,7 @@ def computed_precision(precision: str) -> str:
     """The precision, "fp32" or "bf16", in which a CPU computes what is asked for in ``precision``: float32 is faster than
     bfloat16 where no unit multiplies matrices of it. Without the C++ core, which knows the units, it is ``precision``.
     """
-    slow = backends.cpp_missing("zdce._core") is None and not _core().has_bfloat16()
+    slow = backends.cpp_missing("zdce._core") is None and not compiled.core().has_bfloat16()
     return "fp32" if slow else precision
 
 
@@ -92,15 +85,19 @@ class Engine:
     def __init__(self, network: StoredNetwork, precision: str = "fp32") -> None:
         self.variant = network.variant
         plan = np.array(network_plan(self.variant, computed_precision(precision)), np.int64)
-        self._network = _core().make_network(plan, _joined(network.weights.values()), self.variant.scale, self.variant.guided)
+        self._network = compiled.core().make_network(
+            plan, _joined(network.weights.values()), self.variant.scale, self.variant.guided
+        )
 
     def enhance(self, picture: Array, settings: PixelSettings) -> Array:
         """The enhanced ``picture`` (H, W, 3) in its dtype: uint8, uint16, or float32 in [0, 1]."""
         picture, result = _interleaved(picture), np.empty(picture.shape, picture.dtype)
         threads.follow_torch()
         found = self._noise(picture, settings)
-        how = (settings.strength, settings.brightness, found.deviation, settings.scale, settings.shadows, settings.highlights)
-        _core().enhance(self._network, picture, result, *how, found.grain)
+        compiled.core().enhance(
+            self._network, picture, result, settings.strength, settings.brightness, found.deviation, settings.scale,
+            settings.shadows, settings.highlights, found.grain,
+        )  # fmt: skip
         return result
 
     def maps(self, picture: Array, settings: PixelSettings) -> Array:
@@ -112,33 +109,37 @@ class Engine:
         height, width = (-(-side // settings.scale) for side in picture.shape[:2])
         result = np.empty((self.variant.used_maps, height, width), np.float32)
         threads.follow_torch()
-        how = (settings.brightness, settings.scale, result, settings.shadows, settings.highlights)
-        _core().used_maps(self._network, _interleaved(picture), *how)
+        compiled.core().used_maps(
+            self._network, _interleaved(picture), settings.brightness, settings.scale, result,
+            settings.shadows, settings.highlights,
+        )  # fmt: skip
         return result[None]
 
     def apply(self, picture: Array, maps: Array, settings: PixelSettings) -> Array:
         """``picture`` (H, W, 3) with the curves of ``maps`` (1, C, ceil(H / scale), ceil(W / scale)): its shape and dtype."""
         picture, result = _interleaved(picture), np.empty(picture.shape, picture.dtype)
         threads.follow_torch()
-        how = (self.variant.iterations, settings.scale, self.variant.published_sampling, settings.strength)
-        _core().enhance_picture(picture, np.ascontiguousarray(maps[0], np.float32), *how, result)
+        compiled.core().enhance_picture(
+            picture, np.ascontiguousarray(maps[0], np.float32), self.variant.iterations, settings.scale,
+            self.variant.published_sampling, settings.strength, result,
+        )  # fmt: skip
         if settings.strength and (found := self._noise(picture, settings)).deviation:
-            _core().denoise_picture(picture, result, found.deviation, found.grain)
+            compiled.core().denoise_picture(picture, result, found.deviation, found.grain)
         return result
 
     def plan(self, height: int, width: int, threads: int) -> list[Tile]:
         """The tiles of a picture of ``height`` x ``width`` for this number of threads, in order."""
-        tiles: list[Tile] = _core().plan_tiles(self._network, height, width, threads)
+        tiles: list[Tile] = compiled.core().plan_tiles(self._network, height, width, threads)
         return tiles
 
     def run_tile(self, picture: Array, tile: Tile, result: Array) -> None:
         """Write one tile of ``picture`` (H, W, 3), with the network's curve at full size and strength 1, to ``result``, of the
         same shape, on this thread.
         """
-        _core().run_network_tile(self._network, _interleaved(picture), tile, result)
+        compiled.core().run_network_tile(self._network, _interleaved(picture), tile, result)
 
     def _noise(self, picture: Array, settings: PixelSettings) -> noise.Noise:
-        return noise.assumed(settings.noise, self.variant.noise, lambda: noise.Noise(*_core().measure_noise(picture)))
+        return noise.assumed(settings.noise, self.variant.noise, lambda: noise.Noise(*compiled.core().measure_noise(picture)))
 
 
 def _joined(weights: Iterable[Array]) -> Array:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Noise(NamedTuple):
-    """Standard deviations in 8-bit levels, for ``zdce.ops.denoise_picture``."""
+    """Standard deviations in 8-bit levels, as ``zdce._core.denoise_picture`` takes them."""
 
     deviation: float = 0.0
     grain: float = 0.0  # of the finest details in flat parts

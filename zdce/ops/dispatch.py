@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zdce import backends
+from zdce import backends, compiled
 from zdce.errors import BackendError
 
 # Takes an operator's inputs, then its outputs, which it writes.
@@ -118,7 +118,7 @@ def _cpp_launcher(operator: str) -> Launcher:
 
 
 def _triton_missing(device: str, dtype: torch.dtype) -> str | None:
-    if error := backends.import_error("triton"):
+    if error := compiled.import_error("triton"):
         return f"triton is not installed ({error})"
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if _kind(device) != "cuda" and not interpreted:
@@ -135,7 +135,7 @@ def _triton_launcher(operator: str) -> Launcher:
 def _cuda_missing(device: str, dtype: torch.dtype) -> str | None:
     if _kind(device) != "cuda":
         return f"it runs on CUDA tensors, not on {device}"
-    if error := backends.import_error("zdce._cuda"):
+    if error := compiled.import_error("zdce._cuda"):
         return f"the CUDA extension is not built ({error}); reinstall zdce with ZDCE_CUDA=1 and nvcc"
     if dtype == torch.float64:
         return "it takes float32, bfloat16 and float16, not float64"

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from zdce import compiled
 from zdce.runtime import packages, threads
 from zdce.version import __version__
 
@@ -56,19 +57,19 @@ def _version(distribution: str) -> str | None:
 
 def _compiler() -> str | None:
     """Compiler of the C++ kernels; None if they are not built."""
-    core = threads.cpp_core()
+    core = compiled.core_or_none()
     return core and core.compiler()
 
 
 def _instruction_set() -> str | None:
     """Instruction set of the C++ kernels; None if they are not built."""
-    core = threads.cpp_core()
+    core = compiled.core_or_none()
     return core and core.instruction_set()
 
 
 def _bfloat16() -> str | None:
     """How the C++ kernels compute networks in bfloat16; None if they are not built."""
-    core = threads.cpp_core()
+    core = compiled.core_or_none()
     return core and ("by a matrix unit" if core.has_bfloat16() else "in float32")
 
 
