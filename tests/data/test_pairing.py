@@ -72,6 +72,18 @@ def test_other_pictures_have_no_references(tmp_path, names):
     assert found(tmp_path) == (dict.fromkeys(sorted(names)), [])
 
 
+@pytest.mark.parametrize("reference", ["{}_high", "{}"])
+def test_one_file_beside_pairs_does_not_undo_them(tmp_path, reference):
+    dark = "{}_low" if reference == "{}_high" else "{}_dark"
+    expected = {f"{dark.format(n)}.png": f"{reference.format(n)}.png" for n in range(3)}
+    write(tmp_path, *expected, *expected.values(), "notes.png")
+    assert found(tmp_path) == (expected, ["notes.png"])
+    with pytest.raises(InputError, match=r"1 references or other files have no picture \(.*notes\.png\)"):
+        (collection := datasets.collection(str(tmp_path))).check_paired(collection.items)
+    write(tmp_path, *(f"holiday {n}.png" for n in range(20)))  # now pairs are the exception
+    assert len(found(tmp_path)[0]) == 27
+
+
 def test_low_alone_is_what_is_trained_on(tmp_path):
     write(tmp_path, "low/1.png", "low/2.png", "notes/3.png")
     assert found(tmp_path) == ({"low/1.png": None, "low/2.png": None}, [])
@@ -123,7 +135,7 @@ def test_names_that_do_not_match_are_an_error_unless_asked_for(tmp_path, model):
     write(tmp_path, "low/c.png", "high/d.png", "high/c.png")
     result = evaluate(model, tmp_path)
     assert result.exit_code == 1
-    assert f"1 references have no picture ({Path(tmp_path, 'high', 'd.png')})" in result.stderr
+    assert f"1 references or other files have no picture ({Path(tmp_path, 'high', 'd.png')})" in result.stderr
     write(tmp_path / "none", "low/a.png", "low/b.png", "high/x.png", "high/y.png")
     assert "2 pictures have no reference" in evaluate(model, tmp_path / "none").stderr
     # Training and pictures that all have none need no references.

@@ -127,7 +127,7 @@ def test_16_bit_colour_reads_as_8_bits_of_the_same_brightness(tmp_path):
     (tmp_path / "a.png").write_bytes(png_16_bit_rgb(deep))
     tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb")
     for name in ("a.png", "a.tif"):
-        assert np.abs(images.read_rgb(tmp_path / name) - deep / 257).max() <= 1
+        assert np.abs(images.read_rgb(tmp_path / name) - deep / 257).max() <= 0.5  # rounded
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])

@@ -244,6 +244,24 @@ def test_a_frozen_protocol_measures_the_same_pictures_or_none(lol):
     assert "must have the files of fingerprint" in changed.stderr
 
 
+def test_a_leaderboard_of_one_data_set_names_the_network_and_its_parameters(lol):
+    run(lol / "net.safetensors", lol / "lol", "--baselines", "input", "--metrics", "psnr", "--leaderboard", lol / "table.md")
+    lines = (lol / "table.md").read_text().splitlines()
+    parameters = sum(weight.numel() for weight in zdce.load(lol / "net.safetensors").parameters())
+    assert lines[2] == "| method | parameters | PSNR (dB) |"
+    assert lines[4].startswith("| input |  | ")
+    assert lines[5].startswith(f"| net | {parameters:,} | ")
+
+
+def test_references_alone_are_asked_for_where_there_are_none(lol):
+    for n in (1, 2):
+        (lol / "alone").mkdir(exist_ok=True)
+        Image.new("RGB", (24, 16), (n, 9, 9)).save(lol / "alone" / f"{n}.png")
+    result = run(lol / "net.safetensors", lol / "alone", "--against", "reference")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Error: --against reference: {lol / 'alone'} has no references for these pictures\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -161,7 +161,9 @@ def evaluate(
         if csv_path is not None:
             atomic.write_text(csv_path, evaluation.to_csv(scores))
         if board is not None:
-            atomic.write_text(board, leaderboard.placed(board, leaderboard.markdown(measured, _parameters(networks))))
+            names = {MODEL: Path(named[MODEL]).stem} if MODEL in named else {}
+            tables = leaderboard.markdown(measured, _parameters(networks), names)
+            atomic.write_text(board, leaderboard.placed(board, tables))
         if freeze is not None and frozen is not None:
             atomic.write_text(freeze, frozen.to_toml())
         if worst is not None:
@@ -210,7 +212,8 @@ def _check(
 
     Raises:
         click.UsageError: options that don't fit each other.
-        InputError: a package for a measure is missing, or the pictures of --worst can't be determined or written.
+        InputError: a package for a measure is missing, there is nothing to compare with, or the pictures of --worst can't be
+            determined or written.
     """
     if below and worst is None:
         raise click.UsageError("--below needs --worst FILE, whose pictures it chooses")
@@ -218,6 +221,8 @@ def _check(
         raise click.UsageError("--freeze needs --protocol NAME, the protocol to write")
     for one in sets:
         registry.check(one.asked.metrics)
+        if set(one.asked.against) == {REFERENCE} and not any(item.load_reference for item in one.items):
+            raise InputError(f"--against reference: {one.name} has no references for these pictures")
     if worst is not None:
         if len(sets) > 1 or len(networks) > 1:
             raise click.UsageError("--worst takes one network and one data set")

@@ -61,7 +61,7 @@ class Collection:
 
     Attributes:
         layout: names of the folders or files of pictures and references, such as ``low/high``; empty without references.
-        strays: references without a picture.
+        strays: references without a picture, and files beside pairs that are neither.
     """
 
     items: tuple[Item, ...]
@@ -80,14 +80,15 @@ class Collection:
         pictures.
 
         Raises:
-            InputError: some pictures have references and others not, or a reference has no picture; ``hint`` ends the message.
+            InputError: some pictures have references and others not, or a reference or another file has no picture; ``hint``
+                ends the message.
         """
         if not self.layout:
             return
         missing = [item.files[0] for item in items if item.load_reference is None]
         strays = self.strays if len(items) == len(self.items) else ()
         parts = [f"{len(missing)} pictures have no reference ({_some(missing)})"] if missing else []
-        parts += [f"{len(strays)} references have no picture ({_some(strays)})"] if strays else []
+        parts += [f"{len(strays)} references or other files have no picture ({_some(strays)})"] if strays else []
         if parts:
             raise InputError(f"{self.layout}: expected a reference of every picture, got others: {'; '.join(parts)}{hint}")
 

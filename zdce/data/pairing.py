@@ -54,7 +54,7 @@ class Pairs(NamedTuple):
     Attributes:
         folder: folder that the pictures' names are relative to.
         pictures: pictures in the string order of their paths, each with its reference or None.
-        strays: references without a picture.
+        strays: references without a picture, and files beside pairs that are neither.
         layout: names of folders or files, such as ``low/high``; empty if the folder has no references.
     """
 
@@ -130,16 +130,19 @@ def _in_folders(folder: Path) -> Pairs | None:
 
 
 def _in_files(folder: Path, files: list[Path]) -> Pairs | None:
+    """The pairs of the first scheme that all files belong to, or else half of them, of which the others are strays."""
     for scheme in FILES:
         dark = {path for path in files if _marked(_name(path, folder), scheme.dark)}
         others = [path for path in files if path not in dark]
-        marked = not scheme.reference or all(_marked(_name(path, folder), scheme.reference) for path in others)
-        if not (dark and others and marked):
+        if not (dark and others):
             continue
         names = {path: (_shared(_name(path, folder), {scheme.dark}),) * 2 for path in files if path in dark}
         references = {path: _shared(_name(path, folder), {scheme.reference} - {""}) for path in others}
         found = _matched(folder, names, references, f"*_{scheme.dark}/*{'_' * bool(scheme.reference)}{scheme.reference}")
-        if scheme.reference or not found.strays:  # else files without the word may be anything
+        # Of a scheme with one word, files without it may be anything.
+        marked = scheme.reference and all(_marked(_name(path, folder), scheme.reference) for path in others)
+        in_pairs = 2 * sum(reference is not None for _, reference in found.pictures)
+        if marked or not found.strays or 2 * in_pairs >= len(files):
             return found
     return None
 

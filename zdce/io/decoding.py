@@ -99,15 +99,12 @@ def decode(
     source: Path | bytes,
     name: str,
     most_pixels: int = MOST_PIXELS,
-    *,
-    deep_colour: bool = True,
 ) -> Picture:
     """Reads a picture as ``read`` does, but no RAW, from a file or from the bytes of one, which may be a stranger's.
 
     Args:
         name: name of the picture in errors.
         most_pixels: largest number of pixels; larger pictures are not decoded.
-        deep_colour: whether 16-bit colour is kept; otherwise it becomes 8 bits.
 
     Raises:
         OSError: as for ``read``, or it has more than ``most_pixels``.
@@ -123,7 +120,7 @@ def decode(
         whole = png.without_texts(data) if isinstance(data, bytes) and data.startswith(png.START) else data
         opened = io.BytesIO(whole) if isinstance(whole, bytes) or isinstance(source, bytes) else source
         with _opened(opened) as image:
-            return _decoded(image, source, data, most_pixels, deep_colour=deep_colour)
+            return _decoded(image, source, data, most_pixels)
 
 
 def _opened(source: Path | io.BytesIO) -> Image.Image:
@@ -134,9 +131,9 @@ def _opened(source: Path | io.BytesIO) -> Image.Image:
             raise FileError("not a picture that can be read") from None
 
 
-def _decoded(image: Image.Image, source: Path | bytes, data: Buffer, most_pixels: int, *, deep_colour: bool) -> Picture:
+def _decoded(image: Image.Image, source: Path | bytes, data: Buffer, most_pixels: int) -> Picture:
     _check_kind(image, most_pixels)
-    holds_deep = deep_colour and sixteen_bit.holds(image)
+    holds_deep = sixteen_bit.holds(image)
     format_name = _FIRST_OF_SEVERAL.get(image.format or "", image.format or "")
     described, notes = _carried(image, format_name, data)
     stored = _stored(image, format_name, described, data)
@@ -155,7 +152,7 @@ def _decoded(image: Image.Image, source: Path | bytes, data: Buffer, most_pixels
         picture = _deepened(picture, sixteen_bit.upright(pixels, turn))
     bits = described.pop("bits", 8)
     deep = None
-    if deep_colour and deep_heif.can_read(bits):
+    if deep_heif.can_read(bits):
         deep = sixteen_bit.upright(deep_heif.read(data, format_name, bits), turn if format_name == "AVIF" else 1)
     # A file may name a part of its pixels, which only one of the two decoders supports.
     if deep is not None and deep.shape[:2] == picture.pixels.shape[:2]:
@@ -336,8 +333,7 @@ def from_pillow(image: Image.Image) -> Picture:
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """The pixels of a picture, upright, shape (H, W, 3), uint8; 16-bit ones are rounded. Errors as for ``read``."""
-    picture = read(path) if raw.is_raw(path) else decode(path, str(path), deep_colour=False)
-    return as_uint8(picture.pixels)
+    return as_uint8(read(path).pixels)
 
 
 def _picture(image: Image.Image, format_name: str) -> Picture:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from zdce.errors import InputError
 from zdce.metrics.evaluation import Average
@@ -70,16 +71,28 @@ def cell(average: Average | None, name: str, break_at: str = " ") -> str:
     return mean if math.isnan(low) else f"{mean}{break_at}[{metric.cell(low)}, {metric.cell(high)}]"
 
 
-def markdown(sets: Sequence[MeasuredSet], parameters: Mapping[str, int]) -> str:
-    """One table over all sets with the methods' numbers of ``parameters``, then one for each set with all of its measures."""
-    heading, rows = over_all(sets)
-    counted = [[row[0], f"{parameters[row[0]]:,}" if row[0] in parameters else "", *row[1:]] for row in rows]
-    parts = [_table([heading[0], "parameters", *heading[1:]], counted)] if len(sets) > 1 else []
+def markdown(
+    sets: Sequence[MeasuredSet], parameters: Mapping[str, int], names: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """One table over all sets if there are several, then one for each with all of its measures. The first of them has the
+    methods' numbers of ``parameters``. ``names`` replace methods' own.
+    """
+
+    def described(method: str) -> list[str]:
+        return [names.get(method, method), f"{parameters[method]:,}" if method in parameters else ""]
+
+    parts = []
+    if len(sets) > 1:
+        heading, rows = over_all(sets)
+        parts.append(_table([heading[0], "parameters", *heading[1:]], [[*described(row[0]), *row[1:]] for row in rows]))
+    columns = 1 if len(sets) > 1 else 2
     for one in sets:
         known = one.known
-        lines = [[method, *(cell(average, name) for name in known)] for method, average in one.methods.items()]
+        lines = [
+            [*described(method)[:columns], *(cell(average, name) for name in known)] for method, average in one.methods.items()
+        ]
         parts.append(f"{one.name}: {one.description}; against the {one.against}.\n")
-        parts.append(_table(["method", *(METRICS[name].heading for name in known)], lines))
+        parts.append(_table([*["method", "parameters"][:columns], *(METRICS[name].heading for name in known)], lines))
     return "\n".join(parts)
 
 
