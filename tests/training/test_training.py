@@ -334,6 +334,7 @@ def test_loss_weights_and_variants_weights(dark, tmp_path):
     )
     config = training.Config.from_toml((tmp_path / "a" / "config.toml").read_text())
     assert config.weights == LossWeights(1600.0, 0.0, 0.0, 3.0)
+    assert zdce.load(tmp_path / "a" / "last.safetensors").variant.weights == config.weights
 
 
 @pytest.mark.parametrize(

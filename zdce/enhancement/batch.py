@@ -76,7 +76,8 @@ def plan(found: Iterable[Found], output: str | None, form: Format | None = None,
         raise InputError(f"no pictures found: expected {', '.join(sorted(suffixes()))}")
     if output is None:
         planned = [(picture, Job(picture.path, _beside(picture, form))) for picture in pictures]
-        results = {_real(job.target) for _, job in planned}
+        # Also those of an earlier run that was given the files of a folder, not the folder.
+        results = {_real(target) for one, job in planned for target in (job.target, _marked(one.path, form))}
         jobs = [job for one, job in planned if (one.named and overwrite) or _real(job.source) not in results]
     elif _is_file(output, pictures):
         check_format(Path(output), form)
@@ -111,9 +112,13 @@ def plan_into_folder(pictures: Iterable[Found], output: str | None, form: Format
 
 def _beside(picture: Found, form: Format | None) -> Path:
     if picture.folder is None:
-        return written(picture.path.with_stem(picture.path.stem + _MARK), form)
+        return _marked(picture.path, form)
     folder = _real(picture.folder)
     return folder.with_name(folder.name + _MARK) / written(picture.place, form)
+
+
+def _marked(path: Path, form: Format | None) -> Path:
+    return written(path.with_stem(path.stem + _MARK), form)
 
 
 def written(path: Path, form: Format | None) -> Path:

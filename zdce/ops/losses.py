@@ -26,7 +26,10 @@ from zdce.settings import LossWeights
 
 
 def illumination_smoothness(maps: Tensor, normalization: str = "paper") -> Tensor:
-    """Mean squared difference of neighbouring curve values along both axes (Zero-DCE, eq. 7).
+    """Squared differences of neighbouring curve values along both axes (Zero-DCE, eq. 7, as published code has it).
+
+    That is twice the sum, over both axes and the three colours, of the mean square over images, iterations and pairs. Equation
+    7 squares the sum of both axes' absolute differences, and has no factor 2.
 
     Args:
         maps: curve maps, shape (B, 3T, H, W).
@@ -54,7 +57,10 @@ def illumination_smoothness_reference(maps: Tensor, normalization: str = "paper"
 
 
 def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Tensor:
-    """Change of the contrast between neighbouring regions (Zero-DCE, eq. 4).
+    """Change of the contrast between neighbouring regions (Zero-DCE, eq. 4, as published code has it).
+
+    The differences keep their sign, where equation 4 takes their absolute values first, and regions at the border have
+    neighbours of brightness 0 beyond it, so that a change of brightness there counts too.
 
     Args:
         enhanced: images in [0, 1], shape (B, 3, H, W), B at least 1, H and W at least ``region``.
@@ -83,7 +89,7 @@ def spatial_consistency_reference(enhanced: Tensor, image: Tensor, region: int =
 
 
 def color_constancy(enhanced: Tensor) -> Tensor:
-    """Distance of each image's mean colour from grey (Zero-DCE, eq. 6).
+    """Distance of each image's mean colour from grey (Zero-DCE, eq. 6, divided by sqrt(2) as published code has it).
 
     Args:
         enhanced: images in [0, 1], shape (B, 3, H, W).

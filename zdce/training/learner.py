@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from zdce import ops
 from zdce.errors import InputError
+from zdce.models import variants
 from zdce.models.network import DCENet
 from zdce.models.variants import CURVE
 from zdce.ops import Objective, formulas
@@ -51,7 +53,7 @@ class Learner:
         # A GPU's tensor cores read the channels of a pixel together; convolutions in float32 do not use them.
         self._layout = torch.channels_last if self.asynchronous and config.amp else torch.contiguous_format
         torch.manual_seed(config.seed)
-        self.model = DCENet(config.variant, config.activations)
+        self.model = DCENet(replace(variants.variant(config.variant), weights=config.weights), config.activations)
         self.model.to(config.device, memory_format=self._layout)  # type: ignore[call-overload]
         # Its backward averages the gradients of all processes; their parts of a batch are equally large, so the mean is the
         # batch's.
