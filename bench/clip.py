@@ -1,6 +1,6 @@
 """The video of ``zdce bench infer``: a dark scene that moves sideways, with the noise of a sensor."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,16 @@ def frames(height: int, width: int) -> Iterator[Pixels]:
 
 def write(path: Path, height: int, width: int) -> None:
     """Writes the clip as MP4; its sides must be even."""
+    encode(path, frames(height, width), height, width, {"crf": "18"})
+
+
+def encode(path: Path, pictures: Iterable[Pixels], height: int, width: int, options: Mapping[str, str]) -> None:
+    """Writes pictures (height, width, 3), ``FPS`` of them a second, as H.264 with ``options`` of the encoder x264."""
     import av
 
     with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=FPS, width=width, height=height, pix_fmt="yuv420p", options={"crf": "18"})
-        for i, pixels in enumerate(frames(height, width)):
+        stream = file.add_stream("libx264", rate=FPS, width=width, height=height, pix_fmt="yuv420p", options=dict(options))
+        for i, pixels in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
             frame.pts, frame.time_base = i, Fraction(1, FPS)
             file.mux(stream.encode(frame))

@@ -14,9 +14,6 @@ from .cases import Case, Setting, gradients, value
 # sums and backward add as much. Half types: the error of the eager reference, which rounds after every operation.
 TOLERANCES = {"float64": 1e-11, "float32": 1e-4, "float16": 0.05, "bfloat16": 0.3}
 
-# Largest checked image: its float64 reference fits into any machine, and it has complete and incomplete tiles.
-MAX_PIXELS = 2**20
-
 
 def truth(case: Case, setting: Setting) -> list[Tensor]:
     """Value and gradients in float64, from inputs rounded to the setting's type."""

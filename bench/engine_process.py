@@ -23,6 +23,7 @@ from torch import Tensor
 
 from . import clip, memory
 from .engines import ENGINES, FMA_PEAK, VIDEO, Call, Engine, Task, multiply_adds, result_file
+from .processes import described
 
 # Seconds after which threads that wait in busy loops sleep: they would take a core from the next engine.
 _SETTLED = 0.02
@@ -126,8 +127,7 @@ def _serve(task: Task, orders: TextIO, answers: TextIO) -> None:
     try:
         calls, said = _work(task)
     except Exception as error:  # an engine may raise anything; the others continue
-        first = next(iter(str(error).strip().splitlines()), "")
-        return answer(failed=f"{type(error).__name__}: {first}")
+        return answer(failed=described(error))
     answer(**said)
     for order in orders:
         call = calls[order.strip()]

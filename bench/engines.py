@@ -7,9 +7,8 @@ have it, or by the network's own scale where it has one. All have their input be
 output again and again. In ``video`` zdce decodes, enhances and encodes a file.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +27,7 @@ from zdce.runtime import packages
 from zdce.settings import VIDEO_SCALE
 
 from . import arithmetic
+from .processes import JsonJob
 
 PICTURE, NETWORK, SCALED, VIDEO = MODES = ("picture", "network", f"scale-{VIDEO_SCALE}", "video")
 
@@ -38,7 +38,7 @@ FMA_PEAK = "fma-peak"
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(JsonJob):
     """Work of one process.
 
     Attributes:
@@ -59,14 +59,6 @@ class Task:
     threads: int
     precision: str = "fp32"
     modes: tuple[str, ...] = (PICTURE, NETWORK)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Task":
-        values = json.loads(text)
-        return cls(**{**values, "modes": tuple(values["modes"])})
 
     def file(self, name: str) -> Path:
         return Path(self.folder, name)

@@ -30,7 +30,7 @@ _NUMBERED = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
 @dataclass(frozen=True)
-class Frames:
+class FrameSequence:
     """A video or a burst.
 
     Attributes:
@@ -45,9 +45,9 @@ class Frames:
     scenes: tuple[int, ...] = (0,)
 
 
-def built_in() -> list[Frames]:
+def built_in() -> list[FrameSequence]:
     """Clips with a moving lamp, passing headlights, a trembling light, and a cut."""
-    return [Frames(made.name, made.frames, made.still, made.scenes) for made in moving_lights.clips()]
+    return [FrameSequence(made.name, made.frames, made.still, made.scenes) for made in moving_lights.clips()]
 
 
 def flicker(levels: Sequence[float]) -> float:
@@ -91,7 +91,7 @@ def swing(levels: Sequence[float], scenes: Sequence[int] = (0,)) -> float:
     return 100 * max((max(scene) - min(scene)) / max(float(np.mean(scene)), 1e-9) for scene in ranges)
 
 
-def sequences(paths: Iterable[Path], fps: float) -> list[Frames]:
+def sequences(paths: Iterable[Path], fps: float) -> list[FrameSequence]:
     """Videos and bursts; a burst is the pictures of a folder whose names differ only in their last number, in that order.
 
     Raises:
@@ -100,7 +100,7 @@ def sequences(paths: Iterable[Path], fps: float) -> list[Frames]:
     films, bursts = [], dict[tuple[Path, str, str], list[tuple[int, Path]]]()
     for path in paths:
         if video.is_video(path):
-            films.append(Frames(path.name, partial(clip.read, path)))
+            films.append(FrameSequence(path.name, partial(clip.read, path)))
         elif match := _NUMBERED.match(path.stem):
             bursts.setdefault((path.parent, match[1], match[3] + path.suffix), []).append((int(match[2]), path))
         else:
@@ -109,15 +109,15 @@ def sequences(paths: Iterable[Path], fps: float) -> list[Frames]:
     return [*found, *films]
 
 
-def _burst(paths: list[Path], fps: float) -> Frames:
+def _burst(paths: list[Path], fps: float) -> FrameSequence:
     if len(paths) < 2:
         raise InputError(f"{paths[0]}: a burst needs at least 2 pictures, got 1")
-    return Frames(
+    return FrameSequence(
         f"{paths[0].name} ... {paths[-1].name}", lambda: ((images.read_rgb(path), i / fps) for i, path in enumerate(paths))
     )
 
 
-def measure(frames: Frames, enhancer: Enhancer) -> list[Row]:
+def measure(sequence: FrameSequence, enhancer: Enhancer) -> list[Row]:
     """Flicker and excess of the input, of frames enhanced one by one, and of frames enhanced with the smoothing of the
     settings.
 
@@ -128,15 +128,15 @@ def measure(frames: Frames, enhancer: Enhancer) -> list[Row]:
     smoothing, size = video.smoothing_for(enhancer), (0, 0)
     levels: dict[str, list[float]] = {provider: [] for provider in PROVIDERS}
     backgrounds: dict[str, list[float]] = {provider: [] for provider in PROVIDERS}
-    with progress.bar() as shown, progress.frames(shown, frames.name) as counted:
-        for pixels, time in frames.read():
+    with progress.bar() as shown, progress.frames(shown, sequence.name) as counted:
+        for pixels, time in sequence.read():
             maps = enhancer.maps(pixels)
             smooth = smoothing(maps, enhancer.srgb(pixels), time)
             outputs = (pixels, enhancer.apply(pixels, maps), enhancer.apply(pixels, smooth))
             for provider, output in zip(PROVIDERS, outputs, strict=True):
                 levels[provider].append(brightness(output))
-                if frames.still is not None:
-                    backgrounds[provider].append(brightness(output[frames.still][None]))
+                if sequence.still is not None:
+                    backgrounds[provider].append(brightness(output[sequence.still][None]))
             size = pixels.shape[:2]
             counted(len(levels["input"]), None)
     shape = f"{len(levels['input'])}x3x{size[0]}x{size[1]}"
@@ -145,18 +145,18 @@ def measure(frames: Frames, enhancer: Enhancer) -> list[Row]:
     for provider in PROVIDERS:
         value, (_, p20, p80) = flicker(levels[provider]), spread(_changes(levels[provider]))
         rows += [
-            _row(frames, provider, "flicker", value, (p20, p80), shape),
-            _row(frames, provider, "excess", value - own, (None, None), shape),
-            _row(frames, provider, "brightness", float(np.mean(levels[provider])), (None, None), shape),
+            _row(sequence, provider, "flicker", value, (p20, p80), shape),
+            _row(sequence, provider, "excess", value - own, (None, None), shape),
+            _row(sequence, provider, "brightness", float(np.mean(levels[provider])), (None, None), shape),
         ]
-        if frames.still is not None:
-            swung = swing(backgrounds[provider], frames.scenes)
-            rows.append(_row(frames, provider, "swing", swung, (None, None), shape, unit="%"))
+        if sequence.still is not None:
+            swung = swing(backgrounds[provider], sequence.scenes)
+            rows.append(_row(sequence, provider, "swing", swung, (None, None), shape, unit="%"))
     return rows
 
 
 def _row(
-    frames: Frames,
+    sequence: FrameSequence,
     provider: str,
     metric: str,
     value: float,
@@ -165,7 +165,7 @@ def _row(
     unit: str = "levels of 255",
 ) -> Row:
     return Row(
-        SUITE, frames.name, provider, "enhance", metric, unit, value, *bounds, shape, "uint8",
+        SUITE, sequence.name, provider, "enhance", metric, unit, value, *bounds, shape, "uint8",
         torch.get_num_threads(), system.processor(),
     )  # fmt: skip
 
@@ -180,8 +180,8 @@ def table(rows: Iterable[Row]) -> list[list[str]]:
         lines.setdefault((row.case, row.provider), {})[row.metric] = row.value
     return [
         [
-            *which, f"{of['flicker']:.3f}", f"{of['excess']:+.3f}", f"{of['brightness']:.1f}",
-            f"{of['swing']:.1f} %" if "swing" in of else "",
+            *which, f"{values['flicker']:.3f}", f"{values['excess']:+.3f}", f"{values['brightness']:.1f}",
+            f"{values['swing']:.1f} %" if "swing" in values else "",
         ]
-        for which, of in lines.items()
+        for which, values in lines.items()
     ]  # fmt: skip

@@ -39,7 +39,7 @@ from zdce.version import __version__
 from . import clip, folder, infer_gpu, steps
 from .cases import Setting
 from .measuring import Job, Measurement
-from .processes import Outcome
+from .processes import Outcome, described
 from .rows import Row, spread
 from .timing import Clock, Timed, rounds
 
@@ -122,8 +122,7 @@ class Session:
         self.save()
 
     def failed(self, what: str, error: Exception) -> None:
-        first = next(iter(str(error).splitlines()), "")
-        self.notes.append(f"{what} failed: {type(error).__name__}: {first}")
+        self.notes.append(f"{what} failed: {described(error)}")
 
     def save(self) -> None:
         content = {"rows": [row.to_dict() for row in self.rows], "notes": self.notes, "card after": self.card or _card()}
@@ -144,8 +143,8 @@ def measure(session: Session) -> None:
     for shape in shapes[:2]:
         _network_part(session, shape, ("fp32", "bf16"))
     for model in ("adaptive", "local", "zero-dce"):
-        of = partial(_networks, session, shapes[0], ("zdce", "zdce-layers"), ("bf16",), model)
-        session.part(f"network {model}", of)
+        networks = partial(_networks, session, shapes[0], ("zdce", "zdce-layers"), ("bf16",), model)
+        session.part(f"network {model}", networks)
     session.part("calls", partial(_calls, session, shapes[0]))
     _operation_parts(session, ("reference", "zdce-triton", "zdce-cuda"))
     _training_part(session, ("eager", "eager_graph", "bf16_autocast", "bf16_autocast_graph", "zdce", "zdce_amp"))
@@ -161,8 +160,8 @@ def measure(session: Session) -> None:
 
 
 def _network_part(session: Session, shape: tuple[int, int, int], precisions: tuple[str, ...]) -> None:
-    of = partial(_networks, session, shape, infer_gpu.UNCOMPILED, precisions)
-    session.part(f"network {'x'.join(map(str, shape))}", of)
+    networks = partial(_networks, session, shape, infer_gpu.UNCOMPILED, precisions)
+    session.part(f"network {'x'.join(map(str, shape))}", networks)
 
 
 def _operation_parts(session: Session, providers: tuple[str, ...]) -> None:

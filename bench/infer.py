@@ -47,7 +47,7 @@ from .engines import (
     dark_picture,
     scale_in,
 )
-from .processes import CLEARED, KEEP_FREED_MEMORY, Outcome
+from .processes import CLEARED, KEEP_FREED_MEMORY, Outcome, described
 from .rows import VERSION, Row, spread
 from .timing import rounds
 
@@ -304,8 +304,7 @@ def _export(options: Options, model: DCENet, folder: Path, outcome: Outcome) -> 
                 form = ExportOptions(scale=scale_in(mode, model), uint8=mode != NETWORK)
                 file.write_bytes(exporting.content(model, suffix, form))
             except Exception as error:  # the exporter may raise anything
-                reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-                outcome.notes.append(f"no {suffix} file of {model.variant.name}: {reason}")
+                outcome.notes.append(f"no {suffix} file of {model.variant.name}: {described(error)}")
 
 
 def error(result: NDArray[Any], expected: NDArray[np.float64]) -> float:

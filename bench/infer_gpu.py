@@ -4,10 +4,9 @@
 provider's results are checked against float64 at the measured size. With ``device="cpu"`` all steps run without a GPU.
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -29,7 +28,7 @@ from zdce.settings import LEVELS
 from . import infer, memory, network_costs
 from .engines import NETWORK, PICTURE, Textbook, dark_picture
 from .gpus import GPUS, check_device
-from .processes import KEEP_FREED_MEMORY, Outcome, measured
+from .processes import KEEP_FREED_MEMORY, JsonJob, Outcome, measured
 from .rows import Row, spread
 from .timing import Clock, Timed, rounds
 
@@ -54,7 +53,7 @@ Pictures = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(JsonJob):
     """Work of one process.
 
     Attributes:
@@ -75,15 +74,6 @@ class Job:
     least: int = 5
     device: str = "cuda"
     suite: str = infer.SUITE
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Job":
-        values = json.loads(text)
-        lists = {name: tuple(values[name]) for name in ("models", "variants", "precisions", "providers")}
-        return cls(**{**values, **lists, "shapes": tuple(map(tuple, values["shapes"]))})
 
     def networks(self) -> Iterator[DCENet]:
         return map(load, self.models) if self.models else map(infer.random_network, self.variants)
@@ -261,7 +251,7 @@ class _Comparison:
     def _ready(self, key: tuple[str, str], truths: Mapping[int, Tensor]) -> Pictures | None:
         """The function of a provider after its first calls; None, with a note, if it fails or is wrong."""
         provider, device = self.chosen[key], self.job.device
-        try:
+        with self.outcome.leaving_out(f"{self._where(key)} is left out"):
             measurable = memory.why_missing(device) is None
             before = memory.used(device) if measurable else 0
             function = provider.build(self._copy(), key[1])
@@ -272,11 +262,9 @@ class _Comparison:
                 self._row(key, "peak_memory", "MiB", [used / 2**20])
             else:
                 self._warm_up(function)
-            return function if self._right(key, function(self.pictures), truths) else None
-        except Exception as problem:  # one provider's failure must not stop the others
-            first = next(iter(str(problem).splitlines()), "")
-            self.outcome.notes.append(f"{self._where(key)} is left out: {type(problem).__name__}: {first}")
-            return None
+            if self._right(key, function(self.pictures), truths):
+                return function
+        return None
 
     def _warm_up(self, function: Pictures) -> tuple[Tensor, ...]:
         for _ in range(_WARM_UP):
@@ -376,7 +364,7 @@ def _cells(found: Mapping[str, Row]) -> list[str]:
 def main() -> None:
     outcome = Outcome()
     measure(Job.from_json(sys.argv[1]), outcome)
-    print(json.dumps({**asdict(outcome), "rows": [row.to_dict() for row in outcome.rows]}))  # noqa: T201 (the answer)
+    print(outcome.to_json())  # noqa: T201 (the answer)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from fractions import Fraction
-from itertools import chain
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +35,10 @@ def write(path: Path, height: int, width: int, seconds: float) -> None:
     """Writes the dark clip, forwards and backwards, as a camera would send it: in H.264 without delay between input and output
     of a frame.
     """
-    import av
-
     once = list(clip.frames(height, width))
-    frames = [*once, *reversed(once)]
+    frames = cycle([*once, *reversed(once)])
     options = {"preset": "veryfast", "tune": "zerolatency", "crf": "23", "g": str(clip.FPS)}
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=clip.FPS, width=width, height=height, pix_fmt="yuv420p", options=options)
-        for i in range(round(seconds * clip.FPS)):
-            frame = av.VideoFrame.from_ndarray(frames[i % len(frames)], "rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, clip.FPS)
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))
+    clip.encode(path, islice(frames, round(seconds * clip.FPS)), height, width, options)
 
 
 def run(enhancer: Enhancer, number: int, seconds: float, paths: Sequence[Path] = ()) -> Iterator[Row]:

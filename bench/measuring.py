@@ -3,10 +3,9 @@
 Providers with wrong results are reported and not timed. ``python -P -m zdce.bench.measuring '{...}'``, the fields of Job.
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from zdce.runtime import progress, system
 
 from . import correctness, memory
 from .cases import CASES, MODES, Case, Setting, gradients, value
-from .processes import Outcome
+from .processes import JsonJob, Outcome
 from .providers import PROVIDERS, Provider
 from .rows import Row, spread
 from .streaming import streaming
@@ -27,7 +26,7 @@ STREAMING = "streaming"
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(JsonJob):
     """Work of one process.
 
     Attributes:
@@ -47,13 +46,9 @@ class Job:
     seconds: float = 3.0
     threads: int | None = None
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
     @classmethod
-    def from_json(cls, text: str) -> "Job":
-        values = json.loads(text)
-        return cls(**{**values, "setting": Setting(**values["setting"])})
+    def _values(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {**super()._values(values), "setting": Setting(**values["setting"])}
 
 
 class Measurement:
@@ -105,23 +100,17 @@ class Measurement:
         expected = correctness.truth(case, setting)
         functions = {}
         for name, provider in self.providers.items():
-            try:
+            with self.outcome.leaving_out(f"{name} is left out of {case.name}"):
                 function = provider.functions(case.name)
                 error = correctness.error(case, setting, function, expected)
-            except Exception as problem:  # one provider's failure must not stop the others
-                self._left_out(case, name, problem)
-                continue
-            self._row(case, name, "both", "error", "tolerances", [error], setting)
-            if error <= 1:
-                functions[name] = function
-            else:
-                self.outcome.wrong = True
-                self.outcome.notes.append(f"{name} is wrong in {case.name}: its error is {error:.3g} times what is tolerated")
+                self._row(case, name, "both", "error", "tolerances", [error], setting)
+                if error <= 1:
+                    functions[name] = function
+                else:
+                    self.outcome.wrong = True
+                    found = f"its error is {error:.3g} times what is tolerated"
+                    self.outcome.notes.append(f"{name} is wrong in {case.name}: {found}")
         return functions
-
-    def _left_out(self, case: Case, name: str, problem: Exception) -> None:
-        first = next(iter(str(problem).splitlines()), "")
-        self.outcome.notes.append(f"{name} is left out of {case.name}: {type(problem).__name__}: {first}")
 
     # Time.
 
@@ -157,10 +146,8 @@ class Measurement:
 
     def _memory(self, case: Case) -> None:
         for name, provider in self.providers.items():
-            try:
+            with self.outcome.leaving_out(f"{name} is left out of {case.name}"):
                 self._memory_of(case, name, provider)
-            except Exception as problem:  # as above
-                self._left_out(case, name, problem)
 
     def _memory_of(self, case: Case, name: str, provider: Provider) -> None:
         setting = self.job.setting
@@ -231,7 +218,7 @@ def _forward(function: Callable[..., Any], tensors: list[Tensor]) -> tuple[Tenso
 
 def main() -> None:
     outcome = Measurement(Job.from_json(sys.argv[1])).run()
-    print(json.dumps({**asdict(outcome), "rows": [row.to_dict() for row in outcome.rows]}))  # noqa: T201 (the answer)
+    print(outcome.to_json())  # noqa: T201 (the answer)
 
 
 if __name__ == "__main__":

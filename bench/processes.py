@@ -1,11 +1,15 @@
-"""Measuring processes, each with fixed settings of the allocator, independent of the caller's shell."""
+"""Measuring processes, each with fixed settings of the allocator, independent of the caller's shell. The work and its outcome
+pass between them as JSON.
+"""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 from . import memory
 from .rows import Row
@@ -14,6 +18,33 @@ KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESH
 
 # Variables of the caller's shell that would change measurements; child processes do not get them.
 CLEARED = ("TRITON_INTERPRET", "ZDCE_BACKEND", *KEEP_FREED_MEMORY, *memory.ENVIRONMENT)
+
+
+@dataclass(frozen=True)
+class JsonJob:
+    """Work of a process; a base of dataclasses whose fields are numbers, texts, None and tuples of these."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls(**cls._values(json.loads(text)))
+
+    @classmethod
+    def _values(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The fields, from what JSON makes of them."""
+        return {name: _tuples(value) for name, value in values.items()}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def described(error: Exception) -> str:
+    """Type of an error and the first line of its message."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first}"
 
 
 @dataclass
@@ -30,6 +61,22 @@ class Outcome:
         self.notes += [note for note in other.notes if note not in self.notes]
         self.wrong |= other.wrong
 
+    @contextmanager
+    def leaving_out(self, what: str) -> Iterator[None]:
+        """Turns an error into a note that ``what`` is left out: one provider's failure must not stop the others."""
+        try:
+            yield
+        except Exception as error:
+            self.notes.append(f"{what}: {described(error)}")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Outcome":
+        values = json.loads(text)
+        return cls(**{**values, "rows": [Row(**row) for row in values["rows"]]})
+
 
 def measured(module: str, job: str, environment: Mapping[str, str], what: str) -> Outcome:
     """Output of ``zdce.bench.<module>`` with the argument ``job``, in a process with ``environment``.
@@ -45,5 +92,4 @@ def measured(module: str, job: str, environment: Mapping[str, str], what: str) -
     )  # fmt: skip
     if done.returncode != 0:
         raise ChildProcessError(f"the measuring process of {what} ended with exit code {done.returncode}")
-    answer = json.loads(done.stdout)
-    return Outcome([Row(**row) for row in answer["rows"]], answer["notes"], answer["wrong"])
+    return Outcome.from_json(done.stdout)

@@ -3,10 +3,9 @@
 ``python -P -m zdce.bench.steps '{...}'``, the fields of Job; prints rows as JSON.
 """
 
-import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +23,7 @@ from zdce.training.learner import Learner
 from zdce.training.step_graph import StepGraph
 
 from . import loop, memory
-from .processes import Outcome
+from .processes import JsonJob, Outcome
 from .rows import Row, spread
 from .timing import Clock, Timed, rounds
 
@@ -61,7 +60,7 @@ _LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(JsonJob):
     """Work of one process.
 
     Attributes:
@@ -83,13 +82,6 @@ class Job:
     threads: int | None = None
     curve: int = 200
     device: str = "cpu"
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Job":
-        return cls(**json.loads(text))
 
     def image(self) -> Tensor:
         """Dark images (batch, 3, size, size), of 8 bits."""
@@ -331,21 +323,18 @@ class Measurement:
         small, passed = replace(self.job, batch=_CHECKED_BATCH, size=_CHECKED_SIZE), []
         truth = Truth.of(variant, small.image(), self.job.curve)
         for name, provider in self.providers.items():
-            try:
+            with self.outcome.leaving_out(f"{name} is left out of {variant}"):
                 found = {"error": truth.error(provider)}
                 if self.job.curve:
                     found["curve_error"] = truth.curve_error(provider)
-            except Exception as problem:  # one provider's failure must not stop the others
-                self._left_out(variant, name, problem)
-                continue
-            for metric, value in found.items():
-                self._row(variant, name, STEP, metric, "tolerances", [value], small)
-                if not value <= 1:
-                    self.outcome.wrong = True
-                    what = f"its {metric.replace('_', ' ')} is {value:.3g} times what is tolerated"
-                    self.outcome.notes.append(f"{name} is wrong in {variant}: {what}")
-            if all(value <= 1 for value in found.values()):
-                passed.append(name)
+                for metric, value in found.items():
+                    self._row(variant, name, STEP, metric, "tolerances", [value], small)
+                    if not value <= 1:
+                        self.outcome.wrong = True
+                        what = f"its {metric.replace('_', ' ')} is {value:.3g} times what is tolerated"
+                        self.outcome.notes.append(f"{name} is wrong in {variant}: {what}")
+                if all(value <= 1 for value in found.values()):
+                    passed.append(name)
         return passed
 
     def _time(self, variant: str) -> None:
@@ -366,16 +355,10 @@ class Measurement:
                 ratio = spread(steps["eager"])[0] / spread(steps[name])[0]
                 self._row(variant, name, STEP, "speed_over_eager", "ratio", [ratio])
 
-    def _left_out(self, variant: str, name: str, problem: Exception) -> None:
-        first = next(iter(str(problem).splitlines()), "")
-        self.outcome.notes.append(f"{name} is left out of {variant}: {type(problem).__name__}: {first}")
-
     def _memory(self, variant: str) -> None:
         for name, provider in self.providers.items():
-            try:
+            with self.outcome.leaving_out(f"{name} is left out of {variant}"):
                 self._memory_of(variant, name, provider)
-            except Exception as problem:  # as above
-                self._left_out(variant, name, problem)
 
     def _memory_of(self, variant: str, name: str, provider: Provider) -> None:
         # First steps, not measured, start threads and make Adam's state; compilers and graphs need the same shape. Of a graph
@@ -404,7 +387,7 @@ class Measurement:
 def main() -> None:
     with float32.convolutions("ieee"):
         outcome = Measurement(Job.from_json(sys.argv[1])).run()
-    print(json.dumps({**asdict(outcome), "rows": [row.to_dict() for row in outcome.rows]}))  # noqa: T201 (the answer)
+    print(outcome.to_json())  # noqa: T201 (the answer)
 
 
 if __name__ == "__main__":

@@ -538,7 +538,7 @@ def bench_flicker(
         print_table("flicker (levels of 255)", list(flicker.COLUMNS), flicker.table(rows))
 
 
-def _sequences(paths: tuple[str, ...], fps: float) -> list[flicker.Frames]:
+def _sequences(paths: tuple[str, ...], fps: float) -> list[flicker.FrameSequence]:
     found = images.find(paths, batch.suffixes())
     if not found:
         raise InputError(f"no videos or pictures found: expected {', '.join(sorted(batch.suffixes()))}")
