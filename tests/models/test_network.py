@@ -101,7 +101,7 @@ def test_subnormal_weights_are_loaded_as_0(tmp_path):
     assert not loaded.convolutions[1].weight[:8].any()
     assert torch.equal(loaded.convolutions[1].weight[8:], model.convolutions[1].weight[8:])
     image = torch.rand(1, 3, 16, 16)
-    torch.testing.assert_close(loaded.enhance(image), model.enhance(image), rtol=0, atol=1e-6)
+    assert torch.equal(loaded.enhance(image), model.enhance(image))  # what 1e-40 adds is less than any rounding
 
 
 def test_a_variant_of_ones_own(tmp_path):
@@ -227,7 +227,9 @@ def test_the_network_compiles_whole(name):
     image = 0.2 * torch.rand(1, 3, 24, 32)
     compiled = torch.compile(model.enhance, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
-        torch.testing.assert_close(compiled(image), model.enhance(image), rtol=0, atol=1e-5)
+        # Operations that are taken apart round elsewhere: 5e-7 was seen. In the worst case each of 8 steps rounds three times
+        # and doubles the error so far: 3 (2^8 - 1) half-ulps below 1, 2e-5.
+        torch.testing.assert_close(compiled(image), model.enhance(image), rtol=0, atol=5e-6)
 
 
 @pytest.mark.heavy
@@ -245,7 +247,9 @@ def test_a_step_of_training_in_inductors_own_code():
         for function in (torch.compile(loss, fullgraph=True), loss):
             value = function(image)
             results.append((value.detach(), *torch.autograd.grad(value, list(model.parameters()))))
-    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    # Sums over 32 x 40 pixels in another order: 1280 roundings of 2^-24, relative to the sum of the terms' sizes, which is more
+    # than the sum where they cancel.
+    torch.testing.assert_close(*results, rtol=1280 * 2**-24, atol=1e-5)
 
 
 def test_activations_in_bfloat16(tmp_path):
