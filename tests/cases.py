@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import Phase, given, settings
@@ -40,6 +41,12 @@ def random_case(size, iterations=8, *, shared=False, batch=2, dtype=torch.float3
     maps = torch.rand(batch, 3 if shared else 3 * iterations, *size, generator=generator) * 2 - 1
     grad = torch.randn(batch, 3, *size, generator=generator)
     return tuple(tensor.to(device, dtype) for tensor in (image, maps, grad))
+
+
+def two_pictures(seed=0, size=(20, 30)):
+    """Two different pictures (H, W, 3) of random levels."""
+    random = np.random.default_rng(seed)
+    return [random.integers(0, 255, (*size, 3), np.uint8) for _ in range(2)]
 
 
 def layouts(tensor):

@@ -39,6 +39,7 @@ import torch
 from PIL import Image
 
 import zdce
+from cuda_on_cpu import CudaOnCpu
 from zdce import backends
 from zdce.ops import dispatch
 
@@ -173,6 +174,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def device(backend: str) -> str:
     return "cpu" if backend in ON_CPU else DEVICE
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> CudaOnCpu:
+    """CUDA's streams and graphs, by recordings on the CPU."""
+    return CudaOnCpu(monkeypatch)
 
 
 @pytest.fixture(scope="session")

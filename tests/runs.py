@@ -1,8 +1,9 @@
-"""Training runs for tests: starting and comparing them, and processes of `zdce` that end at a certain moment."""
+"""Commands and training runs for tests: starting, stopping and comparing them, and waiting for processes."""
 
 import os
 import signal
 import sys
+import time
 from contextlib import contextmanager
 
 import torch
@@ -11,6 +12,8 @@ from safetensors.torch import load_file
 
 import zdce
 from zdce import cli, training
+from zdce.training.learner import Learner
+from zdce.training.state import State
 
 
 def command(*arguments):
@@ -29,6 +32,30 @@ def run(*arguments):
     return CliRunner().invoke(cli.main, ["train", *map(str, arguments)], catch_exceptions=False)
 
 
+def enhance(model, *arguments):
+    """`zdce enhance -m MODEL` in this process."""
+    return CliRunner().invoke(cli.main, ["enhance", "-m", str(model), *map(str, arguments)], catch_exceptions=False)
+
+
+def bench(*arguments):
+    """`zdce bench` in this process."""
+    return CliRunner().invoke(cli.main, ["bench", *map(str, arguments)], catch_exceptions=False)
+
+
+def contents(folder):
+    """The bytes of all files below a folder, by name."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def wait_for(process, condition):
+    """Returns when ``condition()`` holds; fails where ``process`` ends before."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 @contextmanager
 def no_file_grows_past(size):
     """The system lets no file of this process grow past ``size`` bytes, as a full disk does."""
@@ -44,14 +71,26 @@ def no_file_grows_past(size):
 
 def signal_after_every_step(monkeypatch):
     """Every step of training is followed by a Ctrl-C."""
-    step = training.Run._step
+    begin = Learner.begin_step
 
-    def step_and_signal(self, batch):
-        losses = step(self, batch)
+    def begin_and_signal(self, batch):
+        losses = begin(self, batch)
         os.kill(os.getpid(), signal.SIGINT)
         return losses
 
-    monkeypatch.setattr(training.Run, "_step", step_and_signal)
+    monkeypatch.setattr(Learner, "begin_step", begin_and_signal)
+
+
+def end_before_the_state_of(epoch, monkeypatch):
+    """Training ends, as if killed, before it saves the state of ``epoch``."""
+    write = State.write
+
+    def end(self, path):
+        if self.position["epoch"] == epoch:
+            raise KeyboardInterrupt
+        write(self, path)
+
+    monkeypatch.setattr(State, "write", end)
 
 
 def assert_same_weights(one, other):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from runs import zdce_after
@@ -31,12 +30,3 @@ def rank(process, number):
             if f"RANK={number}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
                 return int(child)
     raise ProcessLookupError(f"no process of rank {number}")
-
-
-def wait_for(process, condition):
-    """Returns when ``condition()`` holds."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

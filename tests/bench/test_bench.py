@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
 import zdce
 from cuda_on_cpu import CudaOnCpu
-from zdce import cli, reference, training
+from runs import bench
+from zdce import reference
 from zdce.bench import (
     correctness,
     gpu,
@@ -47,16 +47,13 @@ from zdce.io import images
 from zdce.ops import dispatch
 from zdce.runtime import prefetch
 from zdce.training.config import AMP
+from zdce.training.learner import Learner
 
 SMALL = Setting(batch=1, height=32, width=48)
 EAGER = {"reference": PROVIDERS["reference"]}
 COLUMNS = [field.name for field in fields(Row)]
 
 needs_linux = pytest.mark.skipif(memory.why_missing("cpu") is not None, reason="peak memory can't be measured here")
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli.main, ["bench", *map(str, arguments)], catch_exceptions=False)
 
 
 def job(work="time", **changes):
@@ -222,7 +219,7 @@ def test_peak_memory_counts_what_is_alive_at_once_and_not_what_is_returned():
 def quick(tmp_path_factory):
     """One real run with everything that it can write."""
     folder = tmp_path_factory.mktemp("bench")
-    result = run(
+    result = bench(
         "ops", "--batch-size", 2, "--size", "64x96", "--provider", "reference", "--provider", "zdce-cpp", "--threads", 2,
         "--quick", "--default-allocator", "--csv", folder / "rows.csv", "--plot", folder / "plot.svg", "--json",
     )  # fmt: skip
@@ -296,7 +293,7 @@ def test_scaling_and_the_tables_on_screen(monkeypatch):
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(arguments, message, code):
-    result = run(*arguments)
+    result = bench(*arguments)
     assert result.exit_code == code
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
@@ -304,7 +301,7 @@ def test_mistakes_are_one_line(arguments, message, code):
 
 def test_a_plot_without_matplotlib_is_refused_before_anything_is_measured(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = run("ops", "--plot", tmp_path / "plot.png")
+    result = bench("ops", "--plot", tmp_path / "plot.png")
     assert result.exit_code == 1
     assert "matplotlib is needed for this benchmark" in result.stderr
     assert "pip install 'zdce[bench]'" in result.stderr
@@ -456,7 +453,7 @@ def test_scales_of_pictures(tmp_path, monkeypatch):
     for name, size in (("a.png", (40, 50)), ("b.png", (31, 17))):
         pixels = np.random.default_rng(0).integers(0, 60, (*size, 3), np.uint8)
         images.write(images.Picture(pixels), tmp_path / name)
-    result = run(
+    result = bench(
         "scales", "-m", tmp_path / "net.safetensors", tmp_path / "a.png", tmp_path / "b.png",
         "--csv", tmp_path / "rows.csv", "--plot", tmp_path / "plot.svg",
     )  # fmt: skip
@@ -470,7 +467,7 @@ def test_scales_of_pictures(tmp_path, monkeypatch):
     model, picture = zdce.load(tmp_path / "net.safetensors"), images.read_rgb(tmp_path / "a.png")
     exact, small = (zdce.Enhancer(model, scale=scale)(picture).astype(float) for scale in (1, 4))
     assert of_a["scale 4", "psnr"] == pytest.approx(10 * np.log10(255**2 / np.square(exact - small).mean()))
-    assert "no such file or folder: none.png" in run("scales", "-m", tmp_path / "net.safetensors", "none.png").stderr
+    assert "no such file or folder: none.png" in bench("scales", "-m", tmp_path / "net.safetensors", "none.png").stderr
 
 
 def step_job(work="time", **changes):
@@ -529,7 +526,7 @@ def test_a_provider_that_cannot_train_a_variant_is_left_out_with_the_reason():
 
 def test_what_lies_between_steps_is_outside_of_them(tmp_path, monkeypatch):
     # By a clock on which a step takes a second and the wait for a batch none, then three.
-    now, wait, step, prefetched = [0.0], 0.0, training.Run._step, prefetch.prefetched
+    now, wait, begin, prefetched = [0.0], 0.0, Learner.begin_step, prefetch.prefetched
 
     def passed(seconds, result):
         now[0] += seconds
@@ -541,7 +538,7 @@ def test_what_lies_between_steps_is_outside_of_them(tmp_path, monkeypatch):
             yield (passed(wait, batch) for batch in prepared)
 
     monkeypatch.setattr("zdce.training.clock.time", SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr(training.Run, "_step", lambda run, batch: passed(1.0, step(run, batch)))
+    monkeypatch.setattr(Learner, "begin_step", lambda learner, batch: passed(1.0, begin(learner, batch)))
     monkeypatch.setattr(prefetch, "prefetched", waited_for)
     assert loop.step_share("no-concat", 1, 16, tmp_path, steps=4) == 1
     (tmp_path / "again").mkdir()
@@ -623,7 +620,7 @@ def test_the_cpu_has_no_steps_as_a_graph():
 @pytest.mark.heavy  # three processes with PyTorch; its measurements run here above
 @needs_linux
 def test_bench_train_prints_a_table_and_writes_rows(tmp_path):
-    result = run(
+    result = bench(
         "train",
         "--quick",
         "--size",

@@ -12,11 +12,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 
 import zdce
-from zdce import cli
+from runs import bench
 from zdce.bench import arithmetic, clip, engines, infer, memory, plot, timing
 from zdce.bench.engine_process import EngineProcess
 from zdce.bench.engines import ENGINES, FMA_PEAK, SCALED, Task
@@ -31,10 +30,6 @@ HEIGHT, WIDTH = 24, 33
 LEVELS = {"fp32": 255 * 100 * 2**-24, "bf16": infer.TOLERANCES["bf16"]}
 
 needs_cpp = pytest.mark.skipif(dispatch.why_missing("cpp") is not None, reason="the C++ extension is not built")
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli.main, ["bench", *map(str, arguments)], catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +205,7 @@ def test_who_is_slow_runs_once_a_round():
 def test_an_absent_peer_is_named_with_what_installs_it(monkeypatch, without_peak):
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert ENGINES["openvino"].why_missing("fp32", None).startswith("openvino")
-    result = run("infer", "--quick", "--size", "16x16", "--threads", 1, "--provider", "openvino", "--json")
+    result = bench("infer", "--quick", "--size", "16x16", "--threads", 1, "--provider", "openvino", "--json")
     assert result.exit_code == 0
     assert "openvino is left out (fp32): openvino" in result.stderr
     assert "pip install 'zdce[bench]'" in result.stderr
@@ -227,7 +222,7 @@ def test_what_a_peer_can_not_do_is_said(monkeypatch):
 
 def test_who_is_wrong_is_shown_and_not_timed(monkeypatch, without_peak):
     monkeypatch.setitem(infer.TOLERANCES, "fp32", 0.0)
-    result = run("infer", "--quick", "--size", "16x24", "--threads", 1, "--provider", "torch", "--mode", "network", "--json")
+    result = bench("infer", "--quick", "--size", "16x24", "--threads", 1, "--provider", "torch", "--mode", "network", "--json")
     assert result.exit_code == 1
     assert "torch is wrong in base 16x24 fp32 (network) and not timed" in result.stderr
     rows = [row for row in json.loads(result.stdout) if row["provider"] == "torch"]
@@ -268,7 +263,7 @@ def test_who_dies_while_timed_is_named_and_the_others_go_on(monkeypatch, without
         return seconds(self, mode)
 
     monkeypatch.setattr(EngineProcess, "seconds", dying)
-    result = run(
+    result = bench(
         "infer",
         "--quick",
         "--size",
@@ -335,7 +330,7 @@ def test_the_share_is_direct_multiply_adds_over_the_peak(quick):
 
 def test_the_scale_of_videos_and_videos_have_their_rows(without_peak):
     pytest.importorskip("av", reason="videos need PyAV: pip install 'zdce[video]'")
-    result = run(
+    result = bench(
         "infer", "--quick", "--mode", SCALED, "--mode", "video", "--size", "32x48", "--threads", 1, "--provider", "zdce",
         "--provider", "torch", "--json",
     )  # fmt: skip
@@ -350,7 +345,7 @@ def test_the_scale_of_videos_and_videos_have_their_rows(without_peak):
 
 def test_videos_without_pyav_are_left_out_with_what_installs_it(monkeypatch):
     monkeypatch.setattr("zdce.enhancement.video.why_missing", lambda: "PyAV is not installed: pip install 'zdce[video]'")
-    result = run("infer", "--quick", "--mode", "video", "--size", "32x48", "--json")
+    result = bench("infer", "--quick", "--mode", "video", "--size", "32x48", "--json")
     assert result.exit_code == 0
     assert result.stderr.strip() == "video is left out: PyAV is not installed: pip install 'zdce[video]'"
     assert json.loads(result.stdout) == []
@@ -383,14 +378,14 @@ def test_folder_throughput_counts_every_picture(tmp_path, model):
     for i, size in enumerate([(40, 30), (64, 16)]):
         Image.fromarray(engines.dark_picture(*size)).save(tmp_path / "pictures" / f"{i}.png")
     arguments = ("folder", tmp_path / "pictures", "-m", tmp_path / "net.safetensors", "--threads", 1)
-    result = run(*arguments, "--json")
+    result = bench(*arguments, "--json")
     value = {row["metric"]: row["value"] for row in json.loads(result.stdout)}
     assert 0 < value["engine_share"] < 1
     assert value["pictures_per_second"] == pytest.approx(2 / value["time"])
     assert value["megapixels_per_second"] == pytest.approx((40 * 30 + 64 * 16) / value["time"] / 1e6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "pictures"]
-    assert "pictures/s" in run(*arguments).stdout
-    together = json.loads(run(*arguments, "--jobs", 2, "--json").stdout)
+    assert "pictures/s" in bench(*arguments).stdout
+    together = json.loads(bench(*arguments, "--jobs", 2, "--json").stdout)
     assert {row["shape"] for row in together} == {f"2 pictures, {(40 * 30 + 64 * 16) / 1e6:.1f} MP, 2 at once"}
     assert 0 < next(row["value"] for row in together if row["metric"] == "engine_share") < 1
 
@@ -409,7 +404,7 @@ def test_folder_throughput_counts_every_picture(tmp_path, model):
     ],
 )
 def test_mistakes_are_one_line(arguments, message, code):
-    result = run(*arguments)
+    result = bench(*arguments)
     assert result.exit_code == code
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr

@@ -17,21 +17,11 @@ from click.testing import CliRunner
 from PIL import ExifTags, Image
 
 import zdce
-from runs import no_file_grows_past, zdce_after
+from runs import contents, enhance, no_file_grows_past, wait_for, zdce_after
 from zdce import cli, settings
 from zdce.enhancement import colour
 from zdce.io import images
 from zdce.models.engine import computed_precision
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A network that brightens: every curve map is about -0.3."""
-    net = zdce.DCENet("base")
-    torch.nn.init.constant_(net.convolutions[-1].bias, -0.3)
-    path = tmp_path_factory.mktemp("model") / "net.safetensors"
-    net.save(path)
-    return path
 
 
 @pytest.fixture
@@ -44,17 +34,9 @@ def photos(tmp_path, monkeypatch):
     return tmp_path
 
 
-def contents(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def run(model, *arguments):
-    return CliRunner().invoke(cli.main, ["enhance", "-m", str(model), *map(str, arguments)], catch_exceptions=False)
-
-
 def test_one_photo(model, photos):
     before = contents(photos)
-    result = run(model, "a.jpg", "-o", "out.jpg")
+    result = enhance(model, "a.jpg", "-o", "out.jpg")
     assert result.exit_code == 0
     after = contents(photos)
     assert set(after) - set(before) == {"out.jpg"}
@@ -68,7 +50,7 @@ def test_one_photo(model, photos):
 def test_what_pillow_warns_of_is_not_shown(model, photos):
     # EXIF of five tags that ends before the first; a warning is an error in tests.
     Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save("odd.png", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x0f")
-    result = run(model, "odd.png")
+    result = enhance(model, "odd.png")
     assert (result.exit_code, result.stdout) == (0, "1 written\nodd-enhanced.png\n"), result.stderr
 
 
@@ -98,11 +80,11 @@ def test_what_tifffile_says_of_a_tag_is_not_shown(model, photos):
 )
 def test_where_results_go(model, photos, arguments, results):
     before = contents(photos)
-    assert run(model, *arguments).exit_code == 0
+    assert enhance(model, *arguments).exit_code == 0
     assert set(contents(photos)) - set(before) == results
     # Once more: the results are no inputs, and stay as they are.
     once = contents(photos)
-    again = run(model, *arguments)
+    again = enhance(model, *arguments)
     assert again.exit_code == 0
     assert f"{len(results)} kept as they were" in again.stdout
     assert contents(photos) == once
@@ -110,9 +92,9 @@ def test_where_results_go(model, photos, arguments, results):
 
 def test_results_are_replaced_only_when_told(model, photos):
     (photos / "out.jpg").write_bytes(b"mine")
-    assert run(model, "a.jpg", "-o", "out.jpg").exit_code == 0
+    assert enhance(model, "a.jpg", "-o", "out.jpg").exit_code == 0
     assert (photos / "out.jpg").read_bytes() == b"mine"
-    assert run(model, "a.jpg", "-o", "out.jpg", "--overwrite").exit_code == 0
+    assert enhance(model, "a.jpg", "-o", "out.jpg", "--overwrite").exit_code == 0
     with Image.open(photos / "out.jpg") as image:
         assert image.size == (40, 30)
 
@@ -138,7 +120,7 @@ def test_results_are_replaced_only_when_told(model, photos):
 )
 def test_mistakes_are_one_line_and_touch_nothing(model, photos, arguments, message):
     before = contents(photos)
-    result = run(model, *arguments, "--overwrite")
+    result = enhance(model, *arguments, "--overwrite")
     assert result.exit_code == 1
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -146,9 +128,9 @@ def test_mistakes_are_one_line_and_touch_nothing(model, photos, arguments, messa
 
 
 def test_results_of_a_former_run_that_the_shell_names_too_are_no_inputs(model, photos):
-    assert run(model, *sorted(os.listdir())).exit_code == 0
+    assert enhance(model, *sorted(os.listdir())).exit_code == 0
     once = contents(photos)
-    again = run(model, *sorted(os.listdir()))
+    again = enhance(model, *sorted(os.listdir()))
     assert (again.exit_code, again.stdout) == (0, "4 kept as they were (--overwrite replaces them)\n")
     assert again.stderr == "skipped a-enhanced.jpg: results of other inputs\n"
     assert contents(photos) == once
@@ -172,10 +154,10 @@ def test_a_named_input_is_never_replaced(model, photos, names):
     (photos / "a-enhanced.jpg").write_bytes((photos / "a.jpg").read_bytes())
     before = contents(photos)
     for options in (["--overwrite"], ["--overwrite", "--dry-run"]):
-        result = run(model, *names, *options)
+        result = enhance(model, *names, *options)
         message = "Error: a.jpg: its result a-enhanced.jpg would replace an input; choose another output\n"
         assert (result.exit_code, result.stdout, result.stderr) == (1, "", message)
-    kept = run(model, *names[:2])
+    kept = enhance(model, *names[:2])
     assert (kept.exit_code, kept.stdout) == (0, "1 kept as they were (--overwrite replaces them)\n")
     assert kept.stderr == "skipped a-enhanced.jpg: results of other inputs\n"
     assert contents(photos) == before
@@ -183,9 +165,9 @@ def test_a_named_input_is_never_replaced(model, photos, names):
 
 def test_results_that_a_pattern_or_a_folder_finds_are_replaced_where_asked_for(model, photos):
     for names in (["*.jpg"], ["a.jpg", "."]):
-        assert run(model, *names).exit_code == 0
+        assert enhance(model, *names).exit_code == 0
         (photos / "a-enhanced.jpg").write_bytes(b"old")
-        assert run(model, *names, "--overwrite").exit_code == 0
+        assert enhance(model, *names, "--overwrite").exit_code == 0
         with Image.open(photos / "a-enhanced.jpg") as image:
             assert image.size == (40, 30)
 
@@ -219,12 +201,12 @@ def test_folders_and_links_that_can_not_be_read_are_named_and_the_rest_is_done(m
 
 def test_an_empty_folder_is_a_mistake(model, photos):
     (photos / "empty").mkdir()
-    assert "no pictures found" in run(model, "empty").stderr
+    assert "no pictures found" in enhance(model, "empty").stderr
 
 
 def test_pictures_that_lie_where_results_would_go_are_a_mistake(model, photos):
     before = contents(photos)
-    result = run(model, "in", "-o", "in")
+    result = enhance(model, "in", "-o", "in")
     assert result.exit_code == 1
     assert "all pictures found lie in in, where results would go" in result.stderr
     assert contents(photos) == before
@@ -232,15 +214,15 @@ def test_pictures_that_lie_where_results_would_go_are_a_mistake(model, photos):
 
 @pytest.mark.parametrize("take", [torch.empty, np.empty])
 def test_a_picture_that_memory_can_not_hold_is_named_and_the_rest_is_done(model, photos, monkeypatch, take):
-    enhance = colour.enhance
+    of_colours = colour.enhance
 
     def greedy(picture, *arguments, **options):
         if picture.format == "WEBP":
             take(1 << 50)
-        return enhance(picture, *arguments, **options)
+        return of_colours(picture, *arguments, **options)
 
     monkeypatch.setattr(colour, "enhance", greedy)
-    result = run(model, "in", "-o", "out")
+    result = enhance(model, "in", "-o", "out")
     assert result.exit_code == 1
     assert "skipped in/deep/c.webp: there is not enough memory for it" in result.stderr
     assert "2 written, 1 failed" in result.stdout
@@ -251,13 +233,13 @@ def test_a_file_that_memory_can_not_hold_is_named(model, photos, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("PIL.WebPImagePlugin.WebPImageFile.load", greedy)
-    assert "skipped in/deep/c.webp: there is not enough memory for it" in run(model, "in", "-o", "out").stderr
+    assert "skipped in/deep/c.webp: there is not enough memory for it" in enhance(model, "in", "-o", "out").stderr
 
 
 def test_bfloat16_is_nearly_float32(model, photos):
     results = {}
     for precision in ("fp32", "bf16"):
-        run(model, "in/b.png", "-o", f"{precision}.png", "--precision", precision)
+        enhance(model, "in/b.png", "-o", f"{precision}.png", "--precision", precision)
         with Image.open(f"{precision}.png") as file:
             results[precision] = np.asarray(file).astype(int)
     distance = np.abs(results["bf16"] - results["fp32"])
@@ -269,7 +251,7 @@ def test_bfloat16_is_nearly_float32(model, photos):
 def test_broken_files_are_named_and_the_rest_is_done(model, photos):
     (photos / "in" / "cut.png").write_bytes((photos / "in" / "b.png").read_bytes()[:500])
     (photos / "in" / "text.jpg").write_text("hello")
-    result = run(model, "in", "-o", "out")
+    result = enhance(model, "in", "-o", "out")
     assert result.exit_code == 1
     assert set(contents(photos / "out")) == {"b.png", "deep/c.webp", "deep/b.png"}
     assert "3 written, 2 failed" in result.stdout
@@ -282,7 +264,7 @@ def test_a_picture_that_its_result_can_not_hold_is_named(model, photos):
     unknown = struct.pack(">I4s4B", 4, b"cICP", 200, 1, 0, 1)
     plain = (photos / "in" / "b.png").read_bytes()  # the chunk comes behind the header, of 33 bytes
     (photos / "in" / "odd.png").write_bytes(plain[:33] + unknown + zlib.crc32(unknown[4:]).to_bytes(4) + plain[33:])
-    result = run(model, "in", "-o", "out")
+    result = enhance(model, "in", "-o", "out")
     assert (result.exit_code, result.stdout) == (1, "3 written, 2 failed\n")
     assert sorted(result.stderr.splitlines()) == [
         "skipped in/odd.png: expected colours that are known, got code points 200 and 1 of ITU-T H.273",
@@ -296,7 +278,7 @@ def test_metadata_is_kept(model, photos):
     exif[ExifTags.Base.Orientation] = 6
     with Image.open(photos / "a.jpg") as image:
         image.save(photos / "turned.jpg", exif=exif, icc_profile=b"profile")
-    assert run(model, "turned.jpg", "-o", "out.jpg").exit_code == 0
+    assert enhance(model, "turned.jpg", "-o", "out.jpg").exit_code == 0
     with Image.open(photos / "out.jpg") as result:
         assert result.size == (30, 40)
         assert result.getexif()[ExifTags.Base.Model] == "DCE-1"
@@ -306,7 +288,7 @@ def test_metadata_is_kept(model, photos):
 def test_quality(model, photos):
     sizes = []
     for quality in ("20", "95"):
-        run(model, "a.jpg", "-o", f"{quality}.jpg", "--quality", quality, "--subsampling", "4:4:4")
+        enhance(model, "a.jpg", "-o", f"{quality}.jpg", "--quality", quality, "--subsampling", "4:4:4")
         sizes.append((photos / f"{quality}.jpg").stat().st_size)
     assert sizes[0] < sizes[1] / 2
 
@@ -314,16 +296,16 @@ def test_quality(model, photos):
 def test_fast_is_a_scale(model, photos):
     scale = settings.FAST_SCALE
     for name, options in (("fast.png", ["--fast"]), ("scale.png", ["--scale", scale]), ("exact.png", [])):
-        assert run(model, "in/b.png", "-o", name, *options).exit_code == 0
+        assert enhance(model, "in/b.png", "-o", name, *options).exit_code == 0
     fast, same, exact = ((photos / name).read_bytes() for name in ("fast.png", "scale.png", "exact.png"))
     assert fast == same != exact
-    both = run(model, "in/b.png", "--fast", "--scale", "2")
+    both = enhance(model, "in/b.png", "--fast", "--scale", "2")
     assert both.exit_code == 2
     assert "--fast and --scale exclude each other" in both.stderr
 
 
 def test_strength_0_gives_the_picture_back(model, photos):
-    run(model, "in/b.png", "-o", "same.png", "--strength", "0")
+    enhance(model, "in/b.png", "-o", "same.png", "--strength", "0")
     assert np.array_equal(np.asarray(Image.open(photos / "same.png")), np.asarray(Image.open(photos / "in" / "b.png")))
 
 
@@ -332,7 +314,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(model, photos, mon
         raise OSError(28, "No space left on device", str(target))
 
     monkeypatch.setattr("pathlib.Path.replace", full)
-    result = run(model, "a.jpg", "-o", "out.jpg")
+    result = enhance(model, "a.jpg", "-o", "out.jpg")
     assert result.exit_code == 1
     assert "skipped out.jpg: No space left on device" in result.stderr
     assert "a.jpg" in contents(photos)
@@ -367,11 +349,7 @@ def test_a_signal_leaves_whole_files_only(model, photos, number):
         [sys.executable, "-m", "zdce", "enhance", "-m", str(model), "in", "-o", "out"],
         cwd=photos, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (photos / "out").is_dir() or len(os.listdir(photos / "out")) < 3:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_for(process, lambda: (photos / "out").is_dir() and len(os.listdir(photos / "out")) >= 3)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -392,11 +370,7 @@ def test_repeated_signals_leave_whole_files_only(model, photos):
         zdce_after(slow, "enhance", "-m", model, "in", "-o", "out", "--jobs", "2"),
         cwd=photos, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not any("/." in f"/{name}" for name in contents(photos)):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_for(process, lambda: any("/." in f"/{name}" for name in contents(photos)))
     for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
         process.send_signal(number)
         time.sleep(0.05)
@@ -406,7 +380,7 @@ def test_repeated_signals_leave_whole_files_only(model, photos):
 
 
 def test_a_real_dark_photo_gets_bright(model, data_folder, tmp_path):
-    result = run(model, data_folder / "dicm" / "01.jpg", "-o", tmp_path / "bright.jpg")
+    result = enhance(model, data_folder / "dicm" / "01.jpg", "-o", tmp_path / "bright.jpg")
     assert result.exit_code == 0
     with Image.open(data_folder / "dicm" / "01.jpg") as before, Image.open(tmp_path / "bright.jpg") as after:
         assert after.size == before.size
@@ -423,12 +397,12 @@ def test_nothing_that_lies_in_a_folder_stops_the_rest(model, photos):
     os.mkfifo(photos / "in" / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("in/socket.png")
-        result = run(model, "in", "-o", "out/")
+        result = enhance(model, "in", "-o", "out/")
     assert (result.exit_code, result.stdout) == (1, "3 written, 4 failed\n")
     for name in ("self.jpg", "gone.png", "round.png", "there.png"):
         assert f"in/{name}: " in result.stderr
     for options in ([], ["-o", "one.png"]):
-        assert "self.jpg: Too many levels of symbolic links" in run(model, "in/self.jpg", *options).stderr
+        assert "self.jpg: Too many levels of symbolic links" in enhance(model, "in/self.jpg", *options).stderr
 
 
 @pytest.mark.parametrize("name", ["holiday.jpg", "holiday.eps", "holiday.png"])
@@ -436,7 +410,7 @@ def test_postscript_starts_no_other_program(model, photos, monkeypatch, name):
     head = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 60 40\n%%EndComments\n0 0 60 40 rectfill\nshowpage\n"
     (photos / name).write_text(head)
     monkeypatch.setattr(subprocess, "Popen", None)
-    assert "not a picture that can be read" in run(model, name).stderr
+    assert "not a picture that can be read" in enhance(model, name).stderr
     with pytest.raises(OSError, match="not a picture that can be read"):
         zdce.enhance(name, output="bright.png")
 
@@ -444,7 +418,7 @@ def test_postscript_starts_no_other_program(model, photos, monkeypatch, name):
 def test_what_is_left_out_stands_in_the_manifest(model, photos):
     first = Image.new("RGB", (32, 32), (20, 20, 20))
     first.save("two.jpg", "MPO", save_all=True, append_images=[first])
-    result = run(model, "two.jpg", "-o", "out.jpg", "--manifest", "all.csv")
+    result = enhance(model, "two.jpg", "-o", "out.jpg", "--manifest", "all.csv")
     assert "out.jpg: further picture left out" in result.stderr
     assert "two.jpg,out.jpg,written,further picture left out" in (photos / "all.csv").read_text()
 
@@ -453,7 +427,7 @@ def test_what_is_left_out_stands_in_the_manifest(model, photos):
 def test_a_format_without_room_is_told_before_the_work(model, photos, monkeypatch, suffix, most):
     Image.new("1", (most + 1, 1)).save("wide.png")
     monkeypatch.setattr(zdce.Enhancer, "__call__", None)
-    result = run(model, "wide.png", "-o", f"wide.{suffix}")
+    result = enhance(model, "wide.png", "-o", f"wide.{suffix}")
     assert result.exit_code == 1
     assert f"{most + 1} x 1 pixels can't be written as" in result.stderr.replace("\n", " ")
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-import zdce
 from zdce.enhancement import colour
 from zdce.io import exif, icc, images, isobmff
 from zdce.io.colour_spaces import D50, adapted, functions, to_xyz, transfer
@@ -17,11 +16,6 @@ from zdce.io.picture import Picture
 
 P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.3127, 0.3290))
 P3_CODE, PQ_CODE, HLG_CODE = (12, 13, 0, 1), (9, 16, 0, 1), (9, 18, 0, 1)
-
-
-@pytest.fixture(scope="module")
-def enhancer(model):
-    return zdce.Enhancer(zdce.load(model))
 
 
 def chunk(kind, content):

@@ -26,11 +26,6 @@ FLAT = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 WIDE = imagecodecs.cms_profile("rgb", whitepoint=[0.3127, 0.329], primaries=[0.68, 0.32, 0.265, 0.69, 0.15, 0.06], gamma=2.2)
 
 
-@pytest.fixture(scope="module")
-def enhancer(model):
-    return zdce.Enhancer(zdce.load(model))
-
-
 def run(*arguments):
     return CliRunner().invoke(cli.main, ["enhance", *map(str, arguments)], catch_exceptions=False)
 

@@ -5,18 +5,14 @@ import pytest
 from PIL import Image, ImageOps
 from scipy import ndimage
 
+from cases import two_pictures
 from zdce.data import sample
 from zdce.metrics import baselines
 from zdce.metrics.halos import halo
 
 
-def pair(seed=0, size=(20, 30)):
-    random = np.random.default_rng(seed)
-    return [random.integers(0, 255, (*size, 3), np.uint8) for _ in range(2)]
-
-
 def test_baselines():
-    image, _ = pair()
+    image, _ = two_pictures()
     dark = image // 5
     assert np.array_equal(baselines.autocontrast(dark), np.asarray(ImageOps.autocontrast(Image.fromarray(dark))))
     assert np.array_equal(baselines.gamma(dark), np.rint((dark / 255) ** 0.4 * 255))
@@ -25,7 +21,7 @@ def test_baselines():
 
 
 def test_retinex_is_its_definition():
-    dark = pair()[0] // 5
+    dark = two_pictures()[0] // 5
     values = dark / 255
     light = ndimage.gaussian_filter(values.max(axis=2), 5, mode="nearest")
     brightened = [ndimage.gaussian_filter(values[..., c] / light**0.7, 1.2, mode="nearest") for c in range(3)]

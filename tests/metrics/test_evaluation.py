@@ -15,16 +15,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 import zdce
+from cases import two_pictures
 from zdce import cli
 from zdce.convert import importing
 from zdce.data import datasets
 from zdce.metrics import evaluation, leaderboard, light, naturalness, noise, protocols, registry, similarity
 from zdce.metrics.baselines import BASELINES, USUAL
-
-
-def pair(seed=0, size=(20, 30)):
-    random = np.random.default_rng(seed)
-    return [random.integers(0, 255, (*size, 3), np.uint8) for _ in range(2)]
 
 
 def score(name, psnr, method="m", against="t", **values):
@@ -81,7 +77,7 @@ def test_the_worst_are_lowest_or_furthest_below():
 @pytest.fixture
 def lol(tmp_path):
     for i in range(4):
-        low, high = pair(i, (32, 40))
+        low, high = two_pictures(i, (32, 40))
         for folder, pixels in (("low", low // 6), ("high", high)):
             (tmp_path / "lol" / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / "lol" / folder / f"{i}.png")
@@ -378,7 +374,7 @@ def test_mistakes_are_one_line(lol):
         assert result.exit_code == 1
         assert message in result.stderr
         assert len(result.stderr.splitlines()) == 1
-    Image.fromarray(pair()[0]).save(lol / "lol" / "high" / "3.png")
+    Image.fromarray(two_pictures()[0]).save(lol / "lol" / "high" / "3.png")
     assert "3.png: reference must be (32, 40, 3), got (20, 30, 3)" in run(lol / "net.safetensors", lol / "lol").stderr
 
 

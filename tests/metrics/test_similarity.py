@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 from skimage import color, metrics
 
+from cases import two_pictures
 from zdce.metrics import similarity
 
 
-def pair(seed=0, size=(20, 30)):
-    random = np.random.default_rng(seed)
-    return [random.integers(0, 255, (*size, 3), np.uint8) for _ in range(2)]
-
-
 def test_psnr_and_ssim_are_scikit_images():
-    a, b = pair()
+    a, b = two_pictures()
     assert similarity.psnr(a, b) == pytest.approx(metrics.peak_signal_noise_ratio(b, a, data_range=255))
     expected = metrics.structural_similarity(a, b, channel_axis=2, data_range=255)
     # Sums are exact; two quotients, each of rounded numbers, are within 6 roundings of 2^-24.
@@ -26,13 +22,13 @@ def test_psnr_and_ssim_are_scikit_images():
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (3, 3), (6, 40)])
 def test_tiny_pictures_do_not_fail(size):
-    a, b = pair(size=size)
+    a, b = two_pictures(size=size)
     assert math.isfinite(similarity.psnr(a, b))
     assert math.isnan(similarity.ssim(a, b)) == (min(size) < 3)
 
 
 def test_ciede2000_is_the_mean_over_pixels():
-    a, b = pair()
+    a, b = two_pictures()
     expected = np.mean([color.deltaE_ciede2000(color.rgb2lab(p), color.rgb2lab(q)) for p, q in zip(a, b, strict=True)])
     assert similarity.ciede2000(a, b) == pytest.approx(expected, rel=1e-5)  # in float32
     assert similarity.ciede2000(a, a) == 0
@@ -43,7 +39,7 @@ def test_ciede2000_is_the_mean_over_pixels():
 @pytest.mark.parametrize("size", [(3, 3), (5, 40), (7, 7), (8, 9), (41, 33)])
 def test_ssim_is_scikit_images_at_any_size_and_extreme(size):
     side = min(7, (min(size) - 1) // 2 * 2 + 1)
-    a, b = pair(1, size)
+    a, b = two_pictures(1, size)
     dark = np.where(b < 128, 0, 255).astype(np.uint8)
     for one, other in ((a, b), (a // 60, a // 50), (dark, 255 - dark)):
         expected = metrics.structural_similarity(one, other, win_size=side, channel_axis=2, data_range=255)
@@ -51,7 +47,7 @@ def test_ssim_is_scikit_images_at_any_size_and_extreme(size):
 
 
 def test_an_oracle_of_the_mean_scales_before_rounding():
-    target = pair()[1]
+    target = two_pictures()[1]
     dark = target // 4
     scaled = np.rint(np.minimum(dark * (target.mean() / dark.mean()), 255))
     assert np.array_equal(similarity.at_targets_mean(dark, target), scaled)

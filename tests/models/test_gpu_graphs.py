@@ -4,14 +4,8 @@ import pytest
 import torch
 
 import zdce
-from cuda_on_cpu import CudaOnCpu
 from zdce.models import guided_scene
 from zdce.models.gpu_graphs import GpuGraphs
-
-
-@pytest.fixture
-def cuda(monkeypatch):
-    return CudaOnCpu(monkeypatch)
 
 
 @pytest.fixture

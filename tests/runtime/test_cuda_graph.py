@@ -6,16 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from cuda_on_cpu import CudaOnCpu
 from zdce.models.gpu_graphs import GpuGraphs
 from zdce.runtime.cuda_graph import CudaGraph
 from zdce.training import step_graph
 from zdce.training.step_graph import StepGraph
-
-
-@pytest.fixture
-def cuda(monkeypatch):
-    return CudaOnCpu(monkeypatch)
 
 
 def train(compute):

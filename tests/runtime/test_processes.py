@@ -14,7 +14,7 @@ from PIL import Image
 
 import torchrun
 import zdce
-from runs import run
+from runs import run, wait_for
 from zdce import cli, training
 from zdce.errors import InputError
 from zdce.runtime import processes
@@ -73,7 +73,7 @@ def test_a_killed_process_ends_training_with_one_line(dark, tmp_path):
     # Later than the other process, which sees at once that the connection is gone.
     process = torchrun.start(2, "train", "--epochs", 10_000, *arguments, tmp_path / "run", seconds=5)
     log = tmp_path / "run" / "log.csv"
-    torchrun.wait_for(process, lambda: log.exists() and len(losses(log.parent)) >= 4)
+    wait_for(process, lambda: log.exists() and len(losses(log.parent)) >= 4)
     os.kill(torchrun.rank(process, 1), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,20 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import zdce
-from runs import assert_same_files, assert_same_weights, command, run, signal_after_every_step, zdce_after
+from runs import (
+    assert_same_files,
+    assert_same_weights,
+    command,
+    end_before_the_state_of,
+    run,
+    signal_after_every_step,
+    wait_for,
+    zdce_after,
+)
 from zdce import training
 from zdce.errors import InputError
 from zdce.settings import LossWeights
 from zdce.training import learner
-from zdce.training.state import State
 
 SMALL = ["--size", "32", "--batch-size", "4", "--lr", "0.001", "--variant", "iters4"]
 
@@ -80,28 +87,20 @@ def test_equal_seeds_give_equal_weights_and_others_others(finished, dark, tmp_pa
         assert_same_weights(tmp_path / "other" / "last.safetensors", finished / "last.safetensors")
 
 
-def wait_for(condition, process, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 # The signal of this number comes before the eighth step, the second one of epoch 3, when the log has the first epoch's rows.
 _SIGNALLED = """
 import os, sys, time
-from zdce import training
-number, step, steps = int(sys.argv.pop(1)), training.Run._step, []
+from zdce.training.learner import Learner
+number, begin, steps = int(sys.argv.pop(1)), Learner.begin_step, []
 log = os.path.join(sys.argv[sys.argv.index("--out") + 1], "log.csv")
-def signalled(run, batch):
+def signalled(learner, batch):
     steps.append(batch)
     if len(steps) == 8:
         while not os.path.exists(log) or len(open(log).readlines()) < 3:
             time.sleep(0.01)
         os.kill(os.getpid(), number)
-    return step(run, batch)
-training.Run._step = signalled
+    return begin(learner, batch)
+Learner.begin_step = signalled
 """
 
 
@@ -131,7 +130,7 @@ def test_one_process_at_a_time_trains_in_a_folder(dark, tmp_path):
     arguments = ["--data", dark, "--out", out, "--epochs", 1000, *SMALL]
     process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        wait_for((out / "log.csv").exists, process)
+        wait_for(process, (out / "log.csv").exists)
         process.send_signal(signal.SIGSTOP)
         os.waitpid(process.pid, os.WUNTRACED)
         files = {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in out.iterdir()}
@@ -165,14 +164,7 @@ def test_every_step_can_be_the_last_before_a_resume(finished, dark, tmp_path, mo
 def test_a_row_logged_before_its_state_was_saved_is_not_kept_twice(finished, dark, tmp_path, monkeypatch):
     out = tmp_path / "killed"
     config = training.Config.from_toml((finished / "config.toml").read_text())
-    write = State.write
-
-    def killed(self, path):
-        if self.position["epoch"] == 3:
-            raise KeyboardInterrupt
-        write(self, path)
-
-    monkeypatch.setattr(State, "write", killed)
+    end_before_the_state_of(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         training.Run.start(config, out).train()
     assert len(rows(out)) == 6
@@ -466,16 +458,16 @@ def test_no_file_is_left_half_written(finished):
 
 def losses_of_each_step(backend, data, out, monkeypatch):
     """(steps, 5): the total and the terms of a run of 21 steps, in float64."""
-    seen, step = [], training.Run._step
+    seen, begin = [], learner.Learner.begin_step
 
     def noted(self, batch):
-        losses = step(self, batch)
+        losses = begin(self, batch)
         seen.append(losses())
         return losses
 
     config = training.Config(data=str(data), variant="iters4", size=32, batch_size=4, lr=1e-3, epochs=7)
     with monkeypatch.context() as patched, zdce.backend(backend):
-        patched.setattr(training.Run, "_step", noted)
+        patched.setattr(learner.Learner, "begin_step", noted)
         training.Run.start(config, out).train()
     return torch.tensor(seen, dtype=torch.float64)
 

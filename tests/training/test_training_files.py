@@ -21,21 +21,17 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import zdce
-from runs import assert_same_files, command, no_file_grows_past, run, signal_after_every_step
+from runs import assert_same_files, command, end_before_the_state_of, no_file_grows_past, run, signal_after_every_step
 from zdce import training
 from zdce.data.datasets import Item
 from zdce.training import batches, pictures
 from zdce.training.clock import Clock
+from zdce.training.learner import Learner
 from zdce.training.pictures import OnDemand, Pictures
 from zdce.training.state import State
 
 EVERYTHING = ["--accumulate", 2, "--augment", "crops", "--schedule", "cosine", "--clip", 5, "--ema", 0.8]
 SMALL = ["--size", 32, "--batch-size", 2, "--lr", 0.001, "--variant", "iters4"]
-
-
-@pytest.fixture
-def config(dark):
-    return training.Config(variant="iters4", data=str(dark), epochs=3, batch_size=4, size=32, lr=1e-3)
 
 
 def position(folder):
@@ -121,7 +117,7 @@ def test_steps_wait_for_neither_pictures_nor_files(config, tmp_path, monkeypatch
         write(self, path)
 
     monkeypatch.setattr(State, "write", write_later)
-    monkeypatch.setattr(training.Run, "_step", step)
+    monkeypatch.setattr(Learner, "begin_step", step)
     current = training.Run.start(config, tmp_path / "run")
     assert current.step_share == 0
     slow = OnDemand([Item(str(i), load) for i in range(20)], 32, 0, windows=False)
@@ -193,14 +189,7 @@ def events(out):
 def test_tensorboard_has_the_log_and_pictures_of_kept_epochs_once(dark, tmp_path, monkeypatch):
     out = tmp_path / "run"
     config = training.Config("iters4", str(dark), epochs=12, batch_size=4, size=32, tensorboard=True)
-    write = State.write
-
-    def killed(self, path):
-        if self.position["epoch"] == 11:
-            raise KeyboardInterrupt
-        write(self, path)
-
-    monkeypatch.setattr(State, "write", killed)
+    end_before_the_state_of(11, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         training.Run.start(config, out).train()
     monkeypatch.undo()

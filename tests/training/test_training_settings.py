@@ -30,11 +30,6 @@ EVERYTHING = {
 }
 
 
-@pytest.fixture
-def config(dark):
-    return training.Config(variant="iters4", data=str(dark), epochs=3, batch_size=4, size=32, lr=1e-3)
-
-
 def changed(config, **settings):
     return config.for_another_run(settings, {})
 
@@ -146,14 +141,14 @@ def test_gradients_are_clipped(config, dark):
 
 
 def test_the_average_is_kept_and_validated(config, tmp_path, monkeypatch):
-    step, weights = training.Run._step, []
+    begin, weights = learner.Learner.begin_step, []
 
     def noted(self, batch):
-        losses = step(self, batch)
-        weights.append({name: tensor.clone() for name, tensor in self.learner.model.state_dict().items()})
+        losses = begin(self, batch)
+        weights.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
         return losses
 
-    monkeypatch.setattr(training.Run, "_step", noted)
+    monkeypatch.setattr(learner.Learner, "begin_step", noted)
     run = trained(changed(config, ema=0.5), tmp_path / "run")
     average = weights[0]
     for following in weights[1:]:
@@ -180,8 +175,8 @@ def test_the_average_has_the_bits_of_torchs_own_update(config, dark):
 
 
 def test_the_cosine_goes_from_the_learning_rate_towards_0(config, tmp_path, monkeypatch):
-    step, rates = training.Run._step, []
-    monkeypatch.setattr(training.Run, "_step", lambda self, batch: (rates.append(self.learner.rate), step(self, batch))[1])
+    begin, rates = learner.Learner.begin_step, []
+    monkeypatch.setattr(learner.Learner, "begin_step", lambda self, batch: (rates.append(self.rate), begin(self, batch))[1])
     trained(changed(config, schedule="cosine", epochs=4), tmp_path / "run")
     expected = [1e-3 * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4) for _ in range(3)]
     assert rates == pytest.approx(expected, rel=1e-9)

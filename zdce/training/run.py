@@ -198,7 +198,7 @@ class Run:
         while position.step + len(self._begun) < session.steps:
             batch = next(session.batches)
             position.seconds += self._clock.lap(_REST)
-            self._begun.append(self._step(batch))
+            self._begun.append(self.learner.begin_step(batch))
             self._read_losses(session, running=int(self.learner.asynchronous))
             position.seconds += self._clock.lap(_STEPS)
             session.write.check()
@@ -229,10 +229,6 @@ class Run:
                 f"stopped in epoch {self.position.epoch + 1} after {self.position.step} of {session.steps} steps;"
                 f" continue with: {self.folder.resumption}"
             ) from session.stop.cause
-
-    def _step(self, batch: Tensor) -> Losses:
-        """Begins one update from ``batch`` (accumulate * B, 3, size, size) uint8."""
-        return self.learner.begin_step(batch)
 
     def _finite(self, losses: list[float], when: str) -> list[float]:
         if not all(map(math.isfinite, losses)):
@@ -303,10 +299,10 @@ def seconds_a_step(config: Config) -> float:
     run = Run(config, RunFolder(Path()))
     batch = torch.randint(256, (config.pictures_an_update, 3, config.size, config.size), dtype=torch.uint8)
     for _ in range(run.learner.warm_up):
-        run._step(batch)()
+        run.learner.begin_step(batch)()
     _wait_for_gpu(config)
     started = time.perf_counter()
-    run._step(batch)()
+    run.learner.begin_step(batch)()
     _wait_for_gpu(config)
     return time.perf_counter() - started
 

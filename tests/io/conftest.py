@@ -1,0 +1,12 @@
+"""What tests of files enhance with."""
+
+from pathlib import Path
+
+import pytest
+
+import zdce
+
+
+@pytest.fixture(scope="session")
+def enhancer(model: Path) -> zdce.Enhancer:
+    return zdce.Enhancer(zdce.load(model))
