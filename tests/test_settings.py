@@ -130,6 +130,12 @@ def by_ray_images(folder, source, target, **settings):
     return ray_data.enhance_images(Rows({"image": as_array(source)}), folder / "net.safetensors", **settings)["image"]
 
 
+def test_ray_takes_the_default_network_as_others_do(folder, monkeypatch):
+    monkeypatch.setattr(ray_data, "_ray_data", lambda: None)
+    picture = as_array(folder / "dark.png")
+    assert np.array_equal(ray_data.enhance_images(Rows({"image": picture}))["image"], zdce.enhance(picture))
+
+
 # The ways in, and the effects that settings can have there.
 WAYS = {
     by_enhancer: ("pixels",),

@@ -249,8 +249,8 @@ def test_litert_runs_what_is_written_for_it_at_its_size(saved, tmp_path):
 
 def test_a_size_is_for_files_of_one_size(saved, tmp_path):
     for suffix, more, message, code in (
-        (".tflite", (), "files for LiteRT take images of one size: expected --size HEIGHTxWIDTH", 1),
-        (".pt2", ("--size", "60x84"), ".pt2 files take any size; leave --size out", 1),
+        (".tflite", (), "files for LiteRT take images of one size: expected size, a height and a width", 1),
+        (".pt2", ("--size", "60x84"), ".pt2 files take any size; leave size out", 1),
         (".tflite", ("--size", "0x84"), "size must be two sides from 1 to 16384, got 0x84", 1),
         (".tflite", ("--size", "large"), "expected a side or HEIGHTxWIDTH in pixels, got 'large'", 2),
     ):
@@ -308,7 +308,7 @@ def test_networks_and_names_that_other_programs_can_not_take_are_refused(saved, 
     for name, more, message in (
         ("local", (), "packages for darktable are for networks that see a few pixels around each, such as base"),
         ("base", ("--scale", 4), "at scale 1, got base at scale 4"),
-        ("base", ("--uint8",), "packages for darktable take float32 images; leave --uint8 out"),
+        ("base", ("--uint8",), "packages for darktable take float32 images; leave uint8 out"),
     ):
         result = run(saved(name), "-o", tmp_path / "net.dtmodel", *more)
         assert (result.exit_code, message in result.stderr) == (1, True), result.stderr

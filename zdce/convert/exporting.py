@@ -19,18 +19,17 @@ from zdce import reference
 from zdce.convert import darktable, litert, ncnn
 from zdce.enhancement.enhancer import Enhancer
 from zdce.errors import InputError
+from zdce.models import stored
 from zdce.models.network import DCENet
 from zdce.models.present_weights import present_weights
 from zdce.runtime import atomic, packages
+from zdce.settings import LEVELS
 
 PRECISIONS = ("fp32", "fp16")
 
-# White in 8 bits.
-_LEVELS = 255
-
 # Largest error of an export without rounding, in levels of 255. float32: 1e-4 of the range, as for single operations. float16:
 # 11 bits make a relative error of a thousandth in the logits, and half a level or less in the result; more with larger weights.
-TOLERANCES = {"fp32": 1e-4 * 255, "fp16": 2.0}
+TOLERANCES = {"fp32": 1e-4 * LEVELS, "fp16": 2.0}
 
 _EXPORTER = ("onnx", "onnxscript")
 _ONNX = (*_EXPORTER, "onnxruntime")
@@ -101,11 +100,11 @@ class _ExportedNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         if not self.form.uint8:
             return self._enhanced(image)
-        enhanced = self._enhanced(image.permute(0, 3, 1, 2).to(torch.float32) / _LEVELS)
-        return (enhanced * _LEVELS).round().to(torch.uint8).permute(0, 2, 3, 1)
+        enhanced = self._enhanced(image.permute(0, 3, 1, 2).to(torch.float32) / LEVELS)
+        return (enhanced * LEVELS).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def _enhanced(self, image: Tensor) -> Tensor:
-        return self.model.enhance(image, self.form.scale, reference.apply_curve, _LEVELS if self.form.uint8 else None)
+        return self.model.enhance(image, self.form.scale, reference.apply_curve, LEVELS if self.form.uint8 else None)
 
 
 def _argument(model: DCENet, form: ExportOptions) -> tuple[Tensor, dict[int, str]]:
@@ -174,7 +173,7 @@ def to_pt2(model: DCENet, form: ExportOptions) -> bytes:
 
 def _description(model: DCENet, form: ExportOptions) -> dict[str, str]:
     scale = str(form.scale or model.variant.scale)
-    return {"zdce.variant": json.dumps(model.variant.to_dict()), "zdce.scale": scale, "zdce.precision": form.precision}
+    return {stored.VARIANT_KEY: json.dumps(model.variant.to_dict()), "zdce.scale": scale, "zdce.precision": form.precision}
 
 
 def _to_ncnn(model: DCENet, form: ExportOptions, name: str) -> bytes:
@@ -194,7 +193,7 @@ def _to_litert(model: DCENet, form: ExportOptions, name: str) -> bytes:
             f".tflite files are for networks without scene strength and noise smoothing, such as base, got {model.variant.name}"
         )
     if form.uint8 or form.precision != "fp32":
-        raise InputError(".tflite files are float32 and take float32 images; leave --uint8 and --precision out")
+        raise InputError(".tflite files are float32 and take float32 images; leave uint8 and precision out")
     assert form.size is not None
     with _quiet():
         return litert.convert(_ExportedNetwork(model, form), torch.zeros(1, 3, *form.size))
@@ -209,7 +208,7 @@ def _check_local(what: str, model: DCENet, form: ExportOptions) -> None:
             f" {variant.name} at scale {form.scale or variant.scale}"
         )
     if form.uint8:
-        raise InputError(f"{what} take float32 images; leave --uint8 out")
+        raise InputError(f"{what} take float32 images; leave uint8 out")
 
 
 def _in_onnxruntime(content: bytes) -> _Program:
@@ -286,9 +285,9 @@ def export(model: DCENet, path: Path, form: ExportOptions) -> float:
         raise InputError(f"{path}: expected one of the formats {', '.join(_FORMATS)}")
     kind = _FORMATS[path.suffix]
     if kind.sized and form.size is None:
-        raise InputError(f"{path}: files for LiteRT take images of one size: expected --size HEIGHTxWIDTH")
+        raise InputError(f"{path}: files for LiteRT take images of one size: expected size, a height and a width")
     if form.size is not None and not kind.sized:
-        raise InputError(f"{path}: {path.suffix} files take any size; leave --size out")
+        raise InputError(f"{path}: {path.suffix} files take any size; leave size out")
     if kind.packages:
         packages.require(*kind.packages, extra=kind.extra)
     exported = content(model, path.suffix, form, path.stem)
@@ -310,7 +309,7 @@ def _check(program: _Program, model: DCENet, form: ExportOptions) -> float:
     for (batch, height, width), brightest in zip(_CHECKED_SIZES, _BRIGHTEST, strict=True):
         size = (batch, *(form.size or (height + enhancer.scale, width + enhancer.scale)), 3)
         pictures = torch.randint(0, brightest, size, dtype=torch.uint8, generator=generator)
-        images = (pictures.permute(0, 3, 1, 2) / 255).contiguous()
+        images = (pictures.permute(0, 3, 1, 2) / LEVELS).contiguous()
         # Pictures are rounded before they are denoised; floating-point images are not.
         rounded = form.uint8 and model.variant.noise > 0
         expected = np.stack([enhancer(picture.numpy()) for picture in pictures]) if rounded else enhancer(images).numpy()
@@ -331,9 +330,9 @@ def error(result: NDArray[Any], expected: NDArray[Any]) -> float:
         off = np.abs(result.astype(float) - expected) if result.shape == expected.shape else np.array([np.inf])
         return float(max(off.max() - 1, off.mean()))
     pictures = result.dtype == np.uint8
-    levels = 255.0 * (expected.transpose(0, 2, 3, 1) if pictures else expected)
+    levels = float(LEVELS) * (expected.transpose(0, 2, 3, 1) if pictures else expected)
     if result.shape != levels.shape:
         return float("inf")
     if pictures:
         return float(np.maximum(np.abs(result - levels) - 0.5, 0.0).max())
-    return float(np.abs(255.0 * result - levels).max())
+    return float(np.abs(float(LEVELS) * result - levels).max())

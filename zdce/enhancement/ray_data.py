@@ -4,6 +4,7 @@ Needs the extra ``ray``. Ray decides where the work runs, and repeats it after t
 completely or not at all, and existing ones are kept, so the same call continues after an interruption.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 from zdce import errors
 from zdce.enhancement import batch
 from zdce.enhancement.batch import Job
+from zdce.enhancement.enhance import Model
 from zdce.enhancement.enhancer import Enhancer, Network, load, moved
 from zdce.enhancement.manifest import KEPT
 from zdce.io import images
 from zdce.io.images import Pixels
+from zdce.models import weights
 from zdce.runtime import packages, progress
 from zdce.settings import EnhanceSettings, options
 
@@ -41,21 +44,22 @@ def files(paths: Sequence[str], output: str | None = None) -> Any:
 
 def enhance_files(
     dataset: Any,
-    network: Network | str | Path,
+    model: Model | None = None,
     settings: EnhanceSettings | None = None,
     *,
     overwrite: bool = False,
-    device: str = "cpu",
+    device: str | None = None,
     **keywords: Any,
 ) -> Any:
     """Enhances files; files that fail do not stop the others.
 
     Args:
         dataset: a ``ray.data.Dataset`` with the columns ``source`` and ``target``: paths that all machines can access.
-        network: a loaded network, or a name or path that ``zdce.load`` takes; it is read in this process.
+        model: a loaded network, or a name or path that ``zdce.load`` takes, which is read in this process; None is the default
+            network, ``local``.
         settings: the settings; None stands for the defaults.
         overwrite: whether existing results are replaced.
-        device: device of each actor's network, as for ``zdce.load``; "cuda" needs ``num_gpus=1``.
+        device: device of each actor's network, as for ``zdce.load``; None is the CPU, "cuda" needs ``num_gpus=1``.
         keywords: fields of ``zdce.EnhanceSettings``, which replace those in ``settings``; all others are passed to
             ``ray.data.Dataset.map``: ``compute=ray.data.ActorPoolStrategy(size=4)``, ``num_cpus=8``, ...
 
@@ -66,16 +70,16 @@ def enhance_files(
         FileNotFoundError, ValueError: there is no such network, a setting is out of range, or Ray Data is not installed.
     """
     asked, placement = _split_keywords(settings, keywords)
-    return _map(dataset, _Files, network, device, (asked, overwrite), placement)
+    return _map(dataset, _Files, model, device, (asked, overwrite), placement)
 
 
 def enhance_images(
     dataset: Any,
-    network: Network | str | Path,
+    model: Model | None = None,
     settings: EnhanceSettings | None = None,
     *,
     column: str = "image",
-    device: str = "cpu",
+    device: str | None = None,
     **keywords: Any,
 ) -> Any:
     """Enhances pictures in memory, such as those of ``ray.data.read_images(folder, mode="RGB")``.
@@ -83,7 +87,7 @@ def enhance_images(
     Args:
         dataset: a ``ray.data.Dataset`` with arrays (H, W, 3), RGB, uint8 or uint16, in ``column``; other columns are kept.
         column: name of the column of pictures.
-        network, settings, device, keywords: as for ``enhance_files``.
+        model, settings, device, keywords: as for ``enhance_files``.
 
     Returns:
         A ``ray.data.Dataset`` of the same rows with enhanced pictures.
@@ -92,7 +96,7 @@ def enhance_images(
         FileNotFoundError, ValueError: as for ``enhance_files``.
     """
     asked, placement = _split_keywords(settings, keywords)
-    return _map(dataset, _Images, network, device, (asked, column), placement)
+    return _map(dataset, _Images, model, device, (asked, column), placement)
 
 
 def _split_keywords(settings: EnhanceSettings | None, keywords: dict[str, Any]) -> tuple[EnhanceSettings, dict[str, Any]]:
@@ -102,11 +106,17 @@ def _split_keywords(settings: EnhanceSettings | None, keywords: dict[str, Any]) 
 
 
 def _map(
-    dataset: Any, kind: type, network: Network | str | Path, device: str, arguments: tuple[Any, ...], placement: dict[str, Any]
+    dataset: Any,
+    kind: type,
+    model: Model | None,
+    device: str | None,
+    arguments: tuple[Any, ...],
+    placement: dict[str, Any],
 ) -> Any:
     _ray_data()
-    loaded = load(str(network)) if isinstance(network, str | Path) else network
-    return dataset.map(kind, fn_constructor_args=(loaded, device, *arguments), **placement)
+    chosen = weights.DEFAULT if model is None else model
+    network = load(os.fspath(chosen)) if isinstance(chosen, str | os.PathLike) else chosen
+    return dataset.map(kind, fn_constructor_args=(network, device or "cpu", *arguments), **placement)
 
 
 class _Files:

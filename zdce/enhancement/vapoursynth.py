@@ -2,16 +2,15 @@
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zdce.enhancement import video
-from zdce.enhancement.enhancer import Enhancer, Floats, load
+from zdce.enhancement.enhance import Model, enhancer_for
+from zdce.enhancement.enhancer import Enhancer, Floats
 from zdce.errors import InputError
-from zdce.models import weights
 from zdce.runtime import packages
 from zdce.settings import EnhanceSettings, SettingsKeywords
 
@@ -31,8 +30,10 @@ _USUAL = 1 / 25
 
 def enhance(
     clip: Any,
-    model: str | Path = weights.DEFAULT,
+    model: Model | None = None,
     settings: EnhanceSettings | None = None,
+    *,
+    device: str | None = None,
     **keywords: Unpack[SettingsKeywords],
 ) -> Any:
     """The ``clip`` (``vapoursynth.VideoNode``) enhanced as ``zdce enhance`` does with a video, in its own format.
@@ -42,13 +43,15 @@ def enhance(
 
     Args:
         clip: clip of constant size and format: YUV, grey or RGB, integers or floating point.
-        model: a name that ``zdce variants`` lists with weights, or a ``.safetensors`` file.
+        model: a loaded network, or a name or path that ``zdce.load`` takes; None is the default network, ``local``.
         settings: as for ``zdce.Enhancer``; settings of files have no effect.
+        device: device of a network given by name or path, as for ``zdce.load``; None is the CPU.
         keywords: fields of ``EnhanceSettings``, which replace those in ``settings``.
 
     Raises:
         TypeError: a keyword is not a setting.
-        ValueError: VapourSynth is missing, ``clip`` has a variable format, or the value of a setting is not allowed.
+        ValueError: VapourSynth is missing, ``clip`` has a variable format, the value of a setting is not allowed, or
+            ``device`` is given with a loaded network.
         OSError: there is no such ``model``.
     """
     packages.require("vapoursynth", extra="vapoursynth")
@@ -56,8 +59,9 @@ def enhance(
 
     if clip.format is None or not clip.width:
         raise InputError("clip must have a constant format and size, got a variable one")
-    network = load(model)
-    enhancer = Enhancer(network, video.settings_for(network.variant, EnhanceSettings.of(settings, **keywords)))
+    asked = EnhanceSettings.of(settings, **keywords)
+    whole = enhancer_for(model, asked, device)
+    enhancer = whole.with_settings(video.settings_for(whole.variant, asked))
     narrow = clip.format.sample_type == vapoursynth.INTEGER and clip.format.bits_per_sample == 8
     colours = _colours(clip, vapoursynth)
     to_rgb = {"matrix_in": colours["matrix"]} if "matrix" in colours else {}

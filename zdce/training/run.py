@@ -90,7 +90,7 @@ class Run:
         """
         folder = RunFolder(out)
         if ranks.first and folder.state.exists():
-            raise ExistingFileError(f"{out} already holds a run: --resume continues it, another --out starts a new one")
+            raise ExistingFileError(f"{out} already holds a run: resume it, or start the new one in another folder")
         run = cls(config, folder, ranks)
         if ranks.first:
             atomic.write_text(folder.config, config.to_toml())
@@ -107,7 +107,7 @@ class Run:
                 ``batch_size`` is not a multiple of the number of processes.
         """
         run = cls(config, RunFolder(out), ranks)
-        run._restore(ranks.broadcast_from_first(run._saved))
+        run._restore(ranks.broadcast_from_first(lambda: state.read(run.folder.state, run.learner)))
         run._check_epochs()
         if not ranks.first:
             return run
@@ -234,7 +234,7 @@ class Run:
         if not all(map(math.isfinite, losses)):
             raise TrainingError(
                 f"the loss is not finite in epoch {self.position.epoch + 1}, {when}: {_described(losses)};"
-                f" {self.folder.path} has the state of {self._kept}; a smaller --lr may help"
+                f" {self.folder.path} has the state of {self._kept}; a smaller lr may help"
             )
         return losses
 
@@ -283,10 +283,6 @@ class Run:
 
     def _state(self) -> State:
         return State.of(self.position, self.learner)
-
-    def _saved(self) -> State:
-        self.position = state.load(self.folder.state, self.learner)
-        return self._state()
 
     def _restore(self, saved: State) -> None:
         self.position = Position(**saved.position)

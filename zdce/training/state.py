@@ -56,8 +56,8 @@ class State:
         atomic.write_bytes(path, safetensors.torch.save(self.tensors, metadata))
 
 
-def load(path: Path, learner: Learner) -> Position:
-    """Reads a file that ``State`` wrote: returns the position and restores ``learner``.
+def read(path: Path, learner: Learner) -> State:
+    """Reads a file that ``State`` wrote, with which ``learner`` can continue.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -75,8 +75,7 @@ def load(path: Path, learner: Learner) -> Position:
         learner.check(tensors, numbers)
     except ZdceError as error:
         raise InputError(f"{path} is no state of this run: {error}") from error
-    learner.load(tensors, numbers)
-    return position
+    return State(asdict(position), str(position), tensors, numbers)
 
 
 def _numbers(metadata: dict[str, str], key: str, known: set[str]) -> dict[str, Any]:
