@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from zdce.enhancement import video
 from zdce.io.images import Pixels
 
 FRAMES = 24
@@ -53,9 +52,10 @@ def encode(path: Path, pictures: Iterable[Pixels], height: int, width: int, opti
 
 def read(path: Path) -> Iterator[tuple[Pixels, float]]:
     """Frames (H, W, 3) of a video, with their times in seconds."""
-    files = video.containers()
-    with files.Reader(path) as reader:
-        yield from ((item.pixels, item.time) for item in reader if isinstance(item, files.DecodedFrame))
+    from zdce.io.video_reader import DecodedFrame, Reader
+
+    with Reader(path) as reader:
+        yield from ((item.pixels, item.time) for item in reader if isinstance(item, DecodedFrame))
 
 
 def checked(frames_or_maps: Sequence[NDArray[Any]]) -> NDArray[Any]:

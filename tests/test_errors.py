@@ -165,9 +165,9 @@ def test_a_bug_in_a_videos_frame(photos, model, monkeypatch, where, name):
 
 
 def _video_files():
-    from zdce.io import video_files
+    from zdce.io import video_reader, video_writer
 
-    return (video_files.Reader, "_shot"), (video_files.Writer, "_frame")
+    return (video_reader.Reader, "_shot"), (video_writer.Writer, "_frame")
 
 
 @pytest.mark.parametrize(

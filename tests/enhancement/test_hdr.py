@@ -31,7 +31,7 @@ def brighter(shown):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_what_is_not_changed_stays_to_the_last_bit(transfer, primaries, dtype):
     pixels = frame(dtype)
-    assert np.array_equal(hdr.Frames(space(transfer, primaries), np.dtype(dtype)).through(pixels, np.copy), pixels)
+    assert np.array_equal(hdr.FrameConverter(space(transfer, primaries), np.dtype(dtype)).through(pixels, np.copy), pixels)
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
@@ -39,7 +39,7 @@ def test_tables_give_what_the_formulas_give(transfer):
     pixels = frame(np.uint16)[:256]
     exact = encodings.Encoding(*colour_spaces.functions(space(transfer), pixels.dtype))
     expected = encodings.through(exact, pixels, brighter).astype(int)
-    found = hdr.Frames(space(transfer), pixels.dtype).through(pixels, brighter).astype(int)
+    found = hdr.FrameConverter(space(transfer), pixels.dtype).through(pixels, brighter).astype(int)
     # Near black half a code of sRGB in 16 bits is more codes of PQ; 64 are one of 10 bits.
     assert np.abs(found - expected).max() < 64
     assert np.abs(found - expected)[30:].max() <= 8
@@ -53,6 +53,6 @@ def test_tables_give_what_the_formulas_give(transfer):
 def test_the_network_sees_srgb(transfer):
     seen = []
     pixels = frame(np.uint16)[:256]
-    hdr.Frames(space(transfer), pixels.dtype).through(pixels, lambda shown: seen.append(shown) or shown)
+    hdr.FrameConverter(space(transfer), pixels.dtype).through(pixels, lambda shown: seen.append(shown) or shown)
     exact = encodings.Encoding(*colour_spaces.functions(space(transfer), pixels.dtype))
     assert np.abs(seen[0].astype(int) - encodings.srgb(exact, pixels)).max() <= 12  # 0.05 levels of 255

@@ -305,13 +305,13 @@ def test_a_lit_scene_stays_as_it_is_and_a_dark_one_is_a_videos(network):
     assert (settings.scale, settings.noise) == (12, 0)
     enhancer = Enhancer(network, settings)
     assert live.LiveFrames(enhancer)(lit, 0.0) is lit
-    frames, expected = live.LiveFrames(enhancer), video.Frames(enhancer, None)
+    frames, expected = live.LiveFrames(enhancer), video.FrameEnhancer(enhancer, None)
     for i in range(3):
         found = frames(dark, i / FPS)
         assert np.array_equal(found, expected(dark, i / FPS))
     assert found.mean() > 2 * dark.mean()
     assert frames.share == 1
-    half = video.Frames(enhancer, None)(dark, 0.0, 0.5)
+    half = video.FrameEnhancer(enhancer, None)(dark, 0.0, 0.5)
     assert dark.mean() < half.mean() < found.mean()
 
 

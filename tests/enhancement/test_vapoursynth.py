@@ -69,7 +69,7 @@ def test_a_jump_back_over_all_that_is_held_finds_its_frame():
 def expected():
     """What a video's frames become."""
     network = load("local")
-    enhanced = video.Frames(Enhancer(network, video.settings_for(network.variant, EnhanceSettings(noise=0))), None)
+    enhanced = video.FrameEnhancer(Enhancer(network, video.settings_for(network.variant, EnhanceSettings(noise=0))), None)
     return [enhanced(pixels, i / 25) for i, pixels in enumerate(frames())]
 
 

@@ -329,10 +329,10 @@ class Enhancer:
             return reason
         if isinstance(self.model, StoredNetwork):
             return None
-        from zdce.models import network
+        from zdce.models.altered import why_altered
 
         others = {str(parameter.dtype) for parameter in self.model.parameters()} - {"torch.float32"}
-        return f"its weights are {', '.join(sorted(others))}, not float32" if others else network.why_altered(self.model)
+        return f"its weights are {', '.join(sorted(others))}, not float32" if others else why_altered(self.model)
 
     def _stored(self) -> StoredNetwork:
         if isinstance(self.model, StoredNetwork):

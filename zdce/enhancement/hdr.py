@@ -36,7 +36,7 @@ def _entry(light: Floats) -> NDArray[np.int32]:
     return _bits(light.clip(_LEAST, np.nextafter(_MOST, np.float32(0)))) - _FIRST
 
 
-class Frames:
+class FrameConverter:
     """Converts frames (H, W, 3) of a film, whose numbers mean ``space``, for what enhances sRGB.
 
     Light above diffuse white and unchanged pixels are returned bit for bit.

@@ -101,7 +101,7 @@ class LiveFrames:
     def __init__(self, enhancer: Enhancer) -> None:
         self._switch = DarkSwitch() if enhancer.settings.only_if_dark else None
         self._enhancer = enhancer.with_settings(only_if_dark=False)
-        self._frames: video.Frames | None = None
+        self._frames: video.FrameEnhancer | None = None
         self.share = 1.0
 
     def __call__(self, pixels: Pixels, moment: float) -> Pixels:
@@ -114,7 +114,7 @@ class LiveFrames:
             self._frames = None  # Smoothing starts again when it becomes dark again.
             return pixels
         if self._frames is None:
-            self._frames = video.Frames(self._enhancer, None)
+            self._frames = video.FrameEnhancer(self._enhancer, None)
         return self._frames(pixels, moment, self.share)
 
 

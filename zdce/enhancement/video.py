@@ -80,18 +80,6 @@ def smoothing_for(enhancer: Enhancer) -> Smoothing:
     return Smoothing(enhancer.with_settings(scale=1, noise=0, transfer="srgb").apply, enhancer.settings.smoothing)
 
 
-def containers() -> Any:
-    """The module that reads and writes video files; only this module needs PyAV.
-
-    Raises:
-        ValueError: PyAV is missing.
-    """
-    packages.require("av", extra="video")
-    from zdce.io import video_files
-
-    return video_files
-
-
 def enhance(
     source: Path,
     target: Path,
@@ -115,19 +103,23 @@ def enhance(
     """
     if target.suffix.lower() not in FORMATS:
         raise InputError(f"{target}: expected one of the formats {', '.join(sorted(FORMATS))}")
-    files, settings = containers(), enhancer.settings
+    packages.require("av", extra="video")
+    from zdce.io.video_reader import DecodedFrame, Reader
+    from zdce.io.video_writer import Writer
+
+    settings = enhancer.settings
     report, began = Report(), time.monotonic()
     with (
-        files.Reader(source, deinterlace=settings.deinterlace) as reader,
+        Reader(source, deinterlace=settings.deinterlace) as reader,
         atomic.replacing(target) as temporary,
-        files.Writer(temporary, reader, *FORMATS[target.suffix.lower()], settings.crf, str(target), settings.strip) as writer,
+        Writer(temporary, reader, *FORMATS[target.suffix.lower()], settings.crf, str(target), settings.strip) as writer,
         prefetch.in_background(writer.write, _WAITING) as write,
         prefetch.prefetched(reader, _WAITING) as items,
     ):
-        frames = Frames(enhancer, reader.space)
+        enhanced = FrameEnhancer(enhancer, reader.space)
         for item in items:
-            if isinstance(item, files.DecodedFrame):
-                write(item.with_pixels(frames(item.pixels, item.time)))
+            if isinstance(item, DecodedFrame):
+                write(item.with_pixels(enhanced(item.pixels, item.time)))
                 report.frames += 1
                 shown(report.frames, reader.frames)
             else:
@@ -138,7 +130,7 @@ def enhance(
     return report
 
 
-class Frames:
+class FrameEnhancer:
     """Frames of a film, enhanced one after another. HDR keeps light above diffuse white; a letterboxed film keeps its
     border.
     """
@@ -147,7 +139,7 @@ class Frames:
         self._enhancer, self._space = enhancer, space if enhancer.settings.transfer == "srgb" else None
         self._smoothing, self._border = smoothing_for(enhancer), borders.FilmBorder()
         self._inside: tuple[slice, slice] | None = None
-        self._hdr: hdr.Frames | None = None
+        self._hdr: hdr.FrameConverter | None = None
 
     def __call__(self, pixels: Pixels, moment: float, share: float = 1.0) -> Pixels:
         """The next frame (H, W, 3), shown at ``moment`` seconds, with this share of its curve."""
@@ -165,7 +157,7 @@ class Frames:
         if self._space is None:
             return self._curved(pixels, moment, share)
         if self._hdr is None:
-            self._hdr = hdr.Frames(self._space, pixels.dtype)
+            self._hdr = hdr.FrameConverter(self._space, pixels.dtype)
         return self._hdr.through(pixels, lambda shown: self._curved(shown, moment, share))
 
     def _curved(self, pixels: Pixels, moment: float, share: float) -> Pixels:

@@ -82,6 +82,11 @@ def _graph(frame: av.VideoFrame, base: Fraction | None, filters: list[tuple[str,
     return graph
 
 
+def bits(pixels: VideoFormat) -> int:
+    """Bits of the deepest component of ``pixels``."""
+    return max(component.bits for component in pixels.components)
+
+
 def sampling(pixels: VideoFormat) -> str:
     """The chroma sampling, "420", "422" or "444", that holds the chroma of ``pixels``."""
     if len(pixels.components) < 3:  # Grey.

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from zdce import backends
+from zdce.models.altered import why_altered
 from zdce.models.engine import network_plan
-from zdce.models.network import DCENet, why_altered
+from zdce.models.network import DCENet
 from zdce.models.present_weights import present_weights
 from zdce.models.variants import CURVE, Variant
 from zdce.ops import dispatch

@@ -27,7 +27,7 @@ class GpuGraphs:
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
         self._once: set[Hashable] = set()
         self._turn = threading.Lock()
-        self._place = _Place()
+        self._shared = _SharedStream()
 
     @contextmanager
     def result(
@@ -43,7 +43,7 @@ class GpuGraphs:
             prepare: gives an input the type and layout that ``compute`` takes.
         """
         with self._turn, torch.cuda.device(inputs[0].device) if inputs[0].is_cuda else nullcontext():
-            graph = None if key is None else self._graph(key, lambda: _Graph(compute, [*map(prepare, inputs)], self._place))
+            graph = None if key is None else self._graph(key, lambda: _Graph(compute, [*map(prepare, inputs)], self._shared))
             if graph is None:
                 yield compute(*map(prepare, inputs))
                 return
@@ -65,7 +65,7 @@ class GpuGraphs:
         return self._graphs.get(key)
 
 
-class _Place:
+class _SharedStream:
     """What graphs that run one after the other share.
 
     They are captured in one stream, and so share cuBLAS's workspace and must not run at once: the next one waits until the
@@ -84,11 +84,11 @@ class _Place:
 class _Graph:
     """A CUDA graph; its inputs and its result are always at the same addresses."""
 
-    def __init__(self, compute: Computation, inputs: Sequence[Tensor], place: _Place) -> None:
+    def __init__(self, compute: Computation, inputs: Sequence[Tensor], shared: _SharedStream) -> None:
         self._inputs = [given.clone(memory_format=torch.preserve_format) for given in inputs]
-        self._free = place.free
+        self._free = shared.free
         torch.cuda.current_stream().wait_event(self._free)
-        self._graph = CudaGraph(inputs[0].device, place.stream)
+        self._graph = CudaGraph(inputs[0].device, shared.stream)
         work = partial(compute, *self._inputs)
         self._graph.warm_up(work)
         self._result = self._graph.capture(work)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from zdce.models import fused_network
+from zdce.models.altered import with_plain_weights
 from zdce.models.gpu_graphs import GpuGraphs
-from zdce.models.network import DCENet, with_plain_weights
+from zdce.models.network import DCENet
 from zdce.runtime import float32
 
 # Types of the convolutions, by the name of the precision; ``tf32`` is float32 with factors of products rounded to 10 bits.
