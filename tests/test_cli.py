@@ -16,6 +16,7 @@ from PIL import Image
 import zdce
 from runs import zdce_after
 from zdce import cli
+from zdce.commands import bench
 from zdce.errors import BackendError, InputError
 from zdce.models.variants import VARIANTS
 from zdce.ops import dispatch
@@ -183,6 +184,14 @@ def test_each_command_is_where_the_list_says(name):
     assert name in run("--help").stdout
     # Names that a panel of the help has, and the command does not, would end it.
     assert run(name, "--help").exit_code == 0
+
+
+@pytest.mark.parametrize("name", list(bench.COMMANDS))
+def test_each_benchmark_is_where_the_list_says(name):
+    command = bench.COMMANDS[name].load()
+    assert command.name == name
+    assert command.help.splitlines()[0] == bench.COMMANDS[name].summary
+    assert name in run("bench", "--help").stdout
 
 
 def test_public_names_are_found():

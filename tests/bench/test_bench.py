@@ -41,7 +41,7 @@ from zdce.bench import (
 from zdce.bench.cases import CASES, MODES, Setting
 from zdce.bench.providers import PROVIDERS, Provider
 from zdce.bench.rows import Row, spread, to_csv
-from zdce.commands import bench as bench_commands
+from zdce.commands import bench_options
 from zdce.errors import InputError
 from zdce.io import images
 from zdce.ops import dispatch
@@ -78,7 +78,7 @@ def test_rows_are_printed_where_their_file_cannot_be_written(tmp_path, capsys, a
     row = Row("ops", "apply_curve", "reference", "both", "time", "ms", 2.5, None, None, "1x3x2x2", "float32", 2, "cpu")
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
-        bench_commands._save_rows([row], tmp_path / "file" / "rows.csv", as_json)
+        bench_options.save_rows([row], tmp_path / "file" / "rows.csv", as_json)
     printed = capsys.readouterr().out
     assert json.loads(printed) == [row.to_dict()] if as_json else printed == to_csv([row])
 
