@@ -141,9 +141,9 @@ def test_results_of_single_files_are_no_inputs_when_their_folder_is(model, tmp_p
     folder.mkdir()
     (folder / "a.jpg").write_bytes((photos / "a.jpg").read_bytes())
     (folder / "b-enhanced.jpg").write_bytes((photos / "a.jpg").read_bytes())  # nobody's result
-    assert run(model, folder / "a.jpg").exit_code == 0
+    assert enhance(model, folder / "a.jpg").exit_code == 0
     for names in ([folder], [folder, "--overwrite"]):
-        assert run(model, *names).exit_code == 0
+        assert enhance(model, *names).exit_code == 0
         assert sorted(path.name for path in (tmp_path / "trip-enhanced").iterdir()) == ["a.jpg", "b-enhanced.jpg"]
 
 
