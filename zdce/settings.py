@@ -176,10 +176,12 @@ class EnhanceSettings:
         noise: standard deviation of the input's noise in 8-bit levels, from 0 to below 255. The noise that the curve has
             amplified is smoothed and colours become paler where it is (``zdce.ops.denoise_picture``, which takes a fraction of
             white); 0 turns this off. None measures the noise of each picture and frame, and uses at least the network's own; it
-            also measures and reduces the grain. Networks without noise of their own don't smooth.
+            also measures and reduces the grain. With None, networks without noise of their own (all but ``local`` and
+            ``adaptive``) don't smooth.
         shadows: how strongly shadows are lifted, from -1 (black stays black) over 0 (as the network does) to 1. The mean of a
-            dark scene stays the same; the darker half of a backlit scene is lifted from not at all (-1) to twice as far (1).
-            For networks with guided maps, such as ``local``; without effect in lit scenes.
+            dark scene stays the same, unless nearly all of it is shadow, which stays dark towards -1; the darker half of a
+            backlit scene is lifted from not at all (-1) to twice as far (1). For networks with guided maps, such as ``local``;
+            without effect in lit scenes.
         highlights: how far lit parts keep their brightness, for the same networks: 1 completely, 0 lifts them like the rest.
         transfer: encoding of light in the pixel values. ``"srgb"``: a file's own colour profile, or sRGB where it has none.
             ``"linear"``: proportional to light. ``"log"``: ACEScct.
@@ -219,7 +221,8 @@ class EnhanceSettings:
     )  # fmt: skip
     noise: float | None = _option(
         None, "Input noise to remove (standard deviation, 8-bit levels); 0 turns it off.",
-        least=0, below=LEVELS, unit="levels", unset="measured in each picture, but no less than the network's own",
+        least=0, below=LEVELS, unit="levels",
+        unset="measured in each picture, at least the network's own; 0 for networks without noise of their own",
     )  # fmt: skip
     shadows: float = _option(0.0, "How strongly shadows are lifted: -1 less, 0 as the network does, 1 more.", least=-1, most=1)
     highlights: float = _option(

@@ -79,7 +79,13 @@ int main(int count, char** arguments) {
   int done = read_ppm(arguments[2], &dark);
   bright = dark;
   bright.data = done ? malloc((size_t)(dark.row_stride * dark.height)) : NULL;
-  if (done && zdce_enhance(network, &dark, NULL, &bright) != ZDCE_OK) {
+  zdce_settings settings = zdce_network_settings(network);
+  double noise = 0;
+  if (done && settings.noise > 0 && zdce_measure_noise(&dark, &noise, &settings.grain) == ZDCE_OK &&
+      noise > settings.noise) {
+    settings.noise = noise;
+  }
+  if (done && zdce_enhance(network, &dark, &settings, &bright) != ZDCE_OK) {
     fprintf(stderr, "%s: %s\n", arguments[2], zdce_last_error());
     done = 0;
   }

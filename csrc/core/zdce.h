@@ -132,8 +132,8 @@ ZDCE_API zdce_status zdce_apply(const zdce_picture* picture, const float* maps, 
 ZDCE_API zdce_status zdce_reduce(const zdce_picture* picture, int64_t scale, int means, float* small);
 
 /* Writes standard deviations in levels of 255, from 0 to 10: of the picture's noise, and of the finest details of its
- * flat parts. zdce_enhance does not measure them: set zdce_settings.noise to the larger of `noise` and the network's
- * own noise, and zdce_settings.grain to `grain`. */
+ * flat parts. zdce_enhance does not measure them: if the network's own noise is above 0, set zdce_settings.noise to the
+ * larger of it and `noise`, and zdce_settings.grain to `grain`. */
 ZDCE_API zdce_status zdce_measure_noise(const zdce_picture* picture, double* noise, double* grain);
 
 /* Smooths, in place, the noise that the curve amplified in `enhanced`. noise, grain: of `picture`, as in zdce_settings.

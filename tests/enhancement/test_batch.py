@@ -103,6 +103,7 @@ def test_results_are_replaced_only_when_told(model, photos):
     ("arguments", "message"),
     [
         (["", "-o", "out"], "no such file or folder: ''"),
+        (["a.jpg", "-o", ""], "output must be the name of a file or a folder, got ''"),
         (["a.jpg", "-o", "a.jpg"], "a.jpg would replace an input"),
         (["in/b.png", "-o", "in"], "in/b.png would replace an input"),
         (["in/b.png", "in/deep/b.png", "-o", "out"], "in/b.png and in/deep/b.png would both become out/b.png"),
@@ -413,6 +414,13 @@ def test_postscript_starts_no_other_program(model, photos, monkeypatch, name):
     assert "not a picture that can be read" in enhance(model, name).stderr
     with pytest.raises(OSError, match="not a picture that can be read"):
         zdce.enhance(name, output="bright.png")
+
+
+def test_every_error_names_the_file(model, photos, monkeypatch):
+    monkeypatch.setenv("ZDCE_BACKEND", "cuda")
+    result = run(model, "a.jpg", "-o", "out.jpg")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("skipped a.jpg: backend 'cuda' was asked for but can't run")
 
 
 def test_what_is_left_out_stands_in_the_manifest(model, photos):

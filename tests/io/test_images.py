@@ -161,6 +161,21 @@ def test_one_bit_and_grey_with_alpha(tmp_path):
     assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png")), gradient(2))
 
 
+def test_colours_and_channels_that_are_not_kept_are_named(tmp_path):
+    Image.fromarray(gradient()).convert("CMYK").save(tmp_path / "a.jpg")
+    assert images.read(tmp_path / "a.jpg").notes == ("its CMYK colours became RGB",)
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    Image.fromarray(gradient()).convert("RGB").convert("LAB").save(tmp_path / "a.tif", icc_profile=lab)
+    picture = images.read(tmp_path / "a.tif")
+    assert picture.notes == ("its Lab colours became RGB",)
+    assert "icc_profile" not in picture.metadata
+    five = np.concatenate([gradient(), gradient()[..., :2]], axis=2)
+    tifffile.imwrite(tmp_path / "b.tif", five, photometric="rgb", planarconfig="contig", extrasamples=(0, 0))
+    picture = images.read(tmp_path / "b.tif")
+    assert picture.notes == ("2 of its 5 channels left out",)
+    assert np.array_equal(picture.pixels, five[..., :3])
+
+
 def test_cmyk_becomes_rgb(tmp_path):
     Image.fromarray(gradient()).convert("CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
     picture = images.read(tmp_path / "a.jpg")

@@ -14,7 +14,7 @@ from zdce.enhancement import live as live_video
 from zdce.enhancement.enhancer import Enhancer, load
 from zdce.errors import InputError
 from zdce.runtime import packages, signals
-from zdce.settings import EnhanceSettings
+from zdce.settings import VIDEO_SCALE, EnhanceSettings
 
 _PANELS = {
     "Source": ("input_format", "timeout"),
@@ -36,7 +36,7 @@ _PANELS = {
 @click.option("--virtual-camera", is_flag=True, help="Also send the result to a virtual camera (the extra `virtualcamera`).")
 @options.model
 @options.device
-@options.settings("pixels", "frames")
+@options.settings("pixels", "frames", unset={"noise": "0", "scale": f"the network's own, but at least {VIDEO_SCALE}"})
 @click.option("--json", "as_json", is_flag=True, help="Print frame counts and latency as JSON at the end.")
 def live(
     source: str, input_format: str | None, timeout: float, host: str, port: int, names: tuple[str, ...], in_browser: bool,

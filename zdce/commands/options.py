@@ -2,9 +2,11 @@
 
 import ipaddress
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -101,12 +103,19 @@ def warn_of_visitors(host: str) -> None:
         click.echo(f"warning: anyone who can reach {host} can use this server: it has no passwords and no encryption", err=True)
 
 
-def settings(*effects: Effect, without: Collection[str] = ()) -> Callable[[_Command], _Command]:
+def settings(
+    *effects: Effect, without: Collection[str] = (), unset: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[_Command], _Command]:
     """Adds an option for each setting with one of ``effects`` (by default all settings), except those ``without``.
 
-    The command gets them as one argument, ``settings``, an ``EnhanceSettings``.
+    The command gets them as one argument, ``settings``, an ``EnhanceSettings``. ``unset`` says what None means there, if
+    that differs.
     """
-    chosen = {name: option for name, option in all_settings(*effects).items() if name not in without}
+    chosen = {
+        name: replace(option, unset=unset.get(name, option.unset))
+        for name, option in all_settings(*effects).items()
+        if name not in without
+    }
 
     def decorate(command: _Command) -> _Command:
         @wraps(command)

@@ -142,7 +142,8 @@ def train(
 
     Writes config.toml, log.csv, weights every 10 epochs (epoch-010.safetensors, ...) and the last weights (last.safetensors) to
     OUT. Ctrl-C saves the state and stops (exit code 130; SIGTERM: 143); --resume continues and ends with the same weights, bit
-    for bit, as without the stop. The defaults are the settings of the report (docs/study.md). Under `torchrun --nproc-per-node
+    for bit, as without the stop. The defaults are the settings of the report (docs/study.md), but for
+    --normalization, which was keras. Under `torchrun --nproc-per-node
     N -m zdce train` N processes share each batch; --resume works with any number of processes.
     """
     if resume and config_file:

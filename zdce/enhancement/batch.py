@@ -95,10 +95,12 @@ def plan_into_folder(pictures: Iterable[Found], output: str | None, form: Format
     not inputs.
 
     Raises:
-        ValueError: ``output`` is a file.
+        ValueError: ``output`` is a file, or empty.
     """
     if output is None:
         return [Job(picture.path, _beside(picture, form)) for picture in pictures]
+    if not output:  # as of a shell's variable that is not set; it is not the current folder
+        raise InputError("output must be the name of a file or a folder, got ''")
     folder = Path(output)
     if os.path.lexists(folder) and not folder.is_dir():
         raise InputError(f"{output} is a file, where a folder is expected for results")
@@ -305,7 +307,8 @@ def do(job: Job, work: Work, shown: "Progress") -> Outcome:
         if errors.is_lack_of_memory(error):
             reason = f"{job.source}: there is not enough memory for it"
         elif (known := errors.explanation(error)) is not None:
-            reason = known
+            named = str(job.source) in known or str(job.target) in known
+            reason = known if named else f"{job.source}: {known}"
         else:
             reason = f"{job.source}: a bug of zdce, {type(error).__name__}: {errors.one_line(error)}"
             report_skipped(reason)

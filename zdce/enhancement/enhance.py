@@ -71,7 +71,8 @@ def enhance(
             - an array (H, W, 3); grey (H, W) or (H, W, 1); (H, W, 4) with opacity, which is kept; or a batch (B, H, W, C);
               uint8, uint16, or floating in [0, 1].
             - a tensor (3, H, W) or (B, 3, H, W); uint8, uint16, or floating in [0, 1]. The result has no gradient.
-            - a Pillow image. Modes RGB, RGBA, L, LA and I;16 are kept, others become the nearest of these.
+            - a Pillow image. Modes RGB, RGBA, L, LA and I;16 are kept; others become the nearest of these; F and La are
+              refused.
             - the path of a picture file, which is read upright; with ``output`` also of a video file (the extra ``video``).
         model: a loaded network, or a name or path that ``zdce.load`` takes. None is the default network, ``local``.
         settings: the settings; None stands for the defaults.
@@ -82,13 +83,14 @@ def enhance(
         keywords: fields of ``EnhanceSettings``, which replace those in ``settings``.
 
     Returns:
-        The enhanced picture, with the kind, shape and type of ``image``; or ``output`` if that is given.
+        The enhanced picture, with the kind, shape and type of ``image``; or the path ``output`` if that is given.
 
     Raises:
-        TypeError: ``image`` is of another kind, or a keyword is not a setting.
-        ValueError: ``image`` has another shape, or values that are not finite or outside of [0, 1]; a setting is out of range;
-            ``output`` is the input itself, or ``image`` no path beside it; ``device`` is given with a loaded network.
-        OSError: a file can't be read or written.
+        TypeError: ``image`` or ``model`` is of another kind, or a keyword is not a setting.
+        ValueError: ``image`` has another shape, or values that are not finite or outside of [0, 1]; a setting is out of range,
+            or not one of the network's; ``output`` is the input itself, or ``image`` no path beside it; ``device`` is given
+            with a loaded network.
+        OSError: a file can't be read or written, or there is no such network.
 
     >>> zdce.enhance(np.full((5, 7, 3), 20, np.uint8), zdce.DCENet("iters4")).shape
     (5, 7, 3)

@@ -106,9 +106,9 @@ class Enhancer:
         settings: the ``EnhanceSettings``, with the network's own values in place of None, except for ``noise``.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such network or file.
         TypeError: ``model`` is of another type, or a keyword is not a setting.
-        ValueError: there is no such network, a value is not allowed, or the network has no such setting (``shadows``,
+        ValueError: a value is not allowed, or the network has no such setting (``shadows``,
             ``highlights``, ``brightness``).
 
     >>> enhancer = zdce.Enhancer(zdce.DCENet("iters4"), strength=0.5)

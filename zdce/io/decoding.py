@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageCms, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from zdce import errors
 from zdce.errors import FileError, InputError, MissingFileError, library_call
@@ -42,6 +42,9 @@ _MOST_DPI = 65535
 
 # Number of pixels that are copied at once; they fit into a second-level cache.
 _BAND_PIXELS = 1 << 17
+
+# Pillow's modes of colours that become RGB, with their names.
+_OTHER_COLOURS = {"CMYK": "CMYK", "LAB": "Lab"}
 
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -145,6 +148,11 @@ def _decoded(image: Image.Image, source: Path | bytes, data: Buffer, most_pixels
     # Pillow turns TIFF files upright while it loads them, and libheif its own formats.
     if format_name not in ("TIFF", "HEIF") and turn > 1:
         image = image.transpose(_TRANSPOSED[turn])
+    if image.mode in _OTHER_COLOURS:
+        notes.append(f"its {_OTHER_COLOURS[image.mode]} colours became RGB")
+    channels: int = getattr(image, "tag_v2", {}).get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    if format_name == "TIFF" and (further := channels - len(image.getbands())) > 0:
+        notes.append(f"{further} of its {channels} channels left out")
     picture = _picture(image, format_name)
     if holds_deep:
         # Only after Pillow, which finds more faults, has found none.
@@ -350,8 +358,9 @@ def _picture(image: Image.Image, format_name: str) -> Picture:
         return Picture(np.repeat(levels.astype(np.uint16)[..., None], 3, axis=2), grey=True, metadata=metadata)
     if image.mode == "F":
         raise InputError("expected pixels of 8 or 16 bits, got floating-point ones")
-    if image.mode == "CMYK":
-        image = _rgb_of_cmyk(image, metadata.pop("icc_profile", None))
+    if image.mode in _OTHER_COLOURS:  # Their profile describes those, not RGB.
+        profile = metadata.pop("icc_profile", None)
+        image = _rgb_of_cmyk(image, profile) if image.mode == "CMYK" else image
     grey = image.mode in ("1", "L", "LA", "La")
     alpha = np.asarray(_in_mode(image, "RGBA").getchannel("A")) if image.has_transparency_data else None
     rgb = _in_mode(_in_mode(image, "L" if grey else "RGBA" if alpha is not None else "RGB"), "RGB")
