@@ -27,9 +27,9 @@ from triton.runtime.jit import JITFunction
 
 from zdce import backends, ops
 from zdce.models import guided_scene
-from zdce.models.scene import SIDE
 from zdce.ops import dispatch, operator
 from zdce.ops.picture_noise import picture_noise
+from zdce.scene_constants import SIDE
 
 from .cases import CASES, DTYPES, Setting, gradients, value
 from .ptx import ptxas_words, widest

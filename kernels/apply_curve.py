@@ -8,13 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zdce.kernels.device import step, wide
 from zdce.kernels.launch import launch
-from zdce.kernels.tiles import device_function, wide
-
-
-@device_function
-def step(x, a):
-    return x + a * (x * x - x)
 
 
 @triton.jit

@@ -12,12 +12,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zdce import noise_constants
+from zdce.interleaved import WHITE
+from zdce.kernels.device import BLUE, GREEN, RED, constant, device_function, luma
 from zdce.kernels.launch import launch
-from zdce.kernels.pictures import WHITE
-from zdce.kernels.tiles import constant, device_function
 
-# As in zdce/ops/denoise_picture.py.
-FULL_BLUR, COLOR, COLOR_ERROR = constant(2 / 255), constant(25 / 255), constant(1.4 / 255)
+BLACK_TERM = constant(noise_constants.BLACK_TERM)
+FLAT_TERM = constant(noise_constants.FLAT_TERM)
+OWN_WEIGHT = constant(noise_constants.OWN_WEIGHT)
+FULL_BLUR = constant(noise_constants.FULL_BLUR)
+COLOR = constant(noise_constants.COLOR)
+COLOR_ERROR = constant(noise_constants.COLOR_ERROR)
+BELOW_WHITE = constant(noise_constants.BELOW_WHITE)
 
 
 @device_function
@@ -40,12 +46,6 @@ def rows_and_columns(width, PIXELS: tl.constexpr):
     row = begin // width
     x = (begin - row * width).to(tl.int32) + tl.arange(0, PIXELS)
     return row + x // width, x % width
-
-
-@device_function
-def luma(colors):
-    """Luma with the weights LUMA of zdce/srgb.py."""
-    return 0.2126 * colors[0] + 0.7152 * colors[1] + 0.0722 * colors[2]
 
 
 @device_function
@@ -121,8 +121,8 @@ def guide_forward(
             mean = (brights[0] + brights[1] + brights[2] + brights[3] + bright) * (0.04 / TOP)
             before = (darks[0] + darks[1] + darks[2] + darks[3] + dark) * 0.04
             variance = tl.maximum((powers[0] + powers[1] + powers[2] + powers[3] + power) * 0.04 - before * before, 0.0)
-            slope = mean * (1.0 - mean) / (before * (1.0 - before) + 1e-3)
-            lost = grain / (variance + (grain + 1e-12)) * (pixels[0] - before)
+            slope = mean * (1.0 - mean) / (before * (1.0 - before) + BLACK_TERM)
+            lost = grain / (variance + (grain + FLAT_TERM)) * (pixels[0] - before)
             lost = tl.where(slope > 1.0, tl.minimum(slope - 1.0, 1.0) * slope * lost, 0.0)
             averaged = lights[0] * (1 / TOP) - lost
             guides = (guides[1], guides[2], guides[3], guide)
@@ -162,7 +162,7 @@ def denoise_forward(
     slope, own, own_guide = tl.load(slope_ptr + at), tl.load(luma_ptr + at), tl.load(guide_ptr + at)
     added = tl.maximum(slope * slope - 1.0, 0.0)
     limits = limit * added
-    total = limits * limits + 1e-6
+    total = limits * limits + OWN_WEIGHT
     change = total * (tl.load(averaged_ptr + at) - own)
     red, blue = tl.zeros_like(change), tl.zeros_like(change)
     for i in tl.static_range(-4, 5):
@@ -183,7 +183,7 @@ def denoise_forward(
     share, pale = tl.minimum(tl.maximum(chroma * (slope - 1.0), 0.0), 1.0), 1.0 / (1.0 + color_error * added)
     light = change / total
     red, blue = share * (pale * red - (colors[0] - own)), share * (pale * blue - (colors[2] - own))
-    green = -(0.2126 * red + 0.0722 * blue) / 0.7152
+    green = -(RED * red + BLUE * blue) / GREEN
     to = denoised_ptr + y * denoised_y + 3 * x
     store(to, colors[0], light + red, inside, TOP)
     store(to + 1, colors[1], light + green, inside, TOP)
@@ -192,7 +192,7 @@ def denoise_forward(
 
 @device_function
 def store(to, own, change, inside, TOP: tl.constexpr):
-    value = tl.minimum(tl.maximum(own + change, 0.0), tl.maximum(own, 254 / 255))
+    value = tl.minimum(tl.maximum(own + change, 0.0), tl.maximum(own, BELOW_WHITE))
     # Changes that are NaN, from a neighbour that is, change nothing.
     value = tl.where(change == change, value, own)  # noqa: PLR0124
     if TOP > 1:

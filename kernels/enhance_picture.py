@@ -9,22 +9,45 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zdce.kernels.apply_curve import step
-from zdce.kernels.denoise_picture import luma
+from zdce.interleaved import WHITE
+from zdce.kernels.device import clamped, device_function, hyperbolic_tangent, load, luma, step, wide
 from zdce.kernels.launch import launch
-from zdce.kernels.pictures import WHITE
-from zdce.kernels.tiles import device_function, hyperbolic_tangent, load, wide
 
 
 @device_function
-def activated(pointers, mask, strength, LOGITS: tl.constexpr):
-    """Maps for the curve: the tanh of logits, times the strength, clamped to [-1, 1]."""
+def map_values(pointers, mask, strength, GUIDED: tl.constexpr, LOGITS: tl.constexpr):
+    """Values that are interpolated: coefficients of guided maps, or maps for the curve: the tanh of logits, times the strength,
+    clamped to [-1, 1]."""
     a = load(pointers, mask)
     if LOGITS:
         a = hyperbolic_tangent(a)
-    a *= strength
-    a = tl.where(a > 1.0, 1.0, a)
-    return tl.where(a < -1.0, -1.0, a)
+    if not GUIDED:
+        a = clamped(a * strength, -1.0, 1.0)
+    return a
+
+
+@device_function
+def sampled(
+    upper, lower, left, right, weight_x, weight_y, mask, strength,
+    GUIDED: tl.constexpr, INTERPOLATED: tl.constexpr, LOGITS: tl.constexpr,
+):  # fmt: skip
+    """A plane's values (ROWS, COLUMNS) between its rows `upper` and `lower`, pointers, and the columns `left` and `right`; or
+    (1, COLUMNS) of `upper` and `left` alone."""
+    above = map_values(upper + left, mask, strength, GUIDED, LOGITS)
+    if INTERPOLATED:
+        above += weight_x * (map_values(upper + right, mask, strength, GUIDED, LOGITS) - above)
+        below = map_values(lower + left, mask, strength, GUIDED, LOGITS)
+        below += weight_x * (map_values(lower + right, mask, strength, GUIDED, LOGITS) - below)
+        values = above[None, :] + weight_y[:, None] * (below - above)[None, :]
+    else:
+        values = above[None, :]
+    return values
+
+
+@device_function
+def fraction(pointers, mask, TOP: tl.constexpr):
+    """Colours of pixels, as fractions of white."""
+    return tl.load(pointers, mask=mask, other=0).to(tl.float32) / TOP
 
 
 # Only rows of maps are read with wide accesses; other sizes are not specialised.
@@ -63,43 +86,24 @@ def picture_forward(
         weight_y = (y * factor_y + offset_y - divisor_y * band).to(tl.float32) / divisor_y
     else:
         left = x * maps_x  # shows the compiler that pixels are neighbours
+        right, weight_x, weight_y = left, 0.0, 0.0
     valid, maps_c = x < width, wide(maps_c)
+    own = picture_ptr + y[:, None] * picture_y + 3 * x[None, :]
     if GUIDED:
-        for k in tl.static_range(2):
-            maps = maps_ptr + k * maps_c
-            above = load(maps + upper + left, valid)
-            if INTERPOLATED:
-                above += weight_x * (load(maps + upper + right, valid) - above)
-                below = load(maps + lower + left, valid)
-                below += weight_x * (load(maps + lower + right, valid) - below)
-                coefficient = above[None, :] + weight_y[:, None] * (below - above)[None, :]
-            else:
-                coefficient = above[None, :]
-            if k == 0:
-                own = picture_ptr + y[:, None] * picture_y + 3 * x[None, :]
-                red = tl.load(own, mask=inside, other=0).to(tl.float32) / TOP
-                green = tl.load(own + 1, mask=inside, other=0).to(tl.float32) / TOP
-                blue = tl.load(own + 2, mask=inside, other=0).to(tl.float32) / TOP
-                a = coefficient * luma((red, green, blue))
-            else:
-                a += coefficient
-        a = tl.where(a > 0.0, 0.0, a)
-        a = strength * tl.where(a < -1.0, -1.0, a)
-        a = tl.where(a > 1.0, 1.0, a)
-        a = tl.where(a < -1.0, -1.0, a)
+        maps = maps_ptr
+        a = sampled(maps + upper, maps + lower, left, right, weight_x, weight_y, valid, strength, GUIDED, INTERPOLATED, LOGITS)
+        a *= luma((fraction(own, inside, TOP), fraction(own + 1, inside, TOP), fraction(own + 2, inside, TOP)))
+        maps += maps_c
+        a += sampled(maps + upper, maps + lower, left, right, weight_x, weight_y, valid, strength, GUIDED, INTERPOLATED, LOGITS)
+        a = clamped(strength * clamped(a, -1.0, 0.0), -1.0, 1.0)
     for c in tl.static_range(3):
-        v = tl.load(picture_ptr + y[:, None] * picture_y + 3 * x[None, :] + c, mask=inside, other=0).to(tl.float32) / TOP
+        v = fraction(own + c, inside, TOP)
         for t in tl.static_range(T):
             if not GUIDED and (t == 0 or not SHARED):
                 maps = maps_ptr + (c if SHARED else 3 * t + c) * maps_c
-                above = activated(maps + upper + left, valid, strength, LOGITS)
-                if INTERPOLATED:
-                    above += weight_x * (activated(maps + upper + right, valid, strength, LOGITS) - above)
-                    below = activated(maps + lower + left, valid, strength, LOGITS)
-                    below += weight_x * (activated(maps + lower + right, valid, strength, LOGITS) - below)
-                    a = above[None, :] + weight_y[:, None] * (below - above)[None, :]
-                else:
-                    a = above[None, :]
+                a = sampled(
+                    maps + upper, maps + lower, left, right, weight_x, weight_y, valid, strength, GUIDED, INTERPOLATED, LOGITS
+                )
             v = step(v, a)
         if TOP > 1:
             v = tl.floor(v * TOP + 0.5).to(tl.int32)

@@ -5,10 +5,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zdce.kernels.denoise_picture import luma
+from zdce import scene_constants
+from zdce.kernels.device import luma
 from zdce.kernels.launch import launch
 from zdce.kernels.scene_strength import WARPS, WHITE, brightest, colors_of, curved, share_above
-from zdce.ops import guided_strength as constants
 
 
 @triton.jit
@@ -40,6 +40,7 @@ def guided_strength(
 ) -> None:
     """image (B, 3, 64, 64), maps and darker_half (B, 1, 64, 64), limits (B, 3); writes strengths (B,)."""
     launch(
-        guided_forward, (len(image),), image, maps, darker_half, limits, strengths, MOST=constants.MOST,
-        HALVINGS=constants.HALVINGS, T=iterations, PIXELS=image[0, 0].numel(), num_warps=WARPS,
+        guided_forward, (len(image),), image, maps, darker_half, limits, strengths,
+        MOST=scene_constants.HIGHEST_GUIDED_STRENGTH, HALVINGS=scene_constants.GUIDED_HALVINGS, T=iterations,
+        PIXELS=image[0, 0].numel(), num_warps=WARPS,
     )  # fmt: skip

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zdce.kernels.apply_curve import step
+from zdce.kernels.device import device_function, hyperbolic_tangent, load, step, wide
 from zdce.kernels.launch import launch
 from zdce.kernels.tiles import (
     BACKWARD_ROWS,
@@ -20,11 +20,8 @@ from zdce.kernels.tiles import (
     WARPS,
     N,
     corner,
-    device_function,
     gaps_along_x,
-    hyperbolic_tangent,
     inside,
-    load,
     load_group,
     squares_along_x,
     store_group,
@@ -32,7 +29,6 @@ from zdce.kernels.tiles import (
     sums_of_4,
     tangent_beside,
     tile_columns,
-    wide,
 )
 
 

@@ -4,9 +4,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zdce.interleaved import WHITE
+from zdce.kernels.device import device_function, wide
 from zdce.kernels.launch import launch
-from zdce.kernels.pictures import WHITE
-from zdce.kernels.tiles import device_function, wide
 
 
 @triton.jit(do_not_specialize=["picture_ptr", "small_ptr", "height", "width", "down", "across", "picture_y", "scale"])

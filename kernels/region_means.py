@@ -4,8 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zdce.kernels.device import load, wide
 from zdce.kernels.launch import launch
-from zdce.kernels.tiles import load, wide
 
 
 @triton.jit(do_not_specialize=["down", "across"])

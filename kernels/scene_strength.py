@@ -8,28 +8,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zdce.kernels.apply_curve import step
+from zdce import scene_constants
+from zdce.kernels.device import clamped, constant, device_function, step
 from zdce.kernels.launch import launch
-from zdce.kernels.tiles import constant, device_function
-from zdce.ops import scene_strength as constants
 
-WHITE = constant(constants.WHITE)
-BLACK = constant(constants.BLACK)
-CLIPPED_SHARE = constant(constants.CLIPPED_SHARE)
-MEANINGFUL_SHARE = constant(constants.MEANINGFUL_SHARE)
-FULL_SHARE = constant(constants.FULL_SHARE)
-DARK_BELOW = constant(constants.DARK_BELOW)
-LIT_ABOVE = constant(constants.LIT_ABOVE)
-REFERENCE_MEAN = constant(constants.REFERENCE_MEAN)
-TARGET_EXPONENT = constant(constants.TARGET_EXPONENT)
-HIGHEST_TARGET = constant(constants.HIGHEST_TARGET)
+WHITE = constant(scene_constants.WHITE)
+BLACK = constant(scene_constants.BLACK)
+CLIPPED_SHARE = constant(scene_constants.CLIPPED_SHARE)
+MEANINGFUL_SHARE = constant(scene_constants.MEANINGFUL_SHARE)
+FULL_SHARE = constant(scene_constants.FULL_SHARE)
+DARK_BELOW = constant(scene_constants.DARK_BELOW)
+LIT_ABOVE = constant(scene_constants.LIT_ABOVE)
+REFERENCE_MEAN = constant(scene_constants.REFERENCE_MEAN)
+TARGET_EXPONENT = constant(scene_constants.TARGET_EXPONENT)
+HIGHEST_TARGET = constant(scene_constants.HIGHEST_TARGET)
 
 
 @device_function
 def map_at(pointers, strength):
-    a = tl.load(pointers).to(tl.float32) * strength
-    a = tl.where(a > 1.0, 1.0, a)
-    return tl.where(a < -1.0, -1.0, a)
+    return clamped(tl.load(pointers).to(tl.float32) * strength, -1.0, 1.0)
 
 
 @device_function
@@ -112,6 +109,7 @@ def scene_strength(image: Tensor, maps: Tensor, iterations: int, brightness: flo
     """image (B, 3, 64, 64), maps (B, 3T or 3, 64, 64); writes strengths (B,)."""
     batch, channels = maps.shape[:2]
     launch(
-        scene_forward, (batch,), image, maps, strengths, float(brightness), MOST=constants.MOST, HALVINGS=constants.HALVINGS,
+        scene_forward, (batch,), image, maps, strengths, float(brightness),
+        MOST=scene_constants.HIGHEST_STRENGTH, HALVINGS=scene_constants.HALVINGS,
         T=iterations, CHANNELS=channels, PIXELS=image[0, 0].numel(), num_warps=WARPS,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Shared parts of kernels that need neighbouring rows: tanh, tiles and their loads, differences, sums in a fixed order.
+"""Shared parts of kernels that need neighbouring rows: tiles and their loads, differences, sums in a fixed order.
 
 A thread has four neighbouring columns of a plane, (N, 4) in total: one 16-byte access in float32, differences along x that need
 another thread for only one column, and complete 4 x 4 regions. With ALL, a tile is N pixels wide, and (N, 4) are its pixels and
@@ -6,29 +6,9 @@ their three colours with an unused fourth slot: three neighbouring values are 12
 bytes, and the columns beside the tile are loaded with all colours.
 """
 
-import triton
 import triton.language as tl
-from triton import knobs
 
-# The interpreter needs a millisecond for every call of a jitted function; plain Python functions that a kernel calls run
-# directly.
-device_function = (lambda function: function) if knobs.runtime.interpret else triton.jit
-
-# A number of the module that kernels read. The interpreter takes plain numbers.
-constant = (lambda number: number) if knobs.runtime.interpret else tl.constexpr
-
-
-@device_function
-def hyperbolic_tangent(x):
-    # x P(x^2) / Q(x^2), the coefficients of csrc/curve.h; NaN passes both limits.
-    x = tl.where(x > 9.4, 9.4, x)
-    x = tl.where(x < -9.4, -9.4, x)
-    u = x * x
-    p = (((u * 1.33191732e-08 + 2.05835531e-05) * u + 3.49403918e-03) * u + 1.33797213e-01) * u + 1.0
-    q = (((u * 7.76205809e-07 + 3.28310009e-04) * u + 2.58710906e-02) * u + 4.67130363e-01) * u + 1.0
-    y = x * p / q
-    y = tl.where(y > 1.0, 1.0, y)
-    return tl.where(y < -1.0, -1.0, y)
+from zdce.kernels.device import device_function, hyperbolic_tangent, load
 
 
 @device_function
@@ -36,18 +16,6 @@ def inside(y, x, height, width):
     # The row's index is a tensor like the columns': the interpreter can't broadcast the comparison of a scalar.
     rows = y + tl.zeros_like(x)
     return (rows >= 0) & (rows < height) & (x >= 0) & (x < width)
-
-
-@device_function
-def wide(stride):
-    # Strides are multiplied in 64 bits: from 93 megapixels on, 23 channels are more than 2^31 elements.
-    return tl.cast(stride, tl.int64)
-
-
-@device_function
-def load(pointers, mask):
-    # Arithmetic is in float32 for all types in memory.
-    return tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
 
 
 @device_function
@@ -162,8 +130,7 @@ def store_sum(to, values, colour, ALL: tl.constexpr):
 @device_function
 def squares_along_x(a, right, x, width, N: tl.constexpr, ALL: tl.constexpr):
     """Squared differences (N,) of neighbouring columns; `right` is the column after the fourth, `x` the index of the first.
-    With
-    ALL (N, 4), of every colour."""
+    With ALL (N, 4), of every colour."""
     if ALL:
         dx = tl.where(x + 1 < width, right - a, 0.0)
         squares = dx * dx

@@ -4,8 +4,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from zdce.kernels.device import load
 from zdce.kernels.launch import launch
-from zdce.kernels.tiles import BACKWARD_ROWS, FORWARD_ROWS, WARPS, N, gaps_along_x, inside, load, squares_along_x
+from zdce.kernels.tiles import BACKWARD_ROWS, FORWARD_ROWS, WARPS, N, gaps_along_x, inside, squares_along_x
 
 
 @triton.jit(do_not_specialize=["height"])

@@ -28,9 +28,11 @@ def _package(module, level):
 
 @cache
 def imports(module):
-    """The modules of zdce that a module imports anywhere: in functions and for types too."""
+    """The modules of zdce that a module imports anywhere: in functions and for types too, and kernels by their names."""
     found = set()
     for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.JoinedStr) and getattr(node.values[0], "value", None) == "zdce.kernels.":
+            found |= {name for name in SOURCES if name.startswith("zdce.kernels.")}
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -64,9 +66,8 @@ def test_the_numbers_of_the_map_are_those_of_the_imports():
     levels = {}
     for one in TopologicalSorter(rooms()).static_order():  # raises CycleError at a circle
         levels[one] = 1 + max((levels[below] for below in rooms()[one]), default=0)
-    # Without the kernels and benchmarks beside the packages; the start of the command line is above all levels.
-    beside = {"zdce.bench", "zdce.kernels"}
-    counted = {one: others - beside for one, others in rooms().items() if one not in beside}
+    # Without the benchmarks beside the packages; the start of the command line is above all levels.
+    counted = {one: others - {"zdce.bench"} for one, others in rooms().items() if one != "zdce.bench"}
     highest = max(levels[one] for one in counted.keys() - {"zdce.__main__"})
     packages, arrows = len(lines_of_the_map()[1]), sum(map(len, counted.values()))
     numbers = packages, len(counted) - packages, highest, arrows
@@ -78,7 +79,8 @@ def test_the_numbers_of_the_map_are_those_of_the_imports():
 def lines_of_the_map():
     """The packages in each line of the map, from the top."""
     drawn = re.search(r"^```\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE)[1]
-    folders = {path.parent.name for path in (ROOT / "zdce").glob("*/__init__.py")}
+    packages = {room(module) for module, path in SOURCES.items() if path.name == "__init__.py"} - {"zdce", "zdce.bench"}
+    folders = {name.removeprefix("zdce.") for name in packages}
     lines = [folders & set(re.findall(r"([a-z]+)/", line)) for line in drawn.splitlines()]
     return [line for line in lines if line], folders
 
@@ -90,8 +92,9 @@ def test_packages_import_only_those_below_them_in_the_map():
     upward = [(one, other) for one in place for other in rooms()[one] & place.keys() if place[other] <= place[one]]
     assert upward == []
     # What stands beside the packages and below all of them imports none.
-    assert not [
-        name
-        for name in ("settings", "errors", "compiled", "backends", "srgb", "version")
-        if rooms()[f"zdce.{name}"] & place.keys()
-    ]
+    below = "settings", "errors", "compiled", "backends", "srgb", "scene_constants", "noise_constants", "interleaved", "version"
+    assert not [name for name in below if rooms()[f"zdce.{name}"] & place.keys()]
+
+
+def test_the_map_sees_that_operations_reach_their_kernels_by_name():
+    assert "zdce.kernels.apply_curve" in imports("zdce.ops.dispatch")

@@ -1,4 +1,5 @@
-// Noise of a picture, measured in the picture itself. zdce/ops/picture_noise.py has the same, with the reasons.
+// Noise of a picture, measured in the picture itself. zdce/ops/picture_noise.py has the same, and
+// zdce/noise_constants.py the reasons of the constants.
 
 #include <algorithm>
 #include <cmath>

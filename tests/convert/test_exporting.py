@@ -61,8 +61,8 @@ def exported_once():
 @pytest.fixture
 def few_halvings(monkeypatch):
     """A scene's strength is sought in 3 halvings, which the exporter writes out one after the other."""
-    for module in (scene_strength, guided_strength):
-        monkeypatch.setattr(module, "HALVINGS", 3)
+    monkeypatch.setattr(scene_strength, "HALVINGS", 3)
+    monkeypatch.setattr(guided_strength, "GUIDED_HALVINGS", 3)
     with zdce.backend("reference"):  # which reads the number here
         yield
 

@@ -15,13 +15,14 @@ from zdce.metrics.light import dark_half, lit_half
 from zdce.models import guidance, guided_scene, scene, torch_engine
 from zdce.models.engine import PixelSettings
 from zdce.models.variants import VARIANTS, Variant
+from zdce.scene_constants import HIGHEST_STRENGTH, SIDE
 
 BRIGHTNESS = 0.28
-MAPS = torch.full((1, 24, scene.SIDE, scene.SIDE), -0.3)
+MAPS = torch.full((1, 24, SIDE, SIDE), -0.3)
 
 
 def dark_scene(mean, contrast=0.3, seed=0):
-    random = torch.rand(1, 3, scene.SIDE, scene.SIDE, generator=torch.Generator().manual_seed(seed))
+    random = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
     return (mean * (1 + contrast * (2 * random - 1))).clamp(0, 1)
 
 
@@ -41,7 +42,7 @@ def test_dark_scenes_come_to_their_brightness(mean):
     strength, enhanced = found(image)
     # The last of 15 halvings of 2 moves the mean by a hundredth of a level of 255, and what is found stays below.
     assert wanted(image.mean()) - 0.02 / 255 < enhanced.mean() <= wanted(image.mean())
-    assert 0 < strength < scene.MOST
+    assert 0 < strength < HIGHEST_STRENGTH
 
 
 def test_no_scene_goes_beyond_the_middle():
@@ -71,15 +72,15 @@ def test_each_image_has_its_own():
 def test_black_counts_nothing():
     image = dark_scene(0.4)
     night = image.clone()
-    night[..., : scene.SIDE * 3 // 4] = 1 / 255
+    night[..., : SIDE * 3 // 4] = 1 / 255
     assert found(night)[0] == 0
 
 
 @pytest.mark.parametrize(("black", "share"), [(1 / 8, 1), (1 / 4, 1), (1 / 2, 2 / 3)])
 def test_a_little_black_is_part_of_the_scene(black, share):
     image = dark_scene(0.04)
-    own = image[..., int(black * scene.SIDE) :].mean()
-    image[..., : int(black * scene.SIDE)] = 1 / 255
+    own = image[..., int(black * SIDE) :].mean()
+    image[..., : int(black * SIDE)] = 1 / 255
     assert abs(found(image)[1].mean() - share * wanted(own)) < 0.1 / 255
 
 
@@ -94,20 +95,20 @@ def test_bright_parts_are_not_burnt():
 
 def test_maps_end_at_one():
     # One step with a = -1 takes 0.03 to 0.059: 0.07 is out of reach, where a = -1.5 would do.
-    strength = scene.strength(dark_scene(0.03), torch.full((1, 3, scene.SIDE, scene.SIDE), -0.9), 1, 0.07 / 0.6**0.4)
-    assert strength > 0.999 * scene.MOST
+    strength = scene.strength(dark_scene(0.03), torch.full((1, 3, SIDE, SIDE), -0.9), 1, 0.07 / 0.6**0.4)
+    assert strength > 0.999 * HIGHEST_STRENGTH
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_black_and_white_stay(level):
-    _, enhanced = found(torch.full((1, 3, scene.SIDE, scene.SIDE), level))
+    _, enhanced = found(torch.full((1, 3, SIDE, SIDE), level))
     assert torch.equal(enhanced, torch.full_like(enhanced, level))
 
 
 @pytest.mark.parametrize("level", [1, 2])
 def test_nearly_black_frames_stay_nearly_black(level):
-    assert found(torch.full((1, 3, scene.SIDE, scene.SIDE), level / 255))[0] == 0
-    noise = torch.randint(0, level + 1, (1, 3, scene.SIDE, scene.SIDE), generator=torch.Generator().manual_seed(0)) / 255
+    assert found(torch.full((1, 3, SIDE, SIDE), level / 255))[0] == 0
+    noise = torch.randint(0, level + 1, (1, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0)) / 255
     assert found(noise)[0] == 0
     noise[..., 0, 0] = 30 / 255  # of a hot pixel
     assert found(noise)[0] < 0.05
@@ -118,8 +119,8 @@ def test_a_thumbnail_is_pixels_from_all_over(size):
     rows, columns = (torch.arange(side, dtype=torch.float64).div(side) for side in size)
     image = torch.stack([rows[:, None].expand(size), columns.expand(size), torch.zeros(size, dtype=torch.float64)])[None]
     small = scene.thumbnail(image)
-    assert small.shape == (1, 3, scene.SIDE, scene.SIDE)
-    middles = (torch.arange(scene.SIDE) + 0.5) / scene.SIDE
+    assert small.shape == (1, 3, SIDE, SIDE)
+    middles = (torch.arange(SIDE) + 0.5) / SIDE
     for axis, pixels in ((0, small[0, 0, :, 0]), (1, small[0, 1, 0])):
         assert (pixels - middles).abs().max() <= 1 / size[axis]
 
@@ -215,7 +216,7 @@ def test_area_thumbnails_are_area_means():
     for size in ((1, 1), (3, 200), (64, 64), (67, 100), (180, 321)):
         image = torch.rand(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         small = guided_scene.thumbnail(image)
-        assert small.shape == (2, 3, scene.SIDE, scene.SIDE)
+        assert small.shape == (2, 3, SIDE, SIDE)
         torch.testing.assert_close(small.mean((2, 3)), image.mean((2, 3)), rtol=0, atol=1e-12)
     rows = torch.arange(4.0)[:, None].expand(4, 4)[None, None]
     assert torch.equal(guided_scene.thumbnail(rows), rows.repeat_interleave(16, 2).repeat_interleave(16, 3))

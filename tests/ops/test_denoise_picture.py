@@ -6,8 +6,7 @@ from torch.nn import functional
 
 import zdce
 from cases import is_interpreted, nan_filled_allocations, run_with_isa
-from zdce import reference
-from zdce.ops import interleaved
+from zdce import interleaved, reference
 from zdce.srgb import LUMA
 
 DTYPES = [torch.uint8, torch.uint16, torch.float32]
@@ -36,10 +35,10 @@ def check(picture, enhanced, noise=1 / 255, grain=1 / 255):
         got = zdce.ops.denoise_picture(picture, enhanced, noise, grain)
     assert (got.shape, got.dtype) == (picture.shape, picture.dtype)
     assert got.is_contiguous()
-    white = interleaved.WHITE.get(picture.dtype, 1)
+    white = interleaved.WHITE[picture.dtype]
     images = (values.cpu().double().permute(2, 0, 1)[None] / white for values in (picture, enhanced))
     expected = reference.denoise(*images, noise, grain)[0].permute(1, 2, 0) * white
-    rounding = 0.5 if picture.dtype in interleaved.WHITE else 0.0
+    rounding = 0.0 if picture.dtype.is_floating_point else 0.5
     assert (got.double().cpu() - expected).abs().max() <= rounding + ERROR * white
 
 

@@ -8,8 +8,7 @@ from torch.nn import functional
 
 import zdce
 from cases import nan_filled_allocations, run_with_isa
-from zdce import reference
-from zdce.ops import interleaved
+from zdce import interleaved, reference
 
 DTYPES = [torch.uint8, torch.uint16, torch.float32]
 SCALES = [1, 2, 3, 4, 5, 8, 12, 16, 100]
@@ -32,7 +31,7 @@ def random_maps(size, scale, channels=24, seed=1):
 
 def truth(picture, maps, iterations, scale, align_corners=False, strength=1.0, logits=False):
     """Unrounded, in units of the picture's type."""
-    white = interleaved.WHITE.get(picture.dtype, 1)
+    white = interleaved.WHITE[picture.dtype]
     exact = reference.enhance_picture(
         picture.double() / white, maps.double(), iterations, scale, align_corners, strength, logits
     )
@@ -45,9 +44,9 @@ def check(picture, maps, iterations=8, scale=1, **options):
     assert (got.shape, got.dtype) == (picture.shape, picture.dtype)
     assert got.is_contiguous()
     expected = truth(picture.cpu(), maps.cpu(), iterations, scale, **options)
-    white = interleaved.WHITE.get(picture.dtype, 1)
+    white = interleaved.WHITE[picture.dtype]
     # To the nearest integer is 1/2 at most; where the exact value lies in the middle, float32's error may choose the other.
-    rounding = 0.5 if picture.dtype in interleaved.WHITE else 0.0
+    rounding = 0.0 if picture.dtype.is_floating_point else 0.5
     assert (got.double().cpu() - expected).abs().max() <= rounding + ERROR * white
     if picture.dtype == torch.uint8:
         off = (got.double().cpu() - expected.round()).abs()
@@ -259,7 +258,7 @@ def test_area_means(backend, device, dtype, scale):
     picture = random_picture(size, dtype).to(device)
     with zdce.backend(backend), nan_filled_allocations():
         got = zdce.ops.reduce_picture(picture, scale)
-    values = (picture.cpu().double() / interleaved.WHITE.get(dtype, 1)).permute(2, 0, 1)
+    values = (picture.cpu().double() / interleaved.WHITE[dtype]).permute(2, 0, 1)
     height, width = (-(-side // scale) for side in size)
     expected = torch.stack(
         [
@@ -280,7 +279,7 @@ def test_samples_are_torchs_bilinear_ones(backend, device, dtype, scale, size):
     picture = random_picture(size, dtype).to(device)
     with zdce.backend(backend), nan_filled_allocations():
         got = zdce.ops.reduce_picture(picture, scale, antialias=False)
-    values = (picture.cpu().double() / interleaved.WHITE.get(dtype, 1)).permute(2, 0, 1)[None]
+    values = (picture.cpu().double() / interleaved.WHITE[dtype]).permute(2, 0, 1)[None]
     expected = functional.interpolate(values, [-(-side // scale) for side in size], mode="bilinear", align_corners=False)
     # Two interpolations one after the other round three times each, of values of at most 1. Torch in float32 also rounds where
     # a sample lies.

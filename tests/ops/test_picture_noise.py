@@ -5,8 +5,8 @@ import torch
 
 import zdce
 from cases import nan_filled_allocations
-from zdce import reference
-from zdce.ops import interleaved, picture_noise
+from zdce import interleaved, reference
+from zdce.noise_constants import BLOCK_SIDE, block_distances
 
 DTYPES = [torch.uint8, torch.uint16, torch.float32]
 
@@ -15,7 +15,7 @@ def drawn(size, dtype, deviation=3.0):
     """From below black to above white, with noise of that deviation in levels of 255."""
     random = torch.Generator().manual_seed(sum(size))
     ramp = torch.linspace(-20, 290, size[1])[:, None] + deviation * torch.randn(*size, 3, generator=random)
-    return (ramp.clamp(0, 255) * interleaved.WHITE.get(dtype, 1) / 255).to(dtype)
+    return (ramp.clamp(0, 255) * interleaved.WHITE[dtype] / 255).to(dtype)
 
 
 def check(picture, least=0.0):
@@ -79,7 +79,7 @@ def test_there_are_never_more_blocks_than_the_kernel_takes():
     pytest.importorskip("triton", reason="triton is not installed")
     from zdce.kernels.picture_noise import BLOCKS
 
-    most = max((side - 16) // picture_noise.distances(side, side)[0] + 1 for side in range(16, 20_000))
+    most = max((side - BLOCK_SIDE) // block_distances(side, side)[0] + 1 for side in range(BLOCK_SIDE, 20_000))
     assert most**2 <= BLOCKS
 
 

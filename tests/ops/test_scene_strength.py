@@ -5,11 +5,10 @@ import torch
 
 import zdce
 from cases import nan_filled_allocations
-from zdce import reference
+from zdce import reference, scene_constants
 from zdce.models import guided_scene
-from zdce.ops import guided_strength, scene_strength
-
-SIDE = scene_strength.SIDE
+from zdce.ops import scene_strength
+from zdce.scene_constants import SIDE
 
 backends = pytest.mark.parametrize("backend", ["reference", "triton"], indirect=True)
 
@@ -39,7 +38,7 @@ def test_a_scenes_strength_is_that_of_float64(backend, device, channels, iterati
     with zdce.backend(backend), nan_filled_allocations():
         found = torch.ops.zdce.scene_strength(images.to(device), maps.to(device), iterations, 0.28)
     assert found.dtype == torch.float32
-    near(found, expected, scene_strength.MOST, scene_strength.HALVINGS)
+    near(found, expected, scene_constants.HIGHEST_STRENGTH, scene_constants.HALVINGS)
     assert expected[0] > 0.1
     assert found[4:].tolist() == [0.0, 0.0]
 
@@ -51,10 +50,10 @@ def test_the_limit_of_white_is_that_of_float64(backend, device):
     maps = random_maps(3)
     expected = reference.scene_strength(images.double(), maps.double(), 8, 0.6)
     enhanced = reference.apply_curve(images.double(), (maps * (expected + 0.01)[:, None, None, None]).clamp(-1, 1), 8)
-    assert scene_strength.clipped(enhanced)[0] > scene_strength.CLIPPED_SHARE
+    assert scene_strength.clipped(enhanced)[0] > scene_constants.CLIPPED_SHARE
     with zdce.backend(backend):
         found = torch.ops.zdce.scene_strength(images.to(device), maps.to(device), 8, 0.6)
-    near(found, expected, scene_strength.MOST, scene_strength.HALVINGS)
+    near(found, expected, scene_constants.HIGHEST_STRENGTH, scene_constants.HALVINGS)
 
 
 @backends
@@ -67,7 +66,7 @@ def test_the_strength_of_guided_maps_is_that_of_float64(backend, device):
     expected = reference.guided_strength(*(each.double() for each in arguments), 8)
     with zdce.backend(backend), nan_filled_allocations():
         found = torch.ops.zdce.guided_strength(*(each.to(device) for each in arguments), 8)
-    near(found, expected, guided_strength.MOST, guided_strength.HALVINGS)
+    near(found, expected, scene_constants.HIGHEST_GUIDED_STRENGTH, scene_constants.GUIDED_HALVINGS)
     assert len(set(expected.tolist())) >= 4
 
 
@@ -82,9 +81,9 @@ def test_half_types_are_widened(backend, device, dtype):
     images, maps, darker_half, limits = (each.to(device) for each in (images, maps, darker_half, limits))
     with zdce.backend(backend):
         found = torch.ops.zdce.scene_strength(images, maps, 8, 0.28)
-        near(found, expected, scene_strength.MOST, scene_strength.HALVINGS)
+        near(found, expected, scene_constants.HIGHEST_STRENGTH, scene_constants.HALVINGS)
         found = torch.ops.zdce.guided_strength(images, maps[:, :1], darker_half, limits, 8)
-        near(found, guided, guided_strength.MOST, guided_strength.HALVINGS)
+        near(found, guided, scene_constants.HIGHEST_GUIDED_STRENGTH, scene_constants.GUIDED_HALVINGS)
     assert min(expected[0], guided[0]) > 0.1
 
 

@@ -171,7 +171,7 @@ def _tensor(image: "Tensor", enhancer: Enhancer) -> "Tensor":
     """A tensor (3, H, W) or (B, 3, H, W), enhanced."""
     import torch
 
-    from zdce.ops.interleaved import WHITE
+    from zdce.interleaved import WHITE
 
     if not (image.is_floating_point() or image.dtype in WHITE):
         raise TypeError(f"image must be a uint8, uint16 or floating tensor, got {image.dtype}")

@@ -6,25 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zdce.scene_constants import BACKLIT, BLACK, LIT_HALF, NIGHT_SHARE, SHADOW_SHARE, SIDE
 from zdce.srgb import LUMA
-
-# Side of the grid of area means that the rule uses: so coarse that noise and texture have no effect.
-SIDE = 64
-
-# Area means are black up to two levels of 255, in all colours: the black of a night does not make a scene dark.
-BLACK = 2.5 / 255
-
-# Mean luma of the darker half of a scene's area means: 0.25 in the well-lit photographs of `open`, with a standard deviation of
-# 0.08. Scenes above this value, 1.1 deviations below that mean, are lit.
-LIT_HALF = 0.16
-
-# Share of the brighter half's mean that replaces that value if it is larger, as in a backlit scene. In the well-lit photographs
-# the darker half has at least 0.29 of the brighter one, except for two low-key ones.
-BACKLIT = 0.3
-
-# Shares of area means that are not black. From the second on, black is shadow and belongs to the darker half. Down to the first
-# its weight falls linearly to 0: black is then the night around the scene.
-NIGHT_SHARE, FULL_SHARE = 0.6, 0.8
 
 # 8-bit levels of 16-bit numbers.
 _LEVELS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
@@ -58,7 +41,7 @@ def halves(means: NDArray[np.float32]) -> tuple[float, float]:
     little of it.
     """
     visible = (means.max(axis=2) > BLACK).ravel()
-    shadow = min(max((visible.mean() - NIGHT_SHARE) / (FULL_SHARE - NIGHT_SHARE), 0.0), 1.0)
+    shadow = min(max((visible.mean() - NIGHT_SHARE) / (SHADOW_SHARE - NIGHT_SHARE), 0.0), 1.0)
     luma = (means @ np.asarray(LUMA, np.float32)).ravel()
     order = luma.argsort(kind="stable")
     ascending, weights = luma[order], np.where(visible, 1.0, shadow)[order]

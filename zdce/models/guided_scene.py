@@ -7,69 +7,40 @@ from torch import Tensor
 
 from zdce import ops
 from zdce.models import guidance
-from zdce.models.darkness import BACKLIT, BLACK, FULL_SHARE, LIT_HALF, NIGHT_SHARE, SIDE
 from zdce.models.scene import Curve, in_one_kernel
 from zdce.ops import guided_strength, operator
 from zdce.ops.luma import luma
 from zdce.ops.scene_strength import clipped
-
-# The target mean is `brightness * (mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT`: a scene with this mean comes to `brightness`.
-# Of another scene's distance in stops, 0.2 remain: a scene darker than others should stay darker.
-_REFERENCE_MEAN, _TARGET_EXPONENT = 0.05, 0.2
-
-# Upper bound of the target mean, unless `brightness` is higher.
-_HIGHEST_TARGET = 0.5
-
-# Mean luma of the brighter half in the well-lit photographs of `open`, and its standard deviation.
-_BRIGHTER_HALF, _BRIGHTER_HALF_DEVIATION = 0.58, 0.125
-
-# The darker half has 0.43 of the brighter half's luma in the mean of these photographs. That is what a backlit scene is brought
-# to at the usual brightness of 0.38, and to less or more as another brightness is asked for.
-_BALANCE = 0.43 / 0.38
-
-# Luma over which maps fall at least. Only scenes that are lit, and have no maps, have halves that are closer.
-_SHORTEST_FALL = 0.1
-
-# Scenes whose darker half has no more than this share of the luma of lit ones (``zdce.models.darkness``) are wholly dark. From
-# there to 1 the part of the way to the target falls linearly.
-_WHOLLY_DARK = 0.875
-
-# Shares of area means that are not black: 0.9 and more in the well-lit photographs of `open`. From there down to the second a
-# scene is more and more a night.
-_NIGHT_FROM, _NIGHT_BELOW = 0.9, 0.7
-
-# The same share where black is half of the scene. From NIGHT_SHARE down to it a scene is more and more a night, lamps or not.
-_HALF_BLACK = 0.5
-
-# Stops of light by which the mean of a night may rise.
-_NIGHT_STOPS = 2 / 3
-
-# Area means that count as the brightest: a thousandth of them, so that none decides alone.
-_BRIGHTEST = SIDE * SIDE // 1000
-
-# Stops of light from the brightest area means down to the mean luma of the brighter half. In these photographs there are 3.4 at
-# most, in dark interiors with black corners and bright windows up to 4.9 (`ladder`). Lamps are further above the rest.
-_LAMPS_FROM, _LAMPS = 4.9, 5.3
-
-# Stops from the brightest area means down to what is black in a night, and to where it begins to be: 8 in the mean.
-# In the photographs of `open` 3 % of the area means at most are further down, but for what is black in the file.
-_BLACK_STOPS, _DIM_STOPS = 9.0, 7.0
-
-# Share of area means that the curve may make white in some colour.
-_CLIPPED_SHARE = 0.003
-
-# Share of area means that are not black below which the effect falls linearly, because few pixels say little about the scene.
-_MEANINGFUL_SHARE = 0.05
-
-# The same share below which the target falls with its cube: more than a third of black surrounds the scene, and the rest should
-# not make up for it.
-_TARGET_SHARE = 0.65
-
-# Pixels of the longer side of an image that a scene is read from, unless the network's is longer.
-_LONGEST = 8192
-
-# Lower bound of light that is divided by: less than that of the darkest level above black.
-_LEAST_LIGHT = 1e-6
+from zdce.scene_constants import (
+    BACKLIT,
+    BALANCE,
+    BLACK,
+    BLACK_STOPS,
+    BRIGHTER_HALF,
+    BRIGHTER_HALF_DEVIATION,
+    BRIGHTEST,
+    CLIPPED_SHARE,
+    DIM_STOPS,
+    GUIDED_TARGET_EXPONENT,
+    HALF_BLACK,
+    HIGHEST_TARGET,
+    LAMPS,
+    LAMPS_FROM,
+    LEAST_LIGHT,
+    LIT_HALF,
+    LONGEST,
+    MEANINGFUL_SHARE,
+    NIGHT_BELOW,
+    NIGHT_FROM,
+    NIGHT_SHARE,
+    NIGHT_STOPS,
+    REFERENCE_MEAN,
+    SHADOW_SHARE,
+    SHORTEST_FALL,
+    SIDE,
+    TARGET_SHARE,
+    WHOLLY_DARK,
+)
 
 
 class Scene(NamedTuple):
@@ -114,7 +85,7 @@ def read(small: Tensor) -> Scene:
     share = _mean(visible)
     mean = _mean(image.mean(1, keepdim=True) * visible) / share.clamp(min=1 / visible[0].numel())
     # Black counts wholly where there is little of it, and not at all in a night.
-    weights = torch.maximum(visible, ((share - NIGHT_SHARE) / (FULL_SHARE - NIGHT_SHARE)).clamp(0, 1))
+    weights = torch.maximum(visible, ((share - NIGHT_SHARE) / (SHADOW_SHARE - NIGHT_SHARE)).clamp(0, 1))
     lumas, flat = luma(image), weights.flatten(1)
     order = lumas.flatten(1).sort(dim=1, stable=True).indices
     ascending = flat.gather(1, order)
@@ -122,7 +93,7 @@ def read(small: Tensor) -> Scene:
     darker_half = ascending * (below < ascending.sum(1, keepdim=True) / 2)
     darker_half = torch.zeros_like(flat).scatter(1, order, darker_half).view_as(lumas)
     darker, brighter = _weighted_mean(lumas, darker_half), _weighted_mean(lumas, weights - darker_half)
-    brightest = image.amax(1).flatten(1).sort(dim=1, stable=True).values[:, -_BRIGHTEST:].mean(1)[:, None, None, None]
+    brightest = image.amax(1).flatten(1).sort(dim=1, stable=True).values[:, -BRIGHTEST:].mean(1)[:, None, None, None]
     backlit, night = _lit(brighter), _night(share, brighter, brightest)
     fall = _fall(torch.maximum(backlit, night), darker, brighter)
     return Scene(image, share, mean, darker_half, darker, brighter, brightest, backlit, night, fall)
@@ -130,22 +101,22 @@ def read(small: Tensor) -> Scene:
 
 def _lit(value: Tensor) -> Tensor:
     """1 where ``value`` is as bright as the brighter half of the mean well-lit photograph, 0 one standard deviation below."""
-    return (1 - (_BRIGHTER_HALF - value) / _BRIGHTER_HALF_DEVIATION).clamp(0, 1)
+    return (1 - (BRIGHTER_HALF - value) / BRIGHTER_HALF_DEVIATION).clamp(0, 1)
 
 
 def _night(share: Tensor, brighter: Tensor, brightest: Tensor) -> Tensor:
     """``Scene.night``."""
-    black = (_NIGHT_FROM - share) / (_NIGHT_FROM - _NIGHT_BELOW)
-    half_black = (NIGHT_SHARE - share) / (NIGHT_SHARE - _HALF_BLACK)
-    stops = torch.log2((_light(brightest) / _light(brighter).clamp(min=_LEAST_LIGHT)).clamp(min=1))
-    lamps = (stops - _LAMPS_FROM) / (_LAMPS - _LAMPS_FROM)
+    black = (NIGHT_FROM - share) / (NIGHT_FROM - NIGHT_BELOW)
+    half_black = (NIGHT_SHARE - share) / (NIGHT_SHARE - HALF_BLACK)
+    stops = torch.log2((_light(brightest) / _light(brighter).clamp(min=LEAST_LIGHT)).clamp(min=1))
+    lamps = (stops - LAMPS_FROM) / (LAMPS - LAMPS_FROM)
     return _lit(brightest) * torch.maximum(black.clamp(0, 1) * lamps.clamp(0, 1), half_black.clamp(0, 1))
 
 
 def _fall(kept: Tensor, darker: Tensor, brighter: Tensor) -> guidance.Fall:
     """``Scene.fall`` of scenes that are backlit or nights as far as ``kept``, from 0 to 1."""
     start, end = (of + kept * (own - of) for of, own in ((guidance.LIT, darker), (1.0, brighter)))
-    return guidance.Fall(start, torch.maximum(end, start + _SHORTEST_FALL))
+    return guidance.Fall(start, torch.maximum(end, start + SHORTEST_FALL))
 
 
 def seen_scale(height: int, width: int, scale: int) -> int:
@@ -156,7 +127,7 @@ def seen_scale(height: int, width: int, scale: int) -> int:
     than 8192 pixels along the longer side, unless ``scale`` does.
     """
     shorter, longer = torch.sym_min(height, width), torch.sym_max(height, width)
-    return torch.sym_min(scale, torch.sym_max(torch.sym_max(1, shorter // (2 * SIDE)), longer // _LONGEST))
+    return torch.sym_min(scale, torch.sym_max(torch.sym_max(1, shorter // (2 * SIDE)), longer // LONGEST))
 
 
 def fit(
@@ -198,8 +169,8 @@ def shown(small: Tensor, scene: Scene) -> Tensor:
     For those that are 9 stops and more below it they are ``1 - scene.night``; between the two they fall linearly.
     """
     light = _light(scene.brightest)
-    black, dim = (_srgb(light / 2**stops) for stops in (_BLACK_STOPS, _DIM_STOPS))
-    return 1 - scene.night * ((dim - small.amax(1, keepdim=True)) / (dim - black).clamp(min=_LEAST_LIGHT)).clamp(0, 1)
+    black, dim = (_srgb(light / 2**stops) for stops in (BLACK_STOPS, DIM_STOPS))
+    return 1 - scene.night * ((dim - small.amax(1, keepdim=True)) / (dim - black).clamp(min=LEAST_LIGHT)).clamp(0, 1)
 
 
 def strength(
@@ -226,21 +197,21 @@ def strength(
         curve: applies maps (B, 3, SIDE, SIDE) to an image in T steps.
     """
     image, maps = scene.image, thumbnail(maps)
-    target = (brightness * (scene.mean / _REFERENCE_MEAN) ** _TARGET_EXPONENT).clamp(max=max(brightness, _HIGHEST_TARGET))
-    target = target * (scene.share / _TARGET_SHARE).clamp(max=1) ** 3
+    target = (brightness * (scene.mean / REFERENCE_MEAN) ** GUIDED_TARGET_EXPONENT).clamp(max=max(brightness, HIGHEST_TARGET))
+    target = target * (scene.share / TARGET_SHARE).clamp(max=1) ** 3
     lit = (BACKLIT * scene.brighter).clamp(min=LIT_HALF)
-    part = ((lit - scene.darker) / ((1 - _WHOLLY_DARK) * lit)).clamp(0, 1) * (scene.share / _MEANINGFUL_SHARE).clamp(max=1)
+    part = ((lit - scene.darker) / ((1 - WHOLLY_DARK) * lit)).clamp(0, 1) * (scene.share / MEANINGFUL_SHARE).clamp(max=1)
     before = _mean(image)
-    target = target + scene.night * (_srgb(2**_NIGHT_STOPS * _light(before)) - target)
+    target = target + scene.night * (_srgb(2**NIGHT_STOPS * _light(before)) - target)
     highest = before + part * (1 - scene.backlit) * (target - before)
-    balance = _BALANCE * brightness * scene.brighter
+    balance = BALANCE * brightness * scene.brighter
     highest_darker = scene.darker + part * (1 + shadows) * (balance - scene.darker)
-    allowed = clipped(image) + _CLIPPED_SHARE
+    allowed = clipped(image) + CLIPPED_SHARE
     limits = torch.stack([highest.flatten(), highest_darker.flatten(), allowed], 1)
     if in_one_kernel(image, curve):
         found = operator.call("guided_strength", image, maps, scene.darker_half, limits, iterations).to(image.dtype)
     else:
-        found = guided_strength.found(image, maps, scene.darker_half, limits, iterations, curve)
+        found = guided_strength.strength_with(image, maps, scene.darker_half, limits, iterations, curve)
     # For a lit scene the last bits of two means do not decide.
     return torch.where(part > 0, found[:, None, None, None], 0)
 

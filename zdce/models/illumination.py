@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from zdce.interleaved import fractions, to_dtype
 from zdce.ops.enhance_picture import interpolated
-from zdce.ops.interleaved import fractions, to_dtype
 
 # Lower bound of the divisor, as published.
 _LEAST = 1e-4

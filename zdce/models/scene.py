@@ -5,9 +5,10 @@ from torch import Tensor
 
 from zdce import ops
 from zdce.ops import operator, scene_strength
-from zdce.ops.scene_strength import MOST, SIDE, Curve
+from zdce.ops.scene_strength import Curve
+from zdce.scene_constants import SIDE
 
-__all__ = ["MOST", "SIDE", "Curve", "in_one_kernel", "strength", "thumbnail"]
+__all__ = ["Curve", "in_one_kernel", "strength", "thumbnail"]
 
 
 def thumbnail(image: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def strength(image: Tensor, maps: Tensor, iterations: int, brightness: float, cu
     if in_one_kernel(image, curve):
         found = operator.call("scene_strength", image, maps, iterations, brightness).to(image.dtype)
     else:
-        found = scene_strength.found(image, maps, iterations, brightness, curve)
+        found = scene_strength.strength_with(image, maps, iterations, brightness, curve)
     return found[:, None, None, None]
 
 

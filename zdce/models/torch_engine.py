@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from zdce import backends, ops
+from zdce.interleaved import fractions
 from zdce.models import guided_scene, illumination, scene
 from zdce.models.engine import Array, PixelSettings, computed_precision
 from zdce.models.gpu_copies import GpuCopies
@@ -20,7 +21,6 @@ from zdce.models.gpu_network import GpuNetwork
 from zdce.models.network import DCENet
 from zdce.models.variants import ILLUMINATION
 from zdce.ops.denoise_picture import DENOISE_REACH
-from zdce.ops.interleaved import fractions
 from zdce.ops.picture_noise import picture_noise
 from zdce.settings import LEVELS
 

@@ -8,27 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zdce.interleaved import fractions, to_dtype, with_contiguous_rows
+from zdce.noise_constants import BELOW_WHITE, BLACK_TERM, COLOR, COLOR_ERROR, FLAT_TERM, FULL_BLUR, OWN_WEIGHT
 from zdce.ops import operator
 from zdce.ops.arguments import check_picture
-from zdce.ops.interleaved import fractions, to_dtype, with_contiguous_rows
 from zdce.ops.luma import luma
 
 # Pixels around a pixel that its result depends on, and radius of the averages of luma.
 DENOISE_REACH, _RADIUS = 4, 2
 # Standard deviations in pixels of the Gaussians for the guide, the chroma and the neighbours' weights.
 _GUIDE, _CHROMA, _NEAR = 0.8, 2.0, 1.2
-# Term in the divisor that keeps the slope of black finite.
-_BLACK = 1e-3
-# Term in the divisor that keeps the share of flat pictures without grain finite.
-_FLAT = 1e-12
-# Added noise from which on chroma is blurred fully.
-_FULL_BLUR = 2 / 255
-# Colour of a well-lit photograph: root mean square of a pixel's three differences to its luma, in the median of `open`.
-_COLOR = 25 / 255
-# Greatest error of colours that the blur leaves: of black levels, 8 bits and large grain. Noise beyond it is fine and blurred.
-_COLOR_ERROR = 1.4 / 255
-# Upper bound of the result, unless the colour was brighter before: averages can exceed white.
-_BELOW_WHITE = 254 / 255
 
 
 def denoise_picture(picture: Tensor, enhanced: Tensor, noise: float | Tensor = 1 / 255, grain: float | None = None) -> Tensor:
@@ -131,20 +120,20 @@ def denoise(image: Tensor, enhanced: Tensor, noise: float, grain: float = 0.0) -
     image, bright = (functional.pad(planes, [DENOISE_REACH] * 4, mode="replicate") for planes in (image, enhanced))
     before, lumas = luma(image), luma(bright)
     after, mean = _mean(lumas), _mean(before)
-    wide_slope = after * (1 - after) / (mean * (1 - mean) + _BLACK)
+    wide_slope = after * (1 - after) / (mean * (1 - mean) + BLACK_TERM)
     averaged = _within(lumas, _RADIUS)
     grain = min(grain, noise)
     if grain:  # exported files have none
         variance = (_mean(before**2) - mean**2).clamp(min=0)
-        lost = grain**2 / (variance + grain**2 + _FLAT) * (_within(before, _RADIUS) - mean)
+        lost = grain**2 / (variance + grain**2 + FLAT_TERM) * (_within(before, _RADIUS) - mean)
         averaged = averaged - torch.where(wide_slope > 1, (wide_slope - 1).clamp(max=1) * wide_slope * lost, 0)
     slope = _within(wide_slope, _RADIUS)
     added = (slope**2 - 1).clamp(min=0)
     change = _smoothed(lumas, averaged, (2 * 255 * noise) ** 2 * added)
     chroma = bright - lumas
-    pale = _blurred(chroma, _CHROMA, DENOISE_REACH) / (1 + (min(noise, _COLOR_ERROR) / _COLOR) ** 2 * added)
-    change = change + (noise / _FULL_BLUR * (slope - 1)).clamp(0, 1) * (pale - _within(chroma, DENOISE_REACH))
-    return (enhanced + change).clamp(min=0).minimum(enhanced.clamp(min=_BELOW_WHITE))
+    pale = _blurred(chroma, _CHROMA, DENOISE_REACH) / (1 + (min(noise, COLOR_ERROR) / COLOR) ** 2 * added)
+    change = change + (noise / FULL_BLUR * (slope - 1)).clamp(0, 1) * (pale - _within(chroma, DENOISE_REACH))
+    return (enhanced + change).clamp(min=0).minimum(enhanced.clamp(min=BELOW_WHITE))
 
 
 def _within(planes: Tensor, border: int) -> Tensor:
@@ -163,9 +152,8 @@ def _smoothed(luma: Tensor, averaged: Tensor, limit: Tensor) -> Tensor:
     """
     guide, (height, width) = 255 * _blurred(luma, _GUIDE, _RADIUS), limit.shape[2:]
     own, own_guide = _within(luma, DENOISE_REACH), _within(guide, _RADIUS)
-    # Weights are multiplied by limit^2, so that there is no division by a limit of 0, where the constant keeps the pixel
-    # unchanged. The unit is levels of 255, in which exporters do not round the constant to 0.
-    total = limit**2 + 1e-6
+    # Weights are multiplied by limit^2, so that there is no division by a limit of 0.
+    total = limit**2 + OWN_WEIGHT
     change = total * (_within(averaged, _RADIUS) - own)
     for y, x in itertools.product(range(-_RADIUS, _RADIUS + 1), repeat=2):
         if (y, x) != (0, 0):

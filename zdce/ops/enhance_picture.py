@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zdce.interleaved import fractions, to_dtype, with_contiguous_rows
 from zdce.ops import operator
 from zdce.ops.apply_curve import reference as curve_reference
 from zdce.ops.arguments import check_iterations, check_picture, check_scale, check_tensor, check_whole
-from zdce.ops.interleaved import fractions, to_dtype, with_contiguous_rows
 from zdce.ops.luma import luma
 from zdce.settings import GUIDED, MAX_ITERATIONS
 

@@ -11,13 +11,7 @@ from zdce.ops import operator
 from zdce.ops.apply_curve import reference as curve_reference
 from zdce.ops.luma import luma
 from zdce.ops.scene_strength import Curve, clipped, largest
-
-# Upper bound of the strength, larger than that of other maps because guided ones are means of windows.
-MOST = 4.0
-
-# Halvings of the interval from 0 to MOST. The remaining 4 / 2^16 change the brightness by a hundredth of a level.
-HALVINGS = 16
-
+from zdce.scene_constants import GUIDED_HALVINGS, HIGHEST_GUIDED_STRENGTH
 
 # The float64 reference.
 
@@ -27,10 +21,10 @@ def reference(image: Tensor, maps: Tensor, darker_half: Tensor, limits: Tensor, 
     mean, the mean luma of the darker half, and the share of pixels that are white in some colour.
     """
     # Bytes as in zdce/ops/scene_strength.py, and once in each halving 4 * 64^2 of the darker half.
-    return found(image, maps, darker_half, limits, iterations, curve_reference)
+    return strength_with(image, maps, darker_half, limits, iterations, curve_reference)
 
 
-def found(image: Tensor, maps: Tensor, darker_half: Tensor, limits: Tensor, iterations: int, curve: Curve) -> Tensor:
+def strength_with(image: Tensor, maps: Tensor, darker_half: Tensor, limits: Tensor, iterations: int, curve: Curve) -> Tensor:
     """As ``reference``, with ``curve``."""
     highest, highest_darker, allowed = limits.unbind(1)
 
@@ -39,7 +33,7 @@ def found(image: Tensor, maps: Tensor, darker_half: Tensor, limits: Tensor, iter
         return ((enhanced.mean((1, 2, 3)) <= highest) | (darker <= highest_darker)) & (clipped(enhanced) <= allowed)
 
     counted = darker_half.sum((1, 2, 3)).clamp(min=torch.finfo(darker_half.dtype).tiny)
-    return largest(image, maps.expand(-1, 3, -1, -1), iterations, MOST, HALVINGS, keeps, curve)
+    return largest(image, maps.expand(-1, 3, -1, -1), iterations, HIGHEST_GUIDED_STRENGTH, GUIDED_HALVINGS, keeps, curve)
 
 
 # The operator; it has no gradient.

@@ -8,23 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zdce.interleaved import WHITE, with_contiguous_rows
+from zdce.noise_constants import BLOCK_SIDE, BLOCKS_PER_FLAT, BRIGHTEST, DARKEST, FEWEST_BLOCKS, MOST_NOISE, block_distances
 from zdce.ops import operator
-from zdce.ops.interleaved import WHITE, with_contiguous_rows
-
-# Side of a block in pixels, and blocks in a row and in a column, about: 100,000 pixels of a picture of any size.
-SIDE, _BLOCKS = 16, 20
-
-# Blocks that are darker or have brighter pixels (levels of 255) are left out: what is cut off at black or white has less noise.
-DARKEST, BRIGHTEST = 4.0, 250.0
-
-# With fewer blocks the noise counts as 0.
-FEWEST = 8
-
-# One of so many blocks counts: the flattest. Others have more texture.
-FLAT = 5
-
-# Upper bound in levels of 255: beyond it, a fine regular pattern is likelier than noise.
-MOST = 10.0
 
 
 def picture_noise(picture: Tensor, least: float = 0.0) -> Tensor:
@@ -37,12 +23,6 @@ def picture_noise(picture: Tensor, least: float = 0.0) -> Tensor:
     3.5
     """
     return operator.call("picture_noise", picture, least)
-
-
-def distances(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns from one block to the next."""
-    down, across = (max(SIDE, (side - SIDE) // (_BLOCKS - 1)) for side in (height, width))
-    return down, across
 
 
 # The float64 reference.
@@ -63,12 +43,12 @@ def reference(picture: Tensor, least: float) -> Tensor:
     # uint8 fused: 3 bytes read of each pixel of a block, and 8 bytes of each block written and read.
     found = picture.new_zeros(2, dtype=torch.float64)
     height, width, _ = picture.shape
-    if min(height, width) >= SIDE:
-        down, across = distances(height, width)
-        blocks = picture.unfold(0, SIDE, down).unfold(1, SIDE, across).flatten(0, 1)  # (blocks, 3, 16, 16)
-        blocks = blocks.double() * (255 / WHITE.get(picture.dtype, 1))
+    if min(height, width) >= BLOCK_SIDE:
+        down, across = block_distances(height, width)
+        blocks = picture.unfold(0, BLOCK_SIDE, down).unfold(1, BLOCK_SIDE, across).flatten(0, 1)  # (blocks, 3, 16, 16)
+        blocks = blocks.double() * (255 / WHITE[picture.dtype])
         flat = blocks[(blocks.mean((1, 2, 3)) > DARKEST) & (blocks.amax((1, 2, 3)) < BRIGHTEST)]
-        if len(flat) >= FEWEST:
+        if len(flat) >= FEWEST_BLOCKS:
             found = torch.stack(_deviations(flat)) / 255
     return torch.stack([found[0].clamp(min=least), found[1]])
 
@@ -77,9 +57,9 @@ def _deviations(blocks: Tensor) -> tuple[Tensor, Tensor]:
     """Of noise and grain in levels, of blocks (N, 3, 16, 16)."""
     a, b, c, d = (blocks[..., y::2, x::2] for y in (0, 1) for x in (0, 1))
     diagonal, across, down = ((detail / 2).square().mean((1, 2, 3)) for detail in (a - b - c + d, a - b + c - d, a + b - c - d))
-    flattest = diagonal.argsort()[: max(FEWEST, len(blocks) // FLAT)]
+    flattest = diagonal.argsort()[: max(FEWEST_BLOCKS, len(blocks) // BLOCKS_PER_FLAT)]
     finest, others = diagonal[flattest].mean(), (across[flattest].mean() + down[flattest].mean()) / 2
-    noise, grain = ((variance.clamp(min=0).sqrt().clamp(max=MOST)) for variance in (2 * finest - others, finest))
+    noise, grain = ((variance.clamp(min=0).sqrt().clamp(max=MOST_NOISE)) for variance in (2 * finest - others, finest))
     return noise, grain
 
 

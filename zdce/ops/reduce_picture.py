@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zdce.interleaved import fractions, with_contiguous_rows
 from zdce.ops import operator
 from zdce.ops.arguments import check_picture, check_scale
-from zdce.ops.interleaved import fractions, with_contiguous_rows
 
 
 def reduce_picture(picture: Tensor, scale: int, antialias: bool = True) -> Tensor:

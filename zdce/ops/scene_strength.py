@@ -10,41 +10,23 @@ from torch import Tensor
 
 from zdce.ops import operator
 from zdce.ops.apply_curve import reference as curve_reference
+from zdce.scene_constants import (
+    BLACK,
+    CLIPPED_SHARE,
+    DARK_BELOW,
+    FULL_SHARE,
+    HALVINGS,
+    HIGHEST_STRENGTH,
+    HIGHEST_TARGET,
+    LIT_ABOVE,
+    MEANINGFUL_SHARE,
+    REFERENCE_MEAN,
+    TARGET_EXPONENT,
+    WHITE,
+)
 
 # Function from an image (B, 3, H, W), maps (B, 3T or 3, H, W) and T to the enhanced image.
 Curve = Callable[[Tensor, Tensor, int], Tensor]
-
-# Side of the thumbnails for the kernel; the reference takes any size.
-SIDE = 64
-
-# Upper bound of the strength: larger values no longer brighten but flatten, because most maps are at their limit of 1.
-MOST = 2.0
-
-# Pixels are black up to two levels of 255, in all colours: the black of a night does not make a scene dark.
-BLACK = 2.5 / 255
-
-# The target mean is `brightness * (mean / REFERENCE_MEAN) ** TARGET_EXPONENT`: a scene with this mean is brought to
-# `brightness`. 0.4 of the differences between scenes, in stops, remain: a darker scene should stay darker.
-REFERENCE_MEAN, TARGET_EXPONENT = 0.05, 0.4
-
-# Upper bound of the target mean, unless `brightness` is higher.
-HIGHEST_TARGET = 0.5
-
-# Scenes with a mean below the first share of `brightness` are brought to their target, those above the second stay as they
-# are; between them the part of the way falls linearly.
-DARK_BELOW, LIT_ABOVE = 0.4, 0.9
-
-# Share of pixels that the curve may make white in some colour, and the value that is white in 8 bits. In SIDE x SIDE pixels
-# such a share has a sampling error of 0.1 %, so the share in the picture stays below 0.5 %.
-CLIPPED_SHARE, WHITE = 0.003, 254.5 / 255
-
-# Shares of pixels that are not black: below the first, the effect falls linearly, because few pixels say little about the
-# scene; below the second, black counts as the night around the scene, and the target falls linearly.
-MEANINGFUL_SHARE, FULL_SHARE = 0.05, 0.75
-
-# Halvings of the interval from 0 to MOST. The remaining 2 / 2^15 change the brightness by a hundredth of a level, so that
-# implementations with other rounding give the same pictures.
-HALVINGS = 15
 
 
 # The float64 reference.
@@ -54,10 +36,10 @@ def reference(image: Tensor, maps: Tensor, iterations: int, brightness: float) -
     """Factor for each image's maps, (B,); ``zdce.models.scene.strength`` says which."""
     # Eager: some 12 passes over 12 * 64^2 bytes and 2 over those of the maps for each halving. Fused: the maps are read once
     # for each, the image once in all.
-    return found(image, maps, iterations, brightness, curve_reference)
+    return strength_with(image, maps, iterations, brightness, curve_reference)
 
 
-def found(image: Tensor, maps: Tensor, iterations: int, brightness: float, curve: Curve) -> Tensor:
+def strength_with(image: Tensor, maps: Tensor, iterations: int, brightness: float, curve: Curve) -> Tensor:
     """As ``reference``, with ``curve``."""
     visible = (image.amax(1) > BLACK).to(image.dtype)
     share = visible.mean((1, 2))
@@ -72,7 +54,7 @@ def found(image: Tensor, maps: Tensor, iterations: int, brightness: float, curve
     def keeps(enhanced: Tensor) -> Tensor:
         return (enhanced.mean((1, 2, 3)) <= highest) & (clipped(enhanced) <= allowed)
 
-    return torch.where(share > 0, largest(image, maps, iterations, MOST, HALVINGS, keeps, curve), 0)
+    return torch.where(share > 0, largest(image, maps, iterations, HIGHEST_STRENGTH, HALVINGS, keeps, curve), 0)
 
 
 def largest(

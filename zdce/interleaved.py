@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-# Values of white; floats are in [0, 1].
-WHITE = {torch.uint8: 255, torch.uint16: 65535}
+# Values of white.
+WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0}
 
 
 def fractions(picture: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def fractions(picture: Tensor) -> Tensor:
 
 def to_dtype(picture: Tensor, dtype: torch.dtype) -> Tensor:
     """Floating-point ``picture`` in [0, 1], scaled to the levels of ``dtype`` and rounded if these are integers."""
-    return (picture * WHITE[dtype]).round() if dtype in WHITE else picture
+    return picture if dtype.is_floating_point else (picture * WHITE[dtype]).round()
 
 
 def with_contiguous_rows(picture: Tensor) -> Tensor:
