@@ -22,7 +22,6 @@ from zdce import ops
 from zdce.metrics.evaluation import interval
 from zdce.metrics.similarity import psnr
 from zdce.models import guidance, guided_scene
-from zdce.ops.picture_noise import picture_noise
 from zdce.settings import LEVELS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "local.md"
@@ -91,7 +90,7 @@ def pairs(low: Path, high: Path, pattern: str) -> list[Pair]:
         small = ops.reduce_picture(tensor, model.variant.scale)
         with torch.no_grad():
             maps = torch.tanh(model(small))
-        found.append(Pair(tensor, reference, small, maps, picture_noise(tensor, model.variant.noise / LEVELS)))
+        found.append(Pair(tensor, reference, small, maps, ops.picture_noise(tensor, model.variant.noise / LEVELS)))
     return found
 
 

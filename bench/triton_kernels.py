@@ -28,7 +28,6 @@ from triton.runtime.jit import JITFunction
 from zdce import backends, ops
 from zdce.models import guided_scene
 from zdce.ops import dispatch, operator
-from zdce.ops.picture_noise import picture_noise
 from zdce.scene_constants import SIDE
 
 from .cases import CASES, DTYPES, Setting, gradients, value
@@ -119,7 +118,7 @@ def _pictures(setting: Setting) -> None:
         ops.enhance_picture(picture, logits, scale=scale, logits=True)
     _strengths(setting)
     if setting.dtype == "float32":  # The other kernels do not depend on the type.
-        ops.denoise_picture(picture, picture, picture_noise(picture))
+        ops.denoise_picture(picture, picture, ops.picture_noise(picture))
         for scale, antialias in itertools.product(_SCALES, (False, True)):
             ops.reduce_picture(picture, scale, antialias)
 

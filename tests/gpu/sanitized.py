@@ -16,7 +16,6 @@ import torch
 import zdce
 from zdce.bench.infer import random_network
 from zdce.models import fused_network
-from zdce.ops.picture_noise import picture_noise
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -75,7 +74,7 @@ def _pictures() -> None:
             small = zdce.ops.reduce_picture(picture, scale, antialias)
         maps = torch.zeros(1, channels, *small.shape[2:], device=DEVICE)
         enhanced = zdce.ops.enhance_picture(picture, maps, STEPS, scale=scale, align_corners=corners)
-    zdce.ops.denoise_picture(picture, enhanced, picture_noise(picture, 0.01))
+    zdce.ops.denoise_picture(picture, enhanced, zdce.ops.picture_noise(picture, 0.01))
 
 
 def _scenes() -> None:

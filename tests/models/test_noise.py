@@ -10,7 +10,6 @@ from zdce.models import noise, stored
 from zdce.models.engine import Engine, PixelSettings
 from zdce.models.noise import Noise
 from zdce.models.torch_engine import TorchEngine
-from zdce.ops.picture_noise import picture_noise
 
 
 def noisy(deviation, size=(240, 320), dtype=np.uint8, seed=0):
@@ -22,7 +21,7 @@ def noisy(deviation, size=(240, 320), dtype=np.uint8, seed=0):
 
 def measured(picture):
     """In levels of 255."""
-    return Noise(*(255 * picture_noise(torch.from_numpy(picture.copy()))).tolist())
+    return Noise(*(255 * zdce.ops.picture_noise(torch.from_numpy(picture.copy()))).tolist())
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import compiled
-from zdce.ops.dispatch import BACKENDS, OPERATORS, Backend, why_missing
+from zdce.ops.dispatch import BACKENDS, OPERATORS, Backend, kernel_launcher, why_missing
 from zdce.settings import LossWeights
 
 COMPILER = shutil.which("g++")
@@ -190,7 +190,7 @@ def missing(device, dtype):
 
 def launcher(operator):
     if "cuda" in OPERATORS[operator].kernels:
-        return globals()[operator]
+        return kernel_launcher(globals()[operator])
     # What CUDA C++ doesn't cover, Triton does on a GPU; here the quickest backend stands in.
     return BACKENDS["reference" if why_missing("cpp") else "cpp"].launcher(operator)
 

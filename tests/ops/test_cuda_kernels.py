@@ -188,19 +188,19 @@ class TestAGpuThatIsNotThere:
         for operator in (None, "apply_curve", "region_means"):
             assert dispatch.why_missing("cuda", "cuda", operator=operator) is None
             assert dispatch.why_missing("triton", "cuda:0", operator=operator) is None
-            assert dispatch.choose("auto", "cuda", torch.float32, operator) == "cuda"
+            assert dispatch.choose("auto", "cuda", torch.float32, operator=operator) == "cuda"
 
     def test_cuda_needs_what_it_was_compiled_for(self):
         message = "it needs a GPU of compute capability 8.0, cuda:1 has 7.5"
         assert dispatch.why_missing("cuda", "cuda:1") == message
-        assert dispatch.choose("auto", "cuda:1", torch.float32, "apply_curve") == "triton"
+        assert dispatch.choose("auto", "cuda:1", torch.float32, operator="apply_curve") == "triton"
         with pytest.raises(dispatch.BackendError, match=message):
-            dispatch.choose("cuda", "cuda:1", torch.float32, "apply_curve")
+            dispatch.choose("cuda", "cuda:1", torch.float32, operator="apply_curve")
 
     def test_triton_needs_a_gpu_that_it_compiles_for(self):
         self.capabilities["cuda"] = (6, 1)
         assert dispatch.why_missing("triton", "cuda") == "it needs a GPU of compute capability 7.0, cuda has 6.1"
-        assert dispatch.choose("auto", "cuda", torch.float32, "apply_curve") == "reference"
+        assert dispatch.choose("auto", "cuda", torch.float32, operator="apply_curve") == "reference"
 
     def test_cuda_needs_triton_where_the_operator_is_tritons(self):
         self.broken["triton"] = "ModuleNotFoundError: No module named 'triton'"
@@ -208,5 +208,5 @@ class TestAGpuThatIsNotThere:
         assert dispatch.why_missing("cuda", "cuda") == reason
         assert dispatch.why_missing("cuda", "cuda", operator="region_means") == reason
         assert dispatch.why_missing("cuda", "cuda", operator="objective_backward") is None
-        assert dispatch.choose("auto", "cuda", torch.float32, "objective") == "cuda"
-        assert dispatch.choose("auto", "cuda", torch.float32, "denoise_picture") == "reference"
+        assert dispatch.choose("auto", "cuda", torch.float32, operator="objective") == "cuda"
+        assert dispatch.choose("auto", "cuda", torch.float32, operator="denoise_picture") == "reference"

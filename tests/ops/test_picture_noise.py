@@ -20,7 +20,7 @@ def drawn(size, dtype, deviation=3.0):
 
 def check(picture, least=0.0):
     with nan_filled_allocations():
-        got = torch.ops.zdce.picture_noise(picture, least)
+        got = zdce.ops.picture_noise(picture, least)
     assert (got.shape, got.dtype, got.device) == ((2,), torch.float64, picture.device)
     # Sums of 192 squares in float32, whose difference is small where texture is strong.
     torch.testing.assert_close(got.cpu(), reference.picture_noise(picture.cpu(), least), rtol=1e-4, atol=1e-6)
@@ -42,7 +42,7 @@ def test_types_and_the_least(backend, device, dtype):
     picture = drawn((150, 131), dtype).to(device)
     with zdce.backend(backend):
         noise, grain = check(picture)
-        assert torch.equal(torch.ops.zdce.picture_noise(picture, 0.25), torch.stack([torch.full_like(noise, 0.25), grain]))
+        assert torch.equal(zdce.ops.picture_noise(picture, 0.25), torch.stack([torch.full_like(noise, 0.25), grain]))
         check(torch.zeros_like(picture), 1.5 / 255)
 
 
@@ -81,6 +81,23 @@ def test_there_are_never_more_blocks_than_the_kernel_takes():
 
     most = max((side - BLOCK_SIDE) // block_distances(side, side)[0] + 1 for side in range(BLOCK_SIDE, 20_000))
     assert most**2 <= BLOCKS
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments"),
+    [
+        (TypeError, "picture must be a torch.Tensor, got list", ([0],)),
+        (TypeError, "picture must be uint8, uint16 or float32, got torch.float64", (torch.zeros(20, 20, 3).double(),)),
+        (ValueError, r"picture must be \(H, W, 3\) with H and W at least 1, got \(3, 20, 20\)", (torch.zeros(3, 20, 20),)),
+        (ValueError, "least must be at least 0 and below 1, got -0.1", (torch.zeros(20, 20, 3), -0.1)),
+        (ValueError, "least must be at least 0 and below 1, got 1", (torch.zeros(20, 20, 3), 1)),
+        (ValueError, "least must be at least 0 and below 1, got nan", (torch.zeros(20, 20, 3), float("nan"))),
+        (ValueError, "picture must not require a gradient", (torch.zeros(20, 20, 3, requires_grad=True),)),
+    ],
+)
+def test_arguments_are_checked(error, message, arguments):
+    with pytest.raises(error, match=message):
+        zdce.ops.picture_noise(*arguments)
 
 
 def test_opcheck():

@@ -148,7 +148,7 @@ def test_gradients_beyond_32_bits(backend):
         pytest.skip("done in virtual memory, by the interpreter")
     image, maps, grad = (tensor.flatten(2) for tensor in random_case((8, 12), 2, batch=1, dtype=torch.float16))
     expected, far = torch.empty_like(maps), far_channels(maps[..., None])[..., 0]
-    kernel = zdce.ops.dispatch.BACKENDS[backend].launcher("apply_curve_backward")
-    kernel(grad, image, maps, 2, None, expected)
-    kernel(grad, image, maps, 2, None, far)
+    launch_backward = zdce.ops.dispatch.BACKENDS[backend].launcher("apply_curve_backward")
+    launch_backward((grad, image, maps, 2), (None, expected))
+    launch_backward((grad, image, maps, 2), (None, far))
     assert torch.equal(far, expected)

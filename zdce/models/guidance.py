@@ -67,7 +67,11 @@ def _risen(values: Tensor, fall: Fall) -> Tensor:
 
 
 def evaluate(image: Tensor, coefficients: Tensor) -> Tensor:
-    """``a Y + b`` (B, 1, H, W) of images (B, 3, H, W), at most 0, so that maps never darken."""
+    """``a Y + b`` (B, 1, H, W) of images (B, 3, H, W), at most 0, so that maps never darken.
+
+    It is not cut at -1, unlike ``zdce.ops.enhance_picture.guided_map``: the strength for a scene multiplies coefficients, and
+    maps are cut only after that.
+    """
     return (coefficients[:, :1] * luma(image) + coefficients[:, 1:]).clamp(max=0)
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from zdce import backends, ops
 from zdce.errors import InputError
-from zdce.models import guidance, guided_scene, illumination, scene, stored, variants
+from zdce.models import guided_scene, illumination, scene, stored, variants
 from zdce.models.engine import computed_precision
 from zdce.models.present_weights import present_weights
 from zdce.models.scene import Curve
@@ -19,7 +19,9 @@ from zdce.models.stored import StoredNetwork
 from zdce.models.variants import ILLUMINATION, Variant
 from zdce.ops import dispatch, operator
 from zdce.ops.arguments import check_scale
+from zdce.ops.convolution import concatenated
 from zdce.ops.denoise_picture import denoise
+from zdce.ops.enhance_picture import guided_map
 from zdce.runtime import atomic, devices
 from zdce.settings import LEVELS
 
@@ -41,7 +43,7 @@ def _runs_in_kernels(sources: Sequence[Tensor], weight: Tensor) -> bool:
         and all(source.dtype in ACTIVATIONS.values() for source in sources)
         and torch.is_autocast_enabled("cpu") == _bfloat16_autocast()
         and backends.requested() in ("auto", "cpp")
-        and dispatch.why_missing("cpp", "cpu", torch.float32, "convolution") is None
+        and dispatch.why_missing("cpp", operator="convolution") is None
     )
 
 
@@ -65,10 +67,6 @@ def _check_image(image: Tensor) -> None:
         raise InputError(f"image must be (B, 3, H, W), got {tuple(image.shape)}")
 
 
-def _concatenated(sources: Sequence[Tensor]) -> Tensor:
-    return torch.cat(list(sources), 1) if len(sources) > 1 else sources[0]
-
-
 class Conv2d(nn.Conv2d):
     """A 3x3 convolution of concatenated inputs (B, C_i, H, W), with a ReLU if ``rectified``; the result is (B, o, H, W).
 
@@ -87,7 +85,7 @@ class Conv2d(nn.Conv2d):
         if self.bias is not None and takes and _runs_in_kernels(sources, self.weight):
             kept = self.kept if self.kept is not None or not mixed else torch.bfloat16 if self.rectified else torch.float32
             return ops.convolution(sources, self.weight, self.bias, self.rectified, kept, mixed)
-        x = _concatenated(sources)
+        x = concatenated(sources)
         x = super().forward(x if self.kept is None else x.to(self.weight.dtype))
         x = functional.relu(x) if self.rectified else x
         return x if self.kept is None else x.to(self.kept)
@@ -107,7 +105,7 @@ class SeparableConv2d(nn.Module):
         self.rectified = rectified
 
     def forward(self, *sources: Tensor) -> Tensor:
-        x = _concatenated(sources)
+        x = concatenated(sources)
         if x.device.type != "cpu" or not _bfloat16_autocast():
             return self._convolved(x)
         if torch.compiler.is_compiling() or computed_precision("bf16") == "bf16":
@@ -286,7 +284,7 @@ class DCENet(nn.Module):
             coefficients = self.guided_maps(_reduced(image, scale), curve, seen)
             if scale > 1:
                 coefficients = _enlarged(coefficients, scale, image.shape[2], image.shape[3])
-            return guidance.evaluate(image, coefficients).clamp(min=-1).expand(-1, 3, -1, -1)
+            return guided_map(image, coefficients).expand(-1, 3, -1, -1)
         maps = self.curve_maps(image, scale)
         return (maps * self.scene_strength(image, curve)).clamp(-1, 1) if self.variant.brightness else maps
 

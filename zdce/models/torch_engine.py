@@ -21,7 +21,6 @@ from zdce.models.gpu_network import GpuNetwork
 from zdce.models.network import DCENet
 from zdce.models.variants import ILLUMINATION
 from zdce.ops.denoise_picture import DENOISE_REACH
-from zdce.ops.picture_noise import picture_noise
 from zdce.settings import LEVELS
 
 # Pixels of the strips that are denoised one after the other: a strip with its result is 25 MB in 16 bits, 50 in floats. On a
@@ -267,7 +266,7 @@ class TorchEngine:
         """The noise to smooth as ``zdce.ops.denoise_picture`` takes it; measured, it stays on the picture's device."""
         own = self._model.variant.noise
         if settings.noise is None and own:
-            return picture_noise(picture, own / LEVELS)
+            return ops.picture_noise(picture, own / LEVELS)
         return (settings.noise or 0.0) / LEVELS
 
     def _maps(self, small: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from zdce.ops.losses import (
     spatial_consistency,
     zero_reference_objective,
 )
+from zdce.ops.picture_noise import picture_noise
 from zdce.ops.reduce_picture import reduce_picture
 from zdce.settings import MAX_ITERATIONS, MAX_SCALE
 
@@ -28,6 +29,7 @@ __all__ = [
     "enhance_picture",
     "exposure_control",
     "illumination_smoothness",
+    "picture_noise",
     "reduce_picture",
     "spatial_consistency",
     "zero_reference_objective",

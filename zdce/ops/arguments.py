@@ -74,11 +74,10 @@ def check_scale(scale: int) -> None:
         raise ValueError(f"scale must be 1 to {MAX_SCALE}, got {scale}")
 
 
-def check_region(region: int) -> int:
+def check_region(region: int) -> None:
     check_whole("region", region)
     if region < 1:
         raise ValueError(f"region must be at least 1, got {region}")
-    return region
 
 
 def check_target(target: float) -> None:

@@ -91,13 +91,14 @@ def _check_parameters(sources: Sequence[Tensor], weight: Tensor, bias: Tensor) -
 def reference(sources: list[Tensor], weight: Tensor, bias: Tensor, rectified: bool, bf16_products: bool = False) -> Tensor:
     """The 3x3 convolution of the concatenated ``sources`` (B, C_i, H, W), padded with zeros, with a ReLU if ``rectified``."""
     # Eager: the concatenation and the ReLU are passes of their own. Fused: 4 bytes read a channel in, 4 written a channel out.
-    x, weight = _multiplied(_concatenated(sources), bf16_products), _multiplied(weight, bf16_products)
+    x, weight = _multiplied(concatenated(sources), bf16_products), _multiplied(weight, bf16_products)
     x = functional.conv2d(x, weight, bias, padding=1)
     return functional.relu(x) if rectified else x
 
 
-def _concatenated(sources: list[Tensor]) -> Tensor:
-    return torch.cat(sources, 1) if len(sources) > 1 else sources[0]
+def concatenated(sources: Sequence[Tensor]) -> Tensor:
+    """``sources`` (B, C_i, H, W) as one tensor; a single one is not copied."""
+    return torch.cat(list(sources), 1) if len(sources) > 1 else sources[0]
 
 
 def _multiplied(x: Tensor, bf16_products: bool) -> Tensor:
@@ -112,7 +113,7 @@ def reference_backward(
     # Fused: 4 bytes read a channel of grad, of output and of each source, 4 written a channel of each source.
     grad = grad if output is None else torch.where(output <= 0, 0.0, grad)
     grad, weight = _multiplied(grad, bf16_products), _multiplied(weight, bf16_products)
-    x = _multiplied(_concatenated(sources), bf16_products)
+    x = _multiplied(concatenated(sources), bf16_products)
     grad_x = grad_of.conv2d_input(x.shape, weight, grad, padding=1)
     grad_weight = grad_of.conv2d_weight(x, weight.shape, grad, padding=1)
     return list(grad_x.split([source.shape[1] for source in sources], 1)), grad_weight, grad.sum((0, 2, 3))

@@ -13,8 +13,8 @@ from torch import Tensor
 from zdce import backends, compiled
 from zdce.errors import BackendError
 
-# Takes an operator's inputs, then its outputs, which it writes.
-Launcher = Callable[..., None]
+# Takes an operator's inputs, and its outputs, which it writes.
+Launcher = Callable[[tuple[Any, ...], tuple[Any, ...]], None]
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,18 @@ def _never_missing(device: str, dtype: torch.dtype) -> str | None:
 def _reference_launcher(operator: str) -> Launcher:
     compute = OPERATORS[operator].reference
 
-    def launch(*arguments: object) -> None:
-        inputs = arguments[: compute.__code__.co_argcount]
-        outputs = arguments[len(inputs) :]
-        device = next(value.device.type for value in arguments if isinstance(value, Tensor))
+    def launch(inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
+        device = next(value.device.type for value in inputs if isinstance(value, Tensor))
         with torch.autocast(device, enabled=False):  # kernels don't take part in it either
             results = compute(*(widened_all(value) for value in inputs))
         _copy(outputs, results if isinstance(results, tuple) else (results,))
 
     return launch
+
+
+def kernel_launcher(kernel: Callable[..., None]) -> Launcher:
+    """The launcher of a ``kernel`` that takes the inputs, then the outputs."""
+    return lambda inputs, outputs: kernel(*inputs, *outputs)
 
 
 def _copy(outputs: Iterable[Any], results: Iterable[Any]) -> None:
@@ -114,7 +117,7 @@ def _cpp_missing(device: str, dtype: torch.dtype) -> str | None:
 
 
 def _cpp_launcher(operator: str) -> Launcher:
-    return getattr(torch.ops.zdce_cpp, operator).default
+    return kernel_launcher(getattr(torch.ops.zdce_cpp, operator).default)
 
 
 def _triton_missing(device: str, dtype: torch.dtype) -> str | None:
@@ -129,7 +132,8 @@ def _triton_missing(device: str, dtype: torch.dtype) -> str | None:
 
 
 def _triton_launcher(operator: str) -> Launcher:
-    return getattr(importlib.import_module(f"zdce.kernels.{operator.removesuffix('_backward')}"), operator)
+    module = importlib.import_module(f"zdce.kernels.{operator.removesuffix('_backward')}")
+    return kernel_launcher(getattr(module, operator))
 
 
 def _cuda_missing(device: str, dtype: torch.dtype) -> str | None:
@@ -146,14 +150,14 @@ def _cuda_launcher(operator: str) -> Launcher:
     # Operators without a CUDA C++ kernel use Triton's.
     if "cuda" not in OPERATORS[operator].kernels:
         return _triton_launcher(operator)
-    return getattr(torch.ops.zdce_cuda, operator).default
+    return kernel_launcher(getattr(torch.ops.zdce_cuda, operator).default)
 
 
-def _kernel_missing(name: str, operator: Operator, dtype: torch.dtype) -> str | None:
-    """Why backend ``name`` has no kernel of ``operator`` for ``dtype``, or None."""
-    if name == "reference":
+def _kernel_missing(operator: Operator, backend: str, dtype: torch.dtype) -> str | None:
+    """Why ``backend`` has no kernel of ``operator`` for ``dtype``, or None."""
+    if backend == "reference":
         return None
-    if not operator.kernels & ({"cuda", "triton"} if name.startswith("cuda") else {name}):
+    if not operator.kernels & ({"cuda", "triton"} if backend.startswith("cuda") else {backend}):
         return "it has no kernel of this operator"
     if operator.float32_only and dtype != torch.float32:
         return f"its kernel takes float32, not {str(dtype).removeprefix('torch.')}"
@@ -171,34 +175,36 @@ BACKENDS = {
 _AUTO = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
 
 
-def why_missing(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, operator: str | None = None) -> str | None:
-    """Why backend ``name`` can't run ``operator`` (None: most of them) on ``device`` with ``dtype``, or None."""
-    if operator is not None and (reason := _kernel_missing(name, OPERATORS[operator], dtype)):
+def why_missing(
+    backend: str, device: str = "cpu", dtype: torch.dtype = torch.float32, *, operator: str | None = None
+) -> str | None:
+    """Why ``backend`` can't run ``operator`` (None: most of them) on ``device`` with ``dtype``, or None."""
+    if operator is not None and (reason := _kernel_missing(OPERATORS[operator], backend, dtype)):
         return reason
-    if reason := BACKENDS[name].missing(device, dtype):
+    if reason := BACKENDS[backend].missing(device, dtype):
         return reason
-    if name == "cuda" and (operator is None or "cuda" not in OPERATORS[operator].kernels):
+    if backend == "cuda" and (operator is None or "cuda" not in OPERATORS[operator].kernels):
         reason = _triton_missing(device, dtype)
         return reason and f"most of its operators are Triton's: {reason}"
     return None
 
 
-def choose(name: str, device: str, dtype: torch.dtype, operator: str | None = None) -> str:
-    """Backend for a request of ``name``: the best one for ``auto``, otherwise ``name`` itself.
+def choose(backend: str, device: str, dtype: torch.dtype, *, operator: str | None = None) -> str:
+    """The backend that runs where ``backend`` is requested: the best one for ``auto``, otherwise itself.
 
     Raises:
         BackendError: the forced backend can't run here.
     """
-    if name == "auto":
+    if backend == "auto":
         candidates = _AUTO.get(_kind(device), ("reference",))
-        return next(candidate for candidate in candidates if why_missing(candidate, device, dtype, operator) is None)
-    if reason := why_missing(name, device, dtype, operator):
-        raise BackendError(f"backend {name!r} was asked for but can't run: {reason}")
-    return name
+        return next(candidate for candidate in candidates if why_missing(candidate, device, dtype, operator=operator) is None)
+    if reason := why_missing(backend, device, dtype, operator=operator):
+        raise BackendError(f"backend {backend!r} was asked for but can't run: {reason}")
+    return backend
 
 
-def launch(operator: str, inputs: tuple[object, ...], outputs: tuple[Tensor | None, ...], name: str) -> None:
-    """Runs ``operator`` on backend ``name`` and writes ``outputs``; outputs that are None are not computed."""
+def launch(operator: str, backend: str, inputs: tuple[object, ...], outputs: tuple[Tensor | None, ...]) -> None:
+    """Runs ``operator`` on the requested ``backend`` and writes ``outputs``; outputs that are None are not computed."""
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     dtypes = {tensor.dtype for tensor in (tensors[:1] if OPERATORS[operator].float64_numbers else tensors)}
     if torch.float64 in dtypes:
@@ -207,9 +213,9 @@ def launch(operator: str, inputs: tuple[object, ...], outputs: tuple[Tensor | No
         dtype = tensors[0].dtype
     else:
         dtype = torch.float32
-    _launcher(operator, name, str(tensors[0].device), dtype)(*inputs, *outputs)
+    _launcher(operator, backend, str(tensors[0].device), dtype)(inputs, outputs)
 
 
 @cache
-def _launcher(operator: str, name: str, device: str, dtype: torch.dtype) -> Launcher:
-    return BACKENDS[choose(name, device, dtype, operator)].launcher(operator)
+def _launcher(operator: str, backend: str, device: str, dtype: torch.dtype) -> Launcher:
+    return BACKENDS[choose(backend, device, dtype, operator=operator)].launcher(operator)

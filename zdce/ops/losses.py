@@ -77,8 +77,9 @@ def spatial_consistency(enhanced: Tensor, image: Tensor, region: int = 4) -> Ten
     >>> zdce.ops.spatial_consistency(image, image)
     tensor(0.)
     """
-    check_tensor("enhanced", enhanced, channels=3, at_least=check_region(region))
-    check_tensor("image", image, channels=3, at_least=check_region(region))
+    check_region(region)
+    check_tensor("enhanced", enhanced, channels=3, at_least=region)
+    check_tensor("image", image, channels=3, at_least=region)
     check_alike("enhanced", enhanced, "image", image)
     loss, _ = operator.call("region_contrast", enhanced, image, region)
     return loss
@@ -128,7 +129,8 @@ def exposure_control(enhanced: Tensor, target: float = 0.6, region: int = 16) ->
     >>> zdce.ops.exposure_control(torch.full((1, 3, 32, 32), 0.5), target=0.5)
     tensor(0.)
     """
-    check_tensor("enhanced", enhanced, channels=3, at_least=check_region(region))
+    check_region(region)
+    check_tensor("enhanced", enhanced, channels=3, at_least=region)
     check_target(target)
     return formulas.exposure_control(operator.call("region_means", enhanced, region), target)
 

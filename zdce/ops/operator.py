@@ -99,7 +99,7 @@ def define(
     def compute(*values: Any) -> Any:
         given, backend = (values[:-1], values[-1]) if backward else (values, backends.requested())
         outputs = allocate(*values)
-        dispatch.launch(name, *of_kernel(given, outputs if isinstance(outputs, tuple) else (outputs,)), backend)
+        dispatch.launch(name, backend, *of_kernel(given, outputs if isinstance(outputs, tuple) else (outputs,)))
         return outputs
 
     _zdce.impl(name, compute, "CompositeExplicitAutograd")
@@ -147,7 +147,7 @@ def define_in_place(
         written = values[-1]
         if not written.is_inference():
             torch.autograd.graph.increment_version(written)  # else backward would use it, if saved, as it is now
-        dispatch.launch(name, arguments(*values[:-1]), (written,), backends.requested())
+        dispatch.launch(name, backends.requested(), arguments(*values[:-1]), (written,))
 
     _zdce.impl(name, compute, "CompositeExplicitAutograd")
     torch.library.register_fake(f"zdce::{name}", lambda *_: None, lib=_zdce)

@@ -11,18 +11,38 @@ from torch import Tensor
 from zdce.interleaved import WHITE, with_contiguous_rows
 from zdce.noise_constants import BLOCK_SIDE, BLOCKS_PER_FLAT, BRIGHTEST, DARKEST, FEWEST_BLOCKS, MOST_NOISE, block_distances
 from zdce.ops import operator
+from zdce.ops.arguments import check_picture
 
 
 def picture_noise(picture: Tensor, least: float = 0.0) -> Tensor:
-    """Noise, at least ``least``, and grain of a ``picture`` (H, W, 3), uint8, uint16, or float32 in [0, 1], by ``reference``;
-    float64 (2,), on the picture's device, as ``zdce.ops.denoise_picture`` takes it.
+    """Measures the noise of a picture, and the grain of its flat parts, as ``denoise_picture`` takes them.
+
+    Noise is what the finest details of the flattest fifth of some 400 blocks of 16 x 16 pixels have more than texture has; what
+    a camera has smoothed already counts as texture. The grain is the standard deviation of these details themselves. Both are 0
+    where too little of the picture is neither black nor white, and at most 10 levels of 255.
+
+    Args:
+        picture: interleaved, shape (H, W, 3), uint8, uint16, or float32 in [0, 1]; any strides, and no copy where each row's
+            pixels are contiguous.
+        least: lower bound of the noise, as a fraction of white, at least 0 and below 1.
+
+    Returns:
+        Standard deviations (2,) of noise and grain, as fractions of white, float64, on the picture's device. No gradient.
+
+    Raises:
+        TypeError, ValueError: arguments are not as above, or ``picture`` requires a gradient.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> grey = torch.normal(60.0, 4.0, (200, 300, 3), generator=generator).round().to(torch.uint8)
-    >>> round(255 * picture_noise(grey)[0].item(), 1)
+    >>> round(255 * zdce.ops.picture_noise(grey)[0].item(), 1)
     3.5
     """
-    return operator.call("picture_noise", picture, least)
+    check_picture("picture", picture)
+    if not 0 <= least < 1:
+        raise ValueError(f"least must be at least 0 and below 1, got {least}")
+    if picture.requires_grad:
+        raise ValueError("picture must not require a gradient: picture_noise has none")
+    return torch.ops.zdce.picture_noise(picture, least)
 
 
 # The float64 reference.
