@@ -28,16 +28,16 @@ def map_values(pointers, mask, strength, GUIDED: tl.constexpr, LOGITS: tl.conste
 
 @device_function
 def sampled(
-    upper, lower, left, right, weight_x, weight_y, mask, strength,
+    plane, upper, lower, left, right, weight_x, weight_y, mask, strength,
     GUIDED: tl.constexpr, INTERPOLATED: tl.constexpr, LOGITS: tl.constexpr,
 ):  # fmt: skip
-    """A plane's values (ROWS, COLUMNS) between its rows `upper` and `lower`, pointers, and the columns `left` and `right`; or
-    (1, COLUMNS) of `upper` and `left` alone."""
-    above = map_values(upper + left, mask, strength, GUIDED, LOGITS)
+    """A plane's values (ROWS, COLUMNS) between its rows `upper` and `lower` and its columns `left` and `right`; or (1, COLUMNS)
+    of `upper` and `left` alone."""
+    above = map_values(plane + upper + left, mask, strength, GUIDED, LOGITS)
     if INTERPOLATED:
-        above += weight_x * (map_values(upper + right, mask, strength, GUIDED, LOGITS) - above)
-        below = map_values(lower + left, mask, strength, GUIDED, LOGITS)
-        below += weight_x * (map_values(lower + right, mask, strength, GUIDED, LOGITS) - below)
+        above += weight_x * (map_values(plane + upper + right, mask, strength, GUIDED, LOGITS) - above)
+        below = map_values(plane + lower + left, mask, strength, GUIDED, LOGITS)
+        below += weight_x * (map_values(plane + lower + right, mask, strength, GUIDED, LOGITS) - below)
         values = above[None, :] + weight_y[:, None] * (below - above)[None, :]
     else:
         values = above[None, :]
@@ -88,22 +88,20 @@ def picture_forward(
         left = x * maps_x  # shows the compiler that pixels are neighbours
         right, weight_x, weight_y = left, 0.0, 0.0
     valid, maps_c = x < width, wide(maps_c)
-    own = picture_ptr + y[:, None] * picture_y + 3 * x[None, :]
     if GUIDED:
         maps = maps_ptr
-        a = sampled(maps + upper, maps + lower, left, right, weight_x, weight_y, valid, strength, GUIDED, INTERPOLATED, LOGITS)
+        a = sampled(maps, upper, lower, left, right, weight_x, weight_y, valid, strength, GUIDED, INTERPOLATED, LOGITS)
+        own = picture_ptr + y[:, None] * picture_y + 3 * x[None, :]
         a *= luma((fraction(own, inside, TOP), fraction(own + 1, inside, TOP), fraction(own + 2, inside, TOP)))
         maps += maps_c
-        a += sampled(maps + upper, maps + lower, left, right, weight_x, weight_y, valid, strength, GUIDED, INTERPOLATED, LOGITS)
+        a += sampled(maps, upper, lower, left, right, weight_x, weight_y, valid, strength, GUIDED, INTERPOLATED, LOGITS)
         a = clamped(strength * clamped(a, -1.0, 0.0), -1.0, 1.0)
     for c in tl.static_range(3):
-        v = fraction(own + c, inside, TOP)
+        v = fraction(picture_ptr + y[:, None] * picture_y + 3 * x[None, :] + c, inside, TOP)
         for t in tl.static_range(T):
             if not GUIDED and (t == 0 or not SHARED):
                 maps = maps_ptr + (c if SHARED else 3 * t + c) * maps_c
-                a = sampled(
-                    maps + upper, maps + lower, left, right, weight_x, weight_y, valid, strength, GUIDED, INTERPOLATED, LOGITS
-                )
+                a = sampled(maps, upper, lower, left, right, weight_x, weight_y, valid, strength, GUIDED, INTERPOLATED, LOGITS)
             v = step(v, a)
         if TOP > 1:
             v = tl.floor(v * TOP + 0.5).to(tl.int32)

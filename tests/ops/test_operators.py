@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FORWARD = [name for name in dispatch.OPERATORS if not name.endswith("_backward")]
 
 # Measured with whole networks (`zdce bench infer`, `bench train`, `bench layers`), not alone.
-IN_NETWORKS = {"convolution", "denoise_picture", "enhance_picture", "reduce_picture"}
+IN_NETWORKS = {"convolution", "denoise_picture", "enhance_picture", "picture_noise", "reduce_picture"}
 
 
 @pytest.mark.parametrize("name", FORWARD)
