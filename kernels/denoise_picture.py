@@ -68,6 +68,41 @@ def near_weight(squared: tl.constexpr):
     return near if squared < 5 else (0.17620431 if squared == 5 else 0.06217652)
 
 
+@device_function
+def sums_along_row(of_picture, of_enhanced, column, width, TOP: tl.constexpr):
+    """Of a row's pixels: luma as it is in the enhanced picture, its Gaussian and sum over 5 pixels, red and blue chroma blurred
+    over 9; and of the picture luma, and the sums over 5 pixels of it and of its square, as fractions of white."""
+    zero = tl.zeros_like(column).to(tl.float32)
+    light, guide, bright, red, blue = zero, zero, zero, zero, zero
+    pixel, dark, power = zero, zero, zero
+    for j in tl.static_range(-4, 5):
+        colors = levels(of_enhanced, column - 2 + j, width)
+        near = luma(colors)
+        red += chroma_weight(j) * (colors[0] - near)
+        blue += chroma_weight(j) * (colors[2] - near)
+        if j == 0:
+            light = near
+        if j * j <= 4:
+            guide += guide_weight(j) * near
+            bright += near
+            given = luma(levels(of_picture, column - 2 + j, width)) / TOP
+            dark += given
+            power += given * given
+            if j == 0:
+                pixel = given
+    return light, guide, bright, red, blue, pixel, dark, power
+
+
+@device_function
+def slope_and_lost(after, before, squares, pixel, grain):
+    """The curve's slope, by the means of luma `after` and `before` it; and what the picture's luma `pixel` loses of a grain of
+    this variance, by the mean of the squares before."""
+    variance = tl.maximum(squares - before * before, 0.0)
+    slope = after * (1.0 - after) / (before * (1.0 - before) + BLACK_TERM)
+    lost = grain / (variance + (grain + FLAT_TERM)) * (pixel - before)
+    return slope, tl.where(slope > 1.0, tl.minimum(slope - 1.0, 1.0) * slope * lost, 0.0)
+
+
 # No access is wide: 3 values of a pixel, or one of neighbouring pixels, whose rows may end anywhere in a program. Sizes are
 # therefore not specialised.
 @triton.jit(
@@ -98,32 +133,14 @@ def guide_forward(
         for i in tl.static_range(5):
             y = first + i
             of_enhanced, of_picture = row_of(enhanced_ptr, enhanced_y, y, height), row_of(picture_ptr, picture_y, y, height)
-            light, guide, bright, red, blue = zero, zero, zero, zero, zero
-            pixel, dark, power = zero, zero, zero
-            for j in tl.static_range(-4, 5):
-                colors = levels(of_enhanced, column - 2 + j, width)
-                near = luma(colors)
-                red += chroma_weight(j) * (colors[0] - near)
-                blue += chroma_weight(j) * (colors[2] - near)
-                if j == 0:
-                    light = near
-                if j * j <= 4:
-                    guide += guide_weight(j) * near
-                    bright += near
-                    given = luma(levels(of_picture, column - 2 + j, width)) / TOP
-                    dark += given
-                    power += given * given
-                    if j == 0:
-                        pixel = given
+            light, guide, bright, red, blue, pixel, dark, power = sums_along_row(of_picture, of_enhanced, column, width, TOP)
             # The square that ends with row y has its middle in row y - 2, which is row y of the planes.
             square = guide_weight(2) * (guides[0] + guide) + guide_weight(1) * (guides[1] + guides[3])
             square += guide_weight(0) * guides[2]
-            mean = (brights[0] + brights[1] + brights[2] + brights[3] + bright) * (0.04 / TOP)
+            after = (brights[0] + brights[1] + brights[2] + brights[3] + bright) * (0.04 / TOP)
             before = (darks[0] + darks[1] + darks[2] + darks[3] + dark) * 0.04
-            variance = tl.maximum((powers[0] + powers[1] + powers[2] + powers[3] + power) * 0.04 - before * before, 0.0)
-            slope = mean * (1.0 - mean) / (before * (1.0 - before) + BLACK_TERM)
-            lost = grain / (variance + (grain + FLAT_TERM)) * (pixels[0] - before)
-            lost = tl.where(slope > 1.0, tl.minimum(slope - 1.0, 1.0) * slope * lost, 0.0)
+            squares = (powers[0] + powers[1] + powers[2] + powers[3] + power) * 0.04
+            slope, lost = slope_and_lost(after, before, squares, pixels[0], grain)
             averaged = lights[0] * (1 / TOP) - lost
             guides = (guides[1], guides[2], guides[3], guide)
             brights = (brights[1], brights[2], brights[3], bright)
