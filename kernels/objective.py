@@ -32,6 +32,23 @@ from zdce.kernels.tiles import (
 )
 
 
+@device_function
+def store_regions(
+    region_shares_ptr, gap_shares_ptr, enhanced, given, b, colour, y, across, height, width, ALL: tl.constexpr
+):  # fmt: skip
+    """Every fourth row y completes a row of regions, of which a colour's shares are stored: `enhanced` and `given` are the sums
+    of both images so far, `across` the regions' first columns. Returns the sums that the next row goes on with."""
+    regions = tl.num_programs(2) * (height // 4).to(tl.int64) * (width // 4)  # of one colour
+    ends = (y + tl.zeros_like(across)) % 4 == 3
+    to = colour * regions + (b * (height // 4) + y // 4) * (width // 4) + across // 4
+    keep = ends & (across + 3 < width)  # incomplete regions at the border are dropped
+    if ALL:
+        keep = keep & (colour < 3)
+    tl.store(region_shares_ptr + to, enhanced / 48, mask=keep)
+    tl.store(gap_shares_ptr + to, (enhanced - given) / 48, mask=keep)
+    return tl.where(ends, 0.0, enhanced), tl.where(ends, 0.0, given)
+
+
 @triton.jit(do_not_specialize=["region_shares_ptr", "gap_shares_ptr", "sums_ptr", "height"])
 def statistics_forward(
     image_ptr, logits_ptr, region_shares_ptr, gap_shares_ptr, sums_ptr, height, width,
@@ -54,7 +71,6 @@ def statistics_forward(
             if t + g < MAPS:
                 above = above + (hyperbolic_tangent(raw[g]),)
 
-    regions = tl.num_programs(2) * (height // 4).to(tl.int64) * (width // 4)  # of one colour
     across = (x0 + 4 * tl.arange(0, N // 4)[:, None]) if ALL else first  # a region's first column
     enhanced_region = tl.zeros((N // 4, 4) if ALL else (N,), tl.float32)
     image_region, channel = tl.zeros_like(enhanced_region), tl.zeros_like(enhanced_region)
@@ -83,16 +99,9 @@ def statistics_forward(
         enhanced = sums_of_4(value, N, ALL)  # 0 outside the image, where image and maps are read as 0
         channel += enhanced
         enhanced_region += enhanced
-        # Every fourth row completes a row of regions; incomplete regions at the border are dropped.
-        ends = (y + tl.zeros_like(across)) % 4 == 3
-        to = colour * regions + (b * (height // 4) + y // 4) * (width // 4) + across // 4
-        keep = ends & (across + 3 < width)
-        if ALL:
-            keep = keep & (colour < 3)
-        tl.store(region_shares_ptr + to, enhanced_region / 48, mask=keep)
-        tl.store(gap_shares_ptr + to, (enhanced_region - image_region) / 48, mask=keep)
-        enhanced_region = tl.where(ends, 0.0, enhanced_region)
-        image_region = tl.where(ends, 0.0, image_region)
+        enhanced_region, image_region = store_regions(
+            region_shares_ptr, gap_shares_ptr, enhanced_region, image_region, b, colour, y, across, height, width, ALL
+        )
 
     sums = sums_ptr + ((b * 3 + colour) * tl.num_programs(0) + tile) * 3
     store_sum(sums, channel, colour, ALL)
