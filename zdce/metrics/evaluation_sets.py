@@ -50,7 +50,7 @@ def of_source(
     pictures = collection(source)
     items = (pictures.items if split == "all" else pictures.validation_items())[PAIRS[pairs]]
     if not unpaired:
-        pictures.check_paired(items, "; unpaired measures what there is")
+        pictures.check_paired(items, "; --unpaired (unpaired=True) measures what there is")
     chosen = [word for word in (split, pairs) if word != "all"]
     return EvaluationSet(source, _described(items, len(pictures.items), chosen), items, asked)
 
