@@ -11,6 +11,8 @@
 // (34 x 130), where as much again is written: 1.03 and 1.04 of all bytes.
 #pragma once
 
+#include <numbers>
+
 #include "../core/region_grid.h"
 #include "planes.cuh"
 
@@ -191,15 +193,77 @@ __device__ __forceinline__ V warp_sum(V v) {
 // What the tiles' sums are of: the three colours of Y, then squared differences along y and x.
 constexpr int kSums = 5;
 
+// What the warps of a tile leave for the block. Of each colour: the sums of its regions, and each warp's sums of Y and
+// of squared differences along y and x.
+template <int N>
+struct TileSums {
+  static constexpr int kAcross = kWarp * N / kRegion, kDown = kTileRows / kRegion;
+  float enhanced[3][kDown][kAcross], image[3][kDown][kAcross];
+  float warps[kStack][3][3];
+};
+
+// Leaves the sums of the row of regions that ends with row y. enhanced, image: those of a thread's columns in the row's
+// four rows; then 0.
+template <int N, int kOwn>
+__device__ __forceinline__ void leave_regions(const Tile<N>& tile, int64_t y, float (&enhanced)[kOwn],
+                                              float (&image)[kOwn], TileSums<N>& sums) {
+  const int row = static_cast<int>(y - tile.top) / kRegion;
+#pragma unroll
+  for (int j = 0; j < kOwn; ++j) {
+    float e = enhanced[j], i = image[j];
+#pragma unroll
+    for (int with = 1; with < kRegion / N; with *= 2) {
+      e += __shfl_xor_sync(kAll, e, with), i += __shfl_xor_sync(kAll, i, with);
+    }
+    const int across = (tile.lane * N + j * kRegion) / kRegion;
+    if (tile.lane * N % kRegion == 0) {
+      sums.enhanced[tile.colour][row][across] = e, sums.image[tile.colour][row][across] = i;
+    }
+    enhanced[j] = image[j] = 0;
+  }
+}
+
+// Writes the means of the tile's regions.
+template <int N>
+__device__ __forceinline__ void write_regions(const ObjectiveForward& o, const ObjectiveShape& shape,
+                                              const Tile<N>& tile, const TileSums<N>& sums) {
+  constexpr int kAcross = TileSums<N>::kAcross, kDown = TileSums<N>::kDown;
+  constexpr float kMean = 1.0f / (3 * kRegion * kRegion);
+  for (int i = threadIdx.x; i < kDown * kAcross; i += kThreads) {
+    const int down = i / kAcross, across = i % kAcross;
+    const int64_t row = tile.top / kRegion + down, column = tile.left / kRegion + across;
+    const bool complete = row < shape.height / kRegion && column < shape.width / kRegion;
+    if (complete) {
+      const float (&e)[3][kDown][kAcross] = sums.enhanced, (&m)[3][kDown][kAcross] = sums.image;
+      const int64_t to = (tile.b * (shape.height / kRegion) + row) * (shape.width / kRegion) + column;
+      const float enhanced = e[0][down][across] + e[1][down][across] + e[2][down][across];
+      o.enhanced_regions[to] = enhanced * kMean;
+      o.gaps[to] = (enhanced - (m[0][down][across] + m[1][down][across] + m[2][down][across])) * kMean;
+    }
+  }
+}
+
+// Writes the tile's sums.
+template <int N>
+__device__ __forceinline__ void write_partials(const ObjectiveForward& o, const ObjectiveShape& shape,
+                                               const Tile<N>& tile, const float (&warps)[kStack][3][3]) {
+  if (threadIdx.x >= kSums) return;
+  const int v = threadIdx.x;
+  float sum = 0;
+#pragma unroll
+  for (int s = 0; s < kStack; ++s) {
+    sum += v < 3 ? warps[s][v][0] : warps[s][0][v - 2] + warps[s][1][v - 2] + warps[s][2][v - 2];
+  }
+  o.partials[(v * shape.batch + tile.b) * tiles_per_image(shape, N) + tile.index] = sum;
+}
+
 // Float32, T = 8: 108 bytes read a pixel, and half a byte of means written. kMaps: 1 where maps are shared, else the
 // largest T. partials are for objective_terms to add up.
 template <class M, int N, int kMaps>
 __global__ void __launch_bounds__(kThreads, 2) objective_forward(const ObjectiveForward o, const ObjectiveShape shape) {
   const Planes &image = o.image, &logits = o.logits;
-  constexpr int kAcross = kWarp * N / kRegion, kDown = kTileRows / kRegion;
   constexpr int kOwn = N < kRegion ? 1 : N / kRegion;  // regions that a thread has a row of
-  __shared__ float enhanced_sums[3][kDown][kAcross], image_sums[3][kDown][kAcross];
-  __shared__ float sums[kStack][3][3];
+  __shared__ TileSums<N> sums;
   if (blockIdx.x == 0 && threadIdx.x == 0) *o.arrived = 0;  // for objective_terms
 
   const Tile<N> tile(shape);
@@ -250,51 +314,18 @@ __global__ void __launch_bounds__(kThreads, 2) objective_forward(const Objective
     for (int i = 0; i < N; ++i) row += x[i], enhanced_region[i / kRegion] += x[i];
     channel_sum += row;
 
-    if (y % kRegion == kRegion - 1) {
-      const int row_of = static_cast<int>(y - tile.top) / kRegion;
-#pragma unroll
-      for (int j = 0; j < kOwn; ++j) {
-        float e = enhanced_region[j], i = image_region[j];
-#pragma unroll
-        for (int with = 1; with < kRegion / N; with *= 2) {
-          e += __shfl_xor_sync(kAll, e, with), i += __shfl_xor_sync(kAll, i, with);
-        }
-        const int across = (tile.lane * N + j * kRegion) / kRegion;
-        if (tile.lane * N % kRegion == 0) enhanced_sums[c][row_of][across] = e, image_sums[c][row_of][across] = i;
-        enhanced_region[j] = image_region[j] = 0;
-      }
-    }
+    if (y % kRegion == kRegion - 1) leave_regions(tile, y, enhanced_region, image_region, sums);
   }
 
   channel_sum = warp_sum(channel_sum), tv_y = warp_sum(tv_y), tv_x = warp_sum(tv_x);
   if (tile.lane == 0) {
-    float (&to)[3] = sums[tile.stack][c];
+    float (&to)[3] = sums.warps[tile.stack][c];
     to[0] = channel_sum, to[1] = tv_y, to[2] = tv_x;
   }
   __syncthreads();
 
-  for (int i = threadIdx.x; i < kDown * kAcross; i += kThreads) {
-    const int down = i / kAcross, across = i % kAcross;
-    const int64_t row = tile.top / kRegion + down, column = tile.left / kRegion + across;
-    const bool complete = row < shape.height / kRegion && column < shape.width / kRegion;
-    constexpr float kMean = 1.0f / (3 * kRegion * kRegion);
-    if (complete) {
-      const float (&e)[3][kDown][kAcross] = enhanced_sums, (&m)[3][kDown][kAcross] = image_sums;
-      const int64_t to = (tile.b * (shape.height / kRegion) + row) * (shape.width / kRegion) + column;
-      const float enhanced = e[0][down][across] + e[1][down][across] + e[2][down][across];
-      o.enhanced_regions[to] = enhanced * kMean;
-      o.gaps[to] = (enhanced - (m[0][down][across] + m[1][down][across] + m[2][down][across])) * kMean;
-    }
-  }
-  if (threadIdx.x < kSums) {
-    const int v = threadIdx.x;
-    float sum = 0;
-#pragma unroll
-    for (int s = 0; s < kStack; ++s) {
-      sum += v < 3 ? sums[s][v][0] : sums[s][0][v - 2] + sums[s][1][v - 2] + sums[s][2][v - 2];
-    }
-    o.partials[(v * shape.batch + tile.b) * tiles_per_image(shape, N) + tile.index] = sum;
-  }
+  write_regions(o, shape, tile, sums);
+  write_partials(o, shape, tile, sums.warps);
 }
 
 // As objective_forward, of logits whose channels lie side by side: a thread has all colours of a pixel and T = 8 maps
@@ -517,7 +548,7 @@ __global__ void __launch_bounds__(kSumThreads)
   if (threadIdx.x == 0) {
     const ObjectiveSettings& s = o.settings;
     const double illumination = s.along_y * __ldcg(o.sums + 3 * images) + s.along_x * __ldcg(o.sums + 3 * images + 1);
-    color /= 1.4142135623730951 * static_cast<double>(images) * pixels * pixels;
+    color /= std::numbers::sqrt2 * static_cast<double>(images) * pixels * pixels;
     spatial /= at_least_1(grid.regions()), exposure /= at_least_1(grid.squares());
     const double total = s.illumination * illumination + s.spatial * spatial + s.color * color + s.exposure * exposure;
     const double scalars[kObjectiveScalars] = {total, illumination, spatial, color, exposure};
@@ -563,9 +594,48 @@ __global__ void __launch_bounds__(kSumThreads) objective_slopes(const ObjectiveB
     const int64_t c = i % 3;
     const float* mean = o.channel_means + (i - c);
     const float pulls = (mean[c] - mean[(c + 2) % 3]) + (mean[c] - mean[(c + 1) % 3]);
-    o.grad_channels[i] = gradient(3, s.color) * (1.41421356f / static_cast<float>(grid.batch)) * pulls;
+    o.grad_channels[i] = gradient(3, s.color) * (std::numbers::sqrt2_v<float> / static_cast<float>(grid.batch)) * pulls;
   } else if (i < 3 * grid.batch + 2) {
     o.grad_tv[i - 3 * grid.batch] = gradient(1, s.illumination) * (i == 3 * grid.batch ? s.along_y : s.along_x);
+  }
+}
+
+// The gradient of a thread's enhanced pixels in row y: of their channel's mean, and of the means of their regions.
+template <int N>
+__device__ __forceinline__ void enhanced_gradient(const ObjectiveBackward& o, const ObjectiveShape& shape,
+                                                  const Tile<N>& tile, int64_t y, float grad_mean, float (&g)[N]) {
+  constexpr int kOwn = N < kRegion ? 1 : N / kRegion;  // regions that a thread has a row of
+#pragma unroll
+  for (int j = 0; j < kOwn; ++j) {
+    const int64_t row = y / kRegion, across = tile.x / kRegion + j;
+    const int64_t regions_down = shape.height / kRegion, regions_across = shape.width / kRegion;
+    const bool complete = row < regions_down && across < regions_across;
+    const int64_t at = (tile.b * regions_down + row) * regions_across + across;
+    const float grad_region = complete ? o.grad_regions[at] : 0.0f;
+#pragma unroll
+    for (int i = 0; i < N / kOwn; ++i) {
+      g[j * (N / kOwn) + i] = grad_mean + grad_region * (1.0f / (3 * kRegion * kRegion));
+    }
+  }
+}
+
+// Finishes a map's gradient in row y: what the pixels beside and below ask of A, and tanh's own slope. `next` has the
+// logits of the row below, then the gradient. `a` and `grad` go on to the row below: A there, and its difference to row
+// y's.
+template <class M, int N, int kMaps>
+__device__ __forceinline__ void map_backward(const ObjectiveShape& shape, const Tile<N>& tile, int t, float edge,
+                                             float two_y, float two_x, float (&a)[N], float (&grad)[N],
+                                             Row<M, N, kMaps>& next) {
+  next.transpose(t, tile);
+  const float far = __shfl_sync(kAll, edge, tile.lane == 0 ? t : kMaxIterations + t);
+  float left = before(tile, a, far);
+  const float last = after(tile, a, far, shape.width);
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    const float here = a[i], right = i + 1 < N ? a[i + 1 < N ? i + 1 : 0] : last;
+    const float lower = hyperbolic_tangent(next.get(t, i)), dy = lower - here;
+    next.set(t, i, (grad[i] - two_y * dy + two_x * ((here - left) - (right - here))) * (1 - here * here));
+    grad[i] = dy, a[i] = lower, left = here;
   }
 }
 
@@ -575,7 +645,6 @@ __global__ void __launch_bounds__(kSumThreads) objective_slopes(const ObjectiveB
 // row y a thread keeps the difference to the row above, and the gradient grows in its place.
 template <class M, int N, int kMaps, int kSteps>
 __global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBackward o, const ObjectiveShape shape) {
-  constexpr int kOwn = N < kRegion ? 1 : N / kRegion;  // regions that a thread has a row of
   const Planes &image = o.image, &logits = o.logits;
   const Tile<N> tile(shape);
   const int c = tile.colour, maps = kMaps == 1 ? 1 : shape.iterations;
@@ -606,18 +675,7 @@ __global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBa
     const float edge = tangent<M>(logits, tile, map, y, column, map < maps && column >= 0 && column < shape.width);
     float start[N], g[N];
     load<N>(image, tile.in(image, c, y, tile.x), tile.inside, start);
-#pragma unroll
-    for (int j = 0; j < kOwn; ++j) {
-      const int64_t row = y / kRegion, across = tile.x / kRegion + j;
-      const int64_t regions_down = shape.height / kRegion, regions_across = shape.width / kRegion;
-      const bool complete = row < regions_down && across < regions_across;
-      const int64_t at = (tile.b * regions_down + row) * regions_across + across;
-      const float grad_region = complete ? o.grad_regions[at] : 0.0f;
-#pragma unroll
-      for (int i = 0; i < N / kOwn; ++i) {
-        g[j * (N / kOwn) + i] = grad_mean + grad_region * (1.0f / (3 * kRegion * kRegion));
-      }
-    }
+    enhanced_gradient(o, shape, tile, y, grad_mean, g);
 
     // What the curve and the row above ask of A.
 #pragma unroll
@@ -640,17 +698,7 @@ __global__ void __launch_bounds__(kThreads) objective_backward(const ObjectiveBa
       // With several pixels a thread has enough to do in one map; the branch keeps it from taking several maps at once,
       // and their registers.
       if (N == 1 || t < maps) {
-        next.transpose(t, tile);
-        const float far = __shfl_sync(kAll, edge, tile.lane == 0 ? t : kMaxIterations + t);
-        float left = before(tile, a[t], far);
-        const float last = after(tile, a[t], far, shape.width);
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-          const float here = a[t][i], right = i + 1 < N ? a[t][i + 1 < N ? i + 1 : 0] : last;
-          const float lower = hyperbolic_tangent(next.get(t, i)), dy = lower - here;
-          next.set(t, i, (grad[t][i] - two_y * dy + two_x * ((here - left) - (right - here))) * (1 - here * here));
-          grad[t][i] = dy, a[t][i] = lower, left = here;
-        }
+        map_backward(shape, tile, t, edge, two_y, two_x, a[t], grad[t], next);
         next.store(o.grad_logits, tile, y, maps, t);
       }
     }
