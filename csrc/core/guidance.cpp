@@ -54,19 +54,19 @@ float risen(float value, Fall fall) { return std::clamp((value - fall.start) / (
 std::vector<float> fit_guided_maps(const std::vector<float>& image, const std::vector<float>& maps, int64_t channels,
                                    int64_t height, int64_t width, double shadows, double highlights, Fall fall) {
   const size_t pixels = static_cast<size_t>(height * width);
-  Plane luma(pixels), target(pixels);
+  Plane lumas(pixels), target(pixels);
   for (size_t i = 0; i < pixels; ++i) {
     const float red = image[i], green = image[pixels + i], blue = image[2 * pixels + i];
-    luma[i] = kRed * red + kGreen * green + kBlue * blue;
+    lumas[i] = luma(red, green, blue);
     for (size_t k = 0; k < static_cast<size_t>(channels); ++k) target[i] += maps[k * pixels + i];
-    const float dark = std::max(1 - luma[i] / kLit, 0.0f);
-    const float lit = std::max(risen(luma[i], fall), risen(std::max({red, green, blue}), kFallOfColors));
+    const float dark = std::max(1 - lumas[i] / kLit, 0.0f);
+    const float lit = std::max(risen(lumas[i], fall), risen(std::max({red, green, blue}), kFallOfColors));
     target[i] *= (1 + static_cast<float>(shadows) * dark) * (1 - static_cast<float>(highlights) * lit);
     target[i] /= static_cast<float>(channels);
   }
-  const Plane mean = averaged(luma, height, width), target_mean = averaged(target, height, width);
-  const Plane both = averaged(combined(luma, target, product), height, width);
-  const Plane square = averaged(combined(luma, luma, product), height, width);
+  const Plane mean = averaged(lumas, height, width), target_mean = averaged(target, height, width);
+  const Plane both = averaged(combined(lumas, target, product), height, width);
+  const Plane square = averaged(combined(lumas, lumas, product), height, width);
   Plane slope(pixels), offset(pixels);
   for (size_t i = 0; i < pixels; ++i) {
     slope[i] = (both[i] - mean[i] * target_mean[i]) / (square[i] - mean[i] * mean[i] + kEdge);

@@ -1,5 +1,5 @@
 // How strong a scene's curve has to be: a strength for its maps that brings dark scenes to a brightness, and no others.
-// zdce/models/scene.py and guided_scene.py have the same for torch, with the reasons of the constants.
+// zdce/models/scene.py and guided_scene.py have the same for torch.
 
 #include <algorithm>
 #include <cmath>
@@ -16,28 +16,27 @@
 namespace zdce {
 namespace {
 
-// A thumbnail of single pixels, kSide x kSide.
+// The constants by their names in Python, kWhiteLevel for WHITE: of zdce/ops/scene_strength.py, which has the reasons.
 constexpr int64_t kSide = 64, kPixels = kSide * kSide;
+constexpr float kBlack = 2.5 / 255, kWhiteLevel = 254.5 / 255;
+constexpr double kReferenceMean = 0.05, kTargetExponent = 0.4, kHighestTarget = 0.5, kDarkBelow = 0.4, kLitAbove = 0.9,
+                 kClippedShare = 0.003, kMeaningfulShare = 0.05, kFullShare = 0.75, kMost = 2;
+constexpr int kHalvings = 15;
 
-// Pixels of the longer side of an image that a scene is read from, unless the network's is longer.
-constexpr int64_t kLongest = 8192;
-
-constexpr float kBlackLevel = 2.5 / 255, kWhiteLevel = 254.5 / 255;
-constexpr double kUsual = 0.05, kKept = 0.4, kMiddle = 0.5, kDark = 0.4, kLit = 0.9, kMost = 2, kBurnt = 0.003,
-                 kEnough = 0.05, kWhole = 0.75;
-constexpr int kSteps = 15;
-
-// Of guided maps.
-constexpr double kKeptOfGuided = 0.2, kWhollyDark = 0.875, kLitHalf = 0.16, kBacklit = 0.3, kNight = 0.6,
-                 kWholeOfGuided = 0.8, kTargetShare = 0.65, kMostOfGuided = 4, kBrighterHalf = 0.58,
-                 kBrighterHalfDeviation = 0.125, kBalance = 0.43 / 0.38, kNightFrom = 0.9, kNightBelow = 0.7,
-                 kHalfBlack = 0.5, kNightStops = 2 / 3.0, kLampsFrom = 4.9, kLamps = 5.3, kBlackStops = 9,
-                 kDimStops = 7, kLeastLight = 1e-6;
+// Those of guided maps, where they are others: of zdce/models/darkness.py, zdce/models/guided_scene.py and
+// zdce/ops/guided_strength.py.
+namespace guided {
+constexpr double kLitHalf = 0.16, kBacklit = 0.3, kNightShare = 0.6, kFullShare = 0.8;
+constexpr double kTargetExponent = 0.2, kBrighterHalf = 0.58, kBrighterHalfDeviation = 0.125, kBalance = 0.43 / 0.38,
+                 kWhollyDark = 0.875, kNightFrom = 0.9, kNightBelow = 0.7, kHalfBlack = 0.5, kNightStops = 2 / 3.0,
+                 kLampsFrom = 4.9, kLamps = 5.3, kBlackStops = 9, kDimStops = 7, kTargetShare = 0.65,
+                 kLeastLight = 1e-6, kMost = 4;
 constexpr float kShortestFall = 0.1f;
-constexpr int64_t kBrightest = kPixels / 1000;  // area means
-constexpr int kStepsOfGuided = kSteps + 1;
+constexpr int64_t kBrightest = kPixels / 1000, kLongest = 8192;
+constexpr int kHalvings = 16;
+}  // namespace guided
 
-using Thumbnail = std::vector<float>;  // (3, kSide, kSide) in [0, 1]
+using Thumbnail = std::vector<float>;  // (3, kSide, kSide) in [0, 1]: single pixels or area means
 
 template <class E>
 float fraction(E value) {
@@ -76,14 +75,14 @@ double mean(const Thumbnail& image) {
   return static_cast<float>(sum / static_cast<double>(image.size()));
 }
 
-double burnt(const Thumbnail& image) {
+double clipped(const Thumbnail& image) {
   int64_t number = 0;
   for (int64_t i = 0; i < kPixels; ++i) number += brightest(image, i) >= kWhiteLevel;
   return static_cast<double>(number) / kPixels;
 }
 
 struct Goal {
-  double mean, burnt;
+  double mean, clipped;
   bool visible;  // some pixels are more than black
 };
 
@@ -91,17 +90,18 @@ Goal goal_of(const Thumbnail& image, double brightness) {
   int64_t seen = 0;
   double sum = 0;
   for (int64_t i = 0; i < kPixels; ++i) {
-    if (!(brightest(image, i) > kBlackLevel)) continue;
+    if (!(brightest(image, i) > kBlack)) continue;
     const size_t at = static_cast<size_t>(i);
     ++seen, sum += (image[at] + image[at + kPixels] + image[at + 2 * kPixels]) / 3;
   }
   const double share = static_cast<double>(seen) / kPixels, given = mean(image);
   const double own = sum / static_cast<double>(std::max<int64_t>(seen, 1));
-  const double dark =
-      std::clamp((kLit * brightness - own) / ((kLit - kDark) * brightness), 0.0, 1.0) * std::min(share / kEnough, 1.0);
-  const double wanted = std::min(brightness * std::pow(own / kUsual, kKept), std::max(brightness, kMiddle)) *
-                        std::min(share / kWhole, 1.0);
-  return {static_cast<float>(given + dark * (wanted - given)), burnt(image) + kBurnt, seen > 0};
+  const double dark = std::clamp((kLitAbove * brightness - own) / ((kLitAbove - kDarkBelow) * brightness), 0.0, 1.0) *
+                      std::min(share / kMeaningfulShare, 1.0);
+  const double wanted =
+      std::min(brightness * std::pow(own / kReferenceMean, kTargetExponent), std::max(brightness, kHighestTarget)) *
+      std::min(share / kFullShare, 1.0);
+  return {static_cast<float>(given + dark * (wanted - given)), clipped(image) + kClippedShare, seen > 0};
 }
 
 Planes planes_of(std::vector<float>& data) {
@@ -168,9 +168,7 @@ std::vector<float> area_thumbnail(const std::vector<float>& image, int64_t chann
   return small;
 }
 
-float luma_of(const Thumbnail& image, size_t i) {
-  return kRed * image[i] + kGreen * image[i + kPixels] + kBlue * image[i + 2 * kPixels];
-}
+float luma_of(const Thumbnail& image, size_t i) { return luma(image[i], image[i + kPixels], image[i + 2 * kPixels]); }
 
 double weighted_luma(const Thumbnail& image, const std::vector<double>& weights) {
   double sum = 0, count = 0;
@@ -207,28 +205,32 @@ double scene_strength(const Model& model, const Picture& picture, double brightn
   std::vector<float> maps(static_cast<size_t>(model.network().maps * kPixels));
   const Picture small{image.data(), Element::kFloat, kSide, kSide, kSide, 1, kPixels};
   run_network(model.network(), small, 1, true, {maps.data(), Element::kFloat, kSide, kSide, kSide, 1, kPixels});
-  return found_strength(model, image, maps, kMost, kSteps, [&goal](const Thumbnail& enhanced) {
-    return mean(enhanced) <= goal.mean && burnt(enhanced) <= goal.burnt;
+  return found_strength(model, image, maps, kMost, kHalvings, [&goal](const Thumbnail& enhanced) {
+    return mean(enhanced) <= goal.mean && clipped(enhanced) <= goal.clipped;
   });
 }
 
-double Scene::backlit() const { return std::clamp(1 - (kBrighterHalf - brighter) / kBrighterHalfDeviation, 0.0, 1.0); }
+double Scene::backlit() const {
+  return std::clamp(1 - (guided::kBrighterHalf - brighter) / guided::kBrighterHalfDeviation, 0.0, 1.0);
+}
 
 double Scene::night() const {
-  const double black = (kNightFrom - share) / (kNightFrom - kNightBelow);
-  const double half_black = (kNight - share) / (kNight - kHalfBlack);
-  const double lit = 1 - (kBrighterHalf - brightest) / kBrighterHalfDeviation;
-  const double stops = std::log2(std::max(light_of(brightest) / std::max(light_of(brighter), kLeastLight), 1.0));
-  const double lamps = (stops - kLampsFrom) / (kLamps - kLampsFrom);
+  const double black = (guided::kNightFrom - share) / (guided::kNightFrom - guided::kNightBelow);
+  const double half_black = (guided::kNightShare - share) / (guided::kNightShare - guided::kHalfBlack);
+  const double lit = 1 - (guided::kBrighterHalf - brightest) / guided::kBrighterHalfDeviation;
+  const double stops =
+      std::log2(std::max(light_of(brightest) / std::max(light_of(brighter), guided::kLeastLight), 1.0));
+  const double lamps = (stops - guided::kLampsFrom) / (guided::kLamps - guided::kLampsFrom);
   return std::clamp(lit, 0.0, 1.0) *
          std::max(std::clamp(black, 0.0, 1.0) * std::clamp(lamps, 0.0, 1.0), std::clamp(half_black, 0.0, 1.0));
 }
 
 std::vector<float> Scene::shown(const std::vector<float>& small) const {
   const double light = light_of(brightest);
-  const float black = static_cast<float>(srgb_of(light * std::exp2(-kBlackStops))),
-              dim = static_cast<float>(srgb_of(light * std::exp2(-kDimStops))), dark = static_cast<float>(night()),
-              range = std::max(dim - black, static_cast<float>(kLeastLight));
+  const float black = static_cast<float>(srgb_of(light * std::exp2(-guided::kBlackStops))),
+              dim = static_cast<float>(srgb_of(light * std::exp2(-guided::kDimStops))),
+              dark = static_cast<float>(night()),
+              range = std::max(dim - black, static_cast<float>(guided::kLeastLight));
   const size_t pixels = small.size() / 3;
   std::vector<float> factors(pixels);
   for (size_t i = 0; i < pixels; ++i) {
@@ -243,12 +245,12 @@ Fall Scene::fall() const {
     return static_cast<float>(usual + share_of_own * (own - usual));
   };
   const float start = moved(Fall{}.start, darker);
-  return {start, std::max(moved(Fall{}.end, brighter), start + kShortestFall)};
+  return {start, std::max(moved(Fall{}.end, brighter), start + guided::kShortestFall)};
 }
 
 int64_t scene_scale(int64_t height, int64_t width, int64_t scale) {
   const auto [shorter, longer] = std::minmax(height, width);
-  return std::min(scale, std::max({int64_t{1}, shorter / (2 * kSide), longer / kLongest}));
+  return std::min(scale, std::max({int64_t{1}, shorter / (2 * kSide), longer / guided::kLongest}));
 }
 
 Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width) {
@@ -260,17 +262,18 @@ Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width)
     const float value = brightest(image, i);
     values[static_cast<size_t>(i)] = value == value ? value : 0.0f;  // sorting needs numbers
   }
-  std::partial_sort(values.begin(), values.begin() + kBrightest, values.end(), std::greater<float>());
-  scene.brightest = std::accumulate(values.begin(), values.begin() + kBrightest, 0.0) / kBrightest;
+  std::partial_sort(values.begin(), values.begin() + guided::kBrightest, values.end(), std::greater<float>());
+  scene.brightest = std::accumulate(values.begin(), values.begin() + guided::kBrightest, 0.0) / guided::kBrightest;
   std::vector<double> weights(kPixels);
   double seen = 0, sum = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
-    if (!(brightest(image, static_cast<int64_t>(i)) > kBlackLevel)) continue;
+    if (!(brightest(image, static_cast<int64_t>(i)) > kBlack)) continue;
     weights[i] = 1, ++seen;
     sum += (image[i] + image[i + kPixels] + image[i + 2 * kPixels]) / 3;
   }
   scene.share = seen / kPixels, scene.mean = sum / std::max(seen, 1.0);
-  const double shadow = std::clamp((scene.share - kNight) / (kWholeOfGuided - kNight), 0.0, 1.0);
+  const double shadow =
+      std::clamp((scene.share - guided::kNightShare) / (guided::kFullShare - guided::kNightShare), 0.0, 1.0);
   for (double& weight : weights) weight = std::max(weight, shadow);
   scene.darker_half = darker_half_of(image, weights);
   scene.darker = weighted_luma(image, scene.darker_half);
@@ -282,32 +285,32 @@ Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width)
 double guided_scene_strength(const Model& model, const Scene& scene, const std::vector<float>& small,
                              const std::vector<float>& coefficients, int64_t height, int64_t width,
                              const Settings& settings) {
-  const double lit = std::max(kLitHalf, kBacklit * scene.brighter);
-  const double part =
-      std::clamp((lit - scene.darker) / ((1 - kWhollyDark) * lit), 0.0, 1.0) * std::min(scene.share / kEnough, 1.0);
+  const double lit = std::max(guided::kLitHalf, guided::kBacklit * scene.brighter);
+  const double part = std::clamp((lit - scene.darker) / ((1 - guided::kWhollyDark) * lit), 0.0, 1.0) *
+                      std::min(scene.share / kMeaningfulShare, 1.0);
   if (part == 0) return 0;
   const double given = mean(scene.image);
-  double target = std::min(settings.brightness * std::pow(scene.mean / kUsual, kKeptOfGuided),
-                           std::max(settings.brightness, kMiddle)) *
-                  std::pow(std::min(scene.share / kTargetShare, 1.0), 3);
-  target += scene.night() * (srgb_of(std::exp2(kNightStops) * light_of(given)) - target);
-  const double balance = kBalance * settings.brightness * scene.brighter;
+  double target = std::min(settings.brightness * std::pow(scene.mean / kReferenceMean, guided::kTargetExponent),
+                           std::max(settings.brightness, kHighestTarget)) *
+                  std::pow(std::min(scene.share / guided::kTargetShare, 1.0), 3);
+  target += scene.night() * (srgb_of(std::exp2(guided::kNightStops) * light_of(given)) - target);
+  const double balance = guided::kBalance * settings.brightness * scene.brighter;
   const double highest = static_cast<float>(given + part * (1 - scene.backlit()) * (target - given));
   const double highest_darker =
       static_cast<float>(scene.darker + part * (1 + settings.shadows) * (balance - scene.darker));
-  const double allowed = burnt(scene.image) + kBurnt;
+  const double allowed = clipped(scene.image) + kClippedShare;
 
   const size_t pixels = static_cast<size_t>(height * width);
   std::vector<float> map(pixels), maps;
   for (size_t i = 0; i < pixels; ++i) {
-    const float luma = kRed * small[i] + kGreen * small[pixels + i] + kBlue * small[2 * pixels + i];
-    map[i] = std::min(coefficients[i] * luma + coefficients[pixels + i], 0.0f);
+    const float y = luma(small[i], small[pixels + i], small[2 * pixels + i]);
+    map[i] = std::min(coefficients[i] * y + coefficients[pixels + i], 0.0f);
   }
   map = area_thumbnail(map, 1, height, width);
   for (int c = 0; c < 3; ++c) maps.insert(maps.end(), map.begin(), map.end());
-  return found_strength(model, scene.image, maps, kMostOfGuided, kStepsOfGuided, [&](const Thumbnail& enhanced) {
+  return found_strength(model, scene.image, maps, guided::kMost, guided::kHalvings, [&](const Thumbnail& enhanced) {
     return (mean(enhanced) <= highest || weighted_luma(enhanced, scene.darker_half) <= highest_darker) &&
-           burnt(enhanced) <= allowed;
+           clipped(enhanced) <= allowed;
   });
 }
 

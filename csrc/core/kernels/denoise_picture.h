@@ -48,10 +48,6 @@ ZDCE_INLINE Register positive(Register x) { return larger(x, Register{}); }
 // NaN stays NaN.
 ZDCE_INLINE Register at_most_one(Register x) { return smaller(Register{} + 1.0f, x); }
 
-ZDCE_INLINE Register luma(Register red, Register green, Register blue) {
-  return kRed * red + kGreen * green + kBlue * blue;
-}
-
 // from: kLineColumns pixels.
 template <class E>
 struct LumaOfRow {

@@ -165,8 +165,8 @@ struct EnhanceBlock {
     Register x[3][kGuided], a[kGuided];
     for (int g = 0; g < kGuided; ++g) {
       for (int c = 0; c < 3; ++c) x[c][g] = row.get(c, first + g);
-      const Register luma = kRed * x[0][g] + kGreen * x[1][g] + kBlue * x[2][g];
-      a[g] = coefficient(block, weight, 0, first + g) * luma + coefficient(block, weight, 1, first + g);
+      const Register y = luma(x[0][g], x[1][g], x[2][g]);
+      a[g] = coefficient(block, weight, 0, first + g) * y + coefficient(block, weight, 1, first + g);
       a[g] = within(block.strength * larger(Register{} - 1.0f, smaller(Register{}, a[g])), 1.0f);
     }
     for (int t = 0; t < block.iterations; ++t) {
@@ -325,7 +325,7 @@ void enhance(const Enhancement& work) {
   });
 }
 
-// picture, enhanced: (H, W, 3), interleaved, of one element type; maps: (1, 3 T or 3, h, w).
+// picture, enhanced: (H, W, 3), interleaved, of one element type; maps: (1, 3 T, 3 or 2, h, w).
 inline void run(const Enhancement& work) {
   with_pixel(work.picture.element, [&](auto element) { enhance<decltype(element)>(work); });
 }
