@@ -73,23 +73,9 @@ class Outputs {
     std::vector<Output> outputs;
     int first = 0;
     for (const Planes& t : tensors_) {
-      const int channels = static_cast<int>(t.channels), blocks = blocks_of(channels) - layer_.half;
-      const int64_t bytes = bytes_of(t.element);
-      Output to{first,
-                blocks,
-                layer_.half,
-                channels,
-                tile.n,
-                t.element == Element::kBFloat16,
-                {},
-                t.pixel_stride / bytes,
-                t.channel_stride / bytes,
-                rectified_,
-                memory + planes_ + int64_t{first} * kBlock * kPlanePitch};
-      for (int r = 0; r < kBandRows && y + r < t.height; ++r) {
-        to.rows[r] = address(t, tile.b, 0, y + r, tile.x);
-      }
-      outputs.push_back(to), first += blocks;
+      float* const planes = memory + planes_ + int64_t{first} * kBlock * kPlanePitch;
+      outputs.push_back(output_of(t, tile, y, first, layer_.half, rectified_, planes));
+      first += outputs.back().blocks;
     }
     ConvolutionBand::run(&band, outputs.data(), static_cast<int>(outputs.size()));
   }

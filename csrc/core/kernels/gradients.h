@@ -22,6 +22,21 @@ struct Output {
   float* planes;  // scratch, each channel's (4, kRegionColumns), used where channels are not neighbours
 };
 
+// Rows y to y + 3 of a tile of the tensor that a layer's blocks go to from block `first` on, the last of them a half
+// one or not.
+inline Output output_of(const Planes& t, const Tile& tile, int64_t y, int first, bool half, bool rectified,
+                        float* planes) {
+  Output to{};
+  to.first = first, to.blocks = blocks_of(static_cast<int>(t.channels)) - half, to.half = half;
+  to.channels = static_cast<int>(t.channels), to.columns = tile.n;
+  to.brain = t.element == Element::kBFloat16;
+  for (int r = 0; r < kBandRows && y + r < t.height; ++r) to.rows[r] = address(t, tile.b, 0, y + r, tile.x);
+  const int64_t bytes = bytes_of(t.element);
+  to.pixel = t.pixel_stride / bytes, to.channel = t.channel_stride / bytes;
+  to.rectified = rectified, to.planes = planes;
+  return to;
+}
+
 // Outputs of layers that don't end in pixels of a picture.
 struct ConvolutionBand {
   ZDCE_INLINE static void run(const Band<float>* band, const Output* outputs, int count) {

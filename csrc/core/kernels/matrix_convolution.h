@@ -17,7 +17,7 @@ struct ReadPixels {
   // to: (at.n + 2 + kBehind, blocks * 16); scratch: (blocks, kRegionPitch, 16). output: as in ReadRow.
   ZDCE_INLINE static void run(const Planes& from, const Planes* output, const RowPlace& at, float* scratch, Brain* to) {
     const int blocks = blocks_of(static_cast<int>(from.channels)), pixel = blocks * kBlock;
-    if (is_interleaved(from) && (output == nullptr || is_interleaved(*output))) {
+    if (has_whole_bfloat16_blocks(from) && (output == nullptr || has_whole_bfloat16_blocks(*output))) {
       copy(from, output, at, blocks, to);
     } else {
       ReadRow::run(&from, output, &at, scratch);
@@ -33,7 +33,7 @@ struct ReadPixels {
   }
 
  private:
-  ZDCE_INLINE static bool is_interleaved(const Planes& t) {
+  ZDCE_INLINE static bool has_whole_bfloat16_blocks(const Planes& t) {
     return t.element == Element::kBFloat16 && t.channel_stride == sizeof(Brain) && t.channels % kBlock == 0;
   }
 
@@ -364,7 +364,7 @@ class Outputs {
     const Band<Brain> band{{&layer_, 1, 1 + columns_of(tile)}, inputs, nullptr, products};
     int first = 0;
     for (const Planes& t : tensors_) {
-      const Output to = output(tile, y, t, first, memory);
+      const Output to = output_of(t, tile, y, first, false, rectified_, memory + planes_);
       // A block's weights stay in the first-level cache for the whole row.
       for (int o = 0; o < to.blocks; ++o) {
         for (int x = 0; x < tile.n; x += kBlock) {
@@ -378,24 +378,6 @@ class Outputs {
   }
 
  private:
-  Output output(const Tile& tile, int64_t y, const Planes& t, int first, float* memory) const {
-    const int channels = static_cast<int>(t.channels);
-    const int64_t bytes = bytes_of(t.element);
-    Output to{first,
-              blocks_of(channels),
-              false,
-              channels,
-              tile.n,
-              t.element == Element::kBFloat16,
-              {},
-              t.pixel_stride / bytes,
-              t.channel_stride / bytes,
-              rectified_,
-              memory + planes_};
-    for (int r = 0; r < kBandRows && y + r < t.height; ++r) to.rows[r] = address(t, tile.b, 0, y + r, tile.x);
-    return to;
-  }
-
   const Layer& layer_;
   const Features& tensors_;
   bool rectified_;
