@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <numeric>
-#include <stdexcept>
 #include <string>
 
+#include "check.h"
 #include "kernels.h"
 #include "pack.h"
 #include "parallel.h"
@@ -16,10 +16,6 @@ namespace {
 
 // The regions' gradients of the weights go into this many sums at most, each of consecutive regions.
 constexpr int64_t kMostSums = 64;
-
-void check(bool holds, const std::string& message) {
-  if (!holds) throw std::runtime_error("zdce: " + message);
-}
 
 // (B, C, H, W), float or bfloat16, any strides.
 void check_features(const Planes& t, const char* name) {
@@ -36,15 +32,10 @@ void check_features(const Features& tensors, const char* name) {
   }
 }
 
-// Where each channel of concatenated tensors lies when each of them begins with a block.
-std::vector<int> places_of(const Features& tensors) {
-  std::vector<int> places;
-  int base = 0;
-  for (const Planes& t : tensors) {
-    for (int c = 0; c < t.channels; ++c) places.push_back(base + c);
-    base += blocks_of(static_cast<int>(t.channels)) * kBlock;
-  }
-  return places;
+std::vector<int> channels_of_each(const Features& tensors) {
+  std::vector<int> channels;
+  for (const Planes& t : tensors) channels.push_back(static_cast<int>(t.channels));
+  return channels;
 }
 
 // Where the channels of the sources that are wanted lie when each of these begins with a block, -1 for the others'; and
@@ -81,14 +72,13 @@ class PackedLayer {
   // written to planes.
   static PackedLayer forward(const float* weight, const float* bias, const Features& sources, int outputs,
                              bool planar) {
-    const std::vector<int> places = places_of(sources);
+    const std::vector<int> places = places_in_blocks(channels_of_each(sources));
     const int inputs = sources.size() == 1 ? static_cast<int>(sources[0].channels) : blocks_in(sources) * kBlock;
     const int rest = outputs % kBlock;
     PackedLayer packed(inputs, outputs, planar && inputs % kBlock == 0 && rest > 0 && rest <= 8);
     for_each_filter(places.size(), outputs,
                     [&](size_t i, int o) { packed.put(weight + (o * places.size() + i) * 9, places[i], o); });
-    const int whole = packed.layer_.blocks * kBlock;
-    for (int o = 0; o < outputs; ++o) packed.bias()[o < whole ? o : whole + 2 * (o - whole)] = bias[o];
+    for (int o = 0; o < outputs; ++o) packed.bias()[lane_of(packed.layer_, o)] = bias[o];
     return packed;
   }
 
@@ -138,9 +128,7 @@ class MatrixLayer {
  public:
   // As PackedLayer::forward.
   static MatrixLayer forward(const float* weight, const float* bias, const Features& sources, int outputs) {
-    std::vector<int> channels;
-    for (const Planes& t : sources) channels.push_back(static_cast<int>(t.channels));
-    MatrixLayer packed(channels, outputs, weight);
+    MatrixLayer packed(channels_of_each(sources), outputs, weight);
     std::copy_n(bias, outputs, packed.bias());
     return packed;
   }
@@ -298,7 +286,7 @@ void convolution_backward(const Planes& grad, const Features& sources, const flo
     to.push_back(grad_sources[s]);
   }
   const bool parameters = grad_weight != nullptr;
-  const std::vector<int> places = places_of(sources);
+  const std::vector<int> places = places_in_blocks(channels_of_each(sources));
   const Tiling tiling{first.batch, first.height, first.width, kRegionRows, kRegionColumns};
   std::vector<GradientSums> sums(std::min(tiling.count(), kMostSums));
   const auto run = [&](const auto& packed, auto kernel) {

@@ -1,8 +1,12 @@
-/* Brightens a PPM: example NETWORK.safetensors DARK.ppm BRIGHT.ppm
- *
- *   for source in csrc/core/[a-z]*.cpp csrc/core/kernels/[a-z]*.cpp; do c++ -std=c++20 -O3 -ffp-contract=fast -pthread
- * \ -fno-math-errno -fno-trapping-math -Wno-psabi -c "$source"; done cc csrc/core/example.c *.o -lstdc++ -lm -pthread
- * -o example */
+/* Brightens a PPM: example NETWORK.safetensors DARK.ppm BRIGHT.ppm. The commands that build it: */
+/* clang-format off */
+/*
+for source in csrc/core/[a-z]*.cpp csrc/core/kernels/[a-z]*.cpp; do
+  c++ -std=c++20 -O3 -ffp-contract=fast -pthread -fno-math-errno -fno-trapping-math -Wno-psabi -c "$source"
+done
+cc csrc/core/example.c *.o -lstdc++ -lm -pthread -o example
+*/
+/* clang-format on */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -10,7 +10,7 @@ namespace {
 Isa chosen() {
   constexpr Isa best_first[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kSimd128, Isa::kDefault};
   const char* forced = std::getenv("ZDCE_ISA");
-  for (Isa isa : best_first) {
+  for (const Isa isa : best_first) {
     if (forced == nullptr || *forced == '\0') {
       if (supported(isa)) return isa;
     } else if (std::string(forced) == isa_name(isa)) {
@@ -18,7 +18,9 @@ Isa chosen() {
       throw std::runtime_error(std::string("ZDCE_ISA=") + forced + " is not supported by this processor");
     }
   }
-  throw std::runtime_error(std::string("ZDCE_ISA must be default, neon, avx2 or avx512, got ") + forced);
+  std::string names;
+  for (const Isa isa : best_first) names += std::string(isa_name(isa)) + ", ";
+  throw std::runtime_error("ZDCE_ISA must be one of " + names + "got " + forced);
 }
 
 }  // namespace

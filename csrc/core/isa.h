@@ -6,7 +6,7 @@ namespace zdce {
 
 enum class Isa { kDefault, kSimd128, kNeon, kAvx2, kAvx512 };
 
-// The best set of this processor, or the one that ZDCE_ISA (default, simd128, neon, avx2, avx512) names; read once.
+// The best set of this processor, or the one whose isa_name the environment variable ZDCE_ISA gives; read once.
 // Throws std::runtime_error if ZDCE_ISA names an unknown set, or one that the processor lacks.
 Isa isa();
 bool supported(Isa isa);

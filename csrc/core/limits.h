@@ -7,6 +7,15 @@ namespace zdce {
 constexpr int kMaxIterations = 16;
 constexpr int kMaxMaps = 3 * kMaxIterations;
 
+// More layers than any published network has. Nor does a layer read more sources.
+constexpr int kMaxLayers = 64;
+
+// Sides of pictures that networks run on are below this: tiles' coordinates are int.
+constexpr int kSideLimit = 1 << 28;
+
+// As MAX_SCALE in zdce/settings.py: a million pixels a side become one.
+constexpr int kMaxScale = 1 << 20;
+
 // Guided maps have so many channels: a slope and an offset for each pixel's luma.
 constexpr int kGuidedMaps = 2;
 

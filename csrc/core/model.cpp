@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <stdexcept>
 #include <string>
 
-#include "kernels.h"
+#include "check.h"
 #include "operations.h"
 #include "pack.h"
 
@@ -19,10 +18,6 @@ constexpr int64_t kReach = kDenoiseReach;
 // Pixels of the strips that are denoised one after the other: a strip with its result is 25 MB in 16 bits, 50 in
 // floats.
 constexpr int64_t kStrip = int64_t{1} << 21;
-
-void check(bool holds, const std::string& message) {
-  if (!holds) throw std::runtime_error("zdce: " + message);
-}
 
 Picture planar(float* data, int64_t height, int64_t width) {
   return {data, Element::kFloat, height, width, width, 1, height * width};
@@ -102,7 +97,7 @@ std::vector<float> guided_maps(const Model& model, const Picture& picture, const
 
 Model::Model(const std::vector<int64_t>& plan, const std::vector<float>& parameters)
     : network_(read_plan(plan.data(), static_cast<int64_t>(plan.size()))) {
-  check(!network_.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX (x86-64) or BF16 (Arm)");
+  check_precision(network_);
   const int64_t expected = parameter_floats(network_);
   check(static_cast<int64_t>(parameters.size()) == expected,
         "the network must have " + std::to_string(expected) + " weights, got " + std::to_string(parameters.size()));

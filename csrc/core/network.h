@@ -123,11 +123,11 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
   network.separable = next(0, 1, "separable") == 1;
   network.brain = next(0, 1, "bfloat16") == 1;
   network.iterations = next(1, kMaxIterations, "iterations");
-  const int layers = next(2, 64, "layers");
+  const int layers = next(2, kMaxLayers, "layers");
   for (int l = 0; l < layers; ++l) {
     Layer layer;
     layer.outputs = next(1, kMaxInputBlocks * kBlock, "outputs");
-    const int sources = next(1, 64, "sources");
+    const int sources = next(1, kMaxLayers, "sources");
     for (int s = 0; s < sources; ++s) {
       const int source = next(l == 0 ? 0 : 1, l, "a source");
       if (l > 0) {

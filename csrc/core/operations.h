@@ -42,8 +42,8 @@ inline Planes contiguous_maps(const float* maps, int64_t channels, int64_t heigh
 // without antialiasing, bilinear samples.
 void reduce_picture(const Picture& picture, int64_t scale, bool antialias, float* small);
 
-// picture, enhanced (written): (H, W, 3), interleaved, of one type; maps: (1, 3 T or 3, ceil(H / scale), ceil(W /
-// scale)), of any type but double.
+// picture, enhanced (written): (H, W, 3), interleaved, of one type; maps: (1, 3 T, 3 or, guided ones, 2, ceil(H /
+// scale), ceil(W / scale)), of any type but double.
 void enhance_picture(const Picture& picture, const Planes& maps, int64_t iterations, int64_t scale, bool align_corners,
                      double strength, bool logits, const Picture& enhanced);
 
@@ -61,6 +61,9 @@ struct NoiseLevels {
 
 // Both of a picture (H, W, 3), any strides; 0 if too little of it is neither black nor white.
 NoiseLevels measure_noise(const Picture& picture);
+
+// Whether this processor can run a network's bfloat16.
+void check_precision(const Network& network);
 
 // picture: (H, W, 3), any strides; network: with packed weights. result, written: (H, W, 3) or, with `maps`, the curve
 // maps (C, H, W), float. strength: factor of the maps.

@@ -35,15 +35,26 @@ inline std::vector<int> source_channels(const Network& network, const Layer& lay
   return channels;
 }
 
-// Where each input channel of a layer, in its parameters' order, lies among the padded ones.
-inline std::vector<int> padded_places(const Network& network, const Layer& layer) {
+// Where each channel of concatenated sources lies when each source begins with a block. channels: of each source.
+inline std::vector<int> places_in_blocks(const std::vector<int>& channels) {
   std::vector<int> places;
   int base = 0;
-  for (const int channels : source_channels(network, layer)) {
-    for (int c = 0; c < channels; ++c) places.push_back(base + c);
-    base += blocks_of(channels) * kBlock;
+  for (const int count : channels) {
+    for (int c = 0; c < count; ++c) places.push_back(base + c);
+    base += blocks_of(count) * kBlock;
   }
   return places;
+}
+
+// Of a layer's input channels, in its parameters' order.
+inline std::vector<int> padded_places(const Network& network, const Layer& layer) {
+  return places_in_blocks(source_channels(network, layer));
+}
+
+// Where an output lies among a layer's lanes: those of the half block have two lanes each, whose sum they are.
+inline int lane_of(const Layer& layer, int output) {
+  const int whole = layer.blocks * kBlock;
+  return output < whole ? output : whole + 2 * (output - whole);
 }
 
 inline int64_t parameter_floats(const Network& network) {
@@ -195,8 +206,7 @@ inline void pack(const Network& network, const float* parameters, float* packed)
       pack_winograd(layer, places, parameters, weights);
     }
     parameters += layer.outputs * inputs * (network.separable ? 1 : 9);
-    const int whole = layer.blocks * kBlock;
-    for (int o = 0; o < layer.outputs; ++o) bias[o < whole ? o : whole + 2 * (o - whole)] = *parameters++;
+    for (int o = 0; o < layer.outputs; ++o) bias[lane_of(layer, o)] = *parameters++;
     packed += sizes.total();
   }
 }

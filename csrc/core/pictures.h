@@ -6,6 +6,7 @@
 #include <string>
 
 #include "element.h"
+#include "limits.h"
 
 namespace zdce {
 
@@ -21,8 +22,9 @@ struct Picture {
 };
 
 inline void check_scale(int64_t scale) {
-  if (scale < 1 || scale > (int64_t{1} << 31)) {
-    throw std::runtime_error("zdce: scale must be 1 to 2^31, got " + std::to_string(scale));
+  if (scale < 1 || scale > kMaxScale) {
+    throw std::runtime_error("zdce: scale must be 1 to " + std::to_string(kMaxScale) + ", got " +
+                             std::to_string(scale));
   }
 }
 

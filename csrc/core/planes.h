@@ -36,7 +36,8 @@ inline void check_shape(const Planes& t, const char* name, int64_t batch, int64_
 
 inline void check_iterations(int64_t iterations) {
   if (iterations < 1 || iterations > kMaxIterations) {
-    throw std::runtime_error("zdce: iterations must be 1 to 16, got " + std::to_string(iterations));
+    throw std::runtime_error("zdce: iterations must be 1 to " + std::to_string(kMaxIterations) + ", got " +
+                             std::to_string(iterations));
   }
 }
 

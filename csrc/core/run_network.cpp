@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "check.h"
 #include "kernels.h"
 #include "operations.h"
 #include "parallel.h"
@@ -11,14 +12,9 @@
 namespace zdce {
 namespace {
 
-void check(bool holds, const char* message) {
-  if (!holds) throw std::runtime_error(std::string("zdce: ") + message);
-}
-
 void check_pictures(const Network& network, const Picture& picture, const Picture& result) {
-  check(!network.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX (x86-64) or BF16 (Arm)");
-  constexpr int64_t most = 1 << 28;
-  check(picture.height > 0 && picture.width > 0 && picture.height < most && picture.width < most,
+  check_precision(network);
+  check(picture.height > 0 && picture.width > 0 && picture.height < kSideLimit && picture.width < kSideLimit,
         "picture must have pixels, and sides below 2^28");
   check(result.height == picture.height && result.width == picture.width, "result must be as large as picture");
 }
@@ -29,6 +25,10 @@ Workspace& workspace() {
 }
 
 }  // namespace
+
+void check_precision(const Network& network) {
+  check(!network.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX (x86-64) or BF16 (Arm)");
+}
 
 void run_network(const Network& network, const Picture& picture, double strength, bool maps, const Picture& result) {
   check_pictures(network, picture, result);

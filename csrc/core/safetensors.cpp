@@ -3,18 +3,14 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <stdexcept>
 #include <string>
 
+#include "check.h"
 #include "json.h"
 #include "model.h"
 
 namespace zdce {
 namespace {
-
-void check(bool holds, const std::string& message) {
-  if (!holds) throw std::runtime_error("zdce: " + message);
-}
 
 struct File {
   Json header;
@@ -64,20 +60,20 @@ struct Variant {
 };
 
 Variant read_variant(const Json& values) {
-  constexpr int64_t most_layers = 64, most_channels = int64_t{kMaxInputBlocks} * kBlock;
+  constexpr int64_t most_channels = int64_t{kMaxInputBlocks} * kBlock;
   Variant variant;
   variant.iterations = values.at("iterations").integer(1, kMaxIterations);
   variant.separable = values.at("separable").flag();
   const int64_t filters = values.at("filters").integer(1, most_channels);
   for (const Json& layer : values.at("sources").list()) {
     std::vector<int64_t> sources;
-    for (const Json& source : layer.list()) sources.push_back(source.integer(0, most_layers));
+    for (const Json& source : layer.list()) sources.push_back(source.integer(0, kMaxLayers));
     variant.sources.push_back(sources);
     variant.outputs.push_back(filters);
   }
   check(!variant.sources.empty(), "a variant must have layers");
   variant.outputs.back() = values.at("shared_maps").flag() ? 3 : 3 * variant.iterations;
-  variant.settings.scale = values.at("scale").integer(1, int64_t{1} << 31);
+  variant.settings.scale = values.at("scale").integer(1, kMaxScale);
   const Json* const guided = values.find("guided");
   variant.guided = guided != nullptr && guided->flag();
   const Json* const formula = values.find("formula");

@@ -64,13 +64,13 @@ const T& given(const T* argument, const char* name) {
 Picture picture_of(const zdce_picture* given_picture, const char* name) {
   const zdce_picture& p = given(given_picture, name);
   constexpr Element elements[] = {Element::kUint8, Element::kUint16, Element::kFloat};
-  constexpr int64_t most = 1 << 28;
   const auto check = [name](bool holds, const char* what) {
     if (!holds) throw std::runtime_error(std::string(name) + what);
   };
   check(p.type >= ZDCE_UINT8 && p.type <= ZDCE_FLOAT, " must be of type ZDCE_UINT8, ZDCE_UINT16 or ZDCE_FLOAT");
   check(p.data != nullptr, " must have data, got NULL");
-  check(p.height > 0 && p.width > 0 && p.height < most && p.width < most, " must have sides of 1 to 2^28 - 1 pixels");
+  check(p.height > 0 && p.width > 0 && p.height < kSideLimit && p.width < kSideLimit,
+        " must have sides of 1 to 2^28 - 1 pixels");
   const int64_t bytes = bytes_of(elements[p.type]);
   check(reinterpret_cast<uintptr_t>(p.data) % static_cast<uintptr_t>(bytes) == 0 && p.row_stride % bytes == 0,
         " must have rows that begin at a multiple of a value's bytes");
@@ -112,12 +112,16 @@ bool in_bf16(zdce_precision precision) {
 
 std::vector<int64_t> plan_of(const zdce_layer* layers, int64_t count, int64_t iterations, bool separable,
                              bool bfloat16) {
-  constexpr int64_t most = 64;
-  if (count < 2 || count > most) throw std::runtime_error("layer_count must be 2 to 64, got " + std::to_string(count));
+  const std::string most = std::to_string(kMaxLayers);
+  if (count < 2 || count > kMaxLayers) {
+    throw std::runtime_error("layer_count must be 2 to " + most + ", got " + std::to_string(count));
+  }
   std::vector<int64_t> plan = {separable, bfloat16, iterations, count};
   for (int64_t l = 0; l < count; ++l) {
     const zdce_layer& layer = (&given(layers, "layers"))[l];
-    if (layer.source_count < 1 || layer.source_count > most) throw std::runtime_error("source_count must be 1 to 64");
+    if (layer.source_count < 1 || layer.source_count > kMaxLayers) {
+      throw std::runtime_error("source_count must be 1 to " + most + ", got " + std::to_string(layer.source_count));
+    }
     const int64_t* const sources = &given(layer.sources, "sources");
     plan.push_back(layer.outputs), plan.push_back(layer.source_count);
     plan.insert(plan.end(), sources, sources + layer.source_count);
@@ -221,7 +225,10 @@ zdce_status zdce_apply(const zdce_picture* picture, const float* maps, int64_t m
     given(maps, "maps");
     check_scale(scale);
     if (!std::isfinite(strength)) throw std::runtime_error("strength must be a finite number");
-    if (map_count < kGuidedMaps || map_count > kMaxMaps) throw std::runtime_error("map_count must be 2 to 48");
+    if (map_count < kGuidedMaps || map_count > kMaxMaps) {
+      throw std::runtime_error("map_count must be " + std::to_string(kGuidedMaps) + " to " + std::to_string(kMaxMaps) +
+                               ", got " + std::to_string(map_count));
+    }
     enhance_picture(from,
                     contiguous_maps(maps, map_count, small_side(from.height, scale), small_side(from.width, scale)),
                     iterations, scale, aligned != 0, strength, false, picture_of(result, "result"));

@@ -56,7 +56,7 @@ typedef struct {
   double strength;   /* factor of the curve: 1 as trained, 0 returns the picture, above 1 stronger, below 0 darker */
   double brightness; /* target mean, in [0, 1), of a dark scene of mean 0.05; 0 leaves the curve as trained */
   double noise;      /* standard deviation of the picture's noise to smooth, in levels of 255, below 255; 0: none */
-  int64_t scale;     /* the curve is estimated on a picture this many times smaller; 1 is exact */
+  int64_t scale;     /* the curve is estimated on a picture this many times smaller; 1 is exact, 2^20 the most */
   double shadows;    /* how strongly shadows are lifted, from -1 to 1; 0 as the network does */
   double highlights; /* how far lit parts keep their brightness, from 0 to 1; 1 completely */
   double grain;      /* deviation of the finest details to reduce, in levels of 255; at most `noise` counts */
@@ -122,8 +122,9 @@ ZDCE_API zdce_status zdce_curve_maps(const zdce_network* network, const zdce_pic
                                      float* maps);
 
 /* Writes the picture with the curves of `maps`, times `strength`, to `result`. maps: (map_count, ceil(height / scale),
- * ceil(width / scale)), map_count being 3, or 3 for each iteration. aligned: whether the corners of maps and picture
- * coincide, as in networks with a scale of their own; otherwise their borders do. */
+ * ceil(width / scale)), map_count being 3, 3 for each iteration, or 2 for guided maps: a slope and an offset for each
+ * pixel's luma. aligned: whether the corners of maps and picture coincide, as in networks with a scale of their own;
+ * otherwise their borders do. */
 ZDCE_API zdce_status zdce_apply(const zdce_picture* picture, const float* maps, int64_t map_count, int64_t iterations,
                                 int64_t scale, int aligned, double strength, const zdce_picture* result);
 

@@ -69,7 +69,7 @@ inline Planes view(const Tensor& tensor, const char* name, const Tensor& like, s
 // Throws where maps or logits with `channels` channels don't fit `iterations` steps.
 inline void check_steps(int64_t channels, int64_t iterations) {
   if (iterations < 1 || iterations > kMaxIterations) {
-    refuse("iterations must be 1 to 16, got " + std::to_string(iterations));
+    refuse("iterations must be 1 to " + std::to_string(kMaxIterations) + ", got " + std::to_string(iterations));
   }
   if (channels != 3 && channels != 3 * iterations) {
     refuse("maps must have 3 channels or 3 for each of " + std::to_string(iterations) + " iterations, got " +

@@ -220,8 +220,8 @@ PyObject* tiles(PyObject*, PyObject* arguments) {
     PyObject* network = nullptr;
     int height = 0, width = 0, threads = 0;
     parse(PyArg_ParseTuple(arguments, "Oiii", &network, &height, &width, &threads));
-    constexpr int most = 1 << 28;
-    if (height < 1 || width < 1 || height >= most || width >= most || threads < 1 || threads > kMostThreads) {
+    if (height < 1 || width < 1 || height >= kSideLimit || width >= kSideLimit || threads < 1 ||
+        threads > kMostThreads) {
       throw std::runtime_error("height and width must be at least 1 and below 2^28, threads from 1 to " +
                                std::to_string(kMostThreads));
     }
@@ -254,23 +254,6 @@ PyObject* tile(PyObject*, PyObject* arguments) {
       run_network_tile(model.network(), source, at, target);
     }
     return none();
-  });
-}
-
-PyObject* strength(PyObject*, PyObject* arguments) {
-  return guarded([&] {
-    PyObject *network = nullptr, *picture = nullptr;
-    double brightness = 0, found = 0;
-    parse(PyArg_ParseTuple(arguments, "OOd", &network, &picture, &brightness));
-    if (!(brightness >= 0 && brightness < 1)) throw std::runtime_error("brightness must be at least 0 and below 1");
-    const Model& model = model_of(network);
-    const Array from(picture, "picture", false);
-    const Picture source = from.picture();
-    {
-      const WithoutLock unlocked;
-      found = scene_strength(model, source, brightness);
-    }
-    return PyFloat_FromDouble(found);
   });
 }
 
@@ -427,13 +410,9 @@ PyObject* compiler(PyObject*, PyObject*) {
 }
 
 PyMethodDef methods[] = {
-    {"read_network", read_network, METH_VARARGS,
-     "(data: bytes of a .safetensors file, bfloat16: bool) -> a network, as a capsule."},
     {"make_network", make_network, METH_VARARGS,
      "(plan: int64 (N,), parameters: float32 (P,), scale: the network's own, guided: bool) -> a network, as a "
      "capsule."},
-    {"describe", describe, METH_O,
-     "(network) -> its iterations, maps, scale, brightness and noise (in levels of 255)."},
     {"enhance", enhance_array, METH_VARARGS,
      "(network, picture (H, W, 3), result likewise, strength, brightness, noise in levels of 255, scale, "
      "shadows=0, highlights=1, grain=0): result is written."},
@@ -441,29 +420,32 @@ PyMethodDef methods[] = {
      "(network, height, width, threads) -> the tiles that a picture is worked on in, [(top, bottom, left, right)]."},
     {"run_network_tile", tile, METH_VARARGS,
      "(network, picture (H, W, 3), (top, bottom, left, right), result likewise): that part of result is written, on "
-     "this "
-     "thread."},
-    {"scene_strength", strength, METH_VARARGS, "(network, picture (H, W, 3), brightness) -> strength of [0, 2]."},
-    {"curve_maps", maps, METH_VARARGS,
-     "(network, picture (H, W, 3), scale, maps float32 (C, ceil(H / scale), ceil(W / scale))): maps are written."},
+     "this thread."},
     {"used_maps", maps_in_use, METH_VARARGS,
      "(network, picture (H, W, 3), brightness, scale, maps float32 (C, ceil(H / scale), ceil(W / scale)), shadows=0, "
      "highlights=1): what enhance applies, with the strength for the scene; maps are written."},
     {"enhance_picture", apply_maps, METH_VARARGS,
      "(picture (H, W, 3), maps float32 (C, h, w), iterations, scale, aligned, strength, result): result is written."},
-    {"reduce_picture", reduce, METH_VARARGS,
-     "(picture (H, W, 3), scale, means, small float32 (3, h, w)): small is written."},
     {"measure_noise", noise, METH_O,
      "(picture (H, W, 3)) -> deviations of its noise and of its finest details, in levels of 255."},
     {"denoise_picture", denoise, METH_VARARGS,
      "(picture (H, W, 3), enhanced (H, W, 3), noise in levels of 255, grain=0): enhanced is changed in place."},
-    {"apply_curve", apply_curve, METH_VARARGS,
-     "(image float32 (3, H, W), maps float32 (C, H, W), iterations, result (3, H, W)): result is written."},
-    {"instruction_set", instruction_set, METH_NOARGS, "-> default, neon, avx2 or avx512."},
+    {"instruction_set", instruction_set, METH_NOARGS, "-> the name of the one in use, as in ZDCE_ISA."},
     {"has_bfloat16", has_bfloat16, METH_NOARGS, "-> whether networks can run in bfloat16 here."},
     {"threads", threads, METH_NOARGS, "-> how many threads work on a picture."},
     {"set_threads", set_threads, METH_O, "(number): sets it; 0: as many as there are processors."},
     {"compiler", compiler, METH_NOARGS, "-> the compiler that built this."},
+    // For tests: what zdce_network_from_safetensors, zdce_curve_maps and zdce_reduce give, and one kernel alone.
+    {"read_network", read_network, METH_VARARGS,
+     "(data: bytes of a .safetensors file, bfloat16: bool) -> a network, as a capsule."},
+    {"describe", describe, METH_O,
+     "(network) -> its iterations, maps, scale, brightness and noise (in levels of 255)."},
+    {"curve_maps", maps, METH_VARARGS,
+     "(network, picture (H, W, 3), scale, maps float32 (C, ceil(H / scale), ceil(W / scale))): maps are written."},
+    {"reduce_picture", reduce, METH_VARARGS,
+     "(picture (H, W, 3), scale, means, small float32 (3, h, w)): small is written."},
+    {"apply_curve", apply_curve, METH_VARARGS,
+     "(image float32 (3, H, W), maps float32 (C, H, W), iterations, result (3, H, W)): result is written."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -16,8 +16,8 @@ void reduce(const Tensor picture_tensor, int64_t scale, bool antialias, const Te
   reduce_picture(p, scale, antialias, to);
 }
 
-// picture: (H, W, 3); maps: (1, 3 T or 3, ceil(H / scale), ceil(W / scale)); factor: of the strength, one float;
-// enhanced: (H, W, 3), written.
+// picture: (H, W, 3); maps: (1, 3 T, 3 or, guided ones, 2, ceil(H / scale), ceil(W / scale)); factor: of the strength,
+// one float; enhanced: (H, W, 3), written.
 void enhance(const Tensor picture_tensor, const Tensor maps, int64_t iterations, int64_t scale, bool align_corners,
              double strength, bool logits, const std::optional<Tensor> factor, const Tensor enhanced) {
   if (factor) strength *= static_cast<double>(*floats(*factor, "factor", {1}));

@@ -19,6 +19,7 @@ from zdce.bench.infer import random_network
 from zdce.convert import darktable, exporting
 from zdce.models.variants import VARIANTS
 from zdce.ops import guided_strength, scene_strength
+from zdce.settings import MAX_SCALE
 
 
 def run(model, *arguments):
@@ -315,6 +316,11 @@ def test_networks_and_names_that_other_programs_can_not_take_are_refused(saved, 
     result = run(saved("base"), "-o", tmp_path / "my net.dtmodel")
     assert "expected letters, digits, -, _ and single dots, got 'my net'" in result.stderr
     assert not list(tmp_path.glob("*.dtmodel"))
+
+
+def test_a_scale_above_the_settings_largest_is_a_wrong_option(saved, tmp_path):
+    result = run(saved("base"), "-o", tmp_path / "net.pt2", "--scale", MAX_SCALE + 1)
+    assert (result.exit_code, f"is not in the range 1<=x<={MAX_SCALE}" in result.stderr) == (2, True)
 
 
 def test_a_package_that_darktable_would_not_install_is_an_error(package):

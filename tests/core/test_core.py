@@ -18,6 +18,7 @@ from zdce import reference
 from zdce.models import weights
 from zdce.models.engine import PixelSettings
 from zdce.models.torch_engine import TorchEngine
+from zdce.settings import MAX_SCALE
 
 core = pytest.importorskip("zdce._core")
 ROOT = Path(__file__).parents[2]
@@ -181,13 +182,23 @@ def test_rows_may_lie_apart_and_upside_down(tmp_path):
         ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 1, 1.5), "shadows must be from -1 to 1"),
         ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 1, 0.0, np.nan), "highlights must be from 0 to 1"),
         ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 1, 0.0, 1.0, -1.0), "grain must be at least 0"),
-        ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 0), "scale must be 1 to 2\\^31, got 0"),
+        ((dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, 0), "scale must be 1 to 1048576, got 0"),
+        (
+            (dark((4, 4)), np.empty((4, 4, 3), np.uint8), 1.0, 0.0, 0.0, MAX_SCALE + 1),
+            "scale must be 1 to 1048576, got 1048577",
+        ),
     ],
 )
 def test_arguments_that_are_wrong_are_named(tmp_path, arguments, message):
     _, data = saved(tmp_path, "base")
     with pytest.raises(ValueError, match=message):
         core.enhance(core.read_network(data, False), *arguments)
+
+
+def test_the_largest_scale_is_that_of_the_settings(tmp_path):
+    network, picture, result = core.read_network(saved(tmp_path, "base")[1], False), dark((4, 4)), np.empty((4, 4, 3), np.uint8)
+    core.enhance(network, picture, result, 1.0, 0.0, 0.0, MAX_SCALE)
+    assert (result != picture).any()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -439,6 +450,22 @@ def network(library):
     data = weights.file("local").read_bytes()
     yield (made := ctypes.c_void_p(library.zdce_network_from_safetensors(data, ctypes.c_size_t(len(data)), 0)))
     library.zdce_network_destroy(made)
+
+
+def test_c_names_the_limits_of_numbers_that_are_too_large(library):
+    pixels, maps = dark((2, 2)), np.zeros(1, np.float32)
+    given = ctypes.byref(CPicture(pixels.ctypes.data, 0, 2, 2, 6))
+    for count, iterations, scale, message in (
+        (49, 8, 1, b"map_count must be 2 to 48, got 49"),
+        (24, 17, 1, b"iterations must be 1 to 16, got 17"),
+        (24, 8, 2**20 + 1, b"scale must be 1 to 1048576, got 1048577"),
+    ):
+        numbers = (ctypes.c_int64(count), ctypes.c_int64(iterations), ctypes.c_int64(scale))
+        assert library.zdce_apply(given, ctypes.c_void_p(maps.ctypes.data), *numbers, 0, ctypes.c_double(1), given) == 1
+        assert library.zdce_last_error() == message
+    layers, none = ctypes.c_int64(65), ctypes.c_int64(0)
+    assert library.zdce_network_create(None, layers, ctypes.c_int64(8), 0, None, none, 0) == 0
+    assert library.zdce_last_error() == b"layer_count must be 2 to 64, got 65"
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.1, 1.1])

@@ -13,7 +13,7 @@ import click
 
 from zdce.errors import ZdceError
 from zdce.models import weights
-from zdce.settings import Effect, EnhanceSettings, Option
+from zdce.settings import MAX_SCALE, Effect, EnhanceSettings, Option
 from zdce.settings import options as all_settings
 
 
@@ -42,7 +42,7 @@ device = click.option(
 )  # fmt: skip
 scale = click.option(
     "--scale",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MAX_SCALE),
     help="Estimate the curve on an image this many times smaller.  [default: the network's own]",
 )
 # Type of an option for a file to write.

@@ -181,8 +181,7 @@ inline Layer engine_layer(const RateProblem& work, bool colors, Floats& packed, 
   } else {
     pack_winograd(layer, places, work.filter, packed.get());
   }
-  const int whole = layer.blocks * kBlock;
-  for (int o = 0; o < work.outputs; ++o) bias.get()[o < whole ? o : whole + 2 * (o - whole)] = work.bias[o];
+  for (int o = 0; o < work.outputs; ++o) bias.get()[lane_of(layer, o)] = work.bias[o];
   layer.weights = packed.get(), layer.bias = bias.get();
   return layer;
 }
@@ -214,12 +213,11 @@ inline double in_blocks(const RateProblem& work, bool colors, int64_t rounds) {
   const Band<float>* const at = &band;
   const double seconds = colors ? seconds_a_round(rounds, [&] { Colors::run(at); })
                                 : seconds_a_round(rounds, [&] { TwoAxes::run(at, outputs.get()); });
-  const int whole = layer.blocks * kBlock;
   for (int o = 0; o < work.outputs; ++o) {
-    const int lane = o < whole ? o : whole + 2 * (o - whole);
+    const int lane = lane_of(layer, o);
     for (int64_t i = 0; i < kBandRows * columns; ++i) {
       const float* const from = row(lane / kBlock, 0) + i * kBlock + lane % kBlock;
-      work.to[o * kBandRows * columns + i] = o < whole ? *from : from[0] + from[1];
+      work.to[o * kBandRows * columns + i] = o < layer.blocks * kBlock ? *from : from[0] + from[1];
     }
   }
   return seconds;
