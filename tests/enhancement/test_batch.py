@@ -418,7 +418,7 @@ def test_postscript_starts_no_other_program(model, photos, monkeypatch, name):
 
 def test_every_error_names_the_file(model, photos, monkeypatch):
     monkeypatch.setenv("ZDCE_BACKEND", "cuda")
-    result = run(model, "a.jpg", "-o", "out.jpg")
+    result = enhance(model, "a.jpg", "-o", "out.jpg")
     assert result.exit_code == 1
     assert result.stderr.startswith("skipped a.jpg: backend 'cuda' was asked for but can't run")
 
