@@ -326,7 +326,8 @@ def measure(job: Job, outcome: Outcome) -> None:
     pairs = ((model, shape) for model in job.networks() for shape in job.shapes)
     with float32.convolutions("ieee"):
         for model, shape in progress.track(pairs, total, job.suite):
-            torch.compiler.reset()
+            if any(PROVIDERS[name].compiles for name in job.providers or PROVIDERS):  # or the compiler is imported for nothing
+                torch.compiler.reset()
             try:
                 _Comparison(job, model, shape, device, outcome).run()
             except torch.OutOfMemoryError:  # of pictures and their float64 results; the providers' own is noted there

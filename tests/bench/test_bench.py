@@ -349,14 +349,15 @@ def test_an_interrupted_pytest_is_a_stopped_run_and_no_failure(tmp_path):
     assert "Tests: stopped after 120 seconds, 2 of 5 ran or were skipped, 0 failed, 1 skipped." in text
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["alone", "xdist"])
+@pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "1"]], ids=["alone", "xdist"])
 def test_a_killed_pytest_is_counted_from_its_lines(tmp_path, workers):
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_few.py").write_text(
         "import pytest\n\n@pytest.mark.parametrize('i', range(5))\ndef test_one(i): pass\n"
     )
     command = [sys.executable, "-P", "-m", "pytest", "-v", "-p", "no:cacheprovider", *workers, "tests/test_few.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # others take a second to import
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     (tmp_path / "tests.log").write_text(done.stdout)
     counted = gpu._tests(tmp_path / "tests.xml", tmp_path / "tests.log")
     assert (counted["ran"], counted["skipped"], counted["failed"], counted["left out"]) == (5, 0, [], 0)

@@ -3,7 +3,6 @@
 import csv
 import os
 import shutil
-import signal
 from collections import Counter
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+import forked
 import torchrun
 import zdce
 from runs import run, wait_for
@@ -70,13 +70,12 @@ def test_another_number_of_processes_goes_on(alone_and_together, tmp_path):
 
 def test_a_killed_process_ends_training_with_one_line(dark, tmp_path):
     arguments = ["--data", dark, *SMALL, "--batch-size", 4, "--out"]
-    # Later than the other process, which sees at once that the connection is gone.
-    process = torchrun.start(2, "train", "--epochs", 10_000, *arguments, tmp_path / "run", seconds=5)
+    first, second = forked.ranks(2, "train", "--epochs", 10_000, *arguments, tmp_path / "run")
     log = tmp_path / "run" / "log.csv"
-    wait_for(process, lambda: log.exists() and len(losses(log.parent)) >= 4)
-    os.kill(torchrun.rank(process, 1), signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    wait_for(first, lambda: log.exists() and len(losses(log.parent)) >= 4)
+    second.kill()
+    _, errors = first.communicate()
+    assert first.returncode == 1
     assert errors.count("another process of this job ended") == 1
     assert f"zdce train --out {tmp_path / 'run'} --resume" in errors
     assert "zdce/" not in errors  # no traceback of ours
@@ -141,9 +140,10 @@ def test_enhancement_in_two_processes_goes_on_after_one_is_killed(photos):
     assert 12 <= len(before) < 100
     assert all((photos / row["target"]).exists() == (row["status"] == "written") for row in before)
 
-    process = torchrun.start(2, *arguments)
-    said, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
+    ended = [(process.communicate(), process.returncode) for process in forked.ranks(2, *arguments)]
+    (said, errors), (nothing, others) = (told for told, _ in ended)
+    assert (ended[0][1], nothing) == (1, "")
+    errors += others
     after = {row["target"]: row for row in rows(manifest)}
     assert len(after) == len(rows(manifest)) == 100
     written = sum(row["status"] == "written" for row in before)

@@ -41,9 +41,19 @@ def test_a_core_that_breaks_on_import_is_none(monkeypatch):
         compiled.import_error.cache_clear()
 
 
-@pytest.mark.parametrize("order", ["threads.use(1); import torch", "import torch; threads.use(1)"])
-def test_a_number_that_is_set_is_torchs_too(order):
-    code = f"from zdce.runtime import threads\n{order}\n"
+def test_a_number_that_is_set_is_torchs_too(monkeypatch):
+    before = threads.number()
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # so that it is as it was afterwards
+    try:
+        for number in (1, 3):
+            threads.use(number)
+            assert (threads.number(), core.threads(), torch.get_num_threads()) == (number, number, number)
+    finally:
+        threads.use(before)
+
+
+def test_a_number_that_is_set_before_torch_is_imported_is_torchs_too():
+    code = "from zdce.runtime import threads\nthreads.use(1)\nimport torch\n"
     code += "from zdce import _core\nprint(threads.number(), _core.threads(), torch.get_num_threads())"
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -1,11 +1,9 @@
 """Training: results, logs and files; real processes and real signals."""
 
 import csv
-import os
 import re
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +13,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import forked
 import zdce
 from runs import (
     assert_same_files,
     assert_same_weights,
-    command,
     end_before_the_state_of,
     run,
     signal_after_every_step,
     wait_for,
-    zdce_after,
 )
 from zdce import training
 from zdce.errors import InputError
@@ -108,14 +105,14 @@ Learner.begin_step = signalled
 def test_a_stopped_run_ends_with_the_same_weights(finished, dark, tmp_path, number):
     out = tmp_path / "stopped run"
     arguments = ["train", "--data", dark, "--out", out, "--epochs", 12, *SMALL]
-    command = zdce_after(_SIGNALLED, int(number), *arguments)
-    stopped = subprocess.run(command, capture_output=True, text=True, check=False)
+    stopped = forked.Process(int(number), *arguments, code=_SIGNALLED)
+    _, errors = stopped.communicate()
     if number == signal.SIGKILL:
         assert stopped.returncode == -signal.SIGKILL
     else:
         assert stopped.returncode == 128 + number
-        assert f"continue with: zdce train --out '{out}' --resume" in stopped.stderr
-        assert "Traceback" not in stopped.stderr
+        assert f"continue with: zdce train --out '{out}' --resume" in errors
+        assert "Traceback" not in errors
     assert len(rows(out)) in (2, 4)  # a thread writes them
     done = run("--out", out, "--resume")
     assert done.exit_code == 0, done.stderr
@@ -128,11 +125,10 @@ def test_a_stopped_run_ends_with_the_same_weights(finished, dark, tmp_path, numb
 def test_one_process_at_a_time_trains_in_a_folder(dark, tmp_path):
     out = tmp_path / "shared"
     arguments = ["--data", dark, "--out", out, "--epochs", 1000, *SMALL]
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = forked.Process("train", *arguments)
     try:
         wait_for(process, (out / "log.csv").exists)
-        process.send_signal(signal.SIGSTOP)
-        os.waitpid(process.pid, os.WUNTRACED)
+        process.stop()
         files = {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in out.iterdir()}
         for second in (["--out", out, "--resume", "--lr", 1], arguments):
             result = run(*second)
