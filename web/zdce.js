@@ -149,8 +149,10 @@ class Network {
     const view = this.#view(at, SETTINGS_BYTES);
     for (const [name, value] of Object.entries(settings)) {
       if (!(name in SETTINGS)) throw new RangeError(`settings are ${Object.keys(SETTINGS).join(", ")}, got ${name}`);
-      if (name === "scale") view.setBigInt64(SETTINGS[name], BigInt(value), true);
-      else view.setFloat64(SETTINGS[name], value, true);
+      if (name === "scale") {
+        if (!Number.isInteger(value)) throw new RangeError(`scale must be a whole number, got ${value}`);
+        view.setBigInt64(SETTINGS[name], BigInt(value), true);
+      } else view.setFloat64(SETTINGS[name], value, true);
     }
   }
 

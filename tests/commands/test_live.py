@@ -179,6 +179,8 @@ def test_a_file_is_shown_before_and_after(minute):
         assert still.size == (96, 64)
         state = json.loads(get(address, "/api/live"))
         assert (state["width"], state["height"], state["share"]) == (96, 64, 1)
+        with answered(address, "/sideways.jpg") as unknown:
+            assert (unknown.status, list(json.loads(unknown.read()))) == (404, ["error"])
         with answered(address, "/after.mjpg", Host="evil.example") as turned_away:
             assert turned_away.status == 421
 

@@ -165,7 +165,7 @@ def test_what_cannot_be_measured_is_said_before_the_work(lol, monkeypatch):
         (lol / "lol", ("--below", "CLAHE"), 2, "--below needs --worst FILE"),
         (lol / "lol", ("--worst", lol / "w.png", dark), 2, "--worst takes one network and one data set"),
         (lol / "lol", ("--worst", lol / "w.png", "--metrics", "ssim"), 2, "--worst compares PSNR to references"),
-        (lol / "lol", ("--metrics", "ssim,LPIPS"), 1, "metrics must be of psnr, ssim,"),
+        (lol / "lol", ("--metrics", "ssim,LPIPS"), 2, "metrics must be of psnr, ssim,"),
         (lol / "lol", ("--baselines", "ours"), 2, "expected all, none, or some of input,"),
         (lol / "lol", ("--freeze", lol / "p.toml"), 2, "--freeze needs --protocol NAME"),
         (lol / "lol", ("--protocol", "lol"), 1, "no protocol lol: name a TOML file, or one of lol-eval15,"),

@@ -202,6 +202,7 @@ JSON = {"Content-Type": "application/json"}
             "65501 x 1 pixels can't be written as JPEG",
         ),
         ("/api/enhance", b"{", JSON, 400, "expected JSON"),
+        ("/api/enhance?format=png", b"{}", JSON, 400, "settings must stand in the JSON document, got format in the address too"),
         ("/api/enhance", b"[]", JSON, 400, 'with an "image"'),
         ("/api/enhance", b'{"image": "?"}', JSON, 400, "image must be base64"),
         ("/api/enhance", b'{"image": "", "scale": true}', JSON, 400, "scale must be a whole number"),

@@ -127,6 +127,7 @@ def test_results_are_the_native_ones_in_node(node, built, tmp_path, name):
         ("zdce.enhance({ data: new Uint8ClampedArray(7), width: 2, height: 1 })", "data must have 8 bytes, got 7"),
         ("zdce.enhance(picture, { noise: 300 })", "noise must be at least 0 and below 255"),
         ("zdce.enhance(picture, { scale: 0 })", "scale"),
+        ("zdce.enhance(picture, { scale: 1.5 })", "scale must be a whole number, got 1.5"),
         ("zdce.enhance(picture, { gamma: 2 })", "shadows, highlights, grain, got gamma"),
         ("zdce.enhanceRows(30000, 20000, () => assert(false))", "The picture needs more memory than there is."),
         ("await load({ weights: new Uint8Array(100) })", "JSON ends too early"),

@@ -37,7 +37,10 @@ _OF_PROTOCOLS = ("metrics", "against", "split", "pairs", "unpaired")
 
 
 def _metrics(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return registry.USUAL if value is None else registry.named(value)
+    try:
+        return registry.USUAL if value is None else registry.named(value)
+    except InputError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _baselines(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:

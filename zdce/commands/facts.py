@@ -42,7 +42,7 @@ def list_variants(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = {"name": "name", "part": "part", "parameters": "parameters", "macs_per_pixel": "MACs/px", "iterations": "T"}
+    columns = {"name": "name", "part": "part", "parameters": "parameters", "macs_per_pixel": "MACs/px", "iterations": "steps"}
     columns |= {"scale": "scale", "shipped": "weights", "summary": "what it is"}
     cells = [[_cell(row[c]) for c in columns] for row in rows]
     print_table("Variants", list(columns.values()), cells, least_width=140)

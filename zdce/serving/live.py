@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from PIL import Image
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from zdce.enhancement.live import EnhancedFrame, Meter
 from zdce.serving.guard import Guard
 from zdce.serving.page import page
+from zdce.serving.requests import explained
 from zdce.version import __version__
 
 Side = Literal["before", "after"]
@@ -174,7 +176,10 @@ def application(views: Views, names: Sequence[str] = ()) -> Guard:
     async def told(request: Any, error: HTTPException) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code)
 
-    handlers: dict[Any, Any] = {HTTPException: told}
+    async def malformed(request: Any, error: RequestValidationError) -> Response:
+        return JSONResponse({"error": explained(error.errors())}, 404)
+
+    handlers: dict[Any, Any] = {HTTPException: told, RequestValidationError: malformed}
     api = FastAPI(
         title="zdce live", version=__version__, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
         exception_handlers=handlers,
