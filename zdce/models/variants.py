@@ -180,7 +180,7 @@ def _is_number(value: Any) -> bool:
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant("base", "the report's network, which it calls DCE-Net*", "1"),
+        Variant("base", "the report's DCE-Net*", "1"),
         Variant("no-illumination", "no illumination smoothness", "2", weights=LossWeights(illumination=0.0)),
         Variant("no-spatial", "no spatial consistency", "2", weights=LossWeights(spatial=0.0)),
         Variant("no-color", "no colour constancy", "2", weights=LossWeights(color=0.0)),
