@@ -48,6 +48,10 @@ if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
+# Else each worker compiles all tests anew, and each process that they start zdce's modules, where Python is not to keep them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ON_CPU = ("reference", "cpp", "cuda_on_host")
 

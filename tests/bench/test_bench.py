@@ -217,18 +217,28 @@ def test_peak_memory_counts_what_is_alive_at_once_and_not_what_is_returned():
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """One real run with everything that it can write."""
-    folder = tmp_path_factory.mktemp("bench")
-    result = bench(
-        "ops", "--batch-size", 2, "--size", "64x96", "--provider", "reference", "--provider", "zdce-cpp", "--threads", 2,
-        "--quick", "--default-allocator", "--csv", folder / "rows.csv", "--plot", folder / "plot.svg", "--json",
-    )  # fmt: skip
+    """One run with everything that it can write, and the environments of its processes, whose work is done in this one."""
+    folder, threads, environments = tmp_path_factory.mktemp("bench"), torch.get_num_threads(), []
+
+    def measured(module, job, environment, what):
+        environments.append(environment)
+        return measuring.Measurement(measuring.Job.from_json(job)).run()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops, "measured", measured)
+        result = bench(
+            "ops", "--batch-size", 2, "--size", "64x96", "--provider", "reference", "--provider", "zdce-cpp", "--threads", 2,
+            "--quick", "--default-allocator", "--csv", folder / "rows.csv", "--plot", folder / "plot.svg", "--json",
+        )  # fmt: skip
+    torch.set_num_threads(threads)
     assert result.exit_code == 0, result.output
-    return folder, json.loads(result.stdout)
+    return folder, json.loads(result.stdout), environments
 
 
 def test_a_run_measures_every_case_with_both_allocators(quick):
-    _, rows = quick
+    _, rows, environments = quick
+    weighed = [] if memory.why_missing("cpu") else [memory.ENVIRONMENT]
+    assert environments == [processes.KEEP_FREED_MEMORY, *weighed, {}]
     assert {row["suite"] for row in rows} == {"ops", "ops-default-allocator"}
     for suite in ("ops", "ops-default-allocator"):
         timed = {
@@ -243,7 +253,7 @@ def test_a_run_measures_every_case_with_both_allocators(quick):
 
 
 def test_a_run_writes_what_it_prints(quick):
-    folder, rows = quick
+    folder, rows, _ = quick
     written = list(csv.DictReader(io.StringIO((folder / "rows.csv").read_text())))
     assert [{name: "" if row[name] is None else str(row[name]) for name in COLUMNS} for row in rows] == written
     assert "<svg" in (folder / "plot.svg").read_text()

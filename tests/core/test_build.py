@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import zdce
+from compiled import kept
 from zdce import backends, compiled
 from zdce.errors import BackendError
 from zdce.ops import dispatch
@@ -27,13 +28,24 @@ def build(tmp_path, **environment):
     return subprocess.run(command, check=False, cwd=ROOT, env={**known, **environment}, capture_output=True, text=True)
 
 
+def compile_once(name, compiler, *options):
+    """Compiles the core's file of an instruction set, unless the same sources were by the same compiler with these options."""
+    command = [compiler, "-std=c++20", "-Wno-psabi", *options, ROOT / "csrc/core/kernels" / f"{name}.cpp"]
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    sources = [path for path in (ROOT / "csrc/core").rglob("*") if path.suffix in {".cpp", ".h"}]
+
+    def make(path):
+        path.write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+    kept(f"{name}-by-{Path(compiler).name}.txt", sources, (version, [*map(str, command)]), make)
+
+
 @pytest.mark.parametrize("compiler", ["g++-11", "clang++-14"])
 @pytest.mark.parametrize("kernels", ["avx2", "baseline"])
 def test_the_oldest_compilers_read_the_kernels(compiler, kernels):
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
-    source = ROOT / "csrc/core/kernels" / f"{kernels}.cpp"
-    subprocess.run([compiler, "-std=c++20", "-O1", "-Wno-psabi", "-fsyntax-only", source], check=True)
+    compile_once(kernels, compiler, "-O1", "-fsyntax-only")
 
 
 # SSE2 alone cannot shuffle bytes, which 8-bit pixels need.
@@ -46,9 +58,7 @@ def test_no_vector_is_taken_apart(kernels):
     compiler = shutil.which("aarch64-linux-gnu-g++" if name == "neon" else "x86_64-linux-gnu-g++")
     if compiler is None:
         pytest.skip("GCC for these instructions is not installed")
-    warnings = ["-Wno-psabi", "-Wvector-operation-performance", "-Werror"]
-    source = ROOT / "csrc/core/kernels" / f"{name}.cpp"
-    subprocess.run([compiler, "-std=c++20", "-O0", *options, *warnings, "-S", "-o", "/dev/null", source], check=True)
+    compile_once(name, compiler, "-O0", *options, "-Wvector-operation-performance", "-Werror", "-S", "-o", "/dev/null")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the compiler is a shell script")
