@@ -154,17 +154,17 @@ class MatrixLayer {
   MatrixLayer(const std::vector<int>& channels, int outputs, const float* filters) {
     for (const int c : channels) layer_.widths.push_back(blocks_of(c));
     layer_.outputs = outputs, layer_.blocks = blocks_of(outputs);
-    const int64_t brains = int64_t{layer_.blocks} * layer_.matrices_a_block() * kMatrix;
+    const int64_t values = int64_t{layer_.blocks} * layer_.matrices_a_block() * kMatrix;
     Offsets offsets;
-    offsets.take(brains / 2 + layer_.lanes());
+    offsets.take(values / 2 + layer_.lanes());
     float* const memory = memory_.take(offsets);
-    layer_.matrices = reinterpret_cast<const Brain*>(memory);
-    layer_.bias = memory + brains / 2;
+    layer_.matrices = reinterpret_cast<const BFloat16*>(memory);
+    layer_.bias = memory + values / 2;
     const int64_t inputs = std::accumulate(channels.begin(), channels.end(), int64_t{0});
     constexpr int64_t kValues = 1 << 15;  // a few tens of microseconds
     parallel_for(outputs, std::max<int64_t>(1, kValues / (9 * inputs)), [&](int64_t begin, int64_t end) {
       for (int o = static_cast<int>(begin); o < end; ++o) {
-        pack_output_matrices(layer_, channels, o, filters + o * inputs * 9, reinterpret_cast<Brain*>(memory));
+        pack_output_matrices(layer_, channels, o, filters + o * inputs * 9, reinterpret_cast<BFloat16*>(memory));
       }
     });
   }
@@ -176,7 +176,7 @@ class MatrixLayer {
 };
 
 bool on_matrix_unit(Products products) {
-  return products == Products::kBrain && kernels().matrix_convolution != nullptr && can_run_bfloat16();
+  return products == Products::kBFloat16 && kernels().matrix_convolution != nullptr && can_run_bfloat16();
 }
 
 // to[i] = the sum of all parts' element i, in their order, for n elements.

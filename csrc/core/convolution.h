@@ -62,7 +62,7 @@ void add_matrix_region(const std::vector<int>& places, int outputs, int input_bl
 
 // How values are multiplied: as float; or, where the set of kernels has a matrix unit and the processor too, rounded to
 // bfloat16, with sums in float.
-enum class Products { kFloat, kBrain };
+enum class Products { kFloat, kBFloat16 };
 
 // sources: (B, C_i, H, W) each; weight: (O, sum of C_i, 3, 3); bias: (O,); result: (B, O, H, W), written. Feature maps
 // are float or bfloat16 in memory, each by itself, parameters float.

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "halves.h"
 #include "limits.h"
 
 namespace zdce {
@@ -24,9 +25,6 @@ constexpr int kPoints = 36;
 // Interpolation at 0, a, -a, b, -b and infinity. With 3/4 and 3/2 all constants are exact and the error in float32 is a
 // third of that with the usual 1 and 2.
 constexpr float kA = 0.75f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB, kA3 = kA2 * kA, kB3 = kB2 * kB;
-
-// bfloat16, by its bits.
-using Brain = uint16_t;
 
 // The matrix unit's operands, 16 rows of 64 bytes.
 constexpr int kMatrix = 512;
@@ -59,7 +57,7 @@ struct Layer {
   const float* bias = nullptr;
   // In bfloat16 mode instead of weights: (blocks, row steps of each width, 3 rows, 16, 16, 2), separable (blocks,
   // steps, 16, 16, 2). The first layer has one step.
-  const Brain* matrices = nullptr;
+  const BFloat16* matrices = nullptr;
   const float* depthwise = nullptr;  // of a separable layer: (9, inputs), then their bias (inputs)
 
   // Whether its sources' channels lie side by side, which saves steps where widths are odd.
@@ -80,11 +78,11 @@ struct Network {
   bool separable = false;
   // Products and weights in bfloat16, but in the first layer as exact as in float32; feature maps too where layers are
   // not separable.
-  bool brain = false;
+  bool bfloat16 = false;
   int iterations = 0;
   int maps = 0;  // channels of the last layer: 3 * iterations, or 3 for all iterations
 
-  bool brain_features() const { return brain && !separable; }
+  bool bfloat16_features() const { return bfloat16 && !separable; }
 };
 
 // Floats of a layer's packed weights, in this order: depthwise filters and bias, weights, bias.
@@ -97,7 +95,7 @@ inline PackedSizes packed_sizes(const Network& network, const Layer& layer) {
   const bool first = layer.sources.empty();
   const int64_t outputs = layer.blocks * kBlock + layer.half * 8;
   const int64_t depthwise = network.separable ? 10 * blocks_of(layer.inputs) * kBlock : 0;
-  if (network.brain_features() || (network.brain && !first)) {
+  if (network.bfloat16_features() || (network.bfloat16 && !first)) {
     const int steps = network.separable ? pointwise_steps(blocks_of(layer.inputs)) : layer.matrices_a_block();
     return {depthwise, int64_t{layer.blocks} * steps * kMatrix / 2, layer.lanes()};
   }
@@ -121,7 +119,7 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
   };
   Network network;
   network.separable = next(0, 1, "separable") == 1;
-  network.brain = next(0, 1, "bfloat16") == 1;
+  network.bfloat16 = next(0, 1, "bfloat16") == 1;
   network.iterations = next(1, kMaxIterations, "iterations");
   const int layers = next(2, kMaxLayers, "layers");
   for (int l = 0; l < layers; ++l) {
@@ -139,7 +137,7 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
     if (l == 0) layer.inputs = 3;
     int apart = 0;
     for (const int width : layer.widths) apart += row_steps(width);
-    if (network.brain_features() && row_steps(layer.inputs / kBlock) < apart) layer.widths = {layer.inputs / kBlock};
+    if (network.bfloat16_features() && row_steps(layer.inputs / kBlock) < apart) layer.widths = {layer.inputs / kBlock};
     if (layer.inputs > kMaxInputBlocks * kBlock) {
       throw std::runtime_error("zdce: plan must hold layers of at most " + std::to_string(kMaxInputBlocks * kBlock) +
                                " input channels, got " + std::to_string(layer.inputs));
@@ -147,7 +145,7 @@ inline Network read_plan(const int64_t* plan, int64_t length) {
     layer.blocks = blocks_of(layer.outputs);
     // Only the last layer's half blocks are unfolded again.
     const int rest = layer.outputs % kBlock;
-    layer.half = l == layers - 1 && !network.brain && rest > 0 && rest <= 8;
+    layer.half = l == layers - 1 && !network.bfloat16 && rest > 0 && rest <= 8;
     layer.blocks -= layer.half;
     network.layers.push_back(layer);
   }
@@ -171,7 +169,7 @@ inline void place_weights(Network& network, const float* packed) {
     const PackedSizes sizes = packed_sizes(network, layer);
     layer.depthwise = packed;
     layer.weights = packed + sizes.depthwise;
-    layer.matrices = reinterpret_cast<const Brain*>(layer.weights);
+    layer.matrices = reinterpret_cast<const BFloat16*>(layer.weights);
     layer.bias = layer.weights + sizes.weights;
     packed += sizes.total();
   }

@@ -86,13 +86,13 @@ inline void pack_transformed(const float* filter, float* to, int64_t stride) {
   }
 }
 
-inline Brain rounded(float value) { return Narrow<BFloat16>::from(value).bits; }
+inline BFloat16 rounded(float value) { return Narrow<BFloat16>::from(value); }
 
 // filters: (inputs, 3, 3), those of output o; channels: of each source; matrices: (blocks, row steps of each width, 3
 // rows, 16 pairs, 16 outputs, 2), zeroed. Value v of a row of three pixels is in step v / 32.
 inline void pack_output_matrices(const Layer& layer, const std::vector<int>& channels, int o, const float* filters,
-                                 Brain* matrices) {
-  Brain* from = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
+                                 BFloat16* matrices) {
+  BFloat16* from = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
   size_t width = 0;
   int first = 0;  // of the source's values in its pixel
   for (const int count : channels) {
@@ -100,7 +100,7 @@ inline void pack_output_matrices(const Layer& layer, const std::vector<int>& cha
     for (int c = 0; c < count; ++c) {
       for (int tap = 0; tap < 9; ++tap) {
         const int v = tap % 3 * pixel + first + c;
-        Brain* const matrix = from + (v / 32 * 3 + tap / 3) * kMatrix;
+        BFloat16* const matrix = from + (v / 32 * 3 + tap / 3) * kMatrix;
         matrix[v % 32 / 2 * 32 + o % kBlock * 2 + v % 2] = rounded(*filters++);
       }
     }
@@ -112,12 +112,12 @@ inline void pack_output_matrices(const Layer& layer, const std::vector<int>& cha
 // The first layer's. filters: (outputs, 3, 3, 3); matrices: (blocks, 3 rows, 16 pairs, 16 outputs, 2), zeroed. The
 // colours and what rounding them left meet the rounded weights, the colours again what rounding the weights left:
 // together almost as exact as float32.
-inline void pack_color_matrices(const Layer& layer, const float* filters, Brain* matrices) {
+inline void pack_color_matrices(const Layer& layer, const float* filters, BFloat16* matrices) {
   for (int o = 0; o < layer.outputs; ++o) {
-    Brain* const block = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
+    BFloat16* const block = matrices + static_cast<int64_t>(o / kBlock) * layer.matrices_a_block() * kMatrix;
     for (int c = 0; c < 3; ++c) {
       for (int tap = 0; tap < 9; ++tap, ++filters) {
-        const Brain weight = rounded(*filters), rest = rounded(*filters - float_of(uint32_t{weight} << 16));
+        const BFloat16 weight = rounded(*filters), rest = rounded(*filters - widen<float>(weight));
         for (const auto& [place, value] : {std::pair{c < 2 ? c : 5, weight}, {2 + c, weight}, {6 + c, rest}}) {
           const int v = tap % 3 * kColorValues + place;
           block[tap / 3 * kMatrix + v / 2 * 32 + o % kBlock * 2 + v % 2] = value;
@@ -128,7 +128,8 @@ inline void pack_color_matrices(const Layer& layer, const float* filters, Brain*
 }
 
 // filters: (outputs, inputs, 3, 3).
-inline void pack_matrices(const Layer& layer, const std::vector<int>& channels, const float* filters, Brain* matrices) {
+inline void pack_matrices(const Layer& layer, const std::vector<int>& channels, const float* filters,
+                          BFloat16* matrices) {
   int64_t inputs = 0;
   for (const int c : channels) inputs += c;
   for (int o = 0; o < layer.outputs; ++o) pack_output_matrices(layer, channels, o, filters + o * inputs * 9, matrices);
@@ -136,10 +137,10 @@ inline void pack_matrices(const Layer& layer, const std::vector<int>& channels, 
 
 // filters: (outputs, inputs); matrices: (blocks, steps, 16 pairs, 16 outputs, 2), zeroed.
 inline void pack_pointwise_matrices(const Layer& layer, const std::vector<int>& places, const float* filters,
-                                    Brain* matrices) {
+                                    BFloat16* matrices) {
   const int steps = pointwise_steps(blocks_of(layer.inputs));
   for (int o = 0; o < layer.outputs; ++o) {
-    Brain* const block = matrices + static_cast<int64_t>(o / kBlock) * steps * kMatrix;
+    BFloat16* const block = matrices + static_cast<int64_t>(o / kBlock) * steps * kMatrix;
     for (const int place : places) {
       block[(place / 2 * kBlock + o % kBlock) * 2 + place % 2] = rounded(*filters++);
     }
@@ -191,17 +192,17 @@ inline void pack(const Network& network, const float* parameters, float* packed)
     if (network.separable) {
       pack_depthwise(places, parameters, sizes.depthwise / 10, packed);
       parameters += 10 * inputs;
-      if (network.brain && !layer.sources.empty()) {
-        pack_pointwise_matrices(layer, places, parameters, reinterpret_cast<Brain*>(weights));
+      if (network.bfloat16 && !layer.sources.empty()) {
+        pack_pointwise_matrices(layer, places, parameters, reinterpret_cast<BFloat16*>(weights));
       } else {
         pack_pointwise(layer, places, parameters, weights);
       }
-    } else if (layer.sources.empty() && network.brain) {
-      pack_color_matrices(layer, parameters, reinterpret_cast<Brain*>(weights));
+    } else if (layer.sources.empty() && network.bfloat16) {
+      pack_color_matrices(layer, parameters, reinterpret_cast<BFloat16*>(weights));
     } else if (layer.sources.empty()) {
       pack_first(layer, parameters, weights);
-    } else if (network.brain) {
-      pack_matrices(layer, source_channels(network, layer), parameters, reinterpret_cast<Brain*>(weights));
+    } else if (network.bfloat16) {
+      pack_matrices(layer, source_channels(network, layer), parameters, reinterpret_cast<BFloat16*>(weights));
     } else {
       pack_winograd(layer, places, parameters, weights);
     }

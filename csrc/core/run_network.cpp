@@ -27,7 +27,7 @@ Workspace& workspace() {
 }  // namespace
 
 void check_precision(const Network& network) {
-  check(!network.brain || can_run_bfloat16(), "bfloat16 needs a processor with AMX (x86-64) or BF16 (Arm)");
+  check(!network.bfloat16 || can_run_bfloat16(), "bfloat16 needs a processor with AMX (x86-64) or BF16 (Arm)");
 }
 
 void run_network(const Network& network, const Picture& picture, double strength, bool maps, const Picture& result) {

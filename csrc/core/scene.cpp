@@ -16,25 +16,22 @@
 namespace zdce {
 namespace {
 
-// The constants by their names in Python, kWhiteLevel for WHITE: of zdce/ops/scene_strength.py, which has the reasons.
+// The constants of zdce/scene_constants.py, which has their reasons; kWhiteLevel is WHITE.
 constexpr int64_t kSide = 64, kPixels = kSide * kSide;
 constexpr float kBlack = 2.5 / 255, kWhiteLevel = 254.5 / 255;
-constexpr double kReferenceMean = 0.05, kTargetExponent = 0.4, kHighestTarget = 0.5, kDarkBelow = 0.4, kLitAbove = 0.9,
-                 kClippedShare = 0.003, kMeaningfulShare = 0.05, kFullShare = 0.75, kMost = 2;
+constexpr double kReferenceMean = 0.05, kHighestTarget = 0.5, kClippedShare = 0.003, kMeaningfulShare = 0.05;
+
+constexpr double kHighestStrength = 2, kTargetExponent = 0.4, kDarkBelow = 0.4, kLitAbove = 0.9, kFullShare = 0.75;
 constexpr int kHalvings = 15;
 
-// Those of guided maps, where they are others: of zdce/models/darkness.py, zdce/models/guided_scene.py and
-// zdce/ops/guided_strength.py.
-namespace guided {
-constexpr double kLitHalf = 0.16, kBacklit = 0.3, kNightShare = 0.6, kFullShare = 0.8;
-constexpr double kTargetExponent = 0.2, kBrighterHalf = 0.58, kBrighterHalfDeviation = 0.125, kBalance = 0.43 / 0.38,
-                 kWhollyDark = 0.875, kNightFrom = 0.9, kNightBelow = 0.7, kHalfBlack = 0.5, kNightStops = 2 / 3.0,
-                 kLampsFrom = 4.9, kLamps = 5.3, kBlackStops = 9, kDimStops = 7, kTargetShare = 0.65,
-                 kLeastLight = 1e-6, kMost = 4;
+constexpr double kLitHalf = 0.16, kBacklit = 0.3, kNightShare = 0.6, kShadowShare = 0.8;
+constexpr double kHighestGuidedStrength = 4, kGuidedTargetExponent = 0.2, kBrighterHalf = 0.58,
+                 kBrighterHalfDeviation = 0.125, kBalance = 0.43 / 0.38, kWhollyDark = 0.875, kNightFrom = 0.9,
+                 kNightBelow = 0.7, kHalfBlack = 0.5, kNightStops = 2 / 3.0, kLampsFrom = 4.9, kLamps = 5.3,
+                 kBlackStops = 9, kDimStops = 7, kTargetShare = 0.65, kLeastLight = 1e-6;
 constexpr float kShortestFall = 0.1f;
 constexpr int64_t kBrightest = kPixels / 1000, kLongest = 8192;
-constexpr int kHalvings = 16;
-}  // namespace guided
+constexpr int kGuidedHalvings = 16;
 
 using Thumbnail = std::vector<float>;  // (3, kSide, kSide) in [0, 1]: single pixels or area means
 
@@ -205,32 +202,28 @@ double scene_strength(const Model& model, const Picture& picture, double brightn
   std::vector<float> maps(static_cast<size_t>(model.network().maps * kPixels));
   const Picture small{image.data(), Element::kFloat, kSide, kSide, kSide, 1, kPixels};
   run_network(model.network(), small, 1, true, {maps.data(), Element::kFloat, kSide, kSide, kSide, 1, kPixels});
-  return found_strength(model, image, maps, kMost, kHalvings, [&goal](const Thumbnail& enhanced) {
+  return found_strength(model, image, maps, kHighestStrength, kHalvings, [&goal](const Thumbnail& enhanced) {
     return mean(enhanced) <= goal.mean && clipped(enhanced) <= goal.clipped;
   });
 }
 
-double Scene::backlit() const {
-  return std::clamp(1 - (guided::kBrighterHalf - brighter) / guided::kBrighterHalfDeviation, 0.0, 1.0);
-}
+double Scene::backlit() const { return std::clamp(1 - (kBrighterHalf - brighter) / kBrighterHalfDeviation, 0.0, 1.0); }
 
 double Scene::night() const {
-  const double black = (guided::kNightFrom - share) / (guided::kNightFrom - guided::kNightBelow);
-  const double half_black = (guided::kNightShare - share) / (guided::kNightShare - guided::kHalfBlack);
-  const double lit = 1 - (guided::kBrighterHalf - brightest) / guided::kBrighterHalfDeviation;
-  const double stops =
-      std::log2(std::max(light_of(brightest) / std::max(light_of(brighter), guided::kLeastLight), 1.0));
-  const double lamps = (stops - guided::kLampsFrom) / (guided::kLamps - guided::kLampsFrom);
+  const double black = (kNightFrom - share) / (kNightFrom - kNightBelow);
+  const double half_black = (kNightShare - share) / (kNightShare - kHalfBlack);
+  const double lit = 1 - (kBrighterHalf - brightest) / kBrighterHalfDeviation;
+  const double stops = std::log2(std::max(light_of(brightest) / std::max(light_of(brighter), kLeastLight), 1.0));
+  const double lamps = (stops - kLampsFrom) / (kLamps - kLampsFrom);
   return std::clamp(lit, 0.0, 1.0) *
          std::max(std::clamp(black, 0.0, 1.0) * std::clamp(lamps, 0.0, 1.0), std::clamp(half_black, 0.0, 1.0));
 }
 
 std::vector<float> Scene::shown(const std::vector<float>& small) const {
   const double light = light_of(brightest);
-  const float black = static_cast<float>(srgb_of(light * std::exp2(-guided::kBlackStops))),
-              dim = static_cast<float>(srgb_of(light * std::exp2(-guided::kDimStops))),
-              dark = static_cast<float>(night()),
-              range = std::max(dim - black, static_cast<float>(guided::kLeastLight));
+  const float black = static_cast<float>(srgb_of(light * std::exp2(-kBlackStops))),
+              dim = static_cast<float>(srgb_of(light * std::exp2(-kDimStops))), dark = static_cast<float>(night()),
+              range = std::max(dim - black, static_cast<float>(kLeastLight));
   const size_t pixels = small.size() / 3;
   std::vector<float> factors(pixels);
   for (size_t i = 0; i < pixels; ++i) {
@@ -245,12 +238,12 @@ Fall Scene::fall() const {
     return static_cast<float>(usual + share_of_own * (own - usual));
   };
   const float start = moved(Fall{}.start, darker);
-  return {start, std::max(moved(Fall{}.end, brighter), start + guided::kShortestFall)};
+  return {start, std::max(moved(Fall{}.end, brighter), start + kShortestFall)};
 }
 
 int64_t scene_scale(int64_t height, int64_t width, int64_t scale) {
   const auto [shorter, longer] = std::minmax(height, width);
-  return std::min(scale, std::max({int64_t{1}, shorter / (2 * kSide), longer / guided::kLongest}));
+  return std::min(scale, std::max({int64_t{1}, shorter / (2 * kSide), longer / kLongest}));
 }
 
 Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width) {
@@ -262,8 +255,8 @@ Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width)
     const float value = brightest(image, i);
     values[static_cast<size_t>(i)] = value == value ? value : 0.0f;  // sorting needs numbers
   }
-  std::partial_sort(values.begin(), values.begin() + guided::kBrightest, values.end(), std::greater<float>());
-  scene.brightest = std::accumulate(values.begin(), values.begin() + guided::kBrightest, 0.0) / guided::kBrightest;
+  std::partial_sort(values.begin(), values.begin() + kBrightest, values.end(), std::greater<float>());
+  scene.brightest = std::accumulate(values.begin(), values.begin() + kBrightest, 0.0) / kBrightest;
   std::vector<double> weights(kPixels);
   double seen = 0, sum = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
@@ -272,8 +265,7 @@ Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width)
     sum += (image[i] + image[i + kPixels] + image[i + 2 * kPixels]) / 3;
   }
   scene.share = seen / kPixels, scene.mean = sum / std::max(seen, 1.0);
-  const double shadow =
-      std::clamp((scene.share - guided::kNightShare) / (guided::kFullShare - guided::kNightShare), 0.0, 1.0);
+  const double shadow = std::clamp((scene.share - kNightShare) / (kShadowShare - kNightShare), 0.0, 1.0);
   for (double& weight : weights) weight = std::max(weight, shadow);
   scene.darker_half = darker_half_of(image, weights);
   scene.darker = weighted_luma(image, scene.darker_half);
@@ -285,16 +277,16 @@ Scene read_scene(const std::vector<float>& small, int64_t height, int64_t width)
 double guided_scene_strength(const Model& model, const Scene& scene, const std::vector<float>& small,
                              const std::vector<float>& coefficients, int64_t height, int64_t width,
                              const Settings& settings) {
-  const double lit = std::max(guided::kLitHalf, guided::kBacklit * scene.brighter);
-  const double part = std::clamp((lit - scene.darker) / ((1 - guided::kWhollyDark) * lit), 0.0, 1.0) *
+  const double lit = std::max(kLitHalf, kBacklit * scene.brighter);
+  const double part = std::clamp((lit - scene.darker) / ((1 - kWhollyDark) * lit), 0.0, 1.0) *
                       std::min(scene.share / kMeaningfulShare, 1.0);
   if (part == 0) return 0;
   const double given = mean(scene.image);
-  double target = std::min(settings.brightness * std::pow(scene.mean / kReferenceMean, guided::kTargetExponent),
+  double target = std::min(settings.brightness * std::pow(scene.mean / kReferenceMean, kGuidedTargetExponent),
                            std::max(settings.brightness, kHighestTarget)) *
-                  std::pow(std::min(scene.share / guided::kTargetShare, 1.0), 3);
-  target += scene.night() * (srgb_of(std::exp2(guided::kNightStops) * light_of(given)) - target);
-  const double balance = guided::kBalance * settings.brightness * scene.brighter;
+                  std::pow(std::min(scene.share / kTargetShare, 1.0), 3);
+  target += scene.night() * (srgb_of(std::exp2(kNightStops) * light_of(given)) - target);
+  const double balance = kBalance * settings.brightness * scene.brighter;
   const double highest = static_cast<float>(given + part * (1 - scene.backlit()) * (target - given));
   const double highest_darker =
       static_cast<float>(scene.darker + part * (1 + settings.shadows) * (balance - scene.darker));
@@ -308,10 +300,11 @@ double guided_scene_strength(const Model& model, const Scene& scene, const std::
   }
   map = area_thumbnail(map, 1, height, width);
   for (int c = 0; c < 3; ++c) maps.insert(maps.end(), map.begin(), map.end());
-  return found_strength(model, scene.image, maps, guided::kMost, guided::kHalvings, [&](const Thumbnail& enhanced) {
-    return (mean(enhanced) <= highest || weighted_luma(enhanced, scene.darker_half) <= highest_darker) &&
-           clipped(enhanced) <= allowed;
-  });
+  return found_strength(
+      model, scene.image, maps, kHighestGuidedStrength, kGuidedHalvings, [&](const Thumbnail& enhanced) {
+        return (mean(enhanced) <= highest || weighted_luma(enhanced, scene.darker_half) <= highest_darker) &&
+               clipped(enhanced) <= allowed;
+      });
 }
 
 }  // namespace zdce

@@ -46,7 +46,7 @@ int ceil_div(int64_t value, int64_t by) { return static_cast<int>((value + by - 
 double products(const Network& network, const Layer& layer) {
   const double inputs = layer.inputs, lanes = layer.lanes();
   if (network.separable) return inputs * (9 + lanes);
-  if (network.brain) return layer.matrices_a_block() * 32 * lanes;
+  if (network.bfloat16) return layer.matrices_a_block() * 32 * lanes;
   if (layer.sources.empty()) return 9 * inputs * lanes;
   return inputs * lanes * kPoints / 16;
 }
@@ -59,8 +59,8 @@ int widest_tile(const Network& network, const Geometry& geometry, int64_t bytes)
     const Layer& layer = network.layers[l];
     blocks += rings.own[l] * layer.blocks + (layer.joint() ? rings.joint[l] * layer.widths[0] : 0);
   }
-  const bool brain = network.brain_features();
-  const int64_t column = geometry.image_ring() * (12 + brain * 2 * kColorValues) + blocks * (brain ? 32 : 64);
+  const bool bfloat16 = network.bfloat16_features();
+  const int64_t column = geometry.image_ring() * (12 + bfloat16 * 2 * kColorValues) + blocks * (bfloat16 ? 32 : 64);
   return std::max<int>(kLeastColumns, static_cast<int>(bytes / column) - 2 * geometry.margin[0]);
 }
 

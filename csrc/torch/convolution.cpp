@@ -8,7 +8,7 @@
 namespace zdce {
 namespace {
 
-Products products(bool brain) { return brain ? Products::kBrain : Products::kFloat; }
+Products products(bool bfloat16) { return bfloat16 ? Products::kBFloat16 : Products::kFloat; }
 
 Features features(const std::vector<Tensor>& tensors, const char* name) {
   Features all;

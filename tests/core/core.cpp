@@ -33,12 +33,7 @@ double mean_gap(const A& a, const B& b) {
 }
 
 // As bfloat16 keeps it.
-double in_brain(double value) {
-  const uint32_t bits = uint32_t{rounded(static_cast<float>(value))} << 16;
-  float kept;
-  std::memcpy(&kept, &bits, sizeof(kept));
-  return kept;
-}
+double in_bfloat16(double value) { return widen<double>(rounded(static_cast<float>(value))); }
 
 Planes planes_of(std::vector<float>& data, int64_t batch, int64_t channels, int64_t height, int64_t width) {
   Planes planes = contiguous_maps(data.data(), channels, height, width);
@@ -128,8 +123,8 @@ std::vector<double> reference_maps(const Packed& packed, Size size, const std::v
     for (int c = 0; c < 3; ++c) features[0][c * pixels + i] = picture[3 * i + c] / (sizeof(P) == 1 ? 255.0 : 1.0);
   }
   const float* weight = packed.parameters.data();
-  bool brain = false;  // of this layer's products: not the first one's
-  const auto kept = [&](double value) { return brain ? in_brain(value) : value; };
+  bool bfloat16 = false;  // of this layer's products: not the first one's
+  const auto kept = [&](double value) { return bfloat16 ? in_bfloat16(value) : value; };
   const auto convolved = [&](const std::vector<double>& from, int64_t channel, const auto& filter, int64_t i) {
     double sum = 0;
     const int64_t y = i / width, x = i % width;
@@ -140,7 +135,7 @@ std::vector<double> reference_maps(const Packed& packed, Size size, const std::v
     return sum;
   };
   for (const Layer& layer : packed.network.layers) {
-    brain = packed.network.brain && !layer.sources.empty();
+    bfloat16 = packed.network.bfloat16 && !layer.sources.empty();
     std::vector<double> inputs;
     if (layer.sources.empty()) inputs = features[0];
     for (const int source : layer.sources) {
@@ -167,11 +162,14 @@ std::vector<double> reference_maps(const Packed& packed, Size size, const std::v
       for (double& value : filters) value = kept(value);
       // The first layer's colours and weights are each the sum of two, of which the small ones don't meet.
       std::vector<double> colors, rests;
-      if (packed.network.brain_features() && layer.sources.empty()) {
-        for (double& value : filters) rests.push_back(in_brain(value - in_brain(value))), value = in_brain(value);
+      if (packed.network.bfloat16_features() && layer.sources.empty()) {
+        for (double& value : filters) {
+          rests.push_back(in_bfloat16(value - in_bfloat16(value)));
+          value = in_bfloat16(value);
+        }
         for (double& value : inputs) {
-          colors.push_back(in_brain(value));
-          value = colors.back() + in_brain(value - colors.back());
+          colors.push_back(in_bfloat16(value));
+          value = colors.back() + in_bfloat16(value - colors.back());
         }
       }
       for (int64_t o = 0; o < layer.outputs; ++o) {
@@ -186,10 +184,10 @@ std::vector<double> reference_maps(const Packed& packed, Size size, const std::v
       weight += (9 * channels + 1) * layer.outputs;
     }
     const bool last = &layer == &packed.network.layers.back();
-    const bool rounds = packed.network.brain_features();
+    const bool rounds = packed.network.bfloat16_features();
     for (double& value : outputs) {
       const double rectified = std::max(0.0, value);  // 0 of NaN
-      value = last ? std::tanh(value) : rounds ? in_brain(rectified) : rectified;
+      value = last ? std::tanh(value) : rounds ? in_bfloat16(rectified) : rectified;
     }
     features.push_back(outputs);
   }
@@ -198,15 +196,15 @@ std::vector<double> reference_maps(const Packed& packed, Size size, const std::v
 
 void check_network(const Case& c, Isa isa) {
   const Packed packed(c);
-  const bool brain = packed.network.brain;
+  const bool bfloat16 = packed.network.bfloat16;
   for (const Size size : kSizes) {
     const std::vector<uint8_t> picture = picture_of(size);
     const auto whole = enhanced<float>(packed.network, isa, size, picture, true, 1024, 1024);
     const std::vector<double> exact = reference_maps(packed, size, picture);
-    const double gap = brain ? mean_gap(whole, exact) : largest_gap(whole, exact);
+    const double gap = bfloat16 ? mean_gap(whole, exact) : largest_gap(whole, exact);
     // Winograd's rounding over five layers, of sums of some 300 products. In bfloat16 some sums fall to another side of
     // a step of 2^-8 than exact ones, which later layers see: seldom, so that the mean stays small.
-    expect(gap < (brain ? 1e-3 : 2e-5), c.name, isa, gap);
+    expect(gap < (bfloat16 ? 1e-3 : 2e-5), c.name, isa, gap);
     expect(whole == enhanced<float>(packed.network, isa, size, picture, true, 8, 20), "maps in tiles", isa, 1);
     expect(enhanced<uint8_t>(packed.network, isa, size, picture, false, 1024, 1024) ==
                enhanced<uint8_t>(packed.network, isa, size, picture, false, 4, 1024),
@@ -215,22 +213,22 @@ void check_network(const Case& c, Isa isa) {
 }
 
 // A pixel that is no number makes 0 of the first layer's features around it, and of no others.
-void check_no_number(Isa isa, int64_t brain) {
-  const Packed packed({"no number", {0, brain, 1, 2, 16, 1, 0, 3, 1, 1}});
+void check_no_number(Isa isa, int64_t bfloat16) {
+  const Packed packed({"no number", {0, bfloat16, 1, 2, 16, 1, 0, 3, 1, 1}});
   const Size size{9, 40};
   for (const int at : {0, 39, 4 * 40 + 15, 4 * 40 + 16, 4 * 40 + 17, 9 * 40 - 1}) {
     std::vector<float> picture = numbers(3 * 9 * 40, 0, 1, 8);
     for (int c = 0; c < 3; ++c) picture[3 * at + c] = NAN;
     const auto maps = enhanced<float>(packed.network, isa, size, picture, true, 1024, 1024);
     const double gap = mean_gap(maps, reference_maps(packed, size, picture));
-    expect(gap < (brain == 1 ? 1e-3 : 2e-5), "no number", isa, gap);  // as in check_network
+    expect(gap < (bfloat16 == 1 ? 1e-3 : 2e-5), "no number", isa, gap);  // as in check_network
   }
 }
 
 // tanh of logits that are the last layer's bias, in steps of 0.004.
-void check_tangent(Isa isa, int64_t brain) {
+void check_tangent(Isa isa, int64_t bfloat16) {
   constexpr int maps = 48, most = 1968;  // a multiple of 48
-  Packed packed({"tanh", {0, brain, maps / 3, 2, 16, 1, 0, maps, 1, 1}});
+  Packed packed({"tanh", {0, bfloat16, maps / 3, 2, 16, 1, 0, maps, 1, 1}});
   std::vector<float> parameters(packed.parameters.size(), 0);
   double worst = 0;
   for (int i = -most; i < most; i += maps) {
@@ -241,7 +239,7 @@ void check_tangent(Isa isa, int64_t brain) {
     for (int k = 0; k < maps; ++k) worst = std::max(worst, std::abs(got[k] - std::tanh(double{bias[k]})));
   }
   // A fraction in float32; on AMX the table of tangent_table.h.
-  expect(worst < (brain == 1 ? 3e-5 : 1e-6), "tanh", isa, worst);
+  expect(worst < (bfloat16 == 1 ? 3e-5 : 1e-6), "tanh", isa, worst);
 }
 
 // The curve and the objective. image: (1, 3, height, width), maps: (1, 3 T, height, width).
@@ -475,9 +473,9 @@ int main() {
   };
   // Sources of 1 and 3 blocks, one of them twice, and 48 outputs; in bfloat16 these sources lie side by side.
   for (const int64_t separable : {0, 1}) {
-    for (const int64_t brain : {0, 1}) {
-      cases.push_back(
-          {"unequal sources, one twice", {separable, brain, 16, 4, 16, 1, 0, 48, 1, 1, 16, 3, 1, 2, 1, 48, 2, 3, 3}});
+    for (const int64_t bfloat16 : {0, 1}) {
+      cases.push_back({"unequal sources, one twice",
+                       {separable, bfloat16, 16, 4, 16, 1, 0, 48, 1, 1, 16, 3, 1, 2, 1, 48, 2, 3, 3}});
     }
   }
   int sets = 0;
@@ -488,9 +486,9 @@ int main() {
     for (const Case& c : cases) {
       if (c.plan[1] <= most) check_network(c, set);
     }
-    for (int64_t brain = 0; brain <= most; ++brain) {
-      check_no_number(set, brain);
-      check_tangent(set, brain);
+    for (int64_t bfloat16 = 0; bfloat16 <= most; ++bfloat16) {
+      check_no_number(set, bfloat16);
+      check_tangent(set, bfloat16);
     }
     for (const Size size : kSizes) {
       check_curve(set, size);

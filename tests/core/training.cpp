@@ -270,7 +270,7 @@ class ConvolutionCase {
 
 std::vector<Products> available_products() {
   std::vector<Products> all{Products::kFloat};
-  if (kernels().matrix_convolution != nullptr && can_run_bfloat16()) all.push_back(Products::kBrain);
+  if (kernels().matrix_convolution != nullptr && can_run_bfloat16()) all.push_back(Products::kBFloat16);
   return all;
 }
 

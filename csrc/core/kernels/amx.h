@@ -107,10 +107,10 @@ struct AmxUnit {
   // `between` does, a little after each: only some eight of these instructions wait at a time, so what came after more
   // of them would not begin before they end.
   template <class Between>
-  ZDCE_INLINE static void multiply(const Band<Brain>& band, int x, int o, float* to, const Between& between,
+  ZDCE_INLINE static void multiply(const Band<BFloat16>& band, int x, int o, float* to, const Between& between,
                                    const float* bias = nullptr) {
     const Layer& layer = *band.layer;
-    const Brain* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix;
+    const BFloat16* weights = layer.matrices + static_cast<int64_t>(o) * layer.matrices_a_block() * kMatrix;
     if (bias == nullptr) {
       ZDCE_MATRIX_ZERO(0);
       ZDCE_MATRIX_ZERO(1);
@@ -144,8 +144,8 @@ struct AmxUnit {
   // same sums again, which takes the unit as long as three, and the first rows are complete early, so that they are
   // stored while the last ones are still added to.
   template <class Between>
-  ZDCE_INLINE static void multiply_rows(const Brain* const (&rows)[6], int64_t at, int64_t pixel, const Brain* weights,
-                                        const Between& between) {
+  ZDCE_INLINE static void multiply_rows(const BFloat16* const (&rows)[6], int64_t at, int64_t pixel,
+                                        const BFloat16* weights, const Between& between) {
     ZDCE_MATRIX_LOAD(5, weights, 64);
     ZDCE_MATRIX_LOAD(6, weights + kMatrix, 64);
     ZDCE_MATRIX_LOAD(7, weights + 2 * kMatrix, 64);
@@ -182,20 +182,20 @@ struct AmxUnit {
   }
 
   // Four of 4 x 16 pixels, of whose sums the bias is missing. from: (4, 16 pixels, 16).
-  ZDCE_INLINE static void store(const Band<Brain>& band, int x, int o, const float* from, int four) {
+  ZDCE_INLINE static void store(const Band<BFloat16>& band, int x, int o, const float* from, int four) {
     const Register bias = load_register(band.layer->bias + o * kBlock);
     Halves rounded[4];
     for (int p = 0; p < 4; ++p) {
       rounded[p] = rounded_halves(rectified(load_register(from + (four * 4 + p) * kBlock) + bias));
     }
     for (const Copy& copy : *band.copies) {
-      Brain* to = copy.rows[four / 4] + static_cast<int64_t>(x + four % 4 * 4) * copy.pitch + o * kBlock;
+      BFloat16* to = copy.rows[four / 4] + static_cast<int64_t>(x + four % 4 * 4) * copy.pitch + o * kBlock;
       for (int p = 0; p < 4; ++p) std::memcpy(to + p * copy.pitch, &rounded[p], sizeof(rounded[p]));
     }
   }
 
   // The bits of v as bfloat16 in the lower half of each lane.
-  ZDCE_INLINE static RegisterBits brain_bits(Register v) {
+  ZDCE_INLINE static RegisterBits bfloat16_bits(Register v) {
     typedef uint16_t Bits __attribute__((vector_size(32)));
     return __builtin_convertvector(reinterpret_cast<Bits>(rounded_halves(v)), RegisterBits);
   }
@@ -214,11 +214,11 @@ struct AmxUnit {
   }
 };
 
-using BrainBand = MatrixBand<AmxUnit>;
+using BFloat16Band = MatrixBand<AmxUnit>;
 
 // The 1x1 products of 16 pixels of separable layers.
-struct BrainProducts : PointwiseCoefficients {
-  ZDCE_INLINE static void store(Brain* to, Register v) {
+struct BFloat16Products : PointwiseCoefficients {
+  ZDCE_INLINE static void store(BFloat16* to, Register v) {
     const Halves rounded = rounded_halves(v);
     std::memcpy(to, &rounded, sizeof(rounded));
   }
@@ -227,7 +227,7 @@ struct BrainProducts : PointwiseCoefficients {
     const int inputs = band.layer->inputs / kBlock, outputs = band.layer->blocks;
     // The last step's second block has no weights, but 0 times what is no number would be none.
     for (int p = 0; inputs % 2 == 1 && p < kBlock; ++p) {
-      std::fill_n(place(band.coefficients, inputs) + p * kPixel, kBlock, Brain{0});
+      std::fill_n(place(band.coefficients, inputs) + p * kPixel, kBlock, BFloat16{});
     }
     for (int o = 0; o < outputs; o += 2) {
       if (o + 1 < outputs) {
@@ -240,8 +240,8 @@ struct BrainProducts : PointwiseCoefficients {
 
   template <int kOutputs>
   ZDCE_INLINE static void multiply(const Band<float>& band, int steps, int o) {
-    const Brain* weights = band.layer->matrices + static_cast<int64_t>(o) * steps * kMatrix;
-    const Brain* values = place(band.coefficients, 0);
+    const BFloat16* weights = band.layer->matrices + static_cast<int64_t>(o) * steps * kMatrix;
+    const BFloat16* values = place(band.coefficients, 0);
     ZDCE_MATRIX_ZERO(0);
     ZDCE_MATRIX_ZERO(1);
     for (int step = 0; step < steps; ++step, weights += kMatrix, values += kMatrix) {

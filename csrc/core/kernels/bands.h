@@ -8,7 +8,7 @@ namespace zdce::ZDCE_TARGET {
 
 // Where a layer's outputs go in bfloat16: rows y to y + 3, and the values from a pixel to the next.
 struct Copy {
-  Brain* rows[kBandRows];
+  BFloat16* rows[kBandRows];
   int pitch;
 };
 
@@ -36,9 +36,9 @@ struct Band<float> : Columns {
 };
 
 template <>
-struct Band<Brain> : Columns {
+struct Band<BFloat16> : Columns {
   // Rows y - 1 to y + 4 of each source's pixels, which are the picture's for the first layer.
-  const Brain* const (*inputs)[6];
+  const BFloat16* const (*inputs)[6];
   const std::vector<Copy>* copies;  // none in the last layer
   float* products;                  // (2, output blocks, 4, 16, 16): scratch
 };
@@ -262,7 +262,7 @@ ZDCE_INLINE Register rectified(Register v) { return larger(v, Register{}); }
 ZDCE_INLINE void store_feature(float* to, Register v) { store_register(to, v); }
 
 // Rounded to the nearest, halves to even. Finite values only.
-ZDCE_INLINE void store_feature(Brain* to, Register v) {
+ZDCE_INLINE void store_feature(BFloat16* to, Register v) {
   typedef uint16_t Halves __attribute__((vector_size(ZDCE_REGISTER_BYTES / 2)));
   auto bits = reinterpret_cast<RegisterBits>(v);
   bits += 0x7fff + ((bits >> 16) & 1);
@@ -272,7 +272,7 @@ ZDCE_INLINE void store_feature(Brain* to, Register v) {
 
 ZDCE_INLINE Register load_feature(const float* from) { return load_register(from); }
 
-ZDCE_INLINE Register load_feature(const Brain* from) {
+ZDCE_INLINE Register load_feature(const BFloat16* from) {
 #if ZDCE_REGISTER_BYTES == 16
   return reinterpret_cast<Register>(widened_four<true>(from));
 #else

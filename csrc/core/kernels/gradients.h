@@ -15,7 +15,7 @@ struct Output {
   int first, blocks;  // blocks of the layer
   bool half;          // and the half one behind them
   int channels, columns;
-  bool brain;              // bfloat16, else float32
+  bool bfloat16;           // else float32
   char* rows[kBandRows];   // at the region's first column and the first channel; null below the picture
   int64_t pixel, channel;  // strides in elements
   bool rectified;
@@ -29,7 +29,7 @@ inline Output output_of(const Planes& t, const Tile& tile, int64_t y, int first,
   Output to{};
   to.first = first, to.blocks = blocks_of(static_cast<int>(t.channels)) - half, to.half = half;
   to.channels = static_cast<int>(t.channels), to.columns = tile.n;
-  to.brain = t.element == Element::kBFloat16;
+  to.bfloat16 = t.element == Element::kBFloat16;
   for (int r = 0; r < kBandRows && y + r < t.height; ++r) to.rows[r] = address(t, tile.b, 0, y + r, tile.x);
   const int64_t bytes = bytes_of(t.element);
   to.pixel = t.pixel_stride / bytes, to.channel = t.channel_stride / bytes;
@@ -46,8 +46,8 @@ struct ConvolutionBand {
         const float* const own = products + outputs[i].first * kStripProducts;
         if (outputs[i].channel != 1) {
           planar(*band, outputs[i], column, own);
-        } else if (outputs[i].brain) {
-          interleaved<Brain>(*band, outputs[i], column, own);
+        } else if (outputs[i].bfloat16) {
+          interleaved<BFloat16>(*band, outputs[i], column, own);
         } else {
           interleaved<float>(*band, outputs[i], column, own);
         }
@@ -60,8 +60,8 @@ struct ConvolutionBand {
   }
 
   ZDCE_INLINE static void put_planes(const Output& to) {
-    if (to.brain) {
-      put_planes<Brain>(to);
+    if (to.bfloat16) {
+      put_planes<BFloat16>(to);
     } else {
       put_planes<float>(to);
     }
@@ -147,7 +147,7 @@ struct ConvolutionBand {
             for (int x = 0; x < to.columns; ++x) plane[x * to.pixel] = from[x];
           }
         } else {
-          for (int x = 0; x < to.columns; ++x) plane[x * to.pixel] = Narrow<BFloat16>::from(from[x]).bits;
+          for (int x = 0; x < to.columns; ++x) plane[x * to.pixel] = Narrow<F>::from(from[x]);
         }
       }
     }

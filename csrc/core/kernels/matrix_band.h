@@ -9,7 +9,7 @@ namespace zdce::ZDCE_TARGET {
 // on, as (4, 16 pixels, 16). What is done with them is divided into pieces, which fall between the next ones' products.
 template <class Unit>
 struct MatrixBand {
-  ZDCE_INLINE static void run(const Band<Brain>* band, const Finish* finish) {
+  ZDCE_INLINE static void run(const Band<BFloat16>* band, const Finish* finish) {
     if (finish == nullptr) {
       hidden(*band);
     } else {
@@ -20,14 +20,14 @@ struct MatrixBand {
   // The picture's rows as the first layer in bfloat16 reads them. rows: `columns` of each colour, a multiple of 16; to:
   // (columns, kColorValues). What rounding leaves is 0 where a colour is not finite: a step ends with two such values
   // of a fourth pixel, times 0.
-  ZDCE_INLINE static void split_colors(const float* const (&rows)[3], int columns, Brain* to) {
+  ZDCE_INLINE static void split_colors(const float* const (&rows)[3], int columns, BFloat16* to) {
     for (int x = 0; x < columns; x += kRegisterLanes, to += kRegisterLanes * kColorValues) {
       RegisterBits color[3], rest[3];
       for (int c = 0; c < 3; ++c) {
         const Register v = load_register(rows[c] + x);
-        color[c] = Unit::brain_bits(v);
+        color[c] = Unit::bfloat16_bits(v);
         const Register left = v - reinterpret_cast<Register>(color[c] << 16);
-        rest[c] = Unit::brain_bits(left - left == Register{} ? left : Register{});
+        rest[c] = Unit::bfloat16_bits(left - left == Register{} ? left : Register{});
       }
       // Two values a lane: five lanes a pixel, the fourth like the second.
       const RegisterBits pairs[4] = {rest[0] | rest[1] << 16, color[0] | color[1] << 16, color[2] | rest[2] << 16,
@@ -39,13 +39,13 @@ struct MatrixBand {
   }
 
   template <int... kPart>
-  ZDCE_INLINE static void put_fives(const Register (&lanes)[4], Brain* to, std::integer_sequence<int, kPart...>) {
+  ZDCE_INLINE static void put_fives(const Register (&lanes)[4], BFloat16* to, std::integer_sequence<int, kPart...>) {
     (put_part<kPart>(lanes, to, std::make_integer_sequence<int, kRegisterLanes>()), ...);
   }
 
   // Register kPart of five that hold lanes 0, 1, 2, 1 and 3 of pixel 0, then of pixel 1, ...
   template <int kPart, int... kLane>
-  ZDCE_INLINE static void put_part(const Register (&lanes)[4], Brain* to, std::integer_sequence<int, kLane...>) {
+  ZDCE_INLINE static void put_part(const Register (&lanes)[4], BFloat16* to, std::integer_sequence<int, kLane...>) {
     constexpr int n = kRegisterLanes;
     const auto pixel = [](int lane) { return (kPart * n + lane) / 5; };
     const auto which = [](int lane) { return (kPart * n + lane) % 5; };
@@ -56,14 +56,14 @@ struct MatrixBand {
   }
 
   // A block's weights stay in the first-level cache for the whole row.
-  ZDCE_INLINE static void hidden(const Band<Brain>& band) {
+  ZDCE_INLINE static void hidden(const Band<BFloat16>& band) {
     for (int o = 0; o < band.layer->blocks; ++o) {
       const auto store = [&](const float* sums, int x, int i) ZDCE_INLINE_LAMBDA { Unit::store(band, x, o, sums, i); };
       each(band, o, 1, 4 * kBandRows, store);
     }
   }
 
-  ZDCE_INLINE static void last(const Band<Brain>& band, const Finish& finish) {
+  ZDCE_INLINE static void last(const Band<BFloat16>& band, const Finish& finish) {
     constexpr int row = kBlock * kBlock;
     const Layer& layer = *band.layer;
     const typename Unit::Activation activation(finish.strength);
@@ -90,7 +90,7 @@ struct MatrixBand {
 
   // use(sums, x, i) for i < pieces, of all 16 pixels from column x on. sums: (blocks, 4, 16 pixels, 16).
   template <class Use>
-  ZDCE_INLINE static void each(const Band<Brain>& band, int first, int blocks, int pieces, const Use& use) {
+  ZDCE_INLINE static void each(const Band<BFloat16>& band, int first, int blocks, int pieces, const Use& use) {
     constexpr int tile = kBandRows * kBlock * kBlock;
     const int pauses = Unit::pauses(*band.layer) * blocks;
     float *sums = band.products, *before = sums + blocks * tile;
@@ -112,8 +112,8 @@ struct MatrixBand {
 struct PointwiseCoefficients {
   static constexpr int kPixel = 2 * kBlock;
 
-  ZDCE_INLINE static Brain* place(float* coefficients, int block) {
-    return reinterpret_cast<Brain*>(coefficients) + block / 2 * kMatrix + block % 2 * kBlock;
+  ZDCE_INLINE static BFloat16* place(float* coefficients, int block) {
+    return reinterpret_cast<BFloat16*>(coefficients) + block / 2 * kMatrix + block % 2 * kBlock;
   }
 };
 

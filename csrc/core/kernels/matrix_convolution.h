@@ -15,7 +15,8 @@ struct ReadPixels {
   static constexpr int kBehind = 1;
 
   // to: (at.n + 2 + kBehind, blocks * 16); scratch: (blocks, kRegionPitch, 16). output: as in ReadRow.
-  ZDCE_INLINE static void run(const Planes& from, const Planes* output, const RowPlace& at, float* scratch, Brain* to) {
+  ZDCE_INLINE static void run(const Planes& from, const Planes* output, const RowPlace& at, float* scratch,
+                              BFloat16* to) {
     const int blocks = blocks_of(static_cast<int>(from.channels)), pixel = blocks * kBlock;
     if (has_whole_bfloat16_blocks(from) && (output == nullptr || has_whole_bfloat16_blocks(*output))) {
       copy(from, output, at, blocks, to);
@@ -29,46 +30,46 @@ struct ReadPixels {
         }
       }
     }
-    std::fill_n(to + static_cast<int64_t>(at.n + 2) * pixel, kBehind * pixel, Brain{0});
+    std::fill_n(to + static_cast<int64_t>(at.n + 2) * pixel, kBehind * pixel, BFloat16{});
   }
 
  private:
   ZDCE_INLINE static bool has_whole_bfloat16_blocks(const Planes& t) {
-    return t.element == Element::kBFloat16 && t.channel_stride == sizeof(Brain) && t.channels % kBlock == 0;
+    return t.element == Element::kBFloat16 && t.channel_stride == sizeof(BFloat16) && t.channels % kBlock == 0;
   }
 
-  ZDCE_INLINE static void copy(const Planes& from, const Planes* output, const RowPlace& at, int blocks, Brain* to) {
+  ZDCE_INLINE static void copy(const Planes& from, const Planes* output, const RowPlace& at, int blocks, BFloat16* to) {
     const bool inside = at.y >= 0 && at.y < from.height;
     const int64_t pixel = int64_t{blocks} * kBlock;
     const int64_t first = !inside ? at.n + 2 : at.x == 0;
     const int64_t last = !inside ? first : std::min<int64_t>(at.n + 2, from.width - at.x + 1);
-    std::fill_n(to, first * pixel, Brain{0});
-    std::fill_n(to + last * pixel, (at.n + 2 - last) * pixel, Brain{0});
+    std::fill_n(to, first * pixel, BFloat16{});
+    std::fill_n(to + last * pixel, (at.n + 2 - last) * pixel, BFloat16{});
     if (!inside) return;
     const char* source = address(from, at.b, 0, at.y, at.x - 1 + first);
     to += first * pixel;
     if (output != nullptr) {
       mask(source, from.pixel_stride, address(*output, at.b, 0, at.y, at.x - 1 + first), output->pixel_stride, pixel,
            last - first, to);
-    } else if (from.pixel_stride == pixel * static_cast<int64_t>(sizeof(Brain))) {
+    } else if (from.pixel_stride == pixel * static_cast<int64_t>(sizeof(BFloat16))) {
       std::memcpy(to, source, (last - first) * from.pixel_stride);
     } else {
       for (int64_t p = first; p < last; ++p, source += from.pixel_stride, to += pixel) {
-        std::memcpy(to, source, pixel * sizeof(Brain));
+        std::memcpy(to, source, pixel * sizeof(BFloat16));
       }
     }
   }
 
   // Keeps values where the output is above 0 or NaN.
   ZDCE_INLINE static void mask(const char* from, int64_t stride, const char* output, int64_t output_stride,
-                               int64_t pixel, int64_t n, Brain* to) {
+                               int64_t pixel, int64_t n, BFloat16* to) {
     typedef uint16_t Bits __attribute__((vector_size(32)));
     constexpr uint16_t kMinusInfinity = 0xff80;
     for (int64_t p = 0; p < n; ++p, from += stride, output += output_stride) {
       for (int64_t c = 0; c < pixel; c += kBlock, to += kBlock) {
         Halves v, kept;
-        std::memcpy(&v, from + c * sizeof(Brain), sizeof(v));
-        std::memcpy(&kept, output + c * sizeof(Brain), sizeof(kept));
+        std::memcpy(&v, from + c * sizeof(BFloat16), sizeof(v));
+        std::memcpy(&kept, output + c * sizeof(BFloat16), sizeof(kept));
         v &= (kept > 0) | (reinterpret_cast<Bits>(kept) > kMinusInfinity);
         std::memcpy(to, &v, sizeof(v));
       }
@@ -82,8 +83,8 @@ struct PutBlock {
   ZDCE_INLINE static void run(const float* from, const Output& to, int block, int column) {
     if (to.channel != 1) return planar(from, to, block, column);
     for (int r = 0; r < kBandRows && to.rows[r] != nullptr; ++r, from += kBlock * kBlock) {
-      if (to.brain) {
-        interleaved<Brain>(from, to, r, block, column);
+      if (to.bfloat16) {
+        interleaved<BFloat16>(from, to, r, block, column);
       } else {
         interleaved<float>(from, to, r, block, column);
       }
@@ -110,12 +111,12 @@ struct PutBlock {
     }
   }
 
-  ZDCE_INLINE static void put(Register v, int n, Brain* to) {
+  ZDCE_INLINE static void put(Register v, int n, BFloat16* to) {
     const Halves halves = rounded_halves(v);
     if (n == kBlock) {
       std::memcpy(to, &halves, sizeof(halves));
     } else {
-      std::memcpy(to, &halves, n * sizeof(Brain));
+      std::memcpy(to, &halves, n * sizeof(BFloat16));
     }
   }
 
@@ -143,7 +144,7 @@ struct MatrixGradient {
   static constexpr int kChunk = 32;
 
   // pixels: (columns + 2, blocks * 16); to: (blocks, 2, kPairs, 16, 2).
-  ZDCE_INLINE static void pair_values(const Brain* pixels, int blocks, int columns, Brain* to) {
+  ZDCE_INLINE static void pair_values(const BFloat16* pixels, int blocks, int columns, BFloat16* to) {
     const int64_t pixel = int64_t{blocks} * kBlock;
     for (int b = 0; b < blocks; ++b, pixels += kBlock) {
       for (int odd = 0; odd < 2; ++odd, to += kPairs * 2 * kBlock) {
@@ -153,13 +154,13 @@ struct MatrixGradient {
   }
 
   // pixels: (columns + 2, blocks * 16), the first column before those that count; to: (blocks, chunks, 16, 32).
-  ZDCE_INLINE static void plane_gradients(const Brain* pixels, int blocks, int columns, Brain* to) {
+  ZDCE_INLINE static void plane_gradients(const BFloat16* pixels, int blocks, int columns, BFloat16* to) {
     const int64_t pixel = int64_t{blocks} * kBlock;
     alignas(64) float pairs[kBlock * kBlock], planes[kBlock * kBlock];
     for (int b = 0; b < blocks; ++b, pixels += kBlock) {
       for (int64_t x = 1; x <= columns; x += kChunk, to += kMatrix) {
         for (int64_t i = 0; i < kBlock; ++i) {
-          pair(pixels + (x + 2 * i) * pixel, pixel, reinterpret_cast<Brain*>(pairs + i * kBlock));
+          pair(pixels + (x + 2 * i) * pixel, pixel, reinterpret_cast<BFloat16*>(pairs + i * kBlock));
         }
         transpose(pairs, planes);
         std::memcpy(to, planes, sizeof(planes));
@@ -168,7 +169,7 @@ struct MatrixGradient {
   }
 
   // Interleaves the channels of two pixels.
-  ZDCE_INLINE static void pair(const Brain* from, int64_t pixel, Brain* to) {
+  ZDCE_INLINE static void pair(const BFloat16* from, int64_t pixel, BFloat16* to) {
     typedef int16_t Two __attribute__((vector_size(64)));
     const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)),
                   second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + pixel));
@@ -181,7 +182,7 @@ struct MatrixGradient {
 
   // values: rows y - 1 to y + 4 of a block, in pairs; gradients: rows y to y + 3, planar; sums: (3, 3, 16, 16), added
   // to.
-  ZDCE_INLINE static void add(const Brain* const (&values)[6], const Brain* const (&gradients)[4], int chunks,
+  ZDCE_INLINE static void add(const BFloat16* const (&values)[6], const BFloat16* const (&gradients)[4], int chunks,
                               float* sums) {
     for (int tap = 0; tap < 3; ++tap, sums += kBlock * kBlock) {
       const int64_t line = tap == 1 ? kPairs : tap / 2;
@@ -221,7 +222,7 @@ struct MatrixGradient {
   }
 
   // gradients: as above; bias: (16, 16 times the same), added to.
-  ZDCE_INLINE static void add_bias(const Brain* const (&gradients)[4], int chunks, float* bias) {
+  ZDCE_INLINE static void add_bias(const BFloat16* const (&gradients)[4], int chunks, float* bias) {
     constexpr uint32_t kOnes = 0x3f803f80;  // two of them
     alignas(64) uint32_t ones[kBlock];
     std::fill_n(ones, kBlock, kOnes);
@@ -251,8 +252,8 @@ inline int columns_of(const Tile& tile) {
 }
 
 // Scratch in bfloat16; sizes are in floats, as for all scratch.
-inline int64_t take_brains(Offsets& offsets, int64_t brains) { return offsets.take((brains + 1) / 2); }
-inline Brain* brains_at(float* memory, int64_t offset) { return reinterpret_cast<Brain*>(memory + offset); }
+inline int64_t take_bfloat16(Offsets& offsets, int64_t values) { return offsets.take((values + 1) / 2); }
+inline BFloat16* bfloat16_at(float* memory, int64_t offset) { return reinterpret_cast<BFloat16*>(memory + offset); }
 
 // The last eight rows of a region, separately for each tensor: (8, kRegionPitch, blocks * 16).
 class PixelRing {
@@ -263,7 +264,7 @@ class PixelRing {
     int most = 0;
     for (const Planes& t : tensors) {
       const int blocks = blocks_of(static_cast<int>(t.channels));
-      places_.push_back(take_brains(offsets, 8 * row_of(blocks)));
+      places_.push_back(take_bfloat16(offsets, 8 * row_of(blocks)));
       most = std::max(most, blocks);
     }
     scratch_ = offsets.take(int64_t{most} * kRegionPitch * kBlock);
@@ -272,7 +273,7 @@ class PixelRing {
   void begin(const Tile& tile, float* memory) { tile_ = tile, memory_ = memory, next_ = tile.y - 1; }
 
   // Rows y - 1 to y + 4 of each tensor.
-  const Brain* const (*rows(int64_t y))[6] {
+  const BFloat16* const (*rows(int64_t y))[6] {
     for (; next_ <= y + 4; ++next_) {
       const RowPlace at{tile_.b, next_, tile_.x, columns_of(tile_)};
       for (size_t s = 0; s < tensors_.size(); ++s) {
@@ -288,9 +289,9 @@ class PixelRing {
  private:
   static int64_t row_of(int blocks) { return int64_t{kRegionPitch} * blocks * kBlock; }
 
-  Brain* row(size_t s, int64_t y) const {
+  BFloat16* row(size_t s, int64_t y) const {
     const int blocks = blocks_of(static_cast<int>(tensors_[s].channels));
-    return brains_at(memory_, places_[s]) + (y & 7) * row_of(blocks);
+    return bfloat16_at(memory_, places_[s]) + (y & 7) * row_of(blocks);
   }
 
   const Features& tensors_;
@@ -300,7 +301,7 @@ class PixelRing {
   Tile tile_{};
   float* memory_ = nullptr;
   int64_t next_ = 0;
-  std::vector<SixRows<Brain>> rows_;
+  std::vector<SixRows<BFloat16>> rows_;
 };
 
 // The last eight rows of a region of concatenated tensors, in pairs of pixels: (8, blocks, 2, kPairs, 16, 2).
@@ -308,8 +309,8 @@ class PairRing {
  public:
   PairRing(const Features& tensors, bool used, Offsets& offsets) : tensors_(tensors), blocks_(blocks_in(tensors)) {
     if (!used) return;
-    place_ = take_brains(offsets, 8 * blocks_ * MatrixGradient::kValueRow);
-    pixels_ = take_brains(offsets, int64_t{kRegionPitch} * blocks_ * kBlock);
+    place_ = take_bfloat16(offsets, 8 * blocks_ * MatrixGradient::kValueRow);
+    pixels_ = take_bfloat16(offsets, int64_t{kRegionPitch} * blocks_ * kBlock);
     scratch_ = offsets.take(int64_t{blocks_} * kRegionPitch * kBlock);
   }
 
@@ -320,10 +321,10 @@ class PairRing {
   // Reads rows up to y + 4.
   void read(int64_t y) {
     const int columns = columns_of(tile_);
-    Brain* const pixels = brains_at(memory_, pixels_);
+    BFloat16* const pixels = bfloat16_at(memory_, pixels_);
     for (; next_ <= y + 4; ++next_) {
       const RowPlace at{tile_.b, next_, tile_.x, columns};
-      Brain* to = row(next_, 0);
+      BFloat16* to = row(next_, 0);
       for (const Planes& t : tensors_) {
         const int blocks = blocks_of(static_cast<int>(t.channels));
         ReadPixels::run(t, nullptr, at, memory_ + scratch_, pixels);
@@ -333,11 +334,11 @@ class PairRing {
     }
   }
 
-  const Brain* at(int64_t y, int block) const { return row(y, block); }
+  const BFloat16* at(int64_t y, int block) const { return row(y, block); }
 
  private:
-  Brain* row(int64_t y, int block) const {
-    return brains_at(memory_, place_) + ((y & 7) * blocks_ + block) * MatrixGradient::kValueRow;
+  BFloat16* row(int64_t y, int block) const {
+    return bfloat16_at(memory_, place_) + ((y & 7) * blocks_ + block) * MatrixGradient::kValueRow;
   }
 
   const Features& tensors_;
@@ -359,9 +360,9 @@ class Outputs {
   }
 
   // inputs: rows y - 1 to y + 4 of each of the layer's sources.
-  void band(const Tile& tile, int64_t y, const Brain* const (*inputs)[6], float* memory) const {
+  void band(const Tile& tile, int64_t y, const BFloat16* const (*inputs)[6], float* memory) const {
     float* const products = memory + products_;
-    const Band<Brain> band{{&layer_, 1, 1 + columns_of(tile)}, inputs, nullptr, products};
+    const Band<BFloat16> band{{&layer_, 1, 1 + columns_of(tile)}, inputs, nullptr, products};
     int first = 0;
     for (const Planes& t : tensors_) {
       const Output to = output_of(t, tile, y, first, false, rectified_, memory + planes_);
@@ -409,7 +410,7 @@ class ParameterSums {
         outputs_(static_cast<int>(work.slopes[0].channels)),
         blocks_(blocks_of(outputs_)) {
     if (!work.parameters) return;
-    gradients_ = take_brains(offsets, int64_t{kBandRows} * blocks_ * kChunks * kMatrix);
+    gradients_ = take_bfloat16(offsets, int64_t{kBandRows} * blocks_ * kChunks * kMatrix);
     weight_ = offsets.take(int64_t{blocks_} * values_.blocks() * 9 * kSquare);
     bias_ = offsets.take(int64_t{blocks_} * kSquare);
   }
@@ -429,20 +430,20 @@ class ParameterSums {
   void begin_tile(const Tile& tile) { values_.begin(tile, memory_); }
 
   // pixels: rows y - 1 to y + 4 of the gradient.
-  void band(const Tile& tile, int64_t y, const Brain* const (&pixels)[6]) {
+  void band(const Tile& tile, int64_t y, const BFloat16* const (&pixels)[6]) {
     if (!work_.parameters) return;
     const int columns = columns_of(tile), chunks = columns / MatrixGradient::kChunk;
     values_.read(y);
-    Brain* const planes = brains_at(memory_, gradients_);
+    BFloat16* const planes = bfloat16_at(memory_, gradients_);
     const int64_t block = int64_t{chunks} * kMatrix, row = blocks_ * block;
     for (int r = 0; r < kBandRows; ++r) {
       MatrixGradient::plane_gradients(pixels[r + 1], blocks_, columns, planes + r * row);
     }
     for (int o = 0; o < blocks_; ++o) {
-      const Brain* const own = planes + o * block;
-      const Brain* const gradients[kBandRows] = {own, own + row, own + 2 * row, own + 3 * row};
+      const BFloat16* const own = planes + o * block;
+      const BFloat16* const gradients[kBandRows] = {own, own + row, own + 2 * row, own + 3 * row};
       for (int i = 0; i < values_.blocks(); ++i) {
-        const Brain* values[6];
+        const BFloat16* values[6];
         for (int r = 0; r < 6; ++r) values[r] = values_.at(y - 1 + r, i);
         MatrixGradient::add(values, gradients, chunks,
                             memory_ + weight_ + (int64_t{o} * values_.blocks() + i) * 9 * kSquare);

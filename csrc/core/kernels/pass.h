@@ -9,7 +9,7 @@
 
 namespace zdce::ZDCE_TARGET {
 
-// F is the feature maps' type: float, or Brain for bfloat16.
+// F is the feature maps' type: float or BFloat16.
 template <class F>
 class Pass {
  public:
@@ -32,7 +32,7 @@ class Pass {
   void run() {
 #if ZDCE_HAS_AMX
     std::optional<MatrixUnit> unit;
-    if (network_.brain) unit.emplace();
+    if (network_.bfloat16) unit.emplace();
 #endif
     const int layers = static_cast<int>(network_.layers.size());
     const int last = (tile_.bottom + kBandRows - 1) / kBandRows;
@@ -53,7 +53,7 @@ class Pass {
   const NetworkResult& result_;
   const PictureTile tile_;
   const int origin_, columns_;
-  static constexpr bool kInterleaved = std::is_same_v<F, Brain>;
+  static constexpr bool kInterleaved = std::is_same_v<F, BFloat16>;
   // Of each layer, perhaps of no rows: (ring, blocks, columns, 16), or (ring, columns, blocks, 16) in bfloat16.
   std::vector<F*> rings_;
   std::vector<F*> joint_rings_;  // of layers whose sources lie side by side, (ring, columns, blocks, 16)
@@ -133,7 +133,7 @@ class Pass {
       }
       load_pixels(picture_, loaded_, from, to - from, rows, from - origin_);
 #if ZDCE_HAS_AMX || ZDCE_HAS_BFMMLA
-      if constexpr (kInterleaved) BrainBand::split_colors(rows, columns_, color_values_row(loaded_));
+      if constexpr (kInterleaved) BFloat16Band::split_colors(rows, columns_, color_values_row(loaded_));
 #endif
     }
   }
@@ -240,16 +240,16 @@ class Pass {
 
   void run_band(const Band<float>& work, const Finish* finish) const {
 #if ZDCE_HAS_AMX || ZDCE_HAS_BFMMLA
-    if (network_.brain) return SeparableBand<BrainProducts>::run(&work, finish);
+    if (network_.bfloat16) return SeparableBand<BFloat16Products>::run(&work, finish);
 #endif
     if (network_.separable) return SeparableBand<>::run(&work, finish);
     if (work.layer->sources.empty()) return FirstBand::run(&work);
     WinogradBand::run(&work, finish);
   }
 
-  void run_band([[maybe_unused]] const Band<Brain>& work, [[maybe_unused]] const Finish* finish) const {
+  void run_band([[maybe_unused]] const Band<BFloat16>& work, [[maybe_unused]] const Finish* finish) const {
 #if ZDCE_HAS_AMX || ZDCE_HAS_BFMMLA
-    BrainBand::run(&work, finish);
+    BFloat16Band::run(&work, finish);
 #endif
   }
 };
@@ -257,7 +257,7 @@ class Pass {
 // One tile of a picture through a network.
 inline void run_network_tile(const Network& network, const Geometry& geometry, const Picture& picture,
                              const NetworkResult& result, const PictureTile& tile, Workspace& workspace) {
-  if (network.brain_features()) return Pass<Brain>(network, geometry, picture, result, tile, workspace).run();
+  if (network.bfloat16_features()) return Pass<BFloat16>(network, geometry, picture, result, tile, workspace).run();
   Pass<float>(network, geometry, picture, result, tile, workspace).run();
 }
 

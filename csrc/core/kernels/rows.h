@@ -19,9 +19,6 @@ struct SixRows {
   const T* at[6];
 };
 
-ZDCE_INLINE float feature(float value) { return value; }
-ZDCE_INLINE float feature(Brain value) { return float_of(static_cast<uint32_t>(value) << 16); }
-
 struct ReadRow {
   // to: (blocks, kRegionPitch, 16). With `output`, which has the shape and type of `from`, a value counts only where
   // the output is above 0: the gradient before a ReLU.
@@ -29,7 +26,7 @@ struct ReadRow {
     if (from->element == Element::kFloat) {
       read_blocks<float>(from, output, at, to);
     } else {
-      read_blocks<Brain>(from, output, at, to);
+      read_blocks<BFloat16>(from, output, at, to);
     }
   }
 
@@ -92,7 +89,7 @@ struct ReadRow {
           if constexpr (sizeof(F) == sizeof(float)) {
             std::memcpy(planes + c * kBlock, plane, 4 * std::min(kBlock, n - i));
           } else {
-            for (int p = 0; p < std::min(kBlock, n - i); ++p) planes[c * kBlock + p] = feature(plane[p]);
+            for (int p = 0; p < std::min(kBlock, n - i); ++p) planes[c * kBlock + p] = widen<float>(plane[p]);
           }
         }
         transpose(planes, to + i * kBlock);
@@ -100,7 +97,7 @@ struct ReadRow {
     } else {
       for (int i = 0; i < n; ++i) {
         for (int c = 0; c < kBlock; ++c) {
-          to[i * kBlock + c] = c < channels ? feature(from[i * pixel + c * channel]) : 0.0f;
+          to[i * kBlock + c] = c < channels ? widen<float>(from[i * pixel + c * channel]) : 0.0f;
         }
       }
     }
