@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import zdce
-from zdce import reference
+from zdce import reference, scene_constants
 from zdce.models import weights
 from zdce.models.engine import PixelSettings
 from zdce.models.torch_engine import TorchEngine
@@ -323,6 +323,17 @@ def test_no_memory_in_a_thread_of_torch_keeps_its_name():
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_ARENA_MAX": "1"}
     shown = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=100)
     assert shown.stdout == "no memory\n"
+
+
+def test_scenes_have_the_constants_of_python():
+    text = (ROOT / "csrc/core/scene.cpp").read_text()
+    head = text[text.index("constexpr int64_t kSide") : text.index("using Thumbnail")]
+    written = dict(re.findall(r"\bk([A-Za-z]+) = ([^,;]+)", head))
+    assert (written.pop("Pixels"), written["Brightest"]) == ("kSide * kSide", "kPixels / 1000")
+    written |= {"White": written.pop("WhiteLevel"), "Brightest": "64 * 64 // 1000"}
+    values = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper(): eval(value.removesuffix("f")) for name, value in written.items()}
+    expected = {name: value for name, value in vars(scene_constants).items() if name.isupper()}
+    assert values == expected
 
 
 def test_the_module_never_imports_torch():
