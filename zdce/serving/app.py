@@ -197,7 +197,9 @@ class Application:
     async def enhance(self, request: Request, asked: Annotated[EnhanceRequest, Query()]) -> Response:
         in_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         if in_json and request.query_params:
-            raise InputError(f"settings must stand in the JSON document, got {', '.join(request.query_params)} in the address too")
+            raise InputError(
+                f"settings must stand in the JSON document, got some in the address too: {', '.join(request.query_params)}"
+            )
         most = int(self.limits.file * _JSON_SHARE) + _JSON_REST if in_json else self.limits.file
         with ExitStack() as place:
             data = await self._received(request, most, place)
