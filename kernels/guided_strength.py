@@ -14,7 +14,7 @@ from zdce.kernels.scene_strength import WARPS, WHITE, brightest, colors_of, curv
 @triton.jit
 def guided_forward(
     image_ptr, maps_ptr, darker_half_ptr, limits_ptr, strengths_ptr,
-    MOST: tl.constexpr, HALVINGS: tl.constexpr, T: tl.constexpr, PIXELS: tl.constexpr,
+    HIGHEST: tl.constexpr, HALVINGS: tl.constexpr, T: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     # Grid (B). image_ptr (B, 3, PIXELS), maps_ptr and darker_half_ptr (B, 1, PIXELS), limits_ptr (B, 3).
     b, p = tl.program_id(0).to(tl.int64), tl.arange(0, PIXELS)
@@ -23,7 +23,7 @@ def guided_forward(
     counted = tl.maximum(tl.sum(weights), 1e-37)
     at = limits_ptr + b * 3
     highest, highest_darker, allowed = tl.load(at), tl.load(at + 1), tl.load(at + 2)
-    found, width = 0.0, MOST / 2
+    found, width = 0.0, HIGHEST / 2
     for _ in range(HALVINGS):
         tried = found + width
         colors = curved(red, green, blue, maps, tried, T, 1, PIXELS)
@@ -41,6 +41,6 @@ def guided_strength(
     """image (B, 3, 64, 64), maps and darker_half (B, 1, 64, 64), limits (B, 3); writes strengths (B,)."""
     launch(
         guided_forward, (len(image),), image, maps, darker_half, limits, strengths,
-        MOST=scene_constants.HIGHEST_GUIDED_STRENGTH, HALVINGS=scene_constants.GUIDED_HALVINGS, T=iterations,
+        HIGHEST=scene_constants.HIGHEST_GUIDED_STRENGTH, HALVINGS=scene_constants.GUIDED_HALVINGS, T=iterations,
         PIXELS=image[0, 0].numel(), num_warps=WARPS,
     )  # fmt: skip

@@ -68,14 +68,14 @@ def colors_of(pointers, PIXELS: tl.constexpr):
 @triton.jit
 def scene_forward(
     image_ptr, maps_ptr, strengths_ptr, brightness,
-    MOST: tl.constexpr, HALVINGS: tl.constexpr, T: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
+    HIGHEST: tl.constexpr, HALVINGS: tl.constexpr, T: tl.constexpr, CHANNELS: tl.constexpr, PIXELS: tl.constexpr,
 ):  # fmt: skip
     # Grid (B). image_ptr (B, 3, PIXELS), maps_ptr (B, CHANNELS, PIXELS).
     b, p = tl.program_id(0).to(tl.int64), tl.arange(0, PIXELS)
     red, green, blue = colors_of(image_ptr + b * 3 * PIXELS + p, PIXELS)
     maps = maps_ptr + b * CHANNELS * PIXELS + p
     highest, allowed, seen = limits(red, green, blue, brightness, PIXELS)
-    found, width = 0.0, MOST / 2
+    found, width = 0.0, HIGHEST / 2
     for _ in range(HALVINGS):
         tried = found + width
         r, g, b_ = curved(red, green, blue, maps, tried, T, CHANNELS, PIXELS)
@@ -110,6 +110,6 @@ def scene_strength(image: Tensor, maps: Tensor, iterations: int, brightness: flo
     batch, channels = maps.shape[:2]
     launch(
         scene_forward, (batch,), image, maps, strengths, float(brightness),
-        MOST=scene_constants.HIGHEST_STRENGTH, HALVINGS=scene_constants.HALVINGS,
+        HIGHEST=scene_constants.HIGHEST_STRENGTH, HALVINGS=scene_constants.HALVINGS,
         T=iterations, CHANNELS=channels, PIXELS=image[0, 0].numel(), num_warps=WARPS,
     )  # fmt: skip

@@ -16,7 +16,7 @@ _SERVER = """
 import json, os, runpy, signal, sys
 import torch._dynamo  # which the first optimizer imports
 import zdce.cli, zdce.training
-forked = False
+forked, running = False, []
 for line in sys.stdin:
     order = json.loads(line)
     if "poll" in order:
@@ -29,11 +29,20 @@ for line in sys.stdin:
         answer = os.fork()
         if forked := answer == 0:
             break
+        running.append(answer)
     print(json.dumps(answer), flush=True)
+if not forked:  # forks of tests that failed
+    for pid in running:
+        try:
+            os.kill(pid, signal.SIGKILL) if os.waitpid(pid, os.WNOHANG)[0] == 0 else None
+        except ChildProcessError:
+            pass  # it has been waited for
 if forked:
     for number, name in enumerate((os.devnull, order["output"], order["errors"])):
         os.dup2(os.open(name, os.O_RDWR), number)
-    os.environ |= order["environment"]
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))  # which it read long ago
     sys.argv = ["zdce", *order["arguments"]]
     os.chdir(order["folder"])
     exec(order["code"], {})
@@ -65,7 +74,7 @@ class Process:
         self._files = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115 (closed with the process)
         self.returncode = None
         self.pid = _answer(
-            arguments=[*map(str, arguments)], code=code, environment=environment or {}, folder=os.getcwd(),
+            arguments=[*map(str, arguments)], code=code, environment={**os.environ, **(environment or {})}, folder=os.getcwd(),
             output=self._files[0].name, errors=self._files[1].name,
         )  # fmt: skip
 
@@ -89,7 +98,9 @@ class Process:
         """What it wrote to standard output and standard error until its end."""
         deadline = time.monotonic() + timeout
         while self.poll() is None:
-            assert time.monotonic() < deadline
+            if time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"it still ran after {timeout} s")
             time.sleep(0.005)
         told = tuple(file.read() for file in self._files)
         for file in self._files:

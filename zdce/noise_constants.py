@@ -1,6 +1,6 @@
 """Constants of the noise that is measured in pictures, and of its removal.
 
-csrc/core/picture_noise.cpp and csrc/core/kernels/denoise_picture.h have them too.
+csrc/core/picture_noise.cpp, denoise_picture.cpp and kernels/denoise_picture.h have them too.
 """
 
 # Measured noise (zdce/ops/picture_noise.py). Levels are of 255.

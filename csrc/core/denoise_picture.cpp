@@ -11,7 +11,7 @@ namespace {
 // A neighbour has no weight if its guide differs by twice the added noise. The chroma is blurred completely where the
 // curve adds noise of two levels of 255. Colours of lit photographs are 25 levels from their luma, and the blur leaves
 // an error of at most 1.4 levels.
-constexpr double kCutoff = 2, kBlurred = 2 / 255.0, kColor = 25 / 255.0, kColorError = 1.4 / 255;
+constexpr double kCutoff = 2, kFullBlur = 2 / 255.0, kColor = 25 / 255.0, kColorError = 1.4 / 255;
 
 }  // namespace
 
@@ -25,7 +25,7 @@ void denoise_picture(const Picture& picture, const Picture& enhanced, double noi
   grain = std::min(grain, noise);
   const double cutoff = 255 * kCutoff * noise, error = std::min(noise, kColorError) / kColor;
   kernels().denoise_picture({picture, enhanced, denoised, static_cast<float>(cutoff * cutoff),
-                             static_cast<float>(noise / kBlurred), static_cast<float>(error * error),
+                             static_cast<float>(noise / kFullBlur), static_cast<float>(error * error),
                              static_cast<float>(grain * grain)});
 }
 

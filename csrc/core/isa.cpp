@@ -8,7 +8,15 @@ namespace zdce {
 namespace {
 
 Isa chosen() {
-  constexpr Isa best_first[] = {Isa::kAvx512, Isa::kAvx2, Isa::kNeon, Isa::kSimd128, Isa::kDefault};
+#if defined(__x86_64__)
+  constexpr Isa best_first[] = {Isa::kAvx512, Isa::kAvx2, Isa::kDefault};
+#elif defined(__aarch64__)
+  constexpr Isa best_first[] = {Isa::kNeon, Isa::kDefault};
+#elif defined(__wasm__)
+  constexpr Isa best_first[] = {Isa::kSimd128};
+#else
+  constexpr Isa best_first[] = {Isa::kDefault};
+#endif
   const char* forced = std::getenv("ZDCE_ISA");
   for (const Isa isa : best_first) {
     if (forced == nullptr || *forced == '\0') {

@@ -252,7 +252,7 @@ zdce_status zdce_measure_noise(const zdce_picture* picture, double* noise, doubl
 
 zdce_status zdce_denoise(const zdce_picture* picture, const zdce_picture* enhanced, double noise, double grain) {
   return guarded([&] {
-    const Picture from = input_of(picture, "picture"), to = picture_of(enhanced, "enhanced");
+    const Picture from = input_of(picture, "picture"), to = input_of(enhanced, "enhanced");
     check_apart(from, to);
     denoise_in_place(from, to, noise, grain);
   });

@@ -39,8 +39,8 @@ typedef enum {
 /* ZDCE_BF16: convolutions in bfloat16, if zdce_has_bf16(); results differ by about a level of 255. */
 typedef enum { ZDCE_FP32 = 0, ZDCE_BF16 = 1 } zdce_precision;
 
-/* Levels from 0 to 255, levels from 0 to 65535, and floats in [0, 1]: pictures with others, or with NaN, are refused.
- */
+/* Levels from 0 to 255, levels from 0 to 65535, and floats in [0, 1]: pictures with NaN, or with others by more than
+ * 1 / 255 of rounding, are refused. */
 typedef enum { ZDCE_UINT8 = 0, ZDCE_UINT16 = 1, ZDCE_FLOAT = 2 } zdce_type;
 
 /* An sRGB picture: three values for each pixel, and the pixels of a row contiguous. row_stride: bytes from one row to

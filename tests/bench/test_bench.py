@@ -215,6 +215,16 @@ def test_peak_memory_counts_what_is_alive_at_once_and_not_what_is_returned():
     assert 43 <= int(done.stdout) / 2**20 <= 48
 
 
+def test_a_measuring_process_answers_in_json():
+    one = job(cases=("color_constancy",))
+    outcome = processes.measured("measuring", one.to_json(), {}, "color_constancy")
+    assert {row.case for row in outcome.rows} == {"color_constancy"}
+    assert {row.provider for row in outcome.rows} == {"reference", "streaming"}
+    assert not outcome.wrong
+    with pytest.raises(ChildProcessError, match="the measuring process of nothing ended with exit code 1"):
+        processes.measured("measuring", replace(one, work="nothing").to_json(), {}, "nothing")
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """One run with everything that it can write, and the environments of its processes, whose work is done in this one."""

@@ -32,7 +32,7 @@ def compile_once(name, compiler, *options):
     """Compiles the core's file of an instruction set, unless the same sources were by the same compiler with these options."""
     command = [compiler, "-std=c++20", "-Wno-psabi", *options, ROOT / "csrc/core/kernels" / f"{name}.cpp"]
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    sources = [path for path in (ROOT / "csrc/core").rglob("*") if path.suffix in {".cpp", ".h"}]
+    sources = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".cpp", ".h"}]
 
     def make(path):
         path.write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)

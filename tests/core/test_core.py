@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import zdce
-from zdce import reference, scene_constants
+from zdce import noise_constants, reference, scene_constants
 from zdce.models import weights
 from zdce.models.engine import PixelSettings
 from zdce.models.torch_engine import TorchEngine
@@ -334,6 +334,15 @@ def test_scenes_have_the_constants_of_python():
     values = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper(): eval(value.removesuffix("f")) for name, value in written.items()}
     expected = {name: value for name, value in vars(scene_constants).items() if name.isupper()}
     assert values == expected
+
+
+def test_noise_has_the_constants_of_python():
+    sources = ("picture_noise.cpp", "denoise_picture.cpp", "kernels/denoise_picture.h")
+    text = "".join((ROOT / "csrc/core" / name).read_text() for name in sources)
+    written = {name: value.removesuffix("f") for name, value in re.findall(r"\bk([A-Za-z]+) = ([^,;]+)", text)}
+    for name, value in vars(noise_constants).items():
+        if name.isupper():
+            assert eval(written[name.title().replace("_", "")]) == value, name
 
 
 def test_the_module_never_imports_torch():

@@ -65,6 +65,8 @@ def test_pairs_of_the_fields_data_sets(tmp_path, expected):
         ("low tide.png", "noon.png"),
         ("a_dark.png", "b.png"),
         ("lower/1.png", "higher/1.png"),
+        ("a_dark.png", "a.png", "h0.png", "h1.png"),  # one pair may be chance
+        ("dark_1.png", "dark_2.png", "bright_1.png", "bright_2.png", "1.png", "2.png", "3.png"),
     ],
 )
 def test_other_pictures_have_no_references(tmp_path, names):
@@ -72,13 +74,16 @@ def test_other_pictures_have_no_references(tmp_path, names):
     assert found(tmp_path) == (dict.fromkeys(sorted(names)), [])
 
 
-@pytest.mark.parametrize("reference", ["{}_high", "{}"])
-def test_one_file_beside_pairs_does_not_undo_them(tmp_path, reference):
-    dark = "{}_low" if reference == "{}_high" else "{}_dark"
+@pytest.mark.parametrize("scheme", pairing.FILES, ids="_".join)
+def test_one_file_beside_pairs_does_not_undo_them(tmp_path, scheme):
+    dark, reference = f"{{}}_{scheme.dark}", "{}" + "_" * bool(scheme.reference) + scheme.reference
     expected = {f"{dark.format(n)}.png": f"{reference.format(n)}.png" for n in range(3)}
-    write(tmp_path, *expected, *expected.values(), "notes.png")
-    assert found(tmp_path) == (expected, ["notes.png"])
-    with pytest.raises(InputError, match=r"1 references or other files have no picture \(.*notes\.png\)"):
+    write(tmp_path, *expected, *expected.values())
+    layout = f"*_{scheme.dark}/*{reference.removeprefix('{}')}"
+    assert pairing.pairs(tmp_path).layout == layout
+    write(tmp_path, "notes.png")
+    assert (found(tmp_path), pairing.pairs(tmp_path).layout) == ((expected, ["notes.png"]), layout)
+    with pytest.raises(InputError, match=r"1 files are the reference of no picture \(.*notes\.png\)"):
         (collection := datasets.collection(str(tmp_path))).check_paired(collection.items)
     write(tmp_path, *(f"holiday {n}.png" for n in range(20)))  # now pairs are the exception
     assert len(found(tmp_path)[0]) == 27
@@ -135,7 +140,7 @@ def test_names_that_do_not_match_are_an_error_unless_asked_for(tmp_path, model):
     write(tmp_path, "low/c.png", "high/d.png", "high/c.png")
     result = evaluate(model, tmp_path)
     assert result.exit_code == 1
-    assert f"1 references or other files have no picture ({Path(tmp_path, 'high', 'd.png')})" in result.stderr
+    assert f"1 files are the reference of no picture ({Path(tmp_path, 'high', 'd.png')})" in result.stderr
     write(tmp_path / "none", "low/a.png", "low/b.png", "high/x.png", "high/y.png")
     assert "2 pictures have no reference" in evaluate(model, tmp_path / "none").stderr
     # Training and pictures that all have none need no references.

@@ -133,7 +133,8 @@ def test_results_of_a_former_run_that_the_shell_names_too_are_no_inputs(model, p
     once = contents(photos)
     again = enhance(model, *sorted(os.listdir()))
     assert (again.exit_code, again.stdout) == (0, "4 kept as they were (--overwrite replaces them)\n")
-    assert again.stderr == "skipped a-enhanced.jpg: results of other inputs\n"
+    passed_over = "a-enhanced.jpg, in-enhanced/b.png, in-enhanced/deep/b.png, in-enhanced/deep/c.webp"
+    assert again.stderr == f"skipped {passed_over}: results of other inputs\n"
     assert contents(photos) == once
 
 
@@ -143,8 +144,13 @@ def test_results_of_single_files_are_no_inputs_when_their_folder_is(model, tmp_p
     (folder / "a.jpg").write_bytes((photos / "a.jpg").read_bytes())
     (folder / "b-enhanced.jpg").write_bytes((photos / "a.jpg").read_bytes())  # nobody's result
     assert enhance(model, folder / "a.jpg").exit_code == 0
+    (folder / "a-enhanced.webp").write_bytes(b"of an earlier run with --format webp")
     for names in ([folder], [folder, "--overwrite"]):
-        assert enhance(model, *names).exit_code == 0
+        result = enhance(model, *names)
+        assert result.exit_code == 0
+        assert result.stderr.count("skipped ") == 1
+        assert "a-enhanced.jpg" in result.stderr
+        assert "results of other inputs" in result.stderr
         assert sorted(path.name for path in (tmp_path / "trip-enhanced").iterdir()) == ["a.jpg", "b-enhanced.jpg"]
 
 

@@ -352,7 +352,9 @@ def test_interlaced_films_are_refused_or_deinterlaced_by_choice(model, folder, n
     assert result.exit_code == 0, result.stderr
     assert f"out.mp4: it was interlaced ({first} field first): two fields became one frame (bwdif)\n" in result.stderr
     with av.open("out.mp4") as file:
-        shown = list(file.decode(video=0))
+        length, shown = file.duration, list(file.decode(video=0))
+    # Twelve frames, after the gap that some containers begin with; microseconds.
+    assert length == pytest.approx((shown[0].time + 12 / 25) * 1e6, abs=1000)
     assert not any(frame.interlaced_frame for frame in shown)
     assert [round(frame.time * 25) for frame in shown] == [round(shown[0].time * 25) + i for i in range(12)]
     for i, (before, after) in enumerate(zip(frames(name), frames("out.mp4"), strict=True)):
@@ -380,12 +382,17 @@ def test_interlaced_frames_that_come_later_are_not_passed_over(model, folder):
     assert np.abs(before[5].astype(float) - after[5]).mean() < 1
 
 
-def test_a_progressive_film_is_the_same_with_deinterlace(model, folder):
+@pytest.mark.parametrize("crf", [0, 18])
+def test_a_progressive_film_is_the_same_with_deinterlace(model, folder, crf):
     write("in.mp4")
+    lengths = []
     for name, options in (("a.mp4", []), ("b.mp4", ["--deinterlace"])):
-        result = enhance(model, "in.mp4", "-o", name, "--crf", 0, *options)
+        result = enhance(model, "in.mp4", "-o", name, "--crf", crf, *options)
         assert result.exit_code == 0
         assert "interlaced" not in result.stderr
+        with av.open(name) as file:
+            lengths.append(file.duration)
+    assert lengths[0] == lengths[1]
     assert packets("a.mp4") == packets("b.mp4")
     assert all(np.array_equal(a, b) for a, b in zip(frames("a.mp4"), frames("b.mp4"), strict=True))
 

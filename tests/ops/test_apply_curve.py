@@ -345,5 +345,5 @@ with zdce.backend("cpp"):
 
 
 def test_an_unknown_instruction_set_is_named():
-    with pytest.raises(pytest.fail.Exception, match="ZDCE_ISA must be one of avx512, avx2, neon, simd128, default, got mmx"):
+    with pytest.raises(pytest.fail.Exception, match=r"ZDCE_ISA must be one of .*default, got mmx"):
         run_with_isa("mmx", "")

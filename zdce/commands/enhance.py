@@ -178,7 +178,9 @@ def _jobs(request: FileRequest) -> tuple[list[Job], list[Job], Counter[str]]:
     taken = [one for one in found if one.path not in passed]
     jobs = batch.plan(taken, request.output, request.form, overwrite=request.overwrite)
     sources = {job.source for job in jobs}
-    report_passed_over([one.path for one in taken if one.named and one.path not in sources], "results of other inputs")
+    beside = request.output is None  # else a folder's files that are left out lie in the output
+    passed_over = [one.path for one in taken if (one.named or (beside and one.folder)) and one.path not in sources]
+    report_passed_over(passed_over, "results of other inputs")
     return *batch.split(jobs, overwrite=request.overwrite), others
 
 

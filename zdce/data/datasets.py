@@ -88,7 +88,7 @@ class Collection:
         missing = [item.files[0] for item in items if item.load_reference is None]
         strays = self.strays if len(items) == len(self.items) else ()
         parts = [f"{len(missing)} pictures have no reference ({_some(missing)})"] if missing else []
-        parts += [f"{len(strays)} references or other files have no picture ({_some(strays)})"] if strays else []
+        parts += [f"{len(strays)} files are the reference of no picture ({_some(strays)})"] if strays else []
         if parts:
             raise InputError(f"{self.layout}: expected a reference of every picture, got others: {'; '.join(parts)}{hint}")
 

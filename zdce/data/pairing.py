@@ -44,6 +44,9 @@ FILES = (
     Scheme("low", ""),  # a_low.png is a.png made dark
 )
 
+# Fewest pairs that make other files of a folder strays.
+_FEWEST = 2
+
 # Levels of folders that are searched for pairs of folders.
 _DEPTH = 3
 
@@ -130,21 +133,41 @@ def _in_folders(folder: Path) -> Pairs | None:
 
 
 def _in_files(folder: Path, files: list[Path]) -> Pairs | None:
-    """The pairs of the first scheme that all files belong to, or else half of them, of which the others are strays."""
+    """The pairs of the first scheme that all files belong to; else of the first of which at least two pairs are two thirds of
+    the files, and the others strays.
+    """
     for scheme in FILES:
-        dark = {path for path in files if _marked(_name(path, folder), scheme.dark)}
-        others = [path for path in files if path not in dark]
-        if not (dark and others):
+        dark, references, others = _by_words(folder, files, scheme)
+        if dark and references and not others:
+            found = _in_scheme(folder, dark, references, scheme)
+            if scheme.reference or not found.strays:  # files without a word may be anything
+                return found
+    for scheme in FILES:
+        dark, references, others = _by_words(folder, files, scheme)
+        try:
+            found = _in_scheme(folder, dark, references, scheme)
+        except InputError:  # two references of a picture: the files are of another scheme
             continue
-        names = {path: (_shared(_name(path, folder), {scheme.dark}),) * 2 for path in files if path in dark}
-        references = {path: _shared(_name(path, folder), {scheme.reference} - {""}) for path in others}
-        found = _matched(folder, names, references, f"*_{scheme.dark}/*{'_' * bool(scheme.reference)}{scheme.reference}")
-        # Of a scheme with one word, files without it may be anything.
-        marked = scheme.reference and all(_marked(_name(path, folder), scheme.reference) for path in others)
-        in_pairs = 2 * sum(reference is not None for _, reference in found.pictures)
-        if marked or not found.strays or 2 * in_pairs >= len(files):
-            return found
+        count = sum(reference is not None for _, reference in found.pictures)
+        if count >= _FEWEST and 3 * 2 * count >= 2 * len(files):
+            return found._replace(strays=sorted([*found.strays, *others]))
     return None
+
+
+def _by_words(folder: Path, files: list[Path], scheme: Scheme) -> tuple[list[Path], list[Path], list[Path]]:
+    """The files that have the scheme's word for dark pictures, those that have its word for references (all others if it has
+    none), and the rest.
+    """
+    dark = [path for path in files if _marked(_name(path, folder), scheme.dark)]
+    rest = [path for path in files if path not in set(dark)]
+    references = [path for path in rest if not scheme.reference or _marked(_name(path, folder), scheme.reference)]
+    return dark, references, [path for path in rest if path not in set(references)]
+
+
+def _in_scheme(folder: Path, dark: list[Path], references: list[Path], scheme: Scheme) -> Pairs:
+    names = {path: (_shared(_name(path, folder), {scheme.dark}),) * 2 for path in dark}
+    shared = {path: _shared(_name(path, folder), {scheme.reference} - {""}) for path in references}
+    return _matched(folder, names, shared, f"*_{scheme.dark}/*{'_' * bool(scheme.reference)}{scheme.reference}")
 
 
 def _matched(folder: Path, names: dict[Path, tuple[str, str]], references: dict[Path, str], layout: str) -> Pairs:

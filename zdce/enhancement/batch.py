@@ -76,9 +76,15 @@ def plan(found: Iterable[Found], output: str | None, form: Format | None = None,
         raise InputError(f"no pictures found: expected {', '.join(sorted(suffixes()))}")
     if output is None:
         planned = [(picture, Job(picture.path, _beside(picture, form))) for picture in pictures]
-        # Also those of an earlier run that was given the files of a folder, not the folder.
-        results = {_real(target) for one, job in planned for target in (job.target, _marked(one.path, form))}
-        jobs = [job for one, job in planned if (one.named and overwrite) or _real(job.source) not in results]
+        results = {_real(job.target) for _, job in planned}
+        # In a folder also those of an earlier run, in any format, that was given its files.
+        earlier = {_real(one.path.with_name(one.path.stem + _MARK)) for one in pictures}
+        jobs = [
+            job
+            for one, job in planned
+            if (one.named and overwrite)
+            or (_real(job.source) not in results and (one.folder is None or _real(one.path.with_suffix("")) not in earlier))
+        ]
     elif _is_file(output, pictures):
         check_format(Path(output), form)
         jobs = [Job(pictures[0].path, Path(output))]
@@ -114,13 +120,9 @@ def plan_into_folder(pictures: Iterable[Found], output: str | None, form: Format
 
 def _beside(picture: Found, form: Format | None) -> Path:
     if picture.folder is None:
-        return _marked(picture.path, form)
+        return written(picture.path.with_stem(picture.path.stem + _MARK), form)
     folder = _real(picture.folder)
     return folder.with_name(folder.name + _MARK) / written(picture.place, form)
-
-
-def _marked(path: Path, form: Format | None) -> Path:
-    return written(path.with_stem(path.stem + _MARK), form)
 
 
 def written(path: Path, form: Format | None) -> Path:

@@ -84,8 +84,8 @@ class Writer:
     ) -> None:
         self._name, self._path, self._container = name or str(path), path, container
         self._ratio: Fraction | None = None
-        # First time and end of the frames, and the first packet's time of decoding, in the stream's units.
-        self._span: tuple[int, int] = (2**63, 0)
+        # First time and end of the frames in seconds, and the first packet's time of decoding in the stream's units.
+        self._begin, self._end = Fraction(2**63), Fraction(0)
         self._first_dts: int | None = None
         self.notes: list[str] = []
         self._first, self._rate = source.first, source.stream.guessed_rate
@@ -182,7 +182,8 @@ class Writer:
         with _as_file_errors(self._name):
             if isinstance(item, DecodedFrame):
                 frame = self._frame(item)
-                self._span = (min(self._span[0], item.pts), max(self._span[1], item.pts + frame.duration))
+                self._begin = min(self._begin, item.pts * item.time_base)
+                self._end = max(self._end, (item.pts + frame.duration) * item.time_base)
                 self._mux(self._stream.encode(frame))
             else:
                 self._companions.write(item)
@@ -194,7 +195,7 @@ class Writer:
         if packets and self._first_dts is None:
             self._first_dts = packets[0].dts
         if last and packets and self._container in ("mp4", "mov") and self._first_dts is not None:
-            length = self._span[1] - self._span[0]
+            length = round((self._end - self._begin) / packets[-1].time_base)
             packets[-1].duration = max(packets[-1].duration or 0, length - (packets[-1].dts - self._first_dts))
         self.container.mux(packets)
 

@@ -38,6 +38,8 @@ def picture_noise(picture: Tensor, least: float = 0.0) -> Tensor:
     3.5
     """
     check_picture("picture", picture)
+    if not isinstance(least, int | float) or isinstance(least, bool):
+        raise TypeError(f"least must be a number, got {least!r}")
     if not 0 <= least < 1:
         raise ValueError(f"least must be at least 0 and below 1, got {least}")
     if picture.requires_grad:

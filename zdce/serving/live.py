@@ -177,7 +177,8 @@ def application(views: Views, names: Sequence[str] = ()) -> Guard:
         return JSONResponse({"error": error.detail}, error.status_code)
 
     async def malformed(request: Any, error: RequestValidationError) -> Response:
-        return JSONResponse({"error": explained(error.errors())}, 404)
+        missing = any(one["loc"][0] == "path" for one in error.errors())
+        return JSONResponse({"error": explained(error.errors())}, 404 if missing else 400)
 
     handlers: dict[Any, Any] = {HTTPException: told, RequestValidationError: malformed}
     api = FastAPI(

@@ -19,9 +19,8 @@ constexpr float kGuide[3] = {0.49911642f, 0.22851215f, 0.02192964f};
 constexpr float kChroma[5] = {0.20416369f, 0.18017382f, 0.12383154f, 0.06628225f, 0.02763055f};
 constexpr float kNear[9] = {1.0f, 0.70664828f, 0.49935179f, 0.0f, 0.24935221f, 0.17620431f, 0.0f, 0.0f, 0.06217652f};
 
-// Values in [0, 1]: kBlack keeps the slope of black finite; colours are not moved beyond kNotBurnt.
-constexpr float kBlack = 1e-3f, kNotBurnt = 254 / 255.0f;
-constexpr float kFlat = 1e-12f;  // keeps the share of grain finite where all pixels are equal and there is no grain
+// As in zdce/noise_constants.py, where the reasons are.
+constexpr float kBlackTerm = 1e-3f, kFlatTerm = 1e-12f, kOwnWeight = 1e-6f, kBelowWhite = 254 / 255.0f;
 
 // A tile writes 448 columns. It reads half a block more on either side, of which only kReach columns have an effect.
 constexpr int kMargin = kBlockColumns / 2;
@@ -135,9 +134,10 @@ struct ReduceGrain {
   ZDCE_INLINE static void run(const Square* around, float grain, float* slopes, float* averaged) {
     for (int i = kLineFirst; i < kLineFirst + kLineColumns; i += kRegisterLanes) {
       const Register after = mean(around->enhanced_sum, i), before = mean(around->picture_sum, i);
-      const Register slope = after * (1.0f - after) / (before * (1.0f - before) + kBlack);
+      const Register slope = after * (1.0f - after) / (before * (1.0f - before) + kBlackTerm);
       const Register variance = positive(mean(around->square_sum, i) - before * before);
-      const Register lost = grain / (variance + (grain + kFlat)) * (load_register(around->picture_luma + i) - before);
+      const Register lost =
+          grain / (variance + (grain + kFlatTerm)) * (load_register(around->picture_luma + i) - before);
       store_register(slopes + i, slope);
       // A comparison, not a factor of 0: means with a NaN change nothing.
       const Register amplified = slope > 1.0f ? at_most_one(slope - 1.0f) * slope * lost : Register{};
@@ -187,7 +187,8 @@ struct DenoiseBlock {
   // nothing.
   ZDCE_INLINE static Register smoothed_luma(const Around& around, int i, Register range) {
     const Register guide = load_register(around.guide[kRadius] + i), own = load_register(around.luma + i);
-    Register total = range * range + 1e-6f, difference = total * (load_register(around.averaged[kRadius] + i) - own);
+    Register total = range * range + kOwnWeight,
+             difference = total * (load_register(around.averaged[kRadius] + i) - own);
     for (int y = -kRadius; y <= kRadius; ++y) {
       for (int x = -kRadius; x <= kRadius; ++x) {
         if (x == 0 && y == 0) continue;
@@ -203,7 +204,7 @@ struct DenoiseBlock {
 
   // Changes that are NaN, from a neighbour that is, change nothing.
   ZDCE_INLINE static void put(Row<E>& row, int c, int g, Register change) {
-    const Register own = row.get(c, g), most = larger(own, Register{} + kNotBurnt);
+    const Register own = row.get(c, g), most = larger(own, Register{} + kBelowWhite);
     const Register changed = smaller(positive(own + change), most);
     row.put(c, g, change == change ? changed : own);
   }
