@@ -220,6 +220,7 @@ def test_pictures_come_back_in_kind(at_hand):
     assert (names["label"], names["batch"].shape) == (3, (2, 3, 32, 32))
 
 
+@pytest.mark.heavy  # three exporters
 def test_files_for_other_programs_give_what_the_network_gives(at_hand):
     names = _run_where_possible("exchange.md")
     dark = torch.from_numpy(names["dark"])

@@ -141,6 +141,15 @@ def test_dtypes(backend, device, image_dtype, logits_dtype):
             check(image.to(image_dtype), logits.to(logits_dtype), iterations)
 
 
+# Interpreted, these take up to half a minute, and run with the heavy tests.
+LONG_IN_TRITON = pytest.mark.parametrize(
+    "backend",
+    [pytest.param(name, marks=pytest.mark.heavy if name == "triton" else ()) for name in zdce.ops.dispatch.BACKENDS],
+    indirect=True,
+)
+
+
+@LONG_IN_TRITON
 @pytest.mark.parametrize(("iterations", "dtype"), [(3, torch.bfloat16), (9, torch.float16), (10, torch.float32)], ids=str)
 def test_maps_that_fill_no_group(backend, device, iterations, dtype):
     # On a GPU 2, 4 or 8 maps are loaded together, 8 pixels each; the last group is not whole.
@@ -158,6 +167,7 @@ def test_layouts(backend, device, image_layout, logits_layout):
         check(layouts(image)[image_layout], layouts(logits)[logits_layout], iterations)
 
 
+@LONG_IN_TRITON
 def test_drawn_shapes_and_values(backend, device):
     def one(height, width, batch, iterations, shared, values, flat, layout, dtypes, seed):
         image, logits = drawn((height, width), iterations, shared=shared, batch=batch, device=device, seed=seed)
