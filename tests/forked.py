@@ -13,7 +13,7 @@ import time
 
 # Forks for each line of JSON and answers the fork's number; or answers a fork's exit code, null where it runs; or stops it.
 _SERVER = """
-import json, os, runpy, signal, sys
+import contextlib, json, os, runpy, signal, sys
 import torch._dynamo  # which the first optimizer imports
 import zdce.cli, zdce.training
 forked, running = False, []
@@ -31,13 +31,12 @@ for line in sys.stdin:
             break
         running.append(answer)
     print(json.dumps(answer), flush=True)
-if not forked:  # forks of tests that failed
+if not forked:  # the tests have ended: forks of those that failed may still run
     for pid in running:
-        try:
-            os.kill(pid, signal.SIGKILL) if os.waitpid(pid, os.WNOHANG)[0] == 0 else None
-        except ChildProcessError:
-            pass  # it has been waited for
-if forked:
+        with contextlib.suppress(ChildProcessError):  # it has been waited for
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                os.kill(pid, signal.SIGKILL)
+else:
     for number, name in enumerate((os.devnull, order["output"], order["errors"])):
         os.dup2(os.open(name, os.O_RDWR), number)
     os.environ.clear()

@@ -85,11 +85,12 @@ Picture input_of(const zdce_picture* given_picture, const char* name) {
   if (picture.element != Element::kFloat) return picture;
   std::atomic<bool> outside{false};
   parallel_for(picture.height, 1 + (1 << 16) / picture.width, [&](int64_t begin, int64_t end) {
-    int wrong = 0;  // counted without a branch, in vectors
+    int wrong = 0;  // no branch: compared in vectors
     for (int64_t y = begin; y < end; ++y) {
       const float* const values = reinterpret_cast<const float*>(picture.row(y));
-      for (int64_t i = 0; i < 3 * picture.width; ++i)
+      for (int64_t i = 0; i < 3 * picture.width; ++i) {
         wrong |= !((values[i] >= -1 / 255.0f) & (values[i] <= 256 / 255.0f));
+      }
     }
     if (wrong != 0) outside = true;
   });

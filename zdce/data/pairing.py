@@ -136,20 +136,21 @@ def _in_files(folder: Path, files: list[Path]) -> Pairs | None:
     """The pairs of the first scheme that all files belong to; else of the first of which at least two pairs are two thirds of
     the files, and the others strays.
     """
-    for scheme in FILES:
-        dark, references, others = _by_words(folder, files, scheme)
+    named = [(scheme, *_by_words(folder, files, scheme)) for scheme in FILES]
+    for scheme, dark, references, others in named:
         if dark and references and not others:
             found = _in_scheme(folder, dark, references, scheme)
             if scheme.reference or not found.strays:  # files without a word may be anything
                 return found
-    for scheme in FILES:
-        dark, references, others = _by_words(folder, files, scheme)
+    for scheme, dark, references, others in named:
+        if 3 * len(dark) < len(files):
+            continue
         try:
             found = _in_scheme(folder, dark, references, scheme)
         except InputError:  # two references of a picture: the files are of another scheme
             continue
         count = sum(reference is not None for _, reference in found.pictures)
-        if count >= _FEWEST and 3 * 2 * count >= 2 * len(files):
+        if count >= _FEWEST and 3 * count >= len(files):  # two files each
             return found._replace(strays=sorted([*found.strays, *others]))
     return None
 
@@ -158,10 +159,16 @@ def _by_words(folder: Path, files: list[Path], scheme: Scheme) -> tuple[list[Pat
     """The files that have the scheme's word for dark pictures, those that have its word for references (all others if it has
     none), and the rest.
     """
-    dark = [path for path in files if _marked(_name(path, folder), scheme.dark)]
-    rest = [path for path in files if path not in set(dark)]
-    references = [path for path in rest if not scheme.reference or _marked(_name(path, folder), scheme.reference)]
-    return dark, references, [path for path in rest if path not in set(references)]
+    dark, references, others = list[Path](), list[Path](), list[Path]()
+    for path in files:
+        name = _name(path, folder)
+        if _marked(name, scheme.dark):
+            dark.append(path)
+        elif not scheme.reference or _marked(name, scheme.reference):
+            references.append(path)
+        else:
+            others.append(path)
+    return dark, references, others
 
 
 def _in_scheme(folder: Path, dark: list[Path], references: list[Path], scheme: Scheme) -> Pairs:
